@@ -1,0 +1,210 @@
+//! Names of families, tables, fields and writers: lower-cased and checked when
+//! they are made, so that no other room ever sees a bad one.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// MySQL's limit for a table's name, and so for `family___table`.
+const MAX_SQL_TABLE_CHARS: usize = 64;
+
+/// What separates family and table in a table's SQL name.
+const SEPARATOR: &str = "___";
+
+/// Why a name was refused. The text names the kind of name and what it was.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    #[error("{kind} {name:?} must have {min} to {max} {unit}")]
+    Length { kind: &'static str, name: String, min: usize, max: usize, unit: &'static str },
+    #[error("{kind} {name:?} must start with a letter")]
+    Start { kind: &'static str, name: String },
+    #[error("{kind} {name:?} may hold only letters, digits and underscores")]
+    Character { kind: &'static str, name: String },
+    #[error("{kind} {name:?} must not contain two underscores in a row")]
+    DoubleUnderscore { kind: &'static str, name: String },
+    #[error("{kind} {name:?} must not end in an underscore")]
+    TrailingUnderscore { kind: &'static str, name: String },
+    #[error("table name {name:?} is longer than 64 characters")]
+    SqlNameTooLong { name: String },
+    #[error("{name:?} is not a table name of the form family___table")]
+    NotATable { name: String },
+}
+
+/// The longest piece of a bad name that an error repeats, in characters.
+const SHOWN_CHARS: usize = 80;
+
+fn shown(name: &str) -> String {
+    name.chars().take(SHOWN_CHARS).collect()
+}
+
+fn check(kind: &'static str, raw: &str, min: usize, max: usize) -> Result<String, NameError> {
+    // Length first: nothing longer than a name is lower-cased or scanned.
+    if raw.len() < min || raw.len() > max {
+        return Err(NameError::Length { kind, name: shown(raw), min, max, unit: "characters" });
+    }
+    let name = raw.to_ascii_lowercase();
+    if !name.starts_with(|c: char| c.is_ascii_lowercase()) {
+        return Err(NameError::Start { kind, name });
+    }
+    if !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_') {
+        return Err(NameError::Character { kind, name });
+    }
+    Ok(name)
+}
+
+fn check_single_underscores(kind: &'static str, name: String) -> Result<String, NameError> {
+    if name.contains("__") {
+        return Err(NameError::DoubleUnderscore { kind, name });
+    }
+    if name.ends_with('_') {
+        return Err(NameError::TrailingUnderscore { kind, name });
+    }
+    Ok(name)
+}
+
+macro_rules! name_type {
+    ($(#[$doc:meta])* $name:ident, $parse:expr) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            pub fn new(raw: &str) -> Result<Self, NameError> {
+                let parse: fn(&str) -> Result<String, NameError> = $parse;
+                parse(raw).map(Self)
+            }
+
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = NameError;
+            fn from_str(raw: &str) -> Result<Self, NameError> {
+                Self::new(raw)
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = NameError;
+            fn try_from(raw: String) -> Result<Self, NameError> {
+                Self::new(&raw)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> String {
+                name.0
+            }
+        }
+    };
+}
+
+name_type!(
+    /// A namespace of tables: 3 to 30 of `a-z 0-9 _`, starting with a letter,
+    /// no `__`, no trailing `_`. Lower-cased when made.
+    FamilyName,
+    |raw| check("family", raw, 3, 30).and_then(|name| check_single_underscores("family", name))
+);
+name_type!(
+    /// A table within its family: as [`FamilyName`], 3 to 50 characters.
+    TableName,
+    |raw| check("table", raw, 3, 50).and_then(|name| check_single_underscores("table", name))
+);
+name_type!(
+    /// A column: 1 to 64 of `a-z 0-9 _`, starting with a letter. Lower-cased when made.
+    FieldName,
+    |raw| check("field", raw, 1, 64)
+);
+name_type!(
+    /// A client of the executive: 3 to 50 bytes, taken as they are.
+    WriterName,
+    |raw| {
+        if raw.len() < 3 || raw.len() > 50 {
+            return Err(NameError::Length { kind: "writer", name: shown(raw), min: 3, max: 50, unit: "bytes" });
+        }
+        Ok(raw.to_owned())
+    }
+);
+
+/// A table by its full name. Its SQL name is `family___table`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct TableRef {
+    pub family: FamilyName,
+    pub table: TableName,
+}
+
+impl TableRef {
+    /// Fails where `family___table` would be longer than MySQL takes (64 characters).
+    pub fn new(family: FamilyName, table: TableName) -> Result<Self, NameError> {
+        let this = Self { family, table };
+        let name = this.sql_name();
+        if name.len() > MAX_SQL_TABLE_CHARS {
+            return Err(NameError::SqlNameTooLong { name });
+        }
+        Ok(this)
+    }
+
+    /// Both names as they come from outside.
+    pub fn parse(family: &str, table: &str) -> Result<Self, NameError> {
+        Self::new(FamilyName::new(family)?, TableName::new(table)?)
+    }
+
+    /// `family___table`.
+    pub fn sql_name(&self) -> String {
+        format!("{}{SEPARATOR}{}", self.family, self.table)
+    }
+
+    /// The inverse of [`TableRef::sql_name`]; what other programs named otherwise is refused.
+    pub fn from_sql_name(name: &str) -> Result<Self, NameError> {
+        let not_a_table = || NameError::NotATable { name: shown(name) };
+        let (family, table) = name.split_once(SEPARATOR).ok_or_else(not_a_table)?;
+        let this = Self::parse(family, table)?;
+        if this.sql_name() == name { Ok(this) } else { Err(not_a_table()) }
+    }
+}
+
+impl fmt::Display for TableRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{SEPARATOR}{}", self.family, self.table)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_lower_cased_and_checked() {
+        assert_eq!(FamilyName::new("FAM2").unwrap().as_str(), "fam2");
+        for bad in ["ab", "1abc", "my__fam", "my-fam", "fam_", "", "fäm", &"a".repeat(31)] {
+            assert!(FamilyName::new(bad).is_err(), "{bad:?} was taken");
+        }
+        assert!(FamilyName::new(&"a".repeat(30)).is_ok());
+        assert!(TableName::new(&"t".repeat(50)).is_ok());
+        assert!(FieldName::new("a__b_").is_ok());
+        assert!(FieldName::new("_a").is_err());
+        assert!(WriterName::new("wé").is_ok());
+        assert!(WriterName::new("w").is_err());
+    }
+
+    #[test]
+    fn sql_names_round_trip_and_fit_mysql() {
+        let table = TableRef::parse("my_fam", "tab_1").unwrap();
+        assert_eq!(table.sql_name(), "my_fam___tab_1");
+        assert_eq!(TableRef::from_sql_name("my_fam___tab_1").unwrap(), table);
+        assert!(TableRef::from_sql_name("_ldb_seq").is_err());
+        assert!(TableRef::from_sql_name("Fam___tab").is_err());
+        assert!(TableRef::parse(&"a".repeat(30), &"b".repeat(31)).is_ok());
+        assert!(TableRef::parse(&"a".repeat(30), &"b".repeat(32)).is_err());
+    }
+}
