@@ -1,1 +1,13 @@
-//! ctlstore
+//! ctlstore keeps a full copy of control-plane data on every host, in a local
+//! SQLite file (the LDB) that is fed by an ordered ledger of changes.
+//!
+//! The modules are layers: each uses only those before it.
+//! `schema → sql → ledger → { ctldb, ldb, changelog, snapshot } → executive →
+//! messages → http → actors → node → cli`; `config`, `metrics` and `telemetry`
+//! stand beside them. ARCHITECTURE.md has the map.
+
+#[cfg(feature = "node")]
+pub mod ctldb;
+pub mod ledger;
+pub mod schema;
+pub mod sql;

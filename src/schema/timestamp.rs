@@ -11,8 +11,10 @@ use time::{OffsetDateTime, PrimitiveDateTime, UtcOffset};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(i64);
 
-const DATE_TIME: &[BorrowedFormatItem<'static>] =
-    format_description!(version = 2, "[year]-[month]-[day][first [ ][T]][hour]:[minute]:[second][optional [.[subsecond]]]");
+const DATE_TIME: &[BorrowedFormatItem<'static>] = format_description!(
+    version = 2,
+    "[year]-[month]-[day][first [ ][T]][hour]:[minute]:[second][optional [.[subsecond]]]"
+);
 
 impl Timestamp {
     pub const fn from_unix_micros(micros: i64) -> Self {

@@ -1,0 +1,46 @@
+//! The ctldb: the system of record, on MySQL (or MariaDB) and on embedded SQLite.
+//!
+//! [`Session`] is what one connection can do, in few round trips; it knows tables
+//! and rows but none of the rules of writing. The rules are written once, as
+//! [`Operation`]s over any session (`executive/`). [`Ctldb`] runs an operation: it
+//! takes the ledger lock, commits, retries what is safe to retry and finds out what
+//! became of a commit whose answer was lost.
+
+mod session;
+
+pub use session::{ColumnCollation, CtldbError, RowChange, SchemaChange, Session, StoredTable, TableLimit, WriterRow};
+
+use std::time::Instant;
+
+/// A piece of work on the ctldb, the same on every backend. It may be run again
+/// from its start when a connection breaks, so it changes nothing but the session.
+#[allow(async_fn_in_trait)] // run on the backend's own thread, never sent while pending
+pub trait Operation: Send + 'static {
+    type Output: Send + 'static;
+
+    async fn run<S: Session>(&self, session: &mut S) -> Result<Self::Output, CtldbError>;
+}
+
+/// A system of record. Cheap to clone; clones share connections.
+#[allow(async_fn_in_trait)] // its callers are actors, which live on one thread
+pub trait Ctldb: Clone + 'static {
+    /// Creates what is missing of the schema, checks what is there, and probes what
+    /// the server can do. Safe to call again; called until it has succeeded once.
+    async fn prepare(&self) -> Result<(), CtldbError>;
+
+    /// Runs `operation` in one transaction under the ledger lock and commits it.
+    /// An operation that refuses its input says so in its output and leaves the
+    /// session as it found it; an error rolls everything back. Tries again after
+    /// broken connections, deadlocks and lock-wait time-outs until `deadline`.
+    async fn write<O: Operation>(&self, operation: O, deadline: Instant) -> Result<O::Output, CtldbError>;
+
+    /// Runs `operation` outside the ledger lock; it must only read.
+    async fn read<O: Operation>(&self, operation: O, deadline: Instant) -> Result<O::Output, CtldbError>;
+
+    /// Looks at the sizes of all tables again and keeps them for
+    /// [`Session::table_size`]. Bounded cost; called once a minute.
+    async fn refresh_table_sizes(&self) -> Result<(), CtldbError>;
+
+    /// Closes every connection.
+    async fn close(&self);
+}

@@ -1,0 +1,139 @@
+//! What a connection to a ctldb can do, whatever the backend.
+
+use std::sync::Arc;
+
+use crate::ledger::Seq;
+use crate::schema::{FamilyName, Field, TableRef, TableSchema, Value, WriterName};
+
+/// Why the ctldb did not do what was asked. What a client did wrong is not here.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum CtldbError {
+    /// Not reachable, or busy past the deadline. Nothing was written.
+    #[error("ctldb is not available: {0}")]
+    Unavailable(String),
+    /// A deadlock or lock-wait time-out ended the transaction. Nothing was written.
+    #[error("ctldb is busy: {0}")]
+    Contention(String),
+    /// The answer to a commit was lost and could not be looked up either.
+    #[error("the outcome of the write is unknown: {0}")]
+    OutcomeUnknown(String),
+    /// The ctldb can't hold what was asked (row or key too large): the client's to mend.
+    #[error("{0}")]
+    Refused(String),
+    /// The schema in the ctldb is newer than this program, or not what it must be.
+    #[error("ctldb schema: {0}")]
+    Schema(String),
+    #[error("ctldb: {0}")]
+    Failed(String),
+}
+
+/// How a ctldb compares the string keys of a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ColumnCollation {
+    /// Bytewise, nothing padded: as every LDB does.
+    Exact,
+    /// Bytewise, but trailing spaces don't count: keys that end in one are refused.
+    Padded,
+    /// May take different keys for one: compare what is stored before writing.
+    Merging,
+}
+
+/// A table as the ctldb has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredTable {
+    pub schema: TableSchema,
+    /// The worst among its string key columns; `Exact` when there are none.
+    pub collation: ColumnCollation,
+}
+
+/// A row of `mutators`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WriterRow {
+    /// Lower-case hex of the secret's SHA-256.
+    pub secret_hash: String,
+    pub cookie: Vec<u8>,
+    /// Its own limit in rows per minute, if it has one.
+    pub rows_per_minute: Option<i64>,
+}
+
+/// A table's own size limit, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TableLimit {
+    pub warn_bytes: i64,
+    pub max_bytes: i64,
+}
+
+/// One row's change, checked against the table.
+#[derive(Debug, Clone)]
+pub enum RowChange {
+    /// All values, in column order.
+    Upsert { table: Arc<StoredTable>, values: Vec<Value> },
+    /// The key's values, in column order.
+    Delete { table: Arc<StoredTable>, key: Vec<Value> },
+}
+
+/// A change of the schema, with everything that is needed to do it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SchemaChange {
+    CreateTable(TableSchema),
+    AddColumn(TableRef, Field),
+    DropTable(TableRef),
+}
+
+/// One connection, within a transaction that holds the ledger lock where the
+/// operation runs by [`super::Ctldb::write`].
+#[allow(async_fn_in_trait)] // one session stays on one thread
+pub trait Session {
+    // What is there.
+
+    /// The ctldb's clock, seconds since 1970.
+    async fn now(&mut self) -> Result<i64, CtldbError>;
+    /// The ledger's last seq, 0 when it is empty.
+    async fn last_seq(&mut self) -> Result<Seq, CtldbError>;
+    async fn family_exists(&mut self, family: &FamilyName) -> Result<bool, CtldbError>;
+    async fn table(&mut self, table: &TableRef) -> Result<Option<Arc<StoredTable>>, CtldbError>;
+    /// All tables of exactly this family, by name.
+    async fn tables_of(&mut self, family: &FamilyName) -> Result<Vec<Arc<StoredTable>>, CtldbError>;
+    /// Bytes of data and indexes as last refreshed, `None` for a table not yet measured.
+    async fn table_size(&mut self, table: &TableRef) -> Result<Option<u64>, CtldbError>;
+    /// The name is compared bytewise, whatever the collation.
+    async fn writer(&mut self, writer: &WriterName) -> Result<Option<WriterRow>, CtldbError>;
+    /// Rows written in the bucket that begins at `bucket` (unix seconds).
+    async fn usage(&mut self, writer: &WriterName, bucket: i64) -> Result<i64, CtldbError>;
+    async fn table_limit(&mut self, table: &TableRef) -> Result<Option<TableLimit>, CtldbError>;
+    async fn table_limits(&mut self) -> Result<Vec<(String, String, TableLimit)>, CtldbError>;
+    async fn writer_limits(&mut self) -> Result<Vec<(String, i64)>, CtldbError>;
+    /// The stored key that the ctldb takes for `key` (the table's key in column
+    /// order), if there is one. For tables whose collation is `Merging`.
+    async fn stored_key(&mut self, table: &StoredTable, key: &[Value]) -> Result<Option<Vec<Value>>, CtldbError>;
+
+    // What changes it. Only within `Ctldb::write`.
+
+    /// False when it exists already.
+    async fn insert_family(&mut self, family: &FamilyName) -> Result<bool, CtldbError>;
+    async fn insert_writer(&mut self, writer: &WriterName, row: &WriterRow) -> Result<(), CtldbError>;
+    async fn set_cookie(&mut self, writer: &WriterName, cookie: &[u8]) -> Result<(), CtldbError>;
+    async fn add_usage(&mut self, writer: &WriterName, bucket: i64, rows: i64) -> Result<(), CtldbError>;
+    /// Forgets usage in buckets that begin before `before`.
+    async fn prune_usage(&mut self, before: i64) -> Result<(), CtldbError>;
+    async fn set_table_limit(&mut self, table: &TableRef, limit: TableLimit) -> Result<(), CtldbError>;
+    /// False when there was none.
+    async fn delete_table_limit(&mut self, table: &TableRef) -> Result<bool, CtldbError>;
+    async fn set_writer_limit(&mut self, writer: &WriterName, rows_per_minute: i64) -> Result<(), CtldbError>;
+    /// False when there was none.
+    async fn delete_writer_limit(&mut self, writer: &WriterName) -> Result<bool, CtldbError>;
+    /// Applies row changes in order, in as few round trips as it can.
+    async fn apply(&mut self, changes: &[RowChange]) -> Result<(), CtldbError>;
+    /// Deletes every row of a table.
+    async fn clear(&mut self, table: &TableRef) -> Result<(), CtldbError>;
+    /// Appends ledger rows with consecutive seqs and gives the last one.
+    async fn append(&mut self, statements: &[String]) -> Result<Seq, CtldbError>;
+    /// Changes the schema and appends `statement` to the ledger, so that no crash
+    /// leaves one without the other. Gives the statement's seq.
+    async fn alter(&mut self, change: &SchemaChange, statement: &str) -> Result<Seq, CtldbError>;
+
+    // Parts of the transaction that can be taken back: one request of a group.
+
+    async fn savepoint(&mut self) -> Result<(), CtldbError>;
+    async fn rollback_to_savepoint(&mut self) -> Result<(), CtldbError>;
+}

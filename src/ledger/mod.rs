@@ -1,0 +1,13 @@
+//! The ledger: every change as one SQL statement, in order. What a ledger row is,
+//! how rows group into transactions, which ledger an LDB may follow, and where
+//! rows come from. Pure, but for the trait that sources implement.
+
+mod assemble;
+mod follow;
+mod row;
+mod source;
+
+pub use assemble::{AssembleError, Assembler, Batch, MAX_TRANSACTION_BYTES};
+pub use follow::{CannotFollow, LdbPosition, LedgerInfo, may_follow};
+pub use row::{LedgerRow, Seq};
+pub use source::{Block, BlockLimit, LedgerSource, SourceError};

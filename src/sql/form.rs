@@ -1,0 +1,107 @@
+//! The statements that the ledger holds, written exactly as the protocol says.
+
+use crate::schema::{Field, TableRef, TableSchema, Value};
+
+use super::literal::push_literal;
+
+/// Opens a ledger transaction of more than one mutation; a ledger row of its own.
+pub const BEGIN: &str = "--- BEGIN";
+/// Closes what [`BEGIN`] opened; a ledger row of its own.
+pub const COMMIT: &str = "--- COMMIT";
+
+/// A name in double quotes. Checked names hold no quote.
+pub fn quoted(name: &str) -> String {
+    format!("\"{name}\"")
+}
+
+pub fn create_table(table: &TableSchema) -> String {
+    let columns: Vec<String> =
+        table.fields().iter().map(|f| format!("{} {}", quoted(f.name.as_str()), f.field_type.ldb_type())).collect();
+    let key: Vec<String> = table.key_fields().map(|f| quoted(f.name.as_str())).collect();
+    format!("CREATE TABLE {} ({}, PRIMARY KEY({}));", table.table(), columns.join(", "), key.join(","))
+}
+
+pub fn add_column(table: &TableRef, field: &Field) -> String {
+    format!("ALTER TABLE {table} ADD COLUMN {} {}", quoted(field.name.as_str()), field.field_type.ldb_type())
+}
+
+pub fn drop_table(table: &TableRef) -> String {
+    format!("DROP TABLE IF EXISTS {table}")
+}
+
+pub fn clear_table(table: &TableRef) -> String {
+    format!("DELETE FROM {table}")
+}
+
+/// `values` stand in the table's column order, one per field.
+pub fn upsert(table: &TableSchema, values: &[Value]) -> String {
+    debug_assert_eq!(values.len(), table.fields().len());
+    let mut out = String::with_capacity(64 + values.len() * 16);
+    out.push_str("REPLACE INTO ");
+    out.push_str(&table.table().sql_name());
+    out.push_str(" (");
+    for (i, field) in table.fields().iter().enumerate() {
+        if i > 0 {
+            out.push(',');
+        }
+        out.push('"');
+        out.push_str(field.name.as_str());
+        out.push('"');
+    }
+    out.push_str(") VALUES(");
+    for (i, value) in values.iter().enumerate() {
+        if i > 0 {
+            out.push(',');
+        }
+        push_literal(&mut out, value);
+    }
+    out.push(')');
+    out
+}
+
+/// `key` holds the key's values in the table's column order.
+pub fn delete(table: &TableSchema, key: &[Value]) -> String {
+    let mut out = format!("DELETE FROM {} WHERE ", table.table());
+    for (i, (index, value)) in table.key_in_column_order().into_iter().zip(key).enumerate() {
+        if i > 0 {
+            out.push_str(" AND ");
+        }
+        out.push('"');
+        out.push_str(table.fields()[index].name.as_str());
+        out.push_str("\" = ");
+        push_literal(&mut out, value);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::{FieldName, FieldType};
+
+    fn table() -> TableSchema {
+        let field = |name, field_type| Field { name: FieldName::new(name).unwrap(), field_type };
+        TableSchema::new(
+            TableRef::parse("fam", "tab").unwrap(),
+            vec![field("a", FieldType::String), field("b", FieldType::Integer), field("c", FieldType::ByteString)],
+            &[FieldName::new("b").unwrap(), FieldName::new("a").unwrap()],
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn forms_are_the_protocols() {
+        let table = table();
+        assert_eq!(
+            create_table(&table),
+            r#"CREATE TABLE fam___tab ("a" VARCHAR(191), "b" INTEGER, "c" BLOB(255), PRIMARY KEY("b","a"));"#
+        );
+        let field = Field { name: FieldName::new("d").unwrap(), field_type: FieldType::Decimal };
+        assert_eq!(add_column(table.table(), &field), r#"ALTER TABLE fam___tab ADD COLUMN "d" REAL"#);
+        assert_eq!(drop_table(table.table()), "DROP TABLE IF EXISTS fam___tab");
+        assert_eq!(clear_table(table.table()), "DELETE FROM fam___tab");
+        let row = [Value::Text("x".into()), Value::Integer(1), Value::Null];
+        assert_eq!(upsert(&table, &row), r#"REPLACE INTO fam___tab ("a","b","c") VALUES('x',1,NULL)"#);
+        assert_eq!(delete(&table, &row[..2]), r#"DELETE FROM fam___tab WHERE "a" = 'x' AND "b" = 1"#);
+    }
+}

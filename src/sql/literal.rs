@@ -1,0 +1,67 @@
+//! Values as SQL literals of the ledger, in the exact spelling of the protocol.
+
+use std::fmt::Write;
+
+use crate::schema::Value;
+
+/// Appends `value` as a literal. Text with a NUL character, which SQL text can't
+/// carry, becomes the hex of its bytes.
+pub fn push_literal(out: &mut String, value: &Value) {
+    match value {
+        Value::Null => out.push_str("NULL"),
+        Value::Integer(integer) => out.push_str(itoa::Buffer::new().format(*integer)),
+        Value::Boolean(boolean) => out.push_str(if *boolean { "true" } else { "false" }),
+        // `Display` writes the shortest digits that read back equal, and never an exponent.
+        Value::Real(float) => drop(write!(out, "{float}")),
+        Value::Text(text) if text.contains('\0') => push_blob(out, text.as_bytes()),
+        Value::Text(text) => push_text(out, text),
+        Value::Blob(bytes) => push_blob(out, bytes),
+    }
+}
+
+/// Appends text in single quotes, with `'` doubled and nothing else escaped.
+pub fn push_text(out: &mut String, text: &str) {
+    out.push('\'');
+    let mut rest = text;
+    while let Some(quote) = rest.find('\'') {
+        out.push_str(&rest[..=quote]);
+        out.push('\'');
+        rest = &rest[quote + 1..];
+    }
+    out.push_str(rest);
+    out.push('\'');
+}
+
+/// Appends bytes as `x'…'` in lower-case hex.
+pub fn push_blob(out: &mut String, bytes: &[u8]) {
+    out.push_str("x'");
+    out.push_str(&hex::encode(bytes));
+    out.push('\'');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn literal(value: Value) -> String {
+        let mut out = String::new();
+        push_literal(&mut out, &value);
+        out
+    }
+
+    #[test]
+    fn spelling_is_the_protocols() {
+        assert_eq!(literal(Value::Null), "NULL");
+        assert_eq!(literal(Value::Integer(i64::MIN)), "-9223372036854775808");
+        assert_eq!(literal(Value::Boolean(true)), "true");
+        assert_eq!(literal(Value::Real(10.0)), "10");
+        assert_eq!(literal(Value::Real(-0.0)), "-0");
+        assert_eq!(literal(Value::Real(1e-7)), "0.0000001");
+        assert_eq!(literal(Value::Real(1.5e20)), "150000000000000000000");
+        assert_eq!(literal(Value::Text("it's ''".into())), "'it''s '''''");
+        assert_eq!(literal(Value::Text("a\0b".into())), "x'610062'");
+        assert_eq!(literal(Value::Text("a\\n\u{1f600}".into())), "'a\\n\u{1f600}'");
+        assert_eq!(literal(Value::Blob(vec![0xde, 0xad])), "x'dead'");
+        assert_eq!(literal(Value::Blob(vec![])), "x''");
+    }
+}
