@@ -1,1 +1,6 @@
 //! ctlstore
+
+#[cfg(feature = "node")]
+pub mod config;
+#[cfg(feature = "node")]
+pub mod metrics;
