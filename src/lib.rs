@@ -6,8 +6,13 @@
 //! messages → http → actors → node → cli`; `config`, `metrics` and `telemetry`
 //! stand beside them. ARCHITECTURE.md has the map.
 
-#[cfg(feature = "node")]
-pub mod ctldb;
 pub mod ledger;
 pub mod schema;
 pub mod sql;
+
+#[cfg(feature = "node")]
+pub mod config;
+#[cfg(feature = "node")]
+pub mod ctldb;
+#[cfg(feature = "node")]
+pub mod metrics;
