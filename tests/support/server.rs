@@ -173,7 +173,8 @@ fn initialise(flavour: Flavour, data: &Path) {
             for name in ["mysql_system_tables.sql", "mysql_system_tables_data.sql"] {
                 script.extend(std::fs::read(mysql56_base().join("share").join(name)).expect("read the system tables"));
             }
-            let path = data.with_extension("sql");
+            std::fs::create_dir(data.join("mysql")).expect("make the system database's directory");
+            let path = data.join("bootstrap.sql");
             std::fs::write(&path, script).expect("write the bootstrap script");
             let input = File::open(&path).expect("open the bootstrap script");
             server_command(flavour, data).arg("--bootstrap").stdin(input).output()
