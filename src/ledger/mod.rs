@@ -6,8 +6,12 @@ mod assemble;
 mod follow;
 mod row;
 mod source;
+#[cfg(feature = "node")]
+mod tail;
 
 pub use assemble::{AssembleError, Assembler, Batch, MAX_TRANSACTION_BYTES};
 pub use follow::{CannotFollow, LdbPosition, LedgerInfo, may_follow};
 pub use row::{LedgerRow, Seq};
 pub use source::{Block, BlockLimit, LedgerSource, SourceError};
+#[cfg(feature = "node")]
+pub use tail::{Found, Tail, TailError};
