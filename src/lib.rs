@@ -7,7 +7,11 @@
 //! stand beside them. ARCHITECTURE.md has the map.
 
 #[cfg(feature = "node")]
+pub mod config;
+#[cfg(feature = "node")]
 pub mod ctldb;
 pub mod ledger;
+#[cfg(feature = "node")]
+pub mod metrics;
 pub mod schema;
 pub mod sql;

@@ -1,0 +1,126 @@
+//! The defaults in code. config/default.toml says the same to people, and a
+//! test holds the two together.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::ctldb_url::CtldbUrl;
+use super::settings::*;
+use super::snapshot_url::SnapshotUrl;
+
+const MIB: u64 = 1024 * 1024;
+
+/// A port on this machine only: what is open to others must be asked for.
+fn loopback(port: u16) -> std::net::SocketAddr {
+    (std::net::Ipv4Addr::LOCALHOST, port).into()
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        let roles = [Role::Executive, Role::Reflector, Role::Reader, Role::Snapshotter, Role::Heartbeat];
+        Self { roles: roles.into(), data_dir: PathBuf::from("data"), shutdown_timeout: Duration::from_secs(25) }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".to_owned(), format: LogFormat::Text }
+    }
+}
+
+impl Default for Ops {
+    fn default() -> Self {
+        Self { bind: loopback(9090) }
+    }
+}
+
+impl Default for Ctldb {
+    fn default() -> Self {
+        Self {
+            url: CtldbUrl::Sqlite(PathBuf::from("ctldb.db")),
+            password_file: None,
+            ledger_table: "ctlstore_dml_ledger".to_owned(),
+        }
+    }
+}
+
+impl Default for Executive {
+    fn default() -> Self {
+        Self {
+            bind: loopback(3000),
+            request_timeout: Duration::from_secs(30),
+            destructive_schema_changes: false,
+            writer_limit: WriterLimit::default(),
+            table_limit: TableLimit::default(),
+        }
+    }
+}
+
+impl Default for WriterLimit {
+    fn default() -> Self {
+        Self { rows: 1000, period: Duration::from_secs(60) }
+    }
+}
+
+impl Default for TableLimit {
+    fn default() -> Self {
+        Self { warn_bytes: 50 * MIB, max_bytes: 100 * MIB }
+    }
+}
+
+impl Default for Reflector {
+    fn default() -> Self {
+        Self {
+            poll_interval: Duration::from_secs(1),
+            poll_jitter: 0.25,
+            poll_timeout: Duration::from_secs(5),
+            block_rows: 10_000,
+            block_bytes: 8 * MIB,
+        }
+    }
+}
+
+impl Default for Ldb {
+    fn default() -> Self {
+        Self { path: PathBuf::from("ldb.db"), wal_checkpoint_bytes: 40 * MIB }
+    }
+}
+
+impl Default for Changelog {
+    fn default() -> Self {
+        Self { path: PathBuf::from("change.log"), max_bytes: MIB }
+    }
+}
+
+impl Default for Reader {
+    fn default() -> Self {
+        Self {
+            bind: loopback(1331),
+            max_rows: 0,
+            max_response_bytes: 64 * MIB,
+            ready_max_lag: Duration::from_secs(60),
+            workers: 0,
+        }
+    }
+}
+
+impl Default for Snapshotter {
+    fn default() -> Self {
+        let urls = vec![SnapshotUrl::File(PathBuf::from("snapshots/snapshot.db"))];
+        Self { interval: Duration::from_secs(300), urls }
+    }
+}
+
+impl Default for Heartbeat {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(15),
+            executive_url: None,
+            family: "ctlstore".to_owned(),
+            table: "heartbeats".to_owned(),
+            writer: "heartbeat".to_owned(),
+            secret: None,
+            secret_file: None,
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! How the value of one key is read and printed: durations and sizes with
+//! units, lists that may come from one environment variable, secrets that are
+//! never printed. What two keys mean together is decided elsewhere.
+//!
+//! Values are taken strictly: the loader's own conversions would round 1.5 to 2
+//! and read any number as a boolean.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use config::{Value, ValueKind};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
+
+use super::settings::{LogFormat, Role};
+use super::snapshot_url::SnapshotUrl;
+
+pub use super::names::{family_name, identifier, table_name, writer_name};
+
+/// What is printed instead of a secret. It is refused as a secret, so that
+/// printed settings are not taken for real ones.
+pub const MASK: &str = "***";
+
+pub fn text<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Error> {
+    match Value::deserialize(input)?.kind {
+        ValueKind::String(text) => Ok(text),
+        _ => Err(D::Error::custom("not a string")),
+    }
+}
+
+/// A list of strings, or one string that separates them with commas.
+fn list<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<String>, D::Error> {
+    let not_a_list = || D::Error::custom("not a list of strings");
+    match Value::deserialize(input)?.kind {
+        ValueKind::String(text) => {
+            Ok(text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect())
+        }
+        ValueKind::Array(items) => items
+            .into_iter()
+            .map(|item| match item.kind {
+                ValueKind::String(text) => Ok(text),
+                _ => Err(not_a_list()),
+            })
+            .collect(),
+        _ => Err(not_a_list()),
+    }
+}
+
+pub fn boolean<'de, D: Deserializer<'de>>(input: D) -> Result<bool, D::Error> {
+    let bad = || D::Error::custom("neither true nor false");
+    match Value::deserialize(input)?.kind {
+        ValueKind::Boolean(value) => Ok(value),
+        ValueKind::String(text) => text.parse().map_err(|_| bad()),
+        _ => Err(bad()),
+    }
+}
+
+pub fn whole<'de, D: Deserializer<'de>, T: TryFrom<i64>>(input: D) -> Result<T, D::Error> {
+    let bad = || D::Error::custom("not a whole number of 0 or more");
+    let number: i64 = match Value::deserialize(input)?.kind {
+        ValueKind::I64(number) => number,
+        ValueKind::String(text) => text.parse().map_err(|_| bad())?,
+        _ => return Err(bad()),
+    };
+    T::try_from(number).map_err(|_| bad())
+}
+
+pub fn fraction<'de, D: Deserializer<'de>>(input: D) -> Result<f64, D::Error> {
+    let bad = || D::Error::custom("not a number from 0 to 1");
+    let number = match Value::deserialize(input)?.kind {
+        ValueKind::Float(number) => number,
+        ValueKind::I64(number) => number as f64,
+        ValueKind::String(text) => text.parse().map_err(|_| bad())?,
+        _ => return Err(bad()),
+    };
+    if (0.0..=1.0).contains(&number) { Ok(number) } else { Err(bad()) }
+}
+
+pub fn path<'de, D: Deserializer<'de>>(input: D) -> Result<PathBuf, D::Error> {
+    match text(input)? {
+        empty if empty.is_empty() => Err(D::Error::custom("an empty path")),
+        path => Ok(PathBuf::from(path)),
+    }
+}
+
+pub fn address<'de, D: Deserializer<'de>>(input: D) -> Result<SocketAddr, D::Error> {
+    text(input)?.parse().map_err(|_| D::Error::custom("not an address and port such as 127.0.0.1:3000"))
+}
+
+pub fn roles<'de, D: Deserializer<'de>>(input: D) -> Result<BTreeSet<Role>, D::Error> {
+    let roles: BTreeSet<Role> = list(input)?.iter().map(|name| role(name)).collect::<Result<_, _>>()?;
+    if roles.is_empty() { Err(D::Error::custom("a node without a role has nothing to do")) } else { Ok(roles) }
+}
+
+fn role<E: Error>(name: &str) -> Result<Role, E> {
+    match name {
+        "executive" => Ok(Role::Executive),
+        "reflector" => Ok(Role::Reflector),
+        "reader" => Ok(Role::Reader),
+        "snapshotter" => Ok(Role::Snapshotter),
+        "heartbeat" => Ok(Role::Heartbeat),
+        _ => Err(E::custom(format!(
+            "no role is called {name:?}, there are executive, reflector, reader, snapshotter and heartbeat"
+        ))),
+    }
+}
+
+pub fn log_format<'de, D: Deserializer<'de>>(input: D) -> Result<LogFormat, D::Error> {
+    match text(input)?.as_str() {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err(D::Error::custom("neither text nor json")),
+    }
+}
+
+pub fn log_level<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Error> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let level = text(input)?;
+    // A bare word that is no level would pass as the name of a module, and a
+    // mistyped level would silence the node.
+    let is_level = |word: &str| LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word.trim()));
+    if !level.contains('[') && level.split(',').any(|part| !part.contains('=') && !is_level(part)) {
+        return Err(D::Error::custom("neither a level (off, error, warn, info, debug, trace) nor module=level"));
+    }
+    match tracing_subscriber::EnvFilter::builder().parse(&level) {
+        Ok(_) => Ok(level),
+        Err(error) => Err(D::Error::custom(error)),
+    }
+}
+
+pub fn snapshot_urls<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<SnapshotUrl>, D::Error> {
+    list(input)?.iter().map(|url| url.parse().map_err(|why| D::Error::custom(format!("{url:?}: {why}")))).collect()
+}
+
+/// A time with its unit: "250ms", "1m 30s".
+pub mod duration {
+    use std::time::Duration;
+
+    use serde::de::Error;
+    use serde::{Deserializer, Serializer};
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Duration, D::Error> {
+        let text = super::text(input).ok();
+        text.and_then(|text| humantime::parse_duration(&text).ok())
+            .ok_or_else(|| D::Error::custom("not a duration with its unit, such as \"250ms\" or \"1m\""))
+    }
+
+    pub fn serialize<S: Serializer>(value: &Duration, output: S) -> Result<S::Ok, S::Error> {
+        output.collect_str(&humantime::format_duration(*value))
+    }
+}
+
+/// A size in bytes: "50 MiB" or a plain number.
+pub mod bytes {
+    use bytesize::ByteSize;
+    use config::{Value, ValueKind};
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    const UNITS: [(u64, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<u64, D::Error> {
+        let size = match Value::deserialize(input)?.kind {
+            ValueKind::I64(number) => u64::try_from(number).ok(),
+            ValueKind::String(text) => text.parse::<ByteSize>().ok().map(|size| size.as_u64()),
+            _ => None,
+        };
+        // TOML and SQLite count in signed numbers.
+        size.filter(|size| i64::try_from(*size).is_ok())
+            .ok_or_else(|| D::Error::custom("not a size such as \"50 MiB\" or a number of bytes"))
+    }
+
+    /// In the largest unit that is exact, so that reading it back gives the same.
+    pub fn serialize<S: Serializer>(value: &u64, output: S) -> Result<S::Ok, S::Error> {
+        match UNITS.iter().find(|(unit, _)| *value > 0 && value.is_multiple_of(*unit)) {
+            Some((unit, name)) => output.collect_str(&format_args!("{} {name}", value / unit)),
+            None => output.serialize_u64(*value),
+        }
+    }
+}
+
+/// A path, or nothing for the empty string.
+pub mod maybe_path {
+    use std::path::PathBuf;
+
+    use serde::{Deserializer, Serialize, Serializer};
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Option<PathBuf>, D::Error> {
+        Ok(Some(super::text(input)?).filter(|path| !path.is_empty()).map(PathBuf::from))
+    }
+
+    pub fn serialize<S: Serializer>(value: &Option<PathBuf>, output: S) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(path) => path.serialize(output),
+            None => output.serialize_str(""),
+        }
+    }
+}
+
+/// The base URL of an HTTP server, or nothing for the empty string.
+pub mod maybe_url {
+    use serde::de::Error;
+    use serde::{Deserializer, Serializer};
+    use url::Url;
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Url>, D::Error> {
+        let text = super::text(input)?;
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let plain = |url: &Url| {
+            url.scheme() == "http" && url.username().is_empty() && url.password().is_none() && url.query().is_none()
+        };
+        match Url::parse(&text) {
+            Ok(url) if plain(&url) => Ok(Some(url)),
+            _ => Err(D::Error::custom("not a URL such as http://host:3000")),
+        }
+    }
+
+    pub fn serialize<S: Serializer>(value: &Option<Url>, output: S) -> Result<S::Ok, S::Error> {
+        output.serialize_str(value.as_ref().map_or("", Url::as_str))
+    }
+}
+
+/// A secret, or nothing for the empty string. Printed as a mask.
+pub mod maybe_secret {
+    use secrecy::SecretString;
+    use serde::de::Error;
+    use serde::{Deserializer, Serializer};
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Option<SecretString>, D::Error> {
+        match super::text(input)? {
+            mask if mask == super::MASK => Err(D::Error::custom("a mask where the secret itself is wanted")),
+            none if none.is_empty() => Ok(None),
+            secret => Ok(Some(secret.into())),
+        }
+    }
+
+    pub fn serialize<S: Serializer>(value: &Option<SecretString>, output: S) -> Result<S::Ok, S::Error> {
+        output.serialize_str(if value.is_some() { super::MASK } else { "" })
+    }
+}

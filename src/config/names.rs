@@ -1,0 +1,49 @@
+//! The form of names in settings. The rules are those of the schema's own
+//! types, which this room does not know; a test holds the two together.
+
+use serde::Deserializer;
+use serde::de::Error;
+
+use super::form::text;
+
+/// A family, 3 to 30 characters.
+pub fn family_name<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Error> {
+    schema_name(&text(input)?, 30)
+}
+
+/// A table, 3 to 50 characters.
+pub fn table_name<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Error> {
+    schema_name(&text(input)?, 50)
+}
+
+/// A writer, 3 to 50 bytes of any kind.
+pub fn writer_name<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Error> {
+    let name = text(input)?;
+    if (3..=50).contains(&name.len()) { Ok(name) } else { Err(D::Error::custom("not 3 to 50 bytes long")) }
+}
+
+/// A name that SQL takes without quotes, of at most 64 characters.
+pub fn identifier<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Error> {
+    let name = text(input)?;
+    let starts = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    if starts && name.len() <= 64 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+        Ok(name)
+    } else {
+        Err(D::Error::custom("not a letter followed by at most 63 letters, digits and underscores"))
+    }
+}
+
+/// Lower-cased, as the executive would do it.
+fn schema_name<E: Error>(name: &str, longest: usize) -> Result<String, E> {
+    if !(3..=longest).contains(&name.len()) {
+        return Err(E::custom(format_args!("not 3 to {longest} characters long")));
+    }
+    let starts = name.starts_with(|c: char| c.is_ascii_alphabetic());
+    if !starts || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+        return Err(E::custom("not a letter followed by letters, digits and underscores"));
+    }
+    if name.contains("__") || name.ends_with('_') {
+        return Err(E::custom("two underscores in a row, or one at the end"));
+    }
+    Ok(name.to_ascii_lowercase())
+}

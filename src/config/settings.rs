@@ -1,0 +1,238 @@
+//! The settings of a node as typed structs, one per section of the file. Here
+//! is the shape only: defaults, checks and loading have files of their own.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use super::ctldb_url::CtldbUrl;
+use super::form;
+use super::snapshot_url::SnapshotUrl;
+
+/// Everything that a node can be told. After loading, all paths are absolute.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    pub node: Node,
+    pub log: Log,
+    pub ops: Ops,
+    pub ctldb: Ctldb,
+    pub executive: Executive,
+    pub reflector: Reflector,
+    pub ldb: Ldb,
+    pub changelog: Changelog,
+    pub reader: Reader,
+    pub snapshotter: Snapshotter,
+    pub heartbeat: Heartbeat,
+}
+
+impl Settings {
+    /// Whether this node plays `role`.
+    pub fn plays(&self, role: Role) -> bool {
+        self.node.roles.contains(&role)
+    }
+
+    /// Whether any role of this node opens the ctldb.
+    pub fn uses_ctldb(&self) -> bool {
+        self.plays(Role::Executive) || self.plays(Role::Reflector)
+    }
+}
+
+/// What a node does; it may play several roles at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    Executive,
+    Reflector,
+    Reader,
+    Snapshotter,
+    Heartbeat,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Node {
+    /// Never empty after loading.
+    #[serde(deserialize_with = "form::roles")]
+    pub roles: BTreeSet<Role>,
+    /// Where relative paths start.
+    #[serde(deserialize_with = "form::path")]
+    pub data_dir: PathBuf,
+    /// How long a stop may take in all before the process ends anyway.
+    #[serde(with = "form::duration")]
+    pub shutdown_timeout: Duration,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// A level, or directives such as `info,ctlstore::actors=debug`.
+    #[serde(deserialize_with = "form::log_level")]
+    pub level: String,
+    #[serde(deserialize_with = "form::log_format")]
+    pub format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people; coloured on a terminal.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ops {
+    /// Serves `/metrics`, `/status`, `/healthz` and `/readyz`.
+    #[serde(deserialize_with = "form::address")]
+    pub bind: SocketAddr,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ctldb {
+    /// After loading it holds the password, also the one of `password_file`.
+    pub url: CtldbUrl,
+    /// Holds the password of a `mysql:` URL that carries none.
+    #[serde(with = "form::maybe_path")]
+    pub password_file: Option<PathBuf>,
+    /// A plain SQL identifier.
+    #[serde(deserialize_with = "form::identifier")]
+    pub ledger_table: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Executive {
+    #[serde(deserialize_with = "form::address")]
+    pub bind: SocketAddr,
+    /// From a request's arrival to its answer.
+    #[serde(with = "form::duration")]
+    pub request_timeout: Duration,
+    /// Whether tables may be dropped and cleared by HTTP.
+    #[serde(deserialize_with = "form::boolean")]
+    pub destructive_schema_changes: bool,
+    pub writer_limit: WriterLimit,
+    pub table_limit: TableLimit,
+}
+
+/// What a writer may write when no limit of its own is stored in the ctldb.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WriterLimit {
+    /// Rows per `period`.
+    #[serde(deserialize_with = "form::whole")]
+    pub rows: u64,
+    /// Whole seconds, at most a day.
+    #[serde(with = "form::duration")]
+    pub period: Duration,
+}
+
+/// How large a table may be when no limit of its own is stored in the ctldb.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TableLimit {
+    /// Bytes of data and indexes from which on a warning is logged.
+    #[serde(with = "form::bytes")]
+    pub warn_bytes: u64,
+    /// Bytes of data and indexes from which on writes are refused.
+    #[serde(with = "form::bytes")]
+    pub max_bytes: u64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reflector {
+    #[serde(with = "form::duration")]
+    pub poll_interval: Duration,
+    /// The part of `poll_interval` that is left to chance, 0 to 1.
+    #[serde(deserialize_with = "form::fraction")]
+    pub poll_jitter: f64,
+    /// The longest that one query for ledger rows may take.
+    #[serde(with = "form::duration")]
+    pub poll_timeout: Duration,
+    /// The most ledger rows that are read, and applied, at once.
+    #[serde(deserialize_with = "form::whole")]
+    pub block_rows: usize,
+    /// The most bytes of statements that are read, and applied, at once.
+    #[serde(with = "form::bytes")]
+    pub block_bytes: u64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ldb {
+    #[serde(deserialize_with = "form::path")]
+    pub path: PathBuf,
+    /// The WAL's size from which on it is checkpointed.
+    #[serde(with = "form::bytes")]
+    pub wal_checkpoint_bytes: u64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Changelog {
+    #[serde(deserialize_with = "form::path")]
+    pub path: PathBuf,
+    /// The size past which a new file is begun; 0 switches the changelog off.
+    #[serde(with = "form::bytes")]
+    pub max_bytes: u64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reader {
+    #[serde(deserialize_with = "form::address")]
+    pub bind: SocketAddr,
+    /// The most rows that one answer may hold; 0 is no limit.
+    #[serde(deserialize_with = "form::whole")]
+    pub max_rows: u64,
+    /// The most bytes that one answer's body may have.
+    #[serde(with = "form::bytes")]
+    pub max_response_bytes: u64,
+    /// The lag up to which the reader calls itself ready; 0 ignores lag.
+    #[serde(with = "form::duration")]
+    pub ready_max_lag: Duration,
+    /// Threads that serve requests; 0 is one per core.
+    #[serde(deserialize_with = "form::whole")]
+    pub workers: usize,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Snapshotter {
+    #[serde(with = "form::duration")]
+    pub interval: Duration,
+    /// Where each snapshot is put; all of them get every one.
+    #[serde(deserialize_with = "form::snapshot_urls")]
+    pub urls: Vec<SnapshotUrl>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Heartbeat {
+    #[serde(with = "form::duration")]
+    pub interval: Duration,
+    /// None is the executive of this node.
+    #[serde(with = "form::maybe_url")]
+    pub executive_url: Option<Url>,
+    #[serde(deserialize_with = "form::family_name")]
+    pub family: String,
+    #[serde(deserialize_with = "form::table_name")]
+    pub table: String,
+    #[serde(deserialize_with = "form::writer_name")]
+    pub writer: String,
+    /// After loading also the one of `secret_file`. None is one made at the
+    /// first start and kept under `data_dir`.
+    #[serde(with = "form::maybe_secret")]
+    pub secret: Option<SecretString>,
+    #[serde(with = "form::maybe_path")]
+    pub secret_file: Option<PathBuf>,
+}

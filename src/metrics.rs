@@ -1,0 +1,102 @@
+//! What the node counts, for `/metrics`: one struct with a group for each part
+//! of the node, handed round as an `Arc`. The groups hold atomics, so counting
+//! never waits. This room knows no other room: who counts picks the labels,
+//! which come from the closed sets in `labels`.
+//!
+//! Units are base units (seconds, bytes); counters end in `_total`. A metric is
+//! here because an event in the program moves it.
+
+mod applier;
+mod executive;
+mod http;
+mod labels;
+mod poller;
+mod snapshotter;
+
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+pub use applier::{Applier, Changelog};
+pub use executive::{Executive, Heartbeat};
+pub use http::{Http, Route};
+pub use labels::{CheckpointMode, Component, ErrorKind, ExecutionPath, Method, Queue, RetryReason, Server};
+pub use poller::Poller;
+pub use snapshotter::Snapshotter;
+
+/// The media type of what [`Metrics::encode`] returns.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Every metric of this process.
+#[derive(Debug)]
+pub struct Metrics {
+    pub poller: Poller,
+    pub applier: Applier,
+    pub changelog: Changelog,
+    pub executive: Executive,
+    pub heartbeat: Heartbeat,
+    pub snapshotter: Snapshotter,
+    pub http: Http,
+    queues: Family<QueueLabels, Gauge>,
+    errors: Family<ErrorLabels, Counter>,
+    registry: Registry,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct QueueLabels {
+    queue: Queue,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ErrorLabels {
+    component: Component,
+    kind: ErrorKind,
+}
+
+impl Metrics {
+    /// A set of its own, with everything at zero.
+    pub fn new() -> Arc<Self> {
+        let mut registry = Registry::with_prefix("ctlstore");
+        let queues = Family::default();
+        registry.register("queue_depth", "Entries that wait in a bounded queue", queues.clone());
+        let errors = Family::default();
+        registry.register("errors", "Failures, each counted once where it is handled", errors.clone());
+        Arc::new(Self {
+            poller: Poller::register(&mut registry),
+            applier: Applier::register(&mut registry),
+            changelog: Changelog::register(&mut registry),
+            executive: Executive::register(&mut registry),
+            heartbeat: Heartbeat::register(&mut registry),
+            snapshotter: Snapshotter::register(&mut registry),
+            http: Http::register(&mut registry),
+            queues,
+            errors,
+            registry,
+        })
+    }
+
+    /// Counts a failure, where it is handled.
+    pub fn error(&self, component: Component, kind: ErrorKind) {
+        self.errors.get_or_create(&ErrorLabels { component, kind }).inc();
+    }
+
+    /// The gauge of a queue's entries: keep it and `inc` and `dec` it.
+    pub fn queue(&self, queue: Queue) -> Gauge {
+        self.queues.get_or_create_owned(&QueueLabels { queue })
+    }
+
+    /// Every metric as OpenMetrics text, which Prometheus reads.
+    ///
+    /// # Errors
+    /// Only what a metric's own encoding reports, which none of ours does.
+    pub fn encode(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        text::encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}

@@ -1,0 +1,107 @@
+//! Applying the ledger to the LDB, and the changelog that comes of it.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+use super::labels::{CheckpointMode, ExecutionPath};
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PathLabels {
+    path: ExecutionPath,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CheckpointLabels {
+    mode: CheckpointMode,
+    complete: bool,
+}
+
+/// The LDB applier.
+#[derive(Debug)]
+pub struct Applier {
+    /// The last applied seq.
+    pub seq: Gauge,
+    /// How far the LDB is behind the ledger. It grows with time alone, so
+    /// it is set whenever the metrics are asked for.
+    pub lag_seconds: Gauge<f64, AtomicU64>,
+    /// The size of the LDB's WAL, after the last commit or checkpoint.
+    pub wal_bytes: Gauge,
+    /// Rows of the LDB that statements changed.
+    pub rows: Counter,
+    /// Ledger transactions applied; a statement outside of one is one.
+    pub transactions: Counter,
+    /// From BEGIN to the end of COMMIT, in seconds.
+    pub commit_seconds: Histogram,
+    /// Ledger statements in each commit.
+    pub commit_statements: Histogram,
+    statements: Family<PathLabels, Counter>,
+    checkpoints: Family<CheckpointLabels, Counter>,
+}
+
+impl Applier {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let this = Self {
+            seq: Gauge::default(),
+            lag_seconds: Gauge::default(),
+            wal_bytes: Gauge::default(),
+            rows: Counter::default(),
+            transactions: Counter::default(),
+            commit_seconds: Histogram::new(exponential_buckets(0.0001, 2.0, 16)),
+            commit_statements: Histogram::new(exponential_buckets(1.0, 4.0, 9)),
+            statements: Family::default(),
+            checkpoints: Family::default(),
+        };
+        let ldb = registry.sub_registry_with_prefix("ldb");
+        ldb.register("seq", "Last applied seq", this.seq.clone());
+        ldb.register_with_unit("lag", "How far the LDB is behind the ledger", Unit::Seconds, this.lag_seconds.clone());
+        ldb.register_with_unit("wal", "Size of the LDB's WAL", Unit::Bytes, this.wal_bytes.clone());
+        ldb.register("checkpoints", "WAL checkpoints by mode and whether they were whole", this.checkpoints.clone());
+
+        let applier = registry.sub_registry_with_prefix("applier");
+        applier.register("statements", "Ledger statements applied", this.statements.clone());
+        applier.register("rows", "Rows of the LDB changed", this.rows.clone());
+        applier.register("transactions", "Ledger transactions applied", this.transactions.clone());
+        let help = "Time of each commit from BEGIN on";
+        applier.register_with_unit("commit_duration", help, Unit::Seconds, this.commit_seconds.clone());
+        applier.register("commit_statements", "Ledger statements in each commit", this.commit_statements.clone());
+        this
+    }
+
+    /// Counts `count` statements that were applied in this way.
+    pub fn statements(&self, path: ExecutionPath, count: u64) {
+        self.statements.get_or_create(&PathLabels { path }).inc_by(count);
+    }
+
+    /// Counts a checkpoint; `complete` when the whole WAL reached the database.
+    pub fn checkpoint(&self, mode: CheckpointMode, complete: bool) {
+        self.checkpoints.get_or_create(&CheckpointLabels { mode, complete }).inc();
+    }
+}
+
+/// The changelog.
+#[derive(Debug)]
+pub struct Changelog {
+    /// Lines written.
+    pub entries: Counter,
+    /// Jumps in the entries' seq, which make followers drop their caches.
+    pub resyncs: Counter,
+    /// Times that a new file took the path.
+    pub rotations: Counter,
+}
+
+impl Changelog {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let registry = registry.sub_registry_with_prefix("changelog");
+        let this = Self { entries: Counter::default(), resyncs: Counter::default(), rotations: Counter::default() };
+        registry.register("entries", "Changelog lines written", this.entries.clone());
+        registry.register("resyncs", "Jumps that make followers drop their caches", this.resyncs.clone());
+        registry.register("rotations", "New changelog files begun", this.rotations.clone());
+        this
+    }
+}

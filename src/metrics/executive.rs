@@ -1,0 +1,85 @@
+//! Writing: the executive, and the heartbeat that writes through it.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+use super::labels::RetryReason;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RetryLabels {
+    reason: RetryReason,
+}
+
+/// The executive, behind its HTTP server.
+#[derive(Debug)]
+pub struct Executive {
+    /// Mutations committed.
+    pub mutations: Counter,
+    /// Ledger rows committed, markers among them.
+    pub statements: Counter,
+    /// From asking for the ledger lock to COMMIT's answer, in seconds.
+    pub commit_seconds: Histogram,
+    /// Requests in each commit.
+    pub commit_requests: Histogram,
+    /// Commits whose answer was lost and whose outcome was looked up.
+    pub lost_commits: Counter,
+    /// Schema changes that another process had begun and this one finished.
+    pub intents_finished: Counter,
+    retries: Family<RetryLabels, Counter>,
+}
+
+impl Executive {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let registry = registry.sub_registry_with_prefix("executive");
+        let this = Self {
+            mutations: Counter::default(),
+            statements: Counter::default(),
+            commit_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 15)),
+            commit_requests: Histogram::new(exponential_buckets(1.0, 2.0, 8)),
+            lost_commits: Counter::default(),
+            intents_finished: Counter::default(),
+            retries: Family::default(),
+        };
+        registry.register("mutations", "Mutations committed", this.mutations.clone());
+        registry.register("ledger_statements", "Ledger rows committed", this.statements.clone());
+        let help = "Time of each commit from asking for the ledger lock on";
+        registry.register_with_unit("commit_duration", help, Unit::Seconds, this.commit_seconds.clone());
+        registry.register("commit_requests", "Requests in each commit", this.commit_requests.clone());
+        registry.register("retries", "Transactions run once more", this.retries.clone());
+        registry.register("lost_commits", "Commits whose answer was lost", this.lost_commits.clone());
+        let help = "Schema changes finished that another process had begun";
+        registry.register("intents_finished", help, this.intents_finished.clone());
+        this
+    }
+
+    /// Counts a transaction that is run once more.
+    pub fn retry(&self, reason: RetryReason) {
+        self.retries.get_or_create(&RetryLabels { reason }).inc();
+    }
+}
+
+/// The heartbeat.
+#[derive(Debug)]
+pub struct Heartbeat {
+    /// Beats that the executive took.
+    pub beats: Counter,
+    /// Unix seconds of the last one.
+    pub last_success_seconds: Gauge<f64, AtomicU64>,
+}
+
+impl Heartbeat {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let registry = registry.sub_registry_with_prefix("heartbeat");
+        let this = Self { beats: Counter::default(), last_success_seconds: Gauge::default() };
+        registry.register("beats", "Beats that the executive took", this.beats.clone());
+        let last = this.last_success_seconds.clone();
+        registry.register_with_unit("last_success_timestamp", "When the last beat was taken", Unit::Seconds, last);
+        this
+    }
+}

@@ -1,0 +1,111 @@
+//! Requests of the node's HTTP servers.
+
+use std::fmt::{self, Write};
+use std::time::Duration;
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::labels::{Method, Server};
+
+/// A point read takes tens of microseconds, a write that waits for its lock
+/// seconds, and the default time-out is 30 s.
+const LATENCY_SECONDS: [f64; 18] = [
+    0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+    30.0,
+];
+
+/// The patterns that are labels; whatever else was asked for is [`Route::OTHER`].
+const PATTERNS: [&str; 24] = [
+    "/",
+    "/clear-rows/families/{family}",
+    "/clear-rows/families/{family}/tables/{table}",
+    "/cookie",
+    "/families/{family}",
+    "/families/{family}/mutations",
+    "/families/{family}/tables/{table}",
+    "/get-ledger-latency",
+    "/get-row-by-key/{family}/{table}",
+    "/get-rows-by-key-prefix/{family}/{table}",
+    "/healthcheck",
+    "/healthz",
+    "/limits/tables",
+    "/limits/tables/{family}/{table}",
+    "/limits/writers",
+    "/limits/writers/{writer}",
+    "/metrics",
+    "/ping",
+    "/readyz",
+    "/schema/family/{family}",
+    "/schema/table/{family}/{table}",
+    "/status",
+    "/tables",
+    "/writers/{writer}",
+];
+
+/// A route as a label: its pattern, never the path that was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Route(&'static str);
+
+impl Route {
+    /// Every path that matches no route.
+    pub const OTHER: Self = Self("other");
+
+    /// The route with this pattern, such as `/families/{family}`.
+    pub fn of(pattern: Option<&str>) -> Self {
+        let known = pattern.and_then(|pattern| PATTERNS.iter().find(|known| **known == pattern));
+        known.map_or(Self::OTHER, |known| Self(known))
+    }
+
+    pub fn as_str(self) -> &'static str {
+        self.0
+    }
+}
+
+impl EncodeLabelValue for Route {
+    fn encode(&self, encoder: &mut LabelValueEncoder) -> fmt::Result {
+        encoder.write_str(self.0)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    server: Server,
+    route: Route,
+    method: Method,
+    status: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LatencyLabels {
+    server: Server,
+    route: Route,
+}
+
+/// Requests by what was asked and answered, and how long the answers took.
+#[derive(Debug)]
+pub struct Http {
+    requests: Family<RequestLabels, Counter>,
+    latency: Family<LatencyLabels, Histogram, fn() -> Histogram>,
+}
+
+impl Http {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let registry = registry.sub_registry_with_prefix("http");
+        let requests = Family::default();
+        registry.register("requests", "Requests answered", requests.clone());
+        let latency = Family::new_with_constructor((|| Histogram::new(LATENCY_SECONDS)) as fn() -> Histogram);
+        let help = "Time from a request's head to its answer";
+        registry.register_with_unit("request_duration", help, Unit::Seconds, latency.clone());
+        Self { requests, latency }
+    }
+
+    /// Counts one answered request.
+    pub fn answered(&self, server: Server, route: Route, method: Method, status: u16, took: Duration) {
+        self.requests.get_or_create(&RequestLabels { server, route, method, status }).inc();
+        self.latency.get_or_create(&LatencyLabels { server, route }).observe(took.as_secs_f64());
+    }
+}

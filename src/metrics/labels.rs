@@ -1,0 +1,141 @@
+//! The closed sets that labels come from, so that no request and no data can
+//! make a new time series.
+
+use std::fmt::{self, Write};
+
+use prometheus_client::encoding::{EncodeLabelValue, LabelValueEncoder};
+
+/// An enum whose variants are label values. The derive of the library would
+/// write them as they are spelt in Rust.
+macro_rules! labels {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $name {
+            $($(#[$variant_doc])* $variant,)+
+        }
+
+        impl $name {
+            /// Every value, in the order of the declaration.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $text,)+
+                }
+            }
+        }
+
+        impl EncodeLabelValue for $name {
+            fn encode(&self, encoder: &mut LabelValueEncoder) -> fmt::Result {
+                encoder.write_str(self.as_str())
+            }
+        }
+    };
+}
+
+labels!(
+    /// The part of the node in which an error was handled.
+    Component {
+        Poller = "poller",
+        Applier = "applier",
+        Changelog = "changelog",
+        Executive = "executive",
+        Heartbeat = "heartbeat",
+        Reader = "reader",
+        Snapshotter = "snapshotter",
+        Ops = "ops",
+    }
+);
+
+labels!(
+    /// What went wrong.
+    ErrorKind {
+        /// The other side could not be reached or hung up.
+        Unavailable = "unavailable",
+        /// The other side did not answer in time.
+        Timeout = "timeout",
+        /// The other side answered with a refusal.
+        Refused = "refused",
+        /// A deadlock or a lock-wait timeout.
+        Contention = "contention",
+        /// A statement of the ledger failed in the LDB.
+        Statement = "statement",
+        /// The ledger is not the one followed, is pruned, or contradicts itself.
+        Ledger = "ledger",
+        /// The disk is full.
+        DiskFull = "disk_full",
+        /// Any other failure of a file or of SQLite.
+        Storage = "storage",
+        /// A panic, or a state that should not exist.
+        Internal = "internal",
+    }
+);
+
+labels!(
+    /// The bounded queues between parts of the node.
+    Queue {
+        /// Blocks that the poller has read and the applier has not taken.
+        PollerBlocks = "poller_blocks",
+        /// Batches that the LDB's writer thread has not taken.
+        LdbBatches = "ldb_batches",
+        /// Requests that wait for the ledger lock.
+        ExecutiveWrites = "executive_writes",
+    }
+);
+
+labels!(
+    /// How a statement of the ledger was executed.
+    ExecutionPath {
+        /// Recognised, and run as a prepared statement with bound values.
+        Bound = "bound",
+        /// Handed to SQLite as text.
+        Text = "text",
+    }
+);
+
+labels!(
+    /// SQLite's kinds of checkpoint that the applier uses.
+    CheckpointMode {
+        Passive = "passive",
+        Restart = "restart",
+        Truncate = "truncate",
+    }
+);
+
+labels!(
+    /// Why the executive ran a transaction once more.
+    RetryReason {
+        Deadlock = "deadlock",
+        LockTimeout = "lock_timeout",
+        Disconnected = "disconnected",
+    }
+);
+
+labels!(
+    /// The HTTP servers of a node.
+    Server {
+        Executive = "executive",
+        Reader = "reader",
+        Ops = "ops",
+    }
+);
+
+labels!(
+    /// A request's method; all that no route takes are one.
+    Method {
+        Get = "GET",
+        Head = "HEAD",
+        Post = "POST",
+        Put = "PUT",
+        Delete = "DELETE",
+        Other = "other",
+    }
+);
+
+impl Method {
+    /// The method by its name on the wire.
+    pub fn of(name: &str) -> Self {
+        Self::ALL.iter().copied().find(|method| method.as_str() == name).unwrap_or(Self::Other)
+    }
+}
