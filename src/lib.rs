@@ -10,7 +10,11 @@
 pub mod config;
 #[cfg(feature = "node")]
 pub mod ctldb;
+#[cfg(feature = "node")]
+pub mod http;
 pub mod ledger;
+#[cfg(feature = "node")]
+pub mod messages;
 #[cfg(feature = "node")]
 pub mod metrics;
 pub mod schema;
