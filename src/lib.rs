@@ -6,13 +6,16 @@
 //! messages → http → actors → node → cli`; `config`, `metrics` and `telemetry`
 //! stand beside them. ARCHITECTURE.md has the map.
 
-pub mod ledger;
-pub mod schema;
-pub mod sql;
-
 #[cfg(feature = "node")]
 pub mod config;
 #[cfg(feature = "node")]
 pub mod ctldb;
 #[cfg(feature = "node")]
+pub mod http;
+pub mod ledger;
+#[cfg(feature = "node")]
+pub mod messages;
+#[cfg(feature = "node")]
 pub mod metrics;
+pub mod schema;
+pub mod sql;
