@@ -46,23 +46,18 @@ struct Anchor {
 
 /// A source being read from one position on.
 #[derive(Debug)]
-pub struct Tail<S> {
-    source: S,
+pub struct Tail<'a, S> {
+    source: &'a mut S,
     last: Seq,
     anchor: Anchor,
     ledger_id: Option<String>,
 }
 
-impl<S: LedgerSource> Tail<S> {
+impl<'a, S: LedgerSource> Tail<'a, S> {
     /// Looks whether the LDB at `position` may follow this ledger.
-    pub async fn open(mut source: S, position: &LdbPosition) -> Result<(Self, LedgerInfo), (S, TailError)> {
-        let info = match source.describe().await {
-            Ok(info) => info,
-            Err(error) => return Err((source, error.into())),
-        };
-        if let Err(error) = may_follow(&info, position) {
-            return Err((source, error.into()));
-        }
+    pub async fn open(source: &'a mut S, position: &LdbPosition) -> Result<(Self, LedgerInfo), TailError> {
+        let info = source.describe().await?;
+        may_follow(&info, position)?;
         let anchor = Anchor { leader_ts: position.leader_ts, statement: None };
         Ok((Self { source, last: position.seq, anchor, ledger_id: position.ledger_id.clone() }, info))
     }
@@ -70,10 +65,6 @@ impl<S: LedgerSource> Tail<S> {
     /// The last row that was given out, or that the LDB had at the start.
     pub fn last_seq(&self) -> Seq {
         self.last
-    }
-
-    pub fn into_source(self) -> S {
-        self.source
     }
 
     /// The next rows, none when there are none yet.
@@ -193,10 +184,10 @@ mod tests {
 
     const LIMIT: BlockLimit = BlockLimit { rows: 100, bytes: 1 << 20 };
 
-    async fn tail(rows: Vec<LedgerRow>, late: Vec<LedgerRow>, last: i64) -> Tail<Rows> {
+    async fn tail(source: &mut Rows, last: i64) -> Tail<'_, Rows> {
         let leader_ts = (last > 0).then(|| Timestamp::from_unix_micros(last));
         let position = LdbPosition { seq: Seq(last), leader_ts, ledger_id: None };
-        Tail::open(Rows { rows, late }, &position).await.unwrap().0
+        Tail::open(source, &position).await.unwrap().0
     }
 
     fn seqs(found: &Found) -> Vec<i64> {
@@ -205,7 +196,8 @@ mod tests {
 
     #[tokio::test]
     async fn reads_on_behind_the_last_applied_row() {
-        let mut tail = tail(rows(&[1, 2, 3]), rows(&[4]), 1).await;
+        let mut source = Rows { rows: rows(&[1, 2, 3]), late: rows(&[4]) };
+        let mut tail = tail(&mut source, 1).await;
         let found = tail.next(LIMIT).await.unwrap();
         assert_eq!((seqs(&found), found.at_end, found.gaps), (vec![2, 3], true, 0));
         assert_eq!(seqs(&tail.next(LIMIT).await.unwrap()), [4]);
@@ -214,14 +206,16 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_row_that_comes_late_into_a_gap_is_not_lost() {
-        let mut tail = tail(rows(&[1, 3, 6]), rows(&[2]), 0).await;
+        let mut source = Rows { rows: rows(&[1, 3, 6]), late: rows(&[2]) };
+        let mut tail = tail(&mut source, 0).await;
         let found = tail.next(LIMIT).await.unwrap();
         assert_eq!((seqs(&found), found.gaps), (vec![1, 2, 3, 6], 1));
     }
 
     #[tokio::test]
     async fn a_row_that_is_another_than_the_applied_one_stops_the_tail() {
-        let mut tail = tail(rows(&[1, 2]), vec![], 0).await;
+        let mut source = Rows { rows: rows(&[1, 2]), late: vec![] };
+        let mut tail = tail(&mut source, 0).await;
         tail.next(LIMIT).await.unwrap();
         tail.source.rows[1].statement = "other".to_owned();
         assert!(matches!(tail.next(LIMIT).await, Err(TailError::OtherHistory { seq: Seq(2) })));
@@ -233,14 +227,16 @@ mod tests {
 
     #[tokio::test]
     async fn the_time_in_the_ldb_tells_another_history_at_once() {
-        let mut tail = tail(rows(&[1, 2, 3]), vec![], 2).await;
+        let mut source = Rows { rows: rows(&[1, 2, 3]), late: vec![] };
+        let mut tail = tail(&mut source, 2).await;
         tail.source.rows[1].leader_ts = Some(Timestamp::from_unix_micros(77));
         assert!(matches!(tail.next(LIMIT).await, Err(TailError::OtherHistory { seq: Seq(2) })));
     }
 
     #[tokio::test]
     async fn a_ledger_pruned_up_to_the_last_applied_row_is_followed() {
-        let mut tail = tail(rows(&[1, 2, 3, 4]), vec![], 2).await;
+        let mut source = Rows { rows: rows(&[1, 2, 3, 4]), late: vec![] };
+        let mut tail = tail(&mut source, 2).await;
         tail.source.rows = rows(&[3, 4]);
         assert_eq!(seqs(&tail.next(LIMIT).await.unwrap()), [3, 4]);
     }
