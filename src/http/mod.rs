@@ -7,5 +7,6 @@ pub mod body;
 pub mod error;
 pub mod json;
 pub mod observe;
+pub mod ops;
 pub mod origin;
 pub mod serve;
