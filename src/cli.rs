@@ -27,7 +27,7 @@ Examples:
   ctlstore node --role reflector --role reader    these two roles
   CTLSTORE__LOG__LEVEL=debug ctlstore node        any setting, by its key
   ctlstore config --config host.toml              what a node would run with
-  ctlstore health                                 exit code 0 when the node on this host is alive";
+  ctlstore health                                 exit code 0 when the node on this host is ready";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -35,7 +35,7 @@ enum Command {
     Node(SettingsArgs),
     /// Print the effective settings as TOML, secrets masked
     Config(SettingsArgs),
-    /// Ask a node whether it is alive; exit code 0 when it is
+    /// Ask a node whether it is ready; exit code 0 when it is
     Health(health::HealthArgs),
     /// Print the version
     Version,

@@ -18,12 +18,9 @@ const SHOWN_CHARS: usize = 200;
 
 #[derive(Debug, Args)]
 pub struct HealthArgs {
-    /// What to ask, instead of /healthz at ops.bind
+    /// What to ask, instead of /readyz at ops.bind
     #[arg(long)]
     url: Option<String>,
-    /// Ask /readyz: whether each role of the node can do its work
-    #[arg(long, conflicts_with = "url")]
-    ready: bool,
     /// The file that the node runs with, where ops.bind is said
     #[arg(long, value_name = "FILE", conflicts_with = "url")]
     config: Option<PathBuf>,
@@ -35,8 +32,7 @@ pub fn ask(args: HealthArgs) -> anyhow::Result<()> {
         Some(url) => url,
         None => {
             let settings = SettingsArgs { config: args.config, roles: Vec::new() }.load()?;
-            let path = if args.ready { "readyz" } else { "healthz" };
-            format!("http://{}/{path}", reachable(settings.ops.bind))
+            format!("http://{}/readyz", reachable(settings.ops.bind))
         }
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("runtime")?;

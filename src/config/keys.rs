@@ -50,7 +50,9 @@ impl Known {
     /// part, or one that differs in few letters.
     pub fn nearest(&self, key: &str) -> Option<&str> {
         let last = |key: &str| key.rsplit('.').next().map(str::to_owned);
-        let candidates = self.keys.iter().chain(&self.sections);
+        // The section that the key is in already was not meant.
+        let around = |section: &str| key.strip_prefix(section).is_some_and(|rest| rest.starts_with('.'));
+        let candidates = self.keys.iter().chain(self.sections.iter().filter(|section| !around(section)));
         let near = candidates.map(|known| {
             let same_name = last(known) == last(key);
             let distance = strsim::damerau_levenshtein(known, key);
