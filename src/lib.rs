@@ -7,6 +7,10 @@
 //! stand beside them. ARCHITECTURE.md has the map.
 
 #[cfg(feature = "node")]
+pub mod actors;
+#[cfg(feature = "node")]
+pub mod cli;
+#[cfg(feature = "node")]
 pub mod config;
 #[cfg(feature = "node")]
 pub mod ctldb;
@@ -17,5 +21,9 @@ pub mod ledger;
 pub mod messages;
 #[cfg(feature = "node")]
 pub mod metrics;
+#[cfg(feature = "node")]
+pub mod node;
 pub mod schema;
 pub mod sql;
+#[cfg(feature = "node")]
+pub mod telemetry;
