@@ -1,5 +1,5 @@
 //! Private servers of the MySQL family: own directory, own socket, own port on 127.0.0.1, no system-wide
-//! configuration, root without a password. Installed by `make test` (MariaDB) and `ci/mysql56.sh` (MySQL 5.6).
+//! configuration, root without a password. Installed by `make test` (MariaDB) and `tools/fetch-mysql56` (MySQL 5.6).
 
 use std::fs::File;
 use std::net::{Ipv4Addr, TcpListener};
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use super::{process, sql, wait};
 
-/// Holds the directory into which `ci/mysql56.sh` unpacked MySQL 5.6; absent where only MariaDB is tested.
+/// Holds the directory into which `tools/fetch-mysql56` unpacked MySQL 5.6; absent where only MariaDB is tested.
 pub const MYSQL56_VARIABLE: &str = "CTLSTORE_TEST_MYSQL56";
 
 const START_DEADLINE: Duration = Duration::from_secs(60);
