@@ -1,0 +1,75 @@
+//! Child processes and scratch directories that never outlive the test binary.
+
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::{LazyLock, Mutex, mpsc};
+
+use tempfile::TempDir;
+
+/// Removes the binary's scratch root at end of file on stdin, which comes when the binary ends in whatever way.
+/// It tries for 10 s, since a server that is just being killed may still write.
+const JANITOR: &str = r#"cat >/dev/null; for i in $(seq 100); do rm -rf -- "$1" 2>/dev/null && exit; sleep 0.1; done"#;
+
+/// All scratch directories of this test binary are below this one.
+static ROOT: LazyLock<PathBuf> = LazyLock::new(|| {
+    let root = tempfile::Builder::new().prefix("ctlstore-test-").tempdir().expect("make the scratch root").keep();
+    let janitor = Command::new("sh")
+        .args(["-c", JANITOR, "janitor"])
+        .arg(&root)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        // Its own group, so that the terminal's ctrl-C does not reach it.
+        .process_group(0)
+        .spawn()
+        .expect("start the janitor of the scratch root");
+    // Keeps the pipe open for as long as this process lives.
+    std::mem::forget(janitor);
+    root
+});
+
+/// A new empty directory, removed on drop, or else when the test binary ends.
+pub fn scratch_dir() -> TempDir {
+    tempfile::tempdir_in(&*ROOT).expect("make a scratch directory")
+}
+
+type Order = (Command, mpsc::Sender<std::io::Result<Child>>);
+
+/// The kernel's parent-death signal is tied to the thread that spawned the child, and a test's thread ends with
+/// its test; so every child is spawned by this one, which lives as long as the process.
+static SPAWNER: LazyLock<Mutex<mpsc::Sender<Order>>> = LazyLock::new(|| {
+    let (orders, inbox) = mpsc::channel::<Order>();
+    std::thread::Builder::new()
+        .name("spawner".into())
+        .spawn(move || {
+            for (mut command, answer) in inbox {
+                let _ = answer.send(command.spawn());
+            }
+        })
+        .expect("start the spawner thread");
+    Mutex::new(orders)
+});
+
+/// Starts `command` so that the kernel kills it when the test binary ends.
+pub fn spawn(mut command: Command) -> Child {
+    let name = command.get_program().to_string_lossy().into_owned();
+    // SAFETY: prctl is async-signal-safe and touches nothing of the parent's memory.
+    unsafe {
+        command.pre_exec(|| match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        });
+    }
+    let (answer, outcome) = mpsc::channel();
+    SPAWNER.lock().expect("the spawner's lock").send((command, answer)).expect("the spawner lives");
+    outcome.recv().expect("the spawner answers").unwrap_or_else(|error| panic!("start {name}: {error}"))
+}
+
+/// Sends `signal` (libc::SIGTERM, …) to a child that has not been waited for yet.
+pub fn signal(child: &Child, signal: i32) {
+    let pid = i32::try_from(child.id()).expect("a pid fits");
+    // SAFETY: plain system call; the pid is that of our own child, which is not reaped yet.
+    let result = unsafe { libc::kill(pid, signal) };
+    assert_eq!(result, 0, "send signal {signal} to {pid}: {}", std::io::Error::last_os_error());
+}
