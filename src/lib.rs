@@ -3,11 +3,12 @@
 //!
 //! The modules are layers: each uses only those before it.
 //! `schema → sql → ledger → { ctldb, ldb, changelog, snapshot } → executive →
-//! messages → http → actors → node → cli`; `config`, `metrics` and `telemetry`
-//! stand beside them. ARCHITECTURE.md has the map.
+//! messages → http → actors → node → cli`; `config`, `metrics`,
+//! `telemetry` and `failpoint` stand beside them. ARCHITECTURE.md has the map.
 
 #[cfg(feature = "node")]
 pub mod ctldb;
+pub mod failpoint;
 pub mod ledger;
 pub mod schema;
 pub mod sql;
