@@ -69,7 +69,10 @@ impl Cli {
             Command::Node(args) => node::run(args.load()?),
             Command::Config(args) => config::print(&args.load()?),
             Command::Health(args) => health::ask(args),
-            Command::Version => Ok(println!("ctlstore {}", env!("CARGO_PKG_VERSION"))),
+            Command::Version => {
+                println!("ctlstore {}", env!("CARGO_PKG_VERSION"));
+                Ok(())
+            }
         }
     }
 }

@@ -85,6 +85,9 @@ pub fn shown(key: &str, value: &Value) -> Option<String> {
 /// `text` in quotes, cut where it is long and without the password of a URL.
 pub fn shown_text(text: &str) -> String {
     let masked = without_credentials(text);
+    if masked == MASK {
+        return masked;
+    }
     match masked.char_indices().nth(SHOWN_CHARS) {
         Some((cut, _)) => format!("{:?}…", &masked[..cut]),
         None => format!("{masked:?}"),
