@@ -9,6 +9,7 @@ mod fleet;
 mod support;
 
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use file::{ComposeFile, Image};
@@ -90,6 +91,17 @@ fn every_service_of_ours_is_the_same_image_and_waits_for_health() {
         assert!(service.ports.iter().all(|port| port.starts_with("127.0.0.1:")), "{name} is open to the network");
     }
     assert!(image().user.starts_with(|first: char| ('1'..='9').contains(&first)), "the image's user is not root");
+}
+
+#[test]
+fn every_service_of_ours_has_settings_that_load() {
+    let (file, image) = (compose_file(), image());
+    for (name, service) in file.services.iter().filter(|(_, service)| service.image == "ctlstore") {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ctlstore"));
+        command.arg("config").env_clear().envs(&image.environment).envs(&service.environment);
+        let output = command.output().expect("print the settings");
+        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+    }
 }
 
 #[test]
