@@ -95,8 +95,7 @@ impl Heartbeat {
     /// Fails only when no HTTP client can be made.
     pub fn new(options: HeartbeatOptions, metrics: Arc<Metrics>) -> Result<Self, reqwest::Error> {
         let client = Client::builder().timeout(options.request_timeout).no_proxy().build()?;
-        let view =
-            View { state: RoleState::Starting, last_seq: None, last_error: None, details: Details::default() };
+        let view = View { state: RoleState::Starting, last_seq: None, last_error: None, details: Details::default() };
         Ok(Self { shared: Rc::new(Shared { options, client, metrics, view: RefCell::new(view) }), task: None })
     }
 }

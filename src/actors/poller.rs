@@ -78,13 +78,7 @@ pub struct Poller<S> {
 impl<S: LedgerSource + 'static> Poller<S> {
     pub fn new(source: S, options: PollerOptions, peers: PollerPeers, metrics: Arc<Metrics>) -> Self {
         let view = View { state: RoleState::Starting, last_error: None, details: Details::default() };
-        let shared = Shared {
-            options,
-            peers,
-            metrics,
-            grew: Notify::new(),
-            view: RefCell::new(view),
-        };
+        let shared = Shared { options, peers, metrics, grew: Notify::new(), view: RefCell::new(view) };
         Self { shared: Rc::new(shared), source: Some(source), task: None }
     }
 }
