@@ -6,6 +6,7 @@
 //! messages → http → actors → node → cli`; `config`, `metrics` and `telemetry`
 //! stand beside them. ARCHITECTURE.md has the map.
 
+pub mod ldb;
 pub mod ledger;
 pub mod schema;
 pub mod sql;
