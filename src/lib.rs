@@ -6,14 +6,17 @@
 //! messages → http → actors → node → cli`; `config`, `metrics` and `telemetry`
 //! stand beside them. ARCHITECTURE.md has the map.
 
-pub mod ldb;
-pub mod ledger;
-pub mod schema;
-pub mod sql;
-
 #[cfg(feature = "node")]
 pub mod config;
 #[cfg(feature = "node")]
 pub mod ctldb;
 #[cfg(feature = "node")]
+pub mod http;
+pub mod ldb;
+pub mod ledger;
+#[cfg(feature = "node")]
+pub mod messages;
+#[cfg(feature = "node")]
 pub mod metrics;
+pub mod schema;
+pub mod sql;

@@ -8,7 +8,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
@@ -87,7 +87,7 @@ impl LdbFile {
     }
 
     /// What the table is within the current transaction.
-    pub(super) fn table(&self, table: &TableRef) -> Result<Rc<Table>, ReadError> {
+    pub(super) fn table(&self, table: &TableRef) -> Result<Arc<Table>, ReadError> {
         self.tables.borrow_mut().get(self, table)
     }
 

@@ -2,7 +2,7 @@
 //! SQLite's schema version moves.
 
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::schema::TableRef;
 use crate::sql::quoted;
@@ -60,21 +60,21 @@ impl Table {
 #[derive(Default)]
 pub(super) struct Tables {
     version: i64,
-    known: HashMap<TableRef, Rc<Table>>,
+    known: HashMap<TableRef, Arc<Table>>,
 }
 
 impl Tables {
-    pub(super) fn get(&mut self, file: &LdbFile, table: &TableRef) -> Result<Rc<Table>, ReadError> {
+    pub(super) fn get(&mut self, file: &LdbFile, table: &TableRef) -> Result<Arc<Table>, ReadError> {
         let version = file.prepare(SCHEMA_VERSION)?.query_row([], |row| row.get(0))?;
         if version != self.version || self.known.len() >= MAX_TABLES {
             self.known.clear();
             self.version = version;
         }
         if let Some(known) = self.known.get(table) {
-            return Ok(Rc::clone(known));
+            return Ok(Arc::clone(known));
         }
-        let learned = Rc::new(learn(file, table)?);
-        self.known.insert(table.clone(), Rc::clone(&learned));
+        let learned = Arc::new(learn(file, table)?);
+        self.known.insert(table.clone(), Arc::clone(&learned));
         Ok(learned)
     }
 }

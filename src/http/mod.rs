@@ -1,0 +1,11 @@
+//! HTTP at the node's edge: requests become messages or reader calls, answers
+//! become responses. Nothing is decided here about data. One file maps errors to
+//! statuses (`error`); what all servers share is in `serve`, `observe`, `origin`,
+//! `body` and `json`, and each server has its routes in a file of its own.
+
+pub mod body;
+pub mod error;
+pub mod json;
+pub mod observe;
+pub mod origin;
+pub mod serve;

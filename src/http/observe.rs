@@ -1,0 +1,61 @@
+//! What every server does around a request: counts it by route and status, times
+//! it, and turns a panic into that one request's 500.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Instant;
+
+use actix_web::Error;
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::StatusCode;
+use actix_web::middleware::Next;
+use futures::FutureExt;
+
+use crate::metrics::{Component, ErrorKind, Method, Metrics, Route, Server};
+
+use super::error::HttpError;
+
+/// Counts the requests of one server.
+#[derive(Debug, Clone)]
+pub struct Observer {
+    server: Server,
+    metrics: Arc<Metrics>,
+}
+
+impl Observer {
+    pub fn new(server: Server, metrics: Arc<Metrics>) -> Self {
+        Self { server, metrics }
+    }
+
+    /// Middleware, to be the outermost of its server.
+    pub async fn observe<B: MessageBody>(
+        self,
+        request: ServiceRequest,
+        next: Next<B>,
+    ) -> Result<ServiceResponse<B>, Error> {
+        let start = Instant::now();
+        let method = Method::of(request.method().as_str());
+        let route = Route::of(request.match_pattern().as_deref());
+        // The request itself can't be kept for later: routing needs its only reference.
+        let outcome = AssertUnwindSafe(next.call(request)).catch_unwind().await.unwrap_or_else(|_| {
+            self.metrics.error(self.component(), ErrorKind::Internal);
+            tracing::error!(route = route.as_str(), "a request handler panicked");
+            Err(HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error").into())
+        });
+        let status = match &outcome {
+            Ok(response) => response.status(),
+            Err(error) => error.as_response_error().status_code(),
+        };
+        self.metrics.http.answered(self.server, route, method, status.as_u16(), start.elapsed());
+        outcome
+    }
+
+    fn component(&self) -> Component {
+        match self.server {
+            Server::Executive => Component::Executive,
+            Server::Reader => Component::Reader,
+            Server::Ops => Component::Ops,
+        }
+    }
+}

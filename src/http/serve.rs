@@ -1,0 +1,71 @@
+//! How every server of the node is set up: its bounds, and what stands around its
+//! routes. Who calls this owns the server's life.
+
+use std::io;
+use std::net::TcpListener;
+use std::time::Duration;
+
+use actix_web::dev::Server;
+use actix_web::http::KeepAlive;
+use actix_web::middleware::from_fn;
+use actix_web::web::{self, ServiceConfig};
+use actix_web::{App, HttpServer};
+
+use super::error::HttpError;
+use super::observe::Observer;
+use super::origin;
+
+/// A server's bounds.
+#[derive(Debug, Clone)]
+pub struct ServerOptions {
+    /// Threads that answer requests.
+    pub workers: usize,
+    /// Connections at one time, over all workers.
+    pub max_connections: usize,
+    /// For a request's head to arrive.
+    pub header_timeout: Duration,
+    /// For the next request on a connection to begin.
+    pub idle_timeout: Duration,
+    /// For requests in flight when the server is told to stop; whole seconds.
+    pub shutdown_timeout: Duration,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self {
+            workers: 1,
+            max_connections: 4096,
+            header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(75),
+            shutdown_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Builds a server on a bound socket and sets it going. `routes` is called once
+/// per worker. Unknown paths are 404, known ones with another method 405.
+pub fn serve(
+    listener: TcpListener,
+    options: &ServerOptions,
+    observer: Observer,
+    routes: impl Fn(&mut ServiceConfig) + Clone + Send + 'static,
+) -> io::Result<Server> {
+    let app = move || {
+        let (routes, observer) = (routes.clone(), observer.clone());
+        App::new()
+            .configure(routes)
+            .default_service(web::to(|| async { Err::<String, _>(HttpError::not_found("no such route")) }))
+            .wrap(from_fn(origin::refuse_foreign))
+            .wrap(from_fn(move |request, next| observer.clone().observe(request, next)))
+    };
+    let server = HttpServer::new(app)
+        .workers(options.workers)
+        .max_connections((options.max_connections / options.workers).max(1))
+        .client_request_timeout(options.header_timeout)
+        .keep_alive(KeepAlive::Timeout(options.idle_timeout))
+        .shutdown_timeout(options.shutdown_timeout.as_secs())
+        .disable_signals()
+        .listen(listener)?
+        .run();
+    Ok(server)
+}

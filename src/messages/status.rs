@@ -1,0 +1,138 @@
+//! What every actor says about itself: one message, one shape of answer, served
+//! together as JSON at `/status` and looked at there by `/readyz`.
+
+use actix::{Message, MessageResponse};
+use serde::{Serialize, Serializer};
+use serde_json::Value;
+
+use crate::ledger::Seq;
+use crate::metrics::ErrorKind;
+use crate::schema::Timestamp;
+
+/// Asks an actor how it is. Answered at once from what the actor knows: nobody
+/// reaches out to a database or a disk for it.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "RoleStatus")]
+pub struct GetStatus;
+
+/// An actor's part within the node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    Executive,
+    Poller,
+    Applier,
+    Reader,
+    Snapshotter,
+    Heartbeat,
+}
+
+/// What an actor is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RoleState {
+    /// Getting ready for the first time.
+    Starting,
+    /// Doing its work, or waiting for some.
+    Running,
+    /// Its work fails; it tries again and again, with backoff. `last_error` says why.
+    Retrying,
+    /// Takes no new work and finishes what is in flight.
+    Stopping,
+}
+
+/// An actor's answer to [`GetStatus`].
+#[derive(Debug, Clone, PartialEq, Serialize, MessageResponse)]
+pub struct RoleStatus {
+    pub role: Role,
+    pub state: RoleState,
+    /// Why a load balancer should not send work here; `None` when it may.
+    pub not_ready: Option<String>,
+    /// The last ledger seq that this role has dealt with, where it has one.
+    pub last_seq: Option<Seq>,
+    /// How far behind the ledger, in seconds, where that can be said.
+    pub lag_seconds: Option<f64>,
+    pub last_error: Option<ErrorReport>,
+    /// The role's own counters: an object, from the role's own struct.
+    pub details: Value,
+}
+
+impl RoleStatus {
+    /// A role without seq, lag, error or details; fill in what there is.
+    pub fn new(role: Role, state: RoleState) -> Self {
+        let not_ready = (state != RoleState::Running).then(|| format!("{} is not running", name_of(role)));
+        Self { role, state, not_ready, last_seq: None, lag_seconds: None, last_error: None, details: Value::Null }
+    }
+
+    /// Puts in the role's own struct. One that JSON can't hold is shown as null.
+    pub fn with_details(mut self, details: &impl Serialize) -> Self {
+        self.details = serde_json::to_value(details).unwrap_or(Value::Null);
+        self
+    }
+}
+
+fn name_of(role: Role) -> &'static str {
+    match role {
+        Role::Executive => "executive",
+        Role::Poller => "poller",
+        Role::Applier => "applier",
+        Role::Reader => "reader",
+        Role::Snapshotter => "snapshotter",
+        Role::Heartbeat => "heartbeat",
+    }
+}
+
+/// A failure, kept until the next one takes its place.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ErrorReport {
+    /// Short, without secrets and without a statement's values.
+    pub message: String,
+    #[serde(serialize_with = "as_text")]
+    pub at: Timestamp,
+    #[serde(serialize_with = "as_label")]
+    pub kind: ErrorKind,
+}
+
+impl ErrorReport {
+    /// A failure that happened just now.
+    pub fn now(kind: ErrorKind, message: impl ToString) -> Self {
+        Self { message: message.to_string(), at: Timestamp::now(), kind }
+    }
+}
+
+fn as_text<S: Serializer>(at: &Timestamp, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(at)
+}
+
+fn as_label<S: Serializer>(kind: &ErrorKind, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(kind.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_one_flat_json_object() {
+        #[derive(Serialize)]
+        struct Details {
+            commits: u64,
+        }
+        let mut status = RoleStatus::new(Role::Executive, RoleState::Retrying).with_details(&Details { commits: 3 });
+        status.last_seq = Some(Seq(7));
+        let at = Timestamp::from_unix_micros(1_500_000);
+        status.last_error = Some(ErrorReport { message: "away".into(), at, kind: ErrorKind::Unavailable });
+        let want = serde_json::json!({
+            "role": "executive", "state": "retrying", "not_ready": "executive is not running", "last_seq": 7,
+            "lag_seconds": null, "details": {"commits": 3},
+            "last_error": {"message": "away", "at": "1970-01-01 00:00:01.500000+00:00", "kind": "unavailable"},
+        });
+        assert_eq!(serde_json::to_value(status).unwrap(), want);
+    }
+
+    #[test]
+    fn only_a_running_role_is_ready() {
+        assert_eq!(RoleStatus::new(Role::Applier, RoleState::Running).not_ready, None);
+        assert!(RoleStatus::new(Role::Applier, RoleState::Stopping).not_ready.is_some());
+    }
+}
