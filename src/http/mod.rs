@@ -8,4 +8,5 @@ pub mod error;
 pub mod json;
 pub mod observe;
 pub mod origin;
+pub mod reader;
 pub mod serve;

@@ -124,18 +124,18 @@ impl LdbReader {
 
     /// The last applied seq, 0 before the first.
     pub fn last_seq(&mut self) -> Result<Seq, ReadError> {
-        self.with_file(|file| position::last_seq(file))
+        self.with_file(position::last_seq)
     }
 
     /// When the last applied statement was written to the ledger, by the ctldb's
     /// clock; `None` before the first.
     pub fn last_update(&mut self) -> Result<Option<Timestamp>, ReadError> {
-        self.with_file(|file| position::last_update(file))
+        self.with_file(position::last_update)
     }
 
     /// The last applied seq and the ledger that it belongs to.
     pub fn position(&mut self) -> Result<LdbPosition, ReadError> {
-        self.with_file(|file| position::position(file))
+        self.with_file(position::position)
     }
 
     fn with_table<T>(
@@ -168,14 +168,18 @@ impl LdbReader {
             return Ok(());
         }
         self.looked = Instant::now();
-        let id = FileId::of(&self.path)?;
+        let found = FileId::of(&self.path);
         let Some(open) = &self.file else {
-            let id = id.ok_or_else(|| ReadError::NotThereYet { path: self.path.clone() })?;
+            let id = found?.ok_or_else(|| ReadError::NotThereYet { path: self.path.clone() })?;
             self.file = Some(LdbFile::open(&self.path, id)?);
             return Ok(());
         };
-        let Some(id) = id.filter(|id| *id != open.id()) else { return Ok(()) };
-        match LdbFile::open(&self.path, id) {
+        let opened = match found {
+            Ok(Some(id)) if id != open.id() => LdbFile::open(&self.path, id),
+            Ok(_) => return Ok(()),
+            Err(error) => Err(error),
+        };
+        match opened {
             Ok(file) => {
                 self.file = Some(file);
                 self.replacement_error = None;
