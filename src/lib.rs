@@ -6,9 +6,6 @@
 //! messages → http → actors → node → cli`; `config`, `metrics`,
 //! `telemetry` and `failpoint` stand beside them. ARCHITECTURE.md has the map.
 
-// Outside of tests a failure is an error, or an `expect` that names the invariant it breaks.
-#![cfg_attr(not(test), warn(clippy::unwrap_used))]
-
 #[cfg(feature = "node")]
 pub mod actors;
 #[cfg(feature = "node")]
@@ -21,13 +18,12 @@ pub mod ctldb;
 pub mod failpoint;
 #[cfg(feature = "node")]
 pub mod http;
+pub mod ldb;
 pub mod ledger;
 #[cfg(feature = "node")]
 pub mod messages;
 #[cfg(feature = "node")]
 pub mod metrics;
-#[cfg(feature = "node")]
-pub mod node;
 pub mod schema;
 pub mod sql;
 #[cfg(feature = "node")]

@@ -5,6 +5,8 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use actix_web::{HttpResponse, ResponseError};
 
+use crate::ldb::read::ReadError;
+
 /// How long a client waits before it tries again when nothing better is known, in seconds.
 pub const RETRY_AFTER_SECONDS: u64 = 1;
 
@@ -40,6 +42,11 @@ impl HttpError {
         self.retry_after = Some(seconds);
         self
     }
+
+    /// Whether the client is told to try again.
+    pub fn is_temporary(&self) -> bool {
+        self.retry_after.is_some()
+    }
 }
 
 impl ResponseError for HttpError {
@@ -55,4 +62,25 @@ impl ResponseError for HttpError {
         }
         response.body(format!("{}\n", self.message))
     }
+}
+
+impl From<ReadError> for HttpError {
+    fn from(error: ReadError) -> Self {
+        let status = match &error {
+            ReadError::NotThereYet { .. } | ReadError::Busy => return Self::unavailable(error),
+            ReadError::UnknownTable(_) => StatusCode::NOT_FOUND,
+            ReadError::KeyArity { .. } => StatusCode::BAD_REQUEST,
+            ReadError::TooManyRows { .. } | ReadError::TooManyBytes { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
+            ReadError::Path { .. }
+            | ReadError::NotReadable { .. }
+            | ReadError::Infinite { .. }
+            | ReadError::Sqlite(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, error)
+    }
+}
+
+/// The LDB is there but holds nothing: the original's clients expect 500.
+pub fn nothing_applied() -> HttpError {
+    HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, "no ledger statement has been applied yet")
 }

@@ -9,4 +9,5 @@ pub mod json;
 pub mod observe;
 pub mod ops;
 pub mod origin;
+pub mod reader;
 pub mod serve;
