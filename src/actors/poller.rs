@@ -16,7 +16,8 @@ use tokio::sync::Notify;
 
 use crate::actors::task::Task;
 use crate::ledger::{BlockLimit, LedgerSource, Seq};
-use crate::messages::ledger::{AdoptLedger, ApplyBatch, CaughtUp, GetPosition, LedgerGrew};
+use crate::messages::executive::LedgerGrew;
+use crate::messages::ledger::{AdoptLedger, ApplyBatch, CaughtUp, GetPosition};
 use crate::messages::status::{ErrorReport, GetStatus, Role, RoleState, RoleStatus};
 use crate::messages::stop::Stop;
 use crate::metrics::Metrics;

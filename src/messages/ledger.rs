@@ -31,14 +31,6 @@ pub struct CaughtUp {
     pub at: Timestamp,
 }
 
-/// To the poller, from an executive of the same node: the ledger goes up to `seq` now.
-/// A row is readable within milliseconds by this, not a poll interval later.
-#[derive(Debug, Clone, Copy, Message)]
-#[rtype(result = "()")]
-pub struct LedgerGrew {
-    pub seq: Seq,
-}
-
 /// Why the applier did not do what was asked. The LDB is as it was, or further on
 /// by whole ledger transactions.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
