@@ -11,6 +11,8 @@ pub mod config;
 #[cfg(feature = "node")]
 pub mod ctldb;
 #[cfg(feature = "node")]
+pub mod executive;
+#[cfg(feature = "node")]
 pub mod http;
 pub mod ledger;
 #[cfg(feature = "node")]
