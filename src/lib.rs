@@ -7,6 +7,8 @@
 //! stand beside them. ARCHITECTURE.md has the map.
 
 #[cfg(feature = "node")]
+pub mod actors;
+#[cfg(feature = "node")]
 pub mod config;
 #[cfg(feature = "node")]
 pub mod ctldb;

@@ -189,8 +189,10 @@ async fn write_comparing_keys<S: Session>(
         if table.collation != ColumnCollation::Merging {
             continue;
         }
-        session.apply(&plan.changes[from..index]).await?;
-        from = index;
+        if from < index {
+            session.apply(&plan.changes[from..index]).await?;
+            from = index;
+        }
         let key = key_of(change);
         if let Some(stored) = session.stored_key(table, &key).await?
             && !same_key(&stored, &key)

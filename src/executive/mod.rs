@@ -36,6 +36,7 @@ pub use schema_read::{ReadFamily, ReadTable};
 pub use writers::{MAX_COOKIE_BYTES, ReadCookie, RegisterWriter, SetCookie};
 
 use crate::ctldb::{Ctldb, CtldbError, Operation, TableLimit};
+use crate::ledger::Seq;
 
 /// What the rules can be told from outside.
 #[derive(Debug, Clone)]
@@ -76,6 +77,11 @@ pub trait Request: Send + 'static {
         executive: &Executive<C>,
         deadline: Instant,
     ) -> Result<Self::Answer, ExecutiveError>;
+
+    /// The last seq that the request wrote, where it writes the ledger.
+    fn ledger_seq(_answer: &Self::Answer) -> Option<Seq> {
+        None
+    }
 }
 
 impl<C: Ctldb> Executive<C> {

@@ -41,6 +41,10 @@ pub struct CreateTables(pub Vec<TableSchema>);
 impl Request for CreateTables {
     type Answer = Option<Seq>;
 
+    fn ledger_seq(answer: &Option<Seq>) -> Option<Seq> {
+        *answer
+    }
+
     async fn execute<C: Ctldb>(
         self,
         executive: &Executive<C>,
@@ -120,6 +124,10 @@ impl AddFields {
 impl Request for AddFields {
     type Answer = Option<Seq>;
 
+    fn ledger_seq(answer: &Option<Seq>) -> Option<Seq> {
+        *answer
+    }
+
     async fn execute<C: Ctldb>(
         self,
         executive: &Executive<C>,
@@ -174,6 +182,10 @@ pub struct DropTable(pub TableRef);
 impl Request for DropTable {
     type Answer = Option<Seq>;
 
+    fn ledger_seq(answer: &Option<Seq>) -> Option<Seq> {
+        *answer
+    }
+
     async fn execute<C: Ctldb>(
         self,
         executive: &Executive<C>,
@@ -201,6 +213,10 @@ pub struct ClearTable(pub TableRef);
 
 impl Request for ClearTable {
     type Answer = Option<Seq>;
+
+    fn ledger_seq(answer: &Option<Seq>) -> Option<Seq> {
+        *answer
+    }
 
     async fn execute<C: Ctldb>(
         self,
@@ -231,6 +247,10 @@ pub struct ClearFamily(pub FamilyName);
 
 impl Request for ClearFamily {
     type Answer = Option<Seq>;
+
+    fn ledger_seq(answer: &Option<Seq>) -> Option<Seq> {
+        *answer
+    }
 
     async fn execute<C: Ctldb>(
         self,
