@@ -3,8 +3,8 @@
 //!
 //! The modules are layers: each uses only those before it.
 //! `schema → sql → ledger → { ctldb, ldb, changelog, snapshot } → executive →
-//! messages → http → actors → node → cli`; `config`, `metrics` and `telemetry`
-//! stand beside them. ARCHITECTURE.md has the map.
+//! messages → http → actors → node → cli`; `config`, `metrics`,
+//! `telemetry` and `failpoint` stand beside them. ARCHITECTURE.md has the map.
 
 #[cfg(feature = "node")]
 pub mod actors;
@@ -14,6 +14,7 @@ pub mod config;
 pub mod ctldb;
 #[cfg(feature = "node")]
 pub mod executive;
+pub mod failpoint;
 #[cfg(feature = "node")]
 pub mod http;
 pub mod ledger;

@@ -6,9 +6,15 @@
 //! takes the ledger lock, commits, retries what is safe to retry and finds out what
 //! became of a commit whose answer was lost.
 
+mod ledger_table;
+mod meta;
 mod session;
+mod sizes;
+mod sqlite;
 
+pub use ledger_table::LedgerTable;
 pub use session::{ColumnCollation, CtldbError, RowChange, SchemaChange, Session, StoredTable, TableLimit, WriterRow};
+pub use sqlite::SqliteCtldb;
 
 use std::time::Instant;
 

@@ -3,9 +3,10 @@
 
 use std::fs::File;
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -35,7 +36,7 @@ pub enum Flavour {
 /// A running (or stopped) server; killed and its directory removed on drop.
 pub struct PrivateServer {
     flavour: Flavour,
-    port: u16,
+    port: Port,
     data: TempDir,
     options: Vec<String>,
     child: Option<Child>,
@@ -51,7 +52,7 @@ impl PrivateServer {
         let data = process::scratch_dir();
         initialise(flavour, data.path());
         let options = options.iter().map(ToString::to_string).collect();
-        let mut server = Self { flavour, port: free_port(), data, options, child: None };
+        let mut server = Self { flavour, port: Port::claim(), data, options, child: None };
         server.start_again();
         server
     }
@@ -62,7 +63,7 @@ impl PrivateServer {
         let log = File::options().create(true).append(true).open(self.log_path()).expect("open the server's log");
         let mut command = server_command(self.flavour, self.data.path());
         command
-            .arg(format!("--port={}", self.port))
+            .arg(format!("--port={}", self.port.number))
             .args(["--bind-address=127.0.0.1", "--socket=mysqld.sock", "--pid-file=mysqld.pid", "--skip-name-resolve"])
             .args(&self.options)
             .stdin(Stdio::null())
@@ -99,12 +100,12 @@ impl PrivateServer {
     }
 
     pub fn port(&self) -> u16 {
-        self.port
+        self.port.number
     }
 
     /// `mysql://root@127.0.0.1:PORT/database`
     pub fn url(&self, database: &str) -> String {
-        format!("mysql://root@127.0.0.1:{}/{database}", self.port)
+        format!("mysql://root@127.0.0.1:{}/{database}", self.port.number)
     }
 
     /// Runs one statement as root in the system database.
@@ -148,7 +149,7 @@ fn server_command(flavour: Flavour, data: &Path) -> Command {
         Flavour::MariaDb => Command::new(program(&["mariadbd", "mysqld"])),
         Flavour::MySql56 => Command::new(mysql56_base().join("mysqld")),
     };
-    command.arg("--no-defaults").arg(format!("--datadir={}", data.display())).args(OPTIONS).args(run_as());
+    command.arg("--no-defaults").args(directories(data)).args(OPTIONS).args(run_as());
     if flavour == Flavour::MySql56 {
         let base = mysql56_base();
         command.arg(format!("--basedir={}", base.display()));
@@ -159,12 +160,17 @@ fn server_command(flavour: Flavour, data: &Path) -> Command {
     command
 }
 
+/// A server that starts removes whatever temporary tables it finds, so the directory for them must not be shared.
+fn directories(data: &Path) -> [String; 2] {
+    [format!("--datadir={}", data.display()), format!("--tmpdir={}", data.display())]
+}
+
 /// Fills an empty data directory with the system tables; root gets no password.
 fn initialise(flavour: Flavour, data: &Path) {
     let outcome = match flavour {
         Flavour::MariaDb => Command::new(program(&["mariadb-install-db", "mysql_install_db"]))
             .args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"])
-            .arg(format!("--datadir={}", data.display()))
+            .args(directories(data))
             .args(OPTIONS)
             .args(run_as())
             .output(),
@@ -202,12 +208,24 @@ fn mysql56_base() -> PathBuf {
     std::env::var_os(MYSQL56_VARIABLE).map(PathBuf::from).expect("CTLSTORE_TEST_MYSQL56 names MySQL 5.6's directory")
 }
 
-/// A port below the ephemeral range, so that no outgoing connection can take it while the server is stopped.
-fn free_port() -> u16 {
-    let first = u16::try_from(std::process::id() % 10_000).expect("below 10,000");
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    (0..10_000)
-        .map(|_| 20_000 + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % 10_000)
-        .find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
-        .expect("one port of 10,000 is free")
+/// A port of 127.0.0.1, this process's own until dropped, also while nothing listens on it.
+///
+/// It is below the ephemeral range, so no outgoing connection takes it while the server is stopped, and claimed
+/// under an abstract socket name, so no other test binary takes it either; the kernel ends the claim.
+struct Port {
+    number: u16,
+    _claim: UnixListener,
+}
+
+impl Port {
+    fn claim() -> Self {
+        (20_000..30_000).find_map(Self::try_claim).expect("one port of 10,000 is free")
+    }
+
+    fn try_claim(number: u16) -> Option<Self> {
+        let name = SocketAddr::from_abstract_name(format!("ctlstore-test-port-{number}")).expect("a short name");
+        let claim = UnixListener::bind_addr(&name).ok()?;
+        TcpListener::bind((Ipv4Addr::LOCALHOST, number)).ok()?;
+        Some(Self { number, _claim: claim })
+    }
 }

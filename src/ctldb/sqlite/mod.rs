@@ -1,0 +1,71 @@
+//! The embedded ctldb: one SQLite file, one process that writes it, one thread in
+//! that process that holds the connection. DDL is transactional here, and a commit's
+//! answer is never lost, so a transaction is all there is to a write.
+
+mod catalog;
+mod error;
+mod file;
+mod measure;
+mod rows;
+mod session;
+mod thread;
+mod values;
+mod writer;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use self::thread::WriterThread;
+use self::writer::Writer;
+
+use super::sizes::TableSizes;
+use super::{Ctldb, CtldbError, LedgerTable, Operation};
+
+/// How long making the schema may wait for a disk.
+const PREPARE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A ctldb in a file of this host, for one executive process.
+#[derive(Clone)]
+pub struct SqliteCtldb {
+    writer: Arc<WriterThread>,
+    sizes: TableSizes,
+}
+
+impl SqliteCtldb {
+    /// Takes the file at `path` for this process and starts its writer thread. Fails
+    /// when another process has it (naming that process), or where it can't be.
+    pub fn open(path: &Path, ledger: LedgerTable) -> Result<Self, CtldbError> {
+        let lock = file::claim(path)?;
+        let sizes = TableSizes::default();
+        let writer = Writer::new(file::open_writer(path)?, ledger, sizes.clone());
+        Ok(Self { writer: Arc::new(WriterThread::start(path, writer, lock)?), sizes })
+    }
+}
+
+impl Ctldb for SqliteCtldb {
+    async fn prepare(&self) -> Result<(), CtldbError> {
+        self.writer.run(Instant::now() + PREPARE_TIMEOUT, Writer::prepare).await
+    }
+
+    async fn write<O: Operation>(&self, operation: O, deadline: Instant) -> Result<O::Output, CtldbError> {
+        self.writer.run(deadline, move |writer| writer.write(&operation)).await
+    }
+
+    async fn read<O: Operation>(&self, operation: O, deadline: Instant) -> Result<O::Output, CtldbError> {
+        self.writer.run(deadline, move |writer| writer.read(&operation)).await
+    }
+
+    async fn refresh_table_sizes(&self) -> Result<(), CtldbError> {
+        let (writer, known) = (self.writer.clone(), self.sizes.all());
+        let measured = tokio::task::spawn_blocking(move || measure::measure(writer.path(), &known)).await;
+        self.sizes.replace(measured.map_err(|e| CtldbError::Failed(format!("measure the tables: {e}")))??);
+        Ok(())
+    }
+
+    async fn close(&self) {
+        let writer = self.writer.clone();
+        // A panic while closing was reported when it happened; there is nothing left to close.
+        let _ = tokio::task::spawn_blocking(move || writer.close()).await;
+    }
+}

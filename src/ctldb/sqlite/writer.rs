@@ -1,0 +1,94 @@
+//! A transaction's life on the writer's connection: begin, lock, run, commit or
+//! roll back. What happens within it is the session's.
+
+use futures::executor::block_on;
+use rusqlite::Connection;
+
+use crate::ctldb::meta::{self, FORMAT_VERSION, LEDGER_ID, OUR_FORMAT, SCHEMA_PROBES};
+use crate::ctldb::{CtldbError, LedgerTable, Operation, sizes::TableSizes};
+
+use super::catalog::Catalog;
+use super::session::{LedgerSql, SqliteSession};
+
+const SCHEMA: &str = include_str!("schema.sql");
+const TAKE_LOCK: &str = "UPDATE locks SET clock = clock + 1 WHERE id = 'ledger'";
+const READ_META: &str = "SELECT value FROM ctlstore_meta WHERE name = ?";
+const ADD_META: &str = "INSERT OR IGNORE INTO ctlstore_meta (name, value) VALUES (?, ?)";
+
+pub(super) struct Writer {
+    connection: Connection,
+    catalog: Catalog,
+    ledger: LedgerTable,
+    ledger_sql: LedgerSql,
+    sizes: TableSizes,
+}
+
+impl Writer {
+    pub fn new(connection: Connection, ledger: LedgerTable, sizes: TableSizes) -> Self {
+        let ledger_sql = LedgerSql::new(&ledger);
+        Self { connection, catalog: Catalog::default(), ledger, ledger_sql, sizes }
+    }
+
+    /// Creates what is missing and checks what is there.
+    pub fn prepare(&mut self) -> Result<(), CtldbError> {
+        self.transaction("BEGIN IMMEDIATE", |writer| {
+            let db = &writer.connection;
+            db.execute_batch(&writer.ledger.fill(SCHEMA))?;
+            db.execute(ADD_META, (FORMAT_VERSION, OUR_FORMAT.to_string()))?;
+            db.execute(ADD_META, (LEDGER_ID, uuid::Uuid::new_v4().to_string()))?;
+            meta::check_format(&db.query_row(READ_META, [FORMAT_VERSION], |row| row.get::<_, String>(0))?)?;
+            for probe in SCHEMA_PROBES {
+                db.prepare(&writer.ledger.fill(probe))
+                    .map_err(|error| CtldbError::Schema(super::error::reason(&error)))?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Runs `operation` under the ledger lock and commits it.
+    pub fn write<O: Operation>(&mut self, operation: &O) -> Result<O::Output, CtldbError> {
+        self.transaction("BEGIN IMMEDIATE", |writer| {
+            if writer.connection.prepare_cached(TAKE_LOCK)?.execute([])? != 1 {
+                return Err(meta::no_lock_row());
+            }
+            block_on(operation.run(&mut writer.session()?))
+        })
+    }
+
+    /// Runs `operation` on one state of the database. What it writes is undone.
+    pub fn read<O: Operation>(&mut self, operation: &O) -> Result<O::Output, CtldbError> {
+        self.connection.execute_batch("BEGIN")?;
+        let result = self.session().and_then(|mut session| block_on(operation.run(&mut session)));
+        self.roll_back()?;
+        result
+    }
+
+    fn session(&mut self) -> Result<SqliteSession<'_>, CtldbError> {
+        self.catalog.begin(&self.connection)?;
+        Ok(SqliteSession::new(&self.connection, &mut self.catalog, &self.ledger_sql, &self.sizes))
+    }
+
+    fn transaction<T>(
+        &mut self,
+        begin: &str,
+        work: impl FnOnce(&mut Self) -> Result<T, CtldbError>,
+    ) -> Result<T, CtldbError> {
+        self.connection.execute_batch(begin)?;
+        let result = work(self).and_then(|output| {
+            self.connection.execute_batch("COMMIT")?;
+            Ok(output)
+        });
+        if result.is_err() {
+            self.roll_back()?;
+        }
+        result
+    }
+
+    /// Some errors (a full disk among them) have rolled back already.
+    fn roll_back(&self) -> Result<(), CtldbError> {
+        if !self.connection.is_autocommit() {
+            self.connection.execute_batch("ROLLBACK")?;
+        }
+        Ok(())
+    }
+}
