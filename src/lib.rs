@@ -3,8 +3,8 @@
 //!
 //! The modules are layers: each uses only those before it.
 //! `schema → sql → ledger → { ctldb, ldb, changelog, snapshot } → executive →
-//! messages → http → actors → node → cli`; `config`, `metrics`,
-//! `telemetry` and `failpoint` stand beside them. ARCHITECTURE.md has the map.
+//! messages → http → actors → node → cli`; `config`, `metrics`, `telemetry`
+//! and `failpoint` stand beside them. ARCHITECTURE.md has the map.
 
 #[cfg(feature = "node")]
 pub mod actors;
@@ -15,6 +15,8 @@ pub mod config;
 #[cfg(feature = "node")]
 pub mod ctldb;
 #[cfg(feature = "node")]
+pub mod executive;
+#[cfg(feature = "node")]
 pub mod failpoint;
 #[cfg(feature = "node")]
 pub mod http;
@@ -24,6 +26,8 @@ pub mod ledger;
 pub mod messages;
 #[cfg(feature = "node")]
 pub mod metrics;
+#[cfg(feature = "node")]
+pub mod node;
 pub mod schema;
 pub mod sql;
 #[cfg(feature = "node")]

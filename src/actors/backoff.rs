@@ -1,31 +1,31 @@
-//! Pauses between tries: doubling, capped, jittered so that a fleet that lost its
-//! ctldb together does not come back all at once.
+//! How long to wait before trying again: longer each time, capped, and never the
+//! same for two processes that failed together. Pure.
 
 use std::time::Duration;
 
-/// A growing pause.
+/// Doubling pauses between a first and a longest one.
 #[derive(Debug, Clone)]
 pub struct Backoff {
     first: Duration,
     longest: Duration,
-    next: Duration,
+    failures: u32,
 }
 
 impl Backoff {
     pub fn new(first: Duration, longest: Duration) -> Self {
-        Self { first, longest, next: first }
+        Self { first, longest, failures: 0 }
     }
 
-    /// The pause to make now: between a half and the whole of the current step.
-    pub fn next(&mut self) -> Duration {
-        let step = self.next;
-        self.next = (step * 2).min(self.longest);
-        step.mul_f64(0.5 + 0.5 * rand::random::<f64>())
+    /// The pause after one more failure: between half and all of the doubled one before.
+    pub fn next_pause(&mut self) -> Duration {
+        let full = self.first.saturating_mul(1 << self.failures.min(20)).min(self.longest);
+        self.failures = self.failures.saturating_add(1);
+        full.mul_f64(rand::random_range(0.5..=1.0))
     }
 
-    /// After a success.
+    /// After a success: the next failure is a first one again.
     pub fn reset(&mut self) {
-        self.next = self.first;
+        self.failures = 0;
     }
 }
 
@@ -34,13 +34,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_grow_to_their_cap_and_start_again() {
-        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_millis(350));
-        for step in [100, 200, 350, 350] {
-            let pause = backoff.next();
-            assert!((Duration::from_millis(step / 2)..=Duration::from_millis(step)).contains(&pause), "{pause:?}");
+    fn pauses_grow_to_the_longest_and_start_over_after_a_success() {
+        let (first, longest) = (Duration::from_millis(100), Duration::from_secs(1));
+        let mut backoff = Backoff::new(first, longest);
+        for full in [100, 200, 400, 800, 1000, 1000].map(Duration::from_millis) {
+            let pause = backoff.next_pause();
+            assert!(pause >= full / 2 && pause <= full, "{pause:?} for {full:?}");
         }
         backoff.reset();
-        assert!(backoff.next() <= Duration::from_millis(100));
+        assert!(backoff.next_pause() <= first);
     }
 }

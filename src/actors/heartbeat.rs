@@ -145,7 +145,7 @@ async fn run(shared: Rc<Shared>, mut stopping: Stopping) {
                 backoff.reset();
                 shared.options.interval
             }
-            Err(_) => backoff.next(),
+            Err(_) => backoff.next_pause(),
         };
         shared.record(outcome);
         if stopping.unless(tokio::time::sleep(pause)).await.is_none() {

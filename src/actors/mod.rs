@@ -3,6 +3,7 @@
 //! in the domain rooms. Nothing here blocks: SQLite runs on threads of its own.
 
 pub mod backoff;
+pub mod executive;
 pub mod heartbeat;
 pub mod poller;
 pub mod task;

@@ -31,6 +31,8 @@ pub struct Executive {
     pub lost_commits: Counter,
     /// Schema changes that another process had begun and this one finished.
     pub intents_finished: Counter,
+    /// Requests that wrote to a table over its warning size.
+    pub over_warn_size: Counter,
     retries: Family<RetryLabels, Counter>,
 }
 
@@ -44,6 +46,7 @@ impl Executive {
             commit_requests: Histogram::new(exponential_buckets(1.0, 2.0, 8)),
             lost_commits: Counter::default(),
             intents_finished: Counter::default(),
+            over_warn_size: Counter::default(),
             retries: Family::default(),
         };
         registry.register("mutations", "Mutations committed", this.mutations.clone());
@@ -55,6 +58,8 @@ impl Executive {
         registry.register("lost_commits", "Commits whose answer was lost", this.lost_commits.clone());
         let help = "Schema changes finished that another process had begun";
         registry.register("intents_finished", help, this.intents_finished.clone());
+        let help = "Requests that wrote to a table over its warning size";
+        registry.register("over_warn_size", help, this.over_warn_size.clone());
         this
     }
 

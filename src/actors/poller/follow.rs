@@ -52,7 +52,7 @@ pub(super) async fn run<S: LedgerSource>(shared: Rc<Shared>, mut source: S, mut 
         let mut follower = Follower { shared: &shared, backoff: &mut backoff };
         let Some(failure) = stopping.unless(follower.follow(&mut source)).await else { break };
         shared.report(&failure);
-        if stopping.unless(tokio::time::sleep(backoff.next())).await.is_none() {
+        if stopping.unless(tokio::time::sleep(backoff.next_pause())).await.is_none() {
             break;
         }
     }

@@ -1,0 +1,369 @@
+//! The executive: takes mutations ([`Mutate`]) and every other request ([`Ask`]),
+//! answers after the ctldb's commit, and tells the poller that the ledger grew.
+//!
+//! Mutations that arrive while a write is in flight wait in a bounded queue and are
+//! committed together by the next one. Everything else has the ctldb for itself.
+//! Transactions run in this actor's own tasks, so a client that goes away touches
+//! no connection. While the ctldb is away nothing is queued: that is a 503.
+
+mod queue;
+mod upkeep;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::{
+    Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient, ResponseActFuture, ResponseFuture, WrapFuture,
+};
+use serde::Serialize;
+use tokio::sync::oneshot;
+
+use crate::ctldb::{Ctldb, CtldbError};
+use crate::executive::{Executive, ExecutiveError, Options, Refusal, Request, Written};
+use crate::ledger::Seq;
+use crate::messages::executive::{Ask, LedgerGrew, Mutate};
+use crate::messages::status::{ErrorReport, GetStatus, Role, RoleState, RoleStatus};
+use crate::messages::stop::Stop;
+use crate::metrics::{Component, ErrorKind, Metrics, Queue as QueueLabel};
+use crate::schema::TableRef;
+
+use self::queue::{Queue, Waiting};
+use super::backoff::Backoff;
+
+/// Messages that may wait for this actor; each is handled in microseconds.
+const MAILBOX: usize = 1024;
+
+/// Requests other than mutations that may be in the works at one time.
+const MAX_ASKED: usize = 64;
+
+/// How an executive is set up.
+#[derive(Debug, Clone)]
+pub struct ExecutiveSettings {
+    pub rules: Options,
+    /// Each request is answered within this time.
+    pub request_timeout: Duration,
+    /// How often the tables are measured.
+    pub size_interval: Duration,
+    /// How often old usage is forgotten.
+    pub prune_interval: Duration,
+}
+
+impl Default for ExecutiveSettings {
+    fn default() -> Self {
+        Self {
+            rules: Options::default(),
+            request_timeout: Duration::from_secs(30),
+            size_interval: Duration::from_secs(60),
+            prune_interval: Duration::from_secs(60 * 60),
+        }
+    }
+}
+
+/// The executive's part of `/status`.
+#[derive(Debug, Clone, Default, Serialize)]
+struct Details {
+    /// Requests that wait for the ledger lock.
+    waiting: usize,
+    /// Mutation requests committed, and in how many commits.
+    requests_committed: u64,
+    commits: u64,
+    mutations: u64,
+    /// Requests that were the client's to mend.
+    requests_refused: u64,
+    /// Requests that wrote to a table over its warning size.
+    over_warn_size: u64,
+}
+
+pub struct ExecutiveActor<C: Ctldb + Unpin> {
+    rules: Executive<C>,
+    settings: ExecutiveSettings,
+    metrics: Arc<Metrics>,
+    poller: Option<Recipient<LedgerGrew>>,
+    state: RoleState,
+    /// Whether the ctldb's schema is there; nothing is asked of it before.
+    prepared: bool,
+    backoff: Backoff,
+    queue: Queue,
+    writing: bool,
+    asked: usize,
+    measuring: bool,
+    stopping: Vec<oneshot::Sender<()>>,
+    last_seq: Option<Seq>,
+    last_error: Option<ErrorReport>,
+    /// Tables that the log has warned of since they were last measured.
+    warned: HashSet<TableRef>,
+    details: Details,
+}
+
+impl<C: Ctldb + Unpin> ExecutiveActor<C> {
+    /// `poller` is the one of the same node, if it has one.
+    pub fn new(
+        ctldb: C,
+        settings: ExecutiveSettings,
+        metrics: Arc<Metrics>,
+        poller: Option<Recipient<LedgerGrew>>,
+    ) -> Self {
+        Self {
+            rules: Executive::new(ctldb, settings.rules.clone()),
+            settings,
+            metrics,
+            poller,
+            state: RoleState::Starting,
+            prepared: false,
+            backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
+            queue: Queue::default(),
+            writing: false,
+            asked: 0,
+            measuring: false,
+            stopping: Vec::new(),
+            last_seq: None,
+            last_error: None,
+            warned: HashSet::new(),
+            details: Details::default(),
+        }
+    }
+
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.settings.request_timeout
+    }
+
+    /// Whether a request can be taken now; why not, otherwise.
+    fn admit(&self) -> Result<(), ExecutiveError> {
+        if self.state == RoleState::Stopping {
+            return Err(ExecutiveError::NotServing("the executive is stopping".to_owned()));
+        }
+        if !self.prepared {
+            return Err(ExecutiveError::NotServing("the ctldb is not there yet".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Sends the next group on its way, unless one is under way already.
+    fn write_next(&mut self, ctx: &mut Context<Self>) {
+        for late in self.queue.expired(Instant::now()) {
+            late.answer(Err(ExecutiveError::NotServing("the request waited too long for the ctldb".to_owned())));
+        }
+        if self.writing || self.queue.is_empty() {
+            self.show_queue();
+            return;
+        }
+        let group = self.queue.next_group();
+        self.show_queue();
+        self.writing = true;
+        let rules = self.rules.clone();
+        let requests = group.iter().map(|waiting| Arc::clone(&waiting.request)).collect();
+        let deadline = group.iter().map(|waiting| waiting.deadline).min().unwrap_or_else(Instant::now);
+        let write = async move {
+            let start = Instant::now();
+            let outcome = rules.mutate(requests, deadline).await;
+            (group, outcome, start.elapsed())
+        };
+        ctx.spawn(write.into_actor(self).map(move |(group, outcome, took), this, ctx| {
+            this.writing = false;
+            match outcome {
+                Ok(outcomes) => this.committed(group, outcomes, took),
+                Err(error) => this.failed(group, &error, deadline),
+            }
+            this.write_next(ctx);
+            this.finish_stop(ctx);
+        }));
+    }
+
+    fn show_queue(&mut self) {
+        self.details.waiting = self.queue.len();
+        let depth = i64::try_from(self.queue.len()).unwrap_or(i64::MAX);
+        self.metrics.queue(QueueLabel::ExecutiveWrites).set(depth);
+    }
+
+    fn committed(&mut self, group: Vec<Waiting>, outcomes: Vec<Result<Written, Refusal>>, took: Duration) {
+        self.works();
+        let written: Vec<&Written> = outcomes.iter().flatten().collect();
+        if let Some(last) = written.last() {
+            self.ledger_grew(last.seq);
+            self.details.commits += 1;
+            self.metrics.executive.commit_seconds.observe(took.as_secs_f64());
+            self.metrics.executive.commit_requests.observe(written.len() as f64);
+        }
+        for one in &written {
+            self.details.requests_committed += 1;
+            self.details.mutations += one.rows as u64;
+            self.metrics.executive.mutations.inc_by(one.rows as u64);
+            self.metrics.executive.statements.inc_by(one.statements as u64);
+        }
+        self.details.requests_refused += (outcomes.len() - written.len()) as u64;
+        for (waiting, outcome) in group.into_iter().zip(outcomes) {
+            if let Ok(written) = &outcome {
+                self.warn_of_sizes(written);
+            }
+            waiting.answer(outcome.map_err(ExecutiveError::from));
+        }
+    }
+
+    /// Nothing of the group is written, or nobody can know. Requests that still
+    /// have time go on waiting when it was another's that ran out.
+    fn failed(&mut self, group: Vec<Waiting>, error: &CtldbError, deadline: Instant) {
+        self.fails(error);
+        let now = Instant::now();
+        let nothing_written = matches!(error, CtldbError::Unavailable(_) | CtldbError::Contention(_));
+        let (again, over): (Vec<Waiting>, Vec<Waiting>) =
+            group.into_iter().partition(|waiting| nothing_written && now >= deadline && waiting.deadline > now);
+        self.queue.put_back(again);
+        for waiting in over {
+            waiting.answer(Err(error.clone().into()));
+        }
+    }
+
+    fn warn_of_sizes(&mut self, written: &Written) {
+        if !written.over_warn.is_empty() {
+            self.details.over_warn_size += 1;
+            self.metrics.executive.over_warn_size.inc();
+        }
+        for over in &written.over_warn {
+            if self.warned.insert(over.table.clone()) {
+                tracing::warn!(table = %over.table, bytes = over.bytes, warn_bytes = over.warn_bytes,
+                    "a table is over its warning size");
+            }
+        }
+    }
+
+    fn ledger_grew(&mut self, seq: Seq) {
+        self.last_seq = self.last_seq.max(Some(seq));
+        if let Some(poller) = &self.poller {
+            // A full mailbox has a wake-up in it already.
+            let _ = poller.try_send(LedgerGrew { seq });
+        }
+    }
+
+    /// The ctldb did what was asked.
+    fn works(&mut self) {
+        if self.state == RoleState::Retrying {
+            tracing::info!("the ctldb is back");
+        }
+        if self.state != RoleState::Stopping {
+            self.state = RoleState::Running;
+        }
+        self.backoff.reset();
+    }
+
+    /// The ctldb did not do what was asked: counted, kept for the status, logged once.
+    fn fails(&mut self, error: &CtldbError) {
+        let kind = match error {
+            CtldbError::Unavailable(_) => ErrorKind::Unavailable,
+            CtldbError::Contention(_) => ErrorKind::Contention,
+            CtldbError::OutcomeUnknown(_) => ErrorKind::Timeout,
+            CtldbError::Refused(_) => return,
+            CtldbError::Schema(_) | CtldbError::Failed(_) => ErrorKind::Storage,
+        };
+        self.metrics.error(Component::Executive, kind);
+        self.last_error = Some(ErrorReport::now(kind, error));
+        tracing::warn!(%error, "the ctldb failed");
+        let away = matches!(error, CtldbError::Unavailable(_) | CtldbError::Schema(_));
+        if away && self.state != RoleState::Stopping {
+            self.state = RoleState::Retrying;
+        }
+    }
+
+    fn idle(&self) -> bool {
+        !self.writing && self.asked == 0 && self.queue.is_empty()
+    }
+}
+
+impl<C: Ctldb + Unpin> Actor for ExecutiveActor<C> {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX);
+        self.prepare(ctx);
+    }
+}
+
+impl<C: Ctldb + Unpin> Handler<Mutate> for ExecutiveActor<C> {
+    type Result = ResponseFuture<Result<Written, ExecutiveError>>;
+
+    fn handle(&mut self, Mutate(request): Mutate, ctx: &mut Self::Context) -> Self::Result {
+        let (waiting, answered) = Waiting::new(request, self.deadline());
+        match self.admit() {
+            Err(error) => waiting.answer(Err(error)),
+            Ok(()) => match self.queue.push(waiting) {
+                Err(waiting) => {
+                    waiting.answer(Err(ExecutiveError::NotServing("too many requests wait for the ctldb".to_owned())));
+                }
+                Ok(()) => self.write_next(ctx),
+            },
+        }
+        Box::pin(async move {
+            let gone = |_| Err(ExecutiveError::NotServing("the executive stopped".to_owned()));
+            answered.await.unwrap_or_else(gone)
+        })
+    }
+}
+
+impl<C: Ctldb + Unpin, R: Request> Handler<Ask<R>> for ExecutiveActor<C> {
+    type Result = ResponseActFuture<Self, Result<R::Answer, ExecutiveError>>;
+
+    fn handle(&mut self, Ask(request): Ask<R>, _ctx: &mut Self::Context) -> Self::Result {
+        let mut admitted = self.admit();
+        if admitted.is_ok() && self.asked >= MAX_ASKED {
+            admitted = Err(ExecutiveError::NotServing("too many requests are in the works".to_owned()));
+        }
+        if let Err(error) = admitted {
+            return Box::pin(async move { Err(error) }.into_actor(self));
+        }
+        self.asked += 1;
+        let (rules, deadline) = (self.rules.clone(), self.deadline());
+        let work = async move { request.execute(&rules, deadline).await };
+        Box::pin(work.into_actor(self).map(|outcome, this, ctx| {
+            this.asked -= 1;
+            this.asked_for::<R>(&outcome);
+            this.finish_stop(ctx);
+            outcome
+        }))
+    }
+}
+
+impl<C: Ctldb + Unpin> ExecutiveActor<C> {
+    /// Takes note of how a request other than a mutation ended.
+    fn asked_for<R: Request>(&mut self, outcome: &Result<R::Answer, ExecutiveError>) {
+        match outcome {
+            Ok(answer) => {
+                self.works();
+                if let Some(seq) = R::ledger_seq(answer) {
+                    self.ledger_grew(seq);
+                }
+            }
+            Err(ExecutiveError::Ctldb(error)) => self.fails(error),
+            Err(ExecutiveError::Stopped { cause, .. }) => match &**cause {
+                ExecutiveError::Ctldb(error) => self.fails(error),
+                _ => self.details.requests_refused += 1,
+            },
+            Err(_) => self.details.requests_refused += 1,
+        }
+    }
+}
+
+impl<C: Ctldb + Unpin> Handler<GetStatus> for ExecutiveActor<C> {
+    type Result = RoleStatus;
+
+    fn handle(&mut self, _: GetStatus, _ctx: &mut Self::Context) -> RoleStatus {
+        let mut status = RoleStatus::new(Role::Executive, self.state).with_details(&self.details);
+        status.last_seq = self.last_seq;
+        status.last_error.clone_from(&self.last_error);
+        status
+    }
+}
+
+impl<C: Ctldb + Unpin> Handler<Stop> for ExecutiveActor<C> {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) -> ResponseFuture<()> {
+        let (done, stopped) = oneshot::channel();
+        self.state = RoleState::Stopping;
+        self.stopping.push(done);
+        self.finish_stop(ctx);
+        Box::pin(async move {
+            // The sender goes with the actor: either way it has stopped.
+            let _ = stopped.await;
+        })
+    }
+}

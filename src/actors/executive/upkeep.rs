@@ -1,0 +1,81 @@
+//! The executive's own work: getting the ctldb ready and keeping at it while it is
+//! away, measuring tables, forgetting old usage, and ending.
+
+use std::time::Instant;
+
+use actix::{ActorContext, ActorFutureExt, AsyncContext, Context, WrapFuture};
+
+use crate::ctldb::Ctldb;
+use crate::executive::{ExecutiveError, PruneUsage, Request};
+
+use super::ExecutiveActor;
+
+impl<C: Ctldb + Unpin> ExecutiveActor<C> {
+    /// Makes the ctldb ready, again and again until it is.
+    pub(super) fn prepare(&mut self, ctx: &mut Context<Self>) {
+        let ctldb = self.rules.ctldb().clone();
+        let work = async move { ctldb.prepare().await };
+        ctx.spawn(work.into_actor(self).map(|outcome, this, ctx| match outcome {
+            Ok(()) => {
+                this.prepared = true;
+                this.works();
+                this.start_upkeep(ctx);
+            }
+            Err(error) => {
+                this.fails(&error);
+                let pause = this.backoff.next_pause();
+                ctx.run_later(pause, Self::prepare);
+            }
+        }));
+    }
+
+    fn start_upkeep(&mut self, ctx: &mut Context<Self>) {
+        self.measure_tables(ctx);
+        self.prune_usage(ctx);
+        ctx.run_interval(self.settings.size_interval, Self::measure_tables);
+        ctx.run_interval(self.settings.prune_interval, Self::prune_usage);
+    }
+
+    fn measure_tables(&mut self, ctx: &mut Context<Self>) {
+        // A ctldb that takes longer than the interval is not asked twice at once.
+        if self.measuring {
+            return;
+        }
+        self.measuring = true;
+        let ctldb = self.rules.ctldb().clone();
+        let work = async move { ctldb.refresh_table_sizes().await };
+        ctx.spawn(work.into_actor(self).map(|outcome, this, _ctx| {
+            this.measuring = false;
+            match outcome {
+                Ok(()) => this.warned.clear(),
+                Err(error) => this.fails(&error),
+            }
+        }));
+    }
+
+    fn prune_usage(&mut self, ctx: &mut Context<Self>) {
+        let (rules, deadline) = (self.rules.clone(), Instant::now() + self.settings.request_timeout);
+        let work = async move { PruneUsage.execute(&rules, deadline).await };
+        ctx.spawn(work.into_actor(self).map(|outcome, this, _ctx| {
+            if let Err(ExecutiveError::Ctldb(error)) = outcome {
+                this.fails(&error);
+            }
+        }));
+    }
+
+    /// Ends the actor once it was asked to and nothing is in flight any more.
+    pub(super) fn finish_stop(&mut self, ctx: &mut Context<Self>) {
+        if self.stopping.is_empty() || !self.idle() {
+            return;
+        }
+        let waiting = std::mem::take(&mut self.stopping);
+        let ctldb = self.rules.ctldb().clone();
+        let work = async move { ctldb.close().await };
+        ctx.spawn(work.into_actor(self).map(|(), _this, ctx| {
+            for done in waiting {
+                let _ = done.send(());
+            }
+            ctx.stop();
+        }));
+    }
+}

@@ -1,0 +1,238 @@
+//! A group of mutation requests as one transaction. What a request is refused for
+//! is found before it has written anything; only what the ctldb itself refuses is
+//! found while writing, and then the savepoint before it is gone back to.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::ctldb::{ColumnCollation, CtldbError, Operation, RowChange, Session, StoredTable};
+use crate::ledger::Seq;
+use crate::schema::{Value, WriterName};
+use crate::sql;
+
+use super::Options;
+use super::error::{ExecutiveError, Refusal};
+use super::mutation::MutationRequest;
+use super::plan::{Known, OverWarnSize, Plan, table_of};
+
+/// A request that is committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// The last seq that the request wrote.
+    pub seq: Seq,
+    pub rows: usize,
+    /// Ledger rows, markers included.
+    pub statements: usize,
+    pub over_warn: Vec<OverWarnSize>,
+}
+
+pub(super) struct MutationGroup {
+    pub requests: Vec<Arc<MutationRequest>>,
+    pub options: Arc<Options>,
+}
+
+type Outcome = Result<Written, Refusal>;
+
+/// Requests that nothing speaks against and that are not written yet, each with
+/// its place in the group.
+type Batch = Vec<(usize, Plan)>;
+
+impl Operation for MutationGroup {
+    type Output = Vec<Outcome>;
+
+    async fn run<S: Session>(&self, session: &mut S) -> Result<Vec<Outcome>, CtldbError> {
+        let mut known = Known::begin(&self.options, session).await?;
+        let mut outcomes = BTreeMap::new();
+        let mut batch = Batch::new();
+        for (index, request) in self.requests.iter().enumerate() {
+            match refused(known.plan(session, request).await)? {
+                Err(refusal) => drop(outcomes.insert(index, Err(refusal))),
+                Ok(plan) if plan.may_merge() => {
+                    // Its keys are compared with what is stored, so that must be all there is.
+                    self.write_batch(session, &mut known, &mut batch, &mut outcomes).await?;
+                    outcomes.insert(index, self.write_alone(session, &mut known, request).await?);
+                }
+                Ok(plan) => {
+                    known.adopt(&plan);
+                    batch.push((index, plan));
+                }
+            }
+        }
+        self.write_batch(session, &mut known, &mut batch, &mut outcomes).await?;
+        Ok(outcomes.into_values().collect())
+    }
+}
+
+impl MutationGroup {
+    /// Writes the batch in as few round trips as it takes. When the ctldb refuses
+    /// some of it, each request is judged and written again by itself.
+    async fn write_batch<S: Session>(
+        &self,
+        session: &mut S,
+        known: &mut Known<'_>,
+        batch: &mut Batch,
+        outcomes: &mut BTreeMap<usize, Outcome>,
+    ) -> Result<(), CtldbError> {
+        let (indexes, plans): (Vec<usize>, Vec<Plan>) = std::mem::take(batch).into_iter().unzip();
+        if plans.is_empty() {
+            return Ok(());
+        }
+        session.savepoint().await?;
+        let bucket = known.bucket();
+        match write(session, bucket, &plans).await {
+            Ok(written) => outcomes.extend(indexes.into_iter().zip(written.into_iter().map(Ok))),
+            Err(CtldbError::Refused(_)) => {
+                session.rollback_to_savepoint().await?;
+                known.forget();
+                for index in indexes {
+                    outcomes.insert(index, self.write_alone(session, known, &self.requests[index]).await?);
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Judges a request by what is stored now, and writes it or leaves nothing.
+    async fn write_alone<S: Session>(
+        &self,
+        session: &mut S,
+        known: &mut Known<'_>,
+        request: &MutationRequest,
+    ) -> Result<Outcome, CtldbError> {
+        let plan = match refused(known.plan(session, request).await)? {
+            Ok(plan) => plan,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        session.savepoint().await?;
+        let bucket = known.bucket();
+        let written = if plan.may_merge() {
+            write_comparing_keys(session, bucket, &plan).await
+        } else {
+            write(session, bucket, std::slice::from_ref(&plan)).await.map_err(ExecutiveError::from)
+        };
+        match refused(written.map(|mut written| written.remove(0)))? {
+            Ok(written) => {
+                known.adopt(&plan);
+                Ok(Ok(written))
+            }
+            Err(refusal) => {
+                session.rollback_to_savepoint().await?;
+                Ok(Err(refusal))
+            }
+        }
+    }
+}
+
+/// Splits what is the client's to mend, what the ctldb can't hold included, from
+/// what ends the transaction.
+fn refused<T>(outcome: Result<T, ExecutiveError>) -> Result<Result<T, Refusal>, CtldbError> {
+    match outcome {
+        Ok(value) => Ok(Ok(value)),
+        Err(ExecutiveError::Refused(refusal)) => Ok(Err(refusal)),
+        Err(ExecutiveError::Ctldb(CtldbError::Refused(reason))) => Ok(Err(Refusal::ByCtldb(reason))),
+        Err(ExecutiveError::Ctldb(error)) => Err(error),
+        Err(other) => Err(CtldbError::Failed(other.to_string())),
+    }
+}
+
+/// Writes rows, cookies, usage and ledger of all plans.
+async fn write<S: Session>(session: &mut S, bucket: i64, plans: &[Plan]) -> Result<Vec<Written>, CtldbError> {
+    let changes: Vec<RowChange> = plans.iter().flat_map(|plan| plan.changes.iter().cloned()).collect();
+    session.apply(&changes).await?;
+    record(session, bucket, plans).await
+}
+
+/// Writes cookies, usage and ledger of all plans; their rows are written already.
+async fn record<S: Session>(session: &mut S, bucket: i64, plans: &[Plan]) -> Result<Vec<Written>, CtldbError> {
+    let mut writers: BTreeMap<&WriterName, (&[u8], i64)> = BTreeMap::new();
+    for plan in plans {
+        let (cookie, rows) = writers.entry(&plan.writer).or_default();
+        *cookie = &plan.cookie;
+        *rows += plan.rows();
+    }
+    for (writer, (cookie, rows)) in writers {
+        session.set_cookie(writer, cookie).await?;
+        session.add_usage(writer, bucket, rows).await?;
+    }
+    let statements: Vec<String> = plans.iter().flat_map(|plan| plan.statements.iter().cloned()).collect();
+    let last = session.append(&statements).await?;
+    Ok(numbered(plans, last, statements.len()))
+}
+
+/// The plans as written, by the seq of the last of all their statements.
+fn numbered(plans: &[Plan], last: Seq, statements: usize) -> Vec<Written> {
+    let mut seq = last.0 - statements as i64;
+    let mut written = Vec::with_capacity(plans.len());
+    for plan in plans {
+        seq += plan.statements.len() as i64;
+        written.push(Written {
+            seq: Seq(seq),
+            rows: plan.changes.len(),
+            statements: plan.statements.len(),
+            over_warn: plan.over_warn.clone(),
+        });
+    }
+    written
+}
+
+/// Writes a plan row by row where the ctldb might take one key for another: each
+/// key is compared with the stored one first, after what comes before it is written.
+async fn write_comparing_keys<S: Session>(
+    session: &mut S,
+    bucket: i64,
+    plan: &Plan,
+) -> Result<Vec<Written>, ExecutiveError> {
+    let mut from = 0;
+    for (index, change) in plan.changes.iter().enumerate() {
+        let table = table_of(change);
+        if table.collation != ColumnCollation::Merging {
+            continue;
+        }
+        if from < index {
+            session.apply(&plan.changes[from..index]).await?;
+            from = index;
+        }
+        let key = key_of(change);
+        if let Some(stored) = session.stored_key(table, &key).await?
+            && !same_key(&stored, &key)
+        {
+            return Err(merged(table, &key, &stored).into());
+        }
+    }
+    session.apply(&plan.changes[from..]).await?;
+    Ok(record(session, bucket, std::slice::from_ref(plan)).await?)
+}
+
+/// The key's values, in the table's column order.
+fn key_of(change: &RowChange) -> Vec<Value> {
+    match change {
+        RowChange::Upsert { table, values } => {
+            table.schema.key_in_column_order().into_iter().map(|index| values[index].clone()).collect()
+        }
+        RowChange::Delete { key, .. } => key.clone(),
+    }
+}
+
+/// Bytewise. A boolean is stored as the integer that it stands for.
+fn same_key(a: &[Value], b: &[Value]) -> bool {
+    fn stored(value: &Value) -> Value {
+        match value {
+            Value::Boolean(boolean) => Value::Integer(i64::from(*boolean)),
+            other => other.clone(),
+        }
+    }
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| stored(a) == stored(b))
+}
+
+fn merged(table: &StoredTable, given: &[Value], stored: &[Value]) -> Refusal {
+    let shown = |key: &[Value]| {
+        let mut out = String::new();
+        for (i, value) in key.iter().enumerate() {
+            out.push_str(if i > 0 { "," } else { "(" });
+            sql::push_literal(&mut out, value);
+        }
+        out + ")"
+    };
+    Refusal::MergedKeys { table: table.schema.table().clone(), given: shown(given), stored: shown(stored) }
+}

@@ -1,0 +1,52 @@
+//! Upkeep, and the question whether the ctldb answers.
+
+use std::time::Instant;
+
+use crate::ctldb::{Ctldb, CtldbError, Operation, Session};
+
+use super::error::{ExecutiveError, Refusal};
+use super::{Executive, Request};
+
+/// How long usage is kept, in seconds.
+const USAGE_KEPT_SECONDS: i64 = 24 * 60 * 60;
+
+/// Asks the ctldb something that any ctldb can answer.
+#[derive(Debug)]
+pub struct Ping;
+
+impl Request for Ping {
+    type Answer = ();
+
+    async fn execute<C: Ctldb>(self, executive: &Executive<C>, deadline: Instant) -> Result<(), ExecutiveError> {
+        executive.read(self, deadline).await
+    }
+}
+
+impl Operation for Ping {
+    type Output = Result<(), Refusal>;
+
+    async fn run<S: Session>(&self, session: &mut S) -> Result<Self::Output, CtldbError> {
+        session.now().await.map(|_| Ok(()))
+    }
+}
+
+/// Forgets usage that is older than a day.
+#[derive(Debug)]
+pub struct PruneUsage;
+
+impl Request for PruneUsage {
+    type Answer = ();
+
+    async fn execute<C: Ctldb>(self, executive: &Executive<C>, deadline: Instant) -> Result<(), ExecutiveError> {
+        executive.write(self, deadline).await
+    }
+}
+
+impl Operation for PruneUsage {
+    type Output = Result<(), Refusal>;
+
+    async fn run<S: Session>(&self, session: &mut S) -> Result<Self::Output, CtldbError> {
+        let before = session.now().await? - USAGE_KEPT_SECONDS;
+        session.prune_usage(before).await.map(Ok)
+    }
+}

@@ -1,0 +1,59 @@
+//! What tables there are.
+
+use std::time::Instant;
+
+use crate::ctldb::{Ctldb, CtldbError, Operation, Session};
+use crate::schema::{FamilyName, TableRef, TableSchema};
+
+use super::error::{ExecutiveError, Refusal};
+use super::{Executive, Request};
+
+/// Reads one table's definition.
+#[derive(Debug)]
+pub struct ReadTable(pub TableRef);
+
+impl Request for ReadTable {
+    type Answer = TableSchema;
+
+    async fn execute<C: Ctldb>(
+        self,
+        executive: &Executive<C>,
+        deadline: Instant,
+    ) -> Result<TableSchema, ExecutiveError> {
+        executive.read(self, deadline).await
+    }
+}
+
+impl Operation for ReadTable {
+    type Output = Result<TableSchema, Refusal>;
+
+    async fn run<S: Session>(&self, session: &mut S) -> Result<Self::Output, CtldbError> {
+        let table = session.table(&self.0).await?;
+        Ok(table.map(|table| table.schema.clone()).ok_or_else(|| Refusal::NoTable(self.0.clone())))
+    }
+}
+
+/// Reads the definitions of a family's tables; none for an unknown family.
+#[derive(Debug)]
+pub struct ReadFamily(pub FamilyName);
+
+impl Request for ReadFamily {
+    type Answer = Vec<TableSchema>;
+
+    async fn execute<C: Ctldb>(
+        self,
+        executive: &Executive<C>,
+        deadline: Instant,
+    ) -> Result<Vec<TableSchema>, ExecutiveError> {
+        executive.read(self, deadline).await
+    }
+}
+
+impl Operation for ReadFamily {
+    type Output = Result<Vec<TableSchema>, Refusal>;
+
+    async fn run<S: Session>(&self, session: &mut S) -> Result<Self::Output, CtldbError> {
+        let tables = session.tables_of(&self.0).await?;
+        Ok(Ok(tables.into_iter().map(|table| table.schema.clone()).collect()))
+    }
+}
