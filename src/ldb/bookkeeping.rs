@@ -19,6 +19,7 @@ const HAS_META: &str = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' 
 const GET_SEQ: &str = "SELECT seq FROM _ldb_seq WHERE id = 1";
 const SET_SEQ: &str = "REPLACE INTO _ldb_seq (id, seq) VALUES(1, ?)";
 const SET_LAST_UPDATE: &str = "REPLACE INTO _ldb_last_update (name, timestamp) VALUES('ledger', ?)";
+const GET_LAST_UPDATE: &str = "SELECT timestamp FROM _ldb_last_update WHERE name = 'ledger'";
 const GET_META: &str = "SELECT value FROM _ldb_meta WHERE name = ?";
 const SET_META: &str = "REPLACE INTO _ldb_meta (name, value) VALUES(?, ?)";
 
@@ -62,7 +63,13 @@ pub fn set_last_update(connection: &Connection, leader_ts: Timestamp) -> rusqlit
 }
 
 pub fn position(connection: &Connection) -> rusqlite::Result<LdbPosition> {
-    Ok(LdbPosition { seq: seq(connection)?, ledger_id: get(connection, META_LEDGER_ID)? })
+    let leader_ts: Option<String> =
+        connection.prepare_cached(GET_LAST_UPDATE)?.query_row([], |row| row.get(0)).optional()?;
+    Ok(LdbPosition {
+        seq: seq(connection)?,
+        leader_ts: leader_ts.as_deref().and_then(Timestamp::parse),
+        ledger_id: get(connection, META_LEDGER_ID)?,
+    })
 }
 
 pub fn set_ledger_id(connection: &Connection, id: &str) -> rusqlite::Result<()> {
