@@ -9,6 +9,8 @@
 #[cfg(feature = "node")]
 pub mod actors;
 #[cfg(feature = "node")]
+pub mod changelog;
+#[cfg(feature = "node")]
 pub mod cli;
 #[cfg(feature = "node")]
 pub mod config;
