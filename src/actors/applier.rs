@@ -14,7 +14,7 @@ use crate::ledger::{LdbPosition, Seq, lag};
 use crate::messages::ledger::{AdoptLedger, ApplyBatch, ApplyFailed, CaughtUp, GetPosition};
 use crate::messages::status::{ErrorReport, GetStatus, Role, RoleState, RoleStatus};
 use crate::messages::stop::Stop;
-use crate::metrics::{Component, ErrorKind, Metrics, Queue};
+use crate::metrics::{Component, ErrorKind, ExecutionPath, Metrics};
 use crate::schema::Timestamp;
 
 use self::thread::{Job, WriterThread};
@@ -29,6 +29,8 @@ struct Details {
     failures: u64,
     changelog_entries: u64,
     wal_bytes: u64,
+    /// Why changelog entries can't be written, while they can't.
+    changelog_error: Option<String>,
 }
 
 pub struct Applier {
@@ -80,8 +82,22 @@ impl Applier {
         self.details.statements += applied.statements;
         self.details.rows += applied.rows_changed;
         self.details.commits += 1;
-        self.details.changelog_entries += applied.changelog_entries;
-        count(&self.metrics, applied);
+        self.details.changelog_entries += applied.changelog.entries;
+        self.count(applied);
+    }
+
+    fn count(&self, applied: &Applied) {
+        let (applier, changelog) = (&self.metrics.applier, &self.metrics.changelog);
+        applier.seq.set(applied.seq.0);
+        applier.rows.inc_by(applied.rows_changed);
+        applier.statements(ExecutionPath::Bound, applied.bound);
+        applier.statements(ExecutionPath::Text, applied.statements - applied.bound);
+        applier.transactions.inc_by(applied.transactions);
+        applier.commit_statements.observe(applied.statements as f64);
+        applier.commit_seconds.observe((applied.execute + applied.commit).as_secs_f64());
+        changelog.entries.inc_by(applied.changelog.entries);
+        changelog.resyncs.inc_by(applied.changelog.jumps);
+        changelog.rotations.inc_by(applied.changelog.rotations);
     }
 
     fn works(&mut self) {
@@ -111,10 +127,14 @@ impl Actor for Applier {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        if let Some(ldb) = self.ldb.take() {
-            self.thread = Some(WriterThread::start(ldb, ctx.address().recipient(), self.metrics.clone()));
+        let Some(ldb) = self.ldb.take() else { return };
+        match WriterThread::start(ldb, ctx.address().recipient(), self.metrics.clone()) {
+            Ok(thread) => {
+                self.thread = Some(thread);
+                self.state = RoleState::Running;
+            }
+            Err(error) => drop(self.failed(ErrorKind::Internal, &format!("no thread for the ldb: {error}"))),
         }
-        self.state = RoleState::Running;
     }
 }
 
@@ -181,9 +201,15 @@ impl Handler<thread::Upkeep> for Applier {
 
     fn handle(&mut self, upkeep: thread::Upkeep, _: &mut Self::Context) {
         self.details.wal_bytes = upkeep.wal_bytes;
-        if let Some(error) = upkeep.failure {
+        if let Err(error) = upkeep.outcome {
             self.failed(kind_of_ldb(&error), &error.to_string());
         }
+        let is_new = upkeep.changelog_error.is_some() && upkeep.changelog_error != self.details.changelog_error;
+        if let (true, Some(error)) = (is_new, &upkeep.changelog_error) {
+            tracing::error!(role = "applier", %error, "can't write the changelog; followers will be told to start over");
+            self.metrics.error(Component::Changelog, ErrorKind::Storage);
+        }
+        self.details.changelog_error = upkeep.changelog_error;
     }
 }
 

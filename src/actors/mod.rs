@@ -2,6 +2,7 @@
 //! owns the threads, servers and connections that its role needs; the work itself is
 //! in the domain rooms. Nothing here blocks: SQLite runs on threads of its own.
 
+pub mod applier;
 pub mod backoff;
 pub mod executive;
 pub mod heartbeat;

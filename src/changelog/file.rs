@@ -71,9 +71,10 @@ impl ChangelogFile {
         Ok(tail)
     }
 
-    /// Appends complete lines, in one write as far as they fit in one file. After an
-    /// error the file may hold a part of them.
-    pub fn append(&mut self, mut lines: &[u8]) -> Result<(), ChangelogError> {
+    /// Appends complete lines, in one write as far as they fit in one file, and gives
+    /// how many new files that took. After an error the file may hold a part of them.
+    pub fn append(&mut self, mut lines: &[u8]) -> Result<u64, ChangelogError> {
+        let mut begun = 0;
         let is_open = self.open.as_ref().is_some_and(|open| open.is_at(&self.path));
         if !is_open {
             self.open()?;
@@ -91,12 +92,13 @@ impl ChangelogFile {
                 _ => {
                     let fit = whole_lines(lines, self.max_bytes).max(first_line(lines));
                     self.replace(&lines[..fit]).map_err(|error| self.failed("starting a new file", error))?;
+                    begun += 1;
                     fit
                 }
             };
             lines = &lines[fit..];
         }
-        Ok(())
+        Ok(begun)
     }
 
     /// Writes to the file that is there. After an error it stays closed: opened again

@@ -64,6 +64,8 @@ pub struct Written {
     pub jumps: u64,
     /// Entries that could not be written; a jump takes their place.
     pub lost: u64,
+    /// Times that a new file took the path.
+    pub rotations: u64,
 }
 
 /// The changelog of one LDB, on the connection that writes it.
@@ -165,14 +167,15 @@ impl Changelog {
         let pending = std::mem::replace(&mut self.pending, Pending::new(0));
         self.next = pending.next();
         self.begin();
-        let mut written = Written { entries: 0, jumps: pending.jumps(), lost: 0 };
+        let mut written = Written { jumps: pending.jumps(), ..Written::default() };
         if pending.lines().is_empty() {
             self.owes_jump |= pending.jumps() > 0;
             return written;
         }
         match self.file.append(pending.lines()) {
-            Ok(()) => {
+            Ok(begun) => {
                 written.entries = pending.entries();
+                written.rotations = begun;
                 self.owes_jump = false;
                 self.error = None;
             }

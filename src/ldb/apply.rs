@@ -34,6 +34,10 @@ pub struct Applied {
     pub skipped: u64,
     /// Ledger rows that were applied and are no markers.
     pub statements: u64,
+    /// Statements that ran with bound values, not as text.
+    pub bound: u64,
+    /// Ledger transactions; a statement outside of one is one.
+    pub transactions: u64,
     /// Rows that were inserted, replaced, changed or deleted.
     pub rows_changed: u64,
     /// Bytes of the statements.
@@ -148,13 +152,15 @@ impl Ldb {
                     if let Some(changelog) = changelog {
                         changelog.before(connection, &statement).map_err(failed)?;
                     }
-                    guard.restrict(|| runner.run(&row.statement, &statement)).map_err(failed)?;
+                    let bound = guard.restrict(|| runner.run(&row.statement, &statement)).map_err(failed)?;
+                    applied.bound += u64::from(bound);
                     if let Some(changelog) = changelog {
                         changelog.after(connection, row.seq).map_err(failed)?;
                     }
                     applied.statements += 1;
                 }
             }
+            applied.transactions += u64::from(begun.is_none());
             applied.ledger_rows += 1;
             applied.bytes += row.statement.len() as u64;
             applied.seq = row.seq;

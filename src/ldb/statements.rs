@@ -38,13 +38,13 @@ impl<'c> Runner<'c> {
         Self { connection, shapes: Vec::new(), sql: String::new() }
     }
 
-    /// Runs `statement`, which was read from `text`.
-    pub fn run(&mut self, text: &str, statement: &Statement<'_>) -> rusqlite::Result<()> {
+    /// Runs `statement`, which was read from `text` and is no marker. Tells whether
+    /// its values were bound.
+    pub fn run(&mut self, text: &str, statement: &Statement<'_>) -> rusqlite::Result<bool> {
         match statement {
-            Statement::Begin | Statement::Commit => Ok(()),
-            Statement::Upsert(row) if can_be_bound(row) => self.run_row(true, row),
-            Statement::Delete(row) if can_be_bound(row) => self.run_row(false, row),
-            _ => self.connection.execute_batch(text),
+            Statement::Upsert(row) if can_be_bound(row) => self.run_row(true, row).map(|()| true),
+            Statement::Delete(row) if can_be_bound(row) => self.run_row(false, row).map(|()| true),
+            _ => self.connection.execute_batch(text).map(|()| false),
         }
     }
 
