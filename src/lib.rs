@@ -3,11 +3,8 @@
 //!
 //! The modules are layers: each uses only those before it.
 //! `schema → sql → ledger → { ctldb, ldb, changelog, snapshot } → executive →
-//! messages → http → actors → node → cli`; `config`, `metrics`, `telemetry`
-//! and `failpoint` stand beside them. ARCHITECTURE.md has the map.
-
-// Outside of tests a failure is an error, or an `expect` that names the invariant it breaks.
-#![cfg_attr(not(test), warn(clippy::unwrap_used))]
+//! messages → http → actors → node → cli`; `config`, `disk`, `metrics`,
+//! `telemetry` and `failpoint` stand beside them. ARCHITECTURE.md has the map.
 
 #[cfg(feature = "node")]
 pub mod actors;
@@ -19,6 +16,7 @@ pub mod cli;
 pub mod config;
 #[cfg(feature = "node")]
 pub mod ctldb;
+pub mod disk;
 #[cfg(feature = "node")]
 pub mod executive;
 #[cfg(feature = "node")]

@@ -108,8 +108,8 @@ impl Applier {
     }
 
     fn failed(&mut self, kind: ErrorKind, message: &str) -> ApplyFailed {
-        let repeats = self.state == RoleState::Retrying
-            && self.last_error.as_ref().is_some_and(|last| last.message == message);
+        let repeats =
+            self.state == RoleState::Retrying && self.last_error.as_ref().is_some_and(|last| last.message == message);
         if repeats {
             tracing::debug!(role = "applier", error = message, "still can't apply");
         } else {
@@ -164,9 +164,11 @@ impl Handler<GetPosition> for Applier {
 
     fn handle(&mut self, _: GetPosition, _: &mut Self::Context) -> Self::Result {
         let outcome = self.ask(Job::Position);
-        Box::pin(outcome.into_actor(self).map(|outcome, this, _| {
-            outcome?.map_err(|error| this.failed(kind_of_ldb(&error), &error.to_string()))
-        }))
+        Box::pin(
+            outcome
+                .into_actor(self)
+                .map(|outcome, this, _| outcome?.map_err(|error| this.failed(kind_of_ldb(&error), &error.to_string()))),
+        )
     }
 }
 

@@ -10,9 +10,10 @@ use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
 use rusqlite::{Connection, FileControl, OpenFlags};
 
+use crate::disk::{FILE_MODE, beside};
+
 use super::bookkeeping;
 use super::error::LdbError;
-use super::filesystem::{FILE_MODE, beside};
 
 /// The first release whose WAL survives a reset that races with a crash.
 const MIN_SQLITE: (i32, &str) = (3_051_003, "3.51.3");

@@ -9,8 +9,9 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::disk::{self, beside, directory_of};
+
 use super::error::LdbError;
-use super::filesystem::{beside, directory_of, flush};
 
 /// Between an LDB's file name and the milliseconds that number its generations.
 const GENERATION: &str = ".gen-";
@@ -61,6 +62,10 @@ pub fn publish(path: &Path, generation: &Path) -> Result<(), LdbError> {
     let target = generation.file_name().ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
     symlink(target, &link).and_then(|()| fs::rename(&link, path)).map_err(failed)?;
     flush(directory)
+}
+
+fn flush(path: &Path) -> Result<(), LdbError> {
+    disk::flush(path).map_err(|error| LdbError::io(path, "flushing it", error))
 }
 
 fn set_companions_aside(path: &Path) -> Result<(), LdbError> {

@@ -16,13 +16,9 @@ mod connection;
 #[cfg(feature = "node")]
 mod error;
 #[cfg(feature = "node")]
-mod filesystem;
-#[cfg(feature = "node")]
 mod generation;
 #[cfg(feature = "node")]
 mod guard;
-#[cfg(feature = "node")]
-mod lock;
 pub mod read;
 #[cfg(feature = "node")]
 mod seq_file;

@@ -24,7 +24,7 @@ use crate::schema::{TableRef, Timestamp};
 pub use error::ReadError;
 pub use key::KeyValue;
 
-use file::{FileId, LdbFile};
+use file::{LdbFile, id_of};
 use table::Table;
 
 /// How long a reader goes on with its file before it looks whether another one
@@ -168,7 +168,7 @@ impl LdbReader {
             return Ok(());
         }
         self.looked = Instant::now();
-        let found = FileId::of(&self.path);
+        let found = id_of(&self.path);
         let Some(open) = &self.file else {
             let id = found?.ok_or_else(|| ReadError::NotThereYet { path: self.path.clone() })?;
             self.file = Some(LdbFile::open(&self.path, id)?);

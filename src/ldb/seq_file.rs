@@ -6,9 +6,8 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::disk::{FILE_MODE, FileId, beside};
 use crate::ledger::Seq;
-
-use super::filesystem::{FILE_MODE, FileId, beside};
 
 /// The open file. It holds the seq in 20 decimal digits and a line feed; the fixed
 /// width lets it be overwritten in place, so that no reader finds half of it.

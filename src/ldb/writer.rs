@@ -6,17 +6,16 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 
 use crate::changelog::{Changelog, ChangelogError, ChangelogOptions, Numbering};
+use crate::disk::{self, FileId, LockError, ProcessLock, beside, directory_of};
 use crate::ledger::{LdbPosition, Seq};
 
+use super::bookkeeping;
 use super::checkpoint::{Checkpoint, Checkpointer};
 use super::connection::{self, in_transaction};
 use super::error::LdbError;
-use super::filesystem::{FileId, beside, create_directory, directory_of, refuse_network};
 use super::generation;
 use super::guard::Guard;
-use super::lock::ApplierLock;
 use super::seq_file::SeqFile;
-use super::{bookkeeping, filesystem};
 
 /// How an LDB is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +41,7 @@ pub struct Ldb {
     pub(super) changelog: Option<Changelog>,
     pub(super) seq_file: SeqFile,
     checkpointer: Checkpointer,
-    _lock: ApplierLock,
+    _lock: ProcessLock,
 }
 
 impl Ldb {
@@ -53,9 +52,13 @@ impl Ldb {
     /// When another applier has it, it lies on a network filesystem, it was written
     /// by a newer program, or the filesystem or SQLite fails.
     pub fn open(path: &Path, options: &LdbOptions) -> Result<Self, LdbError> {
-        create_directory(directory_of(path))?;
-        refuse_network(path, directory_of(path))?;
-        let lock = ApplierLock::take(path)?;
+        let directory = directory_of(path);
+        disk::create_directory(directory).map_err(|error| LdbError::io(directory, "creating the directory", error))?;
+        refuse_network(path, directory)?;
+        let lock = ProcessLock::take(path).map_err(|error| match error {
+            LockError::Held { holder } => LdbError::Locked { path: path.to_owned(), holder },
+            LockError::Io(error) => LdbError::io(path, "taking the applier's lock", error),
+        })?;
         let file = generation::locate(path, connection::create)?;
         refuse_network(path, directory_of(&file))?;
         let mut connection = connection::open(&file)?;
@@ -203,6 +206,15 @@ impl Ldb {
     }
 }
 
+/// Fails where `directory` is on a network filesystem.
+fn refuse_network(path: &Path, directory: &Path) -> Result<(), LdbError> {
+    let found = disk::network_filesystem(directory);
+    match found.map_err(|error| LdbError::io(directory, "asking for its filesystem", error))? {
+        Some(kind) => Err(LdbError::NetworkFilesystem { path: path.to_owned(), kind }),
+        None => Ok(()),
+    }
+}
+
 fn id_of(path: &Path) -> Result<Option<FileId>, LdbError> {
-    filesystem::FileId::of(path).map_err(|error| LdbError::io(path, "looking for it", error))
+    FileId::of(path).map_err(|error| LdbError::io(path, "looking for it", error))
 }

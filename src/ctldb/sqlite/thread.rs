@@ -1,7 +1,6 @@
 //! The writer thread: it owns the one connection that writes and the lock on the
 //! file, and runs what is handed to it, one after the other, in the order given.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,6 +11,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError};
 use tokio::sync::oneshot;
 
 use crate::ctldb::CtldbError;
+use crate::disk::ProcessLock;
 
 use super::writer::Writer;
 
@@ -34,7 +34,7 @@ pub(super) struct WriterThread {
 
 impl WriterThread {
     /// `lock` is held for as long as the thread runs.
-    pub fn start(path: &Path, writer: Writer, lock: File) -> Result<Self, CtldbError> {
+    pub fn start(path: &Path, writer: Writer, lock: ProcessLock) -> Result<Self, CtldbError> {
         let (sender, receiver) = crossbeam_channel::bounded(QUEUE);
         let thread = std::thread::Builder::new()
             .name("ctldb-writer".to_owned())
@@ -95,7 +95,7 @@ impl WriterThread {
     }
 }
 
-fn run(mut writer: Writer, jobs: &Receiver<Job>, lock: File) {
+fn run(mut writer: Writer, jobs: &Receiver<Job>, lock: ProcessLock) {
     for job in jobs {
         job(&mut writer);
     }

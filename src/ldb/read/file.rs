@@ -4,9 +4,6 @@
 //! it, this process would lose the locks of all its connections to it.
 
 use std::cell::RefCell;
-use std::fs;
-use std::io::ErrorKind;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +11,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{CachedStatement, Connection, ErrorCode, OpenFlags};
 
+use crate::disk::FileId;
 use crate::schema::TableRef;
 
 use super::error::ReadError;
@@ -31,22 +29,9 @@ const PRAGMAS: &str = "PRAGMA query_only = 1; PRAGMA mmap_size = 67108864; PRAGM
 const BEGIN: &str = "BEGIN";
 const END: &str = "END";
 
-/// Which file a path leads to, symbolic links followed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct FileId {
-    device: u64,
-    inode: u64,
-}
-
-impl FileId {
-    /// `None` when nothing has the path.
-    pub(super) fn of(path: &Path) -> Result<Option<Self>, ReadError> {
-        match fs::metadata(path) {
-            Ok(found) => Ok(Some(Self { device: found.dev(), inode: found.ino() })),
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
-            Err(source) => Err(ReadError::Path { path: path.to_owned(), source }),
-        }
-    }
+/// The file at `path`, `None` when there is none.
+pub(super) fn id_of(path: &Path) -> Result<Option<FileId>, ReadError> {
+    FileId::of(path).map_err(|source| ReadError::Path { path: path.to_owned(), source })
 }
 
 pub(super) struct LdbFile {
@@ -79,7 +64,7 @@ impl LdbFile {
     }
 
     pub(super) fn id(&self) -> FileId {
-        self.id.clone()
+        self.id
     }
 
     pub(super) fn prepare(&self, sql: &str) -> Result<CachedStatement<'_>, ReadError> {

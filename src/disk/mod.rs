@@ -1,0 +1,12 @@
+//! What every room that keeps files asks of the disk: names and modes, one owner per
+//! file, whether a write-ahead log can live there. Knows no other room.
+
+mod files;
+mod lock;
+#[cfg(feature = "node")]
+mod network;
+
+pub use files::{DIRECTORY_MODE, FILE_MODE, FileId, beside, create_directory, directory_of, flush};
+pub use lock::{LockError, ProcessLock};
+#[cfg(feature = "node")]
+pub use network::network_filesystem;
