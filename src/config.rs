@@ -6,11 +6,18 @@
 mod ctldb_url;
 mod defaults;
 mod form;
+mod keys;
+mod load;
 mod names;
+mod problem;
+mod resolve;
 mod settings;
 mod snapshot_url;
+mod validate;
 
 pub use ctldb_url::{CtldbUrl, MysqlUrl};
+pub use load::{Sources, load};
+pub use problem::{Origin, Problem, Problems};
 pub use settings::{
     Changelog, Ctldb, Executive, Heartbeat, Ldb, Log, LogFormat, Node, Ops, Reader, Reflector, Role, Settings,
     Snapshotter, TableLimit, WriterLimit,

@@ -3,24 +3,37 @@
 //!
 //! The modules are layers: each uses only those before it.
 //! `schema → sql → ledger → { ctldb, ldb, changelog, snapshot } → executive →
-//! messages → http → actors → node → cli`; `config`, `metrics`,
-//! `telemetry` and `failpoint` stand beside them. ARCHITECTURE.md has the map.
+//! messages → http → actors → node → cli`; `config`, `metrics`, `telemetry`
+//! and `failpoint` stand beside them. ARCHITECTURE.md has the map.
+
+// Outside of tests a failure is an error, or an `expect` that names the invariant it breaks.
+#![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
 #[cfg(feature = "node")]
 pub mod actors;
+#[cfg(feature = "node")]
+pub mod changelog;
+#[cfg(feature = "node")]
+pub mod cli;
 #[cfg(feature = "node")]
 pub mod config;
 #[cfg(feature = "node")]
 pub mod ctldb;
 #[cfg(feature = "node")]
 pub mod executive;
+#[cfg(feature = "node")]
 pub mod failpoint;
 #[cfg(feature = "node")]
 pub mod http;
+pub mod ldb;
 pub mod ledger;
 #[cfg(feature = "node")]
 pub mod messages;
 #[cfg(feature = "node")]
 pub mod metrics;
+#[cfg(feature = "node")]
+pub mod node;
 pub mod schema;
 pub mod sql;
+#[cfg(feature = "node")]
+pub mod telemetry;

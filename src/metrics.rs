@@ -100,3 +100,61 @@ impl Metrics {
         Ok(text)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A set in which everything has been moved once.
+    fn moved() -> Arc<Metrics> {
+        let metrics = Metrics::new();
+        metrics.applier.statements(ExecutionPath::Bound, 3);
+        metrics.applier.checkpoint(CheckpointMode::Passive, false);
+        metrics.executive.retry(RetryReason::Deadlock);
+        metrics.queue(Queue::LdbBatches).inc();
+        metrics.error(Component::Applier, ErrorKind::DiskFull);
+        let route = Route::of(Some("/families/{family}"));
+        metrics.http.answered(Server::Executive, route, Method::of("POST"), 409, Duration::from_millis(3));
+        metrics
+    }
+
+    #[test]
+    fn names_carry_the_prefix_and_the_unit() {
+        let text = moved().encode().unwrap();
+        let types: Vec<(&str, &str)> =
+            text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();
+        assert!(types.len() > 30, "{text}");
+        for (name, kind) in types {
+            assert!(name.starts_with("ctlstore_"), "{name}");
+            let timed = name.contains("duration") || name.contains("lag") || name.contains("timestamp");
+            assert!(!timed || name.ends_with("_seconds"), "{name}");
+            assert_eq!(kind == "counter", text.contains(&format!("\n{name}_total")), "{name} is a {kind}");
+        }
+        assert!(text.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn labels_are_written_in_lower_case_words() {
+        let text = moved().encode().unwrap();
+        for line in [
+            "ctlstore_applier_statements_total{path=\"bound\"} 3",
+            "ctlstore_ldb_checkpoints_total{mode=\"passive\",complete=\"false\"} 1",
+            "ctlstore_executive_retries_total{reason=\"deadlock\"} 1",
+            "ctlstore_queue_depth{queue=\"ldb_batches\"} 1",
+            "ctlstore_errors_total{component=\"applier\",kind=\"disk_full\"} 1",
+            "ctlstore_http_requests_total{server=\"executive\",route=\"/families/{family}\",method=\"POST\",status=\"409\"} 1",
+            "ctlstore_http_request_duration_seconds_count{server=\"executive\",route=\"/families/{family}\"} 1",
+        ] {
+            assert!(text.lines().any(|have| have == line), "{line} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn what_clients_invent_makes_no_series_of_its_own() {
+        assert_eq!(Route::of(Some("/families/mine")), Route::OTHER);
+        assert_eq!(Route::of(None), Route::OTHER);
+        assert_eq!(Method::of("BREW"), Method::Other);
+    }
+}

@@ -1,6 +1,10 @@
-//! One file per actor: which messages it takes, what it holds, how it starts and
-//! stops. What an actor does with data stands in the rooms to the left; here is
-//! only who waits for whom.
+//! The node's actors, one file each. An actor keeps its state, answers messages and
+//! owns the threads, servers and connections that its role needs; the work itself is
+//! in the domain rooms. Nothing here blocks: SQLite runs on threads of its own.
 
+pub mod applier;
 pub mod backoff;
 pub mod executive;
+pub mod heartbeat;
+pub mod poller;
+pub mod task;

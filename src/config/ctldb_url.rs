@@ -83,7 +83,7 @@ fn mysql_url(text: &str) -> Result<MysqlUrl, String> {
         return Err("a mask where the password itself is wanted".to_owned());
     }
     // The client's own check finds unknown parameters now instead of at the first use.
-    mysql_async::Opts::from_url(text).map_err(|error| error.to_string())?;
+    mysql_async::Opts::from_url(text).map_err(|error| format!("the client does not take it: {error}"))?;
     Ok(MysqlUrl(String::from(url).into()))
 }
 

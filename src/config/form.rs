@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use config::{Value, ValueKind};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
+use tracing_subscriber::EnvFilter;
 
 use super::settings::{LogFormat, Role};
 use super::snapshot_url::SnapshotUrl;
@@ -120,12 +121,11 @@ pub fn log_level<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Error
     // A bare word that is no level would pass as the name of a module, and a
     // mistyped level would silence the node.
     let is_level = |word: &str| LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word.trim()));
-    if !level.contains('[') && level.split(',').any(|part| !part.contains('=') && !is_level(part)) {
-        return Err(D::Error::custom("neither a level (off, error, warn, info, debug, trace) nor module=level"));
-    }
-    match tracing_subscriber::EnvFilter::builder().parse(&level) {
-        Ok(_) => Ok(level),
-        Err(error) => Err(D::Error::custom(error)),
+    let no_bare_word = level.contains('[') || level.split(',').all(|part| part.contains('=') || is_level(part));
+    if no_bare_word && EnvFilter::builder().parse(&level).is_ok() {
+        Ok(level)
+    } else {
+        Err(D::Error::custom("neither a level (off, error, warn, info, debug, trace) nor module=level"))
     }
 }
 
@@ -140,10 +140,16 @@ pub mod duration {
     use serde::de::Error;
     use serde::{Deserializer, Serializer};
 
+    /// Far beyond any use, and far below where adding it to a time overflows.
+    const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+
     pub fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Duration, D::Error> {
-        let text = super::text(input).ok();
-        text.and_then(|text| humantime::parse_duration(&text).ok())
-            .ok_or_else(|| D::Error::custom("not a duration with its unit, such as \"250ms\" or \"1m\""))
+        let duration = super::text(input).ok().and_then(|text| humantime::parse_duration(&text).ok());
+        match duration {
+            Some(duration) if duration <= LONGEST => Ok(duration),
+            Some(_) => Err(D::Error::custom("longer than a year")),
+            None => Err(D::Error::custom("not a duration with its unit, such as \"250ms\" or \"1m\"")),
+        }
     }
 
     pub fn serialize<S: Serializer>(value: &Duration, output: S) -> Result<S::Ok, S::Error> {

@@ -37,6 +37,14 @@ impl Settings {
         self.node.roles.contains(&role)
     }
 
+    /// All of it as TOML, secrets masked.
+    ///
+    /// # Errors
+    /// A path that is not UTF-8 cannot be written.
+    pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
+        toml::to_string(self)
+    }
+
     /// Whether any role of this node opens the ctldb.
     pub fn uses_ctldb(&self) -> bool {
         self.plays(Role::Executive) || self.plays(Role::Reflector)

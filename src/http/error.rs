@@ -8,6 +8,7 @@ use actix_web::{HttpResponse, ResponseError};
 
 use crate::ctldb::CtldbError;
 use crate::executive::{ExecutiveError, Refusal};
+use crate::ldb::read::ReadError;
 
 /// How long a client waits before it tries again when nothing better is known, in seconds.
 pub const RETRY_AFTER_SECONDS: u64 = 1;
@@ -43,6 +44,11 @@ impl HttpError {
     pub fn retry_after(mut self, seconds: u64) -> Self {
         self.retry_after = Some(seconds);
         self
+    }
+
+    /// Whether the client is told to try again.
+    pub fn is_temporary(&self) -> bool {
+        self.retry_after.is_some()
     }
 }
 
@@ -143,4 +149,25 @@ fn status_of(refusal: &Refusal) -> StatusCode {
         Refusal::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
         Refusal::TableFull { .. } => StatusCode::INSUFFICIENT_STORAGE,
     }
+}
+
+impl From<ReadError> for HttpError {
+    fn from(error: ReadError) -> Self {
+        let status = match &error {
+            ReadError::NotThereYet { .. } | ReadError::Busy => return Self::unavailable(error),
+            ReadError::UnknownTable(_) => StatusCode::NOT_FOUND,
+            ReadError::KeyArity { .. } => StatusCode::BAD_REQUEST,
+            ReadError::TooManyRows { .. } | ReadError::TooManyBytes { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
+            ReadError::Path { .. }
+            | ReadError::NotReadable { .. }
+            | ReadError::Infinite { .. }
+            | ReadError::Sqlite(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, error)
+    }
+}
+
+/// The LDB is there but holds nothing: the original's clients expect 500.
+pub fn nothing_applied() -> HttpError {
+    HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, "no ledger statement has been applied yet")
 }

@@ -8,5 +8,7 @@ pub mod error;
 pub mod executive;
 pub mod json;
 pub mod observe;
+pub mod ops;
 pub mod origin;
+pub mod reader;
 pub mod serve;

@@ -1,8 +1,11 @@
 //! What every server does around a request: counts it by route and status, times
 //! it, and turns a panic into that one request's 500.
 
+use std::cell::Cell;
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use actix_web::Error;
@@ -38,7 +41,8 @@ impl Observer {
         let method = Method::of(request.method().as_str());
         let route = Route::of(request.match_pattern().as_deref());
         // The request itself can't be kept for later: routing needs its only reference.
-        let outcome = AssertUnwindSafe(next.call(request)).catch_unwind().await.unwrap_or_else(|_| {
+        let answering = Answering(Box::pin(next.call(request)));
+        let outcome = AssertUnwindSafe(answering).catch_unwind().await.unwrap_or_else(|_| {
             self.metrics.error(self.component(), ErrorKind::Internal);
             tracing::error!(route = route.as_str(), "a request handler panicked");
             Err(HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error").into())
@@ -57,5 +61,49 @@ impl Observer {
             Server::Reader => Component::Reader,
             Server::Ops => Component::Ops,
         }
+    }
+}
+
+thread_local! {
+    static ANSWERING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread is within a request's handler at this moment, so that a
+/// panic is that request's and not the node's.
+pub fn is_answering() -> bool {
+    ANSWERING.get()
+}
+
+/// Runs a piece of one request's work on another thread under the same rule.
+pub fn answering<T>(work: impl FnOnce() -> T) -> T {
+    let _mark = Mark::set();
+    work()
+}
+
+/// Marks the thread until it is dropped, also by a panic.
+struct Mark;
+
+impl Mark {
+    fn set() -> Self {
+        ANSWERING.set(true);
+        Self
+    }
+}
+
+impl Drop for Mark {
+    fn drop(&mut self) {
+        ANSWERING.set(false);
+    }
+}
+
+/// A handler's future, during whose polls the thread is marked.
+struct Answering<F>(Pin<Box<F>>);
+
+impl<F: Future> Future for Answering<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let _mark = Mark::set();
+        self.0.as_mut().poll(context)
     }
 }

@@ -1,6 +1,8 @@
 //! Which ledger an LDB may follow. Going on with another ledger, or with one that
 //! has lost rows the LDB still needs, would diverge without anyone noticing.
 
+use crate::schema::Timestamp;
+
 use super::row::Seq;
 
 /// What a source says of its ledger.
@@ -23,6 +25,8 @@ pub struct LedgerInfo {
 pub struct LdbPosition {
     /// The last applied row, 0 when there is none.
     pub seq: Seq,
+    /// That row's `leader_ts`, where the LDB knows it.
+    pub leader_ts: Option<Timestamp>,
     /// The ledger it has followed so far, `None` while that is unknown.
     pub ledger_id: Option<String>,
 }
@@ -76,7 +80,7 @@ mod tests {
     }
 
     fn ldb(id: Option<&str>, seq: i64) -> LdbPosition {
-        LdbPosition { seq: Seq(seq), ledger_id: id.map(str::to_owned) }
+        LdbPosition { seq: Seq(seq), ledger_id: id.map(str::to_owned), leader_ts: None }
     }
 
     #[test]

@@ -4,10 +4,16 @@
 
 mod assemble;
 mod follow;
+mod lag;
 mod row;
 mod source;
+#[cfg(feature = "node")]
+mod tail;
 
 pub use assemble::{AssembleError, Assembler, Batch, MAX_TRANSACTION_BYTES};
 pub use follow::{CannotFollow, LdbPosition, LedgerInfo, may_follow};
+pub use lag::lag;
 pub use row::{LedgerRow, Seq};
 pub use source::{Block, BlockLimit, LedgerSource, SourceError};
+#[cfg(feature = "node")]
+pub use tail::{Found, Tail, TailError};

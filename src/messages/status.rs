@@ -1,6 +1,8 @@
 //! What every actor says about itself: one message, one shape of answer, served
 //! together as JSON at `/status` and looked at there by `/readyz`.
 
+use std::fmt;
+
 use actix::{Message, MessageResponse};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
@@ -25,6 +27,25 @@ pub enum Role {
     Reader,
     Snapshotter,
     Heartbeat,
+}
+
+impl Role {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Executive => "executive",
+            Self::Poller => "poller",
+            Self::Applier => "applier",
+            Self::Reader => "reader",
+            Self::Snapshotter => "snapshotter",
+            Self::Heartbeat => "heartbeat",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 /// What an actor is doing.
@@ -60,7 +81,7 @@ pub struct RoleStatus {
 impl RoleStatus {
     /// A role without seq, lag, error or details; fill in what there is.
     pub fn new(role: Role, state: RoleState) -> Self {
-        let not_ready = (state != RoleState::Running).then(|| format!("{} is not running", name_of(role)));
+        let not_ready = (state != RoleState::Running).then(|| format!("{role} is not running"));
         Self { role, state, not_ready, last_seq: None, lag_seconds: None, last_error: None, details: Value::Null }
     }
 
@@ -68,17 +89,6 @@ impl RoleStatus {
     pub fn with_details(mut self, details: &impl Serialize) -> Self {
         self.details = serde_json::to_value(details).unwrap_or(Value::Null);
         self
-    }
-}
-
-fn name_of(role: Role) -> &'static str {
-    match role {
-        Role::Executive => "executive",
-        Role::Poller => "poller",
-        Role::Applier => "applier",
-        Role::Reader => "reader",
-        Role::Snapshotter => "snapshotter",
-        Role::Heartbeat => "heartbeat",
     }
 }
 

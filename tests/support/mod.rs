@@ -11,6 +11,7 @@
 pub mod database;
 pub mod http;
 pub mod node;
+pub mod port;
 pub mod process;
 pub mod server;
 pub mod sql;

@@ -1,19 +1,17 @@
 //! Private servers of the MySQL family: own directory, own socket, own port on 127.0.0.1, no system-wide
-//! configuration, root without a password. Installed by `make test` (MariaDB) and `ci/mysql56.sh` (MySQL 5.6).
+//! configuration, root without a password. Installed by `make test` (MariaDB) and `tools/fetch-mysql56` (MySQL 5.6).
 
 use std::fs::File;
-use std::net::{Ipv4Addr, TcpListener};
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
 
+use super::port::Port;
 use super::{process, sql, wait};
 
-/// Holds the directory into which `ci/mysql56.sh` unpacked MySQL 5.6; absent where only MariaDB is tested.
+/// Holds the directory into which `tools/fetch-mysql56` unpacked MySQL 5.6; absent where only MariaDB is tested.
 pub const MYSQL56_VARIABLE: &str = "CTLSTORE_TEST_MYSQL56";
 
 const START_DEADLINE: Duration = Duration::from_secs(60);
@@ -206,26 +204,4 @@ fn program(names: &[&str]) -> PathBuf {
 
 fn mysql56_base() -> PathBuf {
     std::env::var_os(MYSQL56_VARIABLE).map(PathBuf::from).expect("CTLSTORE_TEST_MYSQL56 names MySQL 5.6's directory")
-}
-
-/// A port of 127.0.0.1, this process's own until dropped, also while nothing listens on it.
-///
-/// It is below the ephemeral range, so no outgoing connection takes it while the server is stopped, and claimed
-/// under an abstract socket name, so no other test binary takes it either; the kernel ends the claim.
-struct Port {
-    number: u16,
-    _claim: UnixListener,
-}
-
-impl Port {
-    fn claim() -> Self {
-        (20_000..30_000).find_map(Self::try_claim).expect("one port of 10,000 is free")
-    }
-
-    fn try_claim(number: u16) -> Option<Self> {
-        let name = SocketAddr::from_abstract_name(format!("ctlstore-test-port-{number}")).expect("a short name");
-        let claim = UnixListener::bind_addr(&name).ok()?;
-        TcpListener::bind((Ipv4Addr::LOCALHOST, number)).ok()?;
-        Some(Self { number, _claim: claim })
-    }
 }

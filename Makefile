@@ -1,0 +1,25 @@
+# The project's everyday commands. What a machine may lack for them is installed by the scripts in tools/.
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench
+
+help: ## list these targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+run: ## a whole node on an embedded database under ./data
+	cargo run --release -- node
+
+test: ## every test; installs MariaDB's programs when missing, and each test binary starts a server of its own
+	tools/install-mariadb
+	cargo test --locked --no-fail-fast
+
+check: ## formatting, lints, documentation, licences and sources of the dependencies
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	cargo check --locked --no-default-features --features reader
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+	cargo fetch --locked
+	$$(tools/install-cargo-deny) --locked --offline check --hide-inclusion-graph bans licenses sources
+
+bench: ## the benchmarks; results go to target/criterion
+	cargo bench --locked

@@ -1,0 +1,125 @@
+//! The thread that owns the LDB's write connection. It takes jobs from a bounded
+//! channel and, between them and when there are none, keeps the WAL small.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use actix::{Message, Recipient};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use tokio::sync::oneshot;
+
+use crate::ldb::{Applied, ApplyError, Checkpoint, CheckpointMode, Ldb, LdbError};
+use crate::ledger::{Batch, LdbPosition};
+use crate::messages::ledger::ApplyFailed;
+use crate::metrics::{self, ErrorKind, Metrics, Queue};
+
+/// Jobs that may wait: the poller has one batch on its way at a time.
+const QUEUE: usize = 4;
+
+/// How often an idle thread looks after the WAL and the file.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What the thread can be asked to do. Who asked may be gone when it is done.
+pub enum Job {
+    Apply(Batch, oneshot::Sender<Result<Applied, ApplyError>>),
+    Position(oneshot::Sender<Result<LdbPosition, LdbError>>),
+    Adopt(String, oneshot::Sender<Result<(), LdbError>>),
+}
+
+/// To the applier, after the thread has looked after its files.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Upkeep {
+    pub wal_bytes: u64,
+    pub outcome: Result<(), LdbError>,
+    /// Why changelog entries can't be written, where they can't.
+    pub changelog_error: Option<String>,
+}
+
+/// The running thread. It ends, and closes the LDB, when this is dropped or joined.
+pub struct WriterThread {
+    jobs: Sender<Job>,
+    handle: JoinHandle<()>,
+    metrics: Arc<Metrics>,
+}
+
+impl WriterThread {
+    pub fn start(ldb: Ldb, upkeep: Recipient<Upkeep>, metrics: Arc<Metrics>) -> std::io::Result<Self> {
+        let (jobs, queue) = bounded(QUEUE);
+        let worker = Worker { ldb, upkeep, metrics: metrics.clone() };
+        let handle = std::thread::Builder::new().name("ldb-writer".to_owned()).spawn(move || worker.run(&queue))?;
+        Ok(Self { jobs, handle, metrics })
+    }
+
+    pub fn send(&self, job: Job) -> Result<(), ApplyFailed> {
+        let sent = self.jobs.try_send(job).map_err(|error| match error {
+            TrySendError::Full(_) => {
+                ApplyFailed { kind: ErrorKind::Contention, message: "too many batches wait for the ldb".to_owned() }
+            }
+            TrySendError::Disconnected(_) => super::ended(),
+        });
+        self.metrics.queue(Queue::LdbBatches).set(self.jobs.len() as i64);
+        sent
+    }
+
+    /// Lets the jobs that wait finish and waits for the thread's end.
+    pub async fn join(self) {
+        drop(self.jobs);
+        // A panic there has ended the process already.
+        let _ = tokio::task::spawn_blocking(move || self.handle.join()).await;
+    }
+}
+
+struct Worker {
+    ldb: Ldb,
+    upkeep: Recipient<Upkeep>,
+    metrics: Arc<Metrics>,
+}
+
+impl Worker {
+    fn run(mut self, jobs: &Receiver<Job>) {
+        loop {
+            match jobs.recv_timeout(UPKEEP_INTERVAL) {
+                Ok(job) => self.work(job),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            self.metrics.queue(Queue::LdbBatches).set(jobs.len() as i64);
+            self.look_after();
+        }
+        if let Err(error) = self.ldb.close() {
+            tracing::warn!(role = "applier", %error, "the ldb was not closed cleanly");
+        }
+    }
+
+    fn work(&mut self, job: Job) {
+        match job {
+            Job::Apply(batch, reply) => drop(reply.send(self.ldb.apply(&batch))),
+            Job::Position(reply) => drop(reply.send(self.ldb.position())),
+            Job::Adopt(id, reply) => drop(reply.send(self.ldb.adopt_ledger_id(&id))),
+        }
+    }
+
+    fn look_after(&mut self) {
+        let outcome = self.ldb.maintain().map(|checkpoint| {
+            if let Some(checkpoint) = checkpoint {
+                self.count(checkpoint);
+            }
+        });
+        let wal_bytes = self.ldb.wal_bytes();
+        self.metrics.applier.wal_bytes.set(wal_bytes as i64);
+        let changelog_error = self.ldb.changelog_error().map(ToString::to_string);
+        // When the mailbox is full the next round says it again.
+        let _ = self.upkeep.try_send(Upkeep { wal_bytes, outcome, changelog_error });
+    }
+
+    fn count(&self, checkpoint: Checkpoint) {
+        let mode = match checkpoint.mode {
+            CheckpointMode::Passive => metrics::CheckpointMode::Passive,
+            CheckpointMode::Restart => metrics::CheckpointMode::Restart,
+            CheckpointMode::Truncate => metrics::CheckpointMode::Truncate,
+        };
+        self.metrics.applier.checkpoint(mode, checkpoint.is_complete);
+    }
+}

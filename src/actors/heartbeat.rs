@@ -1,0 +1,258 @@
+//! The heartbeat: writes one row at an interval through an executive's HTTP API, as
+//! any other writer does, so that a quiet ledger shows how far each host has come.
+//! It makes its writer, family and table when they are missing.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use reqwest::{Client, RequestBuilder, StatusCode};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
+use serde_json::json;
+use url::Url;
+
+use crate::actors::backoff::Backoff;
+use crate::actors::task::{Stopping, Task};
+use crate::ledger::Seq;
+use crate::messages::status::{ErrorReport, GetStatus, Role, RoleState, RoleStatus};
+use crate::messages::stop::Stop;
+use crate::metrics::{Component, ErrorKind, Metrics};
+use crate::schema::{TableRef, Timestamp};
+
+/// The row's key.
+const KEY: &str = "heartbeat";
+
+/// How much of an executive's error text is repeated, in characters.
+const SHOWN_CHARS: usize = 200;
+
+/// The first pause after a failure; the longest is the interval.
+const FIRST_RETRY: Duration = Duration::from_millis(250);
+
+/// What to write where.
+#[derive(Debug, Clone)]
+pub struct HeartbeatOptions {
+    pub interval: Duration,
+    /// For one request, to the end of its answer.
+    pub request_timeout: Duration,
+    pub executive: Url,
+    pub table: TableRef,
+    pub writer: String,
+    pub secret: SecretString,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+enum BeatError {
+    #[error("the executive can't be reached: {0}")]
+    Unreachable(String),
+    #[error("the executive did not answer in time")]
+    TimedOut,
+    #[error("{step}: the executive answered {status}: {text}")]
+    Refused { step: &'static str, status: StatusCode, text: String },
+}
+
+impl BeatError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Unreachable(_) => ErrorKind::Unavailable,
+            Self::TimedOut => ErrorKind::Timeout,
+            Self::Refused { .. } => ErrorKind::Refused,
+        }
+    }
+}
+
+/// What the heartbeat shows of itself.
+#[derive(Debug, Clone, Default, Serialize)]
+struct Details {
+    beats: u64,
+    failures: u64,
+}
+
+/// What the actor and its task share; both live on one thread.
+struct Shared {
+    options: HeartbeatOptions,
+    client: Client,
+    metrics: Arc<Metrics>,
+    view: RefCell<View>,
+}
+
+/// What a status answer is made from.
+struct View {
+    state: RoleState,
+    last_seq: Option<Seq>,
+    last_error: Option<ErrorReport>,
+    details: Details,
+}
+
+pub struct Heartbeat {
+    shared: Rc<Shared>,
+    task: Option<Task>,
+}
+
+impl Heartbeat {
+    /// Fails only when no HTTP client can be made.
+    pub fn new(options: HeartbeatOptions, metrics: Arc<Metrics>) -> Result<Self, reqwest::Error> {
+        let client = Client::builder().timeout(options.request_timeout).no_proxy().build()?;
+        let view = View { state: RoleState::Starting, last_seq: None, last_error: None, details: Details::default() };
+        Ok(Self { shared: Rc::new(Shared { options, client, metrics, view: RefCell::new(view) }), task: None })
+    }
+}
+
+impl Actor for Heartbeat {
+    type Context = Context<Self>;
+
+    fn started(&mut self, _: &mut Self::Context) {
+        let shared = self.shared.clone();
+        self.task = Some(Task::spawn(|stopping| run(shared, stopping)));
+    }
+}
+
+impl Handler<GetStatus> for Heartbeat {
+    type Result = RoleStatus;
+
+    fn handle(&mut self, _: GetStatus, _: &mut Self::Context) -> RoleStatus {
+        let view = self.shared.view.borrow();
+        let mut status = RoleStatus::new(Role::Heartbeat, view.state).with_details(&view.details);
+        status.last_seq = view.last_seq;
+        status.last_error = view.last_error.clone();
+        status
+    }
+}
+
+impl Handler<Stop> for Heartbeat {
+    type Result = ResponseActFuture<Self, ()>;
+
+    fn handle(&mut self, _: Stop, _: &mut Self::Context) -> Self::Result {
+        let task = self.task.take();
+        let ended = async move {
+            if let Some(task) = task {
+                task.stop().await;
+            }
+        };
+        Box::pin(ended.into_actor(self).map(|(), _, ctx| ctx.stop()))
+    }
+}
+
+async fn run(shared: Rc<Shared>, mut stopping: Stopping) {
+    let mut backoff = Backoff::new(FIRST_RETRY, shared.options.interval);
+    let mut is_set_up = false;
+    loop {
+        let Some(outcome) = stopping.unless(shared.beat(&mut is_set_up)).await else { return };
+        let pause = match &outcome {
+            Ok(_) => {
+                backoff.reset();
+                shared.options.interval
+            }
+            Err(_) => backoff.next_pause(),
+        };
+        shared.record(outcome);
+        if stopping.unless(tokio::time::sleep(pause)).await.is_none() {
+            return;
+        }
+    }
+}
+
+impl Shared {
+    /// One beat; sets up what it needs first, also again after a refusal.
+    async fn beat(&self, is_set_up: &mut bool) -> Result<Option<Seq>, BeatError> {
+        if !*is_set_up {
+            self.set_up().await?;
+            *is_set_up = true;
+        }
+        let written = self.write(Timestamp::now()).await;
+        if matches!(written, Err(BeatError::Refused { .. })) {
+            *is_set_up = false;
+        }
+        written
+    }
+
+    async fn set_up(&self) -> Result<(), BeatError> {
+        let HeartbeatOptions { table, writer, secret, .. } = &self.options;
+        let register = self.post(&["writers", writer]).body(secret.expose_secret().to_owned());
+        ask("register the writer", register, &[StatusCode::OK]).await?;
+        let there = [StatusCode::OK, StatusCode::CONFLICT];
+        let family = self.post(&["families", table.family.as_str()]);
+        ask("create the family", family, &there).await?;
+        let fields = json!({ "fields": [["name", "string"], ["value", "integer"]], "keyFields": ["name"] });
+        let table = self.post(&["families", table.family.as_str(), "tables", table.table.as_str()]).json(&fields);
+        ask("create the table", table, &there).await?;
+        Ok(())
+    }
+
+    async fn write(&self, now: Timestamp) -> Result<Option<Seq>, BeatError> {
+        let HeartbeatOptions { table, writer, secret, .. } = &self.options;
+        let row = json!({ "name": KEY, "value": now.unix_micros().saturating_mul(1_000) });
+        let body = json!({ "mutations": [{ "table": table.table, "delete": false, "values": row }] });
+        let request = self
+            .post(&["families", table.family.as_str(), "mutations"])
+            .header("ctlstore-writer", writer)
+            .header("ctlstore-secret", secret.expose_secret())
+            .json(&body);
+        let answer = ask("write the row", request, &[StatusCode::OK]).await?;
+        let seq = answer.headers().get("ctlstore-seq").and_then(|seq| seq.to_str().ok()?.parse().ok());
+        Ok(seq.map(Seq))
+    }
+
+    fn post(&self, path: &[&str]) -> RequestBuilder {
+        let mut url = self.options.executive.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(path);
+        }
+        self.client.post(url)
+    }
+
+    fn record(&self, outcome: Result<Option<Seq>, BeatError>) {
+        let view = &mut *self.view.borrow_mut();
+        match outcome {
+            Ok(seq) => {
+                if view.state == RoleState::Retrying {
+                    tracing::info!(role = "heartbeat", "beating again");
+                }
+                view.state = RoleState::Running;
+                view.last_seq = seq.or(view.last_seq);
+                view.details.beats += 1;
+                self.metrics.heartbeat.beats.inc();
+                self.metrics.heartbeat.last_success_seconds.set(Timestamp::now().unix_micros() as f64 / 1e6);
+            }
+            Err(error) => {
+                if view.state == RoleState::Retrying {
+                    tracing::debug!(role = "heartbeat", %error, "still no beat");
+                } else {
+                    tracing::warn!(role = "heartbeat", %error, "no beat, retrying");
+                }
+                view.state = RoleState::Retrying;
+                view.details.failures += 1;
+                self.metrics.error(Component::Heartbeat, error.kind());
+                view.last_error = Some(ErrorReport::now(error.kind(), &error));
+            }
+        }
+    }
+}
+
+/// Sends a request and takes an answer whose status is one of `expected`.
+async fn ask(
+    step: &'static str,
+    request: RequestBuilder,
+    expected: &[StatusCode],
+) -> Result<reqwest::Response, BeatError> {
+    let answer = request.send().await.map_err(|error| {
+        if error.is_timeout() { BeatError::TimedOut } else { BeatError::Unreachable(root_cause(&error)) }
+    })?;
+    let status = answer.status();
+    if expected.contains(&status) {
+        return Ok(answer);
+    }
+    let text = answer.text().await.unwrap_or_default();
+    Err(BeatError::Refused { step, status, text: text.trim().chars().take(SHOWN_CHARS).collect() })
+}
+
+/// The innermost reason: the outer ones only repeat the URL.
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}

@@ -1,0 +1,132 @@
+//! The ledger poller: reads the ledger from where the LDB stands and hands it on in
+//! batches, one being applied while the next is read. It trusts nothing it has not
+//! checked (`ledger::Tail`), skips nothing, and begins again from the LDB's own seq
+//! after any failure.
+
+mod follow;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use serde::Serialize;
+use tokio::sync::Notify;
+
+use crate::actors::task::Task;
+use crate::ledger::{BlockLimit, LedgerSource, Seq};
+use crate::messages::executive::LedgerGrew;
+use crate::messages::ledger::{AdoptLedger, ApplyBatch, CaughtUp, GetPosition};
+use crate::messages::status::{ErrorReport, GetStatus, Role, RoleState, RoleStatus};
+use crate::messages::stop::Stop;
+use crate::metrics::Metrics;
+
+/// How the poller reads.
+#[derive(Debug, Clone)]
+pub struct PollerOptions {
+    pub interval: Duration,
+    /// The part of `interval` that is left to chance, 0 to 1.
+    pub jitter: f64,
+    pub block: BlockLimit,
+}
+
+/// Whom the poller talks to.
+#[derive(Clone)]
+pub struct PollerPeers {
+    pub apply: Recipient<ApplyBatch>,
+    pub position: Recipient<GetPosition>,
+    pub adopt: Recipient<AdoptLedger>,
+    /// All that measure lag.
+    pub caught_up: Vec<Recipient<CaughtUp>>,
+}
+
+/// What the poller shows of itself.
+#[derive(Debug, Default, Serialize)]
+struct Details {
+    /// The highest seq that was seen in the ledger.
+    ledger_seq: Seq,
+    ledger_id: Option<String>,
+    rows_read: u64,
+    gaps: u64,
+    /// Starts from the LDB's seq: one, and one more after each failure.
+    starts: u64,
+}
+
+/// What the actor and its task share; both live on one thread.
+struct Shared {
+    options: PollerOptions,
+    peers: PollerPeers,
+    metrics: Arc<Metrics>,
+    /// Notified when the executive of this node says that the ledger grew.
+    grew: Notify,
+    view: RefCell<View>,
+}
+
+/// What a status answer is made from.
+struct View {
+    state: RoleState,
+    last_error: Option<ErrorReport>,
+    details: Details,
+}
+
+pub struct Poller<S> {
+    shared: Rc<Shared>,
+    source: Option<S>,
+    task: Option<Task>,
+}
+
+impl<S: LedgerSource + 'static> Poller<S> {
+    pub fn new(source: S, options: PollerOptions, peers: PollerPeers, metrics: Arc<Metrics>) -> Self {
+        let view = View { state: RoleState::Starting, last_error: None, details: Details::default() };
+        let shared = Shared { options, peers, metrics, grew: Notify::new(), view: RefCell::new(view) };
+        Self { shared: Rc::new(shared), source: Some(source), task: None }
+    }
+}
+
+impl<S: LedgerSource + Unpin + 'static> Actor for Poller<S> {
+    type Context = Context<Self>;
+
+    fn started(&mut self, _: &mut Self::Context) {
+        if let Some(source) = self.source.take() {
+            let shared = self.shared.clone();
+            self.task = Some(Task::spawn(|stopping| follow::run(shared, source, stopping)));
+        }
+    }
+}
+
+impl<S: LedgerSource + Unpin + 'static> Handler<LedgerGrew> for Poller<S> {
+    type Result = ();
+
+    fn handle(&mut self, grew: LedgerGrew, _: &mut Self::Context) {
+        if grew.seq > self.shared.view.borrow().details.ledger_seq {
+            self.shared.grew.notify_one();
+        }
+    }
+}
+
+impl<S: LedgerSource + Unpin + 'static> Handler<GetStatus> for Poller<S> {
+    type Result = RoleStatus;
+
+    fn handle(&mut self, _: GetStatus, _: &mut Self::Context) -> RoleStatus {
+        let view = self.shared.view.borrow();
+        let mut status = RoleStatus::new(Role::Poller, view.state).with_details(&view.details);
+        status.last_seq = Some(view.details.ledger_seq);
+        status.last_error = view.last_error.clone();
+        status
+    }
+}
+
+impl<S: LedgerSource + Unpin + 'static> Handler<Stop> for Poller<S> {
+    type Result = ResponseActFuture<Self, ()>;
+
+    fn handle(&mut self, _: Stop, _: &mut Self::Context) -> Self::Result {
+        let task = self.task.take();
+        let ended = async move {
+            if let Some(task) = task {
+                task.stop().await;
+            }
+        };
+        Box::pin(ended.into_actor(self).map(|(), _, ctx| ctx.stop()))
+    }
+}

@@ -1,0 +1,190 @@
+//! The poller's task: follow the ledger until something fails, wait, begin again.
+
+use std::convert::Infallible;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::actors::backoff::Backoff;
+use crate::actors::task::Stopping;
+use crate::ledger::{AssembleError, Assembler, Batch, Found, LedgerSource, Seq, SourceError, Tail, TailError};
+use crate::messages::ledger::{AdoptLedger, ApplyBatch, ApplyFailed, CaughtUp, GetPosition};
+use crate::messages::status::{ErrorReport, RoleState};
+use crate::metrics::{Component, ErrorKind, Queue};
+use crate::schema::Timestamp;
+
+use super::Shared;
+
+/// The first and the longest pause after a failure. The longest is short enough that
+/// a ledger that comes back is followed again soon.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Tail(#[from] TailError),
+    #[error(transparent)]
+    Assemble(#[from] AssembleError),
+    #[error(transparent)]
+    Apply(#[from] ApplyFailed),
+    #[error("the applier does not answer")]
+    ApplierGone,
+}
+
+impl Failure {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Tail(TailError::Source(SourceError::BadRow { .. } | SourceError::NoLedger(_)))
+            | Self::Assemble(_) => ErrorKind::Ledger,
+            Self::Tail(TailError::Source(_)) => ErrorKind::Unavailable,
+            Self::Tail(_) => ErrorKind::Ledger,
+            Self::Apply(failed) => failed.kind,
+            Self::ApplierGone => ErrorKind::Internal,
+        }
+    }
+}
+
+/// The batch that is being applied, as an answer to come.
+type InFlight = tokio::task::JoinHandle<Result<Seq, Failure>>;
+
+pub(super) async fn run<S: LedgerSource>(shared: Rc<Shared>, mut source: S, mut stopping: Stopping) {
+    let mut backoff = Backoff::new(RETRY.0, RETRY.1);
+    loop {
+        let mut follower = Follower { shared: &shared, backoff: &mut backoff };
+        let Some(failure) = stopping.unless(follower.follow(&mut source)).await else { break };
+        shared.report(&failure);
+        if stopping.unless(tokio::time::sleep(backoff.next_pause())).await.is_none() {
+            break;
+        }
+    }
+    source.close().await;
+}
+
+impl Shared {
+    fn saw_ledger(&self, ledger_id: Option<String>, last: Seq) {
+        let details = &mut self.view.borrow_mut().details;
+        details.ledger_id = ledger_id;
+        details.ledger_seq = last;
+        self.metrics.poller.ledger_seq.set(last.0);
+    }
+
+    fn count(&self, found: &Found) {
+        let metrics = &self.metrics.poller;
+        metrics.polls.inc();
+        let Some(last) = found.rows.last() else { return };
+        let rows = found.rows.len() as u64;
+        metrics.rows.inc_by(rows);
+        metrics.bytes.inc_by(found.rows.iter().map(|row| row.statement.len() as u64).sum());
+        metrics.block_rows.observe(rows as f64);
+        metrics.gaps.inc_by(found.gaps);
+        let details = &mut self.view.borrow_mut().details;
+        details.rows_read += rows;
+        details.gaps += found.gaps;
+        if last.seq > details.ledger_seq {
+            details.ledger_seq = last.seq;
+            metrics.ledger_seq.set(last.seq.0);
+        }
+    }
+
+    fn report(&self, failure: &Failure) {
+        let mut view = self.view.borrow_mut();
+        let report = ErrorReport::now(failure.kind(), failure);
+        // An applier's failure was logged and counted where it happened.
+        if !matches!(failure, Failure::Apply(_)) {
+            self.metrics.error(Component::Poller, report.kind);
+            let is_new = view.last_error.as_ref().is_none_or(|last| last.message != report.message);
+            if is_new || view.state == RoleState::Running {
+                tracing::error!(role = "poller", error = %failure, "can't follow the ledger, retrying");
+            } else {
+                tracing::debug!(role = "poller", error = %failure, "still can't follow the ledger");
+            }
+        }
+        view.state = RoleState::Retrying;
+        view.last_error = Some(report);
+    }
+}
+
+struct Follower<'a> {
+    shared: &'a Rc<Shared>,
+    backoff: &'a mut Backoff,
+}
+
+impl Follower<'_> {
+    /// Reads and hands on until something fails.
+    async fn follow<S: LedgerSource>(&mut self, source: &mut S) -> Failure {
+        match self.try_follow(source).await {
+            Ok(never) => match never {},
+            Err(failure) => failure,
+        }
+    }
+
+    async fn try_follow<S: LedgerSource>(&mut self, source: &mut S) -> Result<Infallible, Failure> {
+        let shared = self.shared;
+        shared.view.borrow_mut().details.starts += 1;
+        let position = shared.peers.position.send(GetPosition).await.map_err(|_| Failure::ApplierGone)??;
+        let (mut tail, info) = Tail::open(source, &position).await?;
+        if let (None, Some(id)) = (&position.ledger_id, &info.ledger_id) {
+            shared.peers.adopt.send(AdoptLedger(id.clone())).await.map_err(|_| Failure::ApplierGone)??;
+        }
+        shared.saw_ledger(info.ledger_id, info.last.unwrap_or_default());
+
+        let mut assembler = Assembler::after(position.seq);
+        let mut in_flight: Option<InFlight> = None;
+        loop {
+            let read_at = Timestamp::now();
+            let found = tail.next(shared.options.block).await?;
+            shared.count(&found);
+            let at_end = found.at_end;
+            for row in found.rows {
+                assembler.push(row)?;
+            }
+            if let Some(batch) = assembler.take_complete() {
+                settle(&mut in_flight).await?;
+                in_flight = Some(self.hand_over(batch));
+            }
+            if at_end {
+                settle(&mut in_flight).await?;
+                self.caught_up(assembler.last_seq(), read_at);
+                self.wait_for_more().await;
+            }
+        }
+    }
+
+    fn hand_over(&self, batch: Batch) -> InFlight {
+        let apply = self.shared.peers.apply.clone();
+        let waiting = self.shared.metrics.queue(Queue::PollerBlocks);
+        waiting.inc();
+        actix::spawn(async move {
+            let answer = apply.send(ApplyBatch(batch)).await;
+            waiting.dec();
+            Ok(answer.map_err(|_| Failure::ApplierGone)??)
+        })
+    }
+
+    fn caught_up(&mut self, seq: Seq, at: Timestamp) {
+        self.backoff.reset();
+        self.shared.view.borrow_mut().state = RoleState::Running;
+        for peer in &self.shared.peers.caught_up {
+            // Lost when the mailbox is full; the next poll says it again.
+            let _ = peer.try_send(CaughtUp { seq, at });
+        }
+    }
+
+    async fn wait_for_more(&self) {
+        let options = &self.shared.options;
+        let spread = 1.0 + options.jitter * (rand::random::<f64>() * 2.0 - 1.0);
+        tokio::select! {
+            () = tokio::time::sleep(options.interval.mul_f64(spread)) => {}
+            () = self.shared.grew.notified() => {
+                self.shared.metrics.poller.wakeups.inc();
+            }
+        }
+    }
+}
+
+/// Waits for the batch in flight, if there is one.
+async fn settle(in_flight: &mut Option<InFlight>) -> Result<(), Failure> {
+    if let Some(answer) = in_flight.take() {
+        answer.await.map_err(|_| Failure::ApplierGone)??;
+    }
+    Ok(())
+}

@@ -1,0 +1,236 @@
+//! From sources to settings. Each source is checked key by key on its own, so
+//! that every finding names its origin and none hides another; what is left is
+//! merged and checked as a whole.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use config::{Config, ConfigError, Environment, File, FileFormat, Map, Source, Value, ValueKind};
+
+use super::keys;
+use super::problem::{Origin, Problem, Problems, shown};
+use super::settings::Settings;
+use super::{resolve, validate};
+
+const DEFAULTS: &str = include_str!("../../config/default.toml");
+const ENV_PREFIX: &str = "CTLSTORE";
+
+/// Where settings are looked for, over the built-in defaults. Each of these
+/// goes over the one before.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// A TOML file.
+    pub file: Option<PathBuf>,
+    /// Variables of the environment; only `CTLSTORE__SECTION__KEY` are looked at.
+    pub environment: Vec<(OsString, OsString)>,
+    /// Roles from flags; none leaves the roles as they are.
+    pub roles: Vec<String>,
+}
+
+/// What one source says: values by dotted key, of known keys only.
+#[derive(Debug, Clone)]
+struct Layer(Map<String, Value>);
+
+impl Source for Layer {
+    fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn collect(&self) -> Result<Map<String, Value>, ConfigError> {
+        Ok(self.0.clone())
+    }
+}
+
+/// The settings that `sources` make, with absolute paths and secret files read.
+///
+/// # Errors
+/// Everything that is wrong, one line each.
+pub fn load(sources: &Sources) -> Result<Settings, Problems> {
+    let mut loader = Loader::new().map_err(|error| Problems(vec![built_in(&error)]))?;
+    if let Some(path) = &sources.file {
+        loader.file(path);
+    }
+    loader.environment(&sources.environment);
+    loader.roles(&sources.roles);
+    loader.finish()
+}
+
+struct Loader {
+    defaults: Config,
+    known: keys::Known,
+    layers: Vec<Layer>,
+    /// Where each key's effective value came from; a default's is not listed.
+    origins: BTreeMap<String, Origin>,
+    problems: Vec<Problem>,
+}
+
+impl Loader {
+    fn new() -> Result<Self, ConfigError> {
+        let defaults = Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml)).build()?;
+        let known = keys::Known::of(&defaults.collect()?);
+        Ok(Self { defaults, known, layers: Vec::new(), origins: BTreeMap::new(), problems: Vec::new() })
+    }
+
+    fn file(&mut self, path: &Path) {
+        let origin = Origin::File(path.to_owned());
+        let text = match fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) => return self.refuse_source("--config", origin, format!("cannot be read: {error}")),
+        };
+        match File::from_str(&text, FileFormat::Toml).collect() {
+            Ok(values) => {
+                let mut found = Vec::new();
+                self.leaves("", values, &origin, &mut found);
+                self.add_layer(found);
+            }
+            Err(error) => self.refuse_source("--config", origin, syntax(error)),
+        }
+    }
+
+    fn environment(&mut self, variables: &[(OsString, OsString)]) {
+        let mut names = HashMap::new();
+        let mut ours = Map::new();
+        for (name, value) in variables {
+            let Some(name) = name.to_str().filter(|name| is_ours(name)) else { continue };
+            names.insert(name.to_lowercase(), name.to_owned());
+            match value.to_str() {
+                Some(value) => drop(ours.insert(name.to_owned(), value.to_owned())),
+                None => self.refuse_source(name, Origin::Environment(name.to_owned()), "not UTF-8".to_owned()),
+            }
+        }
+        let source = Environment::with_prefix(ENV_PREFIX).prefix_separator("__").separator("__").source(Some(ours));
+        let mut found = Vec::new();
+        for (key, value) in source.collect().unwrap_or_default() {
+            let name = format!("{ENV_PREFIX}__{}", key.replace('.', "__")).to_lowercase();
+            let origin = Origin::Environment(names.get(&name).unwrap_or(&name).clone());
+            match self.known.is_key(&key) {
+                true => found.push((key, value, origin)),
+                false => self.unknown(&key, &value, origin),
+            }
+        }
+        self.add_layer(found);
+    }
+
+    fn roles(&mut self, roles: &[String]) {
+        if !roles.is_empty() {
+            let roles: Vec<Value> = roles.iter().map(|role| Value::from(role.as_str())).collect();
+            self.add_layer(vec![("node.roles".to_owned(), Value::from(roles), Origin::Flag("--role"))]);
+        }
+    }
+
+    /// The known keys of a file's tables, the unknown ones reported.
+    fn leaves(&mut self, section: &str, values: Map<String, Value>, origin: &Origin, found: &mut Found) {
+        for (name, value) in values {
+            let key = if section.is_empty() { name } else { format!("{section}.{name}") };
+            if self.known.is_key(&key) {
+                found.push((key, value, origin.clone()));
+            } else if !self.known.is_section(&key) {
+                self.unknown(&key, &value, origin.clone());
+            } else if let ValueKind::Table(values) = value.kind {
+                self.leaves(&key, values, origin, found);
+            } else {
+                let reason = format!("a section, not a value: its keys are {}", self.known.keys_of(&key));
+                self.problems.push(Problem { value: shown(&key, &value), key, origin: origin.clone(), reason });
+            }
+        }
+    }
+
+    fn add_layer(&mut self, found: Found) {
+        let mut layer = Map::new();
+        for (key, value, origin) in found {
+            match self.check(&key, &value) {
+                Ok(()) => drop(layer.insert(key.clone(), value)),
+                Err(error) => self.problems.push(Problem {
+                    key: key.clone(),
+                    value: shown(&key, &value),
+                    origin: origin.clone(),
+                    reason: reason(error),
+                }),
+            }
+            self.origins.insert(key, origin);
+        }
+        self.layers.push(Layer(layer));
+    }
+
+    /// Whether `value` can be the value of `key`, whatever the other keys say.
+    fn check(&self, key: &str, value: &Value) -> Result<(), ConfigError> {
+        let alone = Config::builder().add_source(self.defaults.clone()).set_override(key, value.clone())?.build()?;
+        alone.try_deserialize::<Settings>().map(drop)
+    }
+
+    fn unknown(&mut self, key: &str, value: &Value, origin: Origin) {
+        let reason = match self.known.nearest(key) {
+            Some(near) => match origin {
+                Origin::Environment(_) => {
+                    format!("unknown key, did you mean {ENV_PREFIX}__{}?", near.replace('.', "__").to_uppercase())
+                }
+                _ => format!("unknown key, did you mean {near}?"),
+            },
+            None => "unknown key".to_owned(),
+        };
+        self.problems.push(Problem { key: key.to_owned(), value: shown(key, value), origin, reason });
+    }
+
+    fn refuse_source(&mut self, key: &str, origin: Origin, reason: String) {
+        self.problems.push(Problem { key: key.to_owned(), value: None, origin, reason });
+    }
+
+    /// Merges what was found good and checks it as a whole.
+    fn finish(mut self) -> Result<Settings, Problems> {
+        let bad: BTreeSet<String> = self.problems.iter().map(|problem| problem.key.clone()).collect();
+        let mut builder = Config::builder().add_source(self.defaults);
+        for layer in self.layers {
+            builder = builder.add_source(layer);
+        }
+        let merged = builder.build().and_then(Config::try_deserialize::<Settings>);
+        let mut settings = match merged {
+            Ok(settings) => settings,
+            Err(error) => {
+                self.problems.push(built_in(&error));
+                return Err(Problems(self.problems));
+            }
+        };
+        let mut findings = validate::Findings::new(&settings, self.origins, bad);
+        validate::exclusive(&settings, &mut findings);
+        resolve::resolve(&mut settings, &mut findings);
+        validate::validate(&settings, &mut findings);
+        self.problems.extend(findings.into_problems());
+        self.problems.sort_by(|a, b| a.key.cmp(&b.key));
+        if self.problems.is_empty() { Ok(settings) } else { Err(Problems(self.problems)) }
+    }
+}
+
+type Found = Vec<(String, Value, Origin)>;
+
+fn is_ours(name: &str) -> bool {
+    name.get(..ENV_PREFIX.len() + 2).is_some_and(|start| start.eq_ignore_ascii_case(&format!("{ENV_PREFIX}__")))
+}
+
+/// A failure that no user can cause: the built-in defaults are broken.
+fn built_in(error: &ConfigError) -> Problem {
+    Problem { key: "settings".to_owned(), value: None, origin: Origin::Default, reason: error.to_string() }
+}
+
+/// What was said about a value, without the value, which may be a secret.
+fn reason(error: ConfigError) -> String {
+    match error {
+        ConfigError::At { error, .. } => reason(*error),
+        ConfigError::Message(message) => message,
+        _ => "a value of another kind is wanted".to_owned(),
+    }
+}
+
+/// Where a file stops being TOML, without its text, which may hold secrets.
+fn syntax(error: ConfigError) -> String {
+    let ConfigError::FileParse { cause, .. } = error else { return "not TOML".to_owned() };
+    match cause.downcast_ref::<toml::de::Error>() {
+        Some(error) => {
+            let place = error.to_string();
+            let place = place.lines().next().unwrap_or_default().trim_start_matches("TOML parse error ").to_owned();
+            format!("not TOML {place}: {}", error.message().replace('\n', ", "))
+        }
+        None => "not TOML".to_owned(),
+    }
+}

@@ -1,0 +1,78 @@
+//! Makes loaded settings ready to use: relative paths are put under the data
+//! directory, and the files that hold secrets are read.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf, absolute};
+
+use super::ctldb_url::CtldbUrl;
+use super::settings::{Role, Settings};
+use super::snapshot_url::SnapshotUrl;
+use super::validate::Findings;
+
+/// The most that a file with a secret may hold, in bytes. A wrong path may
+/// well name something that is larger than memory.
+const MAX_SECRET_FILE_BYTES: u64 = 4096;
+
+pub fn resolve(settings: &mut Settings, findings: &mut Findings) {
+    paths(settings, findings);
+    if settings.uses_ctldb() {
+        ctldb_password(settings, findings);
+    }
+    if settings.plays(Role::Heartbeat) {
+        heartbeat_secret(settings, findings);
+    }
+}
+
+fn paths(settings: &mut Settings, findings: &mut Findings) {
+    match absolute(&settings.node.data_dir) {
+        Ok(path) => settings.node.data_dir = path,
+        Err(error) => findings.refuse(&["node.data_dir"], format!("cannot be made absolute: {error}")),
+    }
+    let Settings { node, ctldb, ldb, changelog, snapshotter, heartbeat, .. } = settings;
+    let under = |path: &mut PathBuf| *path = node.data_dir.join(&path);
+    under(&mut ldb.path);
+    under(&mut changelog.path);
+    ctldb.password_file.as_mut().map(under);
+    heartbeat.secret_file.as_mut().map(under);
+    if let CtldbUrl::Sqlite(path) = &mut ctldb.url {
+        under(path);
+    }
+    for SnapshotUrl::File(path) in &mut snapshotter.urls {
+        under(path);
+    }
+}
+
+fn ctldb_password(settings: &mut Settings, findings: &mut Findings) {
+    let ctldb = &mut settings.ctldb;
+    let (Some(path), CtldbUrl::Mysql(url)) = (&ctldb.password_file, &ctldb.url) else { return };
+    if url.has_password() {
+        return;
+    }
+    match read_secret(path) {
+        Ok(password) => ctldb.url = CtldbUrl::Mysql(url.with_password(&password)),
+        Err(error) => findings.refuse(&["ctldb.password_file"], format!("cannot be read: {error}")),
+    }
+}
+
+fn heartbeat_secret(settings: &mut Settings, findings: &mut Findings) {
+    let heartbeat = &mut settings.heartbeat;
+    let (Some(path), None) = (&heartbeat.secret_file, &heartbeat.secret) else { return };
+    match read_secret(path) {
+        Ok(secret) => heartbeat.secret = Some(secret.into()),
+        Err(error) => findings.refuse(&["heartbeat.secret_file"], format!("cannot be read: {error}")),
+    }
+}
+
+/// The file's text without the line end that editors put there.
+fn read_secret(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(MAX_SECRET_FILE_BYTES + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_SECRET_FILE_BYTES {
+        return Err(io::Error::other(format!("longer than {MAX_SECRET_FILE_BYTES} bytes")));
+    }
+    match text.trim_end_matches(['\r', '\n']) {
+        "" => Err(io::Error::other("it is empty")),
+        secret => Ok(secret.to_owned()),
+    }
+}

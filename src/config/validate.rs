@@ -1,0 +1,212 @@
+//! What single values and several together must not be. A finding that rests
+//! on a key which is wrong already is left out: it would only repeat.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+
+use super::ctldb_url::CtldbUrl;
+use super::problem::{Origin, Problem, shown_text};
+use super::settings::{Role, Settings};
+use super::snapshot_url::SnapshotUrl;
+
+/// The writer's usage is kept for a day, so a longer period could not be counted.
+const MAX_WRITER_PERIOD: Duration = Duration::from_secs(24 * 60 * 60);
+/// A block lies in memory up to twice: one read ahead while one is applied.
+const MAX_BLOCK_ROWS: usize = 1_000_000;
+const MAX_BLOCK_BYTES: u64 = 1 << 30;
+const MAX_READER_WORKERS: usize = 1024;
+/// The protocol's limits of a writer's secret, in bytes.
+const SECRET_BYTES: std::ops::RangeInclusive<usize> = 3..=100;
+/// MySQL's limit of a table's name, `family___table`.
+const MAX_TABLE_NAME: usize = 64;
+
+/// What was found wrong, with what a finding's line needs to know.
+pub struct Findings {
+    /// The effective values as they may be printed.
+    values: toml::Table,
+    origins: BTreeMap<String, Origin>,
+    /// Keys that are wrong already.
+    bad: BTreeSet<String>,
+    problems: Vec<Problem>,
+}
+
+impl Findings {
+    pub fn new(settings: &Settings, origins: BTreeMap<String, Origin>, bad: BTreeSet<String>) -> Self {
+        // What cannot be printed (a path that is not UTF-8) has no value in its line.
+        let values = toml::Table::try_from(settings).unwrap_or_default();
+        Self { values, origins, bad, problems: Vec::new() }
+    }
+
+    /// Refuses the first of `keys` because of all of them.
+    pub fn refuse(&mut self, keys: &[&str], reason: impl Into<String>) {
+        if keys.iter().any(|key| self.bad.contains(*key)) {
+            return;
+        }
+        // Of keys that exclude each other, the one that was set is at fault.
+        let Some(key) = keys.iter().find(|key| self.origins.contains_key(**key)).or(keys.first()) else { return };
+        self.problems.push(Problem {
+            key: (*key).to_owned(),
+            value: self.value(key),
+            origin: self.origins.get(*key).cloned().unwrap_or(Origin::Default),
+            reason: reason.into(),
+        });
+    }
+
+    pub fn into_problems(self) -> Vec<Problem> {
+        self.problems
+    }
+
+    fn value(&self, key: &str) -> Option<String> {
+        let mut parts = key.split('.');
+        let mut value = self.values.get(parts.next()?)?;
+        for part in parts {
+            value = value.get(part)?;
+        }
+        Some(value.as_str().map_or_else(|| value.to_string(), shown_text))
+    }
+}
+
+/// What excludes each other as it was given, before secret files are read.
+pub fn exclusive(settings: &Settings, findings: &mut Findings) {
+    let Settings { ctldb, heartbeat, .. } = settings;
+    if ctldb.password_file.is_some() {
+        let keys = ["ctldb.password_file", "ctldb.url"];
+        match &ctldb.url {
+            CtldbUrl::Sqlite(_) => findings.refuse(&keys, "an sqlite: ctldb.url has no password"),
+            CtldbUrl::Mysql(url) if url.has_password() => findings.refuse(&keys, "ctldb.url has a password as well"),
+            CtldbUrl::Mysql(_) => {}
+        }
+    }
+    if heartbeat.secret_file.is_some() && heartbeat.secret.is_some() {
+        findings.refuse(&["heartbeat.secret_file", "heartbeat.secret"], "heartbeat.secret is given as well");
+    }
+}
+
+/// Everything else, of settings whose paths are absolute.
+pub fn validate(settings: &Settings, findings: &mut Findings) {
+    times(settings, findings);
+    sizes(settings, findings);
+    servers(settings, findings);
+    files(settings, findings);
+    roles(settings, findings);
+    heartbeat(settings, findings);
+}
+
+fn times(settings: &Settings, findings: &mut Findings) {
+    for (key, value) in [
+        ("node.shutdown_timeout", settings.node.shutdown_timeout),
+        ("executive.request_timeout", settings.executive.request_timeout),
+        ("reflector.poll_interval", settings.reflector.poll_interval),
+        ("reflector.poll_timeout", settings.reflector.poll_timeout),
+        ("snapshotter.interval", settings.snapshotter.interval),
+        ("heartbeat.interval", settings.heartbeat.interval),
+    ] {
+        if value.is_zero() {
+            findings.refuse(&[key], "must be longer than nothing");
+        }
+    }
+    let period = settings.executive.writer_limit.period;
+    if period.is_zero() || period > MAX_WRITER_PERIOD || period.subsec_nanos() != 0 {
+        findings.refuse(&["executive.writer_limit.period"], "must be whole seconds, at least one and at most a day");
+    }
+}
+
+fn sizes(settings: &Settings, findings: &mut Findings) {
+    let Settings { executive, reflector, ldb, reader, .. } = settings;
+    for (key, value) in [
+        ("executive.table_limit.max_bytes", executive.table_limit.max_bytes),
+        ("ldb.wal_checkpoint_bytes", ldb.wal_checkpoint_bytes),
+        ("reader.max_response_bytes", reader.max_response_bytes),
+    ] {
+        if value == 0 {
+            findings.refuse(&[key], "must be more than 0");
+        }
+    }
+    if executive.table_limit.warn_bytes > executive.table_limit.max_bytes {
+        findings.refuse(
+            &["executive.table_limit.warn_bytes", "executive.table_limit.max_bytes"],
+            "warn_bytes is above max_bytes, so writes would be refused without a warning",
+        );
+    }
+    if !(1..=MAX_BLOCK_ROWS).contains(&reflector.block_rows) {
+        findings.refuse(&["reflector.block_rows"], format!("must be 1 to {MAX_BLOCK_ROWS}"));
+    }
+    if !(1..=MAX_BLOCK_BYTES).contains(&reflector.block_bytes) {
+        findings.refuse(&["reflector.block_bytes"], "must be 1 byte to 1 GiB");
+    }
+    if reader.workers > MAX_READER_WORKERS {
+        findings.refuse(&["reader.workers"], format!("must be at most {MAX_READER_WORKERS}"));
+    }
+}
+
+/// Servers of this node that would fight for one port.
+fn servers(settings: &Settings, findings: &mut Findings) {
+    let mut binds = vec![("ops.bind", settings.ops.bind)];
+    if settings.plays(Role::Executive) {
+        binds.push(("executive.bind", settings.executive.bind));
+    }
+    if settings.plays(Role::Reader) {
+        binds.push(("reader.bind", settings.reader.bind));
+    }
+    for (at, (key, bind)) in binds.iter().enumerate() {
+        for (other_key, other) in &binds[at + 1..] {
+            if overlap(bind, other) {
+                findings.refuse(&[other_key, key], format!("{other_key} and {key} are the same port"));
+            }
+        }
+    }
+}
+
+/// Port 0 is any free one. An unspecified address covers all of its machine,
+/// and the one of IPv6 those of IPv4 too.
+fn overlap(a: &SocketAddr, b: &SocketAddr) -> bool {
+    let covers = |a: &SocketAddr, b: &SocketAddr| a.ip().is_unspecified() && (a.is_ipv6() || b.is_ipv4());
+    a.port() != 0 && a.port() == b.port() && (a.ip() == b.ip() || covers(a, b) || covers(b, a))
+}
+
+/// Files that would overwrite each other.
+fn files(settings: &Settings, findings: &mut Findings) {
+    let mut files: Vec<(&str, &Path)> =
+        vec![("ldb.path", &settings.ldb.path), ("changelog.path", &settings.changelog.path)];
+    if let CtldbUrl::Sqlite(path) = &settings.ctldb.url {
+        files.push(("ctldb.url", path));
+    }
+    files.extend(settings.snapshotter.urls.iter().map(|SnapshotUrl::File(path)| ("snapshotter.urls", path.as_path())));
+    for (at, (key, path)) in files.iter().enumerate() {
+        for (other_key, other) in &files[at + 1..] {
+            if path == other {
+                findings.refuse(&[other_key, key], format!("{other_key} and {key} are the same file"));
+            }
+        }
+    }
+}
+
+fn roles(settings: &Settings, findings: &mut Findings) {
+    if settings.plays(Role::Snapshotter) && settings.snapshotter.urls.is_empty() {
+        findings.refuse(&["snapshotter.urls", "node.roles"], "the role snapshotter needs a destination");
+    }
+    let no_executive = settings.heartbeat.executive_url.is_none() && !settings.plays(Role::Executive);
+    if settings.plays(Role::Heartbeat) && no_executive {
+        findings.refuse(
+            &["heartbeat.executive_url", "node.roles"],
+            "the role heartbeat needs the role executive or heartbeat.executive_url",
+        );
+    }
+}
+
+fn heartbeat(settings: &Settings, findings: &mut Findings) {
+    let heartbeat = &settings.heartbeat;
+    if heartbeat.family.len() + "___".len() + heartbeat.table.len() > MAX_TABLE_NAME {
+        let reason = format!("family___table is longer than {MAX_TABLE_NAME} characters");
+        findings.refuse(&["heartbeat.table", "heartbeat.family"], reason);
+    }
+    if let Some(secret) = &heartbeat.secret
+        && !SECRET_BYTES.contains(&secret.expose_secret().len())
+    {
+        findings.refuse(&["heartbeat.secret", "heartbeat.secret_file"], "a writer's secret has 3 to 100 bytes");
+    }
+}

@@ -1,0 +1,129 @@
+//! What a node says about itself: `/status`, `/metrics`, `/healthz`, `/readyz`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use actix::Recipient;
+use actix_web::http::StatusCode;
+use actix_web::http::header::CONTENT_TYPE;
+use actix_web::web::{self, ServiceConfig};
+use actix_web::{HttpResponse, Responder};
+use futures::future::join_all;
+use serde::Serialize;
+
+use crate::messages::status::{GetStatus, Role, RoleStatus};
+use crate::metrics::{CONTENT_TYPE as METRICS_TYPE, Metrics};
+
+use super::error::HttpError;
+use super::json;
+
+/// How long an actor may take to say how it is.
+const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What the ops routes show.
+#[derive(Clone)]
+pub struct OpsState {
+    /// Every actor of the node, in the order of the data flow.
+    pub actors: Arc<Vec<(Role, Recipient<GetStatus>)>>,
+    pub metrics: Arc<Metrics>,
+    /// True until the node begins to stop.
+    pub accepting: Arc<AtomicBool>,
+}
+
+/// The answer of `/status`.
+#[derive(Serialize)]
+struct NodeStatus {
+    version: &'static str,
+    /// Whether `/readyz` says yes.
+    ready: bool,
+    roles: Vec<Answer>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Answer {
+    Status(Box<RoleStatus>),
+    Silent { role: Role, state: &'static str, not_ready: String },
+}
+
+impl Answer {
+    fn not_ready(&self) -> Option<&str> {
+        match self {
+            Self::Status(status) => status.not_ready.as_deref(),
+            Self::Silent { not_ready, .. } => Some(not_ready),
+        }
+    }
+}
+
+impl OpsState {
+    async fn ask_all(&self) -> Vec<Answer> {
+        join_all(self.actors.iter().map(|(role, actor)| async move {
+            match tokio::time::timeout(STATUS_TIMEOUT, actor.send(GetStatus)).await {
+                Ok(Ok(status)) => Answer::Status(Box::new(status)),
+                Ok(Err(_)) => Answer::Silent { role: *role, state: "stopped", not_ready: "has stopped".to_owned() },
+                Err(_) => Answer::Silent { role: *role, state: "silent", not_ready: "does not answer".to_owned() },
+            }
+        }))
+        .await
+    }
+
+    fn is_accepting(&self) -> bool {
+        self.accepting.load(Ordering::Relaxed)
+    }
+}
+
+/// The routes of the ops server.
+pub fn routes(state: OpsState) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'static {
+    move |config| {
+        config
+            .app_data(web::Data::new(state.clone()))
+            .service(web::resource("/").route(web::get().to(index)))
+            .service(web::resource("/status").route(web::get().to(status)))
+            .service(web::resource("/metrics").route(web::get().to(metrics)))
+            .service(web::resource("/healthz").route(web::get().to(healthz)))
+            .service(web::resource("/readyz").route(web::get().to(readyz)));
+    }
+}
+
+async fn index() -> &'static str {
+    "GET /status   every role of this node, as json\n\
+     GET /metrics  prometheus\n\
+     GET /healthz  200 while the process is alive\n\
+     GET /readyz   200 when every role is ready, else 503 and which are not\n"
+}
+
+async fn status(state: web::Data<OpsState>) -> Result<HttpResponse, HttpError> {
+    let roles = state.ask_all().await;
+    let ready = state.is_accepting() && roles.iter().all(|role| role.not_ready().is_none());
+    json::answer(&NodeStatus { version: env!("CARGO_PKG_VERSION"), ready, roles })
+}
+
+async fn metrics(state: web::Data<OpsState>) -> Result<HttpResponse, HttpError> {
+    // Gauges that grow with time alone are set when an actor is asked how it is.
+    state.ask_all().await;
+    let text = state.metrics.encode().map_err(|e| HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, e))?;
+    Ok(HttpResponse::Ok().insert_header((CONTENT_TYPE, METRICS_TYPE)).body(text))
+}
+
+async fn healthz() -> impl Responder {
+    "alive\n"
+}
+
+async fn readyz(state: web::Data<OpsState>) -> HttpResponse {
+    if !state.is_accepting() {
+        return HttpResponse::ServiceUnavailable().body("the node is stopping\n");
+    }
+    let waiting: Vec<String> = state
+        .ask_all()
+        .await
+        .iter()
+        .zip(state.actors.iter())
+        .filter_map(|(answer, (role, _))| Some(format!("{role}: {}\n", answer.not_ready()?)))
+        .collect();
+    if waiting.is_empty() {
+        HttpResponse::Ok().body("ready\n")
+    } else {
+        HttpResponse::ServiceUnavailable().body(waiting.concat())
+    }
+}

@@ -1,0 +1,188 @@
+//! The reader's HTTP API: rows of the LDB by key and by key prefix, and how old
+//! the LDB is. Every worker thread reads through a connection of its own; what may
+//! take long is handed to `big_scans`, so that no worker is held up by it.
+
+mod big_scans;
+mod scan_body;
+
+use std::cell::RefCell;
+use std::io;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::dev::Server;
+use actix_web::http::header::CONTENT_TYPE;
+use actix_web::web::{self, Data, Path, Payload, ServiceConfig};
+use actix_web::{HttpResponse, ResponseError};
+use serde::Serialize;
+
+use crate::ldb::read::{KeyValue, LdbReader, Limits, ReadError};
+use crate::metrics::{Component, ErrorKind, Metrics, Server as ServerLabel};
+use crate::schema::{TableRef, Timestamp};
+
+use super::error::HttpError;
+use super::json::{self, Members};
+use super::observe::Observer;
+use super::serve::{self, ServerOptions};
+use super::{body, error};
+
+use big_scans::BigScans;
+
+/// What a worker reads itself before it hands a scan over: less than a millisecond's work.
+const INLINE: Limits = Limits { max_rows: Some(256), max_bytes: 64 * 1024 };
+
+const INDEX: &str = "\
+ctlstore reader: rows of the local database
+
+POST /get-row-by-key/{family}/{table}          {\"Key\":[{\"Value\":v},...]}: one row; every key column, in key order
+POST /get-rows-by-key-prefix/{family}/{table}  the same with the leading key columns, or none: all rows that match
+GET  /get-ledger-latency                       seconds since the last applied change was written
+GET  /healthcheck, /ping                       200 once a change has been applied
+
+bytes in a key are {\"Binary\":\"<base64>\"}
+";
+
+/// What the reader's server is made of.
+#[derive(Debug, Clone)]
+pub struct ReaderOptions {
+    /// Where the LDB is, or will be.
+    pub ldb_path: PathBuf,
+    /// The most rows that one answer holds; 0 is no limit.
+    pub max_rows: u64,
+    /// The most bytes that one answer's rows have.
+    pub max_response_bytes: usize,
+    /// Threads that answer requests.
+    pub workers: usize,
+    /// For requests in flight when the server is told to stop; whole seconds.
+    pub shutdown_timeout: Duration,
+}
+
+impl ReaderOptions {
+    fn limits(&self) -> Limits {
+        Limits { max_rows: (self.max_rows > 0).then_some(self.max_rows), max_bytes: self.max_response_bytes }
+    }
+}
+
+/// Sets the server going on a bound socket. The LDB need not exist yet.
+pub fn serve(listener: TcpListener, options: &ReaderOptions, metrics: &Arc<Metrics>) -> io::Result<Server> {
+    let big_scans = Arc::new(BigScans::start(&options.ldb_path, options.limits())?);
+    let observer = Observer::new(ServerLabel::Reader, Arc::clone(metrics));
+    let bounds = ServerOptions {
+        workers: options.workers,
+        shutdown_timeout: options.shutdown_timeout,
+        ..ServerOptions::default()
+    };
+    let (path, limits, metrics) = (options.ldb_path.clone(), options.limits(), Arc::clone(metrics));
+    serve::serve(listener, &bounds, observer, move |config| {
+        let reader = RefCell::new(LdbReader::new(&path));
+        let worker = Worker { reader, limits, big_scans: Arc::clone(&big_scans), metrics: Arc::clone(&metrics) };
+        config.app_data(Data::new(worker));
+        routes(config);
+    })
+}
+
+fn routes(config: &mut ServiceConfig) {
+    config
+        .service(web::resource("/").get(|| async { INDEX }))
+        .service(web::resource("/get-row-by-key/{family}/{table}").post(row_by_key))
+        .service(web::resource("/get-rows-by-key-prefix/{family}/{table}").post(rows_by_key_prefix))
+        .service(web::resource("/get-ledger-latency").get(ledger_latency))
+        .service(web::resource("/healthcheck").get(health))
+        .service(web::resource("/ping").get(health));
+}
+
+/// What one worker thread has.
+struct Worker {
+    reader: RefCell<LdbReader>,
+    limits: Limits,
+    big_scans: Arc<BigScans>,
+    metrics: Arc<Metrics>,
+}
+
+impl Worker {
+    /// Reads at once, on this thread: only for what takes microseconds.
+    fn read<T>(&self, read: impl FnOnce(&mut LdbReader) -> Result<T, ReadError>) -> Result<T, HttpError> {
+        read(&mut self.reader.borrow_mut()).map_err(|error| self.failed(error))
+    }
+
+    /// Logs and counts what is not the client's doing.
+    fn failed(&self, error: ReadError) -> HttpError {
+        let answer = HttpError::from(error);
+        if answer.status_code().is_server_error() && !answer.is_temporary() {
+            self.metrics.error(Component::Reader, ErrorKind::Storage);
+            tracing::error!(error = %answer, "a read failed");
+        }
+        answer
+    }
+}
+
+async fn row_by_key(
+    worker: Data<Worker>,
+    path: Path<(String, String)>,
+    payload: Payload,
+) -> Result<HttpResponse, HttpError> {
+    let (table, key) = asked(&path, payload).await?;
+    let mut row = Vec::with_capacity(512);
+    if worker.read(|reader| reader.get_json(&table, &key, &mut row))? {
+        row.push(b'\n');
+        return Ok(HttpResponse::Ok().insert_header((CONTENT_TYPE, "application/json")).body(row));
+    }
+    Ok(HttpResponse::NotFound().insert_header(("X-Ctlstore", "Not Found")).finish())
+}
+
+async fn rows_by_key_prefix(
+    worker: Data<Worker>,
+    path: Path<(String, String)>,
+    payload: Payload,
+) -> Result<HttpResponse, HttpError> {
+    let (table, prefix) = asked(&path, payload).await?;
+    let mut answer = HttpResponse::Ok();
+    answer.insert_header((CONTENT_TYPE, "application/json"));
+    let mut rows = Vec::with_capacity(4096);
+    let read = worker.reader.borrow_mut().scan_json(&table, &prefix, smaller(INLINE, worker.limits), &mut rows);
+    match read {
+        Ok(_) => {
+            rows.push(b'\n');
+            Ok(answer.body(rows))
+        }
+        Err(ReadError::TooManyRows { .. } | ReadError::TooManyBytes { .. }) => {
+            let rows = worker.big_scans.run(table, prefix).await.map_err(HttpError::unavailable)?;
+            Ok(answer.body(rows.map_err(|error| worker.failed(error))?))
+        }
+        Err(error) => Err(worker.failed(error)),
+    }
+}
+
+#[derive(Serialize)]
+struct Latency {
+    unit: &'static str,
+    value: f64,
+}
+
+async fn ledger_latency(worker: Data<Worker>) -> Result<HttpResponse, HttpError> {
+    let age = last_update(&worker)?.age_at(Timestamp::now());
+    json::answer(&Latency { unit: "seconds", value: age.as_secs_f64() })
+}
+
+async fn health(worker: Data<Worker>) -> Result<HttpResponse, HttpError> {
+    last_update(&worker).map(|_| HttpResponse::Ok().finish())
+}
+
+fn last_update(worker: &Worker) -> Result<Timestamp, HttpError> {
+    worker.read(LdbReader::last_update)?.ok_or_else(error::nothing_applied)
+}
+
+/// The table and the key that a request names.
+async fn asked(path: &(String, String), payload: Payload) -> Result<(TableRef, Vec<KeyValue>), HttpError> {
+    let table = TableRef::parse(&path.0, &path.1).map_err(HttpError::bad_request)?;
+    let body = body::read(payload).await?;
+    let key = json::parse::<Members>(&body)?.optional("key")?.unwrap_or_default();
+    Ok((table, key))
+}
+
+fn smaller(a: Limits, b: Limits) -> Limits {
+    let max_rows = a.max_rows.into_iter().chain(b.max_rows).min();
+    Limits { max_rows, max_bytes: a.max_bytes.min(b.max_bytes) }
+}

@@ -1,0 +1,113 @@
+//! Prefix scans too long for a worker thread: a few threads of their own, each
+//! with its own connection, fed by a bounded queue. Answers that wait for their
+//! clients share one budget of memory.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use tokio::sync::{Semaphore, oneshot};
+
+use crate::ldb::read::{KeyValue, LdbReader, Limits, ReadError};
+use crate::schema::TableRef;
+
+use super::scan_body::ScanBody;
+
+const THREADS: usize = 2;
+/// Scans that wait for a thread.
+const WAITING: usize = 64;
+/// Answers on their way to clients may hold as much as this many of the largest.
+const LARGEST_ANSWERS: usize = 2;
+/// The budget is counted in units of this many bytes, since a semaphore counts in 32 bits.
+const UNIT: usize = 1024;
+
+/// Why a scan was not run.
+#[derive(Debug, thiserror::Error)]
+pub enum Overloaded {
+    #[error("too many large reads are waiting")]
+    Queue,
+    #[error("too many large answers are on their way")]
+    Memory,
+    #[error("the reader is stopping")]
+    Stopping,
+}
+
+type Outcome = Result<Result<ScanBody, ReadError>, Overloaded>;
+
+struct Scan {
+    table: TableRef,
+    prefix: Vec<KeyValue>,
+    answer: oneshot::Sender<Outcome>,
+}
+
+/// The threads and their queue. Dropping it waits for the scans that are running.
+pub struct BigScans {
+    queue: Option<Sender<Scan>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl BigScans {
+    pub fn start(ldb_path: &Path, limits: Limits) -> io::Result<Self> {
+        let (queue, scans) = bounded(WAITING);
+        let budget = LARGEST_ANSWERS.saturating_mul(limits.max_bytes).div_ceil(UNIT);
+        let budget = Arc::new(Semaphore::new(budget.min(Semaphore::MAX_PERMITS)));
+        let mut this = Self { queue: Some(queue), threads: Vec::with_capacity(THREADS) };
+        for i in 0..THREADS {
+            let scanner = Scanner { reader: LdbReader::new(ldb_path), limits, budget: Arc::clone(&budget) };
+            let scans = scans.clone();
+            let thread = thread::Builder::new().name(format!("reader-scan-{i}"));
+            this.threads.push(thread.spawn(move || scanner.run(&scans))?);
+        }
+        Ok(this)
+    }
+
+    /// Runs one scan within the server's limits.
+    pub async fn run(&self, table: TableRef, prefix: Vec<KeyValue>) -> Outcome {
+        let (answer, outcome) = oneshot::channel();
+        let queue = self.queue.as_ref().ok_or(Overloaded::Stopping)?;
+        queue.try_send(Scan { table, prefix, answer }).map_err(|_| Overloaded::Queue)?;
+        outcome.await.unwrap_or(Err(Overloaded::Stopping))
+    }
+}
+
+impl Drop for BigScans {
+    fn drop(&mut self) {
+        self.queue = None;
+        for thread in self.threads.drain(..) {
+            // A scan that panicked has been reported by the panic itself.
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Scanner {
+    reader: LdbReader,
+    limits: Limits,
+    budget: Arc<Semaphore>,
+}
+
+impl Scanner {
+    fn run(mut self, scans: &Receiver<Scan>) {
+        for scan in scans {
+            // A client that has gone away is not read for.
+            if !scan.answer.is_closed() {
+                let outcome = self.scan(&scan.table, &scan.prefix);
+                let _ = scan.answer.send(outcome);
+            }
+        }
+    }
+
+    fn scan(&mut self, table: &TableRef, prefix: &[KeyValue]) -> Outcome {
+        let mut rows = Vec::new();
+        if let Err(error) = self.reader.scan_json(table, prefix, self.limits, &mut rows) {
+            return Ok(Err(error));
+        }
+        rows.push(b'\n');
+        rows.shrink_to_fit();
+        let units = u32::try_from(rows.len().div_ceil(UNIT)).map_err(|_| Overloaded::Memory)?;
+        let held = Arc::clone(&self.budget).try_acquire_many_owned(units).map_err(|_| Overloaded::Memory)?;
+        Ok(Ok(ScanBody::new(rows, held)))
+    }
+}

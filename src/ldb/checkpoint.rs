@@ -1,0 +1,137 @@
+//! Keeps the WAL small. SQLite's own checkpoints are off: they would come in the
+//! middle of a batch, and give up without a word when a reader is in the way.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+
+use super::connection::BUSY_TIMEOUT;
+
+const PAGE_SIZE: &str = "PRAGMA page_size";
+const STATE: &str = "PRAGMA wal_checkpoint(NOOP)";
+const PASSIVE: &str = "PRAGMA wal_checkpoint(PASSIVE)";
+const RESTART: &str = "PRAGMA wal_checkpoint(RESTART)";
+const TRUNCATE: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
+
+/// What a WAL frame has besides its page, in bytes.
+const FRAME_HEADER: u64 = 24;
+/// The WAL in use, in thresholds, from which on readers are waited for.
+const RESTART_AT: u64 = 2;
+/// The WAL file's size, in thresholds, from which on it is cut.
+const TRUNCATE_AT: u64 = 4;
+/// How long readers are waited for, which holds up the next batch.
+const WAIT_FOR_READERS: Duration = Duration::from_millis(20);
+/// How often that is tried.
+const WAIT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How hard a checkpoint tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CheckpointMode {
+    /// Copied what no reader needs, waiting for nobody.
+    Passive,
+    /// Waited for readers, so that the WAL is written from its start again.
+    Restart,
+    /// The same, and cut the file.
+    Truncate,
+}
+
+/// What a checkpoint did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Checkpoint {
+    pub mode: CheckpointMode,
+    /// Whether everything was copied, and readers let it do all that its mode is for.
+    pub is_complete: bool,
+    /// Bytes of the WAL that are in use and not in the database file yet.
+    pub remaining_bytes: u64,
+    pub duration: Duration,
+}
+
+/// SQLite's answer to a checkpoint.
+#[derive(Debug, Clone, Copy)]
+struct Frames {
+    is_busy: bool,
+    in_wal: u64,
+    copied: u64,
+}
+
+/// Decides when to checkpoint, and how hard.
+#[derive(Debug)]
+pub struct Checkpointer {
+    /// Bytes.
+    threshold: u64,
+    frame_bytes: Option<u64>,
+    waited: Option<Instant>,
+}
+
+impl Checkpointer {
+    pub fn new(threshold: u64) -> Self {
+        Self { threshold, frame_bytes: None, waited: None }
+    }
+
+    /// Checkpoints when the WAL in use has passed the threshold; `None` when it has not.
+    pub fn run(&mut self, connection: &Connection, wal: &Path) -> rusqlite::Result<Option<Checkpoint>> {
+        let file_bytes = std::fs::metadata(wal).map_or(0, |metadata| metadata.len());
+        if file_bytes < self.threshold {
+            return Ok(None);
+        }
+        let frame_bytes = self.frame_bytes(connection)?;
+        let state = frames(connection, STATE)?;
+        let used_bytes = state.in_wal * frame_bytes;
+        let mut last = None;
+        if used_bytes >= self.threshold && state.copied < state.in_wal {
+            last = Some(self.checkpoint(connection, CheckpointMode::Passive)?);
+        }
+        let is_stuck = last.is_some_and(|passive| !passive.is_complete) && used_bytes >= self.threshold * RESTART_AT;
+        let is_large = file_bytes >= self.threshold * TRUNCATE_AT;
+        let may_wait = self.waited.is_none_or(|waited| waited.elapsed() >= WAIT_INTERVAL);
+        if may_wait && (is_stuck || is_large) {
+            self.waited = Some(Instant::now());
+            let mode = if is_large { CheckpointMode::Truncate } else { CheckpointMode::Restart };
+            last = Some(self.checkpoint(connection, mode)?);
+        }
+        Ok(last)
+    }
+
+    /// The last checkpoint before the file is closed. Readers may keep it from copying
+    /// all; the rest then stays in the WAL, where nothing is lost.
+    pub fn finish(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        self.checkpoint(connection, CheckpointMode::Truncate).map(drop)
+    }
+
+    fn checkpoint(&mut self, connection: &Connection, mode: CheckpointMode) -> rusqlite::Result<Checkpoint> {
+        let started = Instant::now();
+        let sql = match mode {
+            CheckpointMode::Passive => PASSIVE,
+            CheckpointMode::Restart => RESTART,
+            CheckpointMode::Truncate => TRUNCATE,
+        };
+        connection.busy_timeout(WAIT_FOR_READERS)?;
+        let frames = frames(connection, sql);
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        let frames = frames?;
+        let remaining = frames.in_wal.saturating_sub(frames.copied);
+        Ok(Checkpoint {
+            mode,
+            is_complete: !frames.is_busy && remaining == 0,
+            remaining_bytes: remaining * self.frame_bytes(connection)?,
+            duration: started.elapsed(),
+        })
+    }
+
+    fn frame_bytes(&mut self, connection: &Connection) -> rusqlite::Result<u64> {
+        if let Some(bytes) = self.frame_bytes {
+            return Ok(bytes);
+        }
+        let page: u32 = connection.query_row(PAGE_SIZE, [], |row| row.get(0))?;
+        Ok(*self.frame_bytes.insert(u64::from(page) + FRAME_HEADER))
+    }
+}
+
+fn frames(connection: &Connection, sql: &str) -> rusqlite::Result<Frames> {
+    connection.query_row(sql, [], |row| {
+        // Both counts are -1 where SQLite could not find out.
+        let count = |column| row.get::<_, i64>(column).map(|count| u64::try_from(count).unwrap_or(0));
+        Ok(Frames { is_busy: row.get(0)?, in_wal: count(1)?, copied: count(2)? })
+    })
+}

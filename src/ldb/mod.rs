@@ -1,0 +1,41 @@
+//! The local database (LDB): one SQLite file per host that many processes read and
+//! one applier writes. The writing half, [`Ldb`], opens the file, applies ledger
+//! batches and keeps its WAL small; the reading half stands in `read`.
+//!
+//! Blocking code: it belongs on a thread of its own, never on an actor's event
+//! loop. It knows neither actors nor HTTP nor the ctldb.
+
+#[cfg(feature = "node")]
+mod apply;
+#[cfg(feature = "node")]
+mod bookkeeping;
+#[cfg(feature = "node")]
+mod checkpoint;
+#[cfg(feature = "node")]
+mod connection;
+#[cfg(feature = "node")]
+mod error;
+#[cfg(feature = "node")]
+mod filesystem;
+#[cfg(feature = "node")]
+mod generation;
+#[cfg(feature = "node")]
+mod guard;
+#[cfg(feature = "node")]
+mod lock;
+pub mod read;
+#[cfg(feature = "node")]
+mod seq_file;
+#[cfg(feature = "node")]
+mod statements;
+#[cfg(feature = "node")]
+mod writer;
+
+#[cfg(feature = "node")]
+pub use apply::Applied;
+#[cfg(feature = "node")]
+pub use checkpoint::{Checkpoint, CheckpointMode};
+#[cfg(feature = "node")]
+pub use error::{ApplyError, LdbError};
+#[cfg(feature = "node")]
+pub use writer::{Ldb, LdbOptions};

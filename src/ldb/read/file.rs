@@ -1,0 +1,121 @@
+//! One LDB file that is open for reading: its connection and its tables.
+//!
+//! Never open the file by other means than SQLite: on closing any descriptor of
+//! it, this process would lose the locks of all its connections to it.
+
+use std::cell::RefCell;
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{CachedStatement, Connection, ErrorCode, OpenFlags};
+
+use crate::schema::TableRef;
+
+use super::error::ReadError;
+use super::position;
+use super::table::{Table, Tables};
+
+/// How long a read waits for a lock. WAL readers wait for none but while the WAL
+/// is being recovered after a crash of its writer.
+const BUSY_TIMEOUT: Duration = Duration::from_millis(250);
+/// Prepared statements kept: one for each table and number of key columns in use.
+const STATEMENTS: usize = 256;
+/// `mmap_size` saves copying pages; the cache holds what is read through the WAL.
+const PRAGMAS: &str = "PRAGMA query_only = 1; PRAGMA mmap_size = 67108864; PRAGMA cache_size = -2048";
+
+const BEGIN: &str = "BEGIN";
+const END: &str = "END";
+
+/// Which file a path leads to, symbolic links followed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    /// `None` when nothing has the path.
+    pub(super) fn of(path: &Path) -> Result<Option<Self>, ReadError> {
+        match fs::metadata(path) {
+            Ok(found) => Ok(Some(Self { device: found.dev(), inode: found.ino() })),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+            Err(source) => Err(ReadError::Path { path: path.to_owned(), source }),
+        }
+    }
+}
+
+pub(super) struct LdbFile {
+    connection: Connection,
+    tables: RefCell<Tables>,
+    id: FileId,
+}
+
+impl LdbFile {
+    /// Opens what is at `path`, which `id` was just read from. When another file takes
+    /// the path meanwhile, the next look finds that and opens again.
+    pub(super) fn open(path: &Path, id: FileId) -> Result<Self, ReadError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags).map_err(|error| opening(path, error))?;
+        let file = Self { connection, tables: RefCell::default(), id };
+        file.set_up().map_err(|error| opening(path, error))?;
+        if !file.transaction(position::is_ldb)? {
+            return Err(ReadError::NotThereYet { path: PathBuf::from(path) });
+        }
+        Ok(file)
+    }
+
+    fn set_up(&self) -> rusqlite::Result<()> {
+        self.connection.busy_timeout(BUSY_TIMEOUT)?;
+        // A reader leaves the WAL to the applier, also when it is the last to close it.
+        self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, false)?;
+        self.connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        self.connection.execute_batch(PRAGMAS)
+    }
+
+    pub(super) fn id(&self) -> FileId {
+        self.id.clone()
+    }
+
+    pub(super) fn prepare(&self, sql: &str) -> Result<CachedStatement<'_>, ReadError> {
+        Ok(self.connection.prepare_cached(sql)?)
+    }
+
+    /// What the table is within the current transaction.
+    pub(super) fn table(&self, table: &TableRef) -> Result<Arc<Table>, ReadError> {
+        self.tables.borrow_mut().get(self, table)
+    }
+
+    /// Runs `read` in a read transaction, which ends with it however it ends.
+    pub(super) fn transaction<T>(&self, read: impl FnOnce(&Self) -> Result<T, ReadError>) -> Result<T, ReadError> {
+        self.prepare(BEGIN)?.raw_execute()?;
+        let open = OpenTransaction(self);
+        let outcome = read(self);
+        drop(open);
+        outcome
+    }
+}
+
+struct OpenTransaction<'f>(&'f LdbFile);
+
+impl Drop for OpenTransaction<'_> {
+    fn drop(&mut self) {
+        // It has nothing to write, so all that its end can meet is that SQLite ended it before.
+        let _ = self.0.prepare(END).and_then(|mut statement| Ok(statement.raw_execute()?));
+    }
+}
+
+/// Says what SQLite's "unable to open" means here.
+fn opening(path: &Path, error: rusqlite::Error) -> ReadError {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::ReadOnly) => {
+            ReadError::NotReadable { path: path.to_owned() }
+        }
+        _ => error.into(),
+    }
+}

@@ -1,0 +1,112 @@
+//! Rows as JSON, written from SQLite's own buffers into the answer.
+
+use std::fmt::{self, Write};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use rusqlite::Row;
+use rusqlite::types::ValueRef;
+
+use super::error::ReadError;
+use super::table::{Column, Table};
+
+/// Appends a row as an object, its members in column order.
+pub(super) fn push_row(out: &mut Vec<u8>, table: &Table, row: &Row<'_>) -> Result<(), ReadError> {
+    for (i, column) in table.columns.iter().enumerate() {
+        out.push(if i == 0 { b'{' } else { b',' });
+        out.extend_from_slice(&column.member);
+        push_value(out, table, column, row.get_ref(i)?)?;
+    }
+    out.push(b'}');
+    Ok(())
+}
+
+fn push_value(out: &mut Vec<u8>, table: &Table, column: &Column, value: ValueRef<'_>) -> Result<(), ReadError> {
+    match value {
+        ValueRef::Null => out.extend_from_slice(b"null"),
+        ValueRef::Integer(integer) => out.extend_from_slice(itoa::Buffer::new().format(integer).as_bytes()),
+        ValueRef::Real(float) if float.is_finite() => push_float(out, float),
+        ValueRef::Real(_) => {
+            return Err(ReadError::Infinite { table: table.table.clone(), column: column.name.clone() });
+        }
+        // What a column holds is told by its type, so that a reader finds the same kind in every row.
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) if column.is_bytes => push_base64(out, bytes),
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => push_text(out, bytes),
+    }
+    Ok(())
+}
+
+/// The shortest digits that read back equal; an exponent only where the plain
+/// form would be long, as the original's JSON has it.
+fn push_float(out: &mut Vec<u8>, float: f64) {
+    let plain = float == 0.0 || (1e-6..1e21).contains(&float.abs());
+    let mut out = Utf8(out);
+    // Writing to memory can't fail.
+    let _ = if plain { write!(out, "{float}") } else { write!(out, "{float:e}") };
+}
+
+fn push_text(out: &mut Vec<u8>, bytes: &[u8]) {
+    // Text that is no UTF-8 only comes from other programs; the original replaces what is not.
+    let text = String::from_utf8_lossy(bytes);
+    // A string serializes into memory without fail.
+    let _ = serde_json::to_writer(out, text.as_ref());
+}
+
+fn push_base64(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.push(b'"');
+    let start = out.len();
+    out.resize(start + bytes.len().div_ceil(3) * 4, 0);
+    // The slice has exactly the room that padded base64 takes.
+    let written = STANDARD.encode_slice(bytes, &mut out[start..]).unwrap_or(0);
+    out.truncate(start + written);
+    out.push(b'"');
+}
+
+/// Lets formatting write to a byte buffer.
+struct Utf8<'b>(&'b mut Vec<u8>);
+
+impl Write for Utf8<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.extend_from_slice(text.as_bytes());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(push: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        push(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn floats_read_back_equal_and_whole_ones_have_no_fraction() {
+        for (float, want) in [
+            (10.0, "10"),
+            (-0.25, "-0.25"),
+            (1.5e20, "150000000000000000000"),
+            (0.000001, "0.000001"),
+            (1e-7, "1e-7"),
+            (1e21, "1e21"),
+            (0.1, "0.1"),
+            (0.0, "0"),
+        ] {
+            assert_eq!(text(|out| push_float(out, float)), want);
+        }
+        for float in [f64::MAX, f64::MIN_POSITIVE, 5e-324, -1.0 / 3.0, 123_456_789.123_456_79] {
+            assert_eq!(text(|out| push_float(out, float)).parse::<f64>().unwrap(), float);
+        }
+    }
+
+    #[test]
+    fn bytes_are_padded_base64_and_text_is_escaped() {
+        assert_eq!(text(|out| push_base64(out, &[0, 1, 255])), "\"AAH/\"");
+        assert_eq!(text(|out| push_base64(out, b"")), "\"\"");
+        assert_eq!(text(|out| push_base64(out, b"a")), "\"YQ==\"");
+        assert_eq!(text(|out| push_text(out, "a\0\"\n\u{1f600}".as_bytes())), "\"a\\u0000\\\"\\n\u{1f600}\"");
+        assert_eq!(text(|out| push_text(out, b"a\xffb")), "\"a\u{fffd}b\"");
+    }
+}

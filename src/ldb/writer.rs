@@ -1,0 +1,208 @@
+//! The applier's handle on the LDB: opened once, by one process, and used by one
+//! thread. How it applies batches stands in `apply`.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::Connection;
+
+use crate::changelog::{Changelog, ChangelogError, ChangelogOptions, Numbering};
+use crate::ledger::{LdbPosition, Seq};
+
+use super::checkpoint::{Checkpoint, Checkpointer};
+use super::connection::{self, in_transaction};
+use super::error::LdbError;
+use super::filesystem::{FileId, beside, create_directory, directory_of, refuse_network};
+use super::generation;
+use super::guard::Guard;
+use super::lock::ApplierLock;
+use super::seq_file::SeqFile;
+use super::{bookkeeping, filesystem};
+
+/// How an LDB is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LdbOptions {
+    /// The size of the WAL, in bytes, from which on it is checkpointed.
+    pub wal_checkpoint_bytes: u64,
+    /// Where the changelog goes; `None`, or a maximum of 0 bytes, for nowhere.
+    pub changelog: Option<ChangelogOptions>,
+}
+
+/// The LDB as its one writer has it open.
+#[derive(Debug)]
+pub struct Ldb {
+    /// The path that was asked for, which may be a link.
+    pub(super) path: PathBuf,
+    /// The database file that it led to, and its WAL.
+    file: PathBuf,
+    file_id: FileId,
+    wal: PathBuf,
+    wal_id: Option<FileId>,
+    pub(super) connection: Connection,
+    pub(super) guard: Guard,
+    pub(super) changelog: Option<Changelog>,
+    pub(super) seq_file: SeqFile,
+    checkpointer: Checkpointer,
+    _lock: ApplierLock,
+}
+
+impl Ldb {
+    /// Opens the LDB at `path`, or makes an empty one. Takes over a file of another
+    /// program, and finds what a crash left.
+    ///
+    /// # Errors
+    /// When another applier has it, it lies on a network filesystem, it was written
+    /// by a newer program, or the filesystem or SQLite fails.
+    pub fn open(path: &Path, options: &LdbOptions) -> Result<Self, LdbError> {
+        create_directory(directory_of(path))?;
+        refuse_network(path, directory_of(path))?;
+        let lock = ApplierLock::take(path)?;
+        let file = generation::locate(path, connection::create)?;
+        refuse_network(path, directory_of(&file))?;
+        let mut connection = connection::open(&file)?;
+        let guard = Guard::install(&mut connection).map_err(|error| LdbError::sqlite(path, "opening it", &error))?;
+        let removed = || LdbError::Removed { path: path.to_owned() };
+        let file_id = id_of(&file)?.ok_or_else(removed)?;
+        let wal = beside(&file, "-wal");
+        let mut ldb = Self {
+            path: path.to_owned(),
+            file_id,
+            wal_id: id_of(&wal)?,
+            wal,
+            connection,
+            guard,
+            changelog: None,
+            seq_file: SeqFile::beside(path),
+            checkpointer: Checkpointer::new(options.wal_checkpoint_bytes),
+            file,
+            _lock: lock,
+        };
+        let wanted = options.changelog.as_ref().filter(|options| options.max_bytes > 0);
+        if let Some(options) = wanted {
+            ldb.open_changelog(options)?;
+        }
+        let seq = ldb.position()?.seq;
+        ldb.touch(seq)?;
+        Ok(ldb)
+    }
+
+    fn open_changelog(&mut self, options: &ChangelogOptions) -> Result<(), LdbError> {
+        let failed = |error: rusqlite::Error| LdbError::sqlite(&self.path, "opening its changelog", &error);
+        let kept = bookkeeping::numbering(&self.connection).map_err(failed)?;
+        let seq = bookkeeping::seq(&self.connection).map_err(failed)?;
+        let here = self.numbering_id();
+        let changelog = Changelog::open(&self.connection, options, kept.as_ref(), (seq, &here)).map_err(failed)?;
+        let owes_jump = changelog.owes_jump();
+        self.changelog = Some(changelog);
+        match (owes_jump, kept) {
+            (true, _) => self.jump(),
+            // From now on the numbering belongs to this file.
+            (false, None) => self.keep_numbering(seq),
+            (false, Some(_)) => Ok(()),
+        }
+    }
+
+    /// Tells followers of the changelog to start over.
+    fn jump(&mut self) -> Result<(), LdbError> {
+        let failed = |error: rusqlite::Error| LdbError::sqlite(&self.path, "numbering its changelog", &error);
+        let seq = bookkeeping::seq(&self.connection).map_err(failed)?;
+        let Some(changelog) = &mut self.changelog else { return Ok(()) };
+        changelog.begin();
+        changelog.jump(&self.connection, seq).map_err(failed)?;
+        self.keep_numbering(seq)?;
+        if let Some(changelog) = &mut self.changelog {
+            changelog.committed();
+        }
+        Ok(())
+    }
+
+    fn keep_numbering(&self, ledger_seq: Seq) -> Result<(), LdbError> {
+        let Some(changelog) = &self.changelog else { return Ok(()) };
+        let numbering = Numbering { next: changelog.next_number(), ledger_seq, ldb_file: self.numbering_id() };
+        in_transaction(&self.connection, |connection| bookkeeping::set_numbering(connection, &numbering))
+            .map_err(|error| LdbError::sqlite(&self.path, "numbering its changelog", &error))
+    }
+
+    /// Names the database file, in a way that a copy of it does not share.
+    fn numbering_id(&self) -> String {
+        format!("{}:{}", self.file_id.device, self.file_id.inode)
+    }
+
+    /// How far the LDB has come, and in which ledger.
+    pub fn position(&self) -> Result<LdbPosition, LdbError> {
+        bookkeeping::position(&self.connection)
+            .map_err(|error| LdbError::sqlite(&self.path, "reading its position", &error))
+    }
+
+    /// From now on the LDB follows the ledger `id` and no other.
+    ///
+    /// # Errors
+    /// [`LdbError::OtherLedger`] when it follows another one already.
+    pub fn adopt_ledger_id(&mut self, id: &str) -> Result<(), LdbError> {
+        match self.position()?.ledger_id {
+            Some(ldb) if ldb == id => Ok(()),
+            Some(ldb) => Err(LdbError::OtherLedger { path: self.path.clone(), ldb, other: id.to_owned() }),
+            None => in_transaction(&self.connection, |connection| bookkeeping::set_ledger_id(connection, id))
+                .map_err(|error| LdbError::sqlite(&self.path, "naming its ledger", &error)),
+        }
+    }
+
+    /// What is to be done between batches and while there are none: sees whether the
+    /// files are still there, tells followers of the changelog what they are owed,
+    /// and checkpoints a WAL that has grown. `None` when there was nothing to checkpoint.
+    pub fn maintain(&mut self) -> Result<Option<Checkpoint>, LdbError> {
+        self.check_present()?;
+        if self.changelog.as_ref().is_some_and(Changelog::owes_jump) {
+            self.jump()?;
+        }
+        let checkpoint = self.checkpointer.run(&self.connection, &self.wal);
+        checkpoint.map_err(|error| LdbError::sqlite(&self.path, "checkpointing it", &error))
+    }
+
+    /// The size of the WAL file, in bytes.
+    pub fn wal_bytes(&self) -> u64 {
+        std::fs::metadata(&self.wal).map_or(0, |metadata| metadata.len())
+    }
+
+    /// The path that the LDB was opened at.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The database file that the path leads to.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// What keeps changelog entries from being written, as long as it does.
+    pub fn changelog_error(&self) -> Option<&ChangelogError> {
+        self.changelog.as_ref().and_then(Changelog::error)
+    }
+
+    /// Checkpoints what can be, and closes the file. The lock is let go of.
+    pub fn close(mut self) -> Result<(), LdbError> {
+        let failed = |error: &rusqlite::Error| LdbError::sqlite(&self.path, "closing it", error);
+        self.checkpointer.finish(&self.connection).map_err(|error| failed(&error))?;
+        self.connection.close().map_err(|(_, error)| LdbError::sqlite(&self.path, "closing it", &error))
+    }
+
+    /// Fails when the database or its WAL is no longer the file that is open: what is
+    /// committed then would never be seen by anyone, or be lost at the next start.
+    pub(super) fn check_present(&self) -> Result<(), LdbError> {
+        if id_of(&self.path)? != Some(self.file_id) {
+            return Err(LdbError::Removed { path: self.path.clone() });
+        }
+        if id_of(&self.wal)? != self.wal_id {
+            return Err(LdbError::Removed { path: self.wal.clone() });
+        }
+        Ok(())
+    }
+
+    pub(super) fn touch(&mut self, seq: Seq) -> Result<(), LdbError> {
+        let touched = self.seq_file.touch(seq);
+        touched.map_err(|error| LdbError::io(self.seq_file.path(), "touching it", error))
+    }
+}
+
+fn id_of(path: &Path) -> Result<Option<FileId>, LdbError> {
+    filesystem::FileId::of(path).map_err(|error| LdbError::io(path, "looking for it", error))
+}

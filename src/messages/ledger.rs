@@ -1,0 +1,41 @@
+//! Between the ledger poller and the LDB applier, and what they tell the others.
+
+use actix::Message;
+
+use crate::ledger::{Batch, LdbPosition, Seq};
+use crate::metrics::ErrorKind;
+use crate::schema::Timestamp;
+
+/// To the applier: put this batch into the LDB. Answered, with the LDB's new seq,
+/// once it is committed. One batch at a time; a second one is refused.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Seq, ApplyFailed>")]
+pub struct ApplyBatch(pub Batch);
+
+/// To the applier: where does the LDB stand?
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "Result<LdbPosition, ApplyFailed>")]
+pub struct GetPosition;
+
+/// To the applier: the LDB follows this ledger from now on.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<(), ApplyFailed>")]
+pub struct AdoptLedger(pub String);
+
+/// From the poller: the ledger ended at `seq` when it was read at `at`, and the LDB
+/// has all of it. A quiet ledger is told by this from a stale host.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct CaughtUp {
+    pub seq: Seq,
+    pub at: Timestamp,
+}
+
+/// Why the applier did not do what was asked. The LDB is as it was, or further on
+/// by whole ledger transactions.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ApplyFailed {
+    pub kind: ErrorKind,
+    pub message: String,
+}

@@ -1,0 +1,22 @@
+//! A panic in an actor, a task or a thread of the node leaves something half-done
+//! that nobody will finish: the process ends, and whoever runs it starts it again.
+//! A panic while one HTTP request is being answered stays that request's 500.
+
+use std::panic;
+
+use crate::http::observe;
+
+/// The exit code after a panic; what Rust uses for a panic in `main`.
+const PANICKED: i32 = 101;
+
+/// Sets this up for the whole process.
+pub fn end_the_process() {
+    let report = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        report(info);
+        if !observe::is_answering() {
+            tracing::error!(panic = %info, "a part of the node panicked, ending the process");
+            std::process::exit(PANICKED);
+        }
+    }));
+}

@@ -1,0 +1,49 @@
+//! The lines on standard output that say where everything listens and, on a node
+//! that plays every role, what to try first.
+
+use std::io::Write;
+
+use crate::config::{Role, Settings};
+
+use super::listeners::Listeners;
+
+/// What will be printed once the node runs.
+pub struct Welcome {
+    lines: Vec<String>,
+}
+
+impl Welcome {
+    pub fn new(settings: &Settings, listeners: &Listeners) -> Self {
+        let roles: Vec<String> = settings.node.roles.iter().map(|role| format!("{role:?}").to_lowercase()).collect();
+        let mut lines = vec![format!("ctlstore {}: {}", env!("CARGO_PKG_VERSION"), roles.join(", "))];
+        lines.extend(listeners.named().map(|(name, bound)| format!("listening {name} {}", bound.url())));
+        lines.push("ready; ctrl-C stops".to_owned());
+        if let (Some(executive), Some(reader), true) =
+            (&listeners.executive, &listeners.reader, settings.plays(Role::Reflector))
+        {
+            lines.extend(first_steps(&executive.url(), &reader.url(), &listeners.ops.url()));
+        }
+        Self { lines }
+    }
+
+    pub fn print(&self) {
+        // Nobody may be listening any more; the node runs all the same.
+        let _ = writeln!(std::io::stdout(), "{}", self.lines.join("\n"));
+    }
+}
+
+fn first_steps(executive: &str, reader: &str, ops: &str) -> [String; 7] {
+    [
+        "try:".to_owned(),
+        format!("  curl -X POST {executive}/families/shop"),
+        format!(
+            r#"  curl -X POST {executive}/families/shop/tables/flags -d '{{"fields":[["name","string"],["on","integer"]],"keyFields":["name"]}}'"#
+        ),
+        format!("  curl -X POST {executive}/writers/me -d 'a-secret'"),
+        format!(
+            r#"  curl -X POST {executive}/families/shop/mutations -H 'ctlstore-writer: me' -H 'ctlstore-secret: a-secret' -d '{{"mutations":[{{"table":"flags","values":{{"name":"dark-mode","on":true}}}}]}}'"#
+        ),
+        format!(r#"  curl -X POST {reader}/get-row-by-key/shop/flags -d '{{"Key":[{{"Value":"dark-mode"}}]}}'"#),
+        format!("  curl {ops}/status"),
+    ]
+}

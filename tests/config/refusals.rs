@@ -1,0 +1,207 @@
+//! What each wrong key, value and combination is told: one line with key, value, origin and reason.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use super::support::scratch_dir;
+use super::{DEFAULT_TOML, keys, refusal};
+
+/// A key, a wrong value as TOML, and what is said of it.
+const WRONG_VALUES: &[(&str, &str, &str)] = &[
+    (
+        "node.roles",
+        r#"["reader", "writer"]"#,
+        "no role is called \"writer\", there are executive, reflector, reader, snapshotter and heartbeat",
+    ),
+    ("node.roles", "[]", "a node without a role has nothing to do"),
+    ("node.roles", "[1]", "not a list of strings"),
+    ("node.data_dir", r#""""#, "an empty path"),
+    ("node.shutdown_timeout", "5", "not a duration with its unit, such as \"250ms\" or \"1m\""),
+    ("node.shutdown_timeout", r#""0s""#, "must be longer than nothing"),
+    ("log.level", r#""inof""#, "neither a level (off, error, warn, info, debug, trace) nor module=level"),
+    ("log.level", r#""ctlstore=inof""#, "neither a level (off, error, warn, info, debug, trace) nor module=level"),
+    ("log.format", r#""xml""#, "neither text nor json"),
+    ("ops.bind", r#""localhost""#, "not an address and port such as 127.0.0.1:3000"),
+    ("ctldb.url", r#""postgres://h/d""#, "neither sqlite:PATH nor mysql://user:password@host:port/database"),
+    ("ctldb.url", r#""mysql://host""#, "names no database, as in mysql://host/database"),
+    ("ctldb.url", r#""mysql:///db""#, "names no host"),
+    ("ctldb.url", r#""mysql://u@host:99999/db""#, "not a URL: invalid port number"),
+    (
+        "ctldb.url",
+        r#""mysql://host/db?colour=red""#,
+        "the client does not take it: Unknown connection URL parameter `colour'",
+    ),
+    ("ctldb.url", r#""sqlite:""#, "sqlite: names no file"),
+    ("ctldb.url", r#""sqlite:dir/""#, "sqlite: names no file"),
+    ("ctldb.url", r#""sqlite://host/file""#, "sqlite: takes a path, and no host"),
+    ("ctldb.url", r#""sqlite::memory:""#, "the ctldb must outlive the process"),
+    ("ctldb.password_file", "true", "not a string"),
+    ("ctldb.ledger_table", r#""a table""#, "not a letter followed by at most 63 letters, digits and underscores"),
+    ("executive.bind", r#"":3000""#, "not an address and port such as 127.0.0.1:3000"),
+    ("executive.request_timeout", r#""0s""#, "must be longer than nothing"),
+    ("executive.destructive_schema_changes", r#""yes""#, "neither true nor false"),
+    ("executive.writer_limit.rows", "-1", "not a whole number of 0 or more"),
+    ("executive.writer_limit.period", r#""1ms""#, "must be whole seconds, at least one and at most a day"),
+    ("executive.writer_limit.period", r#""2days""#, "must be whole seconds, at least one and at most a day"),
+    ("executive.table_limit.warn_bytes", r#""50 potatoes""#, "not a size such as \"50 MiB\" or a number of bytes"),
+    ("executive.table_limit.max_bytes", "-5", "not a size such as \"50 MiB\" or a number of bytes"),
+    ("reflector.poll_interval", r#""0s""#, "must be longer than nothing"),
+    ("reflector.poll_jitter", "1.5", "not a number from 0 to 1"),
+    ("reflector.poll_jitter", "nan", "not a number from 0 to 1"),
+    ("reflector.poll_timeout", r#""100 years""#, "longer than a year"),
+    ("reflector.poll_timeout", r#""0s""#, "must be longer than nothing"),
+    ("reflector.block_rows", "0", "must be 1 to 1000000"),
+    ("reflector.block_bytes", "0", "must be 1 byte to 1 GiB"),
+    ("ldb.path", "5", "not a string"),
+    ("ldb.wal_checkpoint_bytes", "0", "must be more than 0"),
+    ("changelog.path", r#""""#, "an empty path"),
+    ("changelog.max_bytes", "1.5", "not a size such as \"50 MiB\" or a number of bytes"),
+    ("reader.bind", "1331", "not a string"),
+    ("reader.max_rows", "1.5", "not a whole number of 0 or more"),
+    ("reader.max_response_bytes", "0", "must be more than 0"),
+    ("reader.ready_max_lag", r#""soon""#, "not a duration with its unit, such as \"250ms\" or \"1m\""),
+    ("reader.workers", "2000", "must be at most 1024"),
+    ("snapshotter.interval", r#""0s""#, "must be longer than nothing"),
+    ("snapshotter.urls", r#"["ftp://h/p"]"#, "\"ftp://h/p\": not a file: URL, the only kind of destination there is"),
+    ("snapshotter.urls", r#"["file:///dir/"]"#, "\"file:///dir/\": names no file"),
+    (
+        "snapshotter.urls",
+        r#"["file://host/path"]"#,
+        "\"file://host/path\": names a host, as in file://host/path; a path needs file:///path",
+    ),
+    ("snapshotter.urls", "[]", "the role snapshotter needs a destination"),
+    ("heartbeat.interval", r#""0s""#, "must be longer than nothing"),
+    ("heartbeat.executive_url", r#""host:3000""#, "not a URL such as http://host:3000"),
+    ("heartbeat.family", r#""my-family""#, "not a letter followed by letters, digits and underscores"),
+    ("heartbeat.family", r#""a__b""#, "two underscores in a row, or one at the end"),
+    ("heartbeat.table", r#""ab""#, "not 3 to 50 characters long"),
+    ("heartbeat.writer", r#""me""#, "not 3 to 50 bytes long"),
+    ("heartbeat.secret", r#""xy""#, "a writer's secret has 3 to 100 bytes"),
+    ("heartbeat.secret", r#""***""#, "a mask where the secret itself is wanted"),
+    ("heartbeat.secret_file", r#""/nowhere/secret""#, "cannot be read: No such file or directory (os error 2)"),
+];
+
+#[test]
+fn each_wrong_value_is_told_with_key_value_file_and_reason() {
+    let dir = scratch_dir();
+    for (key, value, reason) in WRONG_VALUES {
+        let shown = if *key == "heartbeat.secret" { "***" } else { value };
+        let shown = shown.replace("//u@", "//***@").replace("nan", "NaN");
+        let line = format!("{key} = {shown} (file c.toml): {reason}");
+        assert_eq!(refusal(dir.path(), &format!("{key} = {value}\n"), &[], &[]), [line]);
+    }
+}
+
+#[test]
+fn no_key_is_without_a_wrong_value_in_these_tests() {
+    let file: toml::Table = DEFAULT_TOML.parse().unwrap();
+    let tested: BTreeSet<String> = WRONG_VALUES.iter().map(|(key, ..)| (*key).to_owned()).collect();
+    assert_eq!(tested, keys("", &file));
+}
+
+#[test]
+fn a_wrong_value_in_the_environment_is_told_with_its_variable() {
+    let dir = scratch_dir();
+    let lines = refusal(dir.path(), "", &[("CTLSTORE__READER__WORKERS", "many")], &[]);
+    let reason = "not a whole number of 0 or more";
+    assert_eq!(lines, [format!("reader.workers = \"many\" (environment CTLSTORE__READER__WORKERS): {reason}")]);
+}
+
+#[test]
+fn a_wrong_role_is_told_with_its_flag() {
+    let lines = refusal(scratch_dir().path(), "", &[], &["--role", "reeder"]);
+    assert_eq!(lines.len(), 1);
+    assert!(lines[0].starts_with("node.roles = [\"reeder\"] (flag --role): no role is called \"reeder\""), "{lines:?}");
+}
+
+#[test]
+fn unknown_keys_are_told_with_what_was_probably_meant() {
+    let dir = scratch_dir();
+    let file = "nonsense = 1\npoll_interval = \"1s\"\nreader.wrokers = 4\n[snapshoter]\ninterval = \"1s\"\n[reader.x]\ny = 1\n";
+    let variables = [("CTLSTORE__READER_BIND", "x"), ("CTLSTORE__NODE__ROLES__0", "reader")];
+    assert_eq!(
+        refusal(dir.path(), file, &variables, &[]),
+        [
+            "node.roles.0 = \"reader\" (environment CTLSTORE__NODE__ROLES__0): unknown key, did you mean CTLSTORE__NODE__ROLES?",
+            "nonsense = 1 (file c.toml): unknown key",
+            "poll_interval = \"1s\" (file c.toml): unknown key, did you mean reflector.poll_interval?",
+            "reader.wrokers = 4 (file c.toml): unknown key, did you mean reader.workers?",
+            "reader.x (file c.toml): unknown key",
+            "reader_bind = \"x\" (environment CTLSTORE__READER_BIND): unknown key, did you mean CTLSTORE__READER__BIND?",
+            "snapshoter (file c.toml): unknown key, did you mean snapshotter?",
+        ]
+    );
+}
+
+#[test]
+fn a_value_in_place_of_a_section_is_told() {
+    let lines = refusal(scratch_dir().path(), "ops = 9090\n", &[], &[]);
+    assert_eq!(lines, ["ops = 9090 (file c.toml): a section, not a value: its keys are ops.bind"]);
+}
+
+#[test]
+fn everything_wrong_is_told_at_once() {
+    let dir = scratch_dir();
+    let file = "[reader]\nworkers = -1\nwrokers = 1\n[ldb]\npath = \"same\"\n[changelog]\npath = \"same\"\n";
+    let lines = refusal(dir.path(), file, &[("CTLSTORE__LOG__FORMAT", "xml")], &["--role", "heartbeat"]);
+    let told: Vec<&str> = lines.iter().map(|line| line.split(' ').next().unwrap()).collect();
+    assert_eq!(told, ["changelog.path", "log.format", "node.roles", "reader.workers", "reader.wrokers"]);
+}
+
+/// A file, and the one line that its combination of values gets.
+const COMBINATIONS: &[(&str, &str)] = &[
+    (
+        "node.roles = [\"heartbeat\"]",
+        "node.roles = [\"heartbeat\"] (file c.toml): the role heartbeat needs the role executive or heartbeat.executive_url",
+    ),
+    (
+        "ctldb.url = \"mysql://u:p@h/d\"\nctldb.password_file = \"f\"",
+        "ctldb.password_file = \"f\" (file c.toml): ctldb.url has a password as well",
+    ),
+    ("ctldb.password_file = \"f\"", "ctldb.password_file = \"f\" (file c.toml): an sqlite: ctldb.url has no password"),
+    (
+        "heartbeat.secret = \"abcdef\"\nheartbeat.secret_file = \"f\"",
+        "heartbeat.secret_file = \"f\" (file c.toml): heartbeat.secret is given as well",
+    ),
+    (
+        "reader.bind = \"127.0.0.1:3000\"",
+        "reader.bind = \"127.0.0.1:3000\" (file c.toml): reader.bind and executive.bind are the same port",
+    ),
+    (
+        "ops.bind = \"0.0.0.0:3000\"",
+        "ops.bind = \"0.0.0.0:3000\" (file c.toml): executive.bind and ops.bind are the same port",
+    ),
+    ("ops.bind = \"[::]:1331\"", "ops.bind = \"[::]:1331\" (file c.toml): reader.bind and ops.bind are the same port"),
+    (
+        "executive.table_limit.max_bytes = \"10 MiB\"",
+        "executive.table_limit.max_bytes = \"10 MiB\" (file c.toml): warn_bytes is above max_bytes, so writes would be refused without a warning",
+    ),
+    ("ldb.path = \"ctldb.db\"", "ldb.path = \"ctldb.db\" (file c.toml): ctldb.url and ldb.path are the same file"),
+    (
+        "snapshotter.urls = [\"file:ldb.db\"]",
+        "snapshotter.urls = [\"file:ldb.db\"] (file c.toml): snapshotter.urls and ldb.path are the same file",
+    ),
+    (
+        "heartbeat.family = \"a_family_of_thirty_characters1\"\nheartbeat.table = \"a_table_of_thirty_two_characters\"",
+        "heartbeat.table = \"a_table_of_thirty_two_characters\" (file c.toml): family___table is longer than 64 characters",
+    ),
+];
+
+#[test]
+fn each_impossible_combination_is_told_with_the_key_that_was_set() {
+    let dir = scratch_dir();
+    for (file, line) in COMBINATIONS {
+        assert_eq!(refusal(dir.path(), file, &[], &[]), [*line]);
+    }
+}
+
+#[test]
+fn a_file_that_is_missing_or_not_toml_is_told_with_its_place() {
+    let dir = scratch_dir();
+    let lines = refusal(dir.path(), "[node]\nroles = [\"a\"\n[log]\n", &[], &[]);
+    assert_eq!(lines.len(), 1);
+    assert!(lines[0].starts_with("--config (file c.toml): not TOML at line 3, column 1: "), "{lines:?}");
+    let output = Command::new(env!("CARGO_BIN_EXE_ctlstore")).args(["config", "--config", "/nowhere.toml"]).output();
+    let text = String::from_utf8(output.unwrap().stderr).unwrap();
+    assert!(text.contains("--config (file /nowhere.toml): cannot be read: No such file or directory"), "{text}");
+}

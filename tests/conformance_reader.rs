@@ -1,0 +1,89 @@
+//! The recorded exchanges with the original's sidecar, replayed against ours on an
+//! LDB that holds the recorded ledger.
+
+mod reader_server;
+mod support;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
+
+use reader_server::{OriginalLdb, ReaderServer, options};
+use support::http::{self, Answer};
+
+const EXECUTIVE: &str = include_str!("conformance/executive.json");
+const READER: &str = include_str!("conformance/reader.json");
+
+#[test]
+fn the_original_s_answers_are_ours() {
+    let directory = support::scratch_dir();
+    let path = directory.path().join("ldb.db");
+    let ldb = OriginalLdb::create(&path);
+    ldb.apply(ledger());
+    let server = ReaderServer::start(options(&path));
+
+    let exchanges: Vec<Value> = serde_json::from_str(READER).unwrap();
+    assert!(exchanges.len() >= 25, "some recorded exchanges are missing");
+    for exchange in &exchanges {
+        let answer = send(&server, exchange);
+        check(exchange, &answer);
+    }
+}
+
+/// Every statement that the recorded requests appended, in order.
+fn ledger() -> Vec<String> {
+    let exchanges: Vec<Value> = serde_json::from_str(EXECUTIVE).unwrap();
+    let statements: Vec<String> = exchanges
+        .iter()
+        .flat_map(|exchange| exchange["ledger"].as_array().into_iter().flatten())
+        .map(|statement| statement.as_str().expect("a ledger statement is text").to_owned())
+        .collect();
+    assert!(!statements.is_empty());
+    statements
+}
+
+fn send(server: &ReaderServer, exchange: &Value) -> Answer {
+    let text = |name: &str| exchange[name].as_str().unwrap_or_else(|| panic!("{name} in {exchange}"));
+    let body = match (exchange.get("body_json"), exchange.get("body_base64")) {
+        (Some(json), _) => serde_json::to_vec(json).unwrap(),
+        (None, Some(encoded)) => STANDARD.decode(encoded.as_str().unwrap()).unwrap(),
+        (None, None) => Vec::new(),
+    };
+    http::request(text("method"), &format!("{}{}", server.url, text("path")), &[], body)
+}
+
+fn check(exchange: &Value, answer: &Answer) {
+    let name = &exchange["name"];
+    assert_eq!(Value::from(answer.status), exchange["status"], "{name}: {answer:?}");
+    assert_eq!(answer.header("x-ctlstore"), exchange["x_ctlstore"].as_str(), "{name}");
+    if exchange.get("x_ctlstore").is_some() {
+        assert!(answer.body.is_empty(), "{name}: {answer:?}");
+    }
+    if let Some(want) = exchange.get("answer_json") {
+        assert_eq!(answer.header("content-type"), Some("application/json"), "{name}");
+        assert_eq!(answer.body.last(), Some(&b'\n'), "{name}");
+        let (mut got, mut want) = (answer.json(), want.clone());
+        normalise(&mut got);
+        normalise(&mut want);
+        assert_eq!(got, want, "{name}");
+    }
+    if let Some(want) = exchange.get("answer_base64") {
+        assert_eq!(STANDARD.encode(&answer.body), want.as_str().unwrap(), "{name}");
+    }
+}
+
+/// Rows of a prefix read come in any order, and one number may be spelt as an
+/// integer here and as a float there.
+fn normalise(value: &mut Value) {
+    match value {
+        Value::Array(rows) => {
+            rows.iter_mut().for_each(normalise);
+            rows.sort_by_key(ToString::to_string);
+        }
+        Value::Object(members) => members.values_mut().for_each(normalise),
+        Value::Number(number) if number.as_i64().is_none() => {
+            *value = Value::from(number.as_f64().expect("every number fits a float"));
+        }
+        _ => {}
+    }
+}
