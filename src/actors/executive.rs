@@ -14,13 +14,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::{
-    Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient, ResponseActFuture, ResponseFuture, WrapFuture,
+    Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Recipient, ResponseActFuture, ResponseFuture,
+    WrapFuture,
 };
 use serde::Serialize;
 use tokio::sync::oneshot;
 
 use crate::ctldb::{Ctldb, CtldbError};
 use crate::executive::{Executive, ExecutiveError, Options, Refusal, Request, Written};
+use crate::http::executive::ExecutiveRecipients;
 use crate::ledger::Seq;
 use crate::messages::executive::{Ask, LedgerGrew, Mutate};
 use crate::messages::status::{ErrorReport, GetStatus, Role, RoleState, RoleStatus};
@@ -121,6 +123,32 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
             last_error: None,
             warned: HashSet::new(),
             details: Details::default(),
+        }
+    }
+
+    /// What the HTTP server is handed.
+    pub fn recipients(executive: &Addr<Self>) -> ExecutiveRecipients {
+        let to = executive;
+        ExecutiveRecipients {
+            mutate: to.clone().recipient(),
+            create_family: to.clone().recipient(),
+            create_tables: to.clone().recipient(),
+            add_fields: to.clone().recipient(),
+            drop_table: to.clone().recipient(),
+            clear_table: to.clone().recipient(),
+            clear_family: to.clone().recipient(),
+            read_table: to.clone().recipient(),
+            read_family: to.clone().recipient(),
+            register_writer: to.clone().recipient(),
+            read_cookie: to.clone().recipient(),
+            set_cookie: to.clone().recipient(),
+            list_table_limits: to.clone().recipient(),
+            set_table_limit: to.clone().recipient(),
+            delete_table_limit: to.clone().recipient(),
+            list_writer_limits: to.clone().recipient(),
+            set_writer_limit: to.clone().recipient(),
+            delete_writer_limit: to.clone().recipient(),
+            ping: to.clone().recipient(),
         }
     }
 

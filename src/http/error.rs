@@ -1,10 +1,13 @@
 //! Every error of the lower rooms as a status, a short text and, where trying
 //! again helps, a Retry-After. The only file that knows which status is whose.
 
+use actix::MailboxError;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use actix_web::{HttpResponse, ResponseError};
 
+use crate::ctldb::CtldbError;
+use crate::executive::{ExecutiveError, Refusal};
 use crate::ldb::read::ReadError;
 
 /// How long a client waits before it tries again when nothing better is known, in seconds.
@@ -61,6 +64,90 @@ impl ResponseError for HttpError {
             response.insert_header((RETRY_AFTER, seconds.to_string()));
         }
         response.body(format!("{}\n", self.message))
+    }
+}
+
+/// Nobody answered: the actor has ended, or takes too long.
+impl From<MailboxError> for HttpError {
+    fn from(error: MailboxError) -> Self {
+        match error {
+            MailboxError::Closed => Self::unavailable("the service is stopping"),
+            MailboxError::Timeout => Self::unavailable("the service took too long, the outcome is unknown"),
+        }
+    }
+}
+
+impl From<ExecutiveError> for HttpError {
+    fn from(error: ExecutiveError) -> Self {
+        match &error {
+            ExecutiveError::Refused(refusal) => Self::from(refusal.clone()),
+            ExecutiveError::Ctldb(ctldb) => Self::from(ctldb.clone()),
+            ExecutiveError::NotServing(reason) => Self::unavailable(reason),
+            ExecutiveError::Stopped { cause, .. } => {
+                let cause = Self::from(ExecutiveError::clone(cause));
+                Self { message: error.to_string(), ..cause }
+            }
+        }
+    }
+}
+
+impl From<CtldbError> for HttpError {
+    fn from(error: CtldbError) -> Self {
+        match &error {
+            CtldbError::Unavailable(_) | CtldbError::Contention(_) | CtldbError::OutcomeUnknown(_) => {
+                Self::unavailable(error)
+            }
+            CtldbError::Schema(_) => Self::unavailable(error),
+            CtldbError::Refused(_) => Self::bad_request(error),
+            CtldbError::Failed(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, error),
+        }
+    }
+}
+
+impl From<Refusal> for HttpError {
+    fn from(refusal: Refusal) -> Self {
+        let error = Self::new(status_of(&refusal), &refusal);
+        match refusal {
+            Refusal::RateLimited { retry_after_seconds, .. } => error.retry_after(retry_after_seconds),
+            _ => error,
+        }
+    }
+}
+
+fn status_of(refusal: &Refusal) -> StatusCode {
+    match refusal {
+        Refusal::Name(_)
+        | Refusal::Table(_)
+        | Refusal::TableTwice(_)
+        | Refusal::NoFields(_)
+        | Refusal::FieldTwice { .. }
+        | Refusal::UnknownField { .. }
+        | Refusal::MissingField { .. }
+        | Refusal::BadValue { .. }
+        | Refusal::PaddedKey { .. }
+        | Refusal::StatementTooLarge { .. }
+        | Refusal::NoMutations
+        | Refusal::CookieTooLong(_)
+        | Refusal::SecretLength(_)
+        | Refusal::BadLimit(_)
+        | Refusal::DestructiveChangesOff
+        | Refusal::ByCtldb(_) => StatusCode::BAD_REQUEST,
+        Refusal::Unauthorized => StatusCode::UNAUTHORIZED,
+        Refusal::NoSuchCredentials
+        | Refusal::NoFamily(_)
+        | Refusal::NoTable(_)
+        | Refusal::NoWriter(_)
+        | Refusal::NoTableLimit(_)
+        | Refusal::NoWriterLimit(_) => StatusCode::NOT_FOUND,
+        Refusal::FamilyExists(_)
+        | Refusal::TableExists(_)
+        | Refusal::FieldExists { .. }
+        | Refusal::WriterExists(_)
+        | Refusal::CookieMismatch
+        | Refusal::MergedKeys { .. } => StatusCode::CONFLICT,
+        Refusal::TooManyMutations(_) => StatusCode::PAYLOAD_TOO_LARGE,
+        Refusal::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
+        Refusal::TableFull { .. } => StatusCode::INSUFFICIENT_STORAGE,
     }
 }
 

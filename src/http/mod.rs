@@ -5,6 +5,7 @@
 
 pub mod body;
 pub mod error;
+pub mod executive;
 pub mod json;
 pub mod observe;
 pub mod ops;

@@ -1,0 +1,135 @@
+//! The executive's HTTP API: its routes, and the server that carries them. Each
+//! handler turns a request into one message and the answer into a response; the
+//! rules stand in `executive`, and who answers is handed in as recipients.
+
+mod limits;
+mod mutations;
+mod tables;
+mod writers;
+
+use std::io;
+use std::net::TcpListener;
+use std::time::Duration;
+
+use actix::Recipient;
+use actix_web::HttpResponse;
+use actix_web::dev::Server;
+use actix_web::web::{self, Data, ServiceConfig};
+
+use crate::executive::{
+    AddFields, ClearFamily, ClearTable, CreateFamily, CreateTables, DeleteTableLimit, DeleteWriterLimit, DropTable,
+    ListTableLimits, ListWriterLimits, Ping, ReadCookie, ReadFamily, ReadTable, RegisterWriter, Request, SetCookie,
+    SetTableLimit, SetWriterLimit,
+};
+use crate::ledger::Seq;
+use crate::messages::executive::{Ask, Mutate};
+
+use super::error::HttpError;
+use super::observe::Observer;
+use super::serve::{ServerOptions, serve};
+
+/// Carries the last seq that a request wrote, on every route that writes the ledger.
+pub const SEQ_HEADER: &str = "ctlstore-seq";
+
+/// Whoever answers the messages that the routes send.
+#[derive(Clone)]
+pub struct ExecutiveRecipients {
+    pub mutate: Recipient<Mutate>,
+    pub create_family: Recipient<Ask<CreateFamily>>,
+    pub create_tables: Recipient<Ask<CreateTables>>,
+    pub add_fields: Recipient<Ask<AddFields>>,
+    pub drop_table: Recipient<Ask<DropTable>>,
+    pub clear_table: Recipient<Ask<ClearTable>>,
+    pub clear_family: Recipient<Ask<ClearFamily>>,
+    pub read_table: Recipient<Ask<ReadTable>>,
+    pub read_family: Recipient<Ask<ReadFamily>>,
+    pub register_writer: Recipient<Ask<RegisterWriter>>,
+    pub read_cookie: Recipient<Ask<ReadCookie>>,
+    pub set_cookie: Recipient<Ask<SetCookie>>,
+    pub list_table_limits: Recipient<Ask<ListTableLimits>>,
+    pub set_table_limit: Recipient<Ask<SetTableLimit>>,
+    pub delete_table_limit: Recipient<Ask<DeleteTableLimit>>,
+    pub list_writer_limits: Recipient<Ask<ListWriterLimits>>,
+    pub set_writer_limit: Recipient<Ask<SetWriterLimit>>,
+    pub delete_writer_limit: Recipient<Ask<DeleteWriterLimit>>,
+    pub ping: Recipient<Ask<Ping>>,
+}
+
+/// What every handler is given.
+struct Api {
+    to: ExecutiveRecipients,
+    /// An answer that takes longer is not waited for.
+    timeout: Duration,
+}
+
+impl Api {
+    async fn ask<R: Request>(&self, to: &Recipient<Ask<R>>, request: R) -> Result<R::Answer, HttpError> {
+        Ok(to.send(Ask(request)).timeout(self.timeout).await??)
+    }
+}
+
+/// Sets the executive's server going on a bound socket. `timeout` is the
+/// executive's own request time-out with some grace.
+pub fn server(
+    listener: TcpListener,
+    options: &ServerOptions,
+    observer: Observer,
+    to: ExecutiveRecipients,
+    timeout: Duration,
+) -> io::Result<Server> {
+    serve(listener, options, observer, move |config| routes(config, to.clone(), timeout))
+}
+
+fn routes(config: &mut ServiceConfig, to: ExecutiveRecipients, timeout: Duration) {
+    config.app_data(Data::new(Api { to, timeout }));
+    let at = web::resource::<&str>;
+    config
+        .service(at("/families/{family}").route(web::post().to(tables::create_family)))
+        .service(
+            at("/families/{family}/tables/{table}")
+                .route(web::post().to(tables::create))
+                .route(web::put().to(tables::add_fields))
+                .route(web::delete().to(tables::drop)),
+        )
+        .service(at("/families/{family}/mutations").route(web::post().to(mutations::mutate)))
+        .service(at("/tables").route(web::post().to(tables::create_many)))
+        .service(at("/clear-rows/families/{family}").route(web::delete().to(tables::clear_family)))
+        .service(at("/clear-rows/families/{family}/tables/{table}").route(web::delete().to(tables::clear)))
+        .service(at("/schema/table/{family}/{table}").route(web::get().to(tables::read)))
+        .service(at("/schema/family/{family}").route(web::get().to(tables::read_family)))
+        .service(at("/cookie").route(web::get().to(writers::cookie)).route(web::post().to(writers::set_cookie)))
+        .service(at("/writers/{writer}").route(web::post().to(writers::register)))
+        .service(at("/limits/tables").route(web::get().to(limits::list_tables)))
+        .service(
+            at("/limits/tables/{family}/{table}")
+                .route(web::post().to(limits::set_table))
+                .route(web::delete().to(limits::delete_table)),
+        )
+        .service(at("/limits/writers").route(web::get().to(limits::list_writers)))
+        .service(
+            at("/limits/writers/{writer}")
+                .route(web::post().to(limits::set_writer))
+                .route(web::delete().to(limits::delete_writer)),
+        )
+        .service(at("/status").route(web::get().to(status)));
+}
+
+/// Whether the ctldb answers; any failure is a 503.
+async fn status(api: Data<Api>) -> Result<HttpResponse, HttpError> {
+    api.ask(&api.to.ping, Ping).await.map_err(HttpError::unavailable)?;
+    Ok(done())
+}
+
+/// 200 without a body.
+fn done() -> HttpResponse {
+    HttpResponse::Ok().finish()
+}
+
+/// 200 without a body, with the last seq that was written, if any was.
+fn written(seq: Option<Seq>) -> HttpResponse {
+    let mut response = HttpResponse::Ok();
+    if let Some(seq) = seq {
+        response.insert_header((SEQ_HEADER, seq.to_string()));
+    }
+    response.finish()
+}

@@ -1,0 +1,155 @@
+//! Limits of tables and writers over HTTP.
+
+use std::time::Duration;
+
+use actix_web::HttpResponse;
+use actix_web::web::{Data, Path, Payload};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::ctldb::TableLimit;
+use crate::executive::{
+    DeleteTableLimit, DeleteWriterLimit, ListTableLimits, ListWriterLimits, RateLimit, SetTableLimit, SetWriterLimit,
+    parse_go_duration,
+};
+use crate::http::body;
+use crate::http::error::HttpError;
+use crate::http::json::{self, Members};
+use crate::schema::{TableRef, WriterName};
+
+use super::writers::writer_in;
+use super::{Api, done};
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct ShownSize {
+    max_size: i64,
+    warn_size: i64,
+}
+
+impl From<TableLimit> for ShownSize {
+    fn from(limit: TableLimit) -> Self {
+        Self { max_size: limit.max_bytes, warn_size: limit.warn_bytes }
+    }
+}
+
+#[derive(Serialize)]
+struct ShownTable {
+    #[serde(flatten)]
+    size: ShownSize,
+    family: String,
+    table: String,
+}
+
+#[derive(Serialize)]
+struct ShownTables {
+    global: ShownSize,
+    tables: Vec<ShownTable>,
+}
+
+/// A rate; its period is in nanoseconds.
+#[derive(Serialize)]
+struct ShownRate {
+    amount: i64,
+    period: u64,
+}
+
+impl From<RateLimit> for ShownRate {
+    fn from(limit: RateLimit) -> Self {
+        Self { amount: limit.amount, period: u64::try_from(limit.period.as_nanos()).unwrap_or(u64::MAX) }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct ShownWriter {
+    writer: String,
+    rate_limit: ShownRate,
+}
+
+#[derive(Serialize)]
+struct ShownWriters {
+    global: ShownRate,
+    writers: Vec<ShownWriter>,
+}
+
+pub(super) async fn list_tables(api: Data<Api>) -> Result<HttpResponse, HttpError> {
+    let limits = api.ask(&api.to.list_table_limits, ListTableLimits).await?;
+    let tables = limits.tables.into_iter();
+    let shown = tables.map(|t| ShownTable { size: t.limit.into(), family: t.family, table: t.table }).collect();
+    json::answer(&ShownTables { global: limits.global.into(), tables: shown })
+}
+
+pub(super) async fn set_table(
+    api: Data<Api>,
+    path: Path<(String, String)>,
+    body: Payload,
+) -> Result<HttpResponse, HttpError> {
+    let table = TableRef::parse(&path.0, &path.1).map_err(HttpError::bad_request)?;
+    let limit: Members = json::parse(&body::read(body).await?)?;
+    let limit = TableLimit { max_bytes: limit.required("max-size")?, warn_bytes: limit.required("warn-size")? };
+    api.ask(&api.to.set_table_limit, SetTableLimit::new(table, limit)?).await?;
+    Ok(done())
+}
+
+pub(super) async fn delete_table(api: Data<Api>, path: Path<(String, String)>) -> Result<HttpResponse, HttpError> {
+    let table = TableRef::parse(&path.0, &path.1).map_err(HttpError::bad_request)?;
+    api.ask(&api.to.delete_table_limit, DeleteTableLimit(table)).await?;
+    Ok(done())
+}
+
+pub(super) async fn list_writers(api: Data<Api>) -> Result<HttpResponse, HttpError> {
+    let limits = api.ask(&api.to.list_writer_limits, ListWriterLimits).await?;
+    let writers = limits.writers.into_iter();
+    let shown = writers.map(|w| ShownWriter { writer: w.writer, rate_limit: w.limit.into() }).collect();
+    json::answer(&ShownWriters { global: limits.global.into(), writers: shown })
+}
+
+pub(super) async fn set_writer(api: Data<Api>, writer: Path<String>, body: Payload) -> Result<HttpResponse, HttpError> {
+    let writer = writer_in(&writer)?;
+    let limit: Members = json::parse(&body::read(body).await?)?;
+    let limit = RateLimit { amount: limit.required("amount")?, period: period(&limit.required("period")?)? };
+    api.ask(&api.to.set_writer_limit, SetWriterLimit::new(writer, limit)?).await?;
+    Ok(done())
+}
+
+pub(super) async fn delete_writer(api: Data<Api>, writer: Path<String>) -> Result<HttpResponse, HttpError> {
+    // A name that no writer can have has no limit.
+    let writer = WriterName::new(&writer).map_err(|_| HttpError::not_found("no limit for this writer"))?;
+    api.ask(&api.to.delete_writer_limit, DeleteWriterLimit(writer)).await?;
+    Ok(done())
+}
+
+/// Nanoseconds, or a duration as Go writes it.
+fn period(json: &Value) -> Result<Duration, HttpError> {
+    let period = match json {
+        Value::String(text) => parse_go_duration(text),
+        Value::Number(number) => number.as_u64().or_else(|| whole(number.as_f64()?)).map(Duration::from_nanos),
+        _ => None,
+    };
+    period.ok_or_else(|| HttpError::bad_request("period is neither nanoseconds nor a duration such as \"1m\""))
+}
+
+/// A float that is a whole number within 53 bits: a client may write 6e10.
+fn whole(float: f64) -> Option<u64> {
+    let exact = float.fract() == 0.0 && (0.0..=9_007_199_254_740_992.0).contains(&float);
+    exact.then_some(float as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn periods_are_nanoseconds_or_go_durations() {
+        let nanos = |json: Value| period(&json).ok().map(|period| period.as_nanos());
+        assert_eq!(nanos(json!("1.5h")), Some(5_400_000_000_000));
+        assert_eq!(nanos(json!(60_000_000_000_u64)), Some(60_000_000_000));
+        assert_eq!(nanos(json!(6e10)), Some(60_000_000_000));
+        for bad in [json!(-1), json!(1.5), json!("1"), json!(""), json!([1]), json!(true)] {
+            assert_eq!(nanos(bad.clone()), None, "{bad} was taken");
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Mutations over HTTP: the one body with much in it.
+
+use actix_web::web::{Data, Path, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::value::RawValue;
+
+use crate::executive::{Credentials, MAX_MUTATIONS, Mutation, MutationRequest, Refusal};
+use crate::http::body;
+use crate::http::error::HttpError;
+use crate::http::json::{self, Members};
+use crate::messages::executive::Mutate;
+use crate::schema::FamilyName;
+
+use super::writers::credentials;
+use super::{Api, written};
+
+pub(super) async fn mutate(
+    api: Data<Api>,
+    family: Path<String>,
+    request: HttpRequest,
+    payload: Payload,
+) -> Result<HttpResponse, HttpError> {
+    let family = FamilyName::new(&family).map_err(HttpError::bad_request)?;
+    // A name that no writer can have is an unknown writer.
+    let credentials = credentials(request.headers()).map_err(|_| Refusal::Unauthorized)?;
+    let request = read(&family, credentials, &body::read(payload).await?)?;
+    let outcome = api.to.mutate.send(Mutate(request)).timeout(api.timeout).await??;
+    Ok(written(Some(outcome.seq)))
+}
+
+fn read(family: &FamilyName, credentials: Credentials, body: &[u8]) -> Result<MutationRequest, HttpError> {
+    let members: Members = json::parse(body)?;
+    let raw: Vec<Box<RawValue>> = members.optional("mutations")?.unwrap_or_default();
+    if raw.len() > MAX_MUTATIONS {
+        return Err(Refusal::TooManyMutations(raw.len()).into());
+    }
+    let mutations = raw.iter().map(|raw| mutation(family, raw)).collect::<Result<_, _>>()?;
+    let cookie = bytes(&members, "cookie")?.unwrap_or_default();
+    let check_cookie = bytes(&members, "check_cookie")?;
+    Ok(MutationRequest::new(credentials, cookie, check_cookie, mutations)?)
+}
+
+fn mutation(family: &FamilyName, raw: &RawValue) -> Result<Mutation, HttpError> {
+    let members: Members = json::parse(raw.get().as_bytes())?;
+    let table: String = members.required("table")?;
+    let delete: bool = members.optional("delete")?.unwrap_or_default();
+    let values: Members = members.optional("values")?.unwrap_or_default();
+    Ok(Mutation::new(family, &table, delete, values.into_inner())?)
+}
+
+/// A member of standard padded base64; `None` where it is absent or null.
+fn bytes(members: &Members, name: &str) -> Result<Option<Vec<u8>>, HttpError> {
+    let text: Option<String> = members.optional(name)?;
+    let decode = |text| STANDARD.decode(text).map_err(|_| HttpError::bad_request(format!("{name} is not base64")));
+    text.map(decode).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::ResponseError;
+
+    use super::*;
+    use crate::executive::Secret;
+    use crate::schema::WriterName;
+
+    fn status(body: &str) -> u16 {
+        let credentials = Credentials { writer: WriterName::new("writer").unwrap(), secret: Secret::shown(b"secret") };
+        let family = FamilyName::new("fam").unwrap();
+        read(&family, credentials, body.as_bytes()).map_or_else(|error| error.status_code().as_u16(), |_| 200)
+    }
+
+    #[test]
+    fn member_names_match_in_any_case_and_unknown_ones_are_ignored() {
+        assert_eq!(status(r#"{"Mutations":[{"TABLE":"tab","Values":{"a":1}}],"Cookie":"","else":[1]}"#), 200);
+        assert_eq!(status(r#"{"mutations":[{"table":"tab","delete":null,"values":{}}],"cookie":null}"#), 200);
+    }
+
+    #[test]
+    fn what_is_not_a_mutation_request_is_refused() {
+        for bad in [
+            "",
+            "[]",
+            "{}",
+            r#"{"mutations":null}"#,
+            r#"{"mutations":[]}"#,
+            r#"{"mutations":[1]}"#,
+            r#"{"mutations":[{"values":{}}]}"#,
+            r#"{"mutations":[{"table":"tab","delete":1,"values":{}}]}"#,
+            r#"{"mutations":[{"table":"tab","values":[]}]}"#,
+            r#"{"mutations":[{"table":"tab","values":{"a":1,"A":2}}]}"#,
+            r#"{"mutations":[{"table":"tab","values":{}}]} {}"#,
+            r#"{"mutations":[{"table":"tab","values":{}}],"cookie":1}"#,
+            r#"{"mutations":[{"table":"tab","values":{}}],"check_cookie":"a"}"#,
+        ] {
+            assert_eq!(status(bad), 400, "{bad}");
+        }
+        let many = vec![r#"{"table":"tab","values":{}}"#; MAX_MUTATIONS + 1].join(",");
+        assert_eq!(status(&format!(r#"{{"mutations":[{many}]}}"#)), 413);
+    }
+}

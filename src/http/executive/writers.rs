@@ -1,0 +1,51 @@
+//! Writers, their credentials and their cookies over HTTP.
+
+use actix_web::http::header::{CONTENT_TYPE, HeaderMap};
+use actix_web::web::{Data, Path, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+
+use crate::executive::{Credentials, ReadCookie, RegisterWriter, Secret, SetCookie};
+use crate::http::body;
+use crate::http::error::HttpError;
+use crate::schema::{NameError, WriterName};
+
+use super::{Api, done};
+
+const WRITER_HEADER: &str = "ctlstore-writer";
+const SECRET_HEADER: &str = "ctlstore-secret";
+
+/// Who asks, as the headers say. Only the writer's name can be wrong in itself.
+pub(super) fn credentials(headers: &HeaderMap) -> Result<Credentials, NameError> {
+    let bytes = |name| headers.get(name).map(|value| value.as_bytes()).unwrap_or_default();
+    // Bytes that are no text can't be a registered name; the empty one never is.
+    let writer = WriterName::new(std::str::from_utf8(bytes(WRITER_HEADER)).unwrap_or_default())?;
+    Ok(Credentials { writer, secret: Secret::shown(bytes(SECRET_HEADER)) })
+}
+
+/// A writer's name in the path. Decoding has put U+FFFD for bytes that are no text.
+pub(super) fn writer_in(path: &str) -> Result<WriterName, HttpError> {
+    if path.contains(char::REPLACEMENT_CHARACTER) {
+        return Err(HttpError::bad_request("the writer's name is not valid unicode"));
+    }
+    WriterName::new(path).map_err(HttpError::bad_request)
+}
+
+pub(super) async fn register(api: Data<Api>, writer: Path<String>, body: Payload) -> Result<HttpResponse, HttpError> {
+    let writer = writer_in(&writer)?;
+    let secret = Secret::new(&body::read(body).await?)?;
+    api.ask(&api.to.register_writer, RegisterWriter { writer, secret }).await?;
+    Ok(done())
+}
+
+pub(super) async fn cookie(api: Data<Api>, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+    let credentials = credentials(request.headers()).map_err(HttpError::bad_request)?;
+    let cookie = api.ask(&api.to.read_cookie, ReadCookie(credentials)).await?;
+    Ok(HttpResponse::Ok().insert_header((CONTENT_TYPE, "application/octet-stream")).body(cookie))
+}
+
+pub(super) async fn set_cookie(api: Data<Api>, request: HttpRequest, body: Payload) -> Result<HttpResponse, HttpError> {
+    let credentials = credentials(request.headers()).map_err(HttpError::bad_request)?;
+    let cookie = body::read(body).await?.to_vec();
+    api.ask(&api.to.set_cookie, SetCookie::new(credentials, cookie)?).await?;
+    Ok(done())
+}
