@@ -32,6 +32,8 @@ pub mod metrics;
 #[cfg(feature = "node")]
 pub mod node;
 pub mod schema;
+#[cfg(feature = "node")]
+pub mod snapshot;
 pub mod sql;
 #[cfg(feature = "node")]
 pub mod telemetry;

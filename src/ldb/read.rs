@@ -24,7 +24,7 @@ use crate::schema::{TableRef, Timestamp};
 pub use error::ReadError;
 pub use key::KeyValue;
 
-use file::{LdbFile, id_of};
+use file::{Access, LdbFile, id_of};
 use table::Table;
 
 /// How long a reader goes on with its file before it looks whether another one
@@ -47,6 +47,7 @@ pub struct Limits {
 /// from the same moment, and nothing stays open between reads.
 pub struct LdbReader {
     path: PathBuf,
+    access: Access,
     file: Option<LdbFile>,
     looked: Instant,
     /// Why the file that has taken the path could not be opened.
@@ -56,7 +57,17 @@ pub struct LdbReader {
 impl LdbReader {
     /// Opens nothing yet: the LDB need not exist.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), file: None, looked: Instant::now(), replacement_error: None }
+        Self::with_access(path.into(), Access::Shared)
+    }
+
+    /// For a file that nobody writes, such as a snapshot: no lock is taken, and no
+    /// -wal or -shm made beside it.
+    pub fn immutable(path: impl Into<PathBuf>) -> Self {
+        Self::with_access(path.into(), Access::Immutable)
+    }
+
+    fn with_access(path: PathBuf, access: Access) -> Self {
+        Self { path, access, file: None, looked: Instant::now(), replacement_error: None }
     }
 
     pub fn path(&self) -> &Path {
@@ -171,11 +182,11 @@ impl LdbReader {
         let found = id_of(&self.path);
         let Some(open) = &self.file else {
             let id = found?.ok_or_else(|| ReadError::NotThereYet { path: self.path.clone() })?;
-            self.file = Some(LdbFile::open(&self.path, id)?);
+            self.file = Some(LdbFile::open(&self.path, id, self.access)?);
             return Ok(());
         };
         let opened = match found {
-            Ok(Some(id)) if id != open.id() => LdbFile::open(&self.path, id),
+            Ok(Some(id)) if id != open.id() => LdbFile::open(&self.path, id, self.access),
             Ok(_) => return Ok(()),
             Err(error) => Err(error),
         };

@@ -4,6 +4,7 @@
 //! it, this process would lose the locks of all its connections to it.
 
 use std::cell::RefCell;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +35,39 @@ pub(super) fn id_of(path: &Path) -> Result<Option<FileId>, ReadError> {
     FileId::of(path).map_err(|source| ReadError::Path { path: path.to_owned(), source })
 }
 
+/// How a file is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Others read and write it meanwhile.
+    Shared,
+    /// Nobody writes it.
+    Immutable,
+}
+
+impl Access {
+    fn open(self, path: &Path) -> rusqlite::Result<Connection> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        match self {
+            Self::Shared => Connection::open_with_flags(path, flags),
+            Self::Immutable => Connection::open_with_flags(immutable_uri(path), flags | OpenFlags::SQLITE_OPEN_URI),
+        }
+    }
+}
+
+/// `file:` with every byte escaped that could mean something in a URI.
+fn immutable_uri(path: &Path) -> String {
+    let mut uri = "file:".to_owned();
+    for &byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'/' | b'.' | b'-' | b'_' => uri.push(char::from(byte)),
+            _ if byte.is_ascii_alphanumeric() => uri.push(char::from(byte)),
+            _ => uri.push_str(&format!("%{byte:02x}")),
+        }
+    }
+    uri.push_str("?immutable=1");
+    uri
+}
+
 pub(super) struct LdbFile {
     connection: Connection,
     tables: RefCell<Tables>,
@@ -43,9 +77,8 @@ pub(super) struct LdbFile {
 impl LdbFile {
     /// Opens what is at `path`, which `id` was just read from. When another file takes
     /// the path meanwhile, the next look finds that and opens again.
-    pub(super) fn open(path: &Path, id: FileId) -> Result<Self, ReadError> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags).map_err(|error| opening(path, error))?;
+    pub(super) fn open(path: &Path, id: FileId, access: Access) -> Result<Self, ReadError> {
+        let connection = access.open(path).map_err(|error| opening(path, error))?;
         let file = Self { connection, tables: RefCell::default(), id };
         file.set_up().map_err(|error| opening(path, error))?;
         if !file.transaction(position::is_ldb)? {

@@ -1,0 +1,53 @@
+//! Why there is no new snapshot. What was published before stands in every case.
+
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use rusqlite::ErrorCode;
+
+use crate::ldb::read::ReadError;
+use crate::ledger::Seq;
+
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    #[error(transparent)]
+    Ldb(ReadError),
+    /// Nothing has been applied yet.
+    #[error("ldb {} holds nothing yet", .0.display())]
+    Empty(PathBuf),
+    #[error("copy the ldb to {}: {source}", path.display())]
+    Copy { path: PathBuf, source: rusqlite::Error },
+    /// The copy failed its check.
+    #[error("the copy of the ldb at {} is damaged: {report}", path.display())]
+    Damaged { path: PathBuf, report: String },
+    #[error("no room for a snapshot at {}", .0.display())]
+    DiskFull(PathBuf),
+    #[error("{doing} {}: {source}", path.display())]
+    Io { doing: &'static str, path: PathBuf, source: io::Error },
+    #[error("another process publishes to {}", .0.display())]
+    InUse(PathBuf),
+    /// A ctldb that was restored from a backup, or a host that has fallen behind another.
+    #[error("the snapshot at {destination} is at seq {published}, which this one at seq {taken} would undo")]
+    Older { destination: String, published: Seq, taken: Seq },
+    #[error("the snapshot at {destination} is of ledger {published}, this one is of {taken}")]
+    OtherLedger { destination: String, published: String, taken: String },
+    #[error("the snapshot was aborted")]
+    Aborted,
+}
+
+impl SnapshotError {
+    pub(super) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| match source.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Self::DiskFull(path.to_owned()),
+            _ => Self::Io { doing, path: path.to_owned(), source },
+        }
+    }
+
+    pub(super) fn copy(path: &Path) -> impl FnOnce(rusqlite::Error) -> Self {
+        move |source| match source.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Self::DiskFull(path.to_owned()),
+            Some(ErrorCode::OperationInterrupted) => Self::Aborted,
+            _ => Self::Copy { path: path.to_owned(), source },
+        }
+    }
+}
