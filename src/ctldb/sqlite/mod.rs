@@ -8,9 +8,12 @@ mod file;
 mod measure;
 mod rows;
 mod session;
+mod source;
 mod thread;
 mod values;
 mod writer;
+
+pub use source::SqliteSource;
 
 use std::path::Path;
 use std::sync::Arc;
