@@ -79,7 +79,7 @@ impl Exchange {
 fn the_recorded_exchanges_have_their_statuses_bodies_and_ledger_statements_on_every_ctldb() {
     let recorded: Vec<Exchange> = serde_json::from_str(RECORDED).unwrap();
     assert!(recorded.len() > 100, "only {} exchanges", recorded.len());
-    for (kind, database) in [("sqlite", support::sqlite())] {
+    for (kind, database) in support::every_ctldb() {
         eprintln!("on {kind}");
         let executive = Executive::serving(&database, destructive());
         let mut last = 0;

@@ -65,7 +65,7 @@ fn replayed(ledger: &[(i64, String)]) -> Vec<Vec<Option<String>>> {
 
 #[test]
 fn requests_that_wait_share_a_commit_and_a_refused_one_among_them_leaves_nothing() {
-    for (kind, database) in [("sqlite", support::sqlite())] {
+    for (kind, database) in support::every_ctldb() {
         let executive = Executive::serving(&database, unlimited());
         executive.furnish();
         let before = executive.status().details["commits"].as_u64().unwrap();
@@ -104,7 +104,7 @@ fn requests_that_wait_share_a_commit_and_a_refused_one_among_them_leaves_nothing
 
 #[test]
 fn concurrent_requests_of_one_writer_all_succeed_and_each_stays_in_one_piece() {
-    for (kind, database) in [("sqlite", support::sqlite())] {
+    for (kind, database) in support::every_ctldb() {
         let executive = Executive::serving(&database, unlimited());
         executive.furnish();
         concurrently(8, |client| {
@@ -141,7 +141,7 @@ fn concurrent_requests_of_one_writer_all_succeed_and_each_stays_in_one_piece() {
 
 #[test]
 fn check_cookie_lets_exactly_one_of_many_through() {
-    for (kind, database) in [("sqlite", support::sqlite())] {
+    for (kind, database) in support::every_ctldb() {
         let executive = Executive::serving(&database, unlimited());
         executive.furnish();
         let credentials = [("ctlstore-writer", "writer"), ("ctlstore-secret", "secret")];
@@ -186,7 +186,7 @@ fn get_cookie_number(executive: &Executive) -> i64 {
 #[test]
 fn rate_limits_are_exact_under_concurrency() {
     const LIMIT: i64 = 50;
-    for (kind, database) in [("sqlite", support::sqlite())] {
+    for (kind, database) in support::every_ctldb() {
         let executive = Executive::serving(&database, limited(LIMIT));
         executive.furnish();
         let accepted = AtomicI64::new(0);
@@ -275,7 +275,7 @@ fn a_full_queue_is_503_with_a_retry_after_and_those_within_it_are_written() {
 
 #[test]
 fn stopping_during_a_write_storm_loses_nothing_that_was_acknowledged() {
-    for (kind, database) in [("sqlite", support::sqlite())] {
+    for (kind, database) in support::every_ctldb() {
         let executive = Executive::serving(&database, unlimited());
         executive.furnish();
         let (url, metrics) = (executive.url.clone(), executive.metrics.clone());

@@ -58,7 +58,7 @@ impl World {
 
 #[test]
 fn generated_rows_are_equal_in_the_ctldb_and_in_the_ledgers_replay() {
-    for (kind, database) in [("sqlite", support::sqlite())] {
+    for (kind, database) in support::every_ctldb() {
         eprintln!("on {kind}");
         // MySQL 5.6 has no collation that tells 'a' from 'a '; such keys are refused there.
         let keys_end_in_spaces = kind != "mysql 5.6";
@@ -75,7 +75,7 @@ fn generated_rows_are_equal_in_the_ctldb_and_in_the_ledgers_replay() {
 
 #[test]
 fn extremes_of_every_type_are_equal_in_the_ctldb_and_in_the_ledgers_replay() {
-    for (kind, database) in [("sqlite", support::sqlite())] {
+    for (kind, database) in support::every_ctldb() {
         eprintln!("on {kind}");
         let world = World::new(database);
         let mut stored = Rows::new();
@@ -87,7 +87,7 @@ fn extremes_of_every_type_are_equal_in_the_ctldb_and_in_the_ledgers_replay() {
 
 #[test]
 fn deleted_rows_are_gone_from_the_ctldb_and_from_the_ledgers_replay() {
-    for (kind, database) in [("sqlite", support::sqlite())] {
+    for (kind, database) in support::every_ctldb() {
         eprintln!("on {kind}");
         let world = World::new(database);
         let mut stored = Rows::new();

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use actix::{Actor, Recipient, System};
 use ctlstore::actors::executive::{ExecutiveActor, ExecutiveSettings};
-use ctlstore::ctldb::{Ctldb, LedgerTable, SqliteCtldb};
+use ctlstore::ctldb::{AnyCtldb, Ctldb, LedgerTable, Location};
 use ctlstore::http::executive::server;
 use ctlstore::http::observe::Observer;
 use ctlstore::http::serve::ServerOptions;
@@ -50,14 +50,9 @@ pub fn destructive() -> ExecutiveSettings {
 impl Executive {
     /// On a ctldb by its URL. Returns when the socket is bound; the ctldb may still be away.
     pub fn start(url: &str, settings: ExecutiveSettings) -> Self {
-        match url.strip_prefix("sqlite:") {
-            Some(path) => {
-                let path = path.to_owned();
-                let open = move || SqliteCtldb::open(path.as_ref(), LedgerTable::default()).expect("open the ctldb");
-                Self::run(open, settings, None)
-            }
-            None => unimplemented!("{url}"),
-        }
+        let location = Location::parse(url).expect("a ctldb's url");
+        let open = move || AnyCtldb::open(&location, LedgerTable::default()).expect("open the ctldb");
+        Self::run(open, settings, None)
     }
 
     pub fn run<C: Ctldb + Unpin>(
