@@ -7,4 +7,5 @@ pub mod backoff;
 pub mod executive;
 pub mod heartbeat;
 pub mod poller;
+pub mod reader;
 pub mod task;
