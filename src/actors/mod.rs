@@ -8,4 +8,5 @@ pub mod executive;
 pub mod heartbeat;
 pub mod poller;
 pub mod reader;
+pub mod snapshotter;
 pub mod task;

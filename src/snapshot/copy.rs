@@ -60,12 +60,13 @@ pub struct Snapshot {
     pub bytes: u64,
 }
 
-/// Copies the LDB to `path`, in whose place nothing may be. Whatever fails, nothing
-/// is left there.
+/// Copies the LDB to `path`; what may be left there of an earlier copy is removed
+/// first. Whatever fails, nothing is left there.
 ///
 /// # Errors
 /// [`SnapshotError::Empty`] before the LDB's first statement.
 pub fn copy(ldb: &Path, path: &Path, abort: &Abort) -> Result<Snapshot, SnapshotError> {
+    let _ = fs::remove_file(path);
     let copied = make(ldb, path, abort).and_then(|()| finish(ldb, path, abort));
     if copied.is_err() {
         // The error that led here says more than one about the rest of a copy.
