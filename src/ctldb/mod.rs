@@ -14,7 +14,7 @@ mod sqlite;
 
 pub use ledger_table::LedgerTable;
 pub use session::{ColumnCollation, CtldbError, RowChange, SchemaChange, Session, StoredTable, TableLimit, WriterRow};
-pub use sqlite::SqliteCtldb;
+pub use sqlite::{SqliteCtldb, SqliteSource};
 
 use std::time::Instant;
 

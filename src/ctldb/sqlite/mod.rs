@@ -8,6 +8,7 @@ mod file;
 mod measure;
 mod rows;
 mod session;
+mod source;
 mod thread;
 mod values;
 mod writer;
@@ -16,6 +17,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use self::source::SqliteSource;
 use self::thread::WriterThread;
 use self::writer::Writer;
 
