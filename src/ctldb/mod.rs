@@ -6,13 +6,17 @@
 //! takes the ledger lock, commits, retries what is safe to retry and finds out what
 //! became of a commit whose answer was lost.
 
+mod any;
 mod ledger_table;
 mod meta;
+mod mysql;
 mod session;
 mod sizes;
 mod sqlite;
 
+pub use any::{AnyCtldb, AnySource, Location};
 pub use ledger_table::LedgerTable;
+pub use mysql::{MysqlCtldb, MysqlSource};
 pub use session::{ColumnCollation, CtldbError, RowChange, SchemaChange, Session, StoredTable, TableLimit, WriterRow};
 pub use sqlite::{SqliteCtldb, SqliteSource};
 

@@ -11,8 +11,8 @@ use crate::actors::heartbeat::HeartbeatOptions;
 use crate::actors::poller::PollerOptions;
 use crate::actors::snapshotter::SnapshotterOptions;
 use crate::changelog::ChangelogOptions;
-use crate::config::{Settings, SnapshotUrl};
-use crate::ctldb::TableLimit;
+use crate::config::{CtldbUrl, Settings, SnapshotUrl};
+use crate::ctldb::{Location, TableLimit};
 use crate::executive::{Options, RateLimit};
 use crate::http::reader::ReaderOptions;
 use crate::http::serve::ServerOptions;
@@ -25,6 +25,13 @@ use super::{NodeError, secret};
 
 /// How long one of the heartbeat's requests may take.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(10);
+
+pub fn location(settings: &Settings) -> Location {
+    match &settings.ctldb.url {
+        CtldbUrl::Sqlite(path) => Location::Sqlite(path.clone()),
+        CtldbUrl::Mysql(url) => Location::Mysql(url.expose().to_owned()),
+    }
+}
 
 pub fn ldb(settings: &Settings) -> LdbOptions {
     let changelog = ChangelogOptions { path: settings.changelog.path.clone(), max_bytes: settings.changelog.max_bytes };

@@ -10,20 +10,19 @@ use actix::prelude::*;
 use actix_web::dev::{Server, ServerHandle};
 
 use crate::actors::applier::Applier;
-use crate::actors::executive::{ExecutiveActor, ExecutiveSettings};
+use crate::actors::executive::ExecutiveActor;
 use crate::actors::heartbeat::Heartbeat;
 use crate::actors::poller::{Poller, PollerPeers};
 use crate::actors::reader::HttpReader;
 use crate::actors::snapshotter::Snapshotter;
-use crate::config::{CtldbUrl, Role, Settings};
-use crate::ctldb::{Ctldb, LedgerTable, SqliteCtldb, SqliteSource};
+use crate::config::{Role, Settings};
+use crate::ctldb::{AnyCtldb, AnySource, LedgerTable};
 use crate::disk;
 use crate::http::executive;
 use crate::http::observe::Observer;
 use crate::http::ops::{self, OpsState};
 use crate::http::serve::{ServerOptions, serve};
 use crate::ldb::Ldb;
-use crate::ledger::LedgerSource;
 use crate::messages::executive::LedgerGrew;
 use crate::messages::ledger::CaughtUp;
 use crate::messages::status::{GetStatus, Role as Part};
@@ -145,24 +144,12 @@ impl Node {
             caught_up,
         };
         let ledger = LedgerTable::new(&settings.ctldb.ledger_table)?;
-        Ok(match settings.ctldb.url.clone() {
-            CtldbUrl::Sqlite(path) => self.start_poller_on(settings, peers, move || SqliteSource::new(&path, ledger)),
-            CtldbUrl::Mysql(_) => todo!("mysql"),
-        })
-    }
-
-    /// The source is made on the poller's own thread, where its connections will live.
-    fn start_poller_on<S: LedgerSource + Unpin + 'static>(
-        &mut self,
-        settings: &Settings,
-        peers: PollerPeers,
-        source: impl FnOnce() -> S + Send + 'static,
-    ) -> Recipient<LedgerGrew> {
+        let source = AnySource::new(&options::location(settings), ledger, settings.reflector.poll_timeout)?;
         let (options, metrics) = (options::poller(settings), self.metrics.clone());
-        let poller = Poller::start_in_arbiter(&self.arbiter(), move |_| Poller::new(source(), options, peers, metrics));
+        let poller = Poller::start_in_arbiter(&self.arbiter(), move |_| Poller::new(source, options, peers, metrics));
         self.statuses.push((Part::Poller, poller.clone().recipient()));
         self.poller = Some(poller.clone().recipient());
-        poller.recipient()
+        Ok(poller.recipient())
     }
 
     fn start_executive(
@@ -172,26 +159,11 @@ impl Node {
         poller: Option<Recipient<LedgerGrew>>,
     ) -> Result<(), NodeError> {
         let ledger = LedgerTable::new(&settings.ctldb.ledger_table)?;
-        match settings.ctldb.url.clone() {
-            CtldbUrl::Sqlite(path) => {
-                let ctldb = SqliteCtldb::open(&path, ledger)?;
-                self.start_executive_on(settings, bound, poller, move || ctldb)
-            }
-            CtldbUrl::Mysql(_) => todo!("mysql"),
-        }
-    }
-
-    fn start_executive_on<C: Ctldb + Unpin>(
-        &mut self,
-        settings: &Settings,
-        bound: Bound,
-        poller: Option<Recipient<LedgerGrew>>,
-        ctldb: impl FnOnce() -> C + Send + 'static,
-    ) -> Result<(), NodeError> {
-        let (options, metrics): (ExecutiveSettings, _) = (options::executive(settings), self.metrics.clone());
+        let ctldb = AnyCtldb::open(&options::location(settings), ledger)?;
+        let (options, metrics) = (options::executive(settings), self.metrics.clone());
         let timeout = options.request_timeout + ANSWER_GRACE;
         let executive = ExecutiveActor::start_in_arbiter(&self.arbiter(), move |_| {
-            ExecutiveActor::new(ctldb(), options, metrics, poller)
+            ExecutiveActor::new(ctldb, options, metrics, poller)
         });
         let recipients = ExecutiveActor::recipients(&executive);
         let observer = Observer::new(metrics::Server::Executive, self.metrics.clone());

@@ -13,11 +13,12 @@ mod thread;
 mod values;
 mod writer;
 
+pub use source::SqliteSource;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use self::source::SqliteSource;
 use self::thread::WriterThread;
 use self::writer::Writer;
 

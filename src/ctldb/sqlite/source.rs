@@ -1,8 +1,9 @@
-//! The ledger of an embedded ctldb, as the poller reads it: through a read-only
-//! connection of its own, on threads for blocking work, while the executive of this
-//! or of another process writes.
+//! Reads the ledger of an SQLite ctldb, on a read-only connection of its own and off
+//! the event loop. The file may belong to another process, and may not be there yet.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row};
@@ -11,135 +12,168 @@ use crate::ctldb::LedgerTable;
 use crate::ctldb::meta::{LEDGER_ID, LOW_WATER_SEQ};
 use crate::ledger::{Block, BlockLimit, LedgerInfo, LedgerRow, LedgerSource, Seq, SourceError};
 use crate::schema::Timestamp;
-use crate::sql::{self, Statement};
 
-use super::file;
+use super::{error, file};
 
-const ROWS: &str = "SELECT seq, leader_ts, statement FROM {ledger} WHERE seq > ?1 AND seq <= ?2 ORDER BY seq LIMIT ?3";
-const FIRST: &str = "SELECT seq, statement FROM {ledger} ORDER BY seq LIMIT 1";
+const META: &str = "SELECT value FROM ctlstore_meta WHERE name = ?";
+const HAS_META: &str = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'ctlstore_meta'";
+const FIRST: &str = "SELECT seq, statement LIKE 'CREATE TABLE %' FROM {ledger} ORDER BY seq LIMIT 1";
 const LAST: &str = "SELECT MAX(seq) FROM {ledger}";
-const META: &str = "SELECT value FROM ctlstore_meta WHERE name = ?1";
-const HAS_TABLE: &str = "SELECT COUNT(*) FROM sqlite_schema WHERE type = 'table' AND name = ?1";
+const BLOCK: &str = "SELECT seq, leader_ts, statement FROM {ledger} WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?";
 
-/// Reads a ctldb's file; opens it when it is first asked, and again after a failure.
-#[derive(Debug)]
+/// The ledger in a file of this host.
 pub struct SqliteSource {
     path: PathBuf,
     ledger: LedgerTable,
-    /// Away while a read is under way, and gone when that read was given up.
-    connection: Option<Connection>,
+    timeout: Duration,
+    open: Option<Open>,
+}
+
+/// A connection, and the file that it is to: another one may take the path.
+struct Open {
+    connection: Connection,
+    file: (u64, u64),
 }
 
 impl SqliteSource {
-    pub fn new(path: &Path, ledger: LedgerTable) -> Self {
-        Self { path: path.to_owned(), ledger, connection: None }
+    /// Every question takes at most `timeout`.
+    pub fn new(path: &Path, ledger: LedgerTable, timeout: Duration) -> Self {
+        Self { path: path.to_owned(), ledger, timeout, open: None }
     }
 
-    async fn run<T: Send + 'static>(
-        &mut self,
-        work: impl FnOnce(&Connection, &LedgerTable) -> Result<T, SourceError> + Send + 'static,
-    ) -> Result<T, SourceError> {
-        let (connection, path, ledger) = (self.connection.take(), self.path.clone(), self.ledger.clone());
-        let blocking = tokio::task::spawn_blocking(move || {
-            let connection = match connection {
-                Some(open) => open,
-                None => file::open_reader(&path).map_err(|e| failed(&e))?,
-            };
-            let result = work(&connection, &ledger)?;
-            Ok((connection, result))
+    /// Runs `question` where it may block. Past the time-out it is interrupted.
+    async fn ask<T, F>(&mut self, question: F) -> Result<T, SourceError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection, &LedgerTable) -> Result<T, SourceError> + Send + 'static,
+    {
+        let (path, ledger, open) = (self.path.clone(), self.ledger.clone(), self.open.take());
+        let (started, interrupt) = tokio::sync::oneshot::channel();
+        let work = tokio::task::spawn_blocking(move || {
+            let open = current(&path, open)?;
+            // Whoever would interrupt it may be gone.
+            let _ = started.send(open.connection.get_interrupt_handle());
+            let answer = question(&open.connection, &ledger);
+            Ok((open, answer))
         });
-        let outcome = blocking.await.map_err(|e| SourceError::Failed(format!("read the ledger: {e}")))?;
-        let (connection, result) = outcome?;
-        self.connection = Some(connection);
-        Ok(result)
+        match tokio::time::timeout(self.timeout, work).await {
+            Ok(Ok(Ok((open, answer)))) => {
+                self.open = Some(open);
+                answer
+            }
+            Ok(Ok(Err(error))) => Err(error),
+            Ok(Err(error)) => Err(SourceError::Failed(format!("read {}: {error}", self.path.display()))),
+            Err(_) => {
+                if let Ok(handle) = interrupt.await {
+                    handle.interrupt();
+                }
+                Err(SourceError::Unavailable("no answer in time".to_owned()))
+            }
+        }
+    }
+}
+
+/// The open connection, if it is still to the file that has the path.
+fn current(path: &Path, open: Option<Open>) -> Result<Open, SourceError> {
+    let unavailable = |reason: String| SourceError::Unavailable(format!("{}: {reason}", path.display()));
+    let metadata = std::fs::metadata(path).map_err(|e| unavailable(e.to_string()))?;
+    let file = (metadata.dev(), metadata.ino());
+    match open {
+        Some(open) if open.file == file => Ok(open),
+        _ => {
+            let connection = file::open_reader(path).map_err(|e| unavailable(error::reason(&e)))?;
+            Ok(Open { connection, file })
+        }
     }
 }
 
 impl LedgerSource for SqliteSource {
     async fn describe(&mut self) -> Result<LedgerInfo, SourceError> {
-        self.run(describe).await
+        self.ask(|db, ledger| describe(db, ledger).map_err(|e| source_error(&e, ledger))).await
     }
 
     async fn read(&mut self, after: Seq, up_to: Option<Seq>, limit: BlockLimit) -> Result<Block, SourceError> {
-        self.run(move |connection, ledger| read(connection, ledger, after, up_to, limit)).await
+        self.ask(move |db, ledger| read(db, ledger, after, up_to, limit)).await
     }
 
     async fn close(&mut self) {
-        self.connection = None;
+        self.open = None;
     }
 }
 
-fn describe(connection: &Connection, ledger: &LedgerTable) -> Result<LedgerInfo, SourceError> {
-    let describe = || -> rusqlite::Result<Option<LedgerInfo>> {
-        // All of it from one moment.
-        let moment = connection.unchecked_transaction()?;
-        let has = |table: &str| moment.query_row(HAS_TABLE, [table], |row| row.get::<_, bool>(0));
-        if !has(ledger.as_str())? {
-            return Ok(None);
+fn describe(db: &Connection, ledger: &LedgerTable) -> rusqlite::Result<LedgerInfo> {
+    // One look at one state.
+    let db = db.unchecked_transaction()?;
+    let first: Option<(i64, bool)> =
+        db.query_row(&ledger.fill(FIRST), [], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    let last: Option<i64> = db.query_row(&ledger.fill(LAST), [], |row| row.get(0))?;
+    let meta = |name: &str| -> rusqlite::Result<Option<String>> {
+        match db.prepare_cached(HAS_META)?.exists([])? {
+            true => db.query_row(META, [name], |row| row.get(0)).optional(),
+            // A ctldb of the original.
+            false => Ok(None),
         }
-        let has_meta = has("ctlstore_meta")?;
-        let meta = |name: &str| -> rusqlite::Result<Option<String>> {
-            if has_meta { moment.query_row(META, [name], |row| row.get(0)).optional() } else { Ok(None) }
-        };
-        let first = moment
-            .query_row(&ledger.fill(FIRST), [], |row| Ok((Seq(row.get(0)?), row.get::<_, String>(1)?)))
-            .optional()?;
-        let last: Option<i64> = moment.query_row(&ledger.fill(LAST), [], |row| row.get(0))?;
-        let creates_table = |(_, text): &(Seq, String)| matches!(sql::parse(text), Statement::CreateTable { .. });
-        Ok(Some(LedgerInfo {
-            ledger_id: meta(LEDGER_ID)?,
-            first_creates_table: first.as_ref().is_some_and(creates_table),
-            first: first.map(|(seq, _)| seq),
-            last: last.map(Seq),
-            low_water: meta(LOW_WATER_SEQ)?.and_then(|seq| seq.parse().ok()).map(Seq),
-        }))
     };
-    describe().map_err(|e| failed(&e))?.ok_or_else(|| SourceError::NoLedger(ledger.as_str().to_owned()))
+    Ok(LedgerInfo {
+        ledger_id: meta(LEDGER_ID)?,
+        first: first.map(|(seq, _)| Seq(seq)),
+        first_creates_table: first.is_some_and(|(_, creates)| creates),
+        last: last.map(Seq),
+        low_water: meta(LOW_WATER_SEQ)?.and_then(|seq| seq.parse().ok()).map(Seq),
+    })
 }
 
 fn read(
-    connection: &Connection,
+    db: &Connection,
     ledger: &LedgerTable,
     after: Seq,
     up_to: Option<Seq>,
     limit: BlockLimit,
 ) -> Result<Block, SourceError> {
-    let up_to = up_to.map_or(i64::MAX, |seq| seq.0);
+    let failed = |e: rusqlite::Error| source_error(&e, ledger);
+    let mut statement = db.prepare_cached(&ledger.fill(BLOCK)).map_err(failed)?;
     let most = i64::try_from(limit.rows).unwrap_or(i64::MAX);
-    let mut statement = connection.prepare_cached(&ledger.fill(ROWS)).map_err(|e| failed(&e))?;
-    let mut found = statement.query([after.0, up_to, most]).map_err(|e| failed(&e))?;
-    let (mut rows, mut bytes) = (Vec::new(), 0);
-    while let Some(row) = found.next().map_err(|e| failed(&e))? {
-        let row = ledger_row(row)?;
+    let mut rows = statement.query((after.0, up_to.map_or(i64::MAX, |seq| seq.0), most)).map_err(failed)?;
+    let mut block = Block::default();
+    let mut bytes = 0;
+    while block.rows.len() < limit.rows && bytes <= limit.bytes {
+        let Some(row) = rows.next().map_err(failed)? else {
+            block.at_end = up_to.is_none();
+            break;
+        };
+        let row = ledger_row(row, ledger)?;
         bytes += row.statement.len();
-        rows.push(row);
-        if bytes >= limit.bytes {
-            return Ok(Block { rows, at_end: false });
-        }
+        block.rows.push(row);
     }
-    Ok(Block { at_end: rows.len() < limit.rows, rows })
+    Ok(block)
 }
 
-fn ledger_row(row: &Row<'_>) -> Result<LedgerRow, SourceError> {
-    let seq = Seq(row.get(0).map_err(|e| failed(&e))?);
+fn ledger_row(row: &Row<'_>, ledger: &LedgerTable) -> Result<LedgerRow, SourceError> {
+    let seq = Seq(row.get(0).map_err(|e| source_error(&e, ledger))?);
     let bad = |reason: &str| SourceError::BadRow { seq, reason: reason.to_owned() };
-    let leader_ts = match row.get_ref(1).map_err(|e| failed(&e))? {
+    let leader_ts = match row.get_ref(1).map_err(|e| source_error(&e, ledger))? {
         ValueRef::Null => None,
-        ValueRef::Text(text) => {
-            let moment = std::str::from_utf8(text).ok().and_then(Timestamp::parse);
-            Some(moment.ok_or_else(|| bad("leader_ts is no timestamp"))?)
+        ValueRef::Text(text) | ValueRef::Blob(text) => {
+            let text = std::str::from_utf8(text).ok().and_then(Timestamp::parse);
+            Some(text.ok_or_else(|| bad("leader_ts is not a time"))?)
         }
-        _ => return Err(bad("leader_ts is no text")),
+        _ => return Err(bad("leader_ts is a number")),
     };
-    let statement = row.get(2).map_err(|_| bad("statement is no text"))?;
+    let statement = row.get(2).map_err(|_| bad("statement is not text"))?;
     Ok(LedgerRow { seq, leader_ts, statement })
 }
 
-fn failed(error: &rusqlite::Error) -> SourceError {
+fn source_error(error: &rusqlite::Error, ledger: &LedgerTable) -> SourceError {
+    let reason = error::reason(error);
     match error.sqlite_error_code() {
-        Some(ErrorCode::CannotOpen | ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-            SourceError::Unavailable(error.to_string())
-        }
-        _ => SourceError::Failed(error.to_string()),
+        _ if reason.starts_with("no such table") => SourceError::NoLedger(ledger.as_str().to_owned()),
+        Some(
+            ErrorCode::DatabaseBusy
+            | ErrorCode::DatabaseLocked
+            | ErrorCode::CannotOpen
+            | ErrorCode::OperationInterrupted
+            | ErrorCode::SystemIoFailure,
+        ) => SourceError::Unavailable(reason),
+        _ => SourceError::Failed(reason),
     }
 }

@@ -1,0 +1,222 @@
+//! How a write is carried through, whatever happens on the way: begin, take the ledger
+//! lock, finish what a dead executive has begun, run, commit; try again what is safe
+//! to try again, and find out what became of a commit whose answer was lost.
+
+use std::time::Instant;
+
+use crate::ctldb::{CtldbError, Operation, meta};
+use crate::ledger::Seq;
+
+use super::Shared;
+use super::catalog::ROWS_LOOKED_THROUGH;
+use super::ddl;
+use super::link::Link;
+use super::retry::Retry;
+use super::rows;
+use super::unit::{Commit, Locked, Unit};
+
+/// The lock before anything is read; what is known of the schema holds unless the
+/// ledger has rows since then that change it.
+const BEGIN: &str = "START TRANSACTION; UPDATE locks SET clock = clock + 1 WHERE id = 'ledger'; \
+    SELECT ROW_COUNT(), (SELECT clock FROM locks WHERE id = 'ledger'), \
+    (SELECT COALESCE(MAX(seq), (SELECT CAST(value AS SIGNED) - 1 FROM ctlstore_meta WHERE name = 'low_water_seq'), 0) \
+    FROM {ledger}), \
+    (SELECT COUNT(*) FROM ctlstore_ddl_intent), \
+    (SELECT COUNT(*) FROM {ledger} WHERE seq > {from} AND seq <= {to} AND (statement LIKE 'CREATE TABLE %' OR \
+    statement LIKE 'ALTER TABLE %' OR statement LIKE 'DROP TABLE %'))";
+
+/// Whether a schema change's ledger row is there already, written by whoever got the lock first.
+const HAS_STATEMENT: &str = "SELECT COUNT(*) FROM {ledger} WHERE seq >= {from} AND statement = ";
+const ROWS_BETWEEN: &str = "SELECT seq, statement FROM {ledger} WHERE seq >= {from} AND seq <= {to} ORDER BY seq";
+
+/// Finishing intents makes none, so a second round is there only for those of an
+/// executive that comes in between.
+const FINISHING_ROUNDS: usize = 4;
+
+/// A schema change of some executive that was finished here.
+struct Finished {
+    token: String,
+    /// Whether the schema had changed; if not, the intent was dropped.
+    effective: bool,
+}
+
+/// Runs `operation` until it is committed, refused, or out of tries.
+pub(super) async fn write<O: Operation>(
+    shared: &Shared,
+    operation: &O,
+    deadline: Instant,
+) -> Result<O::Output, CtldbError> {
+    let mut retry = Retry::until(deadline);
+    loop {
+        match attempt(shared, operation, deadline).await {
+            Ok(output) => return Ok(output),
+            Err(error) => retry.after(error).await?,
+        }
+    }
+}
+
+async fn attempt<O: Operation>(shared: &Shared, operation: &O, deadline: Instant) -> Result<O::Output, CtldbError> {
+    let (mut unit, _) = begin(shared, deadline).await?;
+    let result = operation.run(&mut unit).await;
+    match result.and_then(|output| unit.check().map(|()| output)) {
+        Ok(output) => match unit.commit().await {
+            Commit::Done => Ok(output),
+            Commit::Failed(error, locked) => Err(after_failure(shared, error, &locked, deadline).await),
+            Commit::Lost(reason, locked) => look_up(shared, &reason, &locked, deadline).await.map(|()| output),
+        },
+        Err(error) => {
+            let locked = unit.abandon().await;
+            Err(after_failure(shared, error, &locked, deadline).await)
+        }
+    }
+}
+
+/// Begins a transaction that has the ledger lock and finds no unfinished schema change.
+async fn begin(shared: &Shared, deadline: Instant) -> Result<(Unit<'_>, Vec<Finished>), CtldbError> {
+    let server = shared.server()?;
+    let mut finished = Vec::new();
+    for _ in 0..FINISHING_ROUNDS {
+        let mut link = shared.connections.get(deadline).await?;
+        let as_of = shared.catalog.as_of();
+        let from = as_of.map_or(i64::MAX - ROWS_LOOKED_THROUGH, |seq| seq.0);
+        let sql = shared.ledger.fill(BEGIN).replace("{from}", &from.to_string());
+        let sql = sql.replace("{to}", &(from + ROWS_LOOKED_THROUGH).to_string());
+        let begun = link.row::<(i64, Option<i64>, i64, i64, i64)>(&sql, deadline).await;
+        let (locked, clock, last, intents, changes) = match begun {
+            Ok(row) => row,
+            Err(error) => {
+                Unit::new(shared, server, link, deadline, None).abandon().await;
+                return Err(error.into());
+            }
+        };
+        let last = Seq(last);
+        let clock = match clock {
+            Some(clock) if locked == 1 => clock,
+            _ => {
+                Unit::new(shared, server, link, deadline, None).abandon().await;
+                return Err(meta::no_lock_row());
+            }
+        };
+        if intents == 0 {
+            shared.catalog.catch_up(as_of, last, changes > 0);
+            let locked = Locked { clock, last, ..Locked::default() };
+            return Ok((Unit::new(shared, server, link, deadline, Some(locked)), finished));
+        }
+        finished.extend(finish_intents(shared, link, last, deadline).await?);
+    }
+    Err(CtldbError::Contention("schema changes were begun faster than they could be finished".to_owned()))
+}
+
+/// Finishes what was begun, in a transaction of its own on `link`, which has the lock.
+async fn finish_intents(
+    shared: &Shared,
+    mut link: Link,
+    mut last: Seq,
+    deadline: Instant,
+) -> Result<Vec<Finished>, CtldbError> {
+    shared.catalog.forget();
+    let mut second = shared.connections.get(deadline).await?;
+    ddl::take_named_lock(&mut second, deadline).await?;
+    let mut finished = Vec::new();
+    let mut writes = Vec::new();
+    // Read by the second connection: what the first one sees is as old as its first look.
+    for intent in ddl::read_intents(&mut second, deadline).await? {
+        let effective = ddl::has_effect(&mut second, shared.connections.database(), &intent.effect, deadline).await?;
+        if effective && !has_statement(shared, &mut second, intent.seq, &intent.statement, deadline).await? {
+            last = last.next();
+            let statement = std::slice::from_ref(&intent.statement);
+            writes.extend(rows::ledger_rows(shared.ledger.as_str(), last, statement, 0));
+        }
+        writes.push(intent.delete());
+        finished.push(Finished { token: intent.token, effective });
+    }
+    writes.push("COMMIT".to_owned());
+    for sql in writes {
+        link.query(&sql, deadline).await?;
+    }
+    link.give_back();
+    ddl::drop_named_lock(&mut second, deadline).await?;
+    second.give_back();
+    Ok(finished)
+}
+
+async fn has_statement(
+    shared: &Shared,
+    link: &mut Link,
+    from: Seq,
+    statement: &str,
+    deadline: Instant,
+) -> Result<bool, CtldbError> {
+    let sql = shared.ledger.fill(HAS_STATEMENT).replace("{from}", &from.to_string());
+    // The column's collation may ignore case; a statement that differs only so doesn't exist.
+    Ok(link.row::<i64>(&(sql + &rows::text(statement)), deadline).await? > 0)
+}
+
+/// What the error of a transaction that was rolled back means, once the schema
+/// changes that it had begun are finished.
+async fn after_failure(shared: &Shared, error: CtldbError, locked: &Locked, deadline: Instant) -> CtldbError {
+    if !matches!(error, CtldbError::Refused(_)) {
+        // Perhaps it failed because the schema is not what it was taken for.
+        shared.catalog.forget();
+    }
+    if locked.begun.is_empty() {
+        return error;
+    }
+    match begin_again(shared, deadline).await {
+        Ok((unit, finished)) => {
+            unit.abandon().await;
+            let undone = |token: &String| finished.iter().any(|f| &f.token == token && !f.effective);
+            if locked.begun.iter().all(|intent| undone(&intent.token)) {
+                error
+            } else {
+                CtldbError::OutcomeUnknown(format!("the schema was changed, but not all was answered: {error}"))
+            }
+        }
+        Err(_) => CtldbError::OutcomeUnknown(format!("a schema change was begun: {error}")),
+    }
+}
+
+async fn begin_again(shared: &Shared, deadline: Instant) -> Result<(Unit<'_>, Vec<Finished>), CtldbError> {
+    let mut retry = Retry::until(deadline);
+    loop {
+        match begin(shared, deadline).await {
+            Ok(begun) => return Ok(begun),
+            Err(error) => retry.after(error).await?,
+        }
+    }
+}
+
+/// Finds out whether a transaction was committed: waits for the lock, so that it is
+/// over, and looks for its ledger rows. An error says that it was not, or that nobody knows.
+async fn look_up(shared: &Shared, reason: &str, lost: &Locked, deadline: Instant) -> Result<(), CtldbError> {
+    let not_committed = || CtldbError::Contention(format!("the connection was lost at the commit: {reason}"));
+    let unknown = || CtldbError::OutcomeUnknown(format!("the answer to the commit was lost: {reason}"));
+    shared.catalog.forget();
+    let (mut unit, finished) = begin_again(shared, deadline).await.map_err(|_| unknown())?;
+    let clock = unit.locked.as_ref().map_or(0, |locked| locked.clock);
+    let held = holds(&mut unit, lost).await;
+    unit.abandon().await;
+    let ours = |finished: &Finished| lost.begun.iter().any(|intent| intent.token == finished.token);
+    if finished.iter().any(ours) {
+        // The commit would have deleted the intent. Finishing it gave the ledger row that it had promised.
+        return if held.map_err(|_| unknown())? && !lost.wrote_rows { Ok(()) } else { Err(unknown()) };
+    }
+    // The commit would have left the clock at what this transaction has now gone past.
+    if finished.is_empty() && clock == lost.clock {
+        return Err(not_committed());
+    }
+    match held {
+        Ok(true) if !lost.appended.is_empty() => Ok(()),
+        Ok(false) if lost.begun.is_empty() => Err(not_committed()),
+        _ => Err(unknown()),
+    }
+}
+
+/// Whether the ledger has exactly the rows that `lost` appended, where it did.
+async fn holds(unit: &mut Unit<'_>, lost: &Locked) -> Result<bool, CtldbError> {
+    let (Some((first, _)), Some((last, _))) = (lost.appended.first(), lost.appended.last()) else { return Ok(true) };
+    let sql = unit.shared.ledger.fill(ROWS_BETWEEN);
+    let sql = sql.replace("{from}", &first.to_string()).replace("{to}", &last.to_string());
+    let rows = unit.ask::<(i64, String)>(&sql).await?;
+    Ok(rows.into_iter().eq(lost.appended.iter().map(|(seq, statement)| (seq.0, statement.clone()))))
+}

@@ -1,0 +1,131 @@
+//! What the errors of a MySQL server and of the way to it mean. The only place that
+//! knows error codes.
+
+use mysql_async::{DriverError, Error};
+
+use crate::ctldb::CtldbError;
+
+/// Why a statement failed.
+#[derive(Debug, Clone)]
+pub(super) enum SqlError {
+    /// The server answered with an error; the connection is still good.
+    Server { code: u16, message: String },
+    /// The connection broke or was too slow: whether the statement ran is unknown.
+    Broken(String),
+}
+
+pub(super) const DUPLICATE_KEY: u16 = 1062;
+pub(super) const NO_SUCH_TABLE: u16 = 1146;
+
+/// A deadlock, a lock-wait time-out, or a definition or row that changed under the
+/// transaction: InnoDB's state is not known well enough to go on, so it is run again.
+const CONTENTION: [u16; 9] = [1020, 1050, 1051, 1060, 1146, 1205, 1213, 1412, 3572];
+
+/// The server is starting, stopping, full, overloaded, read-only, or ended the statement or connection.
+const UNAVAILABLE: [u16; 28] = [
+    1021, 1030, 1037, 1038, 1040, 1041, 1043, 1047, 1053, 1077, 1079, 1080, 1114, 1129, 1152, 1158, 1159, 1160, 1161,
+    1180, 1203, 1226, 1290, 1317, 1836, 1927, 1969, 3024,
+];
+
+impl SqlError {
+    pub fn code(&self) -> Option<u16> {
+        match self {
+            Self::Server { code, .. } => Some(*code),
+            Self::Broken(_) => None,
+        }
+    }
+}
+
+impl From<Error> for SqlError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Server(error) => Self::Server { code: error.code, message: error.message },
+            // The driver says so before it sends anything, but leaves the connection in an unknown state.
+            Error::Driver(DriverError::PacketTooLarge) => {
+                Self::Server { code: 1153, message: "packet too large".to_owned() }
+            }
+            Error::Driver(DriverError::FromRow { .. } | DriverError::FromValue { .. }) => {
+                Self::Server { code: 0, message: "answer of an unexpected type".to_owned() }
+            }
+            other => Self::Broken(other.to_string()),
+        }
+    }
+}
+
+impl From<SqlError> for CtldbError {
+    fn from(error: SqlError) -> Self {
+        let (code, message) = match error {
+            SqlError::Broken(reason) => return Self::Unavailable(reason),
+            SqlError::Server { code, message } => (code, message),
+        };
+        if let Some(reason) = refusal(code) {
+            return Self::Refused(reason.to_owned());
+        }
+        let reason = if quotes_data(code) { format!("server error {code}") } else { message };
+        if CONTENTION.contains(&code) {
+            Self::Contention(reason)
+        } else if UNAVAILABLE.contains(&code) {
+            Self::Unavailable(reason)
+        } else {
+            Self::Failed(reason)
+        }
+    }
+}
+
+/// What the server can't hold: the client's to mend.
+fn refusal(code: u16) -> Option<&'static str> {
+    Some(match code {
+        1118 | 1713 => "the row is too large for the ctldb",
+        1071 => "the key is too long for the ctldb",
+        1070 => "the key has too many fields for the ctldb",
+        1117 => "the table has too many fields for the ctldb",
+        1074 => "a field is too long for the ctldb",
+        1059 => "a name is too long for the ctldb",
+        1153 => "the statement is too large for the ctldb",
+        1366 => "a value has characters that the ctldb can't hold in its field",
+        1406 => "a value is too long for its field in the ctldb",
+        1264 | 1367 | 1690 => "a number is outside the range of its field in the ctldb",
+        1265 | 1292 => "a value does not fit its field in the ctldb",
+        1048 => "a field that the ctldb wants a value for is null",
+        _ => return None,
+    })
+}
+
+/// Whether the server's message may repeat literals of the statement.
+fn quotes_data(code: u16) -> bool {
+    matches!(code, 1062 | 1064 | 1149 | 1300 | 1411 | 1525 | 1582)
+}
+
+/// Why there is no connection. Whatever it is, it may pass: a user or database that
+/// is missing now may be made while the executive waits.
+pub(super) fn no_connection(error: Error) -> CtldbError {
+    CtldbError::Unavailable(match error {
+        Error::Server(error) => error.message,
+        other => other.to_string(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn classify(code: u16) -> CtldbError {
+        SqlError::Server { code, message: "what the server said".to_owned() }.into()
+    }
+
+    #[test]
+    fn codes_mean_what_the_server_means() {
+        assert!(matches!(classify(1213), CtldbError::Contention(_)));
+        assert!(matches!(classify(1205), CtldbError::Contention(_)));
+        assert!(matches!(classify(1118), CtldbError::Refused(_)));
+        assert!(matches!(classify(1053), CtldbError::Unavailable(_)));
+        assert!(matches!(classify(1064), CtldbError::Failed(_)));
+        assert!(matches!(CtldbError::from(SqlError::Broken(String::new())), CtldbError::Unavailable(_)));
+    }
+
+    #[test]
+    fn messages_that_may_quote_data_are_not_passed_on() {
+        assert!(!classify(1064).to_string().contains("what the server said"));
+        assert!(classify(1142).to_string().contains("what the server said"));
+    }
+}

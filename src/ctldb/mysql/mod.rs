@@ -1,0 +1,127 @@
+//! The ctldb on MySQL or MariaDB, which several executives may share, the original's
+//! among them.
+//!
+//! `driver` carries a write through, `unit` is one transaction, `session` what can be
+//! said in it, `ddl` how the schema changes. Used from one single-threaded runtime.
+
+mod catalog;
+mod connect;
+mod ddl;
+mod driver;
+mod error;
+mod link;
+mod prepare;
+mod retry;
+mod rows;
+mod session;
+mod source;
+mod unit;
+
+pub use source::MysqlSource;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use self::catalog::Catalog;
+use self::connect::Connections;
+use self::prepare::Server;
+use self::retry::Retry;
+use self::rows::text;
+use self::unit::Unit;
+
+use super::sizes::TableSizes;
+use super::{Ctldb, CtldbError, LedgerTable, Operation};
+
+/// What preparing the schema, or looking at all tables' sizes, may take.
+const MAINTENANCE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// As estimated by the server, which keeps such figures: asking is cheap.
+const SIZES: &str = "SELECT table_name, CAST(COALESCE(data_length, 0) + COALESCE(index_length, 0) AS UNSIGNED) \
+                     FROM information_schema.tables WHERE LOCATE('___', table_name) > 0 AND table_schema = ";
+
+/// A ctldb on a server of the MySQL family.
+#[derive(Clone)]
+pub struct MysqlCtldb {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    connections: Connections,
+    ledger: LedgerTable,
+    /// There once the server was prepared.
+    server: Mutex<Option<Server>>,
+    catalog: Catalog,
+    sizes: TableSizes,
+}
+
+impl Shared {
+    fn server(&self) -> Result<Server, CtldbError> {
+        let server = self.server.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        server.ok_or_else(|| CtldbError::Unavailable("not prepared yet".to_owned()))
+    }
+}
+
+impl MysqlCtldb {
+    /// Takes a `mysql://user:password@host:port/database?…` URL. Does not connect yet.
+    pub fn new(url: &str, ledger: LedgerTable) -> Result<Self, CtldbError> {
+        let connections = Connections::new(connect::options(url)?);
+        let shared = Shared {
+            connections,
+            ledger,
+            server: Mutex::default(),
+            catalog: Catalog::default(),
+            sizes: TableSizes::default(),
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    async fn try_read<O: Operation>(&self, operation: &O, deadline: Instant) -> Result<O::Output, CtldbError> {
+        let server = self.shared.server()?;
+        let link = self.shared.connections.get(deadline).await?;
+        let mut unit = Unit::new(&self.shared, server, link, deadline, None);
+        let output = operation.run(&mut unit).await?;
+        // Each statement was a transaction of its own, so none is open.
+        unit.link.give_back();
+        Ok(output)
+    }
+}
+
+impl Ctldb for MysqlCtldb {
+    async fn prepare(&self) -> Result<(), CtldbError> {
+        let deadline = Instant::now() + MAINTENANCE_TIMEOUT;
+        let mut link = self.shared.connections.get(deadline).await?;
+        let server = prepare::prepare(&mut link, &self.shared.ledger, deadline).await?;
+        link.give_back();
+        *self.shared.server.lock().unwrap_or_else(PoisonError::into_inner) = Some(server);
+        Ok(())
+    }
+
+    async fn write<O: Operation>(&self, operation: O, deadline: Instant) -> Result<O::Output, CtldbError> {
+        driver::write(&self.shared, &operation, deadline).await
+    }
+
+    async fn read<O: Operation>(&self, operation: O, deadline: Instant) -> Result<O::Output, CtldbError> {
+        let mut retry = Retry::until(deadline);
+        loop {
+            match self.try_read(&operation, deadline).await {
+                Ok(output) => return Ok(output),
+                Err(error) => retry.after(error).await?,
+            }
+        }
+    }
+
+    async fn refresh_table_sizes(&self) -> Result<(), CtldbError> {
+        let deadline = Instant::now() + MAINTENANCE_TIMEOUT;
+        let mut link = self.shared.connections.get(deadline).await?;
+        let sql = format!("{SIZES}{}", text(self.shared.connections.database()));
+        let sizes: Vec<(String, u64)> = link.rows(&sql, deadline).await?;
+        link.give_back();
+        self.shared.sizes.replace(HashMap::from_iter(sizes));
+        Ok(())
+    }
+
+    async fn close(&self) {
+        self.shared.connections.close().await;
+    }
+}

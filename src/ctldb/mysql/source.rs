@@ -1,0 +1,193 @@
+//! Reads the ledger of a MySQL ctldb, on a connection of its own, row by row: no more
+//! than a block is ever held in memory. A connection whose answer was not read to its
+//! end is closed.
+
+use std::time::Duration;
+
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Opts, Row, Value};
+
+use crate::ctldb::meta::{LEDGER_ID, LOW_WATER_SEQ};
+use crate::ctldb::{CtldbError, LedgerTable};
+use crate::ledger::{Block, BlockLimit, LedgerInfo, LedgerRow, LedgerSource, Seq, SourceError};
+use crate::schema::Timestamp;
+
+use super::connect;
+use super::error::{self, NO_SUCH_TABLE, SqlError};
+use super::link::read_row;
+
+const ENDS: &str = "SELECT MIN(seq), MAX(seq), (SELECT statement LIKE 'CREATE TABLE %' FROM {ledger} \
+                    ORDER BY seq LIMIT 1) FROM {ledger}";
+const META: &str = "SELECT name, value FROM ctlstore_meta WHERE name IN ('ledger_id', 'low_water_seq')";
+const BLOCK: &str = "SELECT seq, leader_ts, statement FROM {ledger} WHERE seq > {after} AND seq <= {up_to} \
+                     ORDER BY seq LIMIT {rows}";
+
+/// Rows asked for at first, before it is known how large they are.
+const FIRST_ROWS: usize = 1_000;
+
+/// What saying goodbye to a server may take.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The ledger on a server of the MySQL family.
+pub struct MysqlSource {
+    options: Opts,
+    ledger: LedgerTable,
+    timeout: Duration,
+    connection: Option<Conn>,
+    /// Rows to ask for, so that a block's bytes rarely end it before its rows do.
+    rows: usize,
+}
+
+impl MysqlSource {
+    /// Takes a `mysql://…` URL. Every question takes at most `timeout`. Does not connect yet.
+    pub fn new(url: &str, ledger: LedgerTable, timeout: Duration) -> Result<Self, CtldbError> {
+        let options = connect::options(url)?.into();
+        Ok(Self { options, ledger, timeout, connection: None, rows: FIRST_ROWS })
+    }
+
+    /// Answers a question within the time-out. The connection is kept only when the
+    /// question was answered to its end.
+    async fn ask<T>(
+        &mut self,
+        question: impl AsyncFnOnce(&mut Conn) -> Result<(T, bool), SourceError>,
+    ) -> Result<T, SourceError> {
+        let (kept, options) = (self.connection.take(), self.options.clone());
+        let work = async {
+            let mut connection = match kept {
+                Some(connection) => connection,
+                None => Conn::new(options).await.map_err(no_connection)?,
+            };
+            let (answer, ended) = question(&mut connection).await?;
+            Ok((connection, answer, ended))
+        };
+        let work = tokio::time::timeout(self.timeout, work).await;
+        let (connection, answer, ended) =
+            work.map_err(|_| SourceError::Unavailable("no answer in time".to_owned()))??;
+        if ended {
+            self.connection = Some(connection);
+        } else {
+            close(connection).await;
+        }
+        Ok(answer)
+    }
+
+    /// Learns from a block how many rows to ask for.
+    fn adapt(&mut self, asked: usize, got: usize, bytes: usize, limit: BlockLimit) {
+        if bytes > limit.bytes {
+            self.rows = (got * 3 / 4).max(1);
+        } else if got == asked && bytes <= limit.bytes / 2 {
+            self.rows = asked.saturating_mul(2).min(limit.rows.max(1));
+        }
+    }
+}
+
+impl LedgerSource for MysqlSource {
+    async fn describe(&mut self) -> Result<LedgerInfo, SourceError> {
+        let (name, ends) = (self.ledger.as_str().to_owned(), self.ledger.fill(ENDS));
+        self.ask(async move |connection| {
+            let rows: Vec<Row> = connection.query(&ends).await.map_err(|e| failed(e, &name))?;
+            let row = rows.into_iter().next().ok_or_else(|| SourceError::Failed("no answer".to_owned()))?;
+            let (first, last, creates) =
+                read_row::<(Option<i64>, Option<i64>, Option<bool>)>(row).map_err(unexpected)?;
+            let meta = read_meta(connection).await?;
+            let value = |wanted: &str| meta.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone());
+            let info = LedgerInfo {
+                ledger_id: value(LEDGER_ID),
+                first: first.map(Seq),
+                first_creates_table: creates.unwrap_or(false),
+                last: last.map(Seq),
+                low_water: value(LOW_WATER_SEQ).and_then(|seq| seq.parse().ok()).map(Seq),
+            };
+            Ok((info, true))
+        })
+        .await
+    }
+
+    async fn read(&mut self, after: Seq, up_to: Option<Seq>, limit: BlockLimit) -> Result<Block, SourceError> {
+        let asked = self.rows.min(limit.rows).max(1);
+        let name = self.ledger.as_str().to_owned();
+        let sql = self.ledger.fill(BLOCK).replace("{after}", &after.to_string());
+        let sql = sql.replace("{up_to}", &up_to.map_or(i64::MAX, |seq| seq.0).to_string());
+        let sql = sql.replace("{rows}", &asked.to_string());
+        let (mut block, bytes) = self
+            .ask(async move |connection| {
+                let mut result = connection.query_iter(&sql).await.map_err(|e| failed(e, &name))?;
+                let (mut block, mut bytes, mut ended) = (Block::default(), 0, false);
+                while bytes <= limit.bytes {
+                    let Some(row) = result.next().await.map_err(|e| failed(e, &name))? else {
+                        ended = true;
+                        break;
+                    };
+                    let row = ledger_row(row)?;
+                    bytes += row.statement.len();
+                    block.rows.push(row);
+                }
+                Ok(((block, bytes), ended))
+            })
+            .await?;
+        block.at_end = up_to.is_none() && bytes <= limit.bytes && block.rows.len() < asked;
+        self.adapt(asked, block.rows.len(), bytes, limit);
+        Ok(block)
+    }
+
+    async fn close(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            close(connection).await;
+        }
+    }
+}
+
+async fn close(connection: Conn) {
+    // The socket is closed in any case.
+    let _ = tokio::time::timeout(GOODBYE_TIMEOUT, connection.disconnect()).await;
+}
+
+/// Our own bookkeeping, empty on a ctldb of the original.
+async fn read_meta(connection: &mut Conn) -> Result<Vec<(String, String)>, SourceError> {
+    match connection.query::<Row, _>(META).await {
+        Ok(rows) => rows.into_iter().map(|row| read_row(row).map_err(unexpected)).collect(),
+        Err(mysql_async::Error::Server(error)) if error.code == NO_SUCH_TABLE => Ok(Vec::new()),
+        Err(error) => Err(failed(error, "ctlstore_meta")),
+    }
+}
+
+fn ledger_row(row: Row) -> Result<LedgerRow, SourceError> {
+    let (seq, leader_ts, statement) = read_row::<(i64, Value, Vec<u8>)>(row).map_err(unexpected)?;
+    let bad = |reason: &str| SourceError::BadRow { seq: Seq(seq), reason: reason.to_owned() };
+    let leader_ts = match leader_ts {
+        Value::NULL => None,
+        Value::Bytes(text) => {
+            let moment = std::str::from_utf8(&text).ok().and_then(Timestamp::parse);
+            Some(moment.ok_or_else(|| bad("leader_ts is not a time"))?)
+        }
+        _ => return Err(bad("leader_ts is not a time")),
+    };
+    let statement = String::from_utf8(statement).map_err(|_| bad("statement is not utf-8"))?;
+    Ok(LedgerRow { seq: Seq(seq), leader_ts, statement })
+}
+
+fn no_connection(error: mysql_async::Error) -> SourceError {
+    // The error's own words; what kind it is says the variant.
+    match error::no_connection(error) {
+        CtldbError::Unavailable(reason) => SourceError::Unavailable(reason),
+        other => SourceError::Failed(other.to_string()),
+    }
+}
+
+fn failed(error: mysql_async::Error, ledger: &str) -> SourceError {
+    let error = SqlError::from(error);
+    if error.code() == Some(NO_SUCH_TABLE) {
+        return SourceError::NoLedger(ledger.to_owned());
+    }
+    match CtldbError::from(error) {
+        CtldbError::Unavailable(reason) | CtldbError::Contention(reason) => SourceError::Unavailable(reason),
+        CtldbError::Failed(reason) => SourceError::Failed(reason),
+        other => SourceError::Failed(other.to_string()),
+    }
+}
+
+fn unexpected(error: SqlError) -> SourceError {
+    match error {
+        SqlError::Server { message, .. } | SqlError::Broken(message) => SourceError::Failed(message),
+    }
+}

@@ -1,0 +1,199 @@
+//! One unit of work on one connection: a transaction under the ledger lock, or a read
+//! outside it. Statements that change something and can't fail for a client's reasons
+//! are held back and sent in front of the next one that has to be answered, the COMMIT
+//! among them: that saves most round trips.
+
+use std::time::Instant;
+
+use mysql_async::prelude::FromRow;
+
+use crate::ctldb::CtldbError;
+use crate::failpoint;
+use crate::ledger::Seq;
+
+use super::Shared;
+use super::ddl::Intent;
+use super::error::SqlError;
+use super::link::Link;
+use super::prepare::Server;
+
+pub(super) struct Unit<'a> {
+    pub shared: &'a Shared,
+    pub server: Server,
+    pub link: Link,
+    pub deadline: Instant,
+    /// There for a transaction under the ledger lock.
+    pub locked: Option<Locked>,
+    /// Statements not yet sent.
+    pending: String,
+    /// The error after which nothing of this unit may be committed any more.
+    doomed: Option<CtldbError>,
+}
+
+/// What a transaction has done, to find it again if the answer to its commit is lost.
+#[derive(Debug, Default)]
+pub(super) struct Locked {
+    /// The lock row's clock as this transaction has set it.
+    pub clock: i64,
+    /// The ledger's last seq, with what this transaction has appended.
+    pub last: Seq,
+    pub appended: Vec<(Seq, String)>,
+    /// Whether it wrote anything but ledger rows and intents.
+    pub wrote_rows: bool,
+    /// Schema changes that it began.
+    pub begun: Vec<Intent>,
+    /// `last` and the length of `appended` at the savepoint.
+    pub savepoint: Option<(Seq, usize)>,
+}
+
+/// How a commit went.
+pub(super) enum Commit {
+    Done,
+    /// The server refused: nothing is committed.
+    Failed(CtldbError, Locked),
+    /// The answer was lost.
+    Lost(String, Locked),
+}
+
+impl<'a> Unit<'a> {
+    pub fn new(shared: &'a Shared, server: Server, link: Link, deadline: Instant, locked: Option<Locked>) -> Self {
+        Self { shared, server, link, deadline, locked, pending: String::new(), doomed: None }
+    }
+
+    /// Sends `sql` with what was held back, and gives the rows of its last statement.
+    pub async fn ask<T: FromRow>(&mut self, sql: &str) -> Result<Vec<T>, SqlError> {
+        let sql = self.with_pending(sql);
+        let result = self.link.rows(&sql, self.deadline).await;
+        self.doom_if_over(&result);
+        result
+    }
+
+    /// Sends `sql` with what was held back, and gives the number of rows it changed.
+    pub async fn change(&mut self, sql: &str) -> Result<u64, SqlError> {
+        self.note_write()?;
+        let sql = self.with_pending(sql);
+        let result = self.link.query(&sql, self.deadline).await;
+        self.doom_if_over(&result);
+        result.map(|_| self.link.affected_rows())
+    }
+
+    /// Holds `sql`, a change of rows, back until something has to be answered.
+    pub async fn later(&mut self, sql: &str) -> Result<(), CtldbError> {
+        self.note_write()?;
+        self.hold_back(sql).await
+    }
+
+    /// As [`Unit::later`], for statements that are not changes of rows.
+    pub async fn hold_back(&mut self, sql: &str) -> Result<(), CtldbError> {
+        self.check()?;
+        if !self.pending.is_empty() && self.pending.len() + sql.len() > self.server.text_bytes {
+            self.flush().await?;
+        }
+        push(&mut self.pending, sql);
+        Ok(())
+    }
+
+    /// Sends what was held back.
+    pub async fn flush(&mut self) -> Result<(), CtldbError> {
+        self.check()?;
+        if !self.pending.is_empty() {
+            let sql = self.with_pending("");
+            let result = self.link.query(&sql, self.deadline).await;
+            self.doom_if_over(&result);
+            result?;
+        }
+        Ok(())
+    }
+
+    /// Makes sure that the connection still has the ledger lock.
+    pub async fn check_lock(&mut self) -> Result<(), CtldbError> {
+        let result = self.ask::<i64>("SELECT 1").await;
+        Ok(result.map(drop)?)
+    }
+
+    /// The lock's state; an error outside the ledger lock, where nothing may be written.
+    pub fn locked(&mut self) -> Result<&mut Locked, CtldbError> {
+        self.locked.as_mut().ok_or_else(|| outside_lock().into())
+    }
+
+    /// An error after which the transaction can't go on, whatever the operation made of it.
+    pub fn check(&self) -> Result<(), CtldbError> {
+        self.doomed.clone().map_or(Ok(()), Err)
+    }
+
+    pub fn doom(&mut self, error: &CtldbError) {
+        self.doomed.get_or_insert_with(|| error.clone());
+    }
+
+    fn doom_if_over<T>(&mut self, result: &Result<T, SqlError>) {
+        if let Err(error) = result {
+            let error = CtldbError::from(error.clone());
+            if self.link.is_broken() || matches!(error, CtldbError::Contention(_) | CtldbError::Unavailable(_)) {
+                self.doom(&error);
+            }
+        }
+    }
+
+    fn note_write(&mut self) -> Result<(), SqlError> {
+        self.locked.as_mut().ok_or_else(outside_lock)?.wrote_rows = true;
+        Ok(())
+    }
+
+    fn with_pending(&mut self, sql: &str) -> String {
+        let mut all = std::mem::take(&mut self.pending);
+        if !sql.is_empty() {
+            push(&mut all, sql);
+        }
+        all
+    }
+
+    /// Commits what was done, or just ends the transaction when that is nothing.
+    pub async fn commit(mut self) -> Commit {
+        let locked = self.locked.take().unwrap_or_default();
+        if !locked.wrote_rows && locked.appended.is_empty() {
+            self.roll_back().await;
+            return Commit::Done;
+        }
+        let sql = self.with_pending("COMMIT");
+        match self.link.query(&sql, self.deadline).await.map_err(CtldbError::from) {
+            Ok(_) => {
+                if !locked.begun.is_empty() {
+                    failpoint::hit("ddl-after-commit");
+                }
+                self.link.give_back();
+                Commit::Done
+            }
+            // A server that is going away may still have committed.
+            Err(CtldbError::Unavailable(reason)) => Commit::Lost(reason, locked),
+            Err(error) => {
+                self.roll_back().await;
+                Commit::Failed(error, locked)
+            }
+        }
+    }
+
+    /// Undoes everything, and gives what had been done.
+    pub async fn abandon(mut self) -> Locked {
+        let locked = self.locked.take().unwrap_or_default();
+        self.roll_back().await;
+        locked
+    }
+
+    async fn roll_back(mut self) {
+        // A connection on which that fails is closed, which rolls back as well.
+        if self.link.query("ROLLBACK", self.deadline).await.is_ok() {
+            self.link.give_back();
+        }
+    }
+}
+
+fn outside_lock() -> SqlError {
+    SqlError::Server { code: 0, message: "a write outside the ledger lock".to_owned() }
+}
+
+fn push(sql: &mut String, statement: &str) {
+    if !sql.is_empty() {
+        sql.push(';');
+    }
+    sql.push_str(statement);
+}
