@@ -4,15 +4,14 @@
 mod in_process;
 mod support;
 
-use std::time::Duration;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::Value;
 
+use in_process::replay::ledger;
 use in_process::{Executive, destructive};
-use support::{TestDatabase, http, wait_until};
+use support::http;
 
 /// Read from the tree at compile time: a clone needs nothing beside itself.
 const RECORDED: &str = include_str!("conformance/executive.json");
@@ -76,26 +75,13 @@ impl Exchange {
     }
 }
 
-/// The statements behind `after`, with their seqs.
-fn ledger(database: &TestDatabase, after: i64) -> Vec<(i64, String)> {
-    // Hex, so that no client's idea of text comes between.
-    let sql = format!("SELECT seq, HEX(statement) FROM ctlstore_dml_ledger WHERE seq > {after} ORDER BY seq");
-    let text = |row: support::sql::Row| {
-        let statement = hex::decode(row[1].as_deref().unwrap()).unwrap();
-        (row[0].as_deref().unwrap().parse().unwrap(), String::from_utf8(statement).unwrap())
-    };
-    database.query(&sql).into_iter().map(text).collect()
-}
-
 #[test]
 fn the_recorded_exchanges_have_their_statuses_bodies_and_ledger_statements_on_every_ctldb() {
     let recorded: Vec<Exchange> = serde_json::from_str(RECORDED).unwrap();
     assert!(recorded.len() > 100, "only {} exchanges", recorded.len());
-    for (kind, database) in [("sqlite", support::sqlite())] {
+    for (kind, database) in support::every_ctldb() {
         eprintln!("on {kind}");
-        let executive = Executive::start(&database.url, destructive());
-        let status = executive.at("/status");
-        wait_until("the executive serves", Duration::from_secs(60), || http::is_ok(&status));
+        let executive = Executive::serving(&database, destructive());
         let mut last = 0;
         for exchange in &recorded {
             let answer = exchange.send(&executive);

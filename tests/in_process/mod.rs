@@ -3,13 +3,16 @@
 
 #![allow(dead_code)] // every test binary uses its own part
 
+pub mod hold;
+pub mod replay;
+
 use std::net::TcpListener;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use actix::{Actor, Recipient, System};
 use ctlstore::actors::executive::{ExecutiveActor, ExecutiveSettings};
-use ctlstore::ctldb::{Ctldb, LedgerTable, SqliteCtldb};
+use ctlstore::ctldb::{AnyCtldb, Ctldb, LedgerTable, Location};
 use ctlstore::http::executive::server;
 use ctlstore::http::observe::Observer;
 use ctlstore::http::serve::ServerOptions;
@@ -17,7 +20,10 @@ use ctlstore::messages::executive::LedgerGrew;
 use ctlstore::messages::status::{GetStatus, RoleStatus};
 use ctlstore::messages::stop::Stop;
 use ctlstore::metrics::{Metrics, Server};
+use serde_json::{Value, json};
 use tokio::sync::oneshot;
+
+use super::support::{TestDatabase, http, wait_until};
 
 /// A running executive; stopped in order when it is dropped.
 pub struct Executive {
@@ -27,6 +33,11 @@ pub struct Executive {
     status: Recipient<GetStatus>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
+}
+
+/// An upsert of one row of `tab`.
+pub fn row(id: i64, v: &str) -> Value {
+    json!({"table": "tab", "delete": false, "values": {"id": id, "v": v}})
 }
 
 /// What the protocol's examples were recorded with.
@@ -39,14 +50,9 @@ pub fn destructive() -> ExecutiveSettings {
 impl Executive {
     /// On a ctldb by its URL. Returns when the socket is bound; the ctldb may still be away.
     pub fn start(url: &str, settings: ExecutiveSettings) -> Self {
-        match url.strip_prefix("sqlite:") {
-            Some(path) => {
-                let path = path.to_owned();
-                let open = move || SqliteCtldb::open(path.as_ref(), LedgerTable::default()).expect("open the ctldb");
-                Self::run(open, settings, None)
-            }
-            None => unimplemented!("{url}"),
-        }
+        let location = Location::parse(url).expect("a ctldb's url");
+        let open = move || AnyCtldb::open(&location, LedgerTable::default()).expect("open the ctldb");
+        Self::run(open, settings, None)
     }
 
     pub fn run<C: Ctldb + Unpin>(
@@ -78,6 +84,33 @@ impl Executive {
         });
         let status = running.recv_timeout(Duration::from_secs(60)).expect("the executive starts");
         Self { url, metrics, status, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// Starts one and waits until it serves.
+    pub fn serving(database: &TestDatabase, settings: ExecutiveSettings) -> Self {
+        let executive = Self::start(&database.url, settings);
+        let status = executive.at("/status");
+        wait_until("the executive serves", Duration::from_secs(60), || http::is_ok(&status));
+        executive
+    }
+
+    /// Makes family `fam`, table `tab` (`id` integer key, `v` text) and writer `writer` with secret `secret`.
+    pub fn furnish(&self) -> &Self {
+        http::post(&self.at("/families/fam"), "").expect(200);
+        let table = json!({"fields": [["id", "integer"], ["v", "text"]], "keyFields": ["id"]});
+        http::post(&self.at("/families/fam/tables/tab"), table.to_string()).expect(200);
+        http::post(&self.at("/writers/writer"), "secret").expect(200);
+        self
+    }
+
+    /// Sends a mutation request to family `fam` as `writer`.
+    pub fn mutate(&self, body: &Value) -> http::Answer {
+        self.mutate_as("writer", "secret", body)
+    }
+
+    pub fn mutate_as(&self, writer: &str, secret: &str, body: &Value) -> http::Answer {
+        let credentials = [("ctlstore-writer", writer), ("ctlstore-secret", secret)];
+        http::request("POST", &self.at("/families/fam/mutations"), &credentials, body.to_string())
     }
 
     pub fn at(&self, path: &str) -> String {
