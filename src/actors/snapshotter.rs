@@ -214,7 +214,7 @@ fn kind_of(error: &SnapshotError) -> ErrorKind {
     match error {
         SnapshotError::DiskFull(_) => ErrorKind::DiskFull,
         SnapshotError::Older { .. } | SnapshotError::OtherLedger { .. } => ErrorKind::Ledger,
-        SnapshotError::InUse(_) => ErrorKind::Contention,
+        SnapshotError::InUse { .. } => ErrorKind::Contention,
         _ => ErrorKind::Storage,
     }
 }

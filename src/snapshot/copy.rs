@@ -11,6 +11,7 @@ use std::time::Duration;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OpenFlags};
 
+use crate::disk::FILE_MODE;
 use crate::failpoint;
 use crate::ldb::read::LdbReader;
 use crate::ledger::{LdbPosition, Seq};
@@ -27,7 +28,6 @@ const CHECK: &str = "PRAGMA quick_check(1)";
 const VERSIONS_OFFSET: u64 = 18;
 const WAL_VERSIONS: [u8; 2] = [2, 2];
 
-const FILE_MODE: u32 = 0o640;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// SQLite's own instructions between two looks at the abort flag: well below a millisecond.
 const ABORT_CHECK: i32 = 10_000;
