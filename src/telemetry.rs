@@ -36,6 +36,10 @@ pub fn json(directives: &str) -> Result<(), TelemetryError> {
     Ok(subscriber.json().flatten_event(true).try_init()?)
 }
 
+/// What the HTTP server's library says of its threads at every start and stop is for
+/// its own developers; directives that name it bring it back.
+const QUIET: &str = "actix_server=warn";
+
 fn filter(directives: &str) -> Result<EnvFilter, ParseError> {
-    EnvFilter::builder().parse(directives)
+    EnvFilter::builder().parse(format!("{QUIET},{directives}"))
 }

@@ -1,11 +1,16 @@
-//! The recorded exchanges with the original's sidecar, replayed against ours on an
-//! LDB that holds the recorded ledger.
+//! The recorded exchanges with the original's sidecar, replayed against ours on LDBs
+//! that hold the recorded ledger.
 
 mod reader_server;
 mod support;
 
+use std::path::Path;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use ctlstore::ldb::{Ldb, LdbOptions};
+use ctlstore::ledger::{Assembler, LedgerRow, Seq};
+use ctlstore::schema::Timestamp;
 use serde_json::Value;
 
 use reader_server::{OriginalLdb, ReaderServer, options};
@@ -15,13 +20,30 @@ const EXECUTIVE: &str = include_str!("conformance/executive.json");
 const READER: &str = include_str!("conformance/reader.json");
 
 #[test]
-fn the_original_s_answers_are_ours() {
+fn the_original_s_answers_are_ours_on_an_ldb_of_the_original() {
     let directory = support::scratch_dir();
     let path = directory.path().join("ldb.db");
     let ldb = OriginalLdb::create(&path);
     ldb.apply(ledger());
-    let server = ReaderServer::start(options(&path));
+    replay(&path);
+}
 
+#[test]
+fn the_original_s_answers_are_ours_on_an_ldb_of_our_applier() {
+    let directory = support::scratch_dir();
+    let path = directory.path().join("ldb.db");
+    let options = LdbOptions { wal_checkpoint_bytes: 1 << 20, changelog: None };
+    let mut ldb = Ldb::open(&path, &options).unwrap();
+    let mut assembler = Assembler::after(Seq::ZERO);
+    for (seq, statement) in (1..).zip(ledger()) {
+        assembler.push(LedgerRow { seq: Seq(seq), leader_ts: Some(Timestamp::now()), statement }).unwrap();
+    }
+    ldb.apply(&assembler.take_complete().unwrap()).unwrap();
+    replay(&path);
+}
+
+fn replay(ldb: &Path) {
+    let server = ReaderServer::start(options(ldb));
     let exchanges: Vec<Value> = serde_json::from_str(READER).unwrap();
     assert!(exchanges.len() >= 25, "some recorded exchanges are missing");
     for exchange in &exchanges {

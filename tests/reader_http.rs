@@ -4,12 +4,17 @@
 mod reader_server;
 mod support;
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use reader_server::{OriginalLdb, ReaderServer, options};
 use support::http::{self, Answer, post, request};
+use support::wait_until;
 use tempfile::TempDir;
 
 struct Fixture {
@@ -206,6 +211,36 @@ fn an_answer_beyond_its_bytes_is_416_and_one_below_is_sent_whole() {
     insert("h");
     assert_eq!(fixture.rows("fam/text", json!([])).status, 416);
     assert_eq!(fixture.row("fam/text", json!([{"Value": "h"}])).expect(200).json()["v"], large.as_str());
+}
+
+#[test]
+fn large_answers_that_nobody_fetches_do_not_pile_up() {
+    // Two answers of the largest kind may wait; each is far larger than what the kernel buffers.
+    let fixture = reader_with(0, 24 << 20, &[TEXT_TABLE]);
+    let megabyte = "x".repeat(1 << 20);
+    for key in 0..20 {
+        fixture.ldb.apply([format!("REPLACE INTO fam___text (\"k\",\"v\") VALUES('{key}','{megabyte}')")]);
+    }
+    let mut waiting: Vec<TcpStream> = (0..2).map(|_| ask_for_all(&fixture.server)).collect();
+    for stream in &mut waiting {
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).unwrap();
+        assert_eq!(&status, b"HTTP/1.1 200");
+    }
+    let refused = fixture.rows("fam/text", json!([])).expect(503);
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    assert_eq!(fixture.row("fam/text", json!([{"Value": "7"}])).status, 200);
+    // One gives up: there is room again.
+    waiting.pop();
+    wait_until("there is room again", Duration::from_secs(20), || fixture.rows("fam/text", json!([])).status == 200);
+}
+
+fn ask_for_all(server: &ReaderServer) -> TcpStream {
+    let mut stream = TcpStream::connect(server.url.strip_prefix("http://").unwrap()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let head = "POST /get-rows-by-key-prefix/fam/text HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}";
+    stream.write_all(head.as_bytes()).unwrap();
+    stream
 }
 
 #[test]

@@ -82,12 +82,11 @@ impl Applier {
         self.details.statements += applied.statements;
         self.details.rows += applied.rows_changed;
         self.details.commits += 1;
-        self.details.changelog_entries += applied.changelog.entries;
         self.count(applied);
     }
 
     fn count(&self, applied: &Applied) {
-        let (applier, changelog) = (&self.metrics.applier, &self.metrics.changelog);
+        let applier = &self.metrics.applier;
         applier.seq.set(applied.seq.0);
         applier.rows.inc_by(applied.rows_changed);
         applier.statements(ExecutionPath::Bound, applied.bound);
@@ -95,9 +94,6 @@ impl Applier {
         applier.transactions.inc_by(applied.transactions);
         applier.commit_statements.observe(applied.statements as f64);
         applier.commit_seconds.observe((applied.execute + applied.commit).as_secs_f64());
-        changelog.entries.inc_by(applied.changelog.entries);
-        changelog.resyncs.inc_by(applied.changelog.jumps);
-        changelog.rotations.inc_by(applied.changelog.rotations);
     }
 
     fn works(&mut self) {
@@ -203,6 +199,7 @@ impl Handler<thread::Upkeep> for Applier {
 
     fn handle(&mut self, upkeep: thread::Upkeep, _: &mut Self::Context) {
         self.details.wal_bytes = upkeep.wal_bytes;
+        self.details.changelog_entries = upkeep.changelog.entries;
         if let Err(error) = upkeep.outcome {
             self.failed(kind_of_ldb(&error), &error.to_string());
         }

@@ -7,4 +7,6 @@ pub mod backoff;
 pub mod executive;
 pub mod heartbeat;
 pub mod poller;
+pub mod reader;
+pub mod snapshotter;
 pub mod task;

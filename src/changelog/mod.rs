@@ -60,7 +60,7 @@ pub struct ChangelogError {
 pub struct Written {
     /// Entries that are in the file now.
     pub entries: u64,
-    /// Numbers left out, each time for followers to start over.
+    /// Places where the numbering jumps, for followers to start over.
     pub jumps: u64,
     /// Entries that could not be written; a jump takes their place.
     pub lost: u64,
@@ -76,8 +76,10 @@ pub struct Changelog {
     /// The next entry's number, as of the last commit.
     next: u64,
     pending: Pending,
-    /// Whether followers are still to be told that they missed something.
+    /// Whether followers are still to be told that they missed something. If so,
+    /// `next` is not the number behind the file's last one.
     owes_jump: bool,
+    total: Written,
     error: Option<ChangelogError>,
 }
 
@@ -105,7 +107,7 @@ impl Changelog {
         let is_complete = belongs && !tail.torn && last + 1 == kept_next;
         let owes_jump = error.is_some() || !(is_first || is_complete);
         let next = if owes_jump { kept_next.max(last + 1) + 1 } else { kept_next };
-        Ok(Self { capture, file, next, pending: Pending::new(next), owes_jump, error })
+        Ok(Self { capture, file, next, pending: Pending::new(next), owes_jump, total: Written::default(), error })
     }
 
     /// Whether [`jump`](Self::jump) is due.
@@ -147,13 +149,17 @@ impl Changelog {
         Ok(())
     }
 
-    /// Enters one row behind a jump, so that followers start over. To be committed
-    /// like any other transaction.
+    /// Enters one row behind the jump that is owed, so that followers start over. To
+    /// be committed like any other transaction.
     pub fn jump(&mut self, connection: &Connection, ledger_seq: Seq) -> rusqlite::Result<()> {
         let entry = entry::of_any_row(connection)?;
-        self.pending.jump();
         self.pending.push(&entry, ledger_seq);
         Ok(())
+    }
+
+    /// What was written since the changelog was opened.
+    pub fn total(&self) -> Written {
+        self.total
     }
 
     /// The next number, to be kept in the LDB within the transaction.
@@ -167,24 +173,26 @@ impl Changelog {
         let pending = std::mem::replace(&mut self.pending, Pending::new(0));
         self.next = pending.next();
         self.begin();
-        let mut written = Written { jumps: pending.jumps(), ..Written::default() };
         if pending.lines().is_empty() {
-            self.owes_jump |= pending.jumps() > 0;
-            return written;
+            return Written::default();
         }
-        match self.file.append(pending.lines()) {
-            Ok(begun) => {
-                written.entries = pending.entries();
-                written.rotations = begun;
+        let jumps = pending.jumps() + u64::from(self.owes_jump);
+        let written = match self.file.append(pending.lines()) {
+            Ok(rotations) => {
                 self.owes_jump = false;
                 self.error = None;
+                Written { entries: pending.entries(), jumps, lost: 0, rotations }
             }
             Err(error) => {
-                written.lost = pending.entries();
                 self.owes_jump = true;
                 self.error = Some(error);
+                Written { lost: pending.entries(), ..Written::default() }
             }
-        }
+        };
+        self.total.entries += written.entries;
+        self.total.jumps += written.jumps;
+        self.total.lost += written.lost;
+        self.total.rotations += written.rotations;
         written
     }
 }

@@ -38,7 +38,7 @@ impl Pending {
         self.jumps
     }
 
-    /// Leaves one number out.
+    /// Leaves one number out. An entry follows, in which the jump is seen.
     pub fn jump(&mut self) {
         self.next += 1;
         self.jumps += 1;

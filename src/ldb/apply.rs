@@ -113,6 +113,12 @@ impl Ldb {
         if skipped == rows.len() {
             return Ok(applied);
         }
+        if let Some(marker) = rows[..skipped].iter().rev().find(|row| is_marker(row))
+            && marker.statement == sql::BEGIN
+        {
+            let reason = format!("the ldb stands at {stored}, within its ledger transaction");
+            return Err(Fault::stop(0, &rows[skipped], &sql::parse(&rows[skipped].statement), reason));
+        }
         self.execute(rows, skipped, &mut applied)?;
         failpoint::hit("apply-after-statements");
         self.keep_books(&applied).map_err(|error| self.stop("writing its seq", &error))?;
@@ -141,11 +147,10 @@ impl Ldb {
                     Stop::Ldb(LdbError::sqlite(path, "running a statement", &error))
                 }
             };
-            match (&statement, begun) {
-                (Statement::Begin, Some(_)) => return Err(fault("it is within a transaction already".to_owned())),
-                (Statement::Begin, None) => begun = Some(index),
-                (Statement::Commit, None) => return Err(fault("no transaction was begun".to_owned())),
-                (Statement::Commit, Some(_)) => begun = None,
+            match &statement {
+                // A batch holds whole transactions, as whoever made it has checked.
+                Statement::Begin => begun = Some(index),
+                Statement::Commit => begun = None,
                 // SQLite would run what stands before it and forget the rest.
                 _ if row.statement.contains('\0') => return Err(fault("it holds a NUL character".to_owned())),
                 _ => {
@@ -165,10 +170,6 @@ impl Ldb {
             applied.bytes += row.statement.len() as u64;
             applied.seq = row.seq;
             applied.leader_ts = row.leader_ts.or(applied.leader_ts);
-        }
-        if let Some(begun) = begun {
-            let reason = "its transaction has no end".to_owned();
-            return Err(Fault::stop(begun, &rows[begun], &Statement::Begin, reason));
         }
         applied.rows_changed = connection.total_changes() - changes_before;
         Ok(())
@@ -192,8 +193,7 @@ impl Ldb {
             applied.changelog = changelog.committed();
         }
         failpoint::hit("apply-after-changelog");
-        // The rows are there; whoever waits for the file looks again by itself.
-        let _ = self.touch(applied.seq);
+        self.touch(applied.seq);
         Ok(applied)
     }
 
@@ -219,6 +219,10 @@ impl Fault {
         let table = statement.table().map(str::to_owned);
         Stop::Statement(Self { transaction, seq: row.seq, table, form: statement.form(), reason })
     }
+}
+
+fn is_marker(row: &LedgerRow) -> bool {
+    row.statement == sql::BEGIN || row.statement == sql::COMMIT
 }
 
 fn run(connection: &Connection, sql: &str) -> rusqlite::Result<()> {

@@ -19,7 +19,7 @@ const HAS_META: &str = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' 
 const GET_SEQ: &str = "SELECT seq FROM _ldb_seq WHERE id = 1";
 const SET_SEQ: &str = "REPLACE INTO _ldb_seq (id, seq) VALUES(1, ?)";
 const SET_LAST_UPDATE: &str = "REPLACE INTO _ldb_last_update (name, timestamp) VALUES('ledger', ?)";
-const GET_LAST_UPDATE: &str = "SELECT timestamp FROM _ldb_last_update WHERE name = 'ledger'";
+const GET_LAST_UPDATE: &str = "SELECT CAST(timestamp AS TEXT) FROM _ldb_last_update WHERE name = 'ledger'";
 const GET_META: &str = "SELECT value FROM _ldb_meta WHERE name = ?";
 const SET_META: &str = "REPLACE INTO _ldb_meta (name, value) VALUES(?, ?)";
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
-use crate::changelog::{Changelog, ChangelogError, ChangelogOptions, Numbering};
+use crate::changelog::{Changelog, ChangelogError, ChangelogOptions, Numbering, Written};
 use crate::disk::{self, FileId, LockError, ProcessLock, beside, directory_of};
 use crate::ledger::{LdbPosition, Seq};
 
@@ -39,7 +39,8 @@ pub struct Ldb {
     pub(super) connection: Connection,
     pub(super) guard: Guard,
     pub(super) changelog: Option<Changelog>,
-    pub(super) seq_file: SeqFile,
+    seq_file: SeqFile,
+    seq_file_error: Option<LdbError>,
     checkpointer: Checkpointer,
     _lock: ProcessLock,
 }
@@ -75,6 +76,7 @@ impl Ldb {
             guard,
             changelog: None,
             seq_file: SeqFile::beside(path),
+            seq_file_error: None,
             checkpointer: Checkpointer::new(options.wal_checkpoint_bytes),
             file,
             _lock: lock,
@@ -84,7 +86,7 @@ impl Ldb {
             ldb.open_changelog(options)?;
         }
         let seq = ldb.position()?.seq;
-        ldb.touch(seq)?;
+        ldb.touch(seq);
         Ok(ldb)
     }
 
@@ -97,7 +99,11 @@ impl Ldb {
         let owes_jump = changelog.owes_jump();
         self.changelog = Some(changelog);
         match (owes_jump, kept) {
-            (true, _) => self.jump(),
+            // A full disk is no reason to stay closed; `maintain` tries again.
+            (true, _) => match self.jump() {
+                Err(error) if error.may_pass() => Ok(()),
+                result => result,
+            },
             // From now on the numbering belongs to this file.
             (false, None) => self.keep_numbering(seq),
             (false, Some(_)) => Ok(()),
@@ -181,6 +187,16 @@ impl Ldb {
         self.changelog.as_ref().and_then(Changelog::error)
     }
 
+    /// What keeps the seq file from being touched, as long as it does.
+    pub fn seq_file_error(&self) -> Option<&LdbError> {
+        self.seq_file_error.as_ref()
+    }
+
+    /// What was written to the changelog since the LDB was opened.
+    pub fn changelog_total(&self) -> Written {
+        self.changelog.as_ref().map(Changelog::total).unwrap_or_default()
+    }
+
     /// Checkpoints what can be, and closes the file. The lock is let go of.
     pub fn close(mut self) -> Result<(), LdbError> {
         let failed = |error: &rusqlite::Error| LdbError::sqlite(&self.path, "closing it", error);
@@ -200,9 +216,12 @@ impl Ldb {
         Ok(())
     }
 
-    pub(super) fn touch(&mut self, seq: Seq) -> Result<(), LdbError> {
+    /// Wakes those who wait for a commit. Where that fails they look by themselves,
+    /// only later.
+    pub(super) fn touch(&mut self, seq: Seq) {
         let touched = self.seq_file.touch(seq);
-        touched.map_err(|error| LdbError::io(self.seq_file.path(), "touching it", error))
+        let error = touched.map_err(|error| LdbError::io(self.seq_file.path(), "touching it", error));
+        self.seq_file_error = error.err();
     }
 }
 

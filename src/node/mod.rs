@@ -2,6 +2,7 @@
 //! `start`, and reads like the data flow.
 
 mod listeners;
+mod options;
 mod panics;
 mod secret;
 mod signals;
@@ -16,6 +17,7 @@ use std::path::PathBuf;
 use crate::config::Settings;
 use crate::ctldb::CtldbError;
 use crate::ldb::LdbError;
+use crate::schema::NameError;
 
 use self::listeners::Listeners;
 use self::signals::Signals;
@@ -38,6 +40,11 @@ pub enum NodeError {
     Server { what: &'static str, source: io::Error },
     #[error("heartbeat: {0}")]
     Heartbeat(#[from] reqwest::Error),
+    /// Loading the settings has made sure of one.
+    #[error("heartbeat.executive_url is missing")]
+    NoExecutive,
+    #[error("heartbeat.table: {0}")]
+    HeartbeatTable(NameError),
     #[error("signals: {0}")]
     Signals(io::Error),
 }

@@ -1,7 +1,231 @@
-pub struct Node;
+//! What starts, in which order: against the data flow, so that each actor is handed
+//! the addresses of those it talks to. Reads like the picture in ARCHITECTURE.md,
+//! from its end.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use actix::prelude::*;
+use actix_web::dev::{Server, ServerHandle};
+
+use crate::actors::applier::Applier;
+use crate::actors::executive::ExecutiveActor;
+use crate::actors::heartbeat::Heartbeat;
+use crate::actors::poller::{Poller, PollerPeers};
+use crate::actors::reader::HttpReader;
+use crate::actors::snapshotter::Snapshotter;
+use crate::config::{Role, Settings};
+use crate::ctldb::{AnyCtldb, AnySource, LedgerTable};
+use crate::disk;
+use crate::http::executive;
+use crate::http::observe::Observer;
+use crate::http::ops::{self, OpsState};
+use crate::http::serve::{ServerOptions, serve};
+use crate::ldb::Ldb;
+use crate::messages::executive::LedgerGrew;
+use crate::messages::ledger::CaughtUp;
+use crate::messages::status::{GetStatus, Role as Part};
+use crate::messages::stop::Stop;
+use crate::metrics::{self, Metrics};
+
+use super::NodeError;
+use super::listeners::{Bound, Listeners};
+use super::options;
+use super::stop::Steps;
+
+/// How much longer a server waits for the executive than the executive takes at most.
+const ANSWER_GRACE: Duration = Duration::from_secs(5);
+
+/// What runs, in the order of the data flow.
+pub struct Node {
+    metrics: Arc<Metrics>,
+    /// True until the stop begins.
+    accepting: Arc<AtomicBool>,
+    statuses: Vec<(Part, Recipient<GetStatus>)>,
+    heartbeat: Option<Recipient<Stop>>,
+    executive_http: Option<ServerHandle>,
+    executive: Option<Recipient<Stop>>,
+    poller: Option<Recipient<Stop>>,
+    applier: Option<Recipient<Stop>>,
+    snapshotter: Option<Recipient<Stop>>,
+    reader: Option<Recipient<Stop>>,
+    ops: Option<ServerHandle>,
+    /// The threads of the actors that have one of their own.
+    arbiters: Vec<Arbiter>,
+}
+
 impl Node {
-    pub async fn start(_: &crate::config::Settings, _: super::listeners::Listeners) -> Result<Self, super::NodeError> {
-        Ok(Self)
+    pub async fn start(settings: &Settings, listeners: Listeners) -> Result<Self, NodeError> {
+        let data_dir = &settings.node.data_dir;
+        disk::create_directory(data_dir)
+            .map_err(|source| NodeError::DataDirectory { path: data_dir.clone(), source })?;
+        let Listeners { executive, reader, ops } = listeners;
+        let executive_url = executive.as_ref().map(Bound::url);
+
+        let mut node = Self::empty();
+        let mut lag_watchers = Vec::new();
+        if let Some(bound) = reader {
+            lag_watchers.push(node.start_reader(settings, bound)?);
+        }
+        if settings.plays(Role::Snapshotter) {
+            node.start_snapshotter(settings)?;
+        }
+        let mut poller = None;
+        if settings.plays(Role::Reflector) {
+            let applier = node.start_applier(settings)?;
+            lag_watchers.push(applier.clone().recipient());
+            poller = Some(node.start_poller(settings, &applier, lag_watchers)?);
+        }
+        if let Some(bound) = executive {
+            node.start_executive(settings, bound, poller)?;
+        }
+        if settings.plays(Role::Heartbeat) {
+            node.start_heartbeat(settings, executive_url)?;
+        }
+        node.start_ops(ops)?;
+        Ok(node)
     }
-    pub async fn stop(self, _: std::time::Duration) {}
+
+    fn empty() -> Self {
+        Self {
+            metrics: Metrics::new(),
+            accepting: Arc::new(AtomicBool::new(true)),
+            statuses: Vec::new(),
+            heartbeat: None,
+            executive_http: None,
+            executive: None,
+            poller: None,
+            applier: None,
+            snapshotter: None,
+            reader: None,
+            ops: None,
+            arbiters: Vec::new(),
+        }
+    }
+
+    fn start_reader(&mut self, settings: &Settings, bound: Bound) -> Result<Recipient<CaughtUp>, NodeError> {
+        let options = options::reader(settings);
+        let max_lag = settings.reader.ready_max_lag;
+        let reader = HttpReader::new(bound.listener, &options, max_lag, self.metrics.clone())
+            .map_err(|source| NodeError::Server { what: "reader", source })?
+            .start();
+        self.statuses.push((Part::Reader, reader.clone().recipient()));
+        self.reader = Some(reader.clone().recipient());
+        Ok(reader.recipient())
+    }
+
+    fn start_snapshotter(&mut self, settings: &Settings) -> Result<(), NodeError> {
+        let snapshotter = Snapshotter::new(options::snapshotter(settings), self.metrics.clone()).start();
+        self.statuses.push((Part::Snapshotter, snapshotter.clone().recipient()));
+        self.snapshotter = Some(snapshotter.recipient());
+        Ok(())
+    }
+
+    fn start_applier(&mut self, settings: &Settings) -> Result<Addr<Applier>, NodeError> {
+        let ldb = Ldb::open(&settings.ldb.path, &options::ldb(settings))?;
+        let position = ldb.position()?;
+        let applier = Applier::new(ldb, &position, self.metrics.clone()).start();
+        self.statuses.push((Part::Applier, applier.clone().recipient()));
+        self.applier = Some(applier.clone().recipient());
+        Ok(applier)
+    }
+
+    fn start_poller(
+        &mut self,
+        settings: &Settings,
+        applier: &Addr<Applier>,
+        caught_up: Vec<Recipient<CaughtUp>>,
+    ) -> Result<Recipient<LedgerGrew>, NodeError> {
+        let peers = PollerPeers {
+            apply: applier.clone().recipient(),
+            position: applier.clone().recipient(),
+            adopt: applier.clone().recipient(),
+            caught_up,
+        };
+        let ledger = LedgerTable::new(&settings.ctldb.ledger_table)?;
+        let source = AnySource::new(&options::location(settings), ledger, settings.reflector.poll_timeout)?;
+        let (options, metrics) = (options::poller(settings), self.metrics.clone());
+        let poller = Poller::start_in_arbiter(&self.arbiter(), move |_| Poller::new(source, options, peers, metrics));
+        self.statuses.push((Part::Poller, poller.clone().recipient()));
+        self.poller = Some(poller.clone().recipient());
+        Ok(poller.recipient())
+    }
+
+    fn start_executive(
+        &mut self,
+        settings: &Settings,
+        bound: Bound,
+        poller: Option<Recipient<LedgerGrew>>,
+    ) -> Result<(), NodeError> {
+        let ledger = LedgerTable::new(&settings.ctldb.ledger_table)?;
+        let ctldb = AnyCtldb::open(&options::location(settings), ledger)?;
+        let (options, metrics) = (options::executive(settings), self.metrics.clone());
+        let timeout = options.request_timeout + ANSWER_GRACE;
+        let executive = ExecutiveActor::start_in_arbiter(&self.arbiter(), move |_| {
+            ExecutiveActor::new(ctldb, options, metrics, poller)
+        });
+        let recipients = ExecutiveActor::recipients(&executive);
+        let observer = Observer::new(metrics::Server::Executive, self.metrics.clone());
+        let server = executive::server(bound.listener, &options::server(settings), observer, recipients, timeout);
+        self.executive_http = Some(self.run_server("executive", server)?);
+        self.statuses.push((Part::Executive, executive.clone().recipient()));
+        self.executive = Some(executive.recipient());
+        Ok(())
+    }
+
+    fn start_heartbeat(&mut self, settings: &Settings, own_executive: Option<String>) -> Result<(), NodeError> {
+        let heartbeat = Heartbeat::new(options::heartbeat(settings, own_executive)?, self.metrics.clone())?.start();
+        self.statuses.push((Part::Heartbeat, heartbeat.clone().recipient()));
+        self.heartbeat = Some(heartbeat.recipient());
+        Ok(())
+    }
+
+    fn start_ops(&mut self, bound: Bound) -> Result<(), NodeError> {
+        let mut actors = self.statuses.clone();
+        actors.sort_by_key(|(part, _)| *part);
+        let state =
+            OpsState { actors: Arc::new(actors), metrics: self.metrics.clone(), accepting: self.accepting.clone() };
+        let observer = Observer::new(metrics::Server::Ops, self.metrics.clone());
+        let server = serve(bound.listener, &ServerOptions::default(), observer, ops::routes(state));
+        self.ops = Some(self.run_server("ops", server)?);
+        Ok(())
+    }
+
+    fn arbiter(&mut self) -> ArbiterHandle {
+        let arbiter = Arbiter::new();
+        let handle = arbiter.handle();
+        self.arbiters.push(arbiter);
+        handle
+    }
+
+    fn run_server(&self, what: &'static str, server: std::io::Result<Server>) -> Result<ServerHandle, NodeError> {
+        let server = server.map_err(|source| NodeError::Server { what, source })?;
+        let handle = server.handle();
+        actix::spawn(async move {
+            if let Err(error) = server.await {
+                // Nothing could set it going again; as a panic it ends the process.
+                panic!("the {what}'s server failed: {error}");
+            }
+        });
+        Ok(handle)
+    }
+
+    /// Stops everything, sources of data before what they feed.
+    pub async fn stop(self, timeout: Duration) {
+        let steps = Steps::within(timeout);
+        self.accepting.store(false, Ordering::Relaxed);
+        steps.actor("heartbeat", self.heartbeat).await;
+        steps.server("executive http", self.executive_http).await;
+        steps.actor("executive", self.executive).await;
+        steps.actor("poller", self.poller).await;
+        steps.actor("applier", self.applier).await;
+        steps.actor("snapshotter", self.snapshotter).await;
+        steps.actor("reader", self.reader).await;
+        steps.server("ops", self.ops).await;
+        for arbiter in self.arbiters {
+            arbiter.stop();
+            steps.thread("arbiter", arbiter).await;
+        }
+    }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OpenFlags};
 
+use crate::disk::FILE_MODE;
 use crate::failpoint;
 use crate::ldb::read::LdbReader;
 use crate::ledger::{LdbPosition, Seq};
@@ -27,7 +28,6 @@ const CHECK: &str = "PRAGMA quick_check(1)";
 const VERSIONS_OFFSET: u64 = 18;
 const WAL_VERSIONS: [u8; 2] = [2, 2];
 
-const FILE_MODE: u32 = 0o640;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// SQLite's own instructions between two looks at the abort flag: well below a millisecond.
 const ABORT_CHECK: i32 = 10_000;
@@ -60,12 +60,13 @@ pub struct Snapshot {
     pub bytes: u64,
 }
 
-/// Copies the LDB to `path`, in whose place nothing may be. Whatever fails, nothing
-/// is left there.
+/// Copies the LDB to `path`; what may be left there of an earlier copy is removed
+/// first. Whatever fails, nothing is left there.
 ///
 /// # Errors
 /// [`SnapshotError::Empty`] before the LDB's first statement.
 pub fn copy(ldb: &Path, path: &Path, abort: &Abort) -> Result<Snapshot, SnapshotError> {
+    let _ = fs::remove_file(path);
     let copied = make(ldb, path, abort).and_then(|()| finish(ldb, path, abort));
     if copied.is_err() {
         // The error that led here says more than one about the rest of a copy.

@@ -9,6 +9,13 @@ use super::copy::{Abort, Snapshot};
 use super::error::SnapshotError;
 use super::file::FileDestination;
 
+/// The address of a place for snapshots.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// A file, replaced by each snapshot.
+    File(PathBuf),
+}
+
 /// A place for snapshots, held by this process as long as this value lives.
 #[derive(Debug)]
 pub enum Destination {
@@ -25,6 +32,16 @@ pub enum Published {
 }
 
 impl Destination {
+    /// Takes hold of the place.
+    ///
+    /// # Errors
+    /// [`SnapshotError::InUse`] while another process holds it.
+    pub fn open(target: &Target) -> Result<Self, SnapshotError> {
+        match target {
+            Target::File(path) => FileDestination::open(path).map(Self::File),
+        }
+    }
+
     pub fn published(&self) -> Published {
         match self {
             Self::File(file) => file.published(),
@@ -39,15 +56,24 @@ impl Destination {
         }
     }
 
+    /// Whether a snapshot of this position is news here.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Older`] and [`SnapshotError::OtherLedger`] where it would take
+    /// hosts back or elsewhere.
+    pub fn wants(&self, position: &LdbPosition) -> Result<bool, SnapshotError> {
+        let Published::At(published) = self.published() else { return Ok(true) };
+        self.refuse_a_step_back(&published, position)?;
+        Ok(published.seq < position.seq)
+    }
+
     /// Puts the snapshot in place of what is there.
     ///
     /// # Errors
-    /// [`SnapshotError::Older`] and [`SnapshotError::OtherLedger`] where that would
-    /// take hosts back or elsewhere; what is there stays.
+    /// As [`Destination::wants`]; what is there stays.
     pub fn publish(&self, snapshot: &Snapshot, abort: &Abort) -> Result<(), SnapshotError> {
-        if let Published::At(published) = self.published() {
-            self.refuse_a_step_back(&published, &snapshot.position)?;
-        }
+        // Asked again: the copy is newer than the position that was asked about.
+        self.wants(&snapshot.position)?;
         match self {
             Self::File(file) => file.publish(snapshot, abort),
         }

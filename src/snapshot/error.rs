@@ -24,8 +24,9 @@ pub enum SnapshotError {
     DiskFull(PathBuf),
     #[error("{doing} {}: {source}", path.display())]
     Io { doing: &'static str, path: PathBuf, source: io::Error },
-    #[error("another process publishes to {}", .0.display())]
-    InUse(PathBuf),
+    /// By whom, such as `pid 4711`.
+    #[error("snapshots at {} are published by {holder}", path.display())]
+    InUse { path: PathBuf, holder: String },
     /// A ctldb that was restored from a backup, or a host that has fallen behind another.
     #[error("the snapshot at {destination} is at seq {published}, which this one at seq {taken} would undo")]
     Older { destination: String, published: Seq, taken: Seq },

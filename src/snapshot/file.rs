@@ -1,19 +1,16 @@
 //! Snapshots as files: finished under another name, then renamed into place.
 
-use std::ffi::OsString;
-use std::fs::{self, DirBuilder, File, TryLockError};
+use std::fs;
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use crate::disk::{self, LockError, ProcessLock, beside, directory_of};
 use crate::failpoint;
 use crate::ldb::read::{LdbReader, ReadError};
 
 use super::copy::{Abort, Snapshot};
 use super::destination::Published;
 use super::error::SnapshotError;
-
-const DIRECTORY_MODE: u32 = 0o750;
 
 /// One file that is replaced again and again, by one process at a time.
 #[derive(Debug)]
@@ -22,7 +19,7 @@ pub struct FileDestination {
     /// Held for its lock. With one process at work there is one temporary name, so a
     /// crash leaves at most one unfinished file behind, and nobody else can publish
     /// between the look at what is there and the rename.
-    _lock: File,
+    _lock: ProcessLock,
 }
 
 impl FileDestination {
@@ -33,20 +30,15 @@ impl FileDestination {
     /// [`SnapshotError::InUse`] while another process holds it.
     pub fn open(path: &Path) -> Result<Self, SnapshotError> {
         let directory = directory_of(path);
-        let builder = DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(directory);
-        builder.map_err(SnapshotError::io("make", directory))?;
-        let lock_path = beside(path, ".lock");
-        let lock = File::options().create(true).append(true).open(&lock_path);
-        let lock = lock.map_err(SnapshotError::io("open", &lock_path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(SnapshotError::InUse(path.to_owned())),
-            Err(TryLockError::Error(source)) => return Err(SnapshotError::io("lock", &lock_path)(source)),
-        }
+        disk::create_directory(directory).map_err(SnapshotError::io("make", directory))?;
+        let lock = ProcessLock::take(path).map_err(|error| match error {
+            LockError::Held { holder } => SnapshotError::InUse { path: path.to_owned(), holder },
+            LockError::Io(source) => SnapshotError::io("lock", path)(source),
+        })?;
         let this = Self { path: path.to_owned(), _lock: lock };
         remove(&this.staging())?;
         // Left by SQLite when it was killed in the middle of a copy.
-        remove(&beside(path, ".tmp-journal"))?;
+        remove(&beside(&this.staging(), "-journal"))?;
         Ok(this)
     }
 
@@ -75,29 +67,14 @@ impl FileDestination {
         // What SQLite may have left beside the old file, opened by someone without
         // `immutable`, would be taken for a part of the new one.
         for suffix in ["-wal", "-shm"] {
-            let mut name = self.path.clone().into_os_string();
-            name.push(suffix);
-            remove(Path::new(&name))?;
+            remove(&beside(&self.path, suffix))?;
         }
         failpoint::hit("snapshot-before-rename");
         fs::rename(&staging, &self.path).map_err(SnapshotError::io("put in place", &self.path))?;
         failpoint::hit("snapshot-after-rename");
         let directory = directory_of(&self.path);
-        let flush = File::open(directory).and_then(|directory| directory.sync_all());
-        flush.map_err(SnapshotError::io("flush", directory))
+        disk::flush(directory).map_err(SnapshotError::io("flush", directory))
     }
-}
-
-/// `.NAME` with `suffix`, in the same directory: no listing of snapshots shows it.
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(suffix);
-    path.with_file_name(name)
-}
-
-fn directory_of(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Removes a file that need not be there.
@@ -112,7 +89,7 @@ fn remove(path: &Path) -> Result<(), SnapshotError> {
 fn copy_flushed(from: &Path, to: &Path) -> Result<(), SnapshotError> {
     let copy = || -> io::Result<()> {
         fs::copy(from, to)?;
-        File::open(to)?.sync_all()
+        disk::flush(to)
     };
     copy().map_err(SnapshotError::io("copy the snapshot to", to)).inspect_err(|_| {
         // The next try begins anew; the error above is the one that tells.

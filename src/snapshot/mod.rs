@@ -1,6 +1,7 @@
 //! Snapshots: an LDB as one file that a new host can start from. [`copy`] makes a
 //! consistent one while the applier goes on, and checks it; a [`Destination`] takes
-//! it in so that whoever looks there sees a whole snapshot or the one before it.
+//! it in so that whoever looks there sees a whole snapshot or the one before it; a
+//! [`Publisher`] does both, round after round.
 //!
 //! Blocking code for a thread of its own. It reads the LDB through SQLite alone and
 //! never writes to it.
@@ -9,8 +10,9 @@ mod copy;
 mod destination;
 mod error;
 mod file;
+mod publish;
 
 pub use copy::{Abort, Snapshot, copy};
-pub use destination::{Destination, Published};
+pub use destination::{Destination, Published, Target};
 pub use error::SnapshotError;
-pub use file::FileDestination;
+pub use publish::{Publisher, Round};

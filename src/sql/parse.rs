@@ -7,6 +7,10 @@ use std::borrow::Cow;
 
 use super::form::{BEGIN, COMMIT};
 
+/// The most digits that a float's shortest spelling has. A spelling with more is not
+/// canonical, and SQLite may round it to another float than Rust does.
+const MAX_FLOAT_DIGITS: usize = 17;
+
 /// A literal's value, borrowed from the statement where it can be.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Literal<'a> {
@@ -263,15 +267,26 @@ impl<'a> Cursor<'a> {
         let digits = number.strip_prefix('-').unwrap_or(number);
         let is_digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
         let value = match digits.split_once('.') {
-            Some((whole, fraction)) if is_digits(whole) && is_digits(fraction) => Literal::Real(number.parse().ok()?),
+            Some((whole, fraction)) if is_digits(whole) && is_digits(fraction) => float(number)?,
             None if is_digits(digits) => match number.parse() {
                 Ok(integer) => Literal::Integer(integer),
                 // Beyond 64 bits SQLite reads an integer literal as a float.
-                Err(_) => Literal::Real(number.parse().ok()?),
+                Err(_) => float(number)?,
             },
             _ => return None,
         };
         Some((value, rest))
+    }
+}
+
+/// A number in plain decimal as a float, where its spelling is short enough.
+fn float(number: &str) -> Option<Literal<'static>> {
+    let is_zero = |b: &u8| matches!(b, b'0' | b'-' | b'.');
+    let from_first = number.bytes().skip_while(is_zero);
+    let significant = from_first.filter(u8::is_ascii_digit).enumerate().filter(|(_, b)| *b != b'0').last();
+    match significant {
+        Some((last, _)) if last >= MAX_FLOAT_DIGITS => None,
+        _ => Some(Literal::Real(number.parse().ok()?)),
     }
 }
 
@@ -318,7 +333,7 @@ mod tests {
         let one =
             |text: &str| upsert(&format!(r#"REPLACE INTO f___t ("a") VALUES({text})"#)).values.remove(0).clone_static();
         assert_eq!(one("-9223372036854775808"), Literal::Integer(i64::MIN));
-        assert_eq!(one("9223372036854775808"), Literal::Real(9_223_372_036_854_775_808.0));
+        assert_eq!(one("9223372036854776000"), Literal::Real(9_223_372_036_854_775_808.0));
         assert_eq!(one("150000000000000000000"), Literal::Real(1.5e20));
     }
 
@@ -360,6 +375,8 @@ mod tests {
             r#"REPLACE INTO fam___tab ("a""b") VALUES(1)"#,
             r#"REPLACE INTO fam___tab ("a") VALUES(1e5)"#,
             r#"REPLACE INTO fam___tab ("a") VALUES(.5)"#,
+            r#"REPLACE INTO fam___tab ("a") VALUES(9223372036854775808)"#,
+            r#"REPLACE INTO fam___tab ("a") VALUES(-0.0123456789012345678)"#,
             r#"REPLACE INTO fam___tab ("a") VALUES(--1)"#,
             r#"REPLACE INTO fam___tab ("a") VALUES(x'abc')"#,
             "REPLACE INTO fam___tab (\"a\") VALUES('a\0b')",

@@ -8,6 +8,7 @@
 // Every test binary compiles this module and uses its own part of it.
 #![allow(dead_code, unused_imports)]
 
+pub mod client;
 pub mod database;
 pub mod http;
 pub mod node;
@@ -17,6 +18,7 @@ pub mod server;
 pub mod sql;
 pub mod wait;
 
+pub use client::Client;
 pub use database::{TestDatabase, every_ctldb, mariadb, mysql56, sqlite};
 pub use node::{Node, NodeProcess};
 pub use process::scratch_dir;

@@ -26,3 +26,18 @@ pub fn wait_for<T>(what: &str, deadline: Duration, mut attempt: impl FnMut() -> 
         pause = (pause * 2).min(Duration::from_millis(50));
     }
 }
+
+/// Like [`wait_for`], for tests that run actors on their own thread.
+///
+/// # Panics
+/// When `deadline` has passed; the message names `what`.
+pub async fn wait_for_async<T>(what: &str, deadline: Duration, mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = attempt().await {
+            return value;
+        }
+        assert!(start.elapsed() < deadline, "waited {deadline:?} in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}

@@ -9,6 +9,7 @@ use actix::{Message, Recipient};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use tokio::sync::oneshot;
 
+use crate::changelog::Written;
 use crate::ldb::{Applied, ApplyError, Checkpoint, CheckpointMode, Ldb, LdbError};
 use crate::ledger::{Batch, LdbPosition};
 use crate::messages::ledger::ApplyFailed;
@@ -33,6 +34,8 @@ pub enum Job {
 pub struct Upkeep {
     pub wal_bytes: u64,
     pub outcome: Result<(), LdbError>,
+    /// What the changelog has got since the start.
+    pub changelog: Written,
     /// Why changelog entries can't be written, where they can't.
     pub changelog_error: Option<String>,
 }
@@ -47,7 +50,7 @@ pub struct WriterThread {
 impl WriterThread {
     pub fn start(ldb: Ldb, upkeep: Recipient<Upkeep>, metrics: Arc<Metrics>) -> std::io::Result<Self> {
         let (jobs, queue) = bounded(QUEUE);
-        let worker = Worker { ldb, upkeep, metrics: metrics.clone() };
+        let worker = Worker { ldb, upkeep, counted: Written::default(), metrics: metrics.clone() };
         let handle = std::thread::Builder::new().name("ldb-writer".to_owned()).spawn(move || worker.run(&queue))?;
         Ok(Self { jobs, handle, metrics })
     }
@@ -74,6 +77,8 @@ impl WriterThread {
 struct Worker {
     ldb: Ldb,
     upkeep: Recipient<Upkeep>,
+    /// What the metrics have of the changelog.
+    counted: Written,
     metrics: Arc<Metrics>,
 }
 
@@ -109,9 +114,19 @@ impl Worker {
         });
         let wal_bytes = self.ldb.wal_bytes();
         self.metrics.applier.wal_bytes.set(wal_bytes as i64);
+        let changelog = self.ldb.changelog_total();
+        self.count_changelog(changelog);
         let changelog_error = self.ldb.changelog_error().map(ToString::to_string);
         // When the mailbox is full the next round says it again.
-        let _ = self.upkeep.try_send(Upkeep { wal_bytes, outcome, changelog_error });
+        let _ = self.upkeep.try_send(Upkeep { wal_bytes, outcome, changelog, changelog_error });
+    }
+
+    fn count_changelog(&mut self, total: Written) {
+        let before = std::mem::replace(&mut self.counted, total);
+        let metrics = &self.metrics.changelog;
+        metrics.entries.inc_by(total.entries - before.entries);
+        metrics.resyncs.inc_by(total.jumps - before.jumps);
+        metrics.rotations.inc_by(total.rotations - before.rotations);
     }
 
     fn count(&self, checkpoint: Checkpoint) {

@@ -1,0 +1,206 @@
+//! The HTTP reader: owns the life of the reader's server and says how fresh its
+//! answers are. The server's workers read the LDB themselves; what this actor knows
+//! of the LDB it learns by looking a few times a second.
+
+use std::cell::RefCell;
+use std::io;
+use std::net::TcpListener;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use actix_web::dev::{Server, ServerHandle};
+use tokio::task::JoinHandle;
+
+use crate::actors::task::{Stopping, Task};
+use crate::http::reader::{self, ReaderOptions};
+use crate::ldb::read::{LdbReader, ReadError};
+use crate::ledger::{LdbPosition, lag};
+use crate::messages::ledger::CaughtUp;
+use crate::messages::status::{ErrorReport, GetStatus, Role, RoleState, RoleStatus};
+use crate::messages::stop::Stop;
+use crate::metrics::{Component, ErrorKind, Metrics};
+use crate::schema::Timestamp;
+
+/// How often the LDB is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// What the actor and its task share; both live on one thread.
+struct Shared {
+    /// The lag up to which the reader is ready; zero ignores lag.
+    ready_max_lag: Duration,
+    metrics: Arc<Metrics>,
+    view: RefCell<View>,
+}
+
+/// What a status answer is made from.
+struct View {
+    state: RoleState,
+    /// Where the LDB stood at the last look; `None` while there is none.
+    position: Option<LdbPosition>,
+    caught_up_at: Option<Timestamp>,
+    last_error: Option<ErrorReport>,
+}
+
+pub struct HttpReader {
+    shared: Rc<Shared>,
+    /// Until the actor is started.
+    parts: Option<(Server, LdbReader)>,
+    handle: ServerHandle,
+    running: Option<JoinHandle<()>>,
+    task: Option<Task>,
+}
+
+impl HttpReader {
+    /// Builds the server on a bound socket; the actor sets it going when it starts.
+    pub fn new(
+        listener: TcpListener,
+        options: &ReaderOptions,
+        ready_max_lag: Duration,
+        metrics: Arc<Metrics>,
+    ) -> io::Result<Self> {
+        let server = reader::serve(listener, options, &metrics)?;
+        let view = View { state: RoleState::Starting, position: None, caught_up_at: None, last_error: None };
+        Ok(Self {
+            shared: Rc::new(Shared { ready_max_lag, metrics, view: RefCell::new(view) }),
+            handle: server.handle(),
+            parts: Some((server, LdbReader::new(&options.ldb_path))),
+            running: None,
+            task: None,
+        })
+    }
+}
+
+impl Actor for HttpReader {
+    type Context = Context<Self>;
+
+    fn started(&mut self, _: &mut Self::Context) {
+        if let Some((server, ldb)) = self.parts.take() {
+            self.running = Some(actix::spawn(run(server)));
+            let shared = Rc::clone(&self.shared);
+            self.task = Some(Task::spawn(|stopping| look_again_and_again(shared, ldb, stopping)));
+        }
+    }
+}
+
+impl Handler<CaughtUp> for HttpReader {
+    type Result = ();
+
+    fn handle(&mut self, caught_up: CaughtUp, _: &mut Self::Context) {
+        self.shared.view.borrow_mut().caught_up_at = Some(caught_up.at);
+    }
+}
+
+impl Handler<GetStatus> for HttpReader {
+    type Result = RoleStatus;
+
+    fn handle(&mut self, _: GetStatus, _: &mut Self::Context) -> RoleStatus {
+        self.shared.status(Timestamp::now())
+    }
+}
+
+/// Lets requests in flight finish, within the server's own deadline.
+impl Handler<Stop> for HttpReader {
+    type Result = ResponseActFuture<Self, ()>;
+
+    fn handle(&mut self, _: Stop, _: &mut Self::Context) -> Self::Result {
+        self.shared.view.borrow_mut().state = RoleState::Stopping;
+        let (handle, running, task) = (self.handle.clone(), self.running.take(), self.task.take());
+        let ended = async move {
+            handle.stop(true).await;
+            if let Some(running) = running {
+                // Its failure was logged where it happened.
+                let _ = running.await;
+            }
+            if let Some(task) = task {
+                task.stop().await;
+            }
+        };
+        Box::pin(ended.into_actor(self).map(|(), _, ctx| ctx.stop()))
+    }
+}
+
+async fn run(server: Server) {
+    if let Err(error) = server.await {
+        // Nothing could set it going again; as a panic it ends the process.
+        panic!("the reader's server failed: {error}");
+    }
+}
+
+async fn look_again_and_again(shared: Rc<Shared>, mut ldb: LdbReader, mut stopping: Stopping) {
+    loop {
+        let look = tokio::task::spawn_blocking(move || {
+            let seen = ldb.position();
+            let replacement = ldb.replacement_error().map(ToString::to_string);
+            (ldb, seen, replacement)
+        });
+        // A look that panicked has ended the process already.
+        let Ok((back, seen, replacement)) = look.await else { return };
+        ldb = back;
+        shared.record(seen, replacement);
+        if stopping.unless(tokio::time::sleep(LOOK_EVERY)).await.is_none() {
+            return;
+        }
+    }
+}
+
+impl Shared {
+    /// `replacement`: why the file that has taken the LDB's path can't be read.
+    fn record(&self, seen: Result<LdbPosition, ReadError>, replacement: Option<String>) {
+        let view = &mut *self.view.borrow_mut();
+        let (position, failure) = match seen {
+            Ok(position) => (Some(position), replacement),
+            Err(ReadError::NotThereYet { .. }) => (None, None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        view.position = position;
+        if view.state == RoleState::Stopping {
+            return;
+        }
+        let Some(message) = failure else {
+            view.state = RoleState::Running;
+            return;
+        };
+        // Said once, not at every look.
+        if view.state != RoleState::Retrying || view.last_error.as_ref().is_none_or(|last| last.message != message) {
+            tracing::error!(role = "reader", error = %message, "can't read the ldb, retrying");
+            self.metrics.error(Component::Reader, ErrorKind::Storage);
+            view.last_error = Some(ErrorReport::now(ErrorKind::Storage, message));
+        }
+        view.state = RoleState::Retrying;
+    }
+
+    fn status(&self, now: Timestamp) -> RoleStatus {
+        let view = self.view.borrow();
+        let mut status = RoleStatus::new(Role::Reader, view.state);
+        let leader_ts = view.position.as_ref().and_then(|position| position.leader_ts);
+        let lag = lag(leader_ts, view.caught_up_at, now);
+        status.not_ready = self.not_ready(&view, lag);
+        status.last_seq = view.position.as_ref().map(|position| position.seq);
+        status.lag_seconds = lag.map(|lag| lag.as_secs_f64());
+        status.last_error = view.last_error.clone();
+        status
+    }
+
+    fn not_ready(&self, view: &View, lag: Option<Duration>) -> Option<String> {
+        if matches!(view.state, RoleState::Starting | RoleState::Stopping) {
+            return Some("the reader is not running".to_owned());
+        }
+        if view.position.is_none() {
+            return Some("the ldb is not there yet".to_owned());
+        }
+        if self.ready_max_lag.is_zero() {
+            return None;
+        }
+        match lag {
+            None => Some("nothing has been applied yet".to_owned()),
+            Some(lag) if lag > self.ready_max_lag => Some(format!(
+                "the ldb is {} s behind, at most {} s are allowed",
+                lag.as_secs(),
+                self.ready_max_lag.as_secs()
+            )),
+            Some(_) => None,
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! What the settings mean for each part of the node. The parts don't know the settings.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use url::Url;
+
+use crate::actors::executive::ExecutiveSettings;
+use crate::actors::heartbeat::HeartbeatOptions;
+use crate::actors::poller::PollerOptions;
+use crate::actors::snapshotter::SnapshotterOptions;
+use crate::changelog::ChangelogOptions;
+use crate::config::{CtldbUrl, Settings, SnapshotUrl};
+use crate::ctldb::{Location, TableLimit};
+use crate::executive::{Options, RateLimit};
+use crate::http::reader::ReaderOptions;
+use crate::http::serve::ServerOptions;
+use crate::ldb::LdbOptions;
+use crate::ledger::BlockLimit;
+use crate::schema::TableRef;
+use crate::snapshot::Target;
+
+use super::{NodeError, secret};
+
+/// How long one of the heartbeat's requests may take.
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(10);
+
+pub fn location(settings: &Settings) -> Location {
+    match &settings.ctldb.url {
+        CtldbUrl::Sqlite(path) => Location::Sqlite(path.clone()),
+        CtldbUrl::Mysql(url) => Location::Mysql(url.expose().to_owned()),
+    }
+}
+
+pub fn ldb(settings: &Settings) -> LdbOptions {
+    let changelog = ChangelogOptions { path: settings.changelog.path.clone(), max_bytes: settings.changelog.max_bytes };
+    LdbOptions { wal_checkpoint_bytes: settings.ldb.wal_checkpoint_bytes, changelog: Some(changelog) }
+}
+
+pub fn poller(settings: &Settings) -> PollerOptions {
+    let reflector = &settings.reflector;
+    let bytes = usize::try_from(reflector.block_bytes).unwrap_or(usize::MAX);
+    PollerOptions {
+        interval: reflector.poll_interval,
+        jitter: reflector.poll_jitter,
+        block: BlockLimit { rows: reflector.block_rows, bytes },
+    }
+}
+
+pub fn executive(settings: &Settings) -> ExecutiveSettings {
+    let executive = &settings.executive;
+    let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    let rules = Options {
+        destructive_schema_changes: executive.destructive_schema_changes,
+        writer_limit: RateLimit { amount: signed(executive.writer_limit.rows), period: executive.writer_limit.period },
+        table_limit: TableLimit {
+            warn_bytes: signed(executive.table_limit.warn_bytes),
+            max_bytes: signed(executive.table_limit.max_bytes),
+        },
+    };
+    ExecutiveSettings { rules, request_timeout: executive.request_timeout, ..ExecutiveSettings::default() }
+}
+
+/// For servers whose handlers only wait for actors: one worker is enough.
+pub fn server(settings: &Settings) -> ServerOptions {
+    ServerOptions { shutdown_timeout: settings.node.shutdown_timeout, ..ServerOptions::default() }
+}
+
+pub fn reader(settings: &Settings) -> ReaderOptions {
+    let reader = &settings.reader;
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    ReaderOptions {
+        ldb_path: settings.ldb.path.clone(),
+        max_rows: reader.max_rows,
+        max_response_bytes: usize::try_from(reader.max_response_bytes).unwrap_or(usize::MAX),
+        workers: if reader.workers == 0 { cores } else { reader.workers },
+        shutdown_timeout: settings.node.shutdown_timeout,
+    }
+}
+
+pub fn snapshotter(settings: &Settings) -> SnapshotterOptions {
+    let targets = settings.snapshotter.urls.iter().map(|SnapshotUrl::File(path)| Target::File(path.clone())).collect();
+    SnapshotterOptions { ldb_path: settings.ldb.path.clone(), interval: settings.snapshotter.interval, targets }
+}
+
+/// `own` is the URL of this node's executive, for where the settings name no other.
+pub fn heartbeat(settings: &Settings, own: Option<String>) -> Result<HeartbeatOptions, NodeError> {
+    let heartbeat = &settings.heartbeat;
+    let own = own.and_then(|url| Url::parse(&url).ok());
+    let executive = heartbeat.executive_url.clone().or(own).ok_or(NodeError::NoExecutive)?;
+    let table = TableRef::parse(&heartbeat.family, &heartbeat.table).map_err(NodeError::HeartbeatTable)?;
+    Ok(HeartbeatOptions {
+        interval: heartbeat.interval,
+        request_timeout: HEARTBEAT_TIMEOUT,
+        executive,
+        table,
+        writer: heartbeat.writer.clone(),
+        secret: heartbeat_secret(settings)?,
+    })
+}
+
+fn heartbeat_secret(settings: &Settings) -> Result<SecretString, NodeError> {
+    if let Some(secret) = &settings.heartbeat.secret {
+        return Ok(secret.clone());
+    }
+    let path = settings.node.data_dir.clone();
+    secret::kept_in(&path).map_err(|source| NodeError::Secret { path, source })
+}
