@@ -1,5 +1,4 @@
-//! What only a server can do to an executive: be away, hold tables of another making, share itself with other
-//! executives.
+//! What only a server can do to an executive: be away, hang, hold tables of another making.
 
 mod in_process;
 mod support;
@@ -197,42 +196,4 @@ fn a_server_that_hangs_is_503_within_the_request_timeout() {
     server.signal(libc::SIGCONT);
     wait_until("the executive serves again", DEADLINE, || http::is_ok(&alive));
     executive.mutate(&json!({"mutations": [row(1, "x")]})).expect(200);
-}
-
-#[test]
-fn several_executives_on_one_server_lose_and_tear_nothing() {
-    for (kind, database) in every_server() {
-        let mut settings = ExecutiveSettings::default();
-        settings.rules.writer_limit.amount = 200;
-        settings.rules.writer_limit.period = Duration::from_secs(1_000_000_000);
-        let executives = [(); 2].map(|()| Executive::serving(&database, settings.clone()));
-        executives[0].furnish();
-        let written: i64 = std::thread::scope(|scope| {
-            let client = |client: i64| {
-                let executive = &executives[usize::try_from(client % 2).unwrap()];
-                scope.spawn(move || {
-                    let request = |n: i64| {
-                        let id = client * 1000 + n * 10;
-                        let answer = executive.mutate(&json!({"mutations": [row(id, "a"), row(id + 1, "b")]}));
-                        assert!([200, 429].contains(&answer.status), "{kind}: {}", answer.text());
-                        i64::from(answer.status == 200)
-                    };
-                    (0..20).map(request).sum::<i64>()
-                })
-            };
-            let clients: Vec<_> = (0..8).map(client).collect();
-            clients.into_iter().map(|client| client.join().unwrap()).sum()
-        });
-        assert_eq!(written, 100, "{kind}: requests of two rows under a limit of 200");
-        let ledger = ledger(&database, 0);
-        assert_contiguous(&ledger);
-        assert_eq!(ledger.len(), 1 + 100 * 4, "{kind}");
-        for transaction in ledger[1..].chunks(4) {
-            let id = |statement: &str| statement.split(['(', ',']).nth(3).unwrap().parse::<i64>().unwrap();
-            assert_eq!(id(&transaction[1].1) + 1, id(&transaction[2].1), "{kind}: a torn request");
-        }
-        let stored = database.value("SELECT COUNT(*) FROM fam___tab").unwrap();
-        assert_eq!(stored, "200", "{kind}");
-        assert_eq!(rows(&replay(&ledger), "SELECT id FROM fam___tab").len(), 200, "{kind}");
-    }
 }

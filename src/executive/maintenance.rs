@@ -5,6 +5,7 @@ use std::time::Instant;
 use crate::ctldb::{Ctldb, CtldbError, Operation, Session};
 
 use super::error::{ExecutiveError, Refusal};
+use super::rate::Buckets;
 use super::{Executive, Request};
 
 /// How long usage is kept, in seconds.
@@ -38,15 +39,21 @@ impl Request for PruneUsage {
     type Answer = ();
 
     async fn execute<C: Ctldb>(self, executive: &Executive<C>, deadline: Instant) -> Result<(), ExecutiveError> {
-        executive.write(self, deadline).await
+        executive.write(Prune { buckets: Buckets::of(executive.options.writer_limit) }, deadline).await
     }
 }
 
-impl Operation for PruneUsage {
+struct Prune {
+    buckets: Buckets,
+}
+
+impl Operation for Prune {
     type Output = Result<(), Refusal>;
 
     async fn run<S: Session>(&self, session: &mut S) -> Result<Self::Output, CtldbError> {
-        let before = session.now().await? - USAGE_KEPT_SECONDS;
+        let now = session.now().await?;
+        // The bucket that is being counted in stays, however long ago it began.
+        let before = (now - USAGE_KEPT_SECONDS).min(self.buckets.bucket_at(now));
         session.prune_usage(before).await.map(Ok)
     }
 }
