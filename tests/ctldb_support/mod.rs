@@ -7,11 +7,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ctlstore::ctldb::{
-    Ctldb, CtldbError, Operation, RowChange, SchemaChange, Session, StoredTable, TableLimit, WriterRow,
+    AnyCtldb, Ctldb, CtldbError, LedgerTable, Location, Operation, RowChange, SchemaChange, Session, StoredTable,
+    TableLimit, WriterRow,
 };
 use ctlstore::ledger::Seq;
 use ctlstore::schema::{FamilyName, Field, FieldName, FieldType, TableRef, TableSchema, Value, WriterName};
 use ctlstore::sql;
+
+use crate::support::{TestDatabase, every_ctldb};
 
 /// One call on a session.
 #[derive(Debug, Clone)]
@@ -199,4 +202,55 @@ pub fn table(name: &str, fields: &[(&str, FieldType)], key: &[&str]) -> TableSch
 
 pub fn text(value: &str) -> Value {
     Value::Text(value.to_owned())
+}
+
+/// Opens the ctldb that a node would, for a test's database.
+#[track_caller]
+pub fn open(database: &TestDatabase) -> AnyCtldb {
+    open_at(&database.url)
+}
+
+#[track_caller]
+pub fn open_at(url: &str) -> AnyCtldb {
+    let location = Location::parse(url).expect("a good url");
+    AnyCtldb::open(&location, LedgerTable::default()).unwrap_or_else(|error| panic!("open the ctldb: {error}"))
+}
+
+/// Runs a case on a fresh ctldb of every kind at hand.
+pub async fn on_every_ctldb(case: impl AsyncFn(&AnyCtldb, &TestDatabase)) {
+    for (name, database) in every_ctldb() {
+        // Shown when the case fails.
+        println!("on {name}");
+        let ctldb = open(&database);
+        ctldb.prepare().await.unwrap_or_else(|error| panic!("prepare {name}: {error}"));
+        case(&ctldb, &database).await;
+        ctldb.close().await;
+    }
+}
+
+/// A table with one string key and one value, made in `ctldb`.
+pub async fn make_table(ctldb: &impl Ctldb, name: &str) -> TableSchema {
+    let schema = table(name, &[("k", FieldType::String), ("v", FieldType::Integer)], &["k"]);
+    write(ctldb, vec![Step::Alter(SchemaChange::CreateTable(schema.clone()))]).await;
+    schema
+}
+
+/// The whole ledger: seq and statement.
+#[track_caller]
+pub fn ledger(database: &TestDatabase) -> Vec<(i64, String)> {
+    let rows = database.query("SELECT seq, statement FROM ctlstore_dml_ledger ORDER BY seq");
+    let row = |row: Vec<Option<String>>| {
+        let [seq, statement] = row.try_into().expect("two columns");
+        (seq.expect("a seq").parse().expect("a number"), statement.expect("a statement"))
+    };
+    rows.into_iter().map(row).collect()
+}
+
+/// The ledger's statements, after checking that their seqs are 1, 2, 3…
+#[track_caller]
+pub fn contiguous_ledger(database: &TestDatabase) -> Vec<String> {
+    let rows = ledger(database);
+    let seqs: Vec<i64> = rows.iter().map(|(seq, _)| *seq).collect();
+    assert_eq!(seqs, (1..=seqs.len() as i64).collect::<Vec<_>>(), "the ledger has a gap");
+    rows.into_iter().map(|(_, statement)| statement).collect()
 }
