@@ -1,0 +1,238 @@
+//! What only a server can do to an executive: be away, hold tables of another making, share itself with other
+//! executives.
+
+mod in_process;
+mod support;
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use ctlstore::actors::executive::ExecutiveSettings;
+use ctlstore::messages::status::RoleState;
+use in_process::hold::Hold;
+use in_process::replay::{assert_contiguous, ledger, replay, rows};
+use in_process::{Executive, row};
+use support::http::{self, get};
+use support::server::{Flavour, PrivateServer};
+use support::{TestDatabase, wait_until};
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+fn every_server() -> Vec<(&'static str, TestDatabase)> {
+    support::every_ctldb().into_iter().filter(|(_, database)| database.is_mysql()).collect()
+}
+
+/// A table as the original makes it, with its row in the ledger.
+const MADE_BY_THE_ORIGINAL: [&str; 3] = [
+    "UPDATE locks SET clock = clock + 1 WHERE id = 'ledger'",
+    "CREATE TABLE fam___old (`id` VARCHAR(191), `n` BIGINT, `v` MEDIUMTEXT, PRIMARY KEY(`id`, `n`)) \
+     DEFAULT CHARSET utf8mb4 COLLATE utf8mb4_unicode_ci",
+    "INSERT INTO ctlstore_dml_ledger (seq, statement) SELECT COALESCE(MAX(seq), 0) + 1, \
+     'CREATE TABLE fam___old (\"id\" VARCHAR(191), \"n\" INTEGER, \"v\" TEXT, PRIMARY KEY(\"id\",\"n\"));' \
+     FROM ctlstore_dml_ledger",
+];
+
+fn old(delete: bool, id: &str, n: impl Into<Value>, v: &str) -> Value {
+    json!({"table": "old", "delete": delete, "values": {"id": id, "n": n.into(), "v": v}})
+}
+
+/// The rows by their keys, in the ctldb and in the ledger's replay.
+fn assert_rows(kind: &str, database: &TestDatabase, want: &[(&str, i64, &str)]) {
+    let text = |column: &str| format!("HEX({column})");
+    let sql = format!("SELECT {}, n, {} FROM fam___old ORDER BY {}, n", text("id"), text("v"), text("id"));
+    let want: Vec<Vec<Option<String>>> = want
+        .iter()
+        .map(|(id, n, v)| [hex::encode_upper(id), n.to_string(), hex::encode_upper(v)].map(Some).to_vec())
+        .collect();
+    assert_eq!(database.query(&sql), want, "{kind}: the ctldb");
+    let replayed = rows(&replay(&ledger(database, 0)), &sql);
+    let text = |value: rusqlite::types::Value| match value {
+        rusqlite::types::Value::Text(text) => Some(text),
+        rusqlite::types::Value::Integer(integer) => Some(integer.to_string()),
+        other => panic!("{other:?}"),
+    };
+    let replayed: Vec<Vec<_>> = replayed.into_iter().map(|row| row.into_iter().map(text).collect()).collect();
+    assert_eq!(replayed, want, "{kind}: the ledger's replay");
+}
+
+#[test]
+fn keys_that_an_old_table_would_merge_are_409_and_both_are_named() {
+    for (kind, database) in every_server() {
+        let executive = Executive::serving(&database, ExecutiveSettings::default());
+        executive.furnish();
+        for statement in MADE_BY_THE_ORIGINAL {
+            database.query(statement);
+        }
+        let write = |mutations: Vec<Value>| executive.mutate(&json!({"mutations": mutations}));
+        write(vec![old(false, "key", 1, "first")]).expect(200);
+        write(vec![old(false, "key", 1, "second")]).expect(200);
+        for other in ["KEY", "Key", "key ", "kéy", "kËy"] {
+            for delete in [false, true] {
+                let answer = write(vec![old(delete, other, 1, "merged")]).expect(409);
+                let text = answer.text();
+                assert!(text.contains(&format!("('{other}',1)")) && text.contains("('key',1)"), "{kind}: {text}");
+            }
+        }
+        // Another key in its other column is another row; a boolean is the number that it stands for.
+        write(vec![old(false, "KEY", 0, "other")]).expect(200);
+        write(vec![old(false, "KEY", false, "again")]).expect(200);
+        write(vec![old(true, "NONE", 1, "")]).expect(200);
+        assert_rows(kind, &database, &[("KEY", 0, "again"), ("key", 1, "second")]);
+        // What an earlier mutation of the same request does counts.
+        write(vec![old(false, "b", 1, "x"), old(false, "B", 1, "y")]).expect(409);
+        write(vec![old(true, "key", 1, ""), old(false, "KEY", 1, "third")]).expect(200);
+        write(vec![row(7, "new table"), old(false, "c", 1, "x"), old(false, "c", 1, "y")]).expect(200);
+        assert_rows(kind, &database, &[("KEY", 0, "again"), ("KEY", 1, "third"), ("c", 1, "y")]);
+        assert_contiguous(&ledger(&database, 0));
+    }
+}
+
+#[test]
+fn merging_requests_in_a_group_see_what_those_before_them_wrote() {
+    for (kind, database) in every_server() {
+        let executive = Executive::serving(&database, ExecutiveSettings::default());
+        executive.furnish();
+        for statement in MADE_BY_THE_ORIGINAL {
+            database.query(statement);
+        }
+        let requests = [old(false, "a", 1, "1"), old(false, "A", 1, "2"), row(1, "x"), old(false, "á", 1, "3")];
+        let answers = grouped(&executive, &database, &requests);
+        let mut statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
+        statuses.sort_unstable();
+        // One of the three is there first, whichever; the other two would be merged with it.
+        assert_eq!(statuses, [200, 200, 409, 409], "{kind}");
+        let stored = database.query("SELECT id FROM fam___old");
+        assert_eq!(stored.len(), 1, "{kind}");
+        assert_eq!(rows(&replay(&ledger(&database, 0)), "SELECT id FROM fam___old").len(), 1, "{kind}");
+    }
+}
+
+/// Sends one-mutation requests so that they wait together for the ledger lock, behind one that holds it.
+fn grouped(executive: &Executive, database: &TestDatabase, mutations: &[Value]) -> Vec<http::Answer> {
+    let hold = Hold::on(&database.url);
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| executive.mutate(&json!({"mutations": [row(0, "first")]})));
+        wait_until("the first request waits for the lock", DEADLINE, || {
+            executive.metrics.encode().unwrap().contains("ctlstore_queue_depth{queue=\"executive_writes\"} 0")
+        });
+        let send = |mutation: &Value| {
+            let body = json!({"mutations": [mutation]});
+            scope.spawn(move || executive.mutate(&body))
+        };
+        let others: Vec<_> = mutations.iter().map(send).collect();
+        wait_until("all others wait", DEADLINE, || executive.status().details["waiting"] == json!(mutations.len()));
+        hold.release();
+        first.join().unwrap().expect(200);
+        others.into_iter().map(|other| other.join().unwrap()).collect()
+    })
+}
+
+#[test]
+fn what_the_server_refuses_is_that_requests_400_and_the_rest_of_its_group_is_written() {
+    for (kind, database) in every_server() {
+        let executive = Executive::serving(&database, ExecutiveSettings::default());
+        executive.furnish();
+        // Narrower than any text that the executive would refuse by itself.
+        database.query("ALTER TABLE fam___tab MODIFY v VARCHAR(5)");
+        let answers = grouped(&executive, &database, &[row(1, "short"), row(2, "much longer"), row(3, "short")]);
+        let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
+        assert_eq!(statuses, [200, 400, 200], "{kind}: {}", answers[1].text());
+        let stored = database.query("SELECT id FROM fam___tab ORDER BY id");
+        assert_eq!(stored, [["0"], ["1"], ["3"]].map(|row| row.map(|id| Some(id.to_owned())).to_vec()), "{kind}");
+        let ledger = ledger(&database, 0);
+        assert_contiguous(&ledger);
+        assert_eq!(ledger.len(), 4, "{kind}");
+        assert_eq!(database.value("SELECT SUM(amount) FROM writer_usage").as_deref(), Some("3"), "{kind}");
+    }
+}
+
+#[test]
+fn an_executive_comes_up_while_its_server_is_away_and_serves_when_it_is_back() {
+    let mut server = PrivateServer::start(Flavour::MariaDb);
+    server.execute("CREATE DATABASE away");
+    let url = server.url("away");
+    server.stop();
+    let executive = Executive::start(&url, ExecutiveSettings::default());
+    let unavailable = |answer: http::Answer| {
+        assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")), "{}", answer.text());
+    };
+    unavailable(get(&executive.at("/status")));
+    unavailable(http::post(&executive.at("/families/fam"), ""));
+    wait_until("the status tells the failure", DEADLINE, || executive.status().last_error.is_some());
+    let status = executive.status();
+    assert_eq!(status.state, RoleState::Retrying);
+    assert!(status.not_ready.is_some());
+
+    server.start_again();
+    let alive = executive.at("/status");
+    wait_until("the executive serves", DEADLINE, || http::is_ok(&alive));
+    executive.furnish();
+    executive.mutate(&json!({"mutations": [row(1, "x")]})).expect(200);
+    assert_eq!(executive.status().state, RoleState::Running);
+
+    server.kill9();
+    unavailable(executive.mutate(&json!({"mutations": [row(2, "x")]})));
+    unavailable(get(&executive.at("/status")));
+    assert_eq!(executive.status().state, RoleState::Retrying);
+
+    server.start_again();
+    wait_until("the executive serves again", DEADLINE, || http::is_ok(&alive));
+    executive.mutate(&json!({"mutations": [row(3, "x")]})).expect(200);
+    assert_eq!(executive.status().not_ready, None);
+}
+
+#[test]
+fn a_server_that_hangs_is_503_within_the_request_timeout() {
+    let server = PrivateServer::start(Flavour::MariaDb);
+    server.execute("CREATE DATABASE hangs");
+    let settings = ExecutiveSettings { request_timeout: Duration::from_secs(3), ..ExecutiveSettings::default() };
+    let executive = Executive::start(&server.url("hangs"), settings);
+    let alive = executive.at("/status");
+    wait_until("the executive serves", DEADLINE, || http::is_ok(&alive));
+    executive.furnish();
+    server.signal(libc::SIGSTOP);
+    executive.mutate(&json!({"mutations": [row(1, "x")]})).expect(503);
+    get(&alive).expect(503);
+    server.signal(libc::SIGCONT);
+    wait_until("the executive serves again", DEADLINE, || http::is_ok(&alive));
+    executive.mutate(&json!({"mutations": [row(1, "x")]})).expect(200);
+}
+
+#[test]
+fn several_executives_on_one_server_lose_and_tear_nothing() {
+    for (kind, database) in every_server() {
+        let mut settings = ExecutiveSettings::default();
+        settings.rules.writer_limit.amount = 200;
+        settings.rules.writer_limit.period = Duration::from_secs(1_000_000_000);
+        let executives = [(); 2].map(|()| Executive::serving(&database, settings.clone()));
+        executives[0].furnish();
+        let written: i64 = std::thread::scope(|scope| {
+            let client = |client: i64| {
+                let executive = &executives[usize::try_from(client % 2).unwrap()];
+                scope.spawn(move || {
+                    let request = |n: i64| {
+                        let id = client * 1000 + n * 10;
+                        let answer = executive.mutate(&json!({"mutations": [row(id, "a"), row(id + 1, "b")]}));
+                        assert!([200, 429].contains(&answer.status), "{kind}: {}", answer.text());
+                        i64::from(answer.status == 200)
+                    };
+                    (0..20).map(request).sum::<i64>()
+                })
+            };
+            let clients: Vec<_> = (0..8).map(client).collect();
+            clients.into_iter().map(|client| client.join().unwrap()).sum()
+        });
+        assert_eq!(written, 100, "{kind}: requests of two rows under a limit of 200");
+        let ledger = ledger(&database, 0);
+        assert_contiguous(&ledger);
+        assert_eq!(ledger.len(), 1 + 100 * 4, "{kind}");
+        for transaction in ledger[1..].chunks(4) {
+            let id = |statement: &str| statement.split(['(', ',']).nth(3).unwrap().parse::<i64>().unwrap();
+            assert_eq!(id(&transaction[1].1) + 1, id(&transaction[2].1), "{kind}: a torn request");
+        }
+        let stored = database.value("SELECT COUNT(*) FROM fam___tab").unwrap();
+        assert_eq!(stored, "200", "{kind}");
+        assert_eq!(rows(&replay(&ledger), "SELECT id FROM fam___tab").len(), 200, "{kind}");
+    }
+}

@@ -1,0 +1,68 @@
+//! What every HTTP server of a node does around its routes.
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::web;
+use ctlstore::http::observe::Observer;
+use ctlstore::http::serve::{ServerOptions, serve};
+use ctlstore::metrics::{Metrics, Server};
+use support::http::get;
+
+/// Serves one route that answers and one that panics, for as long as the test binary runs.
+fn start(options: ServerOptions) -> (SocketAddr, Arc<Metrics>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let metrics = Metrics::new();
+    let observer = Observer::new(Server::Executive, Arc::clone(&metrics));
+    std::thread::spawn(move || {
+        actix::System::new().block_on(async move {
+            let routes = |config: &mut web::ServiceConfig| {
+                config.route("/ping", web::get().to(async || "here"));
+                config.route("/status", web::get().to(panics));
+            };
+            serve(listener, &options, observer, routes).unwrap().await.unwrap();
+        });
+    });
+    (address, metrics)
+}
+
+async fn panics() -> &'static str {
+    panic!("as the test wants it")
+}
+
+#[test]
+fn a_panic_is_one_requests_500_and_is_counted() {
+    let (address, metrics) = start(ServerOptions::default());
+    for _ in 0..3 {
+        let answer = get(&format!("http://{address}/status")).expect(500);
+        assert_eq!(answer.text(), "internal error\n");
+        get(&format!("http://{address}/ping")).expect(200);
+    }
+    get(&format!("http://{address}/nothing/of/the/kind")).expect(404);
+    let metrics = metrics.encode().unwrap();
+    for line in [
+        r#"ctlstore_errors_total{component="executive",kind="internal"} 3"#,
+        r#"ctlstore_http_requests_total{server="executive",route="/status",method="GET",status="500"} 3"#,
+        r#"ctlstore_http_requests_total{server="executive",route="/ping",method="GET",status="200"} 3"#,
+        r#"ctlstore_http_requests_total{server="executive",route="other",method="GET",status="404"} 1"#,
+    ] {
+        assert!(metrics.lines().any(|l| l == line), "no line {line} in\n{metrics}");
+    }
+}
+
+#[test]
+fn a_client_that_never_ends_its_head_is_cut_off() {
+    let options = ServerOptions { header_timeout: Duration::from_millis(100), ..ServerOptions::default() };
+    let (address, _) = start(options);
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    stream.write_all(b"GET /ping HTTP/1.1\r\nhost: ").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("the server closes the connection");
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer:?}");
+}
