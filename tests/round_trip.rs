@@ -1,5 +1,5 @@
-//! Rows written over HTTP are the same rows wherever they come to lie: in the ctldb, and in the ledger replayed
-//! into SQLite, which is what every LDB holds. Generated rows of all types, and the extremes by hand.
+//! Rows written over HTTP are the same rows wherever they come to lie: in the ctldb, in the ledger replayed into
+//! SQLite, in the LDB of a host and in its reader's answer. Generated rows of all types, and the extremes by hand.
 
 #[path = "round_trip/generate.rs"]
 mod generate;
@@ -8,6 +8,8 @@ mod in_process;
 mod legs;
 mod support;
 
+use std::time::Duration;
+
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use serde_json::{Value, json};
 
@@ -15,14 +17,20 @@ use ctlstore::actors::executive::ExecutiveSettings;
 use generate::{Cell, Row, Rows};
 use in_process::Executive;
 use in_process::replay::ledger;
-use support::{TestDatabase, http};
+use support::client::role_status;
+use support::{Node, NodeProcess, TestDatabase, http, wait_until};
 
 /// Generated requests per ctldb.
 const CASES: u32 = 48;
 
+const CATCH_UP: Duration = Duration::from_secs(60);
+
 struct World {
     database: TestDatabase,
     executive: Executive,
+    /// A host that follows the ledger.
+    host: Node,
+    process: NodeProcess,
 }
 
 impl World {
@@ -34,7 +42,10 @@ impl World {
         let table = json!({"fields": generate::FIELDS, "keyFields": generate::KEY});
         http::post(&executive.at("/families/fam/tables/tab"), table.to_string()).expect(200);
         http::post(&executive.at("/writers/writer"), "secret").expect(200);
-        Self { database, executive }
+        let host = Node::new().roles(&["reflector", "reader"]).ctldb(&database.url);
+        let host = host.set("reflector.poll_interval", "5ms");
+        let process = host.start();
+        Self { database, executive, host, process }
     }
 
     /// Writes the rows in one request; the table holds `stored` after it.
@@ -48,12 +59,19 @@ impl World {
     /// Looks at the rows at every place where they must be now.
     fn check(&self, stored: &Rows) {
         legs::assert_same("the ctldb", &legs::ctldb(&self.database), stored);
-        legs::assert_same("the ledger's replay", &legs::replay(&ledger(&self.database, 0)), stored);
+        let ledger = ledger(&self.database, 0);
+        legs::assert_same("the ledger's replay", &legs::replay(&ledger), stored);
+        let last = ledger.last().unwrap().0;
+        wait_until("the host has caught up", CATCH_UP, || {
+            role_status(&self.process.ops_url(), "applier")["last_seq"].as_i64() == Some(last)
+        });
+        legs::assert_same("the host's ldb", &legs::ldb(&self.host.ldb_path()), stored);
+        legs::assert_same("the reader's answer", &legs::reader(&self.process.reader_url()), stored);
     }
 }
 
 #[test]
-fn generated_rows_are_equal_in_the_ctldb_and_in_the_ledgers_replay() {
+fn generated_rows_are_equal_everywhere() {
     for (kind, database) in support::every_ctldb() {
         eprintln!("on {kind}");
         // MySQL 5.6 has no collation that tells 'a' from 'a '; such keys are refused there.
@@ -72,7 +90,7 @@ fn generated_rows_are_equal_in_the_ctldb_and_in_the_ledgers_replay() {
 }
 
 #[test]
-fn extremes_of_every_type_are_equal_in_the_ctldb_and_in_the_ledgers_replay() {
+fn extremes_of_every_type_are_equal_everywhere() {
     for (kind, database) in support::every_ctldb() {
         eprintln!("on {kind}");
         let world = World::new(database);
@@ -86,7 +104,7 @@ fn extremes_of_every_type_are_equal_in_the_ctldb_and_in_the_ledgers_replay() {
 }
 
 #[test]
-fn deleted_rows_are_gone_from_the_ctldb_and_from_the_ledgers_replay() {
+fn deleted_rows_are_gone_everywhere() {
     for (kind, database) in support::every_ctldb() {
         eprintln!("on {kind}");
         let world = World::new(database);

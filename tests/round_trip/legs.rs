@@ -1,11 +1,17 @@
 //! The places where a written row lies, each read as rows by their keys with its own client.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use mysql_async::prelude::Queryable;
-use rusqlite::Connection;
+use rusqlite::{Connection, OpenFlags};
+use serde_json::Value;
 
 use super::generate::{Cell, FIELDS, Rows, key_of};
 use crate::in_process::replay;
-use crate::support::TestDatabase;
+use crate::support::{TestDatabase, http};
 
 fn select() -> String {
     let columns: Vec<String> = FIELDS.iter().map(|(name, _)| format!("`{name}`")).collect();
@@ -23,6 +29,30 @@ pub fn ctldb(database: &TestDatabase) -> Rows {
 /// What an LDB holds that has applied the whole ledger.
 pub fn replay(ledger: &[(i64, String)]) -> Rows {
     sqlite(&replay::replay(ledger))
+}
+
+/// What the LDB of a host holds that follows the ledger.
+pub fn ldb(path: &Path) -> Rows {
+    sqlite(&Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap())
+}
+
+/// What the reader of that host answers.
+pub fn reader(url: &str) -> Rows {
+    let answer = http::post(&format!("{url}/get-rows-by-key-prefix/fam/tab"), r#"{"Key":[]}"#).expect(200);
+    let rows: Vec<BTreeMap<String, Value>> = serde_json::from_slice(&answer.body).unwrap();
+    by_key(rows.iter().map(|row| FIELDS.iter().map(|(name, kind)| answered(&row[*name], kind)).collect()))
+}
+
+/// A value as the reader spells it.
+fn answered(value: &Value, kind: &str) -> Cell {
+    match (value, kind) {
+        (Value::Null, _) => Cell::Null,
+        (Value::Number(number), "integer") => Cell::Integer(number.as_i64().unwrap()),
+        (Value::Number(number), "decimal") => Cell::Real(number.as_f64().unwrap()),
+        (Value::String(text), "string" | "text") => Cell::Bytes(text.clone().into_bytes()),
+        (Value::String(text), "binary" | "bytestring") => Cell::Bytes(STANDARD.decode(text).unwrap()),
+        _ => panic!("{value} for a field of type {kind}"),
+    }
 }
 
 fn sqlite(connection: &Connection) -> Rows {
