@@ -46,6 +46,11 @@ pub(super) async fn write<O: Operation>(
     operation: &O,
     deadline: Instant,
 ) -> Result<O::Output, CtldbError> {
+    let turn = tokio::time::timeout_at(deadline.into(), shared.turns.acquire()).await;
+    // The semaphore is never closed, so all that can fail is the time.
+    let Ok(_turn) = turn else {
+        return Err(CtldbError::Unavailable("busy with earlier writes".to_owned()));
+    };
     let mut retry = Retry::until(deadline);
     loop {
         match attempt(shared, operation, deadline).await {
@@ -77,8 +82,8 @@ async fn begin(shared: &Shared, deadline: Instant) -> Result<(Unit<'_>, Vec<Fini
     let mut finished = Vec::new();
     for _ in 0..FINISHING_ROUNDS {
         let mut link = shared.connections.get(deadline).await?;
-        let as_of = shared.catalog.as_of();
-        let from = as_of.map_or(i64::MAX - ROWS_LOOKED_THROUGH, |seq| seq.0);
+        let known = shared.catalog.as_of();
+        let from = known.map_or(i64::MAX - ROWS_LOOKED_THROUGH, |seq| seq.0);
         let sql = shared.ledger.fill(BEGIN).replace("{from}", &from.to_string());
         let sql = sql.replace("{to}", &(from + ROWS_LOOKED_THROUGH).to_string());
         let begun = link.row::<(i64, Option<i64>, i64, i64, i64)>(&sql, deadline).await;
@@ -98,7 +103,7 @@ async fn begin(shared: &Shared, deadline: Instant) -> Result<(Unit<'_>, Vec<Fini
             }
         };
         if intents == 0 {
-            shared.catalog.catch_up(as_of, last, changes > 0);
+            shared.catalog.catch_up(known, last, changes > 0);
             let locked = Locked { clock, last, ..Locked::default() };
             return Ok((Unit::new(shared, server, link, deadline, Some(locked)), finished));
         }
@@ -206,6 +211,8 @@ async fn look_up(shared: &Shared, reason: &str, lost: &Locked, deadline: Instant
         return Err(not_committed());
     }
     match held {
+        // Another executive may have finished the schema change, but not what went with it.
+        Ok(true) if !lost.begun.is_empty() && lost.wrote_rows => Err(unknown()),
         Ok(true) if !lost.appended.is_empty() => Ok(()),
         Ok(false) if lost.begun.is_empty() => Err(not_committed()),
         _ => Err(unknown()),

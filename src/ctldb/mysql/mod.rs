@@ -23,6 +23,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Semaphore;
+
 use self::catalog::Catalog;
 use self::connect::Connections;
 use self::prepare::Server;
@@ -35,6 +37,10 @@ use super::{Ctldb, CtldbError, LedgerTable, Operation};
 
 /// What preparing the schema, or looking at all tables' sizes, may take.
 const MAINTENANCE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Writes on their way: one at work and one that waits for the ledger lock, so that it
+/// begins when the first one's commit is done and not a round trip later.
+const TURNS: usize = 2;
 
 /// As estimated by the server, which keeps such figures: asking is cheap.
 const SIZES: &str = "SELECT table_name, CAST(COALESCE(data_length, 0) + COALESCE(index_length, 0) AS UNSIGNED) \
@@ -53,6 +59,7 @@ struct Shared {
     server: Mutex<Option<Server>>,
     catalog: Catalog,
     sizes: TableSizes,
+    turns: Semaphore,
 }
 
 impl Shared {
@@ -72,6 +79,7 @@ impl MysqlCtldb {
             server: Mutex::default(),
             catalog: Catalog::default(),
             sizes: TableSizes::default(),
+            turns: Semaphore::new(TURNS),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
