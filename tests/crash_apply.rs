@@ -21,7 +21,7 @@ const SIGABRT: i32 = 6;
 const SIGKILL: i32 = 9;
 
 fn workload_of(seed: u64) -> Workload {
-    Workload::new(seed, 4_000, seed % 2 == 0)
+    Workload::new(seed, 4_000, seed.is_multiple_of(2))
 }
 
 #[test]
