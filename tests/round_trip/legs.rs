@@ -1,11 +1,16 @@
 //! The places where a written row lies, each read as rows by their keys with its own client.
 
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use mysql_async::prelude::Queryable;
 use rusqlite::Connection;
+use serde_json::Value;
 
 use super::generate::{Cell, FIELDS, Rows, key_of};
 use crate::in_process::replay;
-use crate::support::TestDatabase;
+use crate::support::{NodeProcess, TestDatabase, http, wait_until};
 
 fn select() -> String {
     let columns: Vec<String> = FIELDS.iter().map(|(name, _)| format!("`{name}`")).collect();
@@ -23,6 +28,28 @@ pub fn ctldb(database: &TestDatabase) -> Rows {
 /// What an LDB holds that has applied the whole ledger.
 pub fn replay(ledger: &[(i64, String)]) -> Rows {
     sqlite(&replay::replay(ledger))
+}
+
+/// What the node's reader answers, once its LDB has applied `seq`.
+pub fn reader(node: &NodeProcess, seq: i64) -> Rows {
+    wait_until("the LDB has applied it", Duration::from_secs(60), || {
+        let status = http::get(&format!("{}/status", node.ops_url())).expect(200).json();
+        let roles = status["roles"].as_array().expect("a list of roles");
+        let applier = roles.iter().find(|role| role["role"] == "applier").expect("an applier");
+        applier["last_seq"].as_i64() >= Some(seq)
+    });
+    let url = format!("{}/get-rows-by-key-prefix/fam/tab", node.reader_url());
+    let rows = http::post(&url, r#"{"Key":[]}"#).expect(200).json();
+    let cell = |(name, field_type): &(&str, &str), value: &Value| match (value, *field_type) {
+        (Value::Null, _) => Cell::Null,
+        (Value::Number(number), "decimal") => Cell::Real(number.as_f64().unwrap()),
+        (Value::Number(number), _) => Cell::Integer(number.as_i64().unwrap()),
+        (Value::String(text), "binary" | "bytestring") => Cell::Bytes(STANDARD.decode(text).unwrap()),
+        (Value::String(text), _) => Cell::Bytes(text.clone().into_bytes()),
+        (other, _) => panic!("{name}: {other}"),
+    };
+    let row = |row: &Value| FIELDS.iter().map(|field| cell(field, &row[field.0])).collect();
+    by_key(rows.as_array().unwrap().iter().map(row))
 }
 
 fn sqlite(connection: &Connection) -> Rows {
