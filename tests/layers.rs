@@ -50,10 +50,19 @@ fn room_of(path: &Path, src: &Path) -> String {
 fn used_rooms(text: &str) -> Vec<String> {
     let code = text.split("#[cfg(test)]").next().unwrap();
     let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
-    lines
-        .flat_map(|line| line.split("crate::").skip(1))
-        .map(|rest| rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect())
-        .collect()
+    let behind = lines.flat_map(|line| line.split("crate::").skip(1));
+    behind.flat_map(first_names).collect()
+}
+
+/// `ldb` of `ldb::Ldb;`, and both names of `{node, telemetry};`.
+fn first_names(path: &str) -> Vec<String> {
+    let name = |text: &str| text.trim().chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+    match path.strip_prefix('{') {
+        Some(group) => {
+            group.split('}').next().unwrap().split(',').map(name).filter(|n: &String| !n.is_empty()).collect()
+        }
+        None => vec![name(path)],
+    }
 }
 
 fn height(room: &str) -> Option<usize> {

@@ -17,7 +17,6 @@ use ctlstore::ledger::Seq;
 use ctlstore::schema::TableRef;
 use serde_json::{Value, json};
 
-use ctlstore::http::reader::ReaderOptions;
 use reader_server::{OriginalLdb, ReaderServer, options};
 use support::http::{self, post};
 use support::wait_until;
@@ -46,7 +45,9 @@ fn a_table_made_again_with_another_key_is_read_by_its_new_key() {
     let path = directory.path().join("ldb.db");
     let ldb = OriginalLdb::create(&path);
     ldb.apply([TABLE, &row("a", "1")]);
-    let server = ReaderServer::start(ReaderOptions { workers: 1, ..options(&path) });
+    let mut options = options(&path);
+    options.server.workers = 1;
+    let server = ReaderServer::start(options);
     let by = |key: Value| post(&server.row("fam/tab"), json!({ "Key": key }).to_string());
     assert_eq!(by(json!([{"Value": "a"}])).expect(200).json(), json!({"k": "a", "v": "1"}));
 

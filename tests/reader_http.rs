@@ -235,6 +235,35 @@ fn large_answers_that_nobody_fetches_do_not_pile_up() {
     wait_until("there is room again", Duration::from_secs(20), || fixture.rows("fam/text", json!([])).status == 200);
 }
 
+#[test]
+fn a_client_that_takes_nothing_is_cut_and_frees_what_it_held() {
+    let directory = support::scratch_dir();
+    let path = directory.path().join("ldb.db");
+    let ldb = OriginalLdb::create(&path);
+    ldb.apply([TEXT_TABLE]);
+    let megabyte = "x".repeat(1 << 20);
+    for key in 0..20 {
+        ldb.apply([format!("REPLACE INTO fam___text (\"k\",\"v\") VALUES('{key}','{megabyte}')")]);
+    }
+    let mut options = options(&path);
+    options.max_response_bytes = 24 << 20;
+    options.server.stall_timeout = Duration::from_secs(1);
+    let server = ReaderServer::start(options);
+    let mut stalled: Vec<TcpStream> = (0..2).map(|_| ask_for_all(&server)).collect();
+    for stream in &mut stalled {
+        stream.read_exact(&mut [0; 12]).unwrap();
+    }
+    let all = || post(&server.rows("fam/text"), "{}").status;
+    wait_until("there is room for another answer", Duration::from_secs(60), || all() == 200);
+    // The other one may still be within its time.
+    let cut = stalled.iter_mut().filter_map(|stream| {
+        let mut rest = Vec::new();
+        let end = stream.read_to_end(&mut rest);
+        (end.is_err() || rest.len() < 20 << 20).then_some(())
+    });
+    assert!(cut.count() > 0, "both stalled clients got the whole answer");
+}
+
 fn ask_for_all(server: &ReaderServer) -> TcpStream {
     let mut stream = TcpStream::connect(server.url.strip_prefix("http://").unwrap()).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();

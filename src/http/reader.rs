@@ -10,7 +10,6 @@ use std::io;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix_web::dev::Server;
 use actix_web::http::header::CONTENT_TYPE;
@@ -53,10 +52,7 @@ pub struct ReaderOptions {
     pub max_rows: u64,
     /// The most bytes that one answer's rows have.
     pub max_response_bytes: usize,
-    /// Threads that answer requests.
-    pub workers: usize,
-    /// For requests in flight when the server is told to stop; whole seconds.
-    pub shutdown_timeout: Duration,
+    pub server: ServerOptions,
 }
 
 impl ReaderOptions {
@@ -69,13 +65,8 @@ impl ReaderOptions {
 pub fn serve(listener: TcpListener, options: &ReaderOptions, metrics: &Arc<Metrics>) -> io::Result<Server> {
     let big_scans = Arc::new(BigScans::start(&options.ldb_path, options.limits())?);
     let observer = Observer::new(ServerLabel::Reader, Arc::clone(metrics));
-    let bounds = ServerOptions {
-        workers: options.workers,
-        shutdown_timeout: options.shutdown_timeout,
-        ..ServerOptions::default()
-    };
     let (path, limits, metrics) = (options.ldb_path.clone(), options.limits(), Arc::clone(metrics));
-    serve::serve(listener, &bounds, observer, move |config| {
+    serve::serve(listener, &options.server, observer, move |config| {
         let reader = RefCell::new(LdbReader::new(&path));
         let worker = Worker { reader, limits, big_scans: Arc::clone(&big_scans), metrics: Arc::clone(&metrics) };
         config.app_data(Data::new(worker));

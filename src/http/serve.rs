@@ -10,6 +10,7 @@ use actix_web::http::KeepAlive;
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{App, HttpServer};
+use socket2::SockRef;
 
 use super::error::HttpError;
 use super::observe::Observer;
@@ -26,6 +27,9 @@ pub struct ServerOptions {
     pub header_timeout: Duration,
     /// For the next request on a connection to begin.
     pub idle_timeout: Duration,
+    /// For a client to take the next piece of its answer. Enforced by the kernel: a
+    /// connection whose client takes nothing is cut, and what it holds is freed.
+    pub stall_timeout: Duration,
     /// For requests in flight when the server is told to stop; whole seconds.
     pub shutdown_timeout: Duration,
 }
@@ -37,6 +41,7 @@ impl Default for ServerOptions {
             max_connections: 4096,
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
+            stall_timeout: Duration::from_secs(30),
             shutdown_timeout: Duration::from_secs(10),
         }
     }
@@ -50,6 +55,8 @@ pub fn serve(
     observer: Observer,
     routes: impl Fn(&mut ServiceConfig) + Clone + Send + 'static,
 ) -> io::Result<Server> {
+    // Every connection that is accepted inherits it.
+    SockRef::from(&listener).set_tcp_user_timeout(Some(options.stall_timeout))?;
     let app = move || {
         let (routes, observer) = (routes.clone(), observer.clone());
         App::new()

@@ -74,8 +74,7 @@ pub fn reader(settings: &Settings) -> ReaderOptions {
         ldb_path: settings.ldb.path.clone(),
         max_rows: reader.max_rows,
         max_response_bytes: usize::try_from(reader.max_response_bytes).unwrap_or(usize::MAX),
-        workers: if reader.workers == 0 { cores } else { reader.workers },
-        shutdown_timeout: settings.node.shutdown_timeout,
+        server: ServerOptions { workers: if reader.workers == 0 { cores } else { reader.workers }, ..server(settings) },
     }
 }
 

@@ -3,15 +3,22 @@
 
 #![allow(dead_code)] // every test binary uses its own part
 
+pub mod proxy;
+
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ctlstore::ctldb::{
-    Ctldb, CtldbError, Operation, RowChange, SchemaChange, Session, StoredTable, TableLimit, WriterRow,
+    AnyCtldb, Ctldb, CtldbError, LedgerTable, Location, Operation, RowChange, SchemaChange, Session, StoredTable,
+    TableLimit, WriterRow,
 };
 use ctlstore::ledger::Seq;
 use ctlstore::schema::{FamilyName, Field, FieldName, FieldType, TableRef, TableSchema, Value, WriterName};
 use ctlstore::sql;
+
+use crate::support::sql::query;
+use crate::support::{TestDatabase, every_ctldb, mariadb, mysql56};
 
 /// One call on a session.
 #[derive(Debug, Clone)]
@@ -48,6 +55,34 @@ pub enum Step {
     RollbackToSavepoint,
     /// Fails the operation.
     Fail,
+    /// Has the test do something between two calls.
+    Hook(Hook),
+}
+
+/// What a test does in the middle of an operation.
+#[derive(Clone)]
+pub struct Hook(Arc<dyn Fn() + Send + Sync>);
+
+impl Step {
+    pub fn hook(hook: impl Fn() + Send + Sync + 'static) -> Self {
+        Self::Hook(Hook(Arc::new(hook)))
+    }
+
+    /// Does it in the first run of the operation only.
+    pub fn hook_once(hook: impl Fn() + Send + Sync + 'static) -> Self {
+        let done = AtomicBool::new(false);
+        Self::hook(move || {
+            if !done.swap(true, Ordering::Relaxed) {
+                hook();
+            }
+        })
+    }
+}
+
+impl std::fmt::Debug for Hook {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hook")
+    }
 }
 
 /// What a step answered.
@@ -141,6 +176,10 @@ async fn run<S: Session>(s: &mut S, step: &Step) -> Result<Answer, CtldbError> {
         Step::Alter(change) => s.alter(change, &ledger_statement(change)).await.map(|Seq(seq)| Answer::Number(seq)),
         Step::Savepoint => s.savepoint().await.map(done),
         Step::RollbackToSavepoint => s.rollback_to_savepoint().await.map(done),
+        Step::Hook(hook) => {
+            (hook.0)();
+            Ok(Answer::Done)
+        }
         Step::Fail => Err(CtldbError::Failed("as the test wants".to_owned())),
     }
 }
@@ -199,4 +238,91 @@ pub fn table(name: &str, fields: &[(&str, FieldType)], key: &[&str]) -> TableSch
 
 pub fn text(value: &str) -> Value {
     Value::Text(value.to_owned())
+}
+
+/// Opens the ctldb that a node would, for a test's database.
+#[track_caller]
+pub fn open(database: &TestDatabase) -> AnyCtldb {
+    open_at(&database.url)
+}
+
+#[track_caller]
+pub fn open_at(url: &str) -> AnyCtldb {
+    let location = Location::parse(url).expect("a good url");
+    AnyCtldb::open(&location, LedgerTable::default()).unwrap_or_else(|error| panic!("open the ctldb: {error}"))
+}
+
+/// Runs a case on a fresh ctldb of every kind at hand.
+pub async fn on_every_ctldb(case: impl AsyncFn(&AnyCtldb, &TestDatabase)) {
+    for (name, database) in every_ctldb() {
+        // Shown when the case fails.
+        println!("on {name}");
+        let ctldb = open(&database);
+        ctldb.prepare().await.unwrap_or_else(|error| panic!("prepare {name}: {error}"));
+        case(&ctldb, &database).await;
+        ctldb.close().await;
+    }
+}
+
+/// A table with one string key and one value, made in `ctldb`.
+pub async fn make_table(ctldb: &impl Ctldb, name: &str) -> TableSchema {
+    let schema = table(name, &[("k", FieldType::String), ("v", FieldType::Integer)], &["k"]);
+    write(ctldb, vec![Step::Alter(SchemaChange::CreateTable(schema.clone()))]).await;
+    schema
+}
+
+/// The whole ledger: seq and statement.
+#[track_caller]
+pub fn ledger(database: &TestDatabase) -> Vec<(i64, String)> {
+    let rows = database.query("SELECT seq, statement FROM ctlstore_dml_ledger ORDER BY seq");
+    let row = |row: Vec<Option<String>>| {
+        let [seq, statement] = row.try_into().expect("two columns");
+        (seq.expect("a seq").parse().expect("a number"), statement.expect("a statement"))
+    };
+    rows.into_iter().map(row).collect()
+}
+
+/// The ledger's statements, after checking that their seqs are 1, 2, 3…
+#[track_caller]
+pub fn contiguous_ledger(database: &TestDatabase) -> Vec<String> {
+    let rows = ledger(database);
+    let seqs: Vec<i64> = rows.iter().map(|(seq, _)| *seq).collect();
+    assert_eq!(seqs, (1..=seqs.len() as i64).collect::<Vec<_>>(), "the ledger has a gap");
+    rows.into_iter().map(|(_, statement)| statement).collect()
+}
+
+/// Runs a case on a fresh database of every server at hand; it opens the ctldb itself.
+pub async fn on_every_server(case: impl AsyncFn(&TestDatabase)) {
+    let databases = [("mariadb", Some(mariadb())), ("mysql 5.6", mysql56())];
+    for (name, database) in databases {
+        let Some(database) = database else { continue };
+        // Shown when the case fails.
+        println!("on {name}");
+        case(&database).await;
+    }
+}
+
+pub async fn prepared(database: &TestDatabase) -> AnyCtldb {
+    prepared_at(&database.url).await
+}
+
+pub async fn prepared_at(url: &str) -> AnyCtldb {
+    let ctldb = open_at(url);
+    ctldb.prepare().await.unwrap_or_else(|error| panic!("prepare the ctldb: {error}"));
+    ctldb
+}
+
+/// A connection of somebody else's, which keeps its transactions open.
+pub async fn stranger(database: &TestDatabase) -> mysql_async::Conn {
+    mysql_async::Conn::from_url(&database.url).await.expect("connect as somebody else")
+}
+
+/// Ends every connection to this database.
+pub fn kill_connections(url: &str) {
+    let own = "SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()";
+    for row in query(url, own).expect("list the connections") {
+        let id = row[0].as_deref().expect("an id");
+        // One that has just ended by itself is as good.
+        let _ = query(url, &format!("KILL {id}"));
+    }
 }

@@ -5,6 +5,7 @@
 #![allow(dead_code)]
 
 pub mod follower;
+pub mod workload;
 
 use std::path::{Path, PathBuf};
 

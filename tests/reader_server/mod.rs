@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 use ctlstore::http::reader::{ReaderOptions, serve};
+use ctlstore::http::serve::ServerOptions;
 use ctlstore::metrics::Metrics;
 use rusqlite::Connection;
 
@@ -59,8 +60,7 @@ pub fn options(ldb_path: impl Into<PathBuf>) -> ReaderOptions {
         ldb_path: ldb_path.into(),
         max_rows: 0,
         max_response_bytes: 64 * 1024 * 1024,
-        workers: 2,
-        shutdown_timeout: Duration::from_secs(5),
+        server: ServerOptions { workers: 2, shutdown_timeout: Duration::from_secs(5), ..ServerOptions::default() },
     }
 }
 

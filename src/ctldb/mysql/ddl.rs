@@ -6,7 +6,7 @@
 //! commits. The second holds a named lock meanwhile. Whoever finds an intent takes
 //! that lock first, so no DDL of a dead executive is still running when it looks.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
@@ -32,6 +32,9 @@ const DELETE_INTENT: &str = "DELETE FROM ctlstore_ddl_intent WHERE token = ";
 
 /// A waiting finisher holds the ledger lock, so it gives up before other writers do.
 const NAMED_LOCK_SECONDS: u64 = 8;
+
+/// What a schema change that was begun gets at least. Above the session's lock_wait_timeout.
+const LEAST_TIME: Duration = Duration::from_secs(5);
 
 /// What a schema change leaves to be seen in the server's schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -149,6 +152,8 @@ pub(super) async fn carry_out(
         }
         Err(error) => return Outcome::NotDone(error),
     }
+    // A late answer is better than none: the server gives up waiting for the table within this.
+    let deadline = deadline.max(Instant::now() + LEAST_TIME);
     match link.query(&intent.insert(ddl), deadline).await {
         Ok(_) => failpoint::hit("ddl-after-intent"),
         Err(error @ SqlError::Server { .. }) => return Outcome::NotDone(error.into()),
@@ -157,7 +162,7 @@ pub(super) async fn carry_out(
     // Whoever gets the ledger lock from now on finds the intent. If somebody got it
     // before, then the schema must not change under them.
     let done = match still_locked().await {
-        Ok(()) => link.query(ddl, deadline).await,
+        Ok(()) => link.query_until(ddl, deadline).await,
         Err(error) => return withdraw(link, intent, error, deadline).await,
     };
     match done {

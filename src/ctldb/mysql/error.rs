@@ -58,7 +58,7 @@ impl From<SqlError> for CtldbError {
             SqlError::Broken(reason) => return Self::Unavailable(reason),
             SqlError::Server { code, message } => (code, message),
         };
-        if let Some(reason) = refusal(code) {
+        if let Some(reason) = refusal(code, &message) {
             return Self::Refused(reason.to_owned());
         }
         let reason = if quotes_data(code) { format!("server error {code}") } else { message };
@@ -73,8 +73,11 @@ impl From<SqlError> for CtldbError {
 }
 
 /// What the server can't hold: the client's to mend.
-fn refusal(code: u16) -> Option<&'static str> {
+fn refusal(code: u16, message: &str) -> Option<&'static str> {
     Some(match code {
+        // MariaDB's "can't create table", with the engine's reason as a number.
+        1005 if message.contains("errno: 185") => "the table has too many fields for the ctldb",
+        1005 if message.contains("errno: 139") => "the row is too large for the ctldb",
         1118 | 1713 => "the row is too large for the ctldb",
         1071 => "the key is too long for the ctldb",
         1070 => "the key has too many fields for the ctldb",

@@ -37,10 +37,14 @@ impl Link {
     /// Runs a text of one or more statements and gives their result sets. Stops at
     /// the first statement that fails.
     pub async fn query(&mut self, sql: &str, deadline: Instant) -> Result<ResultSets, SqlError> {
+        self.query_until(sql, deadline.min(Instant::now() + STATEMENT_TIMEOUT)).await
+    }
+
+    /// As [`Link::query`], for what may take as long as there is time.
+    pub async fn query_until(&mut self, sql: &str, deadline: Instant) -> Result<ResultSets, SqlError> {
         let Some(connection) = self.connection.as_mut().filter(|_| !self.broken) else {
             return Err(SqlError::Broken("connection is closed".to_owned()));
         };
-        let deadline = deadline.min(Instant::now() + STATEMENT_TIMEOUT);
         match tokio::time::timeout_at(deadline.into(), run(connection, sql)).await {
             Ok(Ok(sets)) => Ok(sets),
             Ok(Err(error)) => {

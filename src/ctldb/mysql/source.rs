@@ -34,7 +34,7 @@ pub struct MysqlSource {
     ledger: LedgerTable,
     timeout: Duration,
     connection: Option<Conn>,
-    /// Rows to ask for, so that a block's bytes rarely end it before its rows do.
+    /// Rows to ask for in one query, so that a block's bytes rarely end its answer.
     rows: usize,
 }
 
@@ -71,13 +71,46 @@ impl MysqlSource {
         Ok(answer)
     }
 
-    /// Learns from a block how many rows to ask for.
-    fn adapt(&mut self, asked: usize, got: usize, bytes: usize, limit: BlockLimit) {
-        if bytes > limit.bytes {
-            self.rows = (got * 3 / 4).max(1);
-        } else if got == asked && bytes <= limit.bytes / 2 {
-            self.rows = asked.saturating_mul(2).min(limit.rows.max(1));
+    /// Reads the next rows into `block`, whose statements have `bytes` so far, in one
+    /// query. False when nothing stood behind them.
+    async fn read_more(
+        &mut self,
+        block: &mut Block,
+        bytes: &mut usize,
+        after: Seq,
+        up_to: Seq,
+        limit: BlockLimit,
+    ) -> Result<bool, SourceError> {
+        let asked = self.rows.min(limit.rows - block.rows.len());
+        let name = self.ledger.as_str().to_owned();
+        let sql = self.ledger.fill(BLOCK).replace("{after}", &after.to_string());
+        let sql = sql.replace("{up_to}", &up_to.to_string()).replace("{rows}", &asked.to_string());
+        let left = limit.bytes - *bytes;
+        let (rows, got) = self
+            .ask(async move |connection| {
+                let mut result = connection.query_iter(&sql).await.map_err(|e| failed(e, &name))?;
+                let (mut rows, mut got, mut ended) = (Vec::new(), 0, false);
+                while got <= left {
+                    let Some(row) = result.next().await.map_err(|e| failed(e, &name))? else {
+                        ended = true;
+                        break;
+                    };
+                    let row = ledger_row(row)?;
+                    got += row.statement.len();
+                    rows.push(row);
+                }
+                Ok(((rows, got), ended))
+            })
+            .await?;
+        let full = rows.len() == asked;
+        if got > left {
+            self.rows = (rows.len() * 3 / 4).max(1);
+        } else if full && got <= left / 2 {
+            self.rows = self.rows.max(asked.saturating_mul(2));
         }
+        *bytes += got;
+        block.rows.extend(rows);
+        Ok(full || *bytes > limit.bytes)
     }
 }
 
@@ -104,29 +137,15 @@ impl LedgerSource for MysqlSource {
     }
 
     async fn read(&mut self, after: Seq, up_to: Option<Seq>, limit: BlockLimit) -> Result<Block, SourceError> {
-        let asked = self.rows.min(limit.rows).max(1);
-        let name = self.ledger.as_str().to_owned();
-        let sql = self.ledger.fill(BLOCK).replace("{after}", &after.to_string());
-        let sql = sql.replace("{up_to}", &up_to.map_or(i64::MAX, |seq| seq.0).to_string());
-        let sql = sql.replace("{rows}", &asked.to_string());
-        let (mut block, bytes) = self
-            .ask(async move |connection| {
-                let mut result = connection.query_iter(&sql).await.map_err(|e| failed(e, &name))?;
-                let (mut block, mut bytes, mut ended) = (Block::default(), 0, false);
-                while bytes <= limit.bytes {
-                    let Some(row) = result.next().await.map_err(|e| failed(e, &name))? else {
-                        ended = true;
-                        break;
-                    };
-                    let row = ledger_row(row)?;
-                    bytes += row.statement.len();
-                    block.rows.push(row);
-                }
-                Ok(((block, bytes), ended))
-            })
-            .await?;
-        block.at_end = up_to.is_none() && bytes <= limit.bytes && block.rows.len() < asked;
-        self.adapt(asked, block.rows.len(), bytes, limit);
+        let (mut block, mut bytes) = (Block::default(), 0);
+        let last = up_to.unwrap_or(Seq(i64::MAX));
+        while block.rows.len() < limit.rows && bytes <= limit.bytes {
+            let after = block.rows.last().map_or(after, |row| row.seq);
+            if !self.read_more(&mut block, &mut bytes, after, last, limit).await? {
+                block.at_end = up_to.is_none();
+                break;
+            }
+        }
         Ok(block)
     }
 

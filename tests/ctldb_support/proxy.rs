@@ -1,0 +1,95 @@
+//! A way to a server that can be cut at the moment of a commit.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// What happens to the next text that ends in COMMIT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Cut {
+    Nothing,
+    /// It does not reach the server.
+    BeforeCommit,
+    /// It reaches the server, and the answer is lost.
+    AfterCommit,
+}
+
+/// Passes connections on to one server.
+pub struct Proxy {
+    port: u16,
+    cut: Arc<AtomicU8>,
+}
+
+impl Proxy {
+    pub fn to(port: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bind the proxy");
+        let this = Self {
+            port: listener.local_addr().expect("the proxy's address").port(),
+            cut: Arc::new(AtomicU8::new(Cut::Nothing as u8)),
+        };
+        let cut = this.cut.clone();
+        // Both end with the process.
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                let client = client.expect("accept a connection");
+                let server = TcpStream::connect(("127.0.0.1", port)).expect("connect to the server");
+                pass(client, server, cut.clone());
+            }
+        });
+        this
+    }
+
+    /// The same database by way of the proxy.
+    pub fn url(&self, url: &str) -> String {
+        let (head, database) = url.rsplit_once('/').expect("a url with a database");
+        let (head, _) = head.rsplit_once(':').expect("a url with a port");
+        format!("{head}:{}/{database}", self.port)
+    }
+
+    /// Cuts the connection of the next commit.
+    pub fn cut(&self, cut: Cut) {
+        self.cut.store(cut as u8, Ordering::SeqCst);
+    }
+
+    /// Whether the cut has been made.
+    pub fn has_cut(&self) -> bool {
+        self.cut.load(Ordering::SeqCst) == Cut::Nothing as u8
+    }
+}
+
+fn pass(client: TcpStream, server: TcpStream, cut: Arc<AtomicU8>) {
+    let (mut from_client, mut to_server) = (client.try_clone().expect("clone"), server.try_clone().expect("clone"));
+    let (mut from_server, mut to_client) = (server, client);
+    std::thread::spawn(move || {
+        let mut buffer = vec![0; 65_536];
+        while let Ok(count @ 1..) = from_client.read(&mut buffer) {
+            if buffer[..count].ends_with(b"COMMIT") {
+                let cut = cut.swap(Cut::Nothing as u8, Ordering::SeqCst);
+                if cut == Cut::AfterCommit as u8 {
+                    // The client hears nothing from here on, but the server hears the commit.
+                    let _ = from_client.shutdown(Shutdown::Both);
+                    to_server.write_all(&buffer[..count]).expect("pass the commit on");
+                    // The server closes when it has read that the client said goodbye: after the commit.
+                    let _ = to_server.shutdown(Shutdown::Write);
+                    return;
+                }
+                if cut == Cut::BeforeCommit as u8 {
+                    let _ = from_client.shutdown(Shutdown::Both);
+                    let _ = to_server.shutdown(Shutdown::Both);
+                    return;
+                }
+            }
+            if to_server.write_all(&buffer[..count]).is_err() {
+                break;
+            }
+        }
+        let _ = to_server.shutdown(Shutdown::Both);
+    });
+    std::thread::spawn(move || {
+        // Ends when either side does.
+        let _ = std::io::copy(&mut from_server, &mut to_client);
+        let _ = to_client.shutdown(Shutdown::Both);
+    });
+}
