@@ -286,8 +286,13 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
         self.metrics.error(Component::Executive, kind);
         self.last_error = Some(ErrorReport::now(kind, error));
         tracing::warn!(%error, "the ctldb failed");
-        let away = matches!(error, CtldbError::Unavailable(_) | CtldbError::Schema(_));
-        if away && self.state != RoleState::Stopping {
+        if matches!(error, CtldbError::Unavailable(_)) {
+            self.retries();
+        }
+    }
+
+    fn retries(&mut self) {
+        if self.state != RoleState::Stopping {
             self.state = RoleState::Retrying;
         }
     }

@@ -97,9 +97,8 @@ impl From<CtldbError> for HttpError {
             CtldbError::Unavailable(_) | CtldbError::Contention(_) | CtldbError::OutcomeUnknown(_) => {
                 Self::unavailable(error)
             }
-            CtldbError::Schema(_) => Self::unavailable(error),
             CtldbError::Refused(_) => Self::bad_request(error),
-            CtldbError::Failed(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, error),
+            CtldbError::Schema(_) | CtldbError::Failed(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, error),
         }
     }
 }

@@ -1,17 +1,16 @@
 //! The places where a written row lies, each read as rows by their keys with its own client.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use mysql_async::prelude::Queryable;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::Connection;
 use serde_json::Value;
 
 use super::generate::{Cell, FIELDS, Rows, key_of};
 use crate::in_process::replay;
-use crate::support::{TestDatabase, http};
+use crate::support::{NodeProcess, TestDatabase, http, wait_until};
 
 fn select() -> String {
     let columns: Vec<String> = FIELDS.iter().map(|(name, _)| format!("`{name}`")).collect();
@@ -31,28 +30,26 @@ pub fn replay(ledger: &[(i64, String)]) -> Rows {
     sqlite(&replay::replay(ledger))
 }
 
-/// What the LDB of a host holds that follows the ledger.
-pub fn ldb(path: &Path) -> Rows {
-    sqlite(&Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap())
-}
-
-/// What the reader of that host answers.
-pub fn reader(url: &str) -> Rows {
-    let answer = http::post(&format!("{url}/get-rows-by-key-prefix/fam/tab"), r#"{"Key":[]}"#).expect(200);
-    let rows: Vec<BTreeMap<String, Value>> = serde_json::from_slice(&answer.body).unwrap();
-    by_key(rows.iter().map(|row| FIELDS.iter().map(|(name, kind)| answered(&row[*name], kind)).collect()))
-}
-
-/// A value as the reader spells it.
-fn answered(value: &Value, kind: &str) -> Cell {
-    match (value, kind) {
+/// What the node's reader answers, once its LDB has applied `seq`.
+pub fn reader(node: &NodeProcess, seq: i64) -> Rows {
+    wait_until("the LDB has applied it", Duration::from_secs(60), || {
+        let status = http::get(&format!("{}/status", node.ops_url())).expect(200).json();
+        let roles = status["roles"].as_array().expect("a list of roles");
+        let applier = roles.iter().find(|role| role["role"] == "applier").expect("an applier");
+        applier["last_seq"].as_i64() >= Some(seq)
+    });
+    let url = format!("{}/get-rows-by-key-prefix/fam/tab", node.reader_url());
+    let rows = http::post(&url, r#"{"Key":[]}"#).expect(200).json();
+    let cell = |(name, field_type): &(&str, &str), value: &Value| match (value, *field_type) {
         (Value::Null, _) => Cell::Null,
-        (Value::Number(number), "integer") => Cell::Integer(number.as_i64().unwrap()),
         (Value::Number(number), "decimal") => Cell::Real(number.as_f64().unwrap()),
-        (Value::String(text), "string" | "text") => Cell::Bytes(text.clone().into_bytes()),
+        (Value::Number(number), _) => Cell::Integer(number.as_i64().unwrap()),
         (Value::String(text), "binary" | "bytestring") => Cell::Bytes(STANDARD.decode(text).unwrap()),
-        _ => panic!("{value} for a field of type {kind}"),
-    }
+        (Value::String(text), _) => Cell::Bytes(text.clone().into_bytes()),
+        (other, _) => panic!("{name}: {other}"),
+    };
+    let row = |row: &Value| FIELDS.iter().map(|field| cell(field, &row[field.0])).collect();
+    by_key(rows.as_array().unwrap().iter().map(row))
 }
 
 fn sqlite(connection: &Connection) -> Rows {

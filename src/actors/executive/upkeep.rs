@@ -23,6 +23,7 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
             }
             Err(error) => {
                 this.fails(&error);
+                this.retries();
                 let pause = this.backoff.next_pause();
                 ctx.run_later(pause, Self::prepare);
             }

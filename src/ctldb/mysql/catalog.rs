@@ -126,7 +126,8 @@ async fn read(
     for columns in columns.chunk_by(|a, b| a.0 == b.0) {
         // What is not named as ours are is not ours.
         let Ok(table) = TableRef::from_sql_name(&columns[0].0) else { continue };
-        let key = keys.remove(&columns[0].0).unwrap_or_default();
+        // Every table of ours has a key: this one was dropped between the two looks.
+        let Some(key) = keys.remove(&columns[0].0) else { continue };
         tables.push(Arc::new(define(table, columns, &key)?));
     }
     Ok(tables)
