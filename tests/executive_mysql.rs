@@ -1,4 +1,4 @@
-//! What only a server can do to an executive: be away, hang, hold tables of another making.
+//! What only a server can do to an executive: be away, hold tables of another making.
 
 mod in_process;
 mod support;
@@ -179,21 +179,4 @@ fn an_executive_comes_up_while_its_server_is_away_and_serves_when_it_is_back() {
     wait_until("the executive serves again", DEADLINE, || http::is_ok(&alive));
     executive.mutate(&json!({"mutations": [row(3, "x")]})).expect(200);
     assert_eq!(executive.status().not_ready, None);
-}
-
-#[test]
-fn a_server_that_hangs_is_503_within_the_request_timeout() {
-    let server = PrivateServer::start(Flavour::MariaDb);
-    server.execute("CREATE DATABASE hangs");
-    let settings = ExecutiveSettings { request_timeout: Duration::from_secs(3), ..ExecutiveSettings::default() };
-    let executive = Executive::start(&server.url("hangs"), settings);
-    let alive = executive.at("/status");
-    wait_until("the executive serves", DEADLINE, || http::is_ok(&alive));
-    executive.furnish();
-    server.signal(libc::SIGSTOP);
-    executive.mutate(&json!({"mutations": [row(1, "x")]})).expect(503);
-    get(&alive).expect(503);
-    server.signal(libc::SIGCONT);
-    wait_until("the executive serves again", DEADLINE, || http::is_ok(&alive));
-    executive.mutate(&json!({"mutations": [row(1, "x")]})).expect(200);
 }
