@@ -31,6 +31,7 @@ use self::rows::text;
 use self::unit::Unit;
 
 use super::sizes::TableSizes;
+use super::tally::{Counts, Tally};
 use super::{Ctldb, CtldbError, LedgerTable, Operation};
 
 /// What preparing the schema, or looking at all tables' sizes, may take.
@@ -53,6 +54,7 @@ struct Shared {
     server: Mutex<Option<Server>>,
     catalog: Catalog,
     sizes: TableSizes,
+    counts: Counts,
 }
 
 impl Shared {
@@ -72,6 +74,7 @@ impl MysqlCtldb {
             server: Mutex::default(),
             catalog: Catalog::default(),
             sizes: TableSizes::default(),
+            counts: Counts::default(),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -102,7 +105,7 @@ impl Ctldb for MysqlCtldb {
     }
 
     async fn read<O: Operation>(&self, operation: O, deadline: Instant) -> Result<O::Output, CtldbError> {
-        let mut retry = Retry::until(deadline);
+        let mut retry = Retry::until(deadline, &self.shared.counts);
         loop {
             match self.try_read(&operation, deadline).await {
                 Ok(output) => return Ok(output),
@@ -119,6 +122,10 @@ impl Ctldb for MysqlCtldb {
         link.give_back();
         self.shared.sizes.replace(HashMap::from_iter(sizes));
         Ok(())
+    }
+
+    fn tally(&self) -> Tally {
+        self.shared.counts.tally()
     }
 
     async fn close(&self) {
