@@ -196,7 +196,7 @@ impl Session for Unit<'_> {
             locked.appended.push((locked.last, statement.clone()));
         }
         let last = locked.last;
-        for insert in rows::ledger_rows(self.shared.ledger.as_str(), first, statements, limit) {
+        for insert in rows::ledger_rows(&self.shared.ledger, first, statements, limit) {
             self.hold_back(&insert).await?;
         }
         Ok(last)
