@@ -6,6 +6,7 @@
 //! Transactions run in this actor's own tasks, so a client that goes away touches
 //! no connection. While the ctldb is away nothing is queued: that is a 503.
 
+mod account;
 mod queue;
 mod upkeep;
 
@@ -17,7 +18,6 @@ use actix::{
     Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Recipient, ResponseActFuture, ResponseFuture,
     WrapFuture,
 };
-use serde::Serialize;
 use tokio::sync::oneshot;
 
 use crate::ctldb::{Ctldb, CtldbError};
@@ -25,11 +25,12 @@ use crate::executive::{Executive, ExecutiveError, Options, Refusal, Request, Wri
 use crate::http::executive::ExecutiveRecipients;
 use crate::ledger::Seq;
 use crate::messages::executive::{Ask, LedgerGrew, Mutate};
-use crate::messages::status::{ErrorReport, GetStatus, Role, RoleState, RoleStatus};
+use crate::messages::status::{ErrorReport, RoleState};
 use crate::messages::stop::Stop;
-use crate::metrics::{Component, ErrorKind, Metrics, Queue as QueueLabel};
+use crate::metrics::Metrics;
 use crate::schema::TableRef;
 
+use self::account::Details;
 use self::queue::{Queue, Waiting};
 use super::backoff::Backoff;
 
@@ -62,21 +63,6 @@ impl Default for ExecutiveSettings {
     }
 }
 
-/// The executive's part of `/status`.
-#[derive(Debug, Clone, Default, Serialize)]
-struct Details {
-    /// Requests that wait for the ledger lock.
-    waiting: usize,
-    /// Mutation requests committed, and in how many commits.
-    requests_committed: u64,
-    commits: u64,
-    mutations: u64,
-    /// Requests that were the client's to mend.
-    requests_refused: u64,
-    /// Requests that wrote to a table over its warning size.
-    over_warn_size: u64,
-}
-
 pub struct ExecutiveActor<C: Ctldb + Unpin> {
     rules: Executive<C>,
     settings: ExecutiveSettings,
@@ -85,6 +71,8 @@ pub struct ExecutiveActor<C: Ctldb + Unpin> {
     state: RoleState,
     /// Whether the ctldb's schema is there; nothing is asked of it before.
     prepared: bool,
+    /// Whether a look for a ctldb that is away is due.
+    looking: bool,
     backoff: Backoff,
     queue: Queue,
     writing: bool,
@@ -113,6 +101,7 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
             poller,
             state: RoleState::Starting,
             prepared: false,
+            looking: false,
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
             queue: Queue::default(),
             writing: false,
@@ -191,17 +180,11 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
             this.writing = false;
             match outcome {
                 Ok(outcomes) => this.committed(group, outcomes, took),
-                Err(error) => this.failed(group, &error, deadline),
+                Err(error) => this.failed(group, &error, deadline, ctx),
             }
             this.write_next(ctx);
             this.finish_stop(ctx);
         }));
-    }
-
-    fn show_queue(&mut self) {
-        self.details.waiting = self.queue.len();
-        let depth = i64::try_from(self.queue.len()).unwrap_or(i64::MAX);
-        self.metrics.queue(QueueLabel::ExecutiveWrites).set(depth);
     }
 
     fn committed(&mut self, group: Vec<Waiting>, outcomes: Vec<Result<Written, Refusal>>, took: Duration) {
@@ -230,8 +213,8 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
 
     /// Nothing of the group is written, or nobody can know. Requests that still
     /// have time go on waiting when it was another's that ran out.
-    fn failed(&mut self, group: Vec<Waiting>, error: &CtldbError, deadline: Instant) {
-        self.fails(error);
+    fn failed(&mut self, group: Vec<Waiting>, error: &CtldbError, deadline: Instant, ctx: &mut Context<Self>) {
+        self.fails(error, ctx);
         let now = Instant::now();
         let nothing_written = matches!(error, CtldbError::Unavailable(_) | CtldbError::Contention(_));
         let (again, over): (Vec<Waiting>, Vec<Waiting>) =
@@ -239,61 +222,6 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
         self.queue.put_back(again);
         for waiting in over {
             waiting.answer(Err(error.clone().into()));
-        }
-    }
-
-    fn warn_of_sizes(&mut self, written: &Written) {
-        if !written.over_warn.is_empty() {
-            self.details.over_warn_size += 1;
-            self.metrics.executive.over_warn_size.inc();
-        }
-        for over in &written.over_warn {
-            if self.warned.insert(over.table.clone()) {
-                tracing::warn!(table = %over.table, bytes = over.bytes, warn_bytes = over.warn_bytes,
-                    "a table is over its warning size");
-            }
-        }
-    }
-
-    fn ledger_grew(&mut self, seq: Seq) {
-        self.last_seq = self.last_seq.max(Some(seq));
-        if let Some(poller) = &self.poller {
-            // A full mailbox has a wake-up in it already.
-            let _ = poller.try_send(LedgerGrew { seq });
-        }
-    }
-
-    /// The ctldb did what was asked.
-    fn works(&mut self) {
-        if self.state == RoleState::Retrying {
-            tracing::info!("the ctldb is back");
-        }
-        if self.state != RoleState::Stopping {
-            self.state = RoleState::Running;
-        }
-        self.backoff.reset();
-    }
-
-    /// The ctldb did not do what was asked: counted, kept for the status, logged once.
-    fn fails(&mut self, error: &CtldbError) {
-        let kind = match error {
-            CtldbError::Unavailable(_) => ErrorKind::Unavailable,
-            CtldbError::Contention(_) => ErrorKind::Contention,
-            CtldbError::OutcomeUnknown(_) => ErrorKind::Timeout,
-            CtldbError::Refused(_) => return,
-            CtldbError::Schema(_) | CtldbError::Failed(_) => ErrorKind::Storage,
-        };
-        self.metrics.error(Component::Executive, kind);
-        self.last_error = Some(ErrorReport::now(kind, error));
-        tracing::warn!(%error, "the ctldb failed");
-        if matches!(error, CtldbError::Unavailable(_)) {
-            self.retries();
-        }
-    }
-
-    fn retries(&mut self) {
-        if self.state != RoleState::Stopping {
-            self.state = RoleState::Retrying;
         }
     }
 
@@ -307,7 +235,7 @@ impl<C: Ctldb + Unpin> Actor for ExecutiveActor<C> {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(MAILBOX);
-        self.prepare(ctx);
+        self.reach_ctldb(ctx);
     }
 }
 
@@ -348,7 +276,7 @@ impl<C: Ctldb + Unpin, R: Request> Handler<Ask<R>> for ExecutiveActor<C> {
         let work = async move { request.execute(&rules, deadline).await };
         Box::pin(work.into_actor(self).map(|outcome, this, ctx| {
             this.asked -= 1;
-            this.asked_for::<R>(&outcome);
+            this.asked_for::<R>(&outcome, ctx);
             this.finish_stop(ctx);
             outcome
         }))
@@ -357,7 +285,7 @@ impl<C: Ctldb + Unpin, R: Request> Handler<Ask<R>> for ExecutiveActor<C> {
 
 impl<C: Ctldb + Unpin> ExecutiveActor<C> {
     /// Takes note of how a request other than a mutation ended.
-    fn asked_for<R: Request>(&mut self, outcome: &Result<R::Answer, ExecutiveError>) {
+    fn asked_for<R: Request>(&mut self, outcome: &Result<R::Answer, ExecutiveError>, ctx: &mut Context<Self>) {
         match outcome {
             Ok(answer) => {
                 self.works();
@@ -365,24 +293,13 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
                     self.ledger_grew(seq);
                 }
             }
-            Err(ExecutiveError::Ctldb(error)) => self.fails(error),
+            Err(ExecutiveError::Ctldb(error)) => self.fails(error, ctx),
             Err(ExecutiveError::Stopped { cause, .. }) => match &**cause {
-                ExecutiveError::Ctldb(error) => self.fails(error),
+                ExecutiveError::Ctldb(error) => self.fails(error, ctx),
                 _ => self.details.requests_refused += 1,
             },
             Err(_) => self.details.requests_refused += 1,
         }
-    }
-}
-
-impl<C: Ctldb + Unpin> Handler<GetStatus> for ExecutiveActor<C> {
-    type Result = RoleStatus;
-
-    fn handle(&mut self, _: GetStatus, _ctx: &mut Self::Context) -> RoleStatus {
-        let mut status = RoleStatus::new(Role::Executive, self.state).with_details(&self.details);
-        status.last_seq = self.last_seq;
-        status.last_error.clone_from(&self.last_error);
-        status
     }
 }
 

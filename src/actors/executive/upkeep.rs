@@ -6,28 +6,52 @@ use std::time::Instant;
 use actix::{ActorContext, ActorFutureExt, AsyncContext, Context, WrapFuture};
 
 use crate::ctldb::Ctldb;
-use crate::executive::{ExecutiveError, PruneUsage, Request};
+use crate::executive::{ExecutiveError, Ping, PruneUsage, Request};
+use crate::messages::status::RoleState;
 
 use super::ExecutiveActor;
 
 impl<C: Ctldb + Unpin> ExecutiveActor<C> {
-    /// Makes the ctldb ready, again and again until it is.
-    pub(super) fn prepare(&mut self, ctx: &mut Context<Self>) {
-        let ctldb = self.rules.ctldb().clone();
-        let work = async move { ctldb.prepare().await };
-        ctx.spawn(work.into_actor(self).map(|outcome, this, ctx| match outcome {
-            Ok(()) => {
-                this.prepared = true;
-                this.works();
-                this.start_upkeep(ctx);
+    /// Makes the ctldb ready, or asks whether it is back; again and again until it is.
+    /// Without this a role that is not ready, and so is asked nothing, would stay so.
+    pub(super) fn reach_ctldb(&mut self, ctx: &mut Context<Self>) {
+        let (rules, prepared) = (self.rules.clone(), self.prepared);
+        let deadline = Instant::now() + self.settings.request_timeout;
+        let work = async move {
+            match prepared {
+                true => Ping.execute(&rules, deadline).await,
+                false => Ok(rules.ctldb().prepare().await?),
             }
-            Err(error) => {
-                this.fails(&error);
-                this.retries();
-                let pause = this.backoff.next_pause();
-                ctx.run_later(pause, Self::prepare);
+        };
+        ctx.spawn(work.into_actor(self).map(|outcome, this, ctx| match outcome {
+            Err(ExecutiveError::Ctldb(error)) => {
+                this.fails(&error, ctx);
+                this.look_for_ctldb(ctx);
+            }
+            _ => {
+                this.works();
+                if !std::mem::replace(&mut this.prepared, true) {
+                    this.start_upkeep(ctx);
+                }
             }
         }));
+    }
+
+    /// The ctldb is away: asks for it after a pause.
+    pub(super) fn look_for_ctldb(&mut self, ctx: &mut Context<Self>) {
+        if self.state == RoleState::Stopping {
+            return;
+        }
+        self.state = RoleState::Retrying;
+        if std::mem::replace(&mut self.looking, true) {
+            return;
+        }
+        ctx.run_later(self.backoff.next_pause(), |this, ctx| {
+            this.looking = false;
+            if this.state == RoleState::Retrying {
+                this.reach_ctldb(ctx);
+            }
+        });
     }
 
     fn start_upkeep(&mut self, ctx: &mut Context<Self>) {
@@ -45,11 +69,11 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
         self.measuring = true;
         let ctldb = self.rules.ctldb().clone();
         let work = async move { ctldb.refresh_table_sizes().await };
-        ctx.spawn(work.into_actor(self).map(|outcome, this, _ctx| {
+        ctx.spawn(work.into_actor(self).map(|outcome, this, ctx| {
             this.measuring = false;
             match outcome {
                 Ok(()) => this.warned.clear(),
-                Err(error) => this.fails(&error),
+                Err(error) => this.fails(&error, ctx),
             }
         }));
     }
@@ -57,9 +81,9 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
     fn prune_usage(&mut self, ctx: &mut Context<Self>) {
         let (rules, deadline) = (self.rules.clone(), Instant::now() + self.settings.request_timeout);
         let work = async move { PruneUsage.execute(&rules, deadline).await };
-        ctx.spawn(work.into_actor(self).map(|outcome, this, _ctx| {
+        ctx.spawn(work.into_actor(self).map(|outcome, this, ctx| {
             if let Err(ExecutiveError::Ctldb(error)) = outcome {
-                this.fails(&error);
+                this.fails(&error, ctx);
             }
         }));
     }
