@@ -11,7 +11,7 @@ run: ## a whole node on an embedded database under ./data
 
 test: ## every test; installs MariaDB's programs when missing, and each test binary starts a server of its own
 	tools/install-mariadb
-	cargo test --locked --no-fail-fast
+	tools/run-tests
 
 check: ## formatting, lints, documentation, licences and sources of the dependencies
 	cargo fmt --check

@@ -2,7 +2,10 @@
 //!
 //! `CTLSTORE_FAILPOINT=name` aborts the process when it first comes by the failpoint
 //! `name`, `name:3` when it comes by for the third time. Without the variable a
-//! failpoint costs one load. Compiled in always, so that what is tested is what runs.
+//! failpoint costs one load. The names: `ddl-after-intent`, `ddl-after-ddl`,
+//! `ddl-after-ledger` and `ddl-after-commit` in a schema change on MySQL;
+//! `apply-after-begin`, `apply-after-statements`, `apply-after-seq`,
+//! `apply-after-commit` and `apply-after-changelog` in the LDB's applier. Compiled in always, so that what is tested is what runs.
 //! Knows no other module.
 
 use std::sync::LazyLock;

@@ -6,6 +6,9 @@
 //! messages → http → actors → node → cli`; `config`, `disk`, `metrics`,
 //! `telemetry` and `failpoint` stand beside them. ARCHITECTURE.md has the map.
 
+// Outside of tests a failure is an error, or an `expect` that names the invariant it breaks.
+#![cfg_attr(not(test), warn(clippy::unwrap_used))]
+
 #[cfg(feature = "node")]
 pub mod actors;
 #[cfg(feature = "node")]

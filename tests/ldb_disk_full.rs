@@ -2,55 +2,16 @@
 //! and work goes on when there is room again. On a small tmpfs, so it needs root.
 
 mod ldb_support;
+mod support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use ctlstore::changelog::ChangelogOptions;
 use ctlstore::ldb::{ApplyError, Ldb, LdbError};
 use ldb_support::follower::Follower;
 use ldb_support::{CREATE, batch, dump, options, reader, seq, strings, upsert};
-use tempfile::TempDir;
-
-/// A filesystem of a few megabytes.
-struct SmallDisk {
-    directory: TempDir,
-}
-
-impl SmallDisk {
-    fn mount(size: &str) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let options = format!("size={size}");
-        let mounted =
-            Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(directory.path()).status();
-        assert!(mounted.unwrap().success(), "mounting a tmpfs failed; it takes root");
-        Self { directory }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    /// Takes all the room that is left.
-    fn fill(&self) -> PathBuf {
-        let ballast = self.path("ballast");
-        let mut chunk = 1 << 20;
-        let mut file = fs::File::create(&ballast).unwrap();
-        while chunk > 0 {
-            if std::io::Write::write_all(&mut file, &vec![7; chunk]).is_err() {
-                chunk /= 2;
-            }
-        }
-        ballast
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("--lazy").arg(self.directory.path()).status();
-    }
-}
+use support::SmallDisk;
 
 fn open(ldb: &Path, changelog: PathBuf) -> Result<Ldb, LdbError> {
     Ldb::open(ldb, &options(Some(ChangelogOptions { path: changelog, max_bytes: 1 << 20 })))

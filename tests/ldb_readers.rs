@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ctlstore::ldb::Ldb;
 use ldb_support::workload::{self, Replay, Task, Workload};
-use ldb_support::{CREATE, Scratch, batch, dump, integer, options, reader, seq, upsert};
+use ldb_support::{CREATE, Scratch, assert_same, batch, dump, integer, options, reader, seq, upsert};
 use support::wait_until;
 
 /// The test that the applying process runs.
@@ -35,7 +35,7 @@ fn a_reader_sees_only_whole_ledger_transactions() {
                 return there == workload.last_seq();
             }
             assert!(replay.is_boundary(there), "{there} is within a ledger transaction");
-            assert_eq!(rows, replay.dump_at(there), "at seq {there}");
+            assert_same(&rows, &replay.dump_at(there), &format!("at seq {there}"));
             (states, last) = (states + 1, there);
         }
     });

@@ -6,7 +6,6 @@ mod support;
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -15,6 +14,7 @@ use ctlstore::snapshot::{Abort, Publisher, Round, SnapshotError, Target};
 use rusqlite::{Connection, OpenFlags};
 
 use snapshot_support::{Applier, check, end_of};
+use support::SmallDisk;
 
 fn publisher(ldb: &Path, snapshots: &[&Path]) -> Publisher {
     Publisher::new(ldb, snapshots.iter().map(|path| Target::File(path.to_path_buf())))
@@ -202,8 +202,8 @@ fn an_aborted_copy_leaves_nothing_behind() {
 #[test]
 fn a_full_disk_is_named_and_the_published_snapshot_stays() {
     let directory = support::scratch_dir();
-    let small = SmallDisk::mount(&directory.path().join("small"), "1m");
-    let (ldb, snapshot) = (directory.path().join("ldb.db"), small.0.join("snapshot.db"));
+    let small = SmallDisk::mount("1m");
+    let (ldb, snapshot) = (directory.path().join("ldb.db"), small.path("snapshot.db"));
     let mut applier = Applier::open(&ldb);
     applier.apply_to(end_of(100));
     let mut publisher = publisher(&ldb, &[&snapshot]);
@@ -212,24 +212,5 @@ fn a_full_disk_is_named_and_the_published_snapshot_stays() {
     let full = publisher.round(&Abort::default()).unwrap_err();
     assert!(matches!(full, SnapshotError::DiskFull(_)), "{full}");
     assert_eq!(check(&snapshot), end_of(100));
-    assert!(!small.0.join("snapshot.db.tmp").exists());
-}
-
-/// A file system of its own in memory; unmounted on drop.
-struct SmallDisk(std::path::PathBuf);
-
-impl SmallDisk {
-    fn mount(path: &Path, size: &str) -> Self {
-        fs::create_dir(path).unwrap();
-        let mount =
-            Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(path).status();
-        assert!(mount.expect("run mount").success(), "mount a tmpfs, which needs root");
-        Self(path.to_owned())
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
+    assert!(!small.path("snapshot.db.tmp").exists());
 }

@@ -6,8 +6,8 @@
 //! Transactions run in this actor's own tasks, so a client that goes away touches
 //! no connection. While the ctldb is away nothing is queued: that is a 503.
 
-mod account;
 mod queue;
+mod report;
 mod upkeep;
 
 use std::collections::HashSet;
@@ -20,19 +20,20 @@ use actix::{
 };
 use tokio::sync::oneshot;
 
-use crate::ctldb::{Ctldb, CtldbError};
+use crate::ctldb::{Ctldb, CtldbError, Tally};
 use crate::executive::{Executive, ExecutiveError, Options, Refusal, Request, Written};
 use crate::http::executive::ExecutiveRecipients;
 use crate::ledger::Seq;
 use crate::messages::executive::{Ask, LedgerGrew, Mutate};
-use crate::messages::status::{ErrorReport, RoleState};
+use crate::messages::status::RoleState;
 use crate::messages::stop::Stop;
-use crate::metrics::Metrics;
+use crate::metrics::{Component, Metrics, Queue as QueueLabel};
 use crate::schema::TableRef;
 
-use self::account::Details;
 use self::queue::{Queue, Waiting};
+use self::report::Details;
 use super::backoff::Backoff;
+use super::failures::Failures;
 
 /// Messages that may wait for this actor; each is handled in microseconds.
 const MAILBOX: usize = 1024;
@@ -71,16 +72,17 @@ pub struct ExecutiveActor<C: Ctldb + Unpin> {
     state: RoleState,
     /// Whether the ctldb's schema is there; nothing is asked of it before.
     prepared: bool,
-    /// Whether a look for a ctldb that is away is due.
-    looking: bool,
     backoff: Backoff,
     queue: Queue,
     writing: bool,
     asked: usize,
     measuring: bool,
+    looking: bool,
     stopping: Vec<oneshot::Sender<()>>,
     last_seq: Option<Seq>,
-    last_error: Option<ErrorReport>,
+    failures: Failures,
+    /// What the metrics have of the ctldb's tally.
+    counted: Tally,
     /// Tables that the log has warned of since they were last measured.
     warned: HashSet<TableRef>,
     details: Details,
@@ -97,19 +99,20 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
         Self {
             rules: Executive::new(ctldb, settings.rules.clone()),
             settings,
+            failures: Failures::new(Component::Executive, Arc::clone(&metrics)),
             metrics,
             poller,
             state: RoleState::Starting,
             prepared: false,
-            looking: false,
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
             queue: Queue::default(),
             writing: false,
             asked: 0,
             measuring: false,
+            looking: false,
             stopping: Vec::new(),
             last_seq: None,
-            last_error: None,
+            counted: Tally::default(),
             warned: HashSet::new(),
             details: Details::default(),
         }
@@ -180,11 +183,17 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
             this.writing = false;
             match outcome {
                 Ok(outcomes) => this.committed(group, outcomes, took),
-                Err(error) => this.failed(group, &error, deadline, ctx),
+                Err(error) => this.failed(group, &error, deadline),
             }
             this.write_next(ctx);
             this.finish_stop(ctx);
         }));
+    }
+
+    fn show_queue(&mut self) {
+        self.details.waiting = self.queue.len();
+        let depth = i64::try_from(self.queue.len()).unwrap_or(i64::MAX);
+        self.metrics.queue(QueueLabel::ExecutiveWrites).set(depth);
     }
 
     fn committed(&mut self, group: Vec<Waiting>, outcomes: Vec<Result<Written, Refusal>>, took: Duration) {
@@ -213,8 +222,8 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
 
     /// Nothing of the group is written, or nobody can know. Requests that still
     /// have time go on waiting when it was another's that ran out.
-    fn failed(&mut self, group: Vec<Waiting>, error: &CtldbError, deadline: Instant, ctx: &mut Context<Self>) {
-        self.fails(error, ctx);
+    fn failed(&mut self, group: Vec<Waiting>, error: &CtldbError, deadline: Instant) {
+        self.fails(error);
         let now = Instant::now();
         let nothing_written = matches!(error, CtldbError::Unavailable(_) | CtldbError::Contention(_));
         let (again, over): (Vec<Waiting>, Vec<Waiting>) =
@@ -222,6 +231,27 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
         self.queue.put_back(again);
         for waiting in over {
             waiting.answer(Err(error.clone().into()));
+        }
+    }
+
+    fn warn_of_sizes(&mut self, written: &Written) {
+        if !written.over_warn.is_empty() {
+            self.details.over_warn_size += 1;
+            self.metrics.executive.over_warn_size.inc();
+        }
+        for over in &written.over_warn {
+            if self.warned.insert(over.table.clone()) {
+                tracing::warn!(role = "executive", table = %over.table, bytes = over.bytes, warn_bytes = over.warn_bytes,
+                    "a table is over its warning size");
+            }
+        }
+    }
+
+    fn ledger_grew(&mut self, seq: Seq) {
+        self.last_seq = self.last_seq.max(Some(seq));
+        if let Some(poller) = &self.poller {
+            // A full mailbox has a wake-up in it already.
+            let _ = poller.try_send(LedgerGrew { seq });
         }
     }
 
@@ -235,7 +265,7 @@ impl<C: Ctldb + Unpin> Actor for ExecutiveActor<C> {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(MAILBOX);
-        self.reach_ctldb(ctx);
+        self.prepare(ctx);
     }
 }
 
@@ -276,7 +306,7 @@ impl<C: Ctldb + Unpin, R: Request> Handler<Ask<R>> for ExecutiveActor<C> {
         let work = async move { request.execute(&rules, deadline).await };
         Box::pin(work.into_actor(self).map(|outcome, this, ctx| {
             this.asked -= 1;
-            this.asked_for::<R>(&outcome, ctx);
+            this.asked_for::<R>(&outcome);
             this.finish_stop(ctx);
             outcome
         }))
@@ -285,7 +315,7 @@ impl<C: Ctldb + Unpin, R: Request> Handler<Ask<R>> for ExecutiveActor<C> {
 
 impl<C: Ctldb + Unpin> ExecutiveActor<C> {
     /// Takes note of how a request other than a mutation ended.
-    fn asked_for<R: Request>(&mut self, outcome: &Result<R::Answer, ExecutiveError>, ctx: &mut Context<Self>) {
+    fn asked_for<R: Request>(&mut self, outcome: &Result<R::Answer, ExecutiveError>) {
         match outcome {
             Ok(answer) => {
                 self.works();
@@ -293,9 +323,9 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
                     self.ledger_grew(seq);
                 }
             }
-            Err(ExecutiveError::Ctldb(error)) => self.fails(error, ctx),
+            Err(ExecutiveError::Ctldb(error)) => self.fails(error),
             Err(ExecutiveError::Stopped { cause, .. }) => match &**cause {
-                ExecutiveError::Ctldb(error) => self.fails(error, ctx),
+                ExecutiveError::Ctldb(error) => self.fails(error),
                 _ => self.details.requests_refused += 1,
             },
             Err(_) => self.details.requests_refused += 1,

@@ -118,6 +118,14 @@ pub fn dump(connection: &Connection) -> Vec<String> {
     dump
 }
 
+/// Fails with the rows that differ, and not with all of them.
+#[track_caller]
+pub fn assert_same(found: &[String], expected: &[String], when: &str) {
+    let missing: Vec<_> = expected.iter().filter(|row| !found.contains(row)).take(3).collect();
+    let unexpected: Vec<_> = found.iter().filter(|row| !expected.contains(row)).take(3).collect();
+    assert!(found == expected, "{when}: missing {missing:?}, unexpected {unexpected:?}, and maybe more");
+}
+
 fn shown(value: &Value) -> String {
     match value {
         Value::Real(float) => format!("real {float:?} {:x}", float.to_bits()),

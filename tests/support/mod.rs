@@ -15,6 +15,7 @@ pub mod node;
 pub mod port;
 pub mod process;
 pub mod server;
+pub mod small_disk;
 pub mod sql;
 pub mod wait;
 
@@ -23,4 +24,5 @@ pub use database::{TestDatabase, every_ctldb, mariadb, mysql56, sqlite};
 pub use node::{Node, NodeProcess};
 pub use process::scratch_dir;
 pub use server::{Flavour, PrivateServer};
+pub use small_disk::SmallDisk;
 pub use wait::wait_until;

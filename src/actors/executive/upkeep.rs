@@ -1,7 +1,7 @@
 //! The executive's own work: getting the ctldb ready and keeping at it while it is
 //! away, measuring tables, forgetting old usage, and ending.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix::{ActorContext, ActorFutureExt, AsyncContext, Context, WrapFuture};
 
@@ -11,47 +11,28 @@ use crate::messages::status::RoleState;
 
 use super::ExecutiveActor;
 
+/// How often a ctldb that was away is asked whether it is back. Whoever is told by
+/// `/readyz` to send no requests would never find out.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
 impl<C: Ctldb + Unpin> ExecutiveActor<C> {
-    /// Makes the ctldb ready, or asks whether it is back; again and again until it is.
-    /// Without this a role that is not ready, and so is asked nothing, would stay so.
-    pub(super) fn reach_ctldb(&mut self, ctx: &mut Context<Self>) {
-        let (rules, prepared) = (self.rules.clone(), self.prepared);
-        let deadline = Instant::now() + self.settings.request_timeout;
-        let work = async move {
-            match prepared {
-                true => Ping.execute(&rules, deadline).await,
-                false => Ok(rules.ctldb().prepare().await?),
-            }
-        };
+    /// Makes the ctldb ready, again and again until it is.
+    pub(super) fn prepare(&mut self, ctx: &mut Context<Self>) {
+        let ctldb = self.rules.ctldb().clone();
+        let work = async move { ctldb.prepare().await };
         ctx.spawn(work.into_actor(self).map(|outcome, this, ctx| match outcome {
-            Err(ExecutiveError::Ctldb(error)) => {
-                this.fails(&error, ctx);
-                this.look_for_ctldb(ctx);
-            }
-            _ => {
+            Ok(()) => {
+                this.prepared = true;
                 this.works();
-                if !std::mem::replace(&mut this.prepared, true) {
-                    this.start_upkeep(ctx);
-                }
+                this.start_upkeep(ctx);
+            }
+            Err(error) => {
+                this.fails(&error);
+                this.retries();
+                let pause = this.backoff.next_pause();
+                ctx.run_later(pause, Self::prepare);
             }
         }));
-    }
-
-    /// The ctldb is away: asks for it after a pause.
-    pub(super) fn look_for_ctldb(&mut self, ctx: &mut Context<Self>) {
-        if self.state == RoleState::Stopping {
-            return;
-        }
-        self.state = RoleState::Retrying;
-        if std::mem::replace(&mut self.looking, true) {
-            return;
-        }
-        ctx.run_later(self.backoff.next_pause(), |this, ctx| {
-            this.looking = false;
-            if this.state == RoleState::Retrying {
-                this.reach_ctldb(ctx);
-            }
-        });
     }
 
     fn start_upkeep(&mut self, ctx: &mut Context<Self>) {
@@ -59,6 +40,24 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
         self.prune_usage(ctx);
         ctx.run_interval(self.settings.size_interval, Self::measure_tables);
         ctx.run_interval(self.settings.prune_interval, Self::prune_usage);
+        ctx.run_interval(LOOK_INTERVAL, Self::look_whether_it_is_back);
+    }
+
+    fn look_whether_it_is_back(&mut self, ctx: &mut Context<Self>) {
+        if self.state != RoleState::Retrying || self.looking {
+            return;
+        }
+        self.looking = true;
+        let (rules, deadline) = (self.rules.clone(), Instant::now() + self.settings.request_timeout);
+        let work = async move { Ping.execute(&rules, deadline).await };
+        ctx.spawn(work.into_actor(self).map(|outcome, this, _ctx| {
+            this.looking = false;
+            match outcome {
+                Ok(_) => this.works(),
+                Err(ExecutiveError::Ctldb(error)) => this.fails(&error),
+                Err(_) => {}
+            }
+        }));
     }
 
     fn measure_tables(&mut self, ctx: &mut Context<Self>) {
@@ -69,11 +68,11 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
         self.measuring = true;
         let ctldb = self.rules.ctldb().clone();
         let work = async move { ctldb.refresh_table_sizes().await };
-        ctx.spawn(work.into_actor(self).map(|outcome, this, ctx| {
+        ctx.spawn(work.into_actor(self).map(|outcome, this, _ctx| {
             this.measuring = false;
             match outcome {
                 Ok(()) => this.warned.clear(),
-                Err(error) => this.fails(&error, ctx),
+                Err(error) => this.fails(&error),
             }
         }));
     }
@@ -81,9 +80,9 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
     fn prune_usage(&mut self, ctx: &mut Context<Self>) {
         let (rules, deadline) = (self.rules.clone(), Instant::now() + self.settings.request_timeout);
         let work = async move { PruneUsage.execute(&rules, deadline).await };
-        ctx.spawn(work.into_actor(self).map(|outcome, this, ctx| {
+        ctx.spawn(work.into_actor(self).map(|outcome, this, _ctx| {
             if let Err(ExecutiveError::Ctldb(error)) = outcome {
-                this.fails(&error, ctx);
+                this.fails(&error);
             }
         }));
     }

@@ -48,11 +48,12 @@ impl Catalog {
         self.lock().as_of
     }
 
-    /// Says where the ledger ends now, and whether rows since `as_of` changed the schema.
-    pub fn catch_up(&self, as_of: Option<Seq>, last: Seq, changed: bool) {
+    /// Says that the ledger ends at `last`, and whether rows after `since` changed the
+    /// schema. Another session may have caught up further in between.
+    pub fn catch_up(&self, since: Option<Seq>, last: Seq, changed: bool) {
         let mut known = self.lock();
-        let near = as_of.is_some_and(|seq| last.0 - seq.0 <= ROWS_LOOKED_THROUGH);
-        if changed || !near || known.as_of != as_of {
+        let near = since.is_some_and(|seq| last.0 - seq.0 <= ROWS_LOOKED_THROUGH);
+        if changed || !near || known.as_of.is_none_or(|seq| Some(seq) < since) {
             known.tables.clear();
         }
         known.as_of = Some(last);

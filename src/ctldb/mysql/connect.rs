@@ -26,7 +26,7 @@ const SESSION: [&str; 3] = [
      /*!80003 , information_schema_stats_expiry = 60 */ /*M!110602 , innodb_snapshot_isolation = OFF */",
 ];
 
-/// One for the write in progress, one for its schema change, the rest for reads.
+/// Two for each write on its way, for it and for its schema change, the rest for reads.
 const MAX_CONNECTIONS: usize = 8;
 
 /// Idle connections are closed after this.

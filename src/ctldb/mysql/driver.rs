@@ -46,7 +46,12 @@ pub(super) async fn write<O: Operation>(
     operation: &O,
     deadline: Instant,
 ) -> Result<O::Output, CtldbError> {
-    let mut retry = Retry::until(deadline);
+    let turn = tokio::time::timeout_at(deadline.into(), shared.turns.acquire()).await;
+    // The semaphore is never closed, so all that can fail is the time.
+    let Ok(_turn) = turn else {
+        return Err(CtldbError::Unavailable("busy with earlier writes".to_owned()));
+    };
+    let mut retry = Retry::until(deadline, &shared.counts);
     loop {
         match attempt(shared, operation, deadline).await {
             Ok(output) => return Ok(output),
@@ -77,8 +82,8 @@ async fn begin(shared: &Shared, deadline: Instant) -> Result<(Unit<'_>, Vec<Fini
     let mut finished = Vec::new();
     for _ in 0..FINISHING_ROUNDS {
         let mut link = shared.connections.get(deadline).await?;
-        let as_of = shared.catalog.as_of();
-        let from = as_of.map_or(i64::MAX - ROWS_LOOKED_THROUGH, |seq| seq.0);
+        let known = shared.catalog.as_of();
+        let from = known.map_or(i64::MAX - ROWS_LOOKED_THROUGH, |seq| seq.0);
         let sql = shared.ledger.fill(BEGIN).replace("{from}", &from.to_string());
         let sql = sql.replace("{to}", &(from + ROWS_LOOKED_THROUGH).to_string());
         let begun = link.row::<(i64, Option<i64>, i64, i64, i64)>(&sql, deadline).await;
@@ -98,7 +103,7 @@ async fn begin(shared: &Shared, deadline: Instant) -> Result<(Unit<'_>, Vec<Fini
             }
         };
         if intents == 0 {
-            shared.catalog.catch_up(as_of, last, changes > 0);
+            shared.catalog.catch_up(known, last, changes > 0);
             let locked = Locked { clock, last, ..Locked::default() };
             return Ok((Unit::new(shared, server, link, deadline, Some(locked)), finished));
         }
@@ -135,6 +140,7 @@ async fn finish_intents(
         link.query(&sql, deadline).await?;
     }
     link.give_back();
+    shared.counts.intents_finished.add(finished.len() as u64);
     ddl::drop_named_lock(&mut second, deadline).await?;
     second.give_back();
     Ok(finished)
@@ -177,7 +183,7 @@ async fn after_failure(shared: &Shared, error: CtldbError, locked: &Locked, dead
 }
 
 async fn begin_again(shared: &Shared, deadline: Instant) -> Result<(Unit<'_>, Vec<Finished>), CtldbError> {
-    let mut retry = Retry::until(deadline);
+    let mut retry = Retry::until(deadline, &shared.counts);
     loop {
         match begin(shared, deadline).await {
             Ok(begun) => return Ok(begun),
@@ -191,6 +197,7 @@ async fn begin_again(shared: &Shared, deadline: Instant) -> Result<(Unit<'_>, Ve
 async fn look_up(shared: &Shared, reason: &str, lost: &Locked, deadline: Instant) -> Result<(), CtldbError> {
     let not_committed = || CtldbError::Contention(format!("the connection was lost at the commit: {reason}"));
     let unknown = || CtldbError::OutcomeUnknown(format!("the answer to the commit was lost: {reason}"));
+    shared.counts.lost_commits.add(1);
     shared.catalog.forget();
     let (mut unit, finished) = begin_again(shared, deadline).await.map_err(|_| unknown())?;
     let clock = unit.locked.as_ref().map_or(0, |locked| locked.clock);
@@ -206,6 +213,8 @@ async fn look_up(shared: &Shared, reason: &str, lost: &Locked, deadline: Instant
         return Err(not_committed());
     }
     match held {
+        // Another executive may have finished the schema change, but not what went with it.
+        Ok(true) if !lost.begun.is_empty() && lost.wrote_rows => Err(unknown()),
         Ok(true) if !lost.appended.is_empty() => Ok(()),
         Ok(false) if lost.begun.is_empty() => Err(not_committed()),
         _ => Err(unknown()),

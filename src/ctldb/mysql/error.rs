@@ -72,6 +72,15 @@ impl From<SqlError> for CtldbError {
     }
 }
 
+/// Whether a connection that answered so is of no more use: closed by the server, or
+/// to one that may not be written to any more, while another has taken its place.
+pub(super) fn ends_connection(error: &SqlError) -> bool {
+    match error {
+        SqlError::Broken(_) => true,
+        SqlError::Server { code, .. } => matches!(code, 1047 | 1053 | 1079 | 1153 | 1290 | 1836 | 1927),
+    }
+}
+
 /// What the server can't hold: the client's to mend.
 fn refusal(code: u16, message: &str) -> Option<&'static str> {
     Some(match code {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use mysql_async::prelude::{FromRow, Queryable};
 use mysql_async::{Conn, Row};
 
-use super::error::SqlError;
+use super::error::{SqlError, ends_connection};
 
 /// The longest that a statement may take, whatever the request's deadline.
 /// Above the lock-wait time-out, so that it is the server that gives up first.
@@ -48,8 +48,7 @@ impl Link {
         match tokio::time::timeout_at(deadline.into(), run(connection, sql)).await {
             Ok(Ok(sets)) => Ok(sets),
             Ok(Err(error)) => {
-                // After a packet that was too large the server closes the connection.
-                self.broken = matches!(error, SqlError::Broken(_) | SqlError::Server { code: 1153, .. });
+                self.broken = ends_connection(&error);
                 Err(error)
             }
             Err(_) => {

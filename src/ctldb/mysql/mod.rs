@@ -23,6 +23,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Semaphore;
+
 use self::catalog::Catalog;
 use self::connect::Connections;
 use self::prepare::Server;
@@ -31,10 +33,15 @@ use self::rows::text;
 use self::unit::Unit;
 
 use super::sizes::TableSizes;
+use super::tally::{Counts, Tally};
 use super::{Ctldb, CtldbError, LedgerTable, Operation};
 
 /// What preparing the schema, or looking at all tables' sizes, may take.
 const MAINTENANCE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Writes on their way: one at work and one that waits for the ledger lock, so that it
+/// begins when the first one's commit is done and not a round trip later.
+const TURNS: usize = 2;
 
 /// As estimated by the server, which keeps such figures: asking is cheap.
 const SIZES: &str = "SELECT table_name, CAST(COALESCE(data_length, 0) + COALESCE(index_length, 0) AS UNSIGNED) \
@@ -53,6 +60,8 @@ struct Shared {
     server: Mutex<Option<Server>>,
     catalog: Catalog,
     sizes: TableSizes,
+    turns: Semaphore,
+    counts: Counts,
 }
 
 impl Shared {
@@ -72,6 +81,8 @@ impl MysqlCtldb {
             server: Mutex::default(),
             catalog: Catalog::default(),
             sizes: TableSizes::default(),
+            turns: Semaphore::new(TURNS),
+            counts: Counts::default(),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -102,7 +113,7 @@ impl Ctldb for MysqlCtldb {
     }
 
     async fn read<O: Operation>(&self, operation: O, deadline: Instant) -> Result<O::Output, CtldbError> {
-        let mut retry = Retry::until(deadline);
+        let mut retry = Retry::until(deadline, &self.shared.counts);
         loop {
             match self.try_read(&operation, deadline).await {
                 Ok(output) => return Ok(output),
@@ -119,6 +130,10 @@ impl Ctldb for MysqlCtldb {
         link.give_back();
         self.shared.sizes.replace(HashMap::from_iter(sizes));
         Ok(())
+    }
+
+    fn tally(&self) -> Tally {
+        self.shared.counts.tally()
     }
 
     async fn close(&self) {

@@ -14,7 +14,7 @@ use crate::ctldb::CtldbError;
 use crate::disk::{self, LockError, ProcessLock};
 
 /// Nobody else writes, so only a stranger (a shell, a backup) is ever waited for.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// SQLite before 3.51.3 could lose a WAL's reset.
 const OLDEST_SQLITE: i32 = 3_051_003;

@@ -52,7 +52,7 @@ impl Ctldb for SqliteCtldb {
     }
 
     async fn write<O: Operation>(&self, operation: O, deadline: Instant) -> Result<O::Output, CtldbError> {
-        self.writer.run(deadline, move |writer| writer.write(&operation)).await
+        self.writer.run(deadline, move |writer| writer.write(&operation, deadline)).await
     }
 
     async fn read<O: Operation>(&self, operation: O, deadline: Instant) -> Result<O::Output, CtldbError> {

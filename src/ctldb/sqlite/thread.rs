@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use tokio::sync::oneshot;
@@ -17,6 +17,9 @@ use super::writer::Writer;
 
 /// Jobs that may wait. The executive commits requests in groups, so few ever do.
 const QUEUE: usize = 256;
+
+/// What work that has begun before its deadline gets to end: a statement and a commit.
+const GRACE: Duration = Duration::from_secs(2);
 
 type Job = Box<dyn FnOnce(&mut Writer) + Send>;
 
@@ -63,12 +66,18 @@ impl WriterThread {
                 let _ = reply.send(work(writer));
             }
         }))?;
-        match tokio::time::timeout_at(deadline.into(), answer).await {
+        let mut answer = answer;
+        let mut answered = tokio::time::timeout_at(deadline.into(), &mut answer).await;
+        if answered.is_err() {
+            if state.compare_exchange(WAITING, GIVEN_UP, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+                return Err(CtldbError::Unavailable("busy with earlier writes".to_owned()));
+            }
+            // It has begun, and knows the deadline itself.
+            answered = tokio::time::timeout(GRACE, answer).await;
+        }
+        match answered {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(CtldbError::Failed("the ctldb's writer thread has ended".to_owned())),
-            Err(_) if state.compare_exchange(WAITING, GIVEN_UP, Ordering::AcqRel, Ordering::Acquire).is_ok() => {
-                Err(CtldbError::Unavailable("busy with earlier writes".to_owned()))
-            }
             Err(_) => Err(CtldbError::OutcomeUnknown("the disk did not answer in time".to_owned())),
         }
     }

@@ -1,6 +1,8 @@
 //! A transaction's life on the writer's connection: begin, lock, run, commit or
 //! roll back. What happens within it is the session's.
 
+use std::time::Instant;
+
 use futures::executor::block_on;
 use rusqlite::Connection;
 
@@ -8,6 +10,7 @@ use crate::ctldb::meta::{self, FORMAT_VERSION, LEDGER_ID, OUR_FORMAT, SCHEMA_PRO
 use crate::ctldb::{CtldbError, LedgerTable, Operation, sizes::TableSizes};
 
 use super::catalog::Catalog;
+use super::file;
 use super::session::{LedgerSql, SqliteSession};
 
 const SCHEMA: &str = include_str!("schema.sql");
@@ -31,7 +34,7 @@ impl Writer {
 
     /// Creates what is missing and checks what is there.
     pub fn prepare(&mut self) -> Result<(), CtldbError> {
-        self.transaction("BEGIN IMMEDIATE", |writer| {
+        self.transaction(|writer| {
             let db = &writer.connection;
             db.execute_batch(&writer.ledger.fill(SCHEMA))?;
             db.execute(ADD_META, (FORMAT_VERSION, OUR_FORMAT.to_string()))?;
@@ -45,9 +48,12 @@ impl Writer {
         })
     }
 
-    /// Runs `operation` under the ledger lock and commits it.
-    pub fn write<O: Operation>(&mut self, operation: &O) -> Result<O::Output, CtldbError> {
-        self.transaction("BEGIN IMMEDIATE", |writer| {
+    /// Runs `operation` under the ledger lock and commits it. A stranger that holds the
+    /// file is waited for until `deadline` at most.
+    pub fn write<O: Operation>(&mut self, operation: &O, deadline: Instant) -> Result<O::Output, CtldbError> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        self.connection.busy_timeout(left.min(file::BUSY_TIMEOUT))?;
+        self.transaction(|writer| {
             if writer.connection.prepare_cached(TAKE_LOCK)?.execute([])? != 1 {
                 return Err(meta::no_lock_row());
             }
@@ -68,12 +74,8 @@ impl Writer {
         Ok(SqliteSession::new(&self.connection, &mut self.catalog, &self.ledger_sql, &self.sizes))
     }
 
-    fn transaction<T>(
-        &mut self,
-        begin: &str,
-        work: impl FnOnce(&mut Self) -> Result<T, CtldbError>,
-    ) -> Result<T, CtldbError> {
-        self.connection.execute_batch(begin)?;
+    fn transaction<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, CtldbError>) -> Result<T, CtldbError> {
+        self.connection.execute_batch("BEGIN IMMEDIATE")?;
         let result = work(self).and_then(|output| {
             self.connection.execute_batch("COMMIT")?;
             Ok(output)

@@ -1,0 +1,55 @@
+//! A filesystem of a few megabytes, in memory: what a full disk does. Mounting takes root.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use super::process;
+
+/// Mounted until it is dropped.
+pub struct SmallDisk {
+    directory: TempDir,
+}
+
+impl SmallDisk {
+    /// `size` as mount takes it, such as `4m`.
+    #[track_caller]
+    pub fn mount(size: &str) -> Self {
+        let directory = process::scratch_dir();
+        let options = format!("size={size}");
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(directory.path()).status();
+        assert!(mounted.expect("run mount").success(), "mounting a tmpfs failed; it takes root");
+        Self { directory }
+    }
+
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Takes all the room that is left; gives the file to remove for it to be there again.
+    pub fn fill(&self) -> PathBuf {
+        let ballast = self.path("ballast");
+        let mut file = File::create(&ballast).expect("make the ballast");
+        let mut chunk = 1 << 20;
+        while chunk > 0 {
+            if file.write_all(&vec![7; chunk]).is_err() {
+                chunk /= 2;
+            }
+        }
+        ballast
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(self.directory.path()).status();
+    }
+}
