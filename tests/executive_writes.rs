@@ -15,7 +15,7 @@ use ctlstore::actors::executive::ExecutiveSettings;
 use in_process::hold::Hold;
 use in_process::replay::{assert_contiguous, ledger, replay, rows};
 use in_process::{Executive, row};
-use support::http::{get, post, request};
+use support::http::{post, request};
 use support::wait_until;
 
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -308,31 +308,5 @@ fn stopping_during_a_write_storm_loses_nothing_that_was_acknowledged() {
         let lost: Vec<_> = acknowledged.difference(&stored).collect();
         assert!(lost.is_empty(), "{kind}: {lost:?}");
         assert!(acknowledged.len() > 40, "{kind}: only {} writes", acknowledged.len());
-    }
-}
-
-#[test]
-fn the_status_and_the_metrics_follow_what_is_committed() {
-    let database = support::sqlite();
-    let executive = Executive::serving(&database, unlimited());
-    executive.furnish();
-    executive.mutate(&json!({"mutations": [row(1, "a"), row(2, "b")]})).expect(200);
-    executive.mutate(&json!({"mutations": [row(1, "a")], "check_cookie": "AA=="})).expect(409);
-    get(&executive.at("/schema/table/fam/none")).expect(404);
-    let status = executive.status();
-    assert_eq!(status.last_seq.map(|seq| seq.0), Some(5));
-    assert_eq!(status.not_ready, None);
-    let want = json!({"waiting": 0, "requests_committed": 1, "commits": 1, "mutations": 2, "requests_refused": 2,
-        "over_warn_size": 0});
-    assert_eq!(status.details, want);
-    let metrics = executive.metrics.encode().unwrap();
-    for line in [
-        "ctlstore_executive_mutations_total 2",
-        "ctlstore_executive_ledger_statements_total 4",
-        "ctlstore_executive_commit_requests_count 1",
-        "ctlstore_executive_commit_duration_seconds_count 1",
-        r#"ctlstore_http_requests_total{server="executive",route="/families/{family}/mutations",method="POST",status="409"} 1"#,
-    ] {
-        assert!(metrics.lines().any(|l| l == line), "no line {line} in\n{metrics}");
     }
 }

@@ -73,13 +73,13 @@ impl MutationGroup {
         batch: &mut Batch,
         outcomes: &mut BTreeMap<usize, Outcome>,
     ) -> Result<(), CtldbError> {
-        let (indexes, plans): (Vec<usize>, Vec<Plan>) = std::mem::take(batch).into_iter().unzip();
+        let (indexes, mut plans): (Vec<usize>, Vec<Plan>) = std::mem::take(batch).into_iter().unzip();
         if plans.is_empty() {
             return Ok(());
         }
         session.savepoint().await?;
         let bucket = known.bucket();
-        match write(session, bucket, &plans).await {
+        match write(session, bucket, &mut plans).await {
             Ok(written) => outcomes.extend(indexes.into_iter().zip(written.into_iter().map(Ok))),
             Err(CtldbError::Refused(_)) => {
                 session.rollback_to_savepoint().await?;
@@ -100,16 +100,16 @@ impl MutationGroup {
         known: &mut Known<'_>,
         request: &MutationRequest,
     ) -> Result<Outcome, CtldbError> {
-        let plan = match refused(known.plan(session, request).await)? {
+        let mut plan = match refused(known.plan(session, request).await)? {
             Ok(plan) => plan,
             Err(refusal) => return Ok(Err(refusal)),
         };
         session.savepoint().await?;
         let bucket = known.bucket();
         let written = if plan.may_merge() {
-            write_comparing_keys(session, bucket, &plan).await
+            write_comparing_keys(session, bucket, &mut plan).await
         } else {
-            write(session, bucket, std::slice::from_ref(&plan)).await.map_err(ExecutiveError::from)
+            write(session, bucket, std::slice::from_mut(&mut plan)).await.map_err(ExecutiveError::from)
         };
         match refused(written.map(|mut written| written.remove(0)))? {
             Ok(written) => {
@@ -137,43 +137,35 @@ fn refused<T>(outcome: Result<T, ExecutiveError>) -> Result<Result<T, Refusal>, 
 }
 
 /// Writes rows, cookies, usage and ledger of all plans.
-async fn write<S: Session>(session: &mut S, bucket: i64, plans: &[Plan]) -> Result<Vec<Written>, CtldbError> {
-    let changes: Vec<RowChange> = plans.iter().flat_map(|plan| plan.changes.iter().cloned()).collect();
+async fn write<S: Session>(session: &mut S, bucket: i64, plans: &mut [Plan]) -> Result<Vec<Written>, CtldbError> {
+    let changes: Vec<RowChange> = plans.iter_mut().flat_map(|plan| std::mem::take(&mut plan.changes)).collect();
     session.apply(&changes).await?;
     record(session, bucket, plans).await
 }
 
 /// Writes cookies, usage and ledger of all plans; their rows are written already.
-async fn record<S: Session>(session: &mut S, bucket: i64, plans: &[Plan]) -> Result<Vec<Written>, CtldbError> {
+async fn record<S: Session>(session: &mut S, bucket: i64, plans: &mut [Plan]) -> Result<Vec<Written>, CtldbError> {
     let mut writers: BTreeMap<&WriterName, (&[u8], i64)> = BTreeMap::new();
-    for plan in plans {
+    for plan in plans.iter() {
         let (cookie, rows) = writers.entry(&plan.writer).or_default();
         *cookie = &plan.cookie;
-        *rows += plan.rows();
+        *rows += plan.usage();
     }
     for (writer, (cookie, rows)) in writers {
         session.set_cookie(writer, cookie).await?;
         session.add_usage(writer, bucket, rows).await?;
     }
-    let statements: Vec<String> = plans.iter().flat_map(|plan| plan.statements.iter().cloned()).collect();
+    let counts: Vec<usize> = plans.iter().map(|plan| plan.statements.len()).collect();
+    let statements: Vec<String> = plans.iter_mut().flat_map(|plan| std::mem::take(&mut plan.statements)).collect();
     let last = session.append(&statements).await?;
-    Ok(numbered(plans, last, statements.len()))
-}
-
-/// The plans as written, by the seq of the last of all their statements.
-fn numbered(plans: &[Plan], last: Seq, statements: usize) -> Vec<Written> {
-    let mut seq = last.0 - statements as i64;
-    let mut written = Vec::with_capacity(plans.len());
-    for plan in plans {
-        seq += plan.statements.len() as i64;
-        written.push(Written {
-            seq: Seq(seq),
-            rows: plan.changes.len(),
-            statements: plan.statements.len(),
-            over_warn: plan.over_warn.clone(),
-        });
-    }
-    written
+    // All were appended in a row, so each plan's last seq follows from the last of all.
+    let mut seq = last.0 - statements.len() as i64;
+    let written = plans.iter_mut().zip(counts).map(|(plan, statements)| {
+        seq += statements as i64;
+        let over_warn = std::mem::take(&mut plan.over_warn);
+        Written { seq: Seq(seq), rows: plan.rows, statements, over_warn }
+    });
+    Ok(written.collect())
 }
 
 /// Writes a plan row by row where the ctldb might take one key for another: each
@@ -181,7 +173,7 @@ fn numbered(plans: &[Plan], last: Seq, statements: usize) -> Vec<Written> {
 async fn write_comparing_keys<S: Session>(
     session: &mut S,
     bucket: i64,
-    plan: &Plan,
+    plan: &mut Plan,
 ) -> Result<Vec<Written>, ExecutiveError> {
     let mut from = 0;
     for (index, change) in plan.changes.iter().enumerate() {
@@ -201,7 +193,7 @@ async fn write_comparing_keys<S: Session>(
         }
     }
     session.apply(&plan.changes[from..]).await?;
-    Ok(record(session, bucket, std::slice::from_ref(plan)).await?)
+    Ok(record(session, bucket, std::slice::from_mut(plan)).await?)
 }
 
 /// The key's values, in the table's column order.

@@ -29,15 +29,18 @@ pub struct OverWarnSize {
 pub(super) struct Plan {
     pub writer: WriterName,
     pub cookie: Vec<u8>,
+    pub rows: usize,
+    /// Taken out when they are written.
     pub changes: Vec<RowChange>,
-    /// The ledger's rows, markers included.
+    /// The ledger's rows, markers included. Taken out when they are written.
     pub statements: Vec<String>,
     pub over_warn: Vec<OverWarnSize>,
 }
 
 impl Plan {
-    pub(super) fn rows(&self) -> i64 {
-        i64::try_from(self.changes.len()).unwrap_or(i64::MAX)
+    /// What the plan adds to its writer's usage.
+    pub(super) fn usage(&self) -> i64 {
+        i64::try_from(self.rows).unwrap_or(i64::MAX)
     }
 
     /// Whether the ctldb may take two of the LDB's keys for one, in some table.
@@ -120,14 +123,14 @@ impl<'a> Known<'a> {
             statements.push(sql::COMMIT.to_owned());
         }
         let writer = request.credentials.writer.clone();
-        Ok(Plan { writer, cookie: request.cookie.clone(), changes, statements, over_warn })
+        Ok(Plan { writer, cookie: request.cookie.clone(), rows: changes.len(), changes, statements, over_warn })
     }
 
     /// Takes a plan's cookie and usage as written.
     pub(super) fn adopt(&mut self, plan: &Plan) {
         if let Some(writer) = self.writers.get_mut(&plan.writer) {
             writer.row.cookie.clone_from(&plan.cookie);
-            writer.used = writer.used.saturating_add(plan.rows());
+            writer.used = writer.used.saturating_add(plan.usage());
         }
     }
 

@@ -82,11 +82,13 @@ impl Queue {
         group
     }
 
-    /// Takes out what has waited past its deadline.
+    /// Takes out what has waited past its deadline. All wait equally long, so
+    /// those are at the front.
     pub fn expired(&mut self, now: Instant) -> Vec<Waiting> {
-        let (expired, waiting) = std::mem::take(&mut self.waiting).into_iter().partition(|w| w.deadline <= now);
-        self.waiting = waiting;
-        let expired: Vec<Waiting> = VecDeque::into(expired);
+        let mut expired = Vec::new();
+        while self.waiting.front().is_some_and(|waiting| waiting.deadline <= now) {
+            expired.extend(self.waiting.pop_front());
+        }
         self.bytes -= expired.iter().map(|waiting| waiting.bytes).sum::<usize>();
         expired
     }
@@ -97,5 +99,74 @@ impl Queue {
 
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::value::RawValue;
+
+    use super::*;
+    use crate::executive::{Credentials, Mutation, Secret};
+    use crate::schema::{FamilyName, WriterName};
+
+    /// A request whose one value has so many bytes, and whose deadline is so many seconds ahead.
+    fn waiting(bytes: usize, seconds: u64) -> Waiting {
+        let family = FamilyName::new("fam").unwrap();
+        let value = RawValue::from_string(format!("\"{}\"", "x".repeat(bytes - 2))).unwrap();
+        let mutation = Mutation::new(&family, "tab", false, vec![("v".to_owned(), value)]).unwrap();
+        let credentials = Credentials { writer: WriterName::new("writer").unwrap(), secret: Secret::shown(b"") };
+        let request = MutationRequest::new(credentials, vec![], None, vec![mutation]).unwrap();
+        Waiting::new(request, Instant::now() + Duration::from_secs(seconds)).0
+    }
+
+    fn sizes(group: &[Waiting]) -> Vec<usize> {
+        group.iter().map(|waiting| waiting.bytes).collect()
+    }
+
+    #[test]
+    fn groups_are_bounded_in_number_and_bytes_and_keep_the_order() {
+        let mut queue = Queue::default();
+        for bytes in [10, MAX_GROUP_BYTES, 20, 30, MAX_GROUP_BYTES - 50, 40] {
+            queue.push(waiting(bytes, 9)).unwrap();
+        }
+        assert_eq!(sizes(&queue.next_group()), [10]);
+        assert_eq!(sizes(&queue.next_group()), [MAX_GROUP_BYTES]);
+        let group = queue.next_group();
+        assert_eq!(sizes(&group), [20, 30, MAX_GROUP_BYTES - 50]);
+        queue.put_back(group);
+        assert_eq!(sizes(&queue.next_group()), [20, 30, MAX_GROUP_BYTES - 50]);
+        assert_eq!(sizes(&queue.next_group()), [40]);
+        assert!(queue.is_empty() && queue.next_group().is_empty());
+        for _ in 0..=MAX_GROUP {
+            queue.push(waiting(10, 9)).unwrap();
+        }
+        assert_eq!(queue.next_group().len(), MAX_GROUP);
+        assert_eq!(queue.len(), 1);
+    }
+
+    #[test]
+    fn a_full_queue_gives_the_request_back() {
+        let mut queue = Queue::default();
+        for _ in 0..MAX_WAITING {
+            queue.push(waiting(10, 9)).unwrap();
+        }
+        assert_eq!(queue.push(waiting(10, 9)).unwrap_err().bytes, 10);
+        queue.next_group();
+        queue.push(waiting(10, 9)).unwrap();
+        assert!(queue.push(waiting(MAX_WAITING_BYTES, 9)).is_err());
+    }
+
+    #[test]
+    fn what_has_waited_too_long_is_taken_out() {
+        let mut queue = Queue::default();
+        for seconds in [0, 0, 60] {
+            queue.push(waiting(10, seconds)).unwrap();
+        }
+        assert_eq!(queue.expired(Instant::now()).len(), 2);
+        assert_eq!(queue.expired(Instant::now()).len(), 0);
+        assert_eq!((queue.len(), queue.bytes), (1, 10));
     }
 }
