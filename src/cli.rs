@@ -11,6 +11,11 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Problems, Settings, Sources, load};
 
+/// The command failed, and the log says why.
+#[derive(Debug, thiserror::Error)]
+#[error("failed, see the log")]
+pub struct Logged;
+
 /// Control-plane data on every host: a local SQLite copy of a central database,
 /// fed by an ordered ledger.
 #[derive(Debug, Parser)]
@@ -63,7 +68,8 @@ impl Cli {
     /// Runs the command that was asked for, to its end.
     ///
     /// # Errors
-    /// What the process should end with; [`Problems`] when the settings are wrong.
+    /// What the process should end with; [`Problems`] when the settings are wrong,
+    /// [`Logged`] when nothing is left to say.
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
             Command::Node(args) => node::run(args.load()?),

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use ctlstore::cli::Cli;
+use ctlstore::cli::{Cli, Logged};
 use ctlstore::config::Problems;
 
 /// A command was tried and failed.
@@ -18,6 +18,7 @@ fn main() -> ExitCode {
             eprintln!("ctlstore: the settings are wrong\n{problems}");
             ExitCode::from(WRONG_SETTINGS)
         }
+        None if error.is::<Logged>() => ExitCode::from(FAILED),
         None => {
             eprintln!("ctlstore: {error:#}");
             ExitCode::from(FAILED)

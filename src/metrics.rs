@@ -11,6 +11,7 @@ mod executive;
 mod http;
 mod labels;
 mod poller;
+mod reader;
 mod snapshotter;
 
 use std::fmt;
@@ -27,6 +28,7 @@ pub use executive::{Executive, Heartbeat};
 pub use http::{Http, Route};
 pub use labels::{CheckpointMode, Component, ErrorKind, ExecutionPath, Method, Queue, RetryReason, Server};
 pub use poller::Poller;
+pub use reader::Reader;
 pub use snapshotter::Snapshotter;
 
 /// The media type of what [`Metrics::encode`] returns.
@@ -40,6 +42,7 @@ pub struct Metrics {
     pub changelog: Changelog,
     pub executive: Executive,
     pub heartbeat: Heartbeat,
+    pub reader: Reader,
     pub snapshotter: Snapshotter,
     pub http: Http,
     queues: Family<QueueLabels, Gauge>,
@@ -72,6 +75,7 @@ impl Metrics {
             changelog: Changelog::register(&mut registry),
             executive: Executive::register(&mut registry),
             heartbeat: Heartbeat::register(&mut registry),
+            reader: Reader::register(&mut registry),
             snapshotter: Snapshotter::register(&mut registry),
             http: Http::register(&mut registry),
             queues,
@@ -112,8 +116,8 @@ mod tests {
         let metrics = Metrics::new();
         metrics.applier.statements(ExecutionPath::Bound, 3);
         metrics.applier.checkpoint(CheckpointMode::Passive, false);
-        metrics.executive.retry(RetryReason::Deadlock);
-        metrics.queue(Queue::LdbBatches).inc();
+        metrics.executive.retries(RetryReason::Contention, 1);
+        metrics.queue(Queue::ApplierBatches).inc();
         metrics.error(Component::Applier, ErrorKind::DiskFull);
         let route = Route::of(Some("/families/{family}"));
         metrics.http.answered(Server::Executive, route, Method::of("POST"), 409, Duration::from_millis(3));
@@ -141,8 +145,8 @@ mod tests {
         for line in [
             "ctlstore_applier_statements_total{path=\"bound\"} 3",
             "ctlstore_ldb_checkpoints_total{mode=\"passive\",complete=\"false\"} 1",
-            "ctlstore_executive_retries_total{reason=\"deadlock\"} 1",
-            "ctlstore_queue_depth{queue=\"ldb_batches\"} 1",
+            "ctlstore_executive_retries_total{reason=\"contention\"} 1",
+            "ctlstore_queue_depth{queue=\"applier_batches\"} 1",
             "ctlstore_errors_total{component=\"applier\",kind=\"disk_full\"} 1",
             "ctlstore_http_requests_total{server=\"executive\",route=\"/families/{family}\",method=\"POST\",status=\"409\"} 1",
             "ctlstore_http_request_duration_seconds_count{server=\"executive\",route=\"/families/{family}\"} 1",

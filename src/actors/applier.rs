@@ -3,6 +3,7 @@
 
 mod thread;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use actix::prelude::*;
@@ -12,17 +13,34 @@ use tokio::sync::oneshot;
 use crate::ldb::{Applied, ApplyError, Ldb, LdbError};
 use crate::ledger::{LdbPosition, Seq, lag};
 use crate::messages::ledger::{AdoptLedger, ApplyBatch, ApplyFailed, CaughtUp, GetPosition};
-use crate::messages::status::{ErrorReport, GetStatus, Role, RoleState, RoleStatus};
+use crate::messages::status::{GetStatus, Role, RoleState, RoleStatus};
 use crate::messages::stop::Stop;
 use crate::metrics::{Component, ErrorKind, ExecutionPath, Metrics};
 use crate::schema::Timestamp;
 
 use self::thread::{Job, WriterThread};
+use super::failures::Failures;
+
+/// What fails, in the log's words.
+const CANT_APPLY: &str = "can't apply, retrying";
+const NO_CHANGELOG: &str = "can't write the changelog; followers will be told to start over";
+const NO_SEQ_FILE: &str = "can't touch the seq file; who waits for it learns of commits later";
+
+/// The pieces of the applier's work, which fail and succeed apart from each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Work {
+    Position,
+    Adopt,
+    Apply,
+    Upkeep,
+}
 
 /// What the applier shows of itself.
 #[derive(Debug, Default, Serialize)]
 struct Details {
     ledger_id: Option<String>,
+    /// When the last applied statement was written, by the ctldb's clock.
+    applied_at: Option<String>,
     statements: u64,
     rows: u64,
     commits: u64,
@@ -31,6 +49,8 @@ struct Details {
     wal_bytes: u64,
     /// Why changelog entries can't be written, while they can't.
     changelog_error: Option<String>,
+    /// Why the seq file can't be touched, while it can't.
+    seq_file_error: Option<String>,
 }
 
 pub struct Applier {
@@ -42,7 +62,10 @@ pub struct Applier {
     seq: Seq,
     leader_ts: Option<Timestamp>,
     caught_up_at: Option<Timestamp>,
-    last_error: Option<ErrorReport>,
+    /// What does not work at the moment.
+    failing: HashSet<Work>,
+    failures: Failures,
+    changelog_failures: Failures,
     details: Details,
 }
 
@@ -53,12 +76,14 @@ impl Applier {
         Self {
             ldb: Some(ldb),
             thread: None,
+            failing: HashSet::new(),
+            failures: Failures::new(Component::Applier, Arc::clone(&metrics)),
+            changelog_failures: Failures::new(Component::Changelog, Arc::clone(&metrics)),
             metrics,
             state: RoleState::Starting,
             seq: position.seq,
             leader_ts: position.leader_ts,
             caught_up_at: None,
-            last_error: None,
             details: Details { ledger_id: position.ledger_id.clone(), ..Details::default() },
         }
     }
@@ -96,26 +121,42 @@ impl Applier {
         applier.commit_seconds.observe((applied.execute + applied.commit).as_secs_f64());
     }
 
-    fn works(&mut self) {
-        if self.state == RoleState::Retrying {
-            tracing::info!(role = "applier", seq = %self.seq, "applying again");
+    fn works(&mut self, work: Work) {
+        if self.failing.remove(&work) && self.failing.is_empty() {
+            tracing::info!(role = "applier", seq = %self.seq, "working again");
+            self.failures.end();
+            self.state = RoleState::Running;
         }
-        self.state = RoleState::Running;
     }
 
-    fn failed(&mut self, kind: ErrorKind, message: &str) -> ApplyFailed {
-        let repeats =
-            self.state == RoleState::Retrying && self.last_error.as_ref().is_some_and(|last| last.message == message);
-        if repeats {
-            tracing::debug!(role = "applier", error = message, "still can't apply");
-        } else {
-            tracing::error!(role = "applier", error = message, "can't apply, retrying");
+    fn fails(&mut self, work: Work, kind: ErrorKind, error: &impl ToString) -> ApplyFailed {
+        self.failures.add(kind, error.to_string(), CANT_APPLY);
+        self.failing.insert(work);
+        if self.state != RoleState::Stopping {
+            self.state = RoleState::Retrying;
         }
-        self.metrics.error(Component::Applier, kind);
-        self.state = RoleState::Retrying;
-        self.details.failures += 1;
-        self.last_error = Some(ErrorReport::now(kind, message));
-        ApplyFailed { kind, message: message.to_owned() }
+        ApplyFailed { kind, message: error.to_string() }
+    }
+
+    /// The changelog and the seq file: they hold nothing up, so the applier goes on.
+    fn beside(&mut self, upkeep: &thread::Upkeep) {
+        let details = &mut self.details;
+        details.changelog_entries = upkeep.changelog.entries;
+        match &upkeep.changelog_error {
+            Some(error) if details.changelog_error.as_ref() != Some(error) => {
+                self.changelog_failures.add(ErrorKind::Storage, error, NO_CHANGELOG);
+            }
+            Some(_) => {}
+            None => self.changelog_failures.end(),
+        }
+        details.changelog_error.clone_from(&upkeep.changelog_error);
+        match &upkeep.seq_file_error {
+            Some(error) if details.seq_file_error.as_ref() != Some(error) => {
+                self.failures.add(ErrorKind::Storage, error, NO_SEQ_FILE);
+            }
+            _ => {}
+        }
+        details.seq_file_error.clone_from(&upkeep.seq_file_error);
     }
 }
 
@@ -129,7 +170,8 @@ impl Actor for Applier {
                 self.thread = Some(thread);
                 self.state = RoleState::Running;
             }
-            Err(error) => drop(self.failed(ErrorKind::Internal, &format!("no thread for the ldb: {error}"))),
+            // Nothing could bring one about later; as a panic it ends the process.
+            Err(error) => panic!("no thread for the ldb: {error}"),
         }
     }
 }
@@ -142,14 +184,14 @@ impl Handler<ApplyBatch> for Applier {
         Box::pin(outcome.into_actor(self).map(|outcome, this, _| match outcome? {
             Ok(applied) => {
                 this.applied(&applied);
-                this.works();
+                this.works(Work::Apply);
                 Ok(this.seq)
             }
             Err(error) => {
                 if let ApplyError::Statement { applied: Some(before), .. } = &error {
                     this.applied(before);
                 }
-                Err(this.failed(kind_of(&error), &error.to_string()))
+                Err(this.fails(Work::Apply, kind_of(&error), &error))
             }
         }))
     }
@@ -160,11 +202,11 @@ impl Handler<GetPosition> for Applier {
 
     fn handle(&mut self, _: GetPosition, _: &mut Self::Context) -> Self::Result {
         let outcome = self.ask(Job::Position);
-        Box::pin(
-            outcome
-                .into_actor(self)
-                .map(|outcome, this, _| outcome?.map_err(|error| this.failed(kind_of_ldb(&error), &error.to_string()))),
-        )
+        Box::pin(outcome.into_actor(self).map(|outcome, this, _| {
+            let position = outcome?.map_err(|error| this.fails(Work::Position, kind_of_ldb(&error), &error))?;
+            this.works(Work::Position);
+            Ok(position)
+        }))
     }
 }
 
@@ -177,7 +219,8 @@ impl Handler<AdoptLedger> for Applier {
             |reply| Job::Adopt(id, reply)
         });
         Box::pin(outcome.into_actor(self).map(|outcome, this, _| {
-            outcome?.map_err(|error| this.failed(kind_of_ldb(&error), &error.to_string()))?;
+            outcome?.map_err(|error| this.fails(Work::Adopt, kind_of_ldb(&error), &error))?;
+            this.works(Work::Adopt);
             this.details.ledger_id = Some(id);
             Ok(())
         }))
@@ -199,16 +242,11 @@ impl Handler<thread::Upkeep> for Applier {
 
     fn handle(&mut self, upkeep: thread::Upkeep, _: &mut Self::Context) {
         self.details.wal_bytes = upkeep.wal_bytes;
-        self.details.changelog_entries = upkeep.changelog.entries;
-        if let Err(error) = upkeep.outcome {
-            self.failed(kind_of_ldb(&error), &error.to_string());
+        self.beside(&upkeep);
+        match upkeep.outcome {
+            Ok(()) => self.works(Work::Upkeep),
+            Err(error) => drop(self.fails(Work::Upkeep, kind_of_ldb(&error), &error)),
         }
-        let is_new = upkeep.changelog_error.is_some() && upkeep.changelog_error != self.details.changelog_error;
-        if let (true, Some(error)) = (is_new, &upkeep.changelog_error) {
-            tracing::error!(role = "applier", %error, "can't write the changelog; followers will be told to start over");
-            self.metrics.error(Component::Changelog, ErrorKind::Storage);
-        }
-        self.details.changelog_error = upkeep.changelog_error;
     }
 }
 
@@ -216,11 +254,13 @@ impl Handler<GetStatus> for Applier {
     type Result = RoleStatus;
 
     fn handle(&mut self, _: GetStatus, _: &mut Self::Context) -> RoleStatus {
-        let mut status = RoleStatus::new(Role::Applier, self.state).with_details(&self.details);
+        self.details.failures = self.failures.count();
+        self.details.applied_at = self.leader_ts.as_ref().map(ToString::to_string);
+        let status = RoleStatus::new(Role::Applier, self.state).with_error(self.failures.last());
+        let mut status = status.with_details(&self.details);
         status.last_seq = Some(self.seq);
         status.lag_seconds = lag(self.leader_ts, self.caught_up_at, Timestamp::now()).map(|lag| lag.as_secs_f64());
         self.metrics.applier.lag_seconds.set(status.lag_seconds.unwrap_or(f64::NAN));
-        status.last_error = self.last_error.clone();
         status
     }
 }

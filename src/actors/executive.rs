@@ -7,6 +7,7 @@
 //! no connection. While the ctldb is away nothing is queued: that is a 503.
 
 mod queue;
+mod report;
 mod upkeep;
 
 use std::collections::HashSet;
@@ -17,21 +18,22 @@ use actix::{
     Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Recipient, ResponseActFuture, ResponseFuture,
     WrapFuture,
 };
-use serde::Serialize;
 use tokio::sync::oneshot;
 
-use crate::ctldb::{Ctldb, CtldbError};
+use crate::ctldb::{Ctldb, CtldbError, Tally};
 use crate::executive::{Executive, ExecutiveError, Options, Refusal, Request, Written};
 use crate::http::executive::ExecutiveRecipients;
 use crate::ledger::Seq;
 use crate::messages::executive::{Ask, LedgerGrew, Mutate};
-use crate::messages::status::{ErrorReport, GetStatus, Role, RoleState, RoleStatus};
+use crate::messages::status::RoleState;
 use crate::messages::stop::Stop;
-use crate::metrics::{Component, ErrorKind, Metrics, Queue as QueueLabel};
+use crate::metrics::{Component, Metrics, Queue as QueueLabel};
 use crate::schema::TableRef;
 
 use self::queue::{Queue, Waiting};
+use self::report::Details;
 use super::backoff::Backoff;
+use super::failures::Failures;
 
 /// Messages that may wait for this actor; each is handled in microseconds.
 const MAILBOX: usize = 1024;
@@ -62,21 +64,6 @@ impl Default for ExecutiveSettings {
     }
 }
 
-/// The executive's part of `/status`.
-#[derive(Debug, Clone, Default, Serialize)]
-struct Details {
-    /// Requests that wait for the ledger lock.
-    waiting: usize,
-    /// Mutation requests committed, and in how many commits.
-    requests_committed: u64,
-    commits: u64,
-    mutations: u64,
-    /// Requests that were the client's to mend.
-    requests_refused: u64,
-    /// Requests that wrote to a table over its warning size.
-    over_warn_size: u64,
-}
-
 pub struct ExecutiveActor<C: Ctldb + Unpin> {
     rules: Executive<C>,
     settings: ExecutiveSettings,
@@ -90,9 +77,12 @@ pub struct ExecutiveActor<C: Ctldb + Unpin> {
     writing: bool,
     asked: usize,
     measuring: bool,
+    looking: bool,
     stopping: Vec<oneshot::Sender<()>>,
     last_seq: Option<Seq>,
-    last_error: Option<ErrorReport>,
+    failures: Failures,
+    /// What the metrics have of the ctldb's tally.
+    counted: Tally,
     /// Tables that the log has warned of since they were last measured.
     warned: HashSet<TableRef>,
     details: Details,
@@ -109,6 +99,7 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
         Self {
             rules: Executive::new(ctldb, settings.rules.clone()),
             settings,
+            failures: Failures::new(Component::Executive, Arc::clone(&metrics)),
             metrics,
             poller,
             state: RoleState::Starting,
@@ -118,9 +109,10 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
             writing: false,
             asked: 0,
             measuring: false,
+            looking: false,
             stopping: Vec::new(),
             last_seq: None,
-            last_error: None,
+            counted: Tally::default(),
             warned: HashSet::new(),
             details: Details::default(),
         }
@@ -249,7 +241,7 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
         }
         for over in &written.over_warn {
             if self.warned.insert(over.table.clone()) {
-                tracing::warn!(table = %over.table, bytes = over.bytes, warn_bytes = over.warn_bytes,
+                tracing::warn!(role = "executive", table = %over.table, bytes = over.bytes, warn_bytes = over.warn_bytes,
                     "a table is over its warning size");
             }
         }
@@ -260,40 +252,6 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
         if let Some(poller) = &self.poller {
             // A full mailbox has a wake-up in it already.
             let _ = poller.try_send(LedgerGrew { seq });
-        }
-    }
-
-    /// The ctldb did what was asked.
-    fn works(&mut self) {
-        if self.state == RoleState::Retrying {
-            tracing::info!("the ctldb is back");
-        }
-        if self.state != RoleState::Stopping {
-            self.state = RoleState::Running;
-        }
-        self.backoff.reset();
-    }
-
-    /// The ctldb did not do what was asked: counted, kept for the status, logged once.
-    fn fails(&mut self, error: &CtldbError) {
-        let kind = match error {
-            CtldbError::Unavailable(_) => ErrorKind::Unavailable,
-            CtldbError::Contention(_) => ErrorKind::Contention,
-            CtldbError::OutcomeUnknown(_) => ErrorKind::Timeout,
-            CtldbError::Refused(_) => return,
-            CtldbError::Schema(_) | CtldbError::Failed(_) => ErrorKind::Storage,
-        };
-        self.metrics.error(Component::Executive, kind);
-        self.last_error = Some(ErrorReport::now(kind, error));
-        tracing::warn!(%error, "the ctldb failed");
-        if matches!(error, CtldbError::Unavailable(_)) {
-            self.retries();
-        }
-    }
-
-    fn retries(&mut self) {
-        if self.state != RoleState::Stopping {
-            self.state = RoleState::Retrying;
         }
     }
 
@@ -372,17 +330,6 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
             },
             Err(_) => self.details.requests_refused += 1,
         }
-    }
-}
-
-impl<C: Ctldb + Unpin> Handler<GetStatus> for ExecutiveActor<C> {
-    type Result = RoleStatus;
-
-    fn handle(&mut self, _: GetStatus, _ctx: &mut Self::Context) -> RoleStatus {
-        let mut status = RoleStatus::new(Role::Executive, self.state).with_details(&self.details);
-        status.last_seq = self.last_seq;
-        status.last_error.clone_from(&self.last_error);
-        status
     }
 }
 

@@ -15,9 +15,10 @@ use serde_json::json;
 use url::Url;
 
 use crate::actors::backoff::Backoff;
+use crate::actors::failures::Failures;
 use crate::actors::task::{Stopping, Task};
 use crate::ledger::Seq;
-use crate::messages::status::{ErrorReport, GetStatus, Role, RoleState, RoleStatus};
+use crate::messages::status::{GetStatus, Role, RoleState, RoleStatus};
 use crate::messages::stop::Stop;
 use crate::metrics::{Component, ErrorKind, Metrics};
 use crate::schema::{TableRef, Timestamp};
@@ -67,6 +68,8 @@ impl BeatError {
 #[derive(Debug, Clone, Default, Serialize)]
 struct Details {
     beats: u64,
+    /// When the last one was taken.
+    last_at: Option<String>,
     failures: u64,
 }
 
@@ -82,7 +85,7 @@ struct Shared {
 struct View {
     state: RoleState,
     last_seq: Option<Seq>,
-    last_error: Option<ErrorReport>,
+    failures: Failures,
     details: Details,
 }
 
@@ -95,7 +98,8 @@ impl Heartbeat {
     /// Fails only when no HTTP client can be made.
     pub fn new(options: HeartbeatOptions, metrics: Arc<Metrics>) -> Result<Self, reqwest::Error> {
         let client = Client::builder().timeout(options.request_timeout).no_proxy().build()?;
-        let view = View { state: RoleState::Starting, last_seq: None, last_error: None, details: Details::default() };
+        let failures = Failures::new(Component::Heartbeat, Arc::clone(&metrics));
+        let view = View { state: RoleState::Starting, last_seq: None, failures, details: Details::default() };
         Ok(Self { shared: Rc::new(Shared { options, client, metrics, view: RefCell::new(view) }), task: None })
     }
 }
@@ -113,10 +117,11 @@ impl Handler<GetStatus> for Heartbeat {
     type Result = RoleStatus;
 
     fn handle(&mut self, _: GetStatus, _: &mut Self::Context) -> RoleStatus {
-        let view = self.shared.view.borrow();
-        let mut status = RoleStatus::new(Role::Heartbeat, view.state).with_details(&view.details);
+        let view = &mut *self.shared.view.borrow_mut();
+        view.details.failures = view.failures.count();
+        let status = RoleStatus::new(Role::Heartbeat, view.state).with_error(view.failures.last());
+        let mut status = status.with_details(&view.details);
         status.last_seq = view.last_seq;
-        status.last_error = view.last_error.clone();
         status
     }
 }
@@ -125,6 +130,7 @@ impl Handler<Stop> for Heartbeat {
     type Result = ResponseActFuture<Self, ()>;
 
     fn handle(&mut self, _: Stop, _: &mut Self::Context) -> Self::Result {
+        self.shared.view.borrow_mut().state = RoleState::Stopping;
         let task = self.task.take();
         let ended = async move {
             if let Some(task) = task {
@@ -210,22 +216,18 @@ impl Shared {
                 if view.state == RoleState::Retrying {
                     tracing::info!(role = "heartbeat", "beating again");
                 }
+                let now = Timestamp::now();
                 view.state = RoleState::Running;
+                view.failures.end();
                 view.last_seq = seq.or(view.last_seq);
                 view.details.beats += 1;
+                view.details.last_at = Some(now.to_string());
                 self.metrics.heartbeat.beats.inc();
-                self.metrics.heartbeat.last_success_seconds.set(Timestamp::now().unix_micros() as f64 / 1e6);
+                self.metrics.heartbeat.last_success_seconds.set(now.unix_micros() as f64 / 1e6);
             }
             Err(error) => {
-                if view.state == RoleState::Retrying {
-                    tracing::debug!(role = "heartbeat", %error, "still no beat");
-                } else {
-                    tracing::warn!(role = "heartbeat", %error, "no beat, retrying");
-                }
+                view.failures.add(error.kind(), &error, "no beat, retrying");
                 view.state = RoleState::Retrying;
-                view.details.failures += 1;
-                self.metrics.error(Component::Heartbeat, error.kind());
-                view.last_error = Some(ErrorReport::now(error.kind(), &error));
             }
         }
     }

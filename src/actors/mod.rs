@@ -5,6 +5,7 @@
 pub mod applier;
 pub mod backoff;
 pub mod executive;
+pub mod failures;
 pub mod heartbeat;
 pub mod poller;
 pub mod reader;

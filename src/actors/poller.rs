@@ -18,9 +18,12 @@ use crate::actors::task::Task;
 use crate::ledger::{BlockLimit, LedgerSource, Seq};
 use crate::messages::executive::LedgerGrew;
 use crate::messages::ledger::{AdoptLedger, ApplyBatch, CaughtUp, GetPosition};
-use crate::messages::status::{ErrorReport, GetStatus, Role, RoleState, RoleStatus};
+use crate::messages::status::{GetStatus, Role, RoleState, RoleStatus};
 use crate::messages::stop::Stop;
-use crate::metrics::Metrics;
+use crate::metrics::{Component, Metrics};
+use crate::schema::Timestamp;
+
+use super::failures::Failures;
 
 /// How the poller reads.
 #[derive(Debug, Clone)]
@@ -51,6 +54,8 @@ struct Details {
     gaps: u64,
     /// Starts from the LDB's seq: one, and one more after each failure.
     starts: u64,
+    /// When the LDB had all of the ledger for the last time.
+    caught_up_at: Option<String>,
 }
 
 /// What the actor and its task share; both live on one thread.
@@ -66,7 +71,8 @@ struct Shared {
 /// What a status answer is made from.
 struct View {
     state: RoleState,
-    last_error: Option<ErrorReport>,
+    failures: Failures,
+    caught_up_at: Option<Timestamp>,
     details: Details,
 }
 
@@ -78,7 +84,8 @@ pub struct Poller<S> {
 
 impl<S: LedgerSource + 'static> Poller<S> {
     pub fn new(source: S, options: PollerOptions, peers: PollerPeers, metrics: Arc<Metrics>) -> Self {
-        let view = View { state: RoleState::Starting, last_error: None, details: Details::default() };
+        let failures = Failures::new(Component::Poller, Arc::clone(&metrics));
+        let view = View { state: RoleState::Starting, failures, caught_up_at: None, details: Details::default() };
         let shared = Shared { options, peers, metrics, grew: Notify::new(), view: RefCell::new(view) };
         Self { shared: Rc::new(shared), source: Some(source), task: None }
     }
@@ -109,10 +116,14 @@ impl<S: LedgerSource + Unpin + 'static> Handler<GetStatus> for Poller<S> {
     type Result = RoleStatus;
 
     fn handle(&mut self, _: GetStatus, _: &mut Self::Context) -> RoleStatus {
-        let view = self.shared.view.borrow();
-        let mut status = RoleStatus::new(Role::Poller, view.state).with_details(&view.details);
+        let view = &mut *self.shared.view.borrow_mut();
+        view.details.caught_up_at = view.caught_up_at.as_ref().map(ToString::to_string);
+        let status = RoleStatus::new(Role::Poller, view.state).with_error(view.failures.last());
+        let mut status = status.with_details(&view.details);
+        if view.caught_up_at.is_none() && view.state == RoleState::Running {
+            status.not_ready = Some("has not reached the ledger's end yet".to_owned());
+        }
         status.last_seq = Some(view.details.ledger_seq);
-        status.last_error = view.last_error.clone();
         status
     }
 }
@@ -121,6 +132,7 @@ impl<S: LedgerSource + Unpin + 'static> Handler<Stop> for Poller<S> {
     type Result = ResponseActFuture<Self, ()>;
 
     fn handle(&mut self, _: Stop, _: &mut Self::Context) -> Self::Result {
+        self.shared.view.borrow_mut().state = RoleState::Stopping;
         let task = self.task.take();
         let ended = async move {
             if let Some(task) = task {

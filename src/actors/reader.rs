@@ -11,14 +11,16 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use actix_web::dev::{Server, ServerHandle};
+use serde::Serialize;
 use tokio::task::JoinHandle;
 
+use crate::actors::failures::Failures;
 use crate::actors::task::{Stopping, Task};
 use crate::http::reader::{self, ReaderOptions};
 use crate::ldb::read::{LdbReader, ReadError};
 use crate::ledger::{LdbPosition, lag};
 use crate::messages::ledger::CaughtUp;
-use crate::messages::status::{ErrorReport, GetStatus, Role, RoleState, RoleStatus};
+use crate::messages::status::{GetStatus, Role, RoleState, RoleStatus};
 use crate::messages::stop::Stop;
 use crate::metrics::{Component, ErrorKind, Metrics};
 use crate::schema::Timestamp;
@@ -40,7 +42,16 @@ struct View {
     /// Where the LDB stood at the last look; `None` while there is none.
     position: Option<LdbPosition>,
     caught_up_at: Option<Timestamp>,
-    last_error: Option<ErrorReport>,
+    failures: Failures,
+}
+
+/// What the reader shows of itself.
+#[derive(Debug, Default, Serialize)]
+struct Details {
+    ledger_id: Option<String>,
+    /// When the last applied statement was written, by the ctldb's clock.
+    applied_at: Option<String>,
+    failures: u64,
 }
 
 pub struct HttpReader {
@@ -61,7 +72,8 @@ impl HttpReader {
         metrics: Arc<Metrics>,
     ) -> io::Result<Self> {
         let server = reader::serve(listener, options, &metrics)?;
-        let view = View { state: RoleState::Starting, position: None, caught_up_at: None, last_error: None };
+        let failures = Failures::new(Component::Reader, Arc::clone(&metrics));
+        let view = View { state: RoleState::Starting, position: None, caught_up_at: None, failures };
         Ok(Self {
             shared: Rc::new(Shared { ready_max_lag, metrics, view: RefCell::new(view) }),
             handle: server.handle(),
@@ -159,36 +171,47 @@ impl Shared {
             return;
         }
         let Some(message) = failure else {
+            if view.state == RoleState::Retrying {
+                tracing::info!(role = "reader", "reading the ldb again");
+            }
             view.state = RoleState::Running;
+            view.failures.end();
             return;
         };
-        // Said once, not at every look.
-        if view.state != RoleState::Retrying || view.last_error.as_ref().is_none_or(|last| last.message != message) {
-            tracing::error!(role = "reader", error = %message, "can't read the ldb, retrying");
-            self.metrics.error(Component::Reader, ErrorKind::Storage);
-            view.last_error = Some(ErrorReport::now(ErrorKind::Storage, message));
-        }
+        view.failures.add(ErrorKind::Storage, message, "can't read the ldb, retrying");
         view.state = RoleState::Retrying;
     }
 
     fn status(&self, now: Timestamp) -> RoleStatus {
         let view = self.view.borrow();
-        let mut status = RoleStatus::new(Role::Reader, view.state);
-        let leader_ts = view.position.as_ref().and_then(|position| position.leader_ts);
+        let position = view.position.as_ref();
+        let leader_ts = position.and_then(|position| position.leader_ts);
+        let details = Details {
+            ledger_id: position.and_then(|position| position.ledger_id.clone()),
+            applied_at: leader_ts.as_ref().map(ToString::to_string),
+            failures: view.failures.count(),
+        };
+        let status = RoleStatus::new(Role::Reader, view.state).with_error(view.failures.last());
+        let mut status = status.with_details(&details);
         let lag = lag(leader_ts, view.caught_up_at, now);
         status.not_ready = self.not_ready(&view, lag);
-        status.last_seq = view.position.as_ref().map(|position| position.seq);
+        status.last_seq = position.map(|position| position.seq);
         status.lag_seconds = lag.map(|lag| lag.as_secs_f64());
-        status.last_error = view.last_error.clone();
+        let metrics = &self.metrics.reader;
+        metrics.seq.set(status.last_seq.unwrap_or_default().0);
+        metrics.lag_seconds.set(status.lag_seconds.unwrap_or(f64::NAN));
         status
     }
 
     fn not_ready(&self, view: &View, lag: Option<Duration>) -> Option<String> {
         if matches!(view.state, RoleState::Starting | RoleState::Stopping) {
-            return Some("the reader is not running".to_owned());
+            return Some("is not running".to_owned());
         }
         if view.position.is_none() {
-            return Some("the ldb is not there yet".to_owned());
+            let failure = view.failures.last().filter(|_| view.state == RoleState::Retrying);
+            return Some(
+                failure.map_or("the ldb is not there yet".to_owned(), |f| format!("is retrying: {}", f.message)),
+            );
         }
         if self.ready_max_lag.is_zero() {
             return None;

@@ -12,9 +12,10 @@ use actix::prelude::*;
 use serde::Serialize;
 
 use crate::actors::backoff::Backoff;
+use crate::actors::failures::Failures;
 use crate::actors::task::{Stopping, Task};
 use crate::ledger::Seq;
-use crate::messages::status::{ErrorReport, GetStatus, Role, RoleState, RoleStatus};
+use crate::messages::status::{GetStatus, Role, RoleState, RoleStatus};
 use crate::messages::stop::Stop;
 use crate::metrics::{Component, ErrorKind, Metrics};
 use crate::schema::Timestamp;
@@ -59,7 +60,7 @@ struct Shared {
 struct View {
     state: RoleState,
     last_seq: Option<Seq>,
-    last_error: Option<ErrorReport>,
+    failures: Failures,
     details: Details,
 }
 
@@ -72,7 +73,8 @@ pub struct Snapshotter {
 
 impl Snapshotter {
     pub fn new(options: SnapshotterOptions, metrics: Arc<Metrics>) -> Self {
-        let view = View { state: RoleState::Starting, last_seq: None, last_error: None, details: Details::default() };
+        let failures = Failures::new(Component::Snapshotter, Arc::clone(&metrics));
+        let view = View { state: RoleState::Starting, last_seq: None, failures, details: Details::default() };
         let shared = Shared { interval: options.interval, metrics, view: RefCell::new(view) };
         let publisher = Publisher::new(options.ldb_path, options.targets);
         Self { shared: Rc::new(shared), publisher: Some(publisher), task: None }
@@ -95,10 +97,11 @@ impl Handler<GetStatus> for Snapshotter {
     type Result = RoleStatus;
 
     fn handle(&mut self, _: GetStatus, _: &mut Self::Context) -> RoleStatus {
-        let view = self.shared.view.borrow();
-        let mut status = RoleStatus::new(Role::Snapshotter, view.state).with_details(&view.details);
+        let view = &mut *self.shared.view.borrow_mut();
+        view.details.failures = view.failures.count();
+        let status = RoleStatus::new(Role::Snapshotter, view.state).with_error(view.failures.last());
+        let mut status = status.with_details(&view.details);
         status.last_seq = view.last_seq;
-        status.last_error = view.last_error.clone();
         status
     }
 }
@@ -191,18 +194,16 @@ impl Shared {
     fn works(&self) {
         let mut view = self.view.borrow_mut();
         if view.state == RoleState::Retrying {
+            tracing::info!(role = "snapshotter", "publishing again");
             view.state = RoleState::Running;
         }
+        view.failures.end();
     }
 
     fn failed(&self, failures: &[SnapshotError]) {
         let view = &mut *self.view.borrow_mut();
         for error in failures {
-            let kind = kind_of(error);
-            tracing::error!(role = "snapshotter", %error, "no snapshot, retrying");
-            self.metrics.error(Component::Snapshotter, kind);
-            view.details.failures += 1;
-            view.last_error = Some(ErrorReport::now(kind, error));
+            view.failures.add(kind_of(error), error, "no snapshot, retrying");
         }
         if view.state != RoleState::Stopping {
             view.state = RoleState::Retrying;

@@ -2,6 +2,7 @@
 
 use anyhow::Context;
 
+use super::Logged;
 use crate::config::{LogFormat, Settings};
 use crate::{node, telemetry};
 
@@ -10,5 +11,14 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
         LogFormat::Text => telemetry::text(&settings.log.level)?,
         LogFormat::Json => telemetry::json(&settings.log.level)?,
     }
-    actix_rt::System::new().block_on(node::run(settings)).context("node")
+    let collected = settings.log.format == LogFormat::Json;
+    let ended = actix_rt::System::new().block_on(node::run(settings));
+    match ended {
+        // A collector of the logs reads no other lines.
+        Err(error) if collected => {
+            tracing::error!(%error, "the node failed");
+            Err(Logged.into())
+        }
+        ended => ended.context("node"),
+    }
 }

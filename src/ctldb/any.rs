@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::ledger::{Block, BlockLimit, LedgerInfo, LedgerSource, Seq, SourceError};
 
-use super::{Ctldb, CtldbError, LedgerTable, MysqlCtldb, MysqlSource, Operation, SqliteCtldb, SqliteSource};
+use super::{Ctldb, CtldbError, LedgerTable, MysqlCtldb, MysqlSource, Operation, SqliteCtldb, SqliteSource, Tally};
 
 /// Where a ctldb is. Holds a password, so it is not to be shown.
 #[derive(Clone, PartialEq, Eq)]
@@ -71,6 +71,13 @@ impl Ctldb for AnyCtldb {
         match self {
             Self::Sqlite(ctldb) => ctldb.refresh_table_sizes().await,
             Self::Mysql(ctldb) => ctldb.refresh_table_sizes().await,
+        }
+    }
+
+    fn tally(&self) -> Tally {
+        match self {
+            Self::Sqlite(ctldb) => ctldb.tally(),
+            Self::Mysql(ctldb) => ctldb.tally(),
         }
     }
 

@@ -13,12 +13,14 @@ mod mysql;
 mod session;
 mod sizes;
 mod sqlite;
+mod tally;
 
 pub use any::{AnyCtldb, AnySource, Location};
 pub use ledger_table::LedgerTable;
 pub use mysql::{MysqlCtldb, MysqlSource};
 pub use session::{ColumnCollation, CtldbError, RowChange, SchemaChange, Session, StoredTable, TableLimit, WriterRow};
 pub use sqlite::{SqliteCtldb, SqliteSource};
+pub use tally::Tally;
 
 use std::time::Instant;
 
@@ -50,6 +52,11 @@ pub trait Ctldb: Clone + 'static {
     /// Looks at the sizes of all tables again and keeps them for
     /// [`Session::table_size`]. Bounded cost; called once a minute.
     async fn refresh_table_sizes(&self) -> Result<(), CtldbError>;
+
+    /// What it took so far. A ctldb that is this process's own never has to try again.
+    fn tally(&self) -> Tally {
+        Tally::default()
+    }
 
     /// Closes every connection.
     async fn close(&self);

@@ -48,6 +48,13 @@ enum Answer {
 }
 
 impl Answer {
+    fn role(&self) -> Role {
+        match self {
+            Self::Status(status) => status.role,
+            Self::Silent { role, .. } => *role,
+        }
+    }
+
     fn not_ready(&self) -> Option<&str> {
         match self {
             Self::Status(status) => status.not_ready.as_deref(),
@@ -82,15 +89,17 @@ pub fn routes(state: OpsState) -> impl Fn(&mut ServiceConfig) + Clone + Send + '
             .service(web::resource("/status").route(web::get().to(status)))
             .service(web::resource("/metrics").route(web::get().to(metrics)))
             .service(web::resource("/healthz").route(web::get().to(healthz)))
-            .service(web::resource("/readyz").route(web::get().to(readyz)));
+            .service(web::resource("/readyz").route(web::get().to(readyz)))
+            .service(web::resource("/readyz/{role}").route(web::get().to(readyz_of_one)));
     }
 }
 
 async fn index() -> &'static str {
-    "GET /status   every role of this node, as json\n\
-     GET /metrics  prometheus\n\
-     GET /healthz  200 while the process is alive\n\
-     GET /readyz   200 when every role is ready, else 503 and which are not\n"
+    "GET /status         every role of this node, as json\n\
+     GET /metrics        prometheus\n\
+     GET /healthz        200 while the process is alive\n\
+     GET /readyz         200 when every role is ready, else 503 and which are not\n\
+     GET /readyz/{role}  the same for one role, as /status names it\n"
 }
 
 async fn status(state: web::Data<OpsState>) -> Result<HttpResponse, HttpError> {
@@ -111,19 +120,29 @@ async fn healthz() -> impl Responder {
 }
 
 async fn readyz(state: web::Data<OpsState>) -> HttpResponse {
+    readiness(&state, &state.ask_all().await)
+}
+
+/// One role, for whoever sends it requests and minds no other.
+async fn readyz_of_one(state: web::Data<OpsState>, role: web::Path<String>) -> Result<HttpResponse, HttpError> {
+    let all = state.ask_all().await;
+    let one: Vec<Answer> = all.into_iter().filter(|answer| answer.role().name() == *role).collect();
+    if one.is_empty() {
+        return Err(HttpError::not_found("this node has no such role"));
+    }
+    Ok(readiness(&state, &one))
+}
+
+/// 200, or 503 with a line for each that is not ready.
+fn readiness(state: &OpsState, answers: &[Answer]) -> HttpResponse {
     if !state.is_accepting() {
         return HttpResponse::ServiceUnavailable().body("the node is stopping\n");
     }
-    let waiting: Vec<String> = state
-        .ask_all()
-        .await
-        .iter()
-        .zip(state.actors.iter())
-        .filter_map(|(answer, (role, _))| Some(format!("{role}: {}\n", answer.not_ready()?)))
-        .collect();
+    let line = |answer: &Answer| Some(format!("{}: {}\n", answer.role(), answer.not_ready()?));
+    let waiting: String = answers.iter().filter_map(line).collect();
     if waiting.is_empty() {
         HttpResponse::Ok().body("ready\n")
     } else {
-        HttpResponse::ServiceUnavailable().body(waiting.concat())
+        HttpResponse::ServiceUnavailable().body(waiting)
     }
 }

@@ -62,6 +62,18 @@ pub enum RoleState {
     Stopping,
 }
 
+impl RoleState {
+    /// Why a role in this state is not ready, if it is not.
+    const fn not_ready(self) -> Option<&'static str> {
+        match self {
+            Self::Starting => Some("is starting"),
+            Self::Running => None,
+            Self::Retrying => Some("is retrying"),
+            Self::Stopping => Some("is stopping"),
+        }
+    }
+}
+
 /// An actor's answer to [`GetStatus`].
 #[derive(Debug, Clone, PartialEq, Serialize, MessageResponse)]
 pub struct RoleStatus {
@@ -81,8 +93,17 @@ pub struct RoleStatus {
 impl RoleStatus {
     /// A role without seq, lag, error or details; fill in what there is.
     pub fn new(role: Role, state: RoleState) -> Self {
-        let not_ready = (state != RoleState::Running).then(|| format!("{role} is not running"));
+        let not_ready = state.not_ready().map(str::to_owned);
         Self { role, state, not_ready, last_seq: None, lag_seconds: None, last_error: None, details: Value::Null }
+    }
+
+    /// Puts in the last failure. While the role retries it is why the role is not ready.
+    pub fn with_error(mut self, last: Option<ErrorReport>) -> Self {
+        if let (RoleState::Retrying, Some(error)) = (self.state, &last) {
+            self.not_ready = Some(format!("is retrying: {}", error.message));
+        }
+        self.last_error = last;
+        self
     }
 
     /// Puts in the role's own struct. One that JSON can't hold is shown as null.
@@ -131,9 +152,9 @@ mod tests {
         let mut status = RoleStatus::new(Role::Executive, RoleState::Retrying).with_details(&Details { commits: 3 });
         status.last_seq = Some(Seq(7));
         let at = Timestamp::from_unix_micros(1_500_000);
-        status.last_error = Some(ErrorReport { message: "away".into(), at, kind: ErrorKind::Unavailable });
+        status = status.with_error(Some(ErrorReport { message: "away".into(), at, kind: ErrorKind::Unavailable }));
         let want = serde_json::json!({
-            "role": "executive", "state": "retrying", "not_ready": "executive is not running", "last_seq": 7,
+            "role": "executive", "state": "retrying", "not_ready": "is retrying: away", "last_seq": 7,
             "lag_seconds": null, "details": {"commits": 3},
             "last_error": {"message": "away", "at": "1970-01-01 00:00:01.500000+00:00", "kind": "unavailable"},
         });
@@ -143,6 +164,11 @@ mod tests {
     #[test]
     fn only_a_running_role_is_ready() {
         assert_eq!(RoleStatus::new(Role::Applier, RoleState::Running).not_ready, None);
-        assert!(RoleStatus::new(Role::Applier, RoleState::Stopping).not_ready.is_some());
+        for (state, reason) in [(RoleState::Starting, "is starting"), (RoleState::Stopping, "is stopping")] {
+            assert_eq!(RoleStatus::new(Role::Applier, state).not_ready.as_deref(), Some(reason));
+        }
+        // An error that is over is no reason.
+        let over = Some(ErrorReport::now(ErrorKind::Storage, "over"));
+        assert_eq!(RoleStatus::new(Role::Applier, RoleState::Running).with_error(over).not_ready, None);
     }
 }

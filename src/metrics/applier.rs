@@ -27,8 +27,8 @@ struct CheckpointLabels {
 pub struct Applier {
     /// The last applied seq.
     pub seq: Gauge,
-    /// How far the LDB is behind the ledger. It grows with time alone, so
-    /// it is set whenever the metrics are asked for.
+    /// How far the LDB is behind the ledger. It grows with time alone, so it is set
+    /// whenever the metrics are asked for; not a number while it can't be said.
     pub lag_seconds: Gauge<f64, AtomicU64>,
     /// The size of the LDB's WAL, after the last commit or checkpoint.
     pub wal_bytes: Gauge,
@@ -57,6 +57,7 @@ impl Applier {
             statements: Family::default(),
             checkpoints: Family::default(),
         };
+        this.lag_seconds.set(f64::NAN);
         let ldb = registry.sub_registry_with_prefix("ldb");
         ldb.register("seq", "Last applied seq", this.seq.clone());
         ldb.register_with_unit("lag", "How far the LDB is behind the ledger", Unit::Seconds, this.lag_seconds.clone());

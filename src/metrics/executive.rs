@@ -21,7 +21,7 @@ struct RetryLabels {
 pub struct Executive {
     /// Mutations committed.
     pub mutations: Counter,
-    /// Ledger rows committed, markers among them.
+    /// Ledger rows committed by mutations, markers among them.
     pub statements: Counter,
     /// From asking for the ledger lock to COMMIT's answer, in seconds.
     pub commit_seconds: Histogram,
@@ -29,7 +29,7 @@ pub struct Executive {
     pub commit_requests: Histogram,
     /// Commits whose answer was lost and whose outcome was looked up.
     pub lost_commits: Counter,
-    /// Schema changes that another process had begun and this one finished.
+    /// Schema changes that were found begun and were finished.
     pub intents_finished: Counter,
     /// Requests that wrote to a table over its warning size.
     pub over_warn_size: Counter,
@@ -50,22 +50,22 @@ impl Executive {
             retries: Family::default(),
         };
         registry.register("mutations", "Mutations committed", this.mutations.clone());
-        registry.register("ledger_statements", "Ledger rows committed", this.statements.clone());
+        registry.register("ledger_statements", "Ledger rows committed by mutations", this.statements.clone());
         let help = "Time of each commit from asking for the ledger lock on";
         registry.register_with_unit("commit_duration", help, Unit::Seconds, this.commit_seconds.clone());
         registry.register("commit_requests", "Requests in each commit", this.commit_requests.clone());
         registry.register("retries", "Transactions run once more", this.retries.clone());
         registry.register("lost_commits", "Commits whose answer was lost", this.lost_commits.clone());
-        let help = "Schema changes finished that another process had begun";
+        let help = "Schema changes that were found begun and were finished";
         registry.register("intents_finished", help, this.intents_finished.clone());
         let help = "Requests that wrote to a table over its warning size";
         registry.register("over_warn_size", help, this.over_warn_size.clone());
         this
     }
 
-    /// Counts a transaction that is run once more.
-    pub fn retry(&self, reason: RetryReason) {
-        self.retries.get_or_create(&RetryLabels { reason }).inc();
+    /// Counts transactions that were run once more.
+    pub fn retries(&self, reason: RetryReason, count: u64) {
+        self.retries.get_or_create(&RetryLabels { reason }).inc_by(count);
     }
 }
 

@@ -19,7 +19,7 @@ const LATENCY_SECONDS: [f64; 18] = [
 ];
 
 /// The patterns that are labels; whatever else was asked for is [`Route::OTHER`].
-const PATTERNS: [&str; 24] = [
+const PATTERNS: [&str; 25] = [
     "/",
     "/clear-rows/families/{family}",
     "/clear-rows/families/{family}/tables/{table}",
@@ -39,6 +39,7 @@ const PATTERNS: [&str; 24] = [
     "/metrics",
     "/ping",
     "/readyz",
+    "/readyz/{role}",
     "/schema/family/{family}",
     "/schema/table/{family}/{table}",
     "/status",
@@ -51,6 +52,9 @@ const PATTERNS: [&str; 24] = [
 pub struct Route(&'static str);
 
 impl Route {
+    /// Every route's pattern.
+    pub const PATTERNS: &[&str] = &PATTERNS;
+
     /// Every path that matches no route.
     pub const OTHER: Self = Self("other");
 

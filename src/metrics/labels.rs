@@ -75,10 +75,8 @@ labels!(
 labels!(
     /// The bounded queues between parts of the node.
     Queue {
-        /// Blocks that the poller has read and the applier has not taken.
-        PollerBlocks = "poller_blocks",
-        /// Batches that the LDB's writer thread has not taken.
-        LdbBatches = "ldb_batches",
+        /// Batches handed to the applier and not committed yet.
+        ApplierBatches = "applier_batches",
         /// Requests that wait for the ledger lock.
         ExecutiveWrites = "executive_writes",
     }
@@ -106,9 +104,10 @@ labels!(
 labels!(
     /// Why the executive ran a transaction once more.
     RetryReason {
-        Deadlock = "deadlock",
-        LockTimeout = "lock_timeout",
-        Disconnected = "disconnected",
+        /// A deadlock, a lock-wait time-out, or a schema that changed meanwhile.
+        Contention = "contention",
+        /// The ctldb was away, or hung up.
+        Unavailable = "unavailable",
     }
 );
 

@@ -23,8 +23,8 @@ use crate::snapshot::Target;
 
 use super::{NodeError, secret};
 
-/// How long one of the heartbeat's requests may take.
-const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long one of the heartbeat's requests may take: its interval, within these.
+const HEARTBEAT_TIMEOUT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
 
 pub fn location(settings: &Settings) -> Location {
     match &settings.ctldb.url {
@@ -91,7 +91,7 @@ pub fn heartbeat(settings: &Settings, own: Option<String>) -> Result<HeartbeatOp
     let table = TableRef::parse(&heartbeat.family, &heartbeat.table).map_err(NodeError::HeartbeatTable)?;
     Ok(HeartbeatOptions {
         interval: heartbeat.interval,
-        request_timeout: HEARTBEAT_TIMEOUT,
+        request_timeout: heartbeat.interval.clamp(HEARTBEAT_TIMEOUT.0, HEARTBEAT_TIMEOUT.1),
         executive,
         table,
         writer: heartbeat.writer.clone(),

@@ -11,10 +11,11 @@ const PANICKED: i32 = 101;
 
 /// Sets this up for the whole process.
 pub fn end_the_process() {
-    let report = panic::take_hook();
-    panic::set_hook(Box::new(move |info| {
-        report(info);
-        if !observe::is_answering() {
+    // In place of the standard hook, whose lines are no log lines.
+    panic::set_hook(Box::new(|info| {
+        if observe::is_answering() {
+            tracing::error!(panic = %info, "a panic while a request was answered");
+        } else {
             tracing::error!(panic = %info, "a part of the node panicked, ending the process");
             std::process::exit(PANICKED);
         }

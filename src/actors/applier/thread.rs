@@ -13,7 +13,7 @@ use crate::changelog::Written;
 use crate::ldb::{Applied, ApplyError, Checkpoint, CheckpointMode, Ldb, LdbError};
 use crate::ledger::{Batch, LdbPosition};
 use crate::messages::ledger::ApplyFailed;
-use crate::metrics::{self, ErrorKind, Metrics, Queue};
+use crate::metrics::{self, ErrorKind, Metrics};
 
 /// Jobs that may wait: the poller has one batch on its way at a time.
 const QUEUE: usize = 4;
@@ -38,32 +38,31 @@ pub struct Upkeep {
     pub changelog: Written,
     /// Why changelog entries can't be written, where they can't.
     pub changelog_error: Option<String>,
+    /// Why the seq file can't be touched, where it can't.
+    pub seq_file_error: Option<String>,
 }
 
 /// The running thread. It ends, and closes the LDB, when this is dropped or joined.
 pub struct WriterThread {
     jobs: Sender<Job>,
     handle: JoinHandle<()>,
-    metrics: Arc<Metrics>,
 }
 
 impl WriterThread {
     pub fn start(ldb: Ldb, upkeep: Recipient<Upkeep>, metrics: Arc<Metrics>) -> std::io::Result<Self> {
         let (jobs, queue) = bounded(QUEUE);
-        let worker = Worker { ldb, upkeep, counted: Written::default(), metrics: metrics.clone() };
+        let worker = Worker { ldb, upkeep, counted: Written::default(), metrics };
         let handle = std::thread::Builder::new().name("ldb-writer".to_owned()).spawn(move || worker.run(&queue))?;
-        Ok(Self { jobs, handle, metrics })
+        Ok(Self { jobs, handle })
     }
 
     pub fn send(&self, job: Job) -> Result<(), ApplyFailed> {
-        let sent = self.jobs.try_send(job).map_err(|error| match error {
+        self.jobs.try_send(job).map_err(|error| match error {
             TrySendError::Full(_) => {
                 ApplyFailed { kind: ErrorKind::Contention, message: "too many batches wait for the ldb".to_owned() }
             }
             TrySendError::Disconnected(_) => super::ended(),
-        });
-        self.metrics.queue(Queue::LdbBatches).set(self.jobs.len() as i64);
-        sent
+        })
     }
 
     /// Lets the jobs that wait finish and waits for the thread's end.
@@ -90,7 +89,6 @@ impl Worker {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            self.metrics.queue(Queue::LdbBatches).set(jobs.len() as i64);
             self.look_after();
         }
         if let Err(error) = self.ldb.close() {
@@ -117,8 +115,9 @@ impl Worker {
         let changelog = self.ldb.changelog_total();
         self.count_changelog(changelog);
         let changelog_error = self.ldb.changelog_error().map(ToString::to_string);
+        let seq_file_error = self.ldb.seq_file_error().map(ToString::to_string);
         // When the mailbox is full the next round says it again.
-        let _ = self.upkeep.try_send(Upkeep { wal_bytes, outcome, changelog, changelog_error });
+        let _ = self.upkeep.try_send(Upkeep { wal_bytes, outcome, changelog, changelog_error, seq_file_error });
     }
 
     fn count_changelog(&mut self, total: Written) {

@@ -1,14 +1,19 @@
 //! The executive's own work: getting the ctldb ready and keeping at it while it is
 //! away, measuring tables, forgetting old usage, and ending.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix::{ActorContext, ActorFutureExt, AsyncContext, Context, WrapFuture};
 
 use crate::ctldb::Ctldb;
-use crate::executive::{ExecutiveError, PruneUsage, Request};
+use crate::executive::{ExecutiveError, Ping, PruneUsage, Request};
+use crate::messages::status::RoleState;
 
 use super::ExecutiveActor;
+
+/// How often a ctldb that was away is asked whether it is back. Whoever is told by
+/// `/readyz` to send no requests would never find out.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 impl<C: Ctldb + Unpin> ExecutiveActor<C> {
     /// Makes the ctldb ready, again and again until it is.
@@ -35,6 +40,24 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
         self.prune_usage(ctx);
         ctx.run_interval(self.settings.size_interval, Self::measure_tables);
         ctx.run_interval(self.settings.prune_interval, Self::prune_usage);
+        ctx.run_interval(LOOK_INTERVAL, Self::look_whether_it_is_back);
+    }
+
+    fn look_whether_it_is_back(&mut self, ctx: &mut Context<Self>) {
+        if self.state != RoleState::Retrying || self.looking {
+            return;
+        }
+        self.looking = true;
+        let (rules, deadline) = (self.rules.clone(), Instant::now() + self.settings.request_timeout);
+        let work = async move { Ping.execute(&rules, deadline).await };
+        ctx.spawn(work.into_actor(self).map(|outcome, this, _ctx| {
+            this.looking = false;
+            match outcome {
+                Ok(_) => this.works(),
+                Err(ExecutiveError::Ctldb(error)) => this.fails(&error),
+                Err(_) => {}
+            }
+        }));
     }
 
     fn measure_tables(&mut self, ctx: &mut Context<Self>) {

@@ -8,8 +8,8 @@ use crate::actors::backoff::Backoff;
 use crate::actors::task::Stopping;
 use crate::ledger::{AssembleError, Assembler, Batch, Found, LedgerSource, Seq, SourceError, Tail, TailError};
 use crate::messages::ledger::{AdoptLedger, ApplyBatch, ApplyFailed, CaughtUp, GetPosition};
-use crate::messages::status::{ErrorReport, RoleState};
-use crate::metrics::{Component, ErrorKind, Queue};
+use crate::messages::status::RoleState;
+use crate::metrics::{ErrorKind, Queue};
 use crate::schema::Timestamp;
 
 use super::Shared;
@@ -35,7 +35,8 @@ impl Failure {
         match self {
             Self::Tail(TailError::Source(SourceError::BadRow { .. } | SourceError::NoLedger(_)))
             | Self::Assemble(_) => ErrorKind::Ledger,
-            Self::Tail(TailError::Source(_)) => ErrorKind::Unavailable,
+            Self::Tail(TailError::Source(SourceError::Failed(_))) => ErrorKind::Storage,
+            Self::Tail(TailError::Source(SourceError::Unavailable(_))) => ErrorKind::Unavailable,
             Self::Tail(_) => ErrorKind::Ledger,
             Self::Apply(failed) => failed.kind,
             Self::ApplierGone => ErrorKind::Internal,
@@ -86,20 +87,26 @@ impl Shared {
     }
 
     fn report(&self, failure: &Failure) {
-        let mut view = self.view.borrow_mut();
-        let report = ErrorReport::now(failure.kind(), failure);
+        let view = &mut *self.view.borrow_mut();
         // An applier's failure was logged and counted where it happened.
-        if !matches!(failure, Failure::Apply(_)) {
-            self.metrics.error(Component::Poller, report.kind);
-            let is_new = view.last_error.as_ref().is_none_or(|last| last.message != report.message);
-            if is_new || view.state == RoleState::Running {
-                tracing::error!(role = "poller", error = %failure, "can't follow the ledger, retrying");
-            } else {
-                tracing::debug!(role = "poller", error = %failure, "still can't follow the ledger");
-            }
+        if matches!(failure, Failure::Apply(_)) {
+            view.failures.show(failure.kind(), failure);
+        } else {
+            view.failures.add(failure.kind(), failure, "can't follow the ledger, retrying");
         }
         view.state = RoleState::Retrying;
-        view.last_error = Some(report);
+    }
+
+    /// Rows are applied, or there are none to apply.
+    fn works(&self) {
+        let view = &mut *self.view.borrow_mut();
+        if view.state == RoleState::Retrying {
+            tracing::info!(role = "poller", seq = %view.details.ledger_seq, "following the ledger again");
+        }
+        if view.state != RoleState::Stopping {
+            view.state = RoleState::Running;
+        }
+        view.failures.end();
     }
 }
 
@@ -138,11 +145,11 @@ impl Follower<'_> {
                 assembler.push(row)?;
             }
             if let Some(batch) = assembler.take_complete() {
-                settle(&mut in_flight).await?;
+                self.settle(&mut in_flight).await?;
                 in_flight = Some(self.hand_over(batch));
             }
             if at_end {
-                settle(&mut in_flight).await?;
+                self.settle(&mut in_flight).await?;
                 self.caught_up(assembler.last_seq(), read_at);
                 self.wait_for_more().await;
             }
@@ -151,7 +158,7 @@ impl Follower<'_> {
 
     fn hand_over(&self, batch: Batch) -> InFlight {
         let apply = self.shared.peers.apply.clone();
-        let waiting = self.shared.metrics.queue(Queue::PollerBlocks);
+        let waiting = self.shared.metrics.queue(Queue::ApplierBatches);
         waiting.inc();
         actix::spawn(async move {
             let answer = apply.send(ApplyBatch(batch)).await;
@@ -160,9 +167,19 @@ impl Follower<'_> {
         })
     }
 
+    /// Waits for the batch in flight, if there is one.
+    async fn settle(&self, in_flight: &mut Option<InFlight>) -> Result<(), Failure> {
+        if let Some(answer) = in_flight.take() {
+            answer.await.map_err(|_| Failure::ApplierGone)??;
+            self.shared.works();
+        }
+        Ok(())
+    }
+
     fn caught_up(&mut self, seq: Seq, at: Timestamp) {
         self.backoff.reset();
-        self.shared.view.borrow_mut().state = RoleState::Running;
+        self.shared.works();
+        self.shared.view.borrow_mut().caught_up_at = Some(at);
         for peer in &self.shared.peers.caught_up {
             // Lost when the mailbox is full; the next poll says it again.
             let _ = peer.try_send(CaughtUp { seq, at });
@@ -179,12 +196,4 @@ impl Follower<'_> {
             }
         }
     }
-}
-
-/// Waits for the batch in flight, if there is one.
-async fn settle(in_flight: &mut Option<InFlight>) -> Result<(), Failure> {
-    if let Some(answer) = in_flight.take() {
-        answer.await.map_err(|_| Failure::ApplierGone)??;
-    }
-    Ok(())
 }

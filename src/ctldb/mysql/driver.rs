@@ -51,7 +51,7 @@ pub(super) async fn write<O: Operation>(
     let Ok(_turn) = turn else {
         return Err(CtldbError::Unavailable("busy with earlier writes".to_owned()));
     };
-    let mut retry = Retry::until(deadline);
+    let mut retry = Retry::until(deadline, &shared.counts);
     loop {
         match attempt(shared, operation, deadline).await {
             Ok(output) => return Ok(output),
@@ -140,6 +140,7 @@ async fn finish_intents(
         link.query(&sql, deadline).await?;
     }
     link.give_back();
+    shared.counts.intents_finished.add(finished.len() as u64);
     ddl::drop_named_lock(&mut second, deadline).await?;
     second.give_back();
     Ok(finished)
@@ -182,7 +183,7 @@ async fn after_failure(shared: &Shared, error: CtldbError, locked: &Locked, dead
 }
 
 async fn begin_again(shared: &Shared, deadline: Instant) -> Result<(Unit<'_>, Vec<Finished>), CtldbError> {
-    let mut retry = Retry::until(deadline);
+    let mut retry = Retry::until(deadline, &shared.counts);
     loop {
         match begin(shared, deadline).await {
             Ok(begun) => return Ok(begun),
@@ -196,6 +197,7 @@ async fn begin_again(shared: &Shared, deadline: Instant) -> Result<(Unit<'_>, Ve
 async fn look_up(shared: &Shared, reason: &str, lost: &Locked, deadline: Instant) -> Result<(), CtldbError> {
     let not_committed = || CtldbError::Contention(format!("the connection was lost at the commit: {reason}"));
     let unknown = || CtldbError::OutcomeUnknown(format!("the answer to the commit was lost: {reason}"));
+    shared.counts.lost_commits.add(1);
     shared.catalog.forget();
     let (mut unit, finished) = begin_again(shared, deadline).await.map_err(|_| unknown())?;
     let clock = unit.locked.as_ref().map_or(0, |locked| locked.clock);

@@ -33,6 +33,7 @@ use self::rows::text;
 use self::unit::Unit;
 
 use super::sizes::TableSizes;
+use super::tally::{Counts, Tally};
 use super::{Ctldb, CtldbError, LedgerTable, Operation};
 
 /// What preparing the schema, or looking at all tables' sizes, may take.
@@ -60,6 +61,7 @@ struct Shared {
     catalog: Catalog,
     sizes: TableSizes,
     turns: Semaphore,
+    counts: Counts,
 }
 
 impl Shared {
@@ -80,6 +82,7 @@ impl MysqlCtldb {
             catalog: Catalog::default(),
             sizes: TableSizes::default(),
             turns: Semaphore::new(TURNS),
+            counts: Counts::default(),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -110,7 +113,7 @@ impl Ctldb for MysqlCtldb {
     }
 
     async fn read<O: Operation>(&self, operation: O, deadline: Instant) -> Result<O::Output, CtldbError> {
-        let mut retry = Retry::until(deadline);
+        let mut retry = Retry::until(deadline, &self.shared.counts);
         loop {
             match self.try_read(&operation, deadline).await {
                 Ok(output) => return Ok(output),
@@ -127,6 +130,10 @@ impl Ctldb for MysqlCtldb {
         link.give_back();
         self.shared.sizes.replace(HashMap::from_iter(sizes));
         Ok(())
+    }
+
+    fn tally(&self) -> Tally {
+        self.shared.counts.tally()
     }
 
     async fn close(&self) {

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::ctldb::CtldbError;
+use crate::ctldb::tally::Counts;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
@@ -14,22 +15,24 @@ const UNAVAILABLE_TRIES: u32 = 6;
 const CONTENTION_TRIES: u32 = 50;
 
 /// One piece of work's tries.
-pub(super) struct Retry {
+pub(super) struct Retry<'a> {
     deadline: Instant,
+    counts: &'a Counts,
     unavailable: u32,
     contention: u32,
 }
 
-impl Retry {
-    pub fn until(deadline: Instant) -> Self {
-        Self { deadline, unavailable: 0, contention: 0 }
+impl<'a> Retry<'a> {
+    pub fn until(deadline: Instant, counts: &'a Counts) -> Self {
+        Self { deadline, counts, unavailable: 0, contention: 0 }
     }
 
     /// Waits before the next try, or gives the error back when it is to be the last word.
     pub async fn after(&mut self, error: CtldbError) -> Result<(), CtldbError> {
-        let (tried, most) = match error {
-            CtldbError::Unavailable(_) => (&mut self.unavailable, UNAVAILABLE_TRIES),
-            CtldbError::Contention(_) => (&mut self.contention, CONTENTION_TRIES),
+        let counts = self.counts;
+        let (tried, most, count) = match error {
+            CtldbError::Unavailable(_) => (&mut self.unavailable, UNAVAILABLE_TRIES, &counts.unavailable_retries),
+            CtldbError::Contention(_) => (&mut self.contention, CONTENTION_TRIES, &counts.contention_retries),
             _ => return Err(error),
         };
         *tried += 1;
@@ -39,6 +42,7 @@ impl Retry {
         if *tried >= most || Instant::now() + pause >= self.deadline {
             return Err(error);
         }
+        count.add(1);
         tokio::time::sleep(pause).await;
         Ok(())
     }
@@ -51,14 +55,16 @@ mod tests {
     #[tokio::test]
     async fn tries_are_bounded_by_number_and_by_the_deadline() {
         let away = || CtldbError::Unavailable("away".to_owned());
-        let mut retry = Retry::until(Instant::now() + Duration::from_secs(60));
+        let counts = Counts::default();
+        let mut retry = Retry::until(Instant::now() + Duration::from_secs(60), &counts);
         let mut tries = 1;
         while retry.after(away()).await.is_ok() {
             tries += 1;
         }
         assert_eq!(tries, UNAVAILABLE_TRIES);
-        assert!(Retry::until(Instant::now()).after(away()).await.is_err());
-        let mut retry = Retry::until(Instant::now() + Duration::from_secs(60));
+        assert_eq!(counts.tally().unavailable_retries, u64::from(tries) - 1);
+        assert!(Retry::until(Instant::now(), &counts).after(away()).await.is_err());
+        let mut retry = Retry::until(Instant::now() + Duration::from_secs(60), &counts);
         assert!(retry.after(CtldbError::Contention("busy".to_owned())).await.is_ok());
         assert!(retry.after(CtldbError::Refused("no".to_owned())).await.is_err());
     }

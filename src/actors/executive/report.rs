@@ -1,0 +1,93 @@
+//! What the executive says of itself: whether the ctldb does what it is asked, and
+//! how often it took more than one try.
+
+use actix::Handler;
+use serde::Serialize;
+
+use crate::ctldb::{Ctldb, CtldbError};
+use crate::messages::status::{GetStatus, Role, RoleState, RoleStatus};
+use crate::metrics::{ErrorKind, RetryReason};
+
+use super::ExecutiveActor;
+
+/// The executive's part of `/status`.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(super) struct Details {
+    /// Requests that wait for the ledger lock.
+    pub waiting: usize,
+    /// Mutation requests committed, and in how many commits.
+    pub requests_committed: u64,
+    pub commits: u64,
+    pub mutations: u64,
+    /// Requests that were the client's to mend.
+    pub requests_refused: u64,
+    /// Requests that wrote to a table over its warning size.
+    pub over_warn_size: u64,
+    pub failures: u64,
+    /// What the ctldb took without anyone being told.
+    pub retries: u64,
+    pub lost_commits: u64,
+    pub intents_finished: u64,
+}
+
+impl<C: Ctldb + Unpin> ExecutiveActor<C> {
+    /// The ctldb did what was asked.
+    pub(super) fn works(&mut self) {
+        if self.state == RoleState::Retrying {
+            tracing::info!(role = "executive", "the ctldb is back");
+        }
+        self.failures.end();
+        if self.state != RoleState::Stopping {
+            self.state = RoleState::Running;
+        }
+        self.backoff.reset();
+    }
+
+    /// The ctldb did not do what was asked.
+    pub(super) fn fails(&mut self, error: &CtldbError) {
+        let kind = match error {
+            CtldbError::Unavailable(_) => ErrorKind::Unavailable,
+            CtldbError::Contention(_) => ErrorKind::Contention,
+            CtldbError::OutcomeUnknown(_) => ErrorKind::Timeout,
+            CtldbError::Refused(_) => return,
+            CtldbError::Schema(_) | CtldbError::Failed(_) => ErrorKind::Storage,
+        };
+        self.failures.add(kind, error, "the ctldb failed");
+        if matches!(error, CtldbError::Unavailable(_)) {
+            self.retries();
+        }
+    }
+
+    pub(super) fn retries(&mut self) {
+        if self.state != RoleState::Stopping {
+            self.state = RoleState::Retrying;
+        }
+    }
+
+    /// Brings the ctldb's own counts into the status and the metrics.
+    fn count_tally(&mut self) {
+        let tally = self.rules.ctldb().tally();
+        let before = std::mem::replace(&mut self.counted, tally);
+        let metrics = &self.metrics.executive;
+        metrics.retries(RetryReason::Contention, tally.contention_retries - before.contention_retries);
+        metrics.retries(RetryReason::Unavailable, tally.unavailable_retries - before.unavailable_retries);
+        metrics.lost_commits.inc_by(tally.lost_commits - before.lost_commits);
+        metrics.intents_finished.inc_by(tally.intents_finished - before.intents_finished);
+        self.details.retries = tally.contention_retries + tally.unavailable_retries;
+        self.details.lost_commits = tally.lost_commits;
+        self.details.intents_finished = tally.intents_finished;
+    }
+}
+
+impl<C: Ctldb + Unpin> Handler<GetStatus> for ExecutiveActor<C> {
+    type Result = RoleStatus;
+
+    fn handle(&mut self, _: GetStatus, _ctx: &mut Self::Context) -> RoleStatus {
+        self.details.failures = self.failures.count();
+        self.count_tally();
+        let status = RoleStatus::new(Role::Executive, self.state).with_error(self.failures.last());
+        let mut status = status.with_details(&self.details);
+        status.last_seq = self.last_seq;
+        status
+    }
+}
