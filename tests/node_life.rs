@@ -28,7 +28,6 @@ fn the_first_screen_of_the_readme_works_as_written() {
         let script = format!("{urls}{}", script.replace("curl ", "curl -sSf "));
         Command::new("bash").arg("-c").arg(script).output().expect("bash runs")
     };
-    Client::new(node.executive_url()).wait_until_serving();
     let written = run(&writes);
     assert!(written.status.success(), "{}", String::from_utf8_lossy(&written.stderr));
     wait_until("the row is readable", STOP, || run(&read).status.success());

@@ -4,14 +4,14 @@
 use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, FileControl, OpenFlags};
 
 use crate::ctldb::CtldbError;
-use crate::disk::{self, LockError, ProcessLock};
+use crate::disk::{self, FileId, LockError, ProcessLock};
 
 /// Nobody else writes, so only a stranger (a shell, a backup) is ever waited for.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -48,6 +48,33 @@ pub(super) fn claim(path: &Path) -> Result<ProcessLock, CtldbError> {
     Ok(lock)
 }
 
+/// The file that a connection is to, which may lose its name.
+pub(super) struct OwnedFile {
+    path: PathBuf,
+    id: Option<FileId>,
+}
+
+impl OwnedFile {
+    /// What `path` leads to now.
+    pub fn at(path: &Path) -> Result<Self, CtldbError> {
+        Ok(Self { path: path.to_owned(), id: file_at(path)? })
+    }
+
+    /// Fails when the path leads elsewhere by now: what is written to a file without a
+    /// name is gone when it is closed, and nobody else sees it.
+    pub fn check(&self) -> Result<(), CtldbError> {
+        if self.id.is_some() && file_at(&self.path)? == self.id {
+            return Ok(());
+        }
+        let reason = format!("{} was deleted or replaced while the executive had it open", self.path.display());
+        Err(CtldbError::Unavailable(reason))
+    }
+}
+
+fn file_at(path: &Path) -> Result<Option<FileId>, CtldbError> {
+    FileId::of(path).map_err(|e| CtldbError::Unavailable(format!("look at {}: {e}", path.display())))
+}
+
 /// The connection that writes.
 pub(super) fn open_writer(path: &Path) -> Result<Connection, CtldbError> {
     if rusqlite::version_number() < OLDEST_SQLITE {
@@ -57,7 +84,7 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, CtldbError> {
     set_up(&connection)?;
     let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     if mode != "wal" {
-        return Err(CtldbError::Failed(format!("{} can't have a write-ahead log", path.display())));
+        return Err(CtldbError::Failed("can't have a write-ahead log".to_owned()));
     }
     connection.execute_batch(SETTINGS)?;
     // -wal and -shm stay when the last connection closes, so that processes that may
