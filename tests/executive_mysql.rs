@@ -173,6 +173,20 @@ fn a_ledger_that_cannot_hold_a_statement_takes_nothing_from_the_rest_of_its_grou
 }
 
 #[test]
+fn a_limit_is_taken_from_the_writer_of_exactly_that_name() {
+    for (kind, database) in every_server() {
+        let executive = Executive::serving(&database, ExecutiveSettings::default());
+        executive.furnish();
+        // As the original makes it.
+        database.query("ALTER TABLE max_writer_rates CONVERT TO CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci");
+        http::post(&executive.at("/limits/writers/writer"), r#"{"amount":5,"period":"1m"}"#).expect(200);
+        let delete = |name| http::request("DELETE", &executive.at(&format!("/limits/writers/{name}")), &[], "");
+        assert_eq!(delete("WRITER").status, 404, "{kind}");
+        assert_eq!(delete("writer").status, 200, "{kind}");
+    }
+}
+
+#[test]
 fn an_executive_comes_up_while_its_server_is_away_and_serves_when_it_is_back() {
     let mut server = PrivateServer::start(Flavour::MariaDb);
     server.execute("CREATE DATABASE away");

@@ -170,8 +170,10 @@ impl Session for Unit<'_> {
     }
 
     async fn delete_writer_limit(&mut self, writer: &WriterName) -> Result<bool, CtldbError> {
-        let name = text(writer.as_str());
-        Ok(self.change(&format!("DELETE FROM max_writer_rates WHERE writer_name = {name}")).await? > 0)
+        let (name, bytes) = (text(writer.as_str()), blob(writer.as_str().as_bytes()));
+        // The collation of a table that the original made takes other names for this one.
+        let exact = format!("writer_name = {name} AND CAST(writer_name AS BINARY) = {bytes}");
+        Ok(self.change(&format!("DELETE FROM max_writer_rates WHERE {exact}")).await? > 0)
     }
 
     async fn apply(&mut self, changes: &[RowChange]) -> Result<(), CtldbError> {
