@@ -230,7 +230,7 @@ impl Node {
         steps.actor("applier", self.applier).await;
         steps.actor("snapshotter", self.snapshotter).await;
         steps.actor("reader", self.reader).await;
-        steps.server("ops", self.ops).await;
+        steps.last_server("ops", self.ops).await;
         for arbiter in self.arbiters {
             arbiter.stop();
             steps.thread("arbiter", arbiter).await;

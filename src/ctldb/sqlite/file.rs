@@ -42,9 +42,12 @@ pub(super) fn claim(path: &Path) -> Result<ProcessLock, CtldbError> {
         LockError::Io(e) => failed("lock", e),
     })?;
     // Made here because SQLite would make it readable to everyone; -wal and -shm follow its mode.
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(false).mode(disk::FILE_MODE);
-    options.open(path).map_err(|e| failed("make", e))?;
+    // A file that is there is not opened: closing it would drop the locks that other
+    // connections of this process have on it, and strangers could take its WAL away.
+    match OpenOptions::new().write(true).create_new(true).mode(disk::FILE_MODE).open(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed("make", error)),
+        _ => {}
+    }
     Ok(lock)
 }
 
@@ -106,4 +109,33 @@ fn set_up(connection: &Connection) -> Result<(), rusqlite::Error> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, false)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DDL, false)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    /// Whether the kernel has a lock of this process on the file.
+    fn is_locked(path: &Path) -> bool {
+        let (pid, inode) = (std::process::id().to_string(), std::fs::metadata(path).unwrap().ino());
+        let locks = std::fs::read_to_string("/proc/locks").unwrap();
+        locks.lines().any(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            fields.contains(&pid.as_str()) && fields.iter().any(|field| field.ends_with(&format!(":{inode}")))
+        })
+    }
+
+    #[test]
+    fn claiming_a_ctldb_leaves_the_locks_of_its_connections() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ctldb.db");
+        drop(claim(&path).unwrap());
+        let connection = open_writer(&path).unwrap();
+        connection.execute_batch("CREATE TABLE t (a)").unwrap();
+        assert!(is_locked(&path));
+        drop(claim(&path).unwrap());
+        assert!(is_locked(&path));
+    }
 }
