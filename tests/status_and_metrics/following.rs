@@ -128,7 +128,7 @@ pub fn a_ledger_with_gaps_and_statements_that_fail(moved: &Moved) {
         let numbers = "WITH RECURSIVE n(i) AS (SELECT 100 UNION ALL SELECT i + 1 FROM n WHERE i < 10200)";
         stage.append(&format!("INSERT INTO fam___tab (\"id\",\"value\") {numbers} SELECT i, 'x' FROM n"), 0)
     });
-    for words in [process.log(), watch.sample().into_iter().map(|(_, value)| value.to_string()).collect::<String>()] {
+    for words in [process.log(), watch.sample().into_values().map(|value| value.to_string()).collect::<String>()] {
         assert!(!words.contains("nobody else sees"), "{words}");
     }
 }
