@@ -3,7 +3,8 @@
 
 mod support;
 
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -172,12 +173,14 @@ fn a_second_signal_ends_the_node_at_once() {
     drop(open);
 }
 
-/// A request whose body is announced and not sent.
-fn half_a_request(executive: &str) -> std::net::TcpStream {
-    use std::io::Write;
+/// A request that is being answered, and whose body is announced and never sent.
+fn half_a_request(executive: &str) -> TcpStream {
     let address = executive.strip_prefix("http://").unwrap();
-    let mut stream = std::net::TcpStream::connect(address).unwrap();
-    // A route that reads the body before it looks at anything else.
-    write!(stream, "POST /writers/someone HTTP/1.1\r\nHost: {address}\r\nContent-Length: 10\r\n\r\n12345").unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    let head = format!("POST /families/fam/mutations HTTP/1.1\r\nHost: {address}\r\nContent-Length: 10\r\n");
+    write!(stream, "{head}Expect: 100-continue\r\n\r\n").unwrap();
+    let mut go_on = [0; 12];
+    stream.read_exact(&mut go_on).unwrap();
+    assert_eq!(&go_on, b"HTTP/1.1 100");
     stream
 }
