@@ -157,8 +157,11 @@ fn a_request_that_is_cut_short_by_a_stop_leaves_time_for_all_that_stops_after_it
     drop(open);
     assert!(status.success(), "ended with {status}");
     let log = process.log();
-    let late: Vec<&str> = log.lines().filter(|line| line.contains("did not stop in time")).collect();
-    assert!(late.len() == 1 && late[0].contains("executive http"), "{late:?}");
+    let late = log.lines().filter(|line| line.contains("did not stop in time"));
+    assert!(late.clone().all(|line| line.contains("executive http")), "{:?}", late.collect::<Vec<_>>());
+    for step in ["executive", "poller", "applier", "snapshotter", "reader", "ops"] {
+        assert!(log.contains(&format!("stopped step=\"{step}\"")), "{step} has not stopped");
+    }
 }
 
 #[test]
