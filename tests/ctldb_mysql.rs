@@ -13,28 +13,8 @@ use ctlstore::ctldb::{ColumnCollation, CtldbError, SchemaChange, WriterRow};
 use ctlstore::schema::{FieldType, Value};
 use support::{Flavour, PrivateServer, TestDatabase};
 
-/// As the original makes it, in a database whose default collation is not binary.
-const SCHEMA_OF_THE_ORIGINAL: [&str; 9] = [
-    "CREATE TABLE families (id INTEGER AUTO_INCREMENT PRIMARY KEY, name VARCHAR(191) NOT NULL UNIQUE)
-     DEFAULT CHARSET utf8mb4 COLLATE utf8mb4_unicode_ci",
-    "CREATE TABLE mutators (writer VARCHAR(191) PRIMARY KEY, secret VARCHAR(255) NOT NULL,
-     cookie BLOB(1024) NOT NULL, clock BIGINT NOT NULL DEFAULT 0) DEFAULT CHARSET utf8mb4 COLLATE utf8mb4_unicode_ci",
-    "CREATE TABLE ctlstore_dml_ledger (seq INTEGER AUTO_INCREMENT PRIMARY KEY,
-     leader_ts DATETIME DEFAULT CURRENT_TIMESTAMP, statement MEDIUMTEXT NOT NULL)
-     DEFAULT CHARSET utf8mb4 COLLATE utf8mb4_unicode_ci",
-    "CREATE TABLE locks (id VARCHAR(191) PRIMARY KEY, clock BIGINT NOT NULL DEFAULT 0)
-     DEFAULT CHARSET utf8mb4 COLLATE utf8mb4_unicode_ci",
-    "INSERT INTO locks VALUES ('ledger', 0)",
-    "CREATE TABLE max_table_sizes (family_name VARCHAR(30) NOT NULL, table_name VARCHAR(50) NOT NULL,
-     warn_size_bytes BIGINT NOT NULL, max_size_bytes BIGINT NOT NULL, PRIMARY KEY (family_name, table_name))
-     DEFAULT CHARSET utf8mb4 COLLATE utf8mb4_unicode_ci",
-    "CREATE TABLE max_writer_rates (writer_name VARCHAR(50) PRIMARY KEY, max_rows_per_minute BIGINT NOT NULL)
-     DEFAULT CHARSET utf8mb4 COLLATE utf8mb4_unicode_ci",
-    "CREATE TABLE writer_usage (writer_name VARCHAR(50) NOT NULL, bucket BIGINT NOT NULL, amount BIGINT NOT NULL,
-     PRIMARY KEY (writer_name, bucket)) DEFAULT CHARSET utf8mb4 COLLATE utf8mb4_unicode_ci",
-    "CREATE TABLE fam___old (k VARCHAR(191), v BIGINT, PRIMARY KEY (k))
-     DEFAULT CHARSET utf8mb4 COLLATE utf8mb4_unicode_ci",
-];
+const TABLE_OF_THE_ORIGINAL: &str = "CREATE TABLE fam___old (k VARCHAR(191), v BIGINT, PRIMARY KEY (k))
+     DEFAULT CHARSET utf8mb4 COLLATE utf8mb4_unicode_ci";
 
 fn schema_of_the_original(database: &TestDatabase) -> Vec<support::sql::Row> {
     database.query(
@@ -55,9 +35,10 @@ fn append(statement: &str) -> Step {
 #[tokio::test]
 async fn a_schema_of_the_original_is_worked_with_unchanged() {
     on_every_server(async |database| {
-        for statement in SCHEMA_OF_THE_ORIGINAL {
+        for statement in support::original::SCHEMA {
             database.query(statement);
         }
+        database.query(TABLE_OF_THE_ORIGINAL);
         let before = schema_of_the_original(database);
         let ctldb = prepared(database).await;
         let row = WriterRow { secret_hash: "aa".repeat(32), cookie: vec![1], rows_per_minute: Some(5) };

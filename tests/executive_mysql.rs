@@ -220,3 +220,33 @@ fn an_executive_comes_up_while_its_server_is_away_and_serves_when_it_is_back() {
     wait_until("the executive is ready again", DEADLINE, || executive.status().not_ready.is_none());
     executive.mutate(&json!({"mutations": [row(3, "x")]})).expect(200);
 }
+
+#[test]
+fn tables_that_the_server_cannot_hold_are_400_and_leave_nothing_behind() {
+    for (kind, database) in every_server() {
+        let executive = Executive::serving(&database, ExecutiveSettings::default());
+        executive.furnish();
+        let strings = |count: usize| -> Vec<Value> { (0..count).map(|n| json!([format!("s{n}"), "string"])).collect() };
+        let names = |count: usize| -> Vec<String> { (0..count).map(|n| format!("s{n}")).collect() };
+        let url = executive.at("/families/fam/tables/big");
+        // Too long a row, then too long a key.
+        for (columns, key) in [(200, 1), (20, 20)] {
+            let table = json!({"fields": strings(columns), "keyFields": names(key)}).to_string();
+            let answer = http::post(&url, table).expect(400);
+            assert!(answer.text().len() > 10, "{kind}: no reason: {}", answer.text());
+            get(&executive.at("/schema/table/fam/big")).expect(404);
+        }
+        // A table that holds some more columns, but not all of these.
+        let table = json!({"fields": strings(80), "keyFields": ["s0"]}).to_string();
+        http::post(&url, table).expect(200);
+        let more: Vec<Value> = (80..90).map(|n| json!([format!("s{n}"), "string"])).collect();
+        let answer = http::request("PUT", &url, &[], json!({"fields": more}).to_string()).expect(400);
+        let done = answer.text().split("done: ").nth(1).unwrap().split(';').next().unwrap().split(", ").count();
+        let schema = get(&executive.at("/schema/table/fam/big")).expect(200).json();
+        assert_eq!(schema["fields"].as_array().unwrap().len(), 80 + done, "{kind}: {}", answer.text());
+        let ledger = ledger(&database, 0);
+        assert_contiguous(&ledger);
+        assert_eq!(ledger.len(), 2 + done, "{kind}");
+        assert_eq!(database.value("SELECT COUNT(*) FROM ctlstore_ddl_intent").as_deref(), Some("0"), "{kind}");
+    }
+}

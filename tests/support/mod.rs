@@ -12,6 +12,7 @@ pub mod client;
 pub mod database;
 pub mod http;
 pub mod node;
+pub mod original;
 pub mod port;
 pub mod process;
 pub mod server;
