@@ -3,7 +3,7 @@
 //! SQLITE_ENABLE_PREUPDATE_HOOK, and rusqlite's own wrapper for it needs libclang
 //! to build; so this file, and no other, calls SQLite directly.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -13,7 +13,7 @@ use rusqlite::types::ValueRef;
 
 use crate::sql::Statement;
 
-use super::MAX_ROWS_PER_STATEMENT;
+use super::changes::Changes;
 use super::entry::{self, TableKey};
 
 const TABLES: &str = "SELECT name FROM sqlite_schema WHERE type = 'table'";
@@ -25,59 +25,28 @@ const OWN_TABLES: &[u8] = b"_ldb_";
 /// The name under which the connection owns what the hook writes to.
 const CLIENT_DATA: &CStr = c"ctlstore changelog";
 
-/// What a statement changed.
+/// The keys of tables that statements were about.
 #[derive(Debug, Default)]
-pub struct Changes {
-    /// Whether rows changed that are not among the entries.
-    pub jump: bool,
-    /// Whether there were too many to name.
-    overflowed: bool,
-    bytes: Vec<u8>,
-    ends: Vec<usize>,
+struct Tables {
+    by_name: HashMap<String, usize>,
+    /// By SQL name; `None` for tables whose rows can't be named.
+    keys: Vec<(String, Option<TableKey>)>,
+    /// Where the last one was found: most statements are about the same table as the
+    /// one before.
+    last: usize,
 }
 
-impl Changes {
-    /// One entry per row, without its numbers.
-    pub fn entries(&self) -> impl Iterator<Item = &[u8]> {
-        let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        starts.zip(&self.ends).map(|(start, &end)| &self.bytes[start..end])
+impl Tables {
+    fn find(&mut self, name: &str) -> Option<&Option<TableKey>> {
+        if self.keys.get(self.last).is_none_or(|(last, _)| last != name) {
+            self.last = *self.by_name.get(name)?;
+        }
+        Some(&self.keys[self.last].1)
     }
 
-    fn last(&self) -> Option<&[u8]> {
-        let end = *self.ends.last()?;
-        let start = self.ends.len().checked_sub(2).map_or(0, |i| self.ends[i]);
-        Some(&self.bytes[start..end])
-    }
-
-    fn push(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        let start = self.bytes.len();
-        write(&mut self.bytes);
-        // A replaced row comes twice: deleted, then inserted.
-        if self.last() == Some(&self.bytes[start..]) {
-            self.bytes.truncate(start);
-        } else if self.ends.len() == MAX_ROWS_PER_STATEMENT {
-            // One of the rows is enough to make the jump seen.
-            self.bytes.truncate(self.ends[0]);
-            self.ends.truncate(1);
-            self.overflowed = true;
-            self.jump = true;
-        } else {
-            self.ends.push(self.bytes.len());
-        }
-    }
-
-    /// Leaves one entry where a statement changed a row more than once.
-    fn without_repeats(self) -> Self {
-        if self.ends.len() < 3 {
-            return self;
-        }
-        let mut seen = HashSet::with_capacity(self.ends.len());
-        let mut unique = Changes { jump: self.jump, ..Changes::default() };
-        for entry in self.entries().filter(|entry| seen.insert(*entry)) {
-            unique.bytes.extend_from_slice(entry);
-            unique.ends.push(unique.bytes.len());
-        }
-        unique
+    fn insert(&mut self, name: &str, key: Option<TableKey>) {
+        self.by_name.insert(name.to_owned(), self.keys.len());
+        self.keys.push((name.to_owned(), key));
     }
 }
 
@@ -85,8 +54,7 @@ impl Changes {
 #[derive(Debug, Default)]
 struct Collector {
     is_armed: bool,
-    /// By SQL name; `None` for tables whose rows can't be named.
-    keys: HashMap<String, Option<TableKey>>,
+    tables: Tables,
     changes: Changes,
 }
 
@@ -94,6 +62,8 @@ struct Collector {
 #[derive(Debug)]
 pub struct Capture {
     collector: Arc<Mutex<Collector>>,
+    /// What the last statement changed.
+    changes: Changes,
     /// The schema's version before a statement that is not in a known form.
     schema_before: Option<i64>,
 }
@@ -109,7 +79,7 @@ impl Capture {
                 connection.set_clientdata(CLIENT_DATA, Some(Arc::clone(&collector)))?;
             ffi::sqlite3_preupdate_hook(connection.handle(), Some(on_change), owned.cast::<c_void>());
         }
-        Ok(Self { collector, schema_before: None })
+        Ok(Self { collector, changes: Changes::default(), schema_before: None })
     }
 
     fn collector(&self) -> MutexGuard<'_, Collector> {
@@ -130,12 +100,12 @@ impl Capture {
                 self.learn(connection, statement.table().unwrap_or_default())?;
             }
             // All of them, since the same table may be spelled in another case.
-            Statement::CreateTable { .. } | Statement::AddColumn { .. } => self.collector().keys.clear(),
+            Statement::CreateTable { .. } | Statement::AddColumn { .. } => self.collector().tables = Tables::default(),
             Statement::DropTable { table } => {
                 // SQLite does not report the rows that go with a table.
                 let entry = entry::of_one_row(connection, table)?;
                 let mut collector = self.collector();
-                collector.keys.clear();
+                collector.tables = Tables::default();
                 if let Some(entry) = entry {
                     collector.changes.jump = true;
                     collector.changes.push(|out| out.extend_from_slice(&entry));
@@ -157,32 +127,34 @@ impl Capture {
 
     fn learn(&self, connection: &Connection, table: &str) -> rusqlite::Result<()> {
         let mut collector = self.collector();
-        if !collector.keys.contains_key(table) {
+        if collector.tables.find(table).is_none() {
             let key = TableKey::load(connection, table)?;
-            collector.keys.insert(table.to_owned(), key);
+            collector.tables.insert(table, key);
         }
         Ok(())
     }
 
     /// What the statement changed.
-    pub fn after(&mut self, connection: &Connection) -> rusqlite::Result<Changes> {
-        let mut changes = {
-            let mut collector = self.collector();
+    pub fn after(&mut self, connection: &Connection) -> rusqlite::Result<&Changes> {
+        self.changes.clear();
+        {
+            let mut collector = self.collector.lock().unwrap_or_else(PoisonError::into_inner);
             collector.is_armed = false;
-            std::mem::take(&mut collector.changes).without_repeats()
-        };
+            std::mem::swap(&mut collector.changes, &mut self.changes);
+        }
+        self.changes.drop_repeats();
         if let Some(before) = self.schema_before.take()
             && schema_version(connection)? != before
         {
             // Whatever it did to the tables, it may have taken rows along.
-            self.collector().keys.clear();
-            changes.jump = true;
+            self.collector().tables = Tables::default();
+            self.changes.jump = true;
         }
-        if changes.jump && changes.ends.is_empty() {
+        if self.changes.jump && self.changes.is_empty() {
             let entry = entry::of_any_row(connection)?;
-            changes.push(|out| out.extend_from_slice(&entry));
+            self.changes.push(|out| out.extend_from_slice(&entry));
         }
-        Ok(changes)
+        Ok(&self.changes)
     }
 }
 
@@ -203,11 +175,11 @@ unsafe extern "C" fn on_change(
     // SAFETY: see `install`; SQLite hands over a NUL-terminated name.
     let (collector, table) = unsafe { (&*context.cast::<Arc<Mutex<Collector>>>(), CStr::from_ptr(table)) };
     let mut collector = collector.lock().unwrap_or_else(PoisonError::into_inner);
-    let Collector { is_armed, keys, changes } = &mut *collector;
-    if !*is_armed || changes.overflowed || table.to_bytes().starts_with(OWN_TABLES) {
+    let Collector { is_armed, tables, changes } = &mut *collector;
+    if !*is_armed || changes.has_overflowed() || table.to_bytes().starts_with(OWN_TABLES) {
         return;
     }
-    let Some(key) = table.to_str().ok().and_then(|table| keys.get(table)?.as_ref()) else {
+    let Some(key) = table.to_str().ok().and_then(|table| tables.find(table)?.as_ref()) else {
         changes.jump = true;
         return;
     };

@@ -8,6 +8,7 @@
 //! transaction begins and ends is its caller's to say.
 
 mod capture;
+mod changes;
 mod entry;
 mod file;
 mod pending;
