@@ -233,6 +233,8 @@ impl Handler<CaughtUp> for Applier {
     fn handle(&mut self, caught_up: CaughtUp, _: &mut Self::Context) {
         if caught_up.seq <= self.seq {
             self.caught_up_at = Some(caught_up.at);
+            // Whatever could not be applied is no longer in the ledger.
+            self.works(Work::Apply);
         }
     }
 }

@@ -141,16 +141,22 @@ impl Follower<'_> {
             let found = tail.next(shared.options.block).await?;
             shared.count(&found);
             let at_end = found.at_end;
-            for row in found.rows {
-                assembler.push(row)?;
-            }
+            let fault = found.rows.into_iter().find_map(|row| assembler.push(row).err());
             if let Some(batch) = assembler.take_complete() {
                 self.settle(&mut in_flight).await?;
                 in_flight = Some(self.hand_over(batch));
             }
+            if let Some(fault) = fault {
+                // What stands before it is good, and is applied all the same.
+                self.settle(&mut in_flight).await?;
+                return Err(fault.into());
+            }
             if at_end {
                 self.settle(&mut in_flight).await?;
-                self.caught_up(assembler.last_seq(), read_at);
+                // While the end of a ledger transaction is still to come, the LDB lacks its beginning.
+                if !assembler.in_transaction() {
+                    self.caught_up(assembler.last_seq(), read_at);
+                }
                 self.wait_for_more().await;
             }
         }
