@@ -5,6 +5,8 @@ use std::io::{self, IsTerminal};
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::fmt::SubscriberBuilder;
+use tracing_subscriber::fmt::format::{DefaultFields, Format};
 
 /// Why logs could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -23,8 +25,7 @@ pub enum TelemetryError {
 /// Directives that cannot be parsed, or a subscriber that is there already.
 pub fn text(directives: &str) -> Result<(), TelemetryError> {
     let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter(directives)?).with_writer(io::stderr);
-    Ok(subscriber.with_ansi(colours).try_init()?)
+    Ok(subscriber(directives)?.with_ansi(colours).try_init()?)
 }
 
 /// Logs for collectors: one JSON object a line, the fields at its top.
@@ -32,13 +33,23 @@ pub fn text(directives: &str) -> Result<(), TelemetryError> {
 /// # Errors
 /// As [`text`].
 pub fn json(directives: &str) -> Result<(), TelemetryError> {
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter(directives)?).with_writer(io::stderr);
-    Ok(subscriber.json().flatten_event(true).try_init()?)
+    Ok(subscriber(directives)?.json().flatten_event(true).try_init()?)
 }
 
-/// What the HTTP server's library says of its threads at every start and stop is for
-/// its own developers; directives that name it bring it back.
-const QUIET: &str = "actix_server=warn";
+type Subscriber = SubscriberBuilder<DefaultFields, Format, EnvFilter, fn() -> io::Stderr>;
+
+fn subscriber(directives: &str) -> Result<Subscriber, ParseError> {
+    let subscriber =
+        tracing_subscriber::fmt().with_env_filter(filter(directives)?).with_writer(io::stderr as fn() -> _);
+    // A line that can't be written (a full disk, a reader that went away) is lost. To say
+    // so the library would write to standard error as well, and panic as that fails too.
+    Ok(subscriber.log_internal_errors(false))
+}
+
+/// What the HTTP server's libraries say of their threads at every start and stop is for
+/// their own developers, and that a client sent no HTTP is no error of this program, or
+/// whoever reaches a port could fill the log. Directives that name them bring them back.
+const QUIET: &str = "actix_server=warn,actix_http::h1::dispatcher=off";
 
 fn filter(directives: &str) -> Result<EnvFilter, ParseError> {
     EnvFilter::builder().parse(format!("{QUIET},{directives}"))

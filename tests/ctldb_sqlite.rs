@@ -29,7 +29,7 @@ async fn a_second_owner_is_refused_and_told_who_the_first_is() {
     let database = support::sqlite();
     let first = prepared(&database).await;
     let second = SqliteCtldb::open(&path_of(&database), LedgerTable::default()).err().unwrap();
-    assert!(second.to_string().contains(&format!("process {}", std::process::id())), "{second}");
+    assert!(second.to_string().contains(&format!("pid {}", std::process::id())), "{second}");
     first.close().await;
     SqliteCtldb::open(&path_of(&database), LedgerTable::default()).unwrap();
 }

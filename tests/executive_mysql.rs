@@ -147,6 +147,46 @@ fn what_the_server_refuses_is_that_requests_400_and_the_rest_of_its_group_is_wri
 }
 
 #[test]
+fn a_ledger_that_cannot_hold_a_statement_takes_nothing_from_the_rest_of_its_group() {
+    for (kind, database) in every_server() {
+        let executive = Executive::serving(&database, ExecutiveSettings::default());
+        executive.furnish();
+        for statement in MADE_BY_THE_ORIGINAL {
+            database.query(statement);
+        }
+        // As on a ctldb whose database was made with an older character set than its tables.
+        database.query("ALTER TABLE ctlstore_dml_ledger MODIFY statement MEDIUMTEXT CHARACTER SET utf8 NOT NULL");
+        let requests =
+            [old(false, "a", 1, "\u{1f600}"), old(false, "b", 1, "plain"), row(1, "\u{1f600}"), row(2, "plain")];
+        for requests in [&requests[..2], &requests[2..], &[requests[0].clone(), requests[3].clone()]] {
+            let answers = grouped(&executive, &database, requests);
+            let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
+            assert_eq!(statuses, [400, 200], "{kind}: {} {}", answers[0].text(), answers[1].text());
+        }
+        assert_rows(kind, &database, &[("b", 1, "plain")]);
+        let stored = database.query("SELECT id FROM fam___tab ORDER BY id");
+        assert_eq!(stored, [["0"], ["2"]].map(|row| row.map(|id| Some(id.to_owned())).to_vec()), "{kind}");
+        let replayed = rows(&replay(&ledger(&database, 0)), "SELECT id FROM fam___tab ORDER BY id");
+        assert_eq!(replayed.len(), stored.len(), "{kind}");
+        assert_contiguous(&ledger(&database, 0));
+    }
+}
+
+#[test]
+fn a_limit_is_taken_from_the_writer_of_exactly_that_name() {
+    for (kind, database) in every_server() {
+        let executive = Executive::serving(&database, ExecutiveSettings::default());
+        executive.furnish();
+        // As the original makes it.
+        database.query("ALTER TABLE max_writer_rates CONVERT TO CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci");
+        http::post(&executive.at("/limits/writers/writer"), r#"{"amount":5,"period":"1m"}"#).expect(200);
+        let delete = |name| http::request("DELETE", &executive.at(&format!("/limits/writers/{name}")), &[], "");
+        assert_eq!(delete("WRITER").status, 404, "{kind}");
+        assert_eq!(delete("writer").status, 200, "{kind}");
+    }
+}
+
+#[test]
 fn an_executive_comes_up_while_its_server_is_away_and_serves_when_it_is_back() {
     let mut server = PrivateServer::start(Flavour::MariaDb);
     server.execute("CREATE DATABASE away");

@@ -27,10 +27,9 @@ fn the_status_and_the_metrics_follow_what_is_committed() {
     let status = executive.status();
     assert_eq!(status.last_seq.map(|seq| seq.0), Some(5));
     assert_eq!(status.not_ready, None);
-    let want = [("waiting", 0), ("requests_committed", 1), ("commits", 1), ("mutations", 2), ("requests_refused", 2)];
-    for (name, count) in want {
-        assert_eq!(status.details[name], json!(count), "{name}");
-    }
+    let want = json!({"waiting": 0, "requests_committed": 1, "commits": 1, "mutations": 2, "requests_refused": 2,
+        "over_warn_size": 0, "failures": 0, "retries": 0, "lost_commits": 0, "intents_finished": 0});
+    assert_eq!(status.details, want);
     let metrics = executive.metrics.encode().unwrap();
     for line in [
         "ctlstore_executive_mutations_total 2",

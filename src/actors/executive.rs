@@ -223,6 +223,10 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
     /// Nothing of the group is written, or nobody can know. Requests that still
     /// have time go on waiting when it was another's that ran out.
     fn failed(&mut self, group: Vec<Waiting>, error: &CtldbError, deadline: Instant) {
+        if matches!(error, CtldbError::Refused(_)) && group.len() > 1 {
+            // The commit found something that can't be held, and does not say whose it is.
+            return self.queue.put_back_alone(group);
+        }
         self.fails(error);
         let now = Instant::now();
         let nothing_written = matches!(error, CtldbError::Unavailable(_) | CtldbError::Contention(_));

@@ -129,14 +129,13 @@ impl Capture {
             Statement::Upsert(_) | Statement::Delete(_) | Statement::Clear { .. } => {
                 self.learn(connection, statement.table().unwrap_or_default())?;
             }
-            Statement::CreateTable { table } | Statement::AddColumn { table } => {
-                self.collector().keys.remove(*table);
-            }
+            // All of them, since the same table may be spelled in another case.
+            Statement::CreateTable { .. } | Statement::AddColumn { .. } => self.collector().keys.clear(),
             Statement::DropTable { table } => {
                 // SQLite does not report the rows that go with a table.
                 let entry = entry::of_one_row(connection, table)?;
                 let mut collector = self.collector();
-                collector.keys.remove(*table);
+                collector.keys.clear();
                 if let Some(entry) = entry {
                     collector.changes.jump = true;
                     collector.changes.push(|out| out.extend_from_slice(&entry));

@@ -157,6 +157,17 @@ impl Changelog {
         Ok(())
     }
 
+    /// Whether the file can be opened now, so that a jump is worth a transaction.
+    pub fn can_open(&mut self) -> bool {
+        match self.file.open() {
+            Ok(_) => true,
+            Err(error) => {
+                self.error = Some(error);
+                false
+            }
+        }
+    }
+
     /// What was written since the changelog was opened.
     pub fn total(&self) -> Written {
         self.total

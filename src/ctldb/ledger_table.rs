@@ -1,6 +1,8 @@
 //! The ledger table's name, which the settings may change, and the statements on it.
 //! It is the one identifier that comes from outside, so it is checked here.
 
+use crate::sql::quoted;
+
 use super::CtldbError;
 
 /// A checked SQL identifier: 1 to 64 of `a-z A-Z 0-9 _`, not starting with a digit.
@@ -20,9 +22,9 @@ impl LedgerTable {
         &self.0
     }
 
-    /// `sql` with the table's name in place of each `{ledger}`.
+    /// `sql` with the table's name, quoted, in place of each `{ledger}`.
     pub(super) fn fill(&self, sql: &str) -> String {
-        sql.replace("{ledger}", &self.0)
+        sql.replace("{ledger}", &quoted(&self.0))
     }
 }
 

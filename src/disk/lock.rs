@@ -25,7 +25,7 @@ pub enum LockError {
 /// a third process lock a file that a second one has just opened.
 #[derive(Debug)]
 pub struct ProcessLock {
-    _file: File,
+    file: File,
 }
 
 impl ProcessLock {
@@ -48,7 +48,15 @@ impl ProcessLock {
         // On a full disk the lock is as good without the name in it.
         let _ =
             file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "pid {}", std::process::id()));
-        Ok(Self { _file: file })
+        Ok(Self { file })
+    }
+}
+
+impl Drop for ProcessLock {
+    fn drop(&mut self) {
+        // A child process that is just being started has the descriptor too, so closing
+        // ours would not be enough. Should this fail, the process's end lets go.
+        let _ = self.file.unlock();
     }
 }
 

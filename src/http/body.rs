@@ -1,10 +1,13 @@
-//! Request bodies: read whole, never more than their limit, never longer than their deadline.
+//! Request bodies: read whole, never more than their limit, never longer than their
+//! deadline, never many large ones at once.
 
+use std::ops::Deref;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::web::{Bytes, BytesMut, Payload};
 use futures::StreamExt;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::error::HttpError;
 
@@ -18,22 +21,56 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// it before it reads sees the answer and not a broken connection.
 const DISCARDED_BYTES: usize = 8 * MAX_BODY_BYTES;
 
+/// What of a body every client gets room for at once: nearly all requests are smaller.
+const SMALL_BYTES: usize = 16 * 1024;
+
+/// Bodies beyond that which are held at one time, over all servers of the process. With
+/// those that wait it bounds what clients can make it hold, however many send, however slowly.
+static LARGE_BODIES: Semaphore = Semaphore::const_new(32);
+
+/// Bodies that wait for that room. Each has what the server's library reads ahead, up to
+/// half a MiB; when these are as many, the next one is refused.
+static WAITING_BODIES: Semaphore = Semaphore::const_new(128);
+
+/// A request's body. Keeps the room that it takes from others until it is dropped.
+#[derive(Debug)]
+pub struct Body {
+    bytes: Bytes,
+    _room: Option<SemaphorePermit<'static>>,
+}
+
+impl Deref for Body {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 /// Reads a body of at most [`MAX_BODY_BYTES`]: 413 beyond, 408 when it takes too long.
-pub async fn read(payload: Payload) -> Result<Bytes, HttpError> {
+pub async fn read(payload: Payload) -> Result<Body, HttpError> {
     tokio::time::timeout(DEADLINE, read_all(payload))
         .await
         .unwrap_or_else(|_| Err(HttpError::new(StatusCode::REQUEST_TIMEOUT, "the request body took too long")))
 }
 
-async fn read_all(mut payload: Payload) -> Result<Bytes, HttpError> {
+async fn read_all(mut payload: Payload) -> Result<Body, HttpError> {
     let mut body = BytesMut::new();
+    let mut room = None;
     let mut length = 0;
     while let Some(chunk) = payload.next().await {
-        let chunk = chunk.map_err(|error| HttpError::bad_request(format!("request body: {error}")))?;
+        let chunk = chunk.map_err(|_| HttpError::bad_request("the request body is cut short or not well-formed"))?;
         length += chunk.len();
         if length <= MAX_BODY_BYTES {
+            if length > SMALL_BYTES && room.is_none() {
+                room = Some(large_room().await?);
+                body.reserve(MAX_BODY_BYTES - body.len());
+            }
             body.extend_from_slice(&chunk);
-        } else if length > DISCARDED_BYTES {
+            continue;
+        }
+        (body, room) = (BytesMut::new(), None);
+        if length > DISCARDED_BYTES {
             break;
         }
     }
@@ -41,5 +78,14 @@ async fn read_all(mut payload: Payload) -> Result<Bytes, HttpError> {
         let message = format!("the request body has more than {MAX_BODY_BYTES} bytes");
         return Err(HttpError::new(StatusCode::PAYLOAD_TOO_LARGE, message));
     }
-    Ok(body.freeze())
+    Ok(Body { bytes: body.freeze(), _room: room })
+}
+
+async fn large_room() -> Result<SemaphorePermit<'static>, HttpError> {
+    if let Ok(room) = LARGE_BODIES.try_acquire() {
+        return Ok(room);
+    }
+    let too_many = || HttpError::unavailable("too many large requests at one time");
+    let _waiting = WAITING_BODIES.try_acquire().map_err(|_| too_many())?;
+    LARGE_BODIES.acquire().await.map_err(|_| too_many())
 }

@@ -68,7 +68,8 @@ pub fn serve(listener: TcpListener, options: &ReaderOptions, metrics: &Arc<Metri
     let (path, limits, metrics) = (options.ldb_path.clone(), options.limits(), Arc::clone(metrics));
     serve::serve(listener, &options.server, observer, move |config| {
         let reader = RefCell::new(LdbReader::new(&path));
-        let worker = Worker { reader, limits, big_scans: Arc::clone(&big_scans), metrics: Arc::clone(&metrics) };
+        let (big_scans, metrics) = (Arc::clone(&big_scans), Arc::clone(&metrics));
+        let worker = Worker { reader, limits, big_scans, metrics, said: RefCell::default() };
         config.app_data(Data::new(worker));
         routes(config);
     })
@@ -90,6 +91,8 @@ struct Worker {
     limits: Limits,
     big_scans: Arc<BigScans>,
     metrics: Arc<Metrics>,
+    /// The last failure that the log has; a damaged file would fill it otherwise.
+    said: RefCell<String>,
 }
 
 impl Worker {
@@ -103,7 +106,13 @@ impl Worker {
         let answer = HttpError::from(error);
         if answer.status_code().is_server_error() && !answer.is_temporary() {
             self.metrics.error(Component::Reader, ErrorKind::Storage);
-            tracing::error!(error = %answer, "a read failed");
+            let message = answer.to_string();
+            if *self.said.borrow() == message {
+                tracing::debug!(role = "reader", error = message, "a read failed");
+            } else {
+                tracing::error!(role = "reader", error = message, "a read failed");
+                self.said.replace(message);
+            }
         }
         answer
     }

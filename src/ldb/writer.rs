@@ -115,6 +115,9 @@ impl Ldb {
         let failed = |error: rusqlite::Error| LdbError::sqlite(&self.path, "numbering its changelog", &error);
         let seq = bookkeeping::seq(&self.connection).map_err(failed)?;
         let Some(changelog) = &mut self.changelog else { return Ok(()) };
+        if !changelog.can_open() {
+            return Ok(());
+        }
         changelog.begin();
         changelog.jump(&self.connection, seq).map_err(failed)?;
         self.keep_numbering(seq)?;

@@ -49,7 +49,9 @@ pub fn may_follow(ledger: &LedgerInfo, ldb: &LdbPosition) -> Result<(), CannotFo
     {
         return Err(CannotFollow::OtherLedger { ldb: id.clone(), ctldb: ledger.ledger_id.clone() });
     }
-    let last = ledger.last.unwrap_or_default();
+    // A ledger that was pruned to nothing ends before its low-water mark.
+    let pruned_up_to = ledger.low_water.map(|first| Seq(first.0 - 1));
+    let last = ledger.last.or(pruned_up_to).unwrap_or_default();
     if ldb.seq > last {
         return Err(CannotFollow::AheadOfLedger { ldb: ldb.seq, last });
     }
@@ -107,6 +109,14 @@ mod tests {
         let pruned = LedgerInfo { low_water: Some(Seq(5)), ..ledger(Some("a"), 5, 9) };
         assert!(matches!(may_follow(&pruned, &ldb(Some("a"), 3)), Err(CannotFollow::Pruned { .. })));
         assert_eq!(may_follow(&pruned, &ldb(Some("a"), 4)), Ok(()));
+    }
+
+    #[test]
+    fn a_ledger_pruned_to_nothing_ends_where_its_pruning_did() {
+        let empty = LedgerInfo { low_water: Some(Seq(10)), first: None, last: None, ..ledger(Some("a"), 1, 9) };
+        assert_eq!(may_follow(&empty, &ldb(Some("a"), 9)), Ok(()));
+        assert!(matches!(may_follow(&empty, &ldb(Some("a"), 8)), Err(CannotFollow::Pruned { .. })));
+        assert!(matches!(may_follow(&empty, &ldb(Some("a"), 10)), Err(CannotFollow::AheadOfLedger { .. })));
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub enum TailError {
     CannotFollow(#[from] CannotFollow),
     #[error("ledger row {seq} is not the one that was applied: the ctldb was restored or is another one")]
     OtherHistory { seq: Seq },
-    #[error("ledger row {seq}, the last applied one, is gone while older ones are there")]
+    #[error("ledger row {seq}, the last applied one, is gone, and the ledger was not pruned up to it")]
     LastAppliedGone { seq: Seq },
 }
 
@@ -92,6 +92,10 @@ impl<'a, S: LedgerSource> Tail<'a, S> {
             Some(row) if row.seq == self.last => {
                 self.check_anchor(row)?;
                 block.rows.remove(0);
+                if block.rows.is_empty() && !block.at_end {
+                    // That row alone was as much as one read may bring.
+                    block = self.source.read(self.last, None, limit).await?;
+                }
             }
             _ => self.check_without_anchor().await?,
         }
@@ -107,13 +111,14 @@ impl<'a, S: LedgerSource> Tail<'a, S> {
         Ok(())
     }
 
-    /// The last applied row is not there: fine only where the ledger begins behind it.
+    /// The last applied row is not there: fine only where the ledger begins right
+    /// behind it. Where it begins further on, rows in between were lost unseen.
     async fn check_without_anchor(&mut self) -> Result<(), TailError> {
         let info = self.source.describe().await?;
         let position = LdbPosition { seq: self.last, leader_ts: None, ledger_id: self.ledger_id.clone() };
         may_follow(&info, &position)?;
-        match info.first {
-            Some(first) if first > self.last => Ok(()),
+        match info.low_water.or(info.first) {
+            Some(first) if first == self.last.next() => Ok(()),
             _ => Err(TailError::LastAppliedGone { seq: self.last }),
         }
     }
@@ -150,6 +155,7 @@ mod tests {
     struct Rows {
         rows: Vec<LedgerRow>,
         late: Vec<LedgerRow>,
+        low_water: Option<Seq>,
     }
 
     impl LedgerSource for Rows {
@@ -158,14 +164,23 @@ mod tests {
                 first: self.rows.first().map(|r| r.seq),
                 first_creates_table: true,
                 last: self.rows.last().map(|r| r.seq),
+                low_water: self.low_water,
                 ..LedgerInfo::default()
             })
         }
 
         async fn read(&mut self, after: Seq, up_to: Option<Seq>, limit: BlockLimit) -> Result<Block, SourceError> {
             let wanted = |r: &&LedgerRow| r.seq > after && up_to.is_none_or(|up_to| r.seq <= up_to);
-            let rows: Vec<_> = self.rows.iter().filter(wanted).take(limit.rows).cloned().collect();
-            let at_end = rows.len() < limit.rows;
+            let (mut rows, mut bytes, mut at_end) = (Vec::new(), 0, false);
+            let mut left = self.rows.iter().filter(wanted);
+            while rows.len() < limit.rows && bytes <= limit.bytes {
+                let Some(row) = left.next() else {
+                    at_end = true;
+                    break;
+                };
+                bytes += row.statement.len();
+                rows.push(row.clone());
+            }
             self.rows.append(&mut self.late);
             self.rows.sort_by_key(|r| r.seq);
             Ok(Block { rows, at_end })
@@ -196,7 +211,7 @@ mod tests {
 
     #[tokio::test]
     async fn reads_on_behind_the_last_applied_row() {
-        let mut source = Rows { rows: rows(&[1, 2, 3]), late: rows(&[4]) };
+        let mut source = Rows { rows: rows(&[1, 2, 3]), late: rows(&[4]), low_water: None };
         let mut tail = tail(&mut source, 1).await;
         let found = tail.next(LIMIT).await.unwrap();
         assert_eq!((seqs(&found), found.at_end, found.gaps), (vec![2, 3], true, 0));
@@ -206,7 +221,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_row_that_comes_late_into_a_gap_is_not_lost() {
-        let mut source = Rows { rows: rows(&[1, 3, 6]), late: rows(&[2]) };
+        let mut source = Rows { rows: rows(&[1, 3, 6]), late: rows(&[2]), low_water: None };
         let mut tail = tail(&mut source, 0).await;
         let found = tail.next(LIMIT).await.unwrap();
         assert_eq!((seqs(&found), found.gaps), (vec![1, 2, 3, 6], 1));
@@ -214,7 +229,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_row_that_is_another_than_the_applied_one_stops_the_tail() {
-        let mut source = Rows { rows: rows(&[1, 2]), late: vec![] };
+        let mut source = Rows { rows: rows(&[1, 2]), late: vec![], low_water: None };
         let mut tail = tail(&mut source, 0).await;
         tail.next(LIMIT).await.unwrap();
         tail.source.rows[1].statement = "other".to_owned();
@@ -227,7 +242,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_time_in_the_ldb_tells_another_history_at_once() {
-        let mut source = Rows { rows: rows(&[1, 2, 3]), late: vec![] };
+        let mut source = Rows { rows: rows(&[1, 2, 3]), late: vec![], low_water: None };
         let mut tail = tail(&mut source, 2).await;
         tail.source.rows[1].leader_ts = Some(Timestamp::from_unix_micros(77));
         assert!(matches!(tail.next(LIMIT).await, Err(TailError::OtherHistory { seq: Seq(2) })));
@@ -235,9 +250,36 @@ mod tests {
 
     #[tokio::test]
     async fn a_ledger_pruned_up_to_the_last_applied_row_is_followed() {
-        let mut source = Rows { rows: rows(&[1, 2, 3, 4]), late: vec![] };
+        let mut source = Rows { rows: rows(&[1, 2, 3, 4]), late: vec![], low_water: None };
         let mut tail = tail(&mut source, 2).await;
         tail.source.rows = rows(&[3, 4]);
         assert_eq!(seqs(&tail.next(LIMIT).await.unwrap()), [3, 4]);
+    }
+
+    #[tokio::test]
+    async fn a_last_applied_row_larger_than_a_block_does_not_hold_up_the_next() {
+        let large = "x".repeat(100);
+        let mut source = Rows { rows: vec![row(1, "s"), row(2, &large), row(3, "s"), row(4, "s")], ..Rows::default() };
+        let mut tail = tail(&mut source, 2).await;
+        let found = tail.next(BlockLimit { rows: 100, bytes: 50 }).await.unwrap();
+        assert_eq!((seqs(&found), found.at_end), (vec![3, 4], true));
+    }
+
+    #[tokio::test]
+    async fn rows_lost_behind_the_last_applied_one_stop_the_tail_although_the_ledger_was_pruned_before() {
+        let mut source = Rows { rows: rows(&[5, 6, 7]), low_water: Some(Seq(5)), late: vec![] };
+        let mut tail = tail(&mut source, 6).await;
+        tail.source.rows = rows(&[9, 10]);
+        assert!(matches!(tail.next(LIMIT).await, Err(TailError::LastAppliedGone { seq: Seq(6) })));
+    }
+
+    #[tokio::test]
+    async fn a_ledger_pruned_to_nothing_is_waited_at() {
+        let mut source = Rows { rows: rows(&[1, 2]), ..Rows::default() };
+        let mut tail = tail(&mut source, 2).await;
+        (tail.source.rows, tail.source.low_water) = (vec![], Some(Seq(3)));
+        assert_eq!(seqs(&tail.next(LIMIT).await.unwrap()), [0i64; 0]);
+        tail.source.rows = rows(&[3]);
+        assert_eq!(seqs(&tail.next(LIMIT).await.unwrap()), [3]);
     }
 }

@@ -83,7 +83,8 @@ pub struct RoleStatus {
     pub not_ready: Option<String>,
     /// The last ledger seq that this role has dealt with, where it has one.
     pub last_seq: Option<Seq>,
-    /// How far behind the ledger, in seconds, where that can be said.
+    /// How far behind the ledger, in seconds; left out where that can't be said.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub lag_seconds: Option<f64>,
     pub last_error: Option<ErrorReport>,
     /// The role's own counters: an object, from the role's own struct.
@@ -155,7 +156,7 @@ mod tests {
         status = status.with_error(Some(ErrorReport { message: "away".into(), at, kind: ErrorKind::Unavailable }));
         let want = serde_json::json!({
             "role": "executive", "state": "retrying", "not_ready": "is retrying: away", "last_seq": 7,
-            "lag_seconds": null, "details": {"commits": 3},
+            "details": {"commits": 3},
             "last_error": {"message": "away", "at": "1970-01-01 00:00:01.500000+00:00", "kind": "unavailable"},
         });
         assert_eq!(serde_json::to_value(status).unwrap(), want);

@@ -16,7 +16,7 @@ use crate::actors::poller::{Poller, PollerPeers};
 use crate::actors::reader::HttpReader;
 use crate::actors::snapshotter::Snapshotter;
 use crate::config::{Role, Settings};
-use crate::ctldb::{AnyCtldb, AnySource, LedgerTable};
+use crate::ctldb::{AnyCtldb, AnySource, Ctldb, LedgerTable};
 use crate::disk;
 use crate::http::executive;
 use crate::http::observe::Observer;
@@ -25,7 +25,7 @@ use crate::http::serve::{ServerOptions, serve};
 use crate::ldb::Ldb;
 use crate::messages::executive::LedgerGrew;
 use crate::messages::ledger::CaughtUp;
-use crate::messages::status::{GetStatus, Role as Part};
+use crate::messages::status::{GetStatus, Role as Part, RoleState};
 use crate::messages::stop::Stop;
 use crate::metrics::{self, Metrics};
 
@@ -36,6 +36,10 @@ use super::stop::Steps;
 
 /// How much longer a server waits for the executive than the executive takes at most.
 const ANSWER_GRACE: Duration = Duration::from_secs(5);
+
+/// How long the start waits for an executive's first try at the ctldb, and how often it looks.
+const FIRST_TRY_TIMEOUT: Duration = Duration::from_secs(3);
+const FIRST_TRY_LOOK: Duration = Duration::from_millis(5);
 
 /// What runs, in the order of the data flow.
 pub struct Node {
@@ -62,6 +66,10 @@ impl Node {
             .map_err(|source| NodeError::DataDirectory { path: data_dir.clone(), source })?;
         let Listeners { executive, reader, ops } = listeners;
         let executive_url = executive.as_ref().map(Bound::url);
+        let ctldb = match executive {
+            Some(_) => Some(open_ctldb(settings).await?),
+            None => None,
+        };
 
         let mut node = Self::empty();
         let mut lag_watchers = Vec::new();
@@ -77,8 +85,8 @@ impl Node {
             lag_watchers.push(applier.clone().recipient());
             poller = Some(node.start_poller(settings, &applier, lag_watchers)?);
         }
-        if let Some(bound) = executive {
-            node.start_executive(settings, bound, poller)?;
+        if let (Some(bound), Some(ctldb)) = (executive, ctldb) {
+            node.start_executive(settings, bound, ctldb, poller).await?;
         }
         if settings.plays(Role::Heartbeat) {
             node.start_heartbeat(settings, executive_url)?;
@@ -152,14 +160,13 @@ impl Node {
         Ok(poller.recipient())
     }
 
-    fn start_executive(
+    async fn start_executive(
         &mut self,
         settings: &Settings,
         bound: Bound,
+        ctldb: AnyCtldb,
         poller: Option<Recipient<LedgerGrew>>,
     ) -> Result<(), NodeError> {
-        let ledger = LedgerTable::new(&settings.ctldb.ledger_table)?;
-        let ctldb = AnyCtldb::open(&options::location(settings), ledger)?;
         let (options, metrics) = (options::executive(settings), self.metrics.clone());
         let timeout = options.request_timeout + ANSWER_GRACE;
         let executive = ExecutiveActor::start_in_arbiter(&self.arbiter(), move |_| {
@@ -170,7 +177,8 @@ impl Node {
         let server = executive::server(bound.listener, &options::server(settings), observer, recipients, timeout);
         self.executive_http = Some(self.run_server("executive", server)?);
         self.statuses.push((Part::Executive, executive.clone().recipient()));
-        self.executive = Some(executive.recipient());
+        self.executive = Some(executive.clone().recipient());
+        first_try(&executive.recipient()).await;
         Ok(())
     }
 
@@ -222,10 +230,33 @@ impl Node {
         steps.actor("applier", self.applier).await;
         steps.actor("snapshotter", self.snapshotter).await;
         steps.actor("reader", self.reader).await;
-        steps.server("ops", self.ops).await;
+        steps.last_server("ops", self.ops).await;
         for arbiter in self.arbiters {
             arbiter.stop();
             steps.thread("arbiter", arbiter).await;
         }
     }
+}
+
+/// Opens the ctldb. An embedded one is also made at once, before those who follow it
+/// look for it; what fails in that the executive tries again, and tells.
+async fn open_ctldb(settings: &Settings) -> Result<AnyCtldb, NodeError> {
+    let ledger = LedgerTable::new(&settings.ctldb.ledger_table)?;
+    let ctldb = AnyCtldb::open(&options::location(settings), ledger)?;
+    if let AnyCtldb::Sqlite(embedded) = &ctldb {
+        let _ = embedded.prepare().await;
+    }
+    Ok(ctldb)
+}
+
+/// Waits, not for long, until an actor has tried its work once: with everything in
+/// place, a node that says it is ready takes writes.
+async fn first_try(actor: &Recipient<GetStatus>) {
+    let tried = async {
+        while actor.send(GetStatus).await.is_ok_and(|status| status.state == RoleState::Starting) {
+            tokio::time::sleep(FIRST_TRY_LOOK).await;
+        }
+    };
+    // An actor that takes longer goes on; its status says so.
+    let _ = tokio::time::timeout(FIRST_TRY_TIMEOUT, tried).await;
 }

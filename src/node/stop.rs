@@ -1,6 +1,7 @@
 //! How a node stops: one step after the other, each with a log line, all within one
 //! deadline. What was acknowledged is in the ctldb before its answer, so a step that
-//! is cut short loses nothing.
+//! is cut short loses nothing. A client that keeps a server waiting must not cost the
+//! steps behind it their time, so its server is given up before the deadline.
 
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -10,38 +11,53 @@ use actix_web::dev::ServerHandle;
 
 use crate::messages::stop::Stop;
 
+/// The part of the time that a server leaves to what comes after it.
+const LEFT_BY_SERVERS: f64 = 0.25;
+
 /// Runs the steps of a stop.
 pub struct Steps {
     deadline: Instant,
+    servers_deadline: Instant,
 }
 
 impl Steps {
     pub fn within(timeout: Duration) -> Self {
-        Self { deadline: Instant::now() + timeout }
+        let now = Instant::now();
+        Self { deadline: now + timeout, servers_deadline: now + timeout.mul_f64(1.0 - LEFT_BY_SERVERS) }
     }
 
     /// Asks an actor to end and waits until it has, if the node has it.
     pub async fn actor(&self, name: &'static str, actor: Option<Recipient<Stop>>) {
         if let Some(actor) = actor {
-            self.step(name, actor.send(Stop)).await;
+            self.step(name, self.deadline, actor.send(Stop)).await;
         }
     }
 
-    /// Lets a server finish what it is answering, if the node has it.
+    /// Lets a server finish what it is answering, if the node has it, and leaves time
+    /// for the steps to come.
     pub async fn server(&self, name: &'static str, server: Option<ServerHandle>) {
+        self.server_until(self.servers_deadline, name, server).await;
+    }
+
+    /// The same for a server that nothing but threads comes after.
+    pub async fn last_server(&self, name: &'static str, server: Option<ServerHandle>) {
+        self.server_until(self.deadline, name, server).await;
+    }
+
+    async fn server_until(&self, deadline: Instant, name: &'static str, server: Option<ServerHandle>) {
         if let Some(server) = server {
-            self.step(name, server.stop(true)).await;
+            self.step(name, deadline, server.stop(true)).await;
         }
     }
 
     /// Waits for an actor's thread, which has been told to end.
     pub async fn thread(&self, name: &'static str, arbiter: Arbiter) {
-        self.step(name, actix_rt::task::spawn_blocking(move || arbiter.join())).await;
+        self.step(name, self.deadline, actix_rt::task::spawn_blocking(move || arbiter.join())).await;
     }
 
-    async fn step(&self, name: &'static str, work: impl Future) {
+    async fn step(&self, name: &'static str, deadline: Instant, work: impl Future) {
         let began = Instant::now();
-        match tokio::time::timeout_at(self.deadline.into(), work).await {
+        match tokio::time::timeout_at(deadline.into(), work).await {
             Ok(_) => tracing::info!(step = name, ms = began.elapsed().as_millis() as u64, "stopped"),
             Err(_) => tracing::warn!(step = name, "did not stop in time"),
         }

@@ -24,6 +24,8 @@ pub struct Waiting {
     pub deadline: Instant,
     answer: oneshot::Sender<Result<Written, ExecutiveError>>,
     bytes: usize,
+    /// Whether it shares its commit with nobody.
+    alone: bool,
 }
 
 impl Waiting {
@@ -33,7 +35,7 @@ impl Waiting {
     ) -> (Self, oneshot::Receiver<Result<Written, ExecutiveError>>) {
         let (answer, answered) = oneshot::channel();
         let bytes = request.weight();
-        (Self { request: Arc::new(request), deadline, answer, bytes }, answered)
+        (Self { request: Arc::new(request), deadline, answer, bytes, alone: false }, answered)
     }
 
     /// Nobody may be waiting any more; the outcome stands all the same.
@@ -67,16 +69,26 @@ impl Queue {
         }
     }
 
+    /// As [`Queue::put_back`], and lets each have a commit for itself from now on.
+    pub fn put_back_alone(&mut self, mut group: Vec<Waiting>) {
+        group.iter_mut().for_each(|waiting| waiting.alone = true);
+        self.put_back(group);
+    }
+
     /// Takes out what shares the next commit: at least one request, if there is any.
     pub fn next_group(&mut self) -> Vec<Waiting> {
         let mut group = Vec::new();
         let mut bytes = 0;
         while let Some(next) = self.waiting.front() {
             bytes += next.bytes;
-            if !group.is_empty() && (group.len() >= MAX_GROUP || bytes > MAX_GROUP_BYTES) {
+            let alone = next.alone;
+            if !group.is_empty() && (alone || group.len() >= MAX_GROUP || bytes > MAX_GROUP_BYTES) {
                 break;
             }
             group.extend(self.waiting.pop_front());
+            if alone {
+                break;
+            }
         }
         self.bytes -= group.iter().map(|waiting| waiting.bytes).sum::<usize>();
         group

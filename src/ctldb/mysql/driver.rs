@@ -130,7 +130,7 @@ async fn finish_intents(
         if effective && !has_statement(shared, &mut second, intent.seq, &intent.statement, deadline).await? {
             last = last.next();
             let statement = std::slice::from_ref(&intent.statement);
-            writes.extend(rows::ledger_rows(shared.ledger.as_str(), last, statement, 0));
+            writes.extend(rows::ledger_rows(&shared.ledger, last, statement, 0));
         }
         writes.push(intent.delete());
         finished.push(Finished { token: intent.token, effective });

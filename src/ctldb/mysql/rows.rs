@@ -7,7 +7,7 @@ use std::fmt::Write;
 
 use mysql_async::Value as Stored;
 
-use crate::ctldb::{CtldbError, RowChange, StoredTable};
+use crate::ctldb::{CtldbError, LedgerTable, RowChange, StoredTable};
 use crate::ledger::Seq;
 use crate::schema::{Field, FieldType, TableSchema, Value};
 use crate::sql::{push_blob, push_literal, push_text, quoted};
@@ -81,12 +81,12 @@ fn row(values: &[Value]) -> String {
 }
 
 /// Ledger rows from `first` on, as INSERTs into `ledger` below `limit` bytes each.
-pub(super) fn ledger_rows(ledger: &str, first: Seq, statements: &[String], limit: usize) -> Vec<String> {
+pub(super) fn ledger_rows(ledger: &LedgerTable, first: Seq, statements: &[String], limit: usize) -> Vec<String> {
     let mut inserts: Vec<String> = Vec::new();
     for (seq, statement) in (first.0..).zip(statements) {
         match inserts.last_mut() {
             Some(last) if last.len() + statement.len() < limit => last.push(','),
-            _ => inserts.push(format!("INSERT INTO {ledger} (seq, statement) VALUES ")),
+            _ => inserts.push(ledger.fill("INSERT INTO {ledger} (seq, statement) VALUES ")),
         }
         if let Some(last) = inserts.last_mut() {
             let _ = write!(last, "({seq},");

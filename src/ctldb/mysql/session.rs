@@ -44,7 +44,7 @@ impl Session for Unit<'_> {
         if known && let Some(stored) = self.shared.catalog.get(table) {
             return Ok(Some(stored));
         }
-        self.flush().await?;
+        self.settle().await?;
         let database = self.shared.connections.database();
         let stored = catalog::read_table(&mut self.link, database, table, self.deadline).await;
         let stored = stored.inspect_err(|error| self.doom(error))?;
@@ -55,7 +55,7 @@ impl Session for Unit<'_> {
     }
 
     async fn tables_of(&mut self, family: &FamilyName) -> Result<Vec<Arc<StoredTable>>, CtldbError> {
-        self.flush().await?;
+        self.settle().await?;
         let database = self.shared.connections.database();
         let tables = catalog::read_family(&mut self.link, database, family, self.deadline).await;
         tables.inspect_err(|error| self.doom(error))
@@ -170,8 +170,10 @@ impl Session for Unit<'_> {
     }
 
     async fn delete_writer_limit(&mut self, writer: &WriterName) -> Result<bool, CtldbError> {
-        let name = text(writer.as_str());
-        Ok(self.change(&format!("DELETE FROM max_writer_rates WHERE writer_name = {name}")).await? > 0)
+        let (name, bytes) = (text(writer.as_str()), blob(writer.as_str().as_bytes()));
+        // The collation of a table that the original made takes other names for this one.
+        let exact = format!("writer_name = {name} AND CAST(writer_name AS BINARY) = {bytes}");
+        Ok(self.change(&format!("DELETE FROM max_writer_rates WHERE {exact}")).await? > 0)
     }
 
     async fn apply(&mut self, changes: &[RowChange]) -> Result<(), CtldbError> {
@@ -196,14 +198,14 @@ impl Session for Unit<'_> {
             locked.appended.push((locked.last, statement.clone()));
         }
         let last = locked.last;
-        for insert in rows::ledger_rows(self.shared.ledger.as_str(), first, statements, limit) {
+        for insert in rows::ledger_rows(&self.shared.ledger, first, statements, limit) {
             self.hold_back(&insert).await?;
         }
         Ok(last)
     }
 
     async fn alter(&mut self, change: &SchemaChange, statement: &str) -> Result<Seq, CtldbError> {
-        self.flush().await?;
+        self.settle().await?;
         let intent = Intent::new(change, statement, self.locked()?.last.next());
         self.shared.catalog.forget();
         self.carry_out(&intent, &ddl::ddl(change, &self.server)).await?;
@@ -215,6 +217,7 @@ impl Session for Unit<'_> {
     }
 
     async fn savepoint(&mut self) -> Result<(), CtldbError> {
+        self.settle().await?;
         let locked = self.locked()?;
         locked.savepoint = Some((locked.last, locked.appended.len()));
         self.hold_back("SAVEPOINT request").await

@@ -1,7 +1,8 @@
 //! One unit of work on one connection: a transaction under the ledger lock, or a read
 //! outside it. Statements that change something and can't fail for a client's reasons
 //! are held back and sent in front of the next one that has to be answered, the COMMIT
-//! among them: that saves most round trips.
+//! among them: that saves most round trips. When one of them does fail, what comes next
+//! must not be blamed for it, so the whole unit is given up.
 
 use std::time::Instant;
 
@@ -62,18 +63,20 @@ impl<'a> Unit<'a> {
 
     /// Sends `sql` with what was held back, and gives the rows of its last statement.
     pub async fn ask<T: FromRow>(&mut self, sql: &str) -> Result<Vec<T>, SqlError> {
+        let holds_back = !self.pending.is_empty();
         let sql = self.with_pending(sql);
         let result = self.link.rows(&sql, self.deadline).await;
-        self.doom_if_over(&result);
+        self.doom_if_over(&result, holds_back);
         result
     }
 
     /// Sends `sql` with what was held back, and gives the number of rows it changed.
     pub async fn change(&mut self, sql: &str) -> Result<u64, SqlError> {
         self.note_write()?;
+        let holds_back = !self.pending.is_empty();
         let sql = self.with_pending(sql);
         let result = self.link.query(&sql, self.deadline).await;
-        self.doom_if_over(&result);
+        self.doom_if_over(&result, holds_back);
         result.map(|_| self.link.affected_rows())
     }
 
@@ -93,13 +96,19 @@ impl<'a> Unit<'a> {
         Ok(())
     }
 
-    /// Sends what was held back.
+    /// Sends what was held back by those who are done, before another one begins. They
+    /// were told that it is written: if it fails, nothing of this unit may be committed.
+    pub async fn settle(&mut self) -> Result<(), CtldbError> {
+        self.flush().await.inspect_err(|error| self.doom(error))
+    }
+
+    /// Sends what was held back, all of it by whoever asks for this.
     pub async fn flush(&mut self) -> Result<(), CtldbError> {
         self.check()?;
         if !self.pending.is_empty() {
             let sql = self.with_pending("");
             let result = self.link.query(&sql, self.deadline).await;
-            self.doom_if_over(&result);
+            self.doom_if_over(&result, false);
             result?;
         }
         Ok(())
@@ -125,10 +134,14 @@ impl<'a> Unit<'a> {
         self.doomed.get_or_insert_with(|| error.clone());
     }
 
-    fn doom_if_over<T>(&mut self, result: &Result<T, SqlError>) {
+    /// `in_any_case`: the text had statements of others in it.
+    fn doom_if_over<T>(&mut self, result: &Result<T, SqlError>, in_any_case: bool) {
         if let Err(error) = result {
             let error = CtldbError::from(error.clone());
-            if self.link.is_broken() || matches!(error, CtldbError::Contention(_) | CtldbError::Unavailable(_)) {
+            if in_any_case
+                || self.link.is_broken()
+                || matches!(error, CtldbError::Contention(_) | CtldbError::Unavailable(_))
+            {
                 self.doom(&error);
             }
         }

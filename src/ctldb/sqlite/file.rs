@@ -4,14 +4,14 @@
 use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, FileControl, OpenFlags};
 
 use crate::ctldb::CtldbError;
-use crate::disk::{self, LockError, ProcessLock};
+use crate::disk::{self, FileId, LockError, ProcessLock};
 
 /// Nobody else writes, so only a stranger (a shell, a backup) is ever waited for.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -42,10 +42,40 @@ pub(super) fn claim(path: &Path) -> Result<ProcessLock, CtldbError> {
         LockError::Io(e) => failed("lock", e),
     })?;
     // Made here because SQLite would make it readable to everyone; -wal and -shm follow its mode.
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(false).mode(disk::FILE_MODE);
-    options.open(path).map_err(|e| failed("make", e))?;
+    // A file that is there is not opened: closing it would drop the locks that other
+    // connections of this process have on it, and strangers could take its WAL away.
+    match OpenOptions::new().write(true).create_new(true).mode(disk::FILE_MODE).open(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed("make", error)),
+        _ => {}
+    }
     Ok(lock)
+}
+
+/// The file that a connection is to, which may lose its name.
+pub(super) struct OwnedFile {
+    path: PathBuf,
+    id: Option<FileId>,
+}
+
+impl OwnedFile {
+    /// What `path` leads to now.
+    pub fn at(path: &Path) -> Result<Self, CtldbError> {
+        Ok(Self { path: path.to_owned(), id: file_at(path)? })
+    }
+
+    /// Fails when the path leads elsewhere by now: what is written to a file without a
+    /// name is gone when it is closed, and nobody else sees it.
+    pub fn check(&self) -> Result<(), CtldbError> {
+        if self.id.is_some() && file_at(&self.path)? == self.id {
+            return Ok(());
+        }
+        let reason = format!("{} was deleted or replaced while the executive had it open", self.path.display());
+        Err(CtldbError::Unavailable(reason))
+    }
+}
+
+fn file_at(path: &Path) -> Result<Option<FileId>, CtldbError> {
+    FileId::of(path).map_err(|e| CtldbError::Unavailable(format!("look at {}: {e}", path.display())))
 }
 
 /// The connection that writes.
@@ -57,7 +87,7 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, CtldbError> {
     set_up(&connection)?;
     let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     if mode != "wal" {
-        return Err(CtldbError::Failed(format!("{} can't have a write-ahead log", path.display())));
+        return Err(CtldbError::Failed("can't have a write-ahead log".to_owned()));
     }
     connection.execute_batch(SETTINGS)?;
     // -wal and -shm stay when the last connection closes, so that processes that may
@@ -79,4 +109,33 @@ fn set_up(connection: &Connection) -> Result<(), rusqlite::Error> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, false)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DDL, false)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    /// Whether the kernel has a lock of this process on the file.
+    fn is_locked(path: &Path) -> bool {
+        let (pid, inode) = (std::process::id().to_string(), std::fs::metadata(path).unwrap().ino());
+        let locks = std::fs::read_to_string("/proc/locks").unwrap();
+        locks.lines().any(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            fields.contains(&pid.as_str()) && fields.iter().any(|field| field.ends_with(&format!(":{inode}")))
+        })
+    }
+
+    #[test]
+    fn claiming_a_ctldb_leaves_the_locks_of_its_connections() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ctldb.db");
+        drop(claim(&path).unwrap());
+        let connection = open_writer(&path).unwrap();
+        connection.execute_batch("CREATE TABLE t (a)").unwrap();
+        assert!(is_locked(&path));
+        drop(claim(&path).unwrap());
+        assert!(is_locked(&path));
+    }
 }

@@ -19,6 +19,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use self::file::OwnedFile;
 use self::thread::WriterThread;
 use self::writer::Writer;
 
@@ -41,7 +42,11 @@ impl SqliteCtldb {
     pub fn open(path: &Path, ledger: LedgerTable) -> Result<Self, CtldbError> {
         let lock = file::claim(path)?;
         let sizes = TableSizes::default();
-        let writer = Writer::new(file::open_writer(path)?, ledger, sizes.clone());
+        let connection = file::open_writer(path).map_err(|error| match error {
+            CtldbError::Failed(reason) => CtldbError::Failed(format!("{}: {reason}", path.display())),
+            other => other,
+        })?;
+        let writer = Writer::new(connection, OwnedFile::at(path)?, ledger, sizes.clone());
         Ok(Self { writer: Arc::new(WriterThread::start(path, writer, lock)?), sizes })
     }
 }

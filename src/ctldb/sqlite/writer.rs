@@ -10,7 +10,7 @@ use crate::ctldb::meta::{self, FORMAT_VERSION, LEDGER_ID, OUR_FORMAT, SCHEMA_PRO
 use crate::ctldb::{CtldbError, LedgerTable, Operation, sizes::TableSizes};
 
 use super::catalog::Catalog;
-use super::file;
+use super::file::{self, OwnedFile};
 use super::session::{LedgerSql, SqliteSession};
 
 const SCHEMA: &str = include_str!("schema.sql");
@@ -20,6 +20,7 @@ const ADD_META: &str = "INSERT OR IGNORE INTO ctlstore_meta (name, value) VALUES
 
 pub(super) struct Writer {
     connection: Connection,
+    file: OwnedFile,
     catalog: Catalog,
     ledger: LedgerTable,
     ledger_sql: LedgerSql,
@@ -27,9 +28,10 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub fn new(connection: Connection, ledger: LedgerTable, sizes: TableSizes) -> Self {
+    /// `connection` is to `file`.
+    pub fn new(connection: Connection, file: OwnedFile, ledger: LedgerTable, sizes: TableSizes) -> Self {
         let ledger_sql = LedgerSql::new(&ledger);
-        Self { connection, catalog: Catalog::default(), ledger, ledger_sql, sizes }
+        Self { connection, file, catalog: Catalog::default(), ledger, ledger_sql, sizes }
     }
 
     /// Creates what is missing and checks what is there.
@@ -63,6 +65,7 @@ impl Writer {
 
     /// Runs `operation` on one state of the database. What it writes is undone.
     pub fn read<O: Operation>(&mut self, operation: &O) -> Result<O::Output, CtldbError> {
+        self.file.check()?;
         self.connection.execute_batch("BEGIN")?;
         let result = self.session().and_then(|mut session| block_on(operation.run(&mut session)));
         self.roll_back()?;
@@ -75,6 +78,7 @@ impl Writer {
     }
 
     fn transaction<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, CtldbError>) -> Result<T, CtldbError> {
+        self.file.check()?;
         self.connection.execute_batch("BEGIN IMMEDIATE")?;
         let result = work(self).and_then(|output| {
             self.connection.execute_batch("COMMIT")?;

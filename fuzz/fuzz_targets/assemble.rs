@@ -1,0 +1,39 @@
+//! Any sequence of ledger rows is refused or grouped into batches that hold every row
+//! once, in order, and never a part of a transaction.
+#![no_main]
+
+use ctlstore::ledger::{Assembler, LedgerRow, Seq};
+use ctlstore::sql::{BEGIN, COMMIT};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|steps: Vec<u8>| {
+    let mut assembler = Assembler::after(Seq::ZERO);
+    let (mut seq, mut pushed, mut taken) = (0i64, Vec::new(), Vec::new());
+    for step in steps {
+        // Two bits say what comes, the others how far the seq goes on, or does not.
+        seq += i64::from(step >> 2) - 1;
+        let statement = match step & 3 {
+            0 => BEGIN,
+            1 => COMMIT,
+            _ => "DELETE FROM fam___tab",
+        };
+        let row = LedgerRow { seq: Seq(seq), leader_ts: None, statement: statement.to_owned() };
+        if assembler.push(row).is_err() {
+            break;
+        }
+        pushed.push(seq);
+        if step & 3 == 3
+            && let Some(batch) = assembler.take_complete()
+        {
+            let statements = batch.rows().iter().map(|row| row.statement.as_str());
+            let depth = statements.fold(0, |depth, statement| match statement {
+                BEGIN => depth + 1,
+                COMMIT => depth - 1,
+                _ => depth,
+            });
+            assert_eq!(depth, 0);
+            taken.extend(batch.rows().iter().map(|row| row.seq.0));
+        }
+    }
+    assert!(pushed.starts_with(&taken));
+});

@@ -1,0 +1,29 @@
+//! What a node shows while it stops.
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::time::Duration;
+
+use crate::stage::ready;
+use crate::support::{Node, http};
+use crate::watch::{DEADLINE, Moved, until};
+
+pub fn a_node_that_stops(moved: &Moved) {
+    let node = Node::new().set("node.shutdown_timeout", "3s").set("heartbeat.interval", "100ms");
+    let (mut process, watch) = ready(&node, moved);
+    let ops = process.ops_url();
+    assert_eq!(http::get(&format!("{ops}/healthz")).expect(200).text(), "alive\n");
+    // A request whose body does not come keeps the executive's server from ending.
+    let executive = process.executive_url();
+    let address = executive.strip_prefix("http://").expect("a url");
+    let mut open = TcpStream::connect(address).expect("connect");
+    write!(open, "POST /families/fam/mutations HTTP/1.1\r\nHost: {address}\r\nContent-Length: 9\r\n\r\n123")
+        .expect("send half a request");
+    watch.event("a stop", &["/ready", "/heartbeat/state"], || process.signal(libc::SIGTERM));
+    assert_eq!(http::get(&format!("{ops}/readyz")).expect(503).text(), "the node is stopping\n");
+    assert_eq!(http::get(&format!("{ops}/readyz/reader")).expect(503).text(), "the node is stopping\n");
+    until("the heartbeat has ended", || (watch.now("/heartbeat/state") == "stopped").then_some(()));
+    assert_eq!(http::get(&format!("{ops}/healthz")).expect(200).text(), "alive\n");
+    assert!(process.wait_exit(DEADLINE.min(Duration::from_secs(30))).success());
+    drop(open);
+}
