@@ -171,15 +171,17 @@ impl Task {
 
     /// Opens the LDB in the directory and applies all of `workload`.
     pub fn run(&self, workload: &Workload) {
-        let mut ldb = open(&self.directory);
+        let mut ldb = open(&self.directory, self.seed);
         let mut dice = Dice::new(std::process::id().into());
         workload.apply(&mut ldb, || self.chunk.unwrap_or_else(|| 1 + dice.roll(60)));
     }
 }
 
-/// The LDB in `directory`, with a changelog that is never full.
-pub fn open(directory: &Path) -> Ldb {
-    let changelog = ChangelogOptions { path: directory.join("change.log"), max_bytes: 1 << 30 };
+/// The LDB in `directory`. Every third seed has a changelog that rotates often, the
+/// others one that never does.
+pub fn open(directory: &Path, seed: u64) -> Ldb {
+    let max_bytes = if seed.is_multiple_of(3) { 16 * 1024 } else { 1 << 30 };
+    let changelog = ChangelogOptions { path: directory.join("change.log"), max_bytes };
     let options = LdbOptions { wal_checkpoint_bytes: 256 * 1024, changelog: Some(changelog) };
     Ldb::open(&directory.join("ldb.db"), &options).unwrap()
 }
