@@ -148,3 +148,19 @@ fn a_start_that_fails_says_its_cause_once() {
     assert_eq!(process.wait_exit(DEADLINE).code(), Some(1));
     assert!(process.log().contains("ctldb.db: file is not a database"), "{}", process.log());
 }
+
+#[test]
+fn a_ctldb_that_cannot_be_reached_is_named_once() {
+    let nobody = support::port::Port::claim();
+    let url = format!("mysql://somebody:geheim@127.0.0.1:{}/db", nobody.number);
+    let node = Node::new().ctldb(&url).roles(&["executive", "reflector"]).start();
+    for role in ["executive", "poller"] {
+        wait_until("the role says what is wrong", DEADLINE, || {
+            role_status(&node.ops_url(), role)["state"] == "retrying"
+        });
+        let message = role_status(&node.ops_url(), role)["last_error"]["message"].to_string();
+        let want = format!("127.0.0.1:{}: Connection refused", nobody.number);
+        assert!(message.contains(&want) && message.matches("rror").count() == 1, "{role}: {message}");
+    }
+    assert!(!node.log().contains("geheim"), "{}", node.log());
+}

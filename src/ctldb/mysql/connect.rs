@@ -79,8 +79,11 @@ impl Connections {
         let deadline = deadline.min(Instant::now() + CONNECT_TIMEOUT);
         match tokio::time::timeout_at(deadline.into(), pool.get_conn()).await {
             Ok(Ok(connection)) => Ok(Link::new(connection)),
-            Ok(Err(error)) => Err(error::no_connection(error)),
-            Err(_) => Err(CtldbError::Unavailable("no connection in time".to_owned())),
+            Ok(Err(error)) => Err(error::no_connection(&self.options, error)),
+            Err(_) => {
+                let (host, port) = (self.options.ip_or_hostname(), self.options.tcp_port());
+                Err(CtldbError::Unavailable(format!("{host}:{port}: no connection in time")))
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! What the errors of a MySQL server and of the way to it mean. The only place that
 //! knows error codes.
 
-use mysql_async::{DriverError, Error};
+use mysql_async::{DriverError, Error, IoError, Opts};
 
 use crate::ctldb::CtldbError;
 
@@ -47,8 +47,17 @@ impl From<Error> for SqlError {
             Error::Driver(DriverError::FromRow { .. } | DriverError::FromValue { .. }) => {
                 Self::Server { code: 0, message: "answer of an unexpected type".to_owned() }
             }
-            other => Self::Broken(other.to_string()),
+            other => Self::Broken(reason(&other)),
         }
+    }
+}
+
+/// The driver's words; of an error of the system only the system's, which the driver
+/// announces twice.
+fn reason(error: &Error) -> String {
+    match error {
+        Error::Io(IoError::Io(error)) => error.to_string(),
+        other => other.to_string(),
     }
 }
 
@@ -110,10 +119,10 @@ fn quotes_data(code: u16) -> bool {
 
 /// Why there is no connection. Whatever it is, it may pass: a user or database that
 /// is missing now may be made while the executive waits.
-pub(super) fn no_connection(error: Error) -> CtldbError {
+pub(super) fn no_connection(options: &Opts, error: Error) -> CtldbError {
     CtldbError::Unavailable(match error {
         Error::Server(error) => error.message,
-        other => other.to_string(),
+        other => format!("{}:{}: {}", options.ip_or_hostname(), options.tcp_port(), reason(&other)),
     })
 }
 

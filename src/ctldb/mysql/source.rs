@@ -55,7 +55,7 @@ impl MysqlSource {
         let work = async {
             let mut connection = match kept {
                 Some(connection) => connection,
-                None => Conn::new(options).await.map_err(no_connection)?,
+                None => Conn::new(options.clone()).await.map_err(|e| no_connection(&options, e))?,
             };
             let (answer, ended) = question(&mut connection).await?;
             Ok((connection, answer, ended))
@@ -185,9 +185,9 @@ fn ledger_row(row: Row) -> Result<LedgerRow, SourceError> {
     Ok(LedgerRow { seq: Seq(seq), leader_ts, statement })
 }
 
-fn no_connection(error: mysql_async::Error) -> SourceError {
+fn no_connection(options: &Opts, error: mysql_async::Error) -> SourceError {
     // The error's own words; what kind it is says the variant.
-    match error::no_connection(error) {
+    match error::no_connection(options, error) {
         CtldbError::Unavailable(reason) => SourceError::Unavailable(reason),
         other => SourceError::Failed(other.to_string()),
     }
