@@ -18,11 +18,13 @@ const START_DEADLINE: Duration = Duration::from_secs(60);
 const STOP_DEADLINE: Duration = Duration::from_secs(60);
 
 /// With flush=2 a commit costs no disk flush; a killed server loses nothing by it, only a killed machine would.
-const OPTIONS: [&str; 4] = [
+const OPTIONS: [&str; 5] = [
     "--innodb-flush-log-at-trx-commit=2",
     "--innodb-log-file-size=16M",
     "--performance-schema=0",
     "--max-connections=300",
+    // A failed test may leave a transaction open; dropping its database must not wait for it for a day.
+    "--lock-wait-timeout=10",
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
