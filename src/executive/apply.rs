@@ -64,8 +64,9 @@ impl Operation for MutationGroup {
 }
 
 impl MutationGroup {
-    /// Writes the batch in as few round trips as it takes. When the ctldb refuses
-    /// some of it, each request is judged and written again by itself.
+    /// Writes the batch in as few round trips as it takes. When the ctldb refuses some
+    /// of it, each request since the batch began is judged and written again by itself:
+    /// also one that was refused for what another would have left.
     async fn write_batch<S: Session>(
         &self,
         session: &mut S,
@@ -77,6 +78,7 @@ impl MutationGroup {
         if plans.is_empty() {
             return Ok(());
         }
+        let since = indexes[0]..outcomes.len() + indexes.len();
         session.savepoint().await?;
         let bucket = known.bucket();
         match write(session, bucket, &mut plans).await {
@@ -84,7 +86,7 @@ impl MutationGroup {
             Err(CtldbError::Refused(_)) => {
                 session.rollback_to_savepoint().await?;
                 known.forget();
-                for index in indexes {
+                for index in since {
                     outcomes.insert(index, self.write_alone(session, known, &self.requests[index]).await?);
                 }
             }

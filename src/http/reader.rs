@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use actix_web::dev::Server;
+use actix_web::http::StatusCode;
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::web::{self, Data, Path, Payload, ServiceConfig};
 use actix_web::{HttpResponse, ResponseError};
@@ -27,7 +28,7 @@ use super::observe::Observer;
 use super::serve::{self, ServerOptions};
 use super::{body, error};
 
-use big_scans::BigScans;
+use big_scans::{BigScans, NotRun};
 
 /// What a worker reads itself before it hands a scan over: less than a millisecond's work.
 const INLINE: Limits = Limits { max_rows: Some(256), max_bytes: 64 * 1024 };
@@ -101,6 +102,15 @@ impl Worker {
         read(&mut self.reader.borrow_mut()).map_err(|error| self.failed(error))
     }
 
+    fn not_run(&self, why: &NotRun) -> HttpError {
+        if !matches!(why, NotRun::Panicked) {
+            return HttpError::unavailable(why);
+        }
+        self.metrics.error(Component::Reader, ErrorKind::Internal);
+        tracing::error!(role = "reader", "a scan panicked");
+        HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, why)
+    }
+
     /// Logs and counts what is not the client's doing.
     fn failed(&self, error: ReadError) -> HttpError {
         let answer = HttpError::from(error);
@@ -148,7 +158,7 @@ async fn rows_by_key_prefix(
             Ok(answer.body(rows))
         }
         Err(ReadError::TooManyRows { .. } | ReadError::TooManyBytes { .. }) => {
-            let rows = worker.big_scans.run(table, prefix).await.map_err(HttpError::unavailable)?;
+            let rows = worker.big_scans.run(table, prefix).await.map_err(|why| worker.not_run(&why))?;
             Ok(answer.body(rows.map_err(|error| worker.failed(error))?))
         }
         Err(error) => Err(worker.failed(error)),

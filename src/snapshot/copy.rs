@@ -1,8 +1,8 @@
 //! Makes and checks the copy.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +19,7 @@ use crate::ledger::{LdbPosition, Seq};
 use super::error::SnapshotError;
 
 /// One read transaction for the whole copy: the applier goes on meanwhile, and what
-/// it commits is not in it. The target must not exist.
+/// it commits is not in it. The target must be empty.
 const COPY: &str = "VACUUM INTO ?1";
 const CHECK: &str = "PRAGMA quick_check(1)";
 
@@ -77,6 +77,9 @@ pub fn copy(ldb: &Path, path: &Path, abort: &Abort) -> Result<Snapshot, Snapshot
 
 fn make(ldb: &Path, path: &Path, abort: &Abort) -> Result<(), SnapshotError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    // Made here because SQLite would make it readable to everyone; an empty file it takes.
+    let made = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path);
+    made.map_err(SnapshotError::io("make", path))?;
     let copy = || -> rusqlite::Result<()> {
         let mut connection = Connection::open_with_flags(ldb, flags)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;

@@ -2,7 +2,7 @@
 //! lock, finish what a dead executive has begun, run, commit; try again what is safe
 //! to try again, and find out what became of a commit whose answer was lost.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::ctldb::{CtldbError, Operation, meta};
 use crate::ledger::Seq;
@@ -32,6 +32,10 @@ const ROWS_BETWEEN: &str = "SELECT seq, statement FROM {ledger} WHERE seq >= {fr
 /// Finishing intents makes none, so a second round is there only for those of an
 /// executive that comes in between.
 const FINISHING_ROUNDS: usize = 4;
+
+/// What finding out about a lost commit may take beyond the request's own time: when
+/// that has run out, it is most often the commit that took it.
+const LOOK_UP_GRACE: Duration = Duration::from_secs(3);
 
 /// A schema change of some executive that was finished here.
 struct Finished {
@@ -66,14 +70,20 @@ async fn attempt<O: Operation>(shared: &Shared, operation: &O, deadline: Instant
     match result.and_then(|output| unit.check().map(|()| output)) {
         Ok(output) => match unit.commit().await {
             Commit::Done => Ok(output),
-            Commit::Failed(error, locked) => Err(after_failure(shared, error, &locked, deadline).await),
-            Commit::Lost(reason, locked) => look_up(shared, &reason, &locked, deadline).await.map(|()| output),
+            Commit::Failed(error, locked) => Err(after_failure(shared, error, &locked, with_grace(deadline)).await),
+            Commit::Lost(reason, locked) => {
+                look_up(shared, &reason, &locked, with_grace(deadline)).await.map(|()| output)
+            }
         },
         Err(error) => {
             let locked = unit.abandon().await;
-            Err(after_failure(shared, error, &locked, deadline).await)
+            Err(after_failure(shared, error, &locked, with_grace(deadline)).await)
         }
     }
+}
+
+fn with_grace(deadline: Instant) -> Instant {
+    deadline.max(Instant::now() + LOOK_UP_GRACE)
 }
 
 /// Begins a transaction that has the ledger lock and finds no unfinished schema change.

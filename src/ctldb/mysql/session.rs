@@ -16,8 +16,10 @@ use super::unit::Unit;
 
 const NOW: &str = "SELECT UNIX_TIMESTAMP()";
 const LAST_SEQ: &str = "SELECT COALESCE(MAX(seq), 0) FROM {ledger}";
+/// A limit without numbers, which the columns allow, is none.
+const IS_LIMIT: &str = "warn_size_bytes IS NOT NULL AND max_size_bytes IS NOT NULL";
 const TABLE_LIMITS: &str = "SELECT family_name, table_name, warn_size_bytes, max_size_bytes FROM max_table_sizes \
-                            ORDER BY family_name, table_name";
+                            WHERE {is_limit} ORDER BY family_name, table_name";
 const WRITER_LIMITS: &str = "SELECT writer_name, max_rows_per_minute FROM max_writer_rates ORDER BY writer_name";
 
 impl Session for Unit<'_> {
@@ -78,18 +80,22 @@ impl Session for Unit<'_> {
 
     async fn usage(&mut self, writer: &WriterName, bucket: i64) -> Result<i64, CtldbError> {
         let name = text(writer.as_str());
-        let sql = format!("SELECT amount FROM writer_usage WHERE writer_name = {name} AND bucket = {bucket}");
+        let sql =
+            format!("SELECT COALESCE(amount, 0) FROM writer_usage WHERE writer_name = {name} AND bucket = {bucket}");
         Ok(self.ask(&sql).await?.pop().unwrap_or(0))
     }
 
     async fn table_limit(&mut self, table: &TableRef) -> Result<Option<TableLimit>, CtldbError> {
-        let sql = format!("SELECT warn_size_bytes, max_size_bytes FROM max_table_sizes WHERE {}", limit_key(table));
+        let sql = format!(
+            "SELECT warn_size_bytes, max_size_bytes FROM max_table_sizes WHERE {} AND {IS_LIMIT}",
+            limit_key(table)
+        );
         let limit = self.ask::<(i64, i64)>(&sql).await?.pop();
         Ok(limit.map(|(warn_bytes, max_bytes)| TableLimit { warn_bytes, max_bytes }))
     }
 
     async fn table_limits(&mut self) -> Result<Vec<(String, String, TableLimit)>, CtldbError> {
-        let limits = self.ask::<(String, String, i64, i64)>(TABLE_LIMITS).await?;
+        let limits = self.ask::<(String, String, i64, i64)>(&TABLE_LIMITS.replace("{is_limit}", IS_LIMIT)).await?;
         let limit = |(family, table, warn_bytes, max_bytes)| (family, table, TableLimit { warn_bytes, max_bytes });
         Ok(limits.into_iter().map(limit).collect())
     }

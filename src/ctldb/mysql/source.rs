@@ -86,20 +86,27 @@ impl MysqlSource {
         let sql = self.ledger.fill(BLOCK).replace("{after}", &after.to_string());
         let sql = sql.replace("{up_to}", &up_to.to_string()).replace("{rows}", &asked.to_string());
         let left = limit.bytes - *bytes;
-        let (rows, got) = self
+        let (rows, got, cut) = self
             .ask(async move |connection| {
                 let mut result = connection.query_iter(&sql).await.map_err(|e| failed(e, &name))?;
-                let (mut rows, mut got, mut ended) = (Vec::new(), 0, false);
+                let (mut rows, mut got, mut ended, mut cut) = (Vec::new(), 0, false, false);
                 while got <= left {
                     let Some(row) = result.next().await.map_err(|e| failed(e, &name))? else {
                         ended = true;
                         break;
                     };
-                    let row = ledger_row(row)?;
+                    let row = match ledger_row(row) {
+                        // What stands before a bad row is good; the next look meets it first.
+                        Err(_) if !rows.is_empty() => {
+                            cut = true;
+                            break;
+                        }
+                        read => read?,
+                    };
                     got += row.statement.len();
                     rows.push(row);
                 }
-                Ok(((rows, got), ended))
+                Ok(((rows, got, cut), ended))
             })
             .await?;
         let full = rows.len() == asked;
@@ -110,7 +117,7 @@ impl MysqlSource {
         }
         *bytes += got;
         block.rows.extend(rows);
-        Ok(full || *bytes > limit.bytes)
+        Ok(full || cut || *bytes > limit.bytes)
     }
 }
 
@@ -141,9 +148,14 @@ impl LedgerSource for MysqlSource {
         let last = up_to.unwrap_or(Seq(i64::MAX));
         while block.rows.len() < limit.rows && bytes <= limit.bytes {
             let after = block.rows.last().map_or(after, |row| row.seq);
-            if !self.read_more(&mut block, &mut bytes, after, last, limit).await? {
-                block.at_end = up_to.is_none();
-                break;
+            match self.read_more(&mut block, &mut bytes, after, last, limit).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    block.at_end = up_to.is_none();
+                    break;
+                }
+                Err(SourceError::BadRow { .. }) if !block.rows.is_empty() => break,
+                Err(error) => return Err(error),
             }
         }
         Ok(block)

@@ -21,6 +21,9 @@ const FIRST: &str = "SELECT seq, statement LIKE 'CREATE TABLE %' FROM {ledger} O
 const LAST: &str = "SELECT MAX(seq) FROM {ledger}";
 const BLOCK: &str = "SELECT seq, leader_ts, statement FROM {ledger} WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?";
 
+/// How long a question that is given up may take to have begun.
+const INTERRUPT_WAIT: Duration = Duration::from_millis(100);
+
 /// The ledger in a file of this host.
 pub struct SqliteSource {
     path: PathBuf,
@@ -64,7 +67,8 @@ impl SqliteSource {
             Ok(Ok(Err(error))) => Err(error),
             Ok(Err(error)) => Err(SourceError::Failed(format!("read {}: {error}", self.path.display()))),
             Err(_) => {
-                if let Ok(handle) = interrupt.await {
+                // Where not even the file could be opened, there is nothing to interrupt.
+                if let Ok(Ok(handle)) = tokio::time::timeout(INTERRUPT_WAIT, interrupt).await {
                     handle.interrupt();
                 }
                 Err(SourceError::Unavailable("no answer in time".to_owned()))
@@ -141,7 +145,11 @@ fn read(
             block.at_end = up_to.is_none();
             break;
         };
-        let row = ledger_row(row, ledger)?;
+        let row = match ledger_row(row, ledger) {
+            // What stands before a bad row is good; the next look meets it first.
+            Err(_) if !block.rows.is_empty() => break,
+            read => read?,
+        };
         bytes += row.statement.len();
         block.rows.push(row);
     }

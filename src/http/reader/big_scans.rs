@@ -3,7 +3,8 @@
 //! clients share one budget of memory.
 
 use std::io;
-use std::path::Path;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
@@ -13,6 +14,7 @@ use tokio::sync::{Semaphore, oneshot};
 use crate::ldb::read::{KeyValue, LdbReader, Limits, ReadError};
 use crate::schema::TableRef;
 
+use super::super::observe;
 use super::scan_body::ScanBody;
 
 const THREADS: usize = 2;
@@ -25,16 +27,19 @@ const UNIT: usize = 1024;
 
 /// Why a scan was not run.
 #[derive(Debug, thiserror::Error)]
-pub enum Overloaded {
+pub enum NotRun {
     #[error("too many large reads are waiting")]
     Queue,
     #[error("too many large answers are on their way")]
     Memory,
     #[error("the reader is stopping")]
     Stopping,
+    /// That one scan's; the thread goes on with a connection of its own again.
+    #[error("internal error")]
+    Panicked,
 }
 
-type Outcome = Result<Result<ScanBody, ReadError>, Overloaded>;
+type Outcome = Result<Result<ScanBody, ReadError>, NotRun>;
 
 struct Scan {
     table: TableRef,
@@ -55,7 +60,8 @@ impl BigScans {
         let budget = Arc::new(Semaphore::new(budget.min(Semaphore::MAX_PERMITS)));
         let mut this = Self { queue: Some(queue), threads: Vec::with_capacity(THREADS) };
         for i in 0..THREADS {
-            let scanner = Scanner { reader: LdbReader::new(ldb_path), limits, budget: Arc::clone(&budget) };
+            let (reader, ldb_path) = (LdbReader::new(ldb_path), ldb_path.to_owned());
+            let scanner = Scanner { ldb_path, reader, limits, budget: Arc::clone(&budget) };
             let scans = scans.clone();
             let thread = thread::Builder::new().name(format!("reader-scan-{i}"));
             this.threads.push(thread.spawn(move || scanner.run(&scans))?);
@@ -66,9 +72,9 @@ impl BigScans {
     /// Runs one scan within the server's limits.
     pub async fn run(&self, table: TableRef, prefix: Vec<KeyValue>) -> Outcome {
         let (answer, outcome) = oneshot::channel();
-        let queue = self.queue.as_ref().ok_or(Overloaded::Stopping)?;
-        queue.try_send(Scan { table, prefix, answer }).map_err(|_| Overloaded::Queue)?;
-        outcome.await.unwrap_or(Err(Overloaded::Stopping))
+        let queue = self.queue.as_ref().ok_or(NotRun::Stopping)?;
+        queue.try_send(Scan { table, prefix, answer }).map_err(|_| NotRun::Queue)?;
+        outcome.await.unwrap_or(Err(NotRun::Stopping))
     }
 }
 
@@ -83,6 +89,7 @@ impl Drop for BigScans {
 }
 
 struct Scanner {
+    ldb_path: PathBuf,
     reader: LdbReader,
     limits: Limits,
     budget: Arc<Semaphore>,
@@ -93,10 +100,19 @@ impl Scanner {
         for scan in scans {
             // A client that has gone away is not read for.
             if !scan.answer.is_closed() {
-                let outcome = self.scan(&scan.table, &scan.prefix);
+                let outcome = self.scan_or_panic(&scan.table, &scan.prefix);
                 let _ = scan.answer.send(outcome);
             }
         }
+    }
+
+    /// A panic is this one request's, as it is on a worker.
+    fn scan_or_panic(&mut self, table: &TableRef, prefix: &[KeyValue]) -> Outcome {
+        let scan = AssertUnwindSafe(|| observe::answering(|| self.scan(table, prefix)));
+        catch_unwind(scan).unwrap_or_else(|_| {
+            self.reader = LdbReader::new(&self.ldb_path);
+            Err(NotRun::Panicked)
+        })
     }
 
     fn scan(&mut self, table: &TableRef, prefix: &[KeyValue]) -> Outcome {
@@ -106,8 +122,8 @@ impl Scanner {
         }
         rows.push(b'\n');
         rows.shrink_to_fit();
-        let units = u32::try_from(rows.len().div_ceil(UNIT)).map_err(|_| Overloaded::Memory)?;
-        let held = Arc::clone(&self.budget).try_acquire_many_owned(units).map_err(|_| Overloaded::Memory)?;
+        let units = u32::try_from(rows.len().div_ceil(UNIT)).map_err(|_| NotRun::Memory)?;
+        let held = Arc::clone(&self.budget).try_acquire_many_owned(units).map_err(|_| NotRun::Memory)?;
         Ok(Ok(ScanBody::new(rows, held)))
     }
 }
