@@ -128,7 +128,7 @@ pub fn a_ledger_with_gaps_and_statements_that_fail(moved: &Moved) {
         let numbers = "WITH RECURSIVE n(i) AS (SELECT 100 UNION ALL SELECT i + 1 FROM n WHERE i < 10200)";
         stage.append(&format!("INSERT INTO fam___tab (\"id\",\"value\") {numbers} SELECT i, 'x' FROM n"), 0)
     });
-    for words in [process.log(), watch.sample().into_iter().map(|(_, value)| value.to_string()).collect::<String>()] {
+    for words in [process.log(), watch.sample().into_values().map(|value| value.to_string()).collect::<String>()] {
         assert!(!words.contains("nobody else sees"), "{words}");
     }
 }
@@ -151,8 +151,8 @@ pub fn a_ledger_that_is_another_one(moved: &Moved) {
         }
         fs::rename(&copy, &ours).expect("exchange the ctldb");
     });
-    let message = watch.now("/poller/last_error")["message"].to_string();
-    assert!(message.contains("the ldb follows ledger"), "{message}");
+    let message = || watch.now("/poller/last_error")["message"].to_string();
+    until("both ledgers are named", || message().contains("the ldb follows ledger").then_some(()));
     // What was there is still served.
     wait_for_value(&process.reader_url(), "fam", "tab", 1, "ours");
 
