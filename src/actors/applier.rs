@@ -19,7 +19,7 @@ use crate::metrics::{Component, ErrorKind, ExecutionPath, Metrics};
 use crate::schema::Timestamp;
 
 use self::thread::{Job, WriterThread};
-use super::failures::Failures;
+use super::failures::{Failures, failed};
 
 /// What fails, in the log's words.
 const CANT_APPLY: &str = "can't apply, retrying";
@@ -130,7 +130,7 @@ impl Applier {
     }
 
     fn fails(&mut self, work: Work, kind: ErrorKind, error: &impl ToString) -> ApplyFailed {
-        self.failures.add(kind, error.to_string(), CANT_APPLY);
+        failed!(self.failures, kind, error, CANT_APPLY);
         self.failing.insert(work);
         if self.state != RoleState::Stopping {
             self.state = RoleState::Retrying;
@@ -144,7 +144,7 @@ impl Applier {
         details.changelog_entries = upkeep.changelog.entries;
         match &upkeep.changelog_error {
             Some(error) if details.changelog_error.as_ref() != Some(error) => {
-                self.changelog_failures.add(ErrorKind::Storage, error, NO_CHANGELOG);
+                failed!(self.changelog_failures, ErrorKind::Storage, error, NO_CHANGELOG);
             }
             Some(_) => {}
             None => self.changelog_failures.end(),
@@ -152,7 +152,7 @@ impl Applier {
         details.changelog_error.clone_from(&upkeep.changelog_error);
         match &upkeep.seq_file_error {
             Some(error) if details.seq_file_error.as_ref() != Some(error) => {
-                self.failures.add(ErrorKind::Storage, error, NO_SEQ_FILE);
+                failed!(self.failures, ErrorKind::Storage, error, NO_SEQ_FILE);
             }
             _ => {}
         }

@@ -6,6 +6,22 @@ use std::sync::Arc;
 use crate::messages::status::ErrorReport;
 use crate::metrics::{Component, ErrorKind, Metrics};
 
+/// Notes a failure, and logs it as one of the module that it is written in, so that
+/// directives for that module hold for it: the failures, its kind, the error, and what
+/// it means for the work.
+macro_rules! failed {
+    ($failures:expr, $kind:expr, $error:expr, $consequence:expr) => {{
+        let (failures, message) = (&mut $failures, $error.to_string());
+        let role = failures.role();
+        if failures.add($kind, message.clone()) {
+            tracing::error!(role, error = message, "{}", $consequence);
+        } else {
+            tracing::debug!(role, error = message, "{}", $consequence);
+        }
+    }};
+}
+pub(super) use failed;
+
 /// Different messages that the log may get of one trouble. More of them would be the
 /// same trouble in other words.
 const MOST_SAID: usize = 8;
@@ -26,19 +42,21 @@ impl Failures {
         Self { component, metrics, count: 0, last: None, said: Vec::new() }
     }
 
-    /// One more failure, and what it means for the part's work.
-    pub fn add(&mut self, kind: ErrorKind, error: impl ToString, consequence: &str) {
-        let message = error.to_string();
+    /// One more failure; whether the log is to have it. Called by [`failed!`].
+    pub fn add(&mut self, kind: ErrorKind, message: String) -> bool {
         self.metrics.error(self.component, kind);
         self.count += 1;
-        let role = self.component.as_str();
-        if self.said.len() < MOST_SAID && !self.said.contains(&message) {
-            tracing::error!(role, error = message, "{consequence}");
+        let is_news = self.said.len() < MOST_SAID && !self.said.contains(&message);
+        if is_news {
             self.said.push(message.clone());
-        } else {
-            tracing::debug!(role, error = message, "{consequence}");
         }
         self.last = Some(ErrorReport::now(kind, message));
+        is_news
+    }
+
+    /// Whose failures these are, as a word for the log.
+    pub fn role(&self) -> &'static str {
+        self.component.as_str()
     }
 
     /// Shows a failure that was counted and logged where it happened.
@@ -71,7 +89,7 @@ mod tests {
         let mut failures = Failures::new(Component::Poller, Arc::clone(&metrics));
         assert_eq!((failures.count(), failures.last()), (0, None));
         for message in ["away", "away", "refused"] {
-            failures.add(ErrorKind::Unavailable, message, "retrying");
+            failures.add(ErrorKind::Unavailable, message.to_owned());
         }
         failures.end();
         let last = failures.last().unwrap();
@@ -84,11 +102,10 @@ mod tests {
     fn what_the_log_gets_of_one_trouble_is_bounded() {
         let mut failures = Failures::new(Component::Poller, Metrics::new());
         for row in 0..1000 {
-            failures.add(ErrorKind::Ledger, format!("row {row}"), "retrying");
+            assert_eq!(failures.add(ErrorKind::Ledger, format!("row {row}")), row < MOST_SAID);
         }
-        assert_eq!(failures.said.len(), MOST_SAID);
+        assert!(!failures.add(ErrorKind::Ledger, "row 1".to_owned()));
         failures.end();
-        failures.add(ErrorKind::Ledger, "row 1", "retrying");
-        assert_eq!(failures.said, ["row 1"]);
+        assert!(failures.add(ErrorKind::Ledger, "row 1".to_owned()));
     }
 }

@@ -15,7 +15,7 @@ use serde_json::json;
 use url::Url;
 
 use crate::actors::backoff::Backoff;
-use crate::actors::failures::Failures;
+use crate::actors::failures::{Failures, failed};
 use crate::actors::task::{Stopping, Task};
 use crate::ledger::Seq;
 use crate::messages::status::{GetStatus, Role, RoleState, RoleStatus};
@@ -226,7 +226,7 @@ impl Shared {
                 self.metrics.heartbeat.last_success_seconds.set(now.unix_micros() as f64 / 1e6);
             }
             Err(error) => {
-                view.failures.add(error.kind(), &error, "no beat, retrying");
+                failed!(view.failures, error.kind(), error, "no beat, retrying");
                 view.state = RoleState::Retrying;
             }
         }

@@ -14,7 +14,7 @@ use actix_web::dev::{Server, ServerHandle};
 use serde::Serialize;
 use tokio::task::JoinHandle;
 
-use crate::actors::failures::Failures;
+use crate::actors::failures::{Failures, failed};
 use crate::actors::task::{Stopping, Task};
 use crate::http::reader::{self, ReaderOptions};
 use crate::ldb::read::{LdbReader, ReadError};
@@ -178,7 +178,7 @@ impl Shared {
             view.failures.end();
             return;
         };
-        view.failures.add(ErrorKind::Storage, message, "can't read the ldb, retrying");
+        failed!(view.failures, ErrorKind::Storage, message, "can't read the ldb, retrying");
         view.state = RoleState::Retrying;
     }
 

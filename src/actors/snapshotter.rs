@@ -12,7 +12,7 @@ use actix::prelude::*;
 use serde::Serialize;
 
 use crate::actors::backoff::Backoff;
-use crate::actors::failures::Failures;
+use crate::actors::failures::{Failures, failed};
 use crate::actors::task::{Stopping, Task};
 use crate::ledger::Seq;
 use crate::messages::status::{GetStatus, Role, RoleState, RoleStatus};
@@ -203,7 +203,7 @@ impl Shared {
     fn failed(&self, failures: &[SnapshotError]) {
         let view = &mut *self.view.borrow_mut();
         for error in failures {
-            view.failures.add(kind_of(error), error, "no snapshot, retrying");
+            failed!(view.failures, kind_of(error), error, "no snapshot, retrying");
         }
         if view.state != RoleState::Stopping {
             view.state = RoleState::Retrying;

@@ -151,8 +151,8 @@ pub fn a_ledger_that_is_another_one(moved: &Moved) {
         }
         fs::rename(&copy, &ours).expect("exchange the ctldb");
     });
-    let message = watch.now("/poller/last_error")["message"].to_string();
-    assert!(message.contains("the ldb follows ledger"), "{message}");
+    let message = || watch.now("/poller/last_error")["message"].to_string();
+    until("both ledgers are named", || message().contains("the ldb follows ledger").then_some(()));
     // What was there is still served.
     wait_for_value(&process.reader_url(), "fam", "tab", 1, "ours");
 

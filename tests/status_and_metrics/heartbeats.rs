@@ -26,7 +26,7 @@ pub fn an_executive_that_comes_and_goes(moved: &Moved) {
     let port = Port::claim();
     let executive = Node::new().roles(&["executive"]).set("executive.bind", format!("127.0.0.1:{}", port.number));
     let url = format!("http://127.0.0.1:{}", port.number);
-    let (process, watch) = watched(&heartbeat(&url, "the right secret"), moved);
+    let (process, watch) = watched(&heartbeat(&url, "Zaungast-Ziegel"), moved);
     let away = [
         "ctlstore_errors_total{component=\"heartbeat\",kind=\"unavailable\"}",
         "/heartbeat/state",
@@ -48,13 +48,13 @@ pub fn an_executive_that_comes_and_goes(moved: &Moved) {
     let mut running = watch.event("an executive that comes", &beats, || executive.start());
     assert_eq!(lines(&process, &["beating again"]).len(), 1, "{}", process.log());
 
-    let (other, refused) = watched(&heartbeat(&url, "another secret"), moved);
+    let (other, refused) = watched(&heartbeat(&url, "Nachtigall-Nebel"), moved);
     let refusal = ["ctlstore_errors_total{component=\"heartbeat\",kind=\"refused\"}"];
-    refused.begins("an executive that knows another secret", &refusal);
+    refused.begins("an executive that knows Nachtigall-Nebel", &refusal);
     assert_eq!(refused.now("/heartbeat/last_error")["kind"], "refused");
     for (process, watch) in [(&process, &watch), (&other, &refused)] {
         let said = process.log() + &watch.sample().into_values().map(|value| value.to_string()).collect::<String>();
-        assert!(!said.contains("the right secret") && !said.contains("another secret"), "{said}");
+        assert!(!said.contains("Zaungast-Ziegel") && !said.contains("Nachtigall-Nebel"), "{said}");
     }
 
     watch.event("an executive that goes", &["/heartbeat/state"], || {
@@ -68,7 +68,7 @@ pub fn an_executive_that_hangs(moved: &Moved) {
     // Connections wait in the backlog for ever.
     let silent = TcpListener::bind("127.0.0.1:0").expect("bind");
     let url = format!("http://{}", silent.local_addr().expect("an address"));
-    let (mut process, watch) = watched(&heartbeat(&url, "some secret"), moved);
+    let (mut process, watch) = watched(&heartbeat(&url, "Wendeltreppe"), moved);
     let late = ["ctlstore_errors_total{component=\"heartbeat\",kind=\"timeout\"}"];
     watch.begins("an executive that hangs", &late);
     // Nor does it hold up a stop.

@@ -60,32 +60,30 @@ pub fn a_stranger_that_locks_the_ldb(moved: &Moved) {
 
 pub fn a_wal_that_readers_keep_from_shrinking(moved: &Moved) {
     let stage = Stage::new();
-    let host = stage.host().set("ldb.wal_checkpoint_bytes", 100_000);
+    let host = stage.host().set("ldb.wal_checkpoint_bytes", 400_000);
     let (process, watch) = ready(&host, moved);
     stage.upsert(&[(1, "one")]);
     wait_for_value(&process.reader_url(), "fam", "tab", 1, "one");
-    let wide = "x".repeat(20_000);
-    let grow = |ids: std::ops::Range<i64>| {
-        for id in ids {
-            stage.upsert(&[(id, wide.as_str())]);
-        }
+    // Commit by commit, so that the WAL passes each threshold and jumps over none.
+    let wide = "x".repeat(10_000);
+    let mut id = 1;
+    let mut grow_until_moved = |name: &str| {
+        until(&format!("the WAL has grown until {name} is there"), || {
+            id += 1;
+            let seq = stage.upsert(&[(id, wide.as_str())]);
+            until("it is applied", || (watch.now("/applier/last_seq") == seq).then_some(()));
+            (watch.now(name) != "0").then_some(())
+        })
     };
     let whole = "ctlstore_ldb_checkpoints_total{mode=\"passive\",complete=\"true\"}";
-    watch.event("a WAL over its threshold", &[whole], || grow(2..12));
+    watch.event("a WAL over its threshold", &[whole], || grow_until_moved(whole));
 
     let reading = rusqlite::Connection::open(host.ldb_path()).expect("open the ldb");
     reading.execute_batch("BEGIN; SELECT COUNT(*) FROM fam___tab;").expect("begin to read");
     let held_up = ["passive", "restart", "truncate"]
         .map(|mode| format!("ctlstore_ldb_checkpoints_total{{mode=\"{mode}\",complete=\"false\"}}"));
-    let mut id = 100;
     for mode in &held_up {
-        watch.event("a reader that does not end", &[mode.as_str()], || {
-            until("the WAL has grown enough", || {
-                grow(id..id + 2);
-                id += 2;
-                (watch.now(mode) != "0").then_some(())
-            })
-        });
+        watch.event("a reader that does not end", &[mode.as_str()], || grow_until_moved(mode));
     }
     let cut = "ctlstore_ldb_checkpoints_total{mode=\"truncate\",complete=\"true\"}";
     let before = watch.now("ctlstore_ldb_wal_bytes");
@@ -114,37 +112,40 @@ pub fn a_file_that_is_deleted(moved: &Moved) {
     assert_eq!(lines(&process, &["ERROR", "was deleted or replaced"]).len(), 1, "{}", process.log());
 }
 
-pub fn a_disk_that_is_full(moved: &Moved) {
+pub fn disks_that_are_full(moved: &Moved) {
     let stage = Stage::new();
-    let disk = SmallDisk::mount("6m");
+    let (of_ldb, of_snapshots) = (SmallDisk::mount("6m"), SmallDisk::mount("1m"));
     let host = stage
         .host()
         .roles(&["reflector", "reader", "snapshotter"])
-        .set("ldb.path", disk.path("ldb.db").display().to_string())
+        .set("ldb.path", of_ldb.path("ldb.db").display().to_string())
         .set("snapshotter.interval", "50ms")
-        .set("snapshotter.urls", vec![format!("file://{}", disk.path("snapshot.db").display())]);
+        .set("snapshotter.urls", vec![format!("file://{}", of_snapshots.path("snapshot.db").display())]);
     let (process, watch) = ready(&host, moved);
-    let full = [
-        "ctlstore_errors_total{component=\"applier\",kind=\"disk_full\"}",
-        "ctlstore_errors_total{component=\"snapshotter\",kind=\"disk_full\"}",
-    ];
+    let no_snapshot = ["ctlstore_errors_total{component=\"snapshotter\",kind=\"disk_full\"}"];
+    let in_the_way = watch.event("a full disk for snapshots", &no_snapshot, || {
+        let ballast = of_snapshots.fill();
+        stage.upsert(&[(1, "one")]);
+        ballast
+    });
+    watch
+        .event("room for snapshots again", &["/snapshotter/state"], || fs::remove_file(in_the_way).expect("make room"));
+
+    let no_rows = ["ctlstore_errors_total{component=\"applier\",kind=\"disk_full\"}"];
     let wide = "x".repeat(20_000);
-    let ballast = watch.event("a disk that is full", &full, || {
-        let ballast = disk.fill();
-        let mut id = 0;
-        until("the disk is full for both", || {
+    let in_the_way = watch.event("a full disk for the LDB", &no_rows, || {
+        let ballast = of_ldb.fill();
+        let mut id = 10;
+        until("the disk is full", || {
             stage.upsert(&[(id, wide.as_str())]);
             id += 1;
-            full.iter().all(|name| watch.now(name) != "0").then_some(())
+            (watch.now(no_rows[0]) != "0").then_some(())
         });
         ballast
     });
     let error = watch.now("/applier/last_error")["message"].to_string();
     assert!(error.contains("no space left") && error.contains("ldb.db"), "{error}");
-    watch.event("room on the disk again", &["/applier/state", "/snapshotter/state"], || {
-        fs::remove_file(ballast).expect("make room")
-    });
+    watch.event("room for the LDB again", &["/applier/state"], || fs::remove_file(in_the_way).expect("make room"));
     stage.upsert(&[(1_000_000, "there is room")]);
     wait_for_value(&process.reader_url(), "fam", "tab", 1_000_000, "there is room");
-    watch.wait_ready();
 }

@@ -42,7 +42,7 @@ const SCENARIOS: [Scenario; 17] = [
     ("a stranger that locks the ldb", ldb::a_stranger_that_locks_the_ldb),
     ("a wal that readers keep from shrinking", ldb::a_wal_that_readers_keep_from_shrinking),
     ("a file that is deleted", ldb::a_file_that_is_deleted),
-    ("a disk that is full", ldb::a_disk_that_is_full),
+    ("disks that are full", ldb::disks_that_are_full),
     ("snapshots and why there are none", snapshots::snapshots_and_why_there_are_none),
     ("a destination that can't be written", snapshots::a_destination_that_cant_be_written),
     ("an executive that comes and goes", heartbeats::an_executive_that_comes_and_goes),

@@ -2,10 +2,15 @@
 //! changes that others have left half done, answers that are lost.
 
 use crate::proxy::{Cut, Proxy};
-use crate::stage::ready;
+use crate::stage::{lines, ready};
 use crate::support::client::upserts;
-use crate::support::{Client, Flavour, Node, NodeProcess, PrivateServer, wait_until};
+use crate::support::wait::wait_for_async;
+use crate::support::{Client, Flavour, Node, PrivateServer, wait_until};
 use crate::watch::{DEADLINE, Moved, Watch};
+
+/// Statements of others that have been running for longer than any of theirs does unless it waits.
+const WAITING: &str = "SELECT COUNT(*) FROM information_schema.processlist WHERE db = 'ctldb' \
+                       AND command = 'Query' AND id <> CONNECTION_ID() AND time_ms > 50";
 
 fn executive(url: &str) -> Node {
     Node::new().roles(&["executive"]).ctldb(url)
@@ -21,7 +26,6 @@ pub fn troubles_that_are_put_right(moved: &Moved) {
     client.create_simple_table("fam", "tab");
     client.upsert("fam", "tab", &[(1, "one")]);
 
-    connections_that_are_cut(&server, &client, &watch);
     a_deadlock(&direct, &client, &watch);
 
     let lost = ["ctlstore_executive_lost_commits_total", "/executive/details/lost_commits"];
@@ -31,18 +35,8 @@ pub fn troubles_that_are_put_right(moved: &Moved) {
     });
     assert!(proxy.has_cut());
     half_a_schema_change(&direct, &client, &watch);
-    a_server_that_is_away(server, &process, &client, &watch);
-}
-
-fn connections_that_are_cut(server: &PrivateServer, client: &Client, watch: &Watch<'_>) {
-    let retried = ["ctlstore_executive_retries_total{reason=\"unavailable\"}", "/executive/details/retries"];
-    watch.event("connections that the server has cut", &retried, || {
-        let rows = server.execute("SELECT id FROM information_schema.processlist WHERE db = 'ctldb'");
-        for id in rows.into_iter().filter_map(|mut row| row.pop()?) {
-            server.execute(&format!("KILL {id}"));
-        }
-        client.upsert("fam", "tab", &[(2, "two")])
-    });
+    drop(process);
+    a_server_that_is_away(server, moved);
 }
 
 /// Another transaction holds the row and then wants the ledger's lock, which the executive has by then.
@@ -61,16 +55,14 @@ fn a_deadlock(url: &str, client: &Client, watch: &Watch<'_>) {
             stranger.query_drop("UPDATE fam___tab SET value = 'theirs' WHERE id = 1").await.expect("lock the row");
             let writer = client.clone();
             let request = std::thread::spawn(move || writer.try_mutate("fam", &upserts("tab", &[(1, "ours")])));
-            let mut looker = mysql_async::Conn::from_url(url).await.expect("connect");
-            let waiting = "SELECT COUNT(*) FROM information_schema.innodb_lock_waits";
-            while looker.query_first::<u64, _>(waiting).await.expect("look").expect("a count") == 0 {
-                tokio::task::yield_now().await;
-            }
+            let looker = &mut mysql_async::Conn::from_url(url).await.expect("connect");
+            wait_for_async("the executive waits for the row", DEADLINE, async || {
+                (looker.query_first::<u64, _>(WAITING).await.expect("look") == Some(1)).then_some(())
+            })
+            .await;
             stranger.query_drop("UPDATE locks SET clock = clock WHERE id = 'ledger'").await.expect("the lock");
             stranger.query_drop("ROLLBACK").await.expect("roll back");
-            for connection in [stranger, looker] {
-                connection.disconnect().await.expect("disconnect");
-            }
+            stranger.disconnect().await.expect("disconnect");
             request
         });
         request.join().expect("the request ends").expect("an answer").expect(200);
@@ -90,9 +82,13 @@ fn half_a_schema_change(url: &str, client: &Client, watch: &Watch<'_>) {
     watch.event("a schema change that was left half done", &finished, || client.upsert("fam", "tab", &[(5, "five")]));
 }
 
-fn a_server_that_is_away(mut server: PrivateServer, process: &NodeProcess, client: &Client, watch: &Watch<'_>) {
+fn a_server_that_is_away(mut server: PrivateServer, moved: &Moved) {
+    let (process, watch) = ready(&executive(&server.url("ctldb")), moved);
+    let client = Client::registered(process.executive_url());
     let away = [
         "ctlstore_errors_total{component=\"executive\",kind=\"unavailable\"}",
+        "ctlstore_executive_retries_total{reason=\"unavailable\"}",
+        "/executive/details/retries",
         "/executive/state",
         "/executive/not_ready",
     ];
@@ -104,8 +100,7 @@ fn a_server_that_is_away(mut server: PrivateServer, process: &NodeProcess, clien
     wait_until("it looks for the server by itself", DEADLINE, || {
         watch.now("/executive/details/failures").as_u64() >= failures.map(|count| count + 2)
     });
-    let said = process.log().lines().filter(|line| line.contains("the ctldb failed")).count();
-    assert!((1..=4).contains(&said), "{}", process.log());
+    assert!((1..=4).contains(&lines(&process, &["the ctldb failed"]).len()), "{}", process.log());
     server.start_again();
     // Nobody sends it a request, and it is ready all the same.
     watch.wait_ready();

@@ -26,9 +26,11 @@ impl Moved {
         self.0.lock().unwrap().entry(what.to_owned()).or_insert_with(|| event.to_owned());
     }
 
-    /// Whether something whose name begins so was moved.
-    pub fn any(&self, start: &str) -> bool {
-        self.0.lock().unwrap().keys().any(|what| what.starts_with(start))
+    /// Whether this was moved, or a series of it.
+    pub fn any(&self, name: &str) -> bool {
+        let is_of =
+            |what: &String| what.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('{'));
+        self.0.lock().unwrap().keys().any(is_of)
     }
 
     /// Whether a series with this label was moved.

@@ -127,7 +127,7 @@ pub fn writes_that_wait_for_a_stranger(moved: &Moved) {
     let storage = ["ctlstore_errors_total{component=\"executive\",kind=\"storage\"}"];
     watch.event("the lock's row is gone", &storage, || {
         crate::support::sql::query(&url, "DELETE FROM locks").expect("delete the row");
-        client.try_mutate("fam", &upserts("tab", &[(8, "unsafe")])).expect("an answer").expect(503);
+        client.try_mutate("fam", &upserts("tab", &[(8, "unsafe")])).expect("an answer").expect(500);
     });
     assert!(watch.now("/executive/last_error")["message"].as_str().expect("a text").contains("'ledger'"));
 }

@@ -4,6 +4,7 @@
 use actix::Handler;
 use serde::Serialize;
 
+use crate::actors::failures::failed;
 use crate::ctldb::{Ctldb, CtldbError};
 use crate::messages::status::{GetStatus, Role, RoleState, RoleStatus};
 use crate::metrics::{ErrorKind, RetryReason};
@@ -52,7 +53,7 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
             CtldbError::Refused(_) => return,
             CtldbError::Schema(_) | CtldbError::Failed(_) => ErrorKind::Storage,
         };
-        self.failures.add(kind, error, "the ctldb failed");
+        failed!(self.failures, kind, error, "the ctldb failed");
         if matches!(error, CtldbError::Unavailable(_)) {
             self.retries();
         }

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::actors::backoff::Backoff;
+use crate::actors::failures::failed;
 use crate::actors::task::Stopping;
 use crate::ledger::{AssembleError, Assembler, Batch, Found, LedgerSource, Seq, SourceError, Tail, TailError};
 use crate::messages::ledger::{AdoptLedger, ApplyBatch, ApplyFailed, CaughtUp, GetPosition};
@@ -92,7 +93,7 @@ impl Shared {
         if matches!(failure, Failure::Apply(_)) {
             view.failures.show(failure.kind(), failure);
         } else {
-            view.failures.add(failure.kind(), failure, "can't follow the ledger, retrying");
+            failed!(view.failures, failure.kind(), failure, "can't follow the ledger, retrying");
         }
         view.state = RoleState::Retrying;
     }
