@@ -44,6 +44,14 @@ fn a_batch_brings_rows_seq_and_timestamp_together() {
 }
 
 #[test]
+fn a_table_that_is_there_already_is_said_to_be() {
+    let (_scratch, mut ldb) = with_table();
+    let (seq, table, form, reason, _) = fault(ldb.apply(&batch(2, &[CREATE])).unwrap_err());
+    assert_eq!((seq, table.as_deref(), form), (2, Some("fam___tab"), "create table"));
+    assert_eq!(reason, "table fam___tab already exists");
+}
+
+#[test]
 fn every_form_of_statement_is_applied() {
     let (scratch, mut ldb) = with_table();
     let statements = [

@@ -93,7 +93,14 @@ impl Loader {
         let mut names = HashMap::new();
         let mut ours = Map::new();
         for (name, value) in variables {
-            let Some(name) = name.to_str().filter(|name| is_ours(name)) else { continue };
+            let Some(name) = name.to_str() else { continue };
+            if let Some(meant) = self.one_underscore_short(name) {
+                let origin = Origin::Environment(name.to_owned());
+                self.refuse_source(name, origin, format!("not looked at, did you mean {meant}?"));
+            }
+            if !is_ours(name) {
+                continue;
+            }
             names.insert(name.to_lowercase(), name.to_owned());
             match value.to_str() {
                 Some(value) => drop(ours.insert(name.to_owned(), value.to_owned())),
@@ -111,6 +118,14 @@ impl Loader {
             }
         }
         self.add_layer(found);
+    }
+
+    /// The variable that was meant by one like `CTLSTORE_READER__BIND`.
+    fn one_underscore_short(&self, name: &str) -> Option<String> {
+        let upper = name.to_uppercase();
+        let rest = upper.strip_prefix(ENV_PREFIX)?.strip_prefix('_').filter(|rest| !rest.starts_with('_'))?;
+        let key = rest.replace("__", ".").to_lowercase();
+        self.known.is_key(&key).then(|| format!("{ENV_PREFIX}__{rest}"))
     }
 
     fn roles(&mut self, roles: &[String]) {

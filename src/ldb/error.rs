@@ -138,8 +138,14 @@ pub(super) fn is_statements_fault(error: &rusqlite::Error) -> bool {
 /// SQLite's message where it can only hold names; where it could repeat a piece of
 /// the statement, and so a value, only what its code means.
 pub(super) fn statement_reason(statement: &Statement<'_>, error: &rusqlite::Error) -> String {
-    let Some(code) = error.sqlite_error() else { return "not a statement that can be run".to_owned() };
-    let message = error.to_string();
+    let (code, message) = match error {
+        // Found wrong before it ran; rusqlite's own text would repeat all of it.
+        rusqlite::Error::SqlInputError { error, msg, .. } => (*error, msg.clone()),
+        _ => match error.sqlite_error() {
+            Some(code) => (*code, error.to_string()),
+            None => return "not a statement that can be run".to_owned(),
+        },
+    };
     let quotes_source = ["near ", "unrecognized token"].iter().any(|start| message.starts_with(start));
     if quotes_source {
         "syntax error".to_owned()

@@ -62,9 +62,17 @@ pub fn executive(settings: &Settings) -> ExecutiveSettings {
     ExecutiveSettings { rules, request_timeout: executive.request_timeout, ..ExecutiveSettings::default() }
 }
 
-/// For servers whose handlers only wait for actors: one worker is enough.
+/// The executive has few clients. The server's library reads up to half a MiB of a body
+/// ahead on each connection, so this bounds what all of them can make it hold.
+const EXECUTIVE_CONNECTIONS: usize = 1024;
+
+/// For a server whose handlers only wait for an actor: one worker is enough.
 pub fn server(settings: &Settings) -> ServerOptions {
-    ServerOptions { shutdown_timeout: settings.node.shutdown_timeout, ..ServerOptions::default() }
+    ServerOptions {
+        max_connections: EXECUTIVE_CONNECTIONS,
+        shutdown_timeout: settings.node.shutdown_timeout,
+        ..ServerOptions::default()
+    }
 }
 
 pub fn reader(settings: &Settings) -> ReaderOptions {

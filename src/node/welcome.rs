@@ -17,7 +17,7 @@ impl Welcome {
         let roles: Vec<String> = settings.node.roles.iter().map(|role| format!("{role:?}").to_lowercase()).collect();
         let mut lines = vec![format!("ctlstore {}: {}", env!("CARGO_PKG_VERSION"), roles.join(", "))];
         lines.extend(listeners.named().map(|(name, bound)| format!("listening {name} {}", bound.url())));
-        lines.push("ready; ctrl-C stops".to_owned());
+        lines.push("running; ctrl-C stops".to_owned());
         if let (Some(executive), Some(reader), true) =
             (&listeners.executive, &listeners.reader, settings.plays(Role::Reflector))
         {

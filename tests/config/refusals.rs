@@ -134,6 +134,14 @@ fn unknown_keys_are_told_with_what_was_probably_meant() {
 }
 
 #[test]
+fn a_variable_with_one_underscore_too_few_is_told_with_what_was_meant() {
+    let lines =
+        refusal(scratch_dir().path(), "", &[("CTLSTORE_READER__BIND", "127.0.0.1:1"), ("CTLSTORE_OTHER", "x")], &[]);
+    let reason = "not looked at, did you mean CTLSTORE__READER__BIND?";
+    assert_eq!(lines, [format!("CTLSTORE_READER__BIND (environment CTLSTORE_READER__BIND): {reason}")]);
+}
+
+#[test]
 fn a_value_in_place_of_a_section_is_told() {
     let lines = refusal(scratch_dir().path(), "ops = 9090\n", &[], &[]);
     assert_eq!(lines, ["ops = 9090 (file c.toml): a section, not a value: its keys are ops.bind"]);

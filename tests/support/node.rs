@@ -132,11 +132,11 @@ impl NodeProcess {
 
     #[track_caller]
     pub fn wait_ready(&mut self) {
-        wait::wait_until("the node says that it is ready", START_DEADLINE, || {
+        wait::wait_until("the node says that it is running", START_DEADLINE, || {
             if let Some(status) = self.exit_status() {
-                panic!("the node ended with {status} before it was ready");
+                panic!("the node ended with {status} before it was running");
             }
-            self.stdout().iter().any(|line| line.starts_with("ready"))
+            self.stdout().iter().any(|line| line.starts_with("running"))
         });
     }
 
