@@ -89,9 +89,15 @@ impl Shared {
 
     fn report(&self, failure: &Failure) {
         let view = &mut *self.view.borrow_mut();
-        // An applier's failure was logged and counted where it happened.
+        let no_ledger = matches!(failure, Failure::Tail(TailError::Source(SourceError::NoLedger(_))));
         if matches!(failure, Failure::Apply(_)) {
+            // Logged and counted where it happened.
             view.failures.show(failure.kind(), failure);
+        } else if no_ledger && view.caught_up_at.is_none() {
+            // No trouble where everything starts at once.
+            if view.failures.add(failure.kind(), failure.to_string()) {
+                tracing::info!(role = "poller", reason = %failure, "waiting for a ledger");
+            }
         } else {
             failed!(view.failures, failure.kind(), failure, "can't follow the ledger, retrying");
         }
