@@ -131,12 +131,7 @@ impl Handler<Stop> for Heartbeat {
 
     fn handle(&mut self, _: Stop, _: &mut Self::Context) -> Self::Result {
         self.shared.view.borrow_mut().state = RoleState::Stopping;
-        let task = self.task.take();
-        let ended = async move {
-            if let Some(task) = task {
-                task.stop().await;
-            }
-        };
+        let ended = Task::stop(self.task.take());
         Box::pin(ended.into_actor(self).map(|(), _, ctx| ctx.stop()))
     }
 }

@@ -125,9 +125,7 @@ impl Handler<Stop> for HttpReader {
                 // Its failure was logged where it happened.
                 let _ = running.await;
             }
-            if let Some(task) = task {
-                task.stop().await;
-            }
+            Task::stop(task).await;
         };
         Box::pin(ended.into_actor(self).map(|(), _, ctx| ctx.stop()))
     }

@@ -23,11 +23,13 @@ impl Task {
         Self { stop, handle: actix::spawn(work(Stopping(stopping))) }
     }
 
-    /// Asks the task to end and waits until it has.
-    pub async fn stop(self) {
-        self.stop.send_replace(true);
-        // The only error is a panic in the task, which has ended the process already.
-        let _ = self.handle.await;
+    /// Asks the task to end, if it was started, and waits until it has.
+    pub async fn stop(task: Option<Self>) {
+        if let Some(task) = task {
+            task.stop.send_replace(true);
+            // The only error is a panic in the task, which has ended the process already.
+            let _ = task.handle.await;
+        }
     }
 }
 

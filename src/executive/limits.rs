@@ -7,7 +7,7 @@ use crate::schema::{TableRef, WriterName};
 
 use super::error::{ExecutiveError, Refusal};
 use super::rate::RateLimit;
-use super::{Executive, Request};
+use super::{Executive, Request, Single};
 
 /// A table's own limit. The names are as stored, by whatever program.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,12 +108,9 @@ impl SetTableLimit {
     }
 }
 
-impl Request for SetTableLimit {
-    type Answer = ();
-
-    async fn execute<C: Ctldb>(self, executive: &Executive<C>, deadline: Instant) -> Result<(), ExecutiveError> {
-        executive.write(self, deadline).await
-    }
+impl Single for SetTableLimit {
+    type Reply = ();
+    const WRITES: bool = true;
 }
 
 impl Operation for SetTableLimit {
@@ -131,12 +128,9 @@ impl Operation for SetTableLimit {
 #[derive(Debug)]
 pub struct DeleteTableLimit(pub TableRef);
 
-impl Request for DeleteTableLimit {
-    type Answer = ();
-
-    async fn execute<C: Ctldb>(self, executive: &Executive<C>, deadline: Instant) -> Result<(), ExecutiveError> {
-        executive.write(self, deadline).await
-    }
+impl Single for DeleteTableLimit {
+    type Reply = ();
+    const WRITES: bool = true;
 }
 
 impl Operation for DeleteTableLimit {
@@ -161,12 +155,9 @@ impl SetWriterLimit {
     }
 }
 
-impl Request for SetWriterLimit {
-    type Answer = ();
-
-    async fn execute<C: Ctldb>(self, executive: &Executive<C>, deadline: Instant) -> Result<(), ExecutiveError> {
-        executive.write(self, deadline).await
-    }
+impl Single for SetWriterLimit {
+    type Reply = ();
+    const WRITES: bool = true;
 }
 
 impl Operation for SetWriterLimit {
@@ -184,12 +175,9 @@ impl Operation for SetWriterLimit {
 #[derive(Debug)]
 pub struct DeleteWriterLimit(pub WriterName);
 
-impl Request for DeleteWriterLimit {
-    type Answer = ();
-
-    async fn execute<C: Ctldb>(self, executive: &Executive<C>, deadline: Instant) -> Result<(), ExecutiveError> {
-        executive.write(self, deadline).await
-    }
+impl Single for DeleteWriterLimit {
+    type Reply = ();
+    const WRITES: bool = true;
 }
 
 impl Operation for DeleteWriterLimit {

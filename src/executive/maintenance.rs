@@ -6,7 +6,7 @@ use crate::ctldb::{Ctldb, CtldbError, Operation, Session};
 
 use super::error::{ExecutiveError, Refusal};
 use super::rate::Buckets;
-use super::{Executive, Request};
+use super::{Executive, Request, Single};
 
 /// How long usage is kept, in seconds.
 const USAGE_KEPT_SECONDS: i64 = 24 * 60 * 60;
@@ -15,12 +15,9 @@ const USAGE_KEPT_SECONDS: i64 = 24 * 60 * 60;
 #[derive(Debug)]
 pub struct Ping;
 
-impl Request for Ping {
-    type Answer = ();
-
-    async fn execute<C: Ctldb>(self, executive: &Executive<C>, deadline: Instant) -> Result<(), ExecutiveError> {
-        executive.read(self, deadline).await
-    }
+impl Single for Ping {
+    type Reply = ();
+    const WRITES: bool = false;
 }
 
 impl Operation for Ping {

@@ -84,6 +84,21 @@ pub trait Request: Send + 'static {
     }
 }
 
+/// A request that is one operation, whose answer is the operation's own.
+pub trait Single: Operation<Output = Result<Self::Reply, Refusal>> {
+    type Reply: Send + 'static;
+    /// Whether it needs the ledger lock.
+    const WRITES: bool;
+}
+
+impl<T: Single> Request for T {
+    type Answer = T::Reply;
+
+    async fn execute<C: Ctldb>(self, executive: &Executive<C>, deadline: Instant) -> Result<T::Reply, ExecutiveError> {
+        if T::WRITES { executive.write(self, deadline).await } else { executive.read(self, deadline).await }
+    }
+}
+
 impl<C: Ctldb> Executive<C> {
     pub fn new(ctldb: C, options: Options) -> Self {
         Self { ctldb, options: Arc::new(options) }

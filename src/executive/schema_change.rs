@@ -10,18 +10,15 @@ use crate::schema::{FamilyName, Field, TableRef, TableSchema};
 use crate::sql;
 
 use super::error::{ExecutiveError, Refusal};
-use super::{Executive, Request};
+use super::{Executive, Request, Single};
 
 /// Makes a family. The ledger does not know families.
 #[derive(Debug)]
 pub struct CreateFamily(pub FamilyName);
 
-impl Request for CreateFamily {
-    type Answer = ();
-
-    async fn execute<C: Ctldb>(self, executive: &Executive<C>, deadline: Instant) -> Result<(), ExecutiveError> {
-        executive.write(self, deadline).await
-    }
+impl Single for CreateFamily {
+    type Reply = ();
+    const WRITES: bool = true;
 }
 
 impl Operation for CreateFamily {
@@ -175,6 +172,16 @@ fn check_destructive<C>(executive: &Executive<C>) -> Result<(), Refusal> {
     if executive.options.destructive_schema_changes { Ok(()) } else { Err(Refusal::DestructiveChangesOff) }
 }
 
+/// Runs what can't be undone, where that is allowed at all.
+async fn destroy<C, O>(executive: &Executive<C>, operation: O, deadline: Instant) -> Result<Option<Seq>, ExecutiveError>
+where
+    C: Ctldb,
+    O: Operation<Output = Result<Seq, Refusal>>,
+{
+    check_destructive(executive)?;
+    executive.write(operation, deadline).await.map(Some)
+}
+
 /// Drops a table. The answer is the statement's seq.
 #[derive(Debug)]
 pub struct DropTable(pub TableRef);
@@ -191,8 +198,7 @@ impl Request for DropTable {
         executive: &Executive<C>,
         deadline: Instant,
     ) -> Result<Option<Seq>, ExecutiveError> {
-        check_destructive(executive)?;
-        executive.write(self, deadline).await.map(Some)
+        destroy(executive, self, deadline).await
     }
 }
 
@@ -223,8 +229,7 @@ impl Request for ClearTable {
         executive: &Executive<C>,
         deadline: Instant,
     ) -> Result<Option<Seq>, ExecutiveError> {
-        check_destructive(executive)?;
-        executive.write(self, deadline).await.map(Some)
+        destroy(executive, self, deadline).await
     }
 }
 

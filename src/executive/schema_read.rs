@@ -1,27 +1,18 @@
 //! What tables there are.
 
-use std::time::Instant;
-
-use crate::ctldb::{Ctldb, CtldbError, Operation, Session};
+use crate::ctldb::{CtldbError, Operation, Session};
 use crate::schema::{FamilyName, TableRef, TableSchema};
 
-use super::error::{ExecutiveError, Refusal};
-use super::{Executive, Request};
+use super::Single;
+use super::error::Refusal;
 
 /// Reads one table's definition.
 #[derive(Debug)]
 pub struct ReadTable(pub TableRef);
 
-impl Request for ReadTable {
-    type Answer = TableSchema;
-
-    async fn execute<C: Ctldb>(
-        self,
-        executive: &Executive<C>,
-        deadline: Instant,
-    ) -> Result<TableSchema, ExecutiveError> {
-        executive.read(self, deadline).await
-    }
+impl Single for ReadTable {
+    type Reply = TableSchema;
+    const WRITES: bool = false;
 }
 
 impl Operation for ReadTable {
@@ -37,16 +28,9 @@ impl Operation for ReadTable {
 #[derive(Debug)]
 pub struct ReadFamily(pub FamilyName);
 
-impl Request for ReadFamily {
-    type Answer = Vec<TableSchema>;
-
-    async fn execute<C: Ctldb>(
-        self,
-        executive: &Executive<C>,
-        deadline: Instant,
-    ) -> Result<Vec<TableSchema>, ExecutiveError> {
-        executive.read(self, deadline).await
-    }
+impl Single for ReadFamily {
+    type Reply = Vec<TableSchema>;
+    const WRITES: bool = false;
 }
 
 impl Operation for ReadFamily {

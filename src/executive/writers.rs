@@ -7,7 +7,7 @@ use crate::schema::WriterName;
 
 use super::credentials::{Credentials, Secret};
 use super::error::{ExecutiveError, Refusal};
-use super::{Executive, Request};
+use super::{Executive, Request, Single};
 
 /// The longest cookie, in bytes.
 pub const MAX_COOKIE_BYTES: usize = 1024;
@@ -56,12 +56,9 @@ impl Operation for Register {
 #[derive(Debug)]
 pub struct ReadCookie(pub Credentials);
 
-impl Request for ReadCookie {
-    type Answer = Vec<u8>;
-
-    async fn execute<C: Ctldb>(self, executive: &Executive<C>, deadline: Instant) -> Result<Vec<u8>, ExecutiveError> {
-        executive.read(self, deadline).await
-    }
+impl Single for ReadCookie {
+    type Reply = Vec<u8>;
+    const WRITES: bool = false;
 }
 
 impl Operation for ReadCookie {
@@ -87,12 +84,9 @@ impl SetCookie {
     }
 }
 
-impl Request for SetCookie {
-    type Answer = ();
-
-    async fn execute<C: Ctldb>(self, executive: &Executive<C>, deadline: Instant) -> Result<(), ExecutiveError> {
-        executive.write(self, deadline).await
-    }
+impl Single for SetCookie {
+    type Reply = ();
+    const WRITES: bool = true;
 }
 
 impl Operation for SetCookie {

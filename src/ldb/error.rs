@@ -72,23 +72,6 @@ impl LdbError {
     pub fn may_pass(&self) -> bool {
         matches!(self, Self::DiskFull { .. } | Self::Busy { .. } | Self::Io { .. })
     }
-
-    /// A short name for metrics, from a closed set.
-    pub const fn kind(&self) -> &'static str {
-        match self {
-            Self::Locked { .. } => "locked",
-            Self::NetworkFilesystem { .. } => "network_filesystem",
-            Self::NewerFormat { .. } => "newer_format",
-            Self::SqliteTooOld { .. } => "sqlite_too_old",
-            Self::OtherLedger { .. } => "other_ledger",
-            Self::DiskFull { .. } => "disk_full",
-            Self::Removed { .. } => "removed",
-            Self::Corrupt { .. } => "corrupt",
-            Self::Busy { .. } => "busy",
-            Self::Io { .. } => "io",
-            Self::Sqlite { .. } => "sqlite",
-        }
-    }
 }
 
 /// The memory-mapped index of the WAL is extended outside of SQLite's own check for
@@ -106,16 +89,6 @@ pub enum ApplyError {
     Statement { seq: Seq, table: Option<String>, form: &'static str, reason: String, applied: Option<Box<Applied>> },
     #[error(transparent)]
     Ldb(#[from] LdbError),
-}
-
-impl ApplyError {
-    /// A short name for metrics, from a closed set.
-    pub const fn kind(&self) -> &'static str {
-        match self {
-            Self::Statement { .. } => "statement",
-            Self::Ldb(error) => error.kind(),
-        }
-    }
 }
 
 /// Whether `error` is the statement's own fault, so that it would fail on any host.
