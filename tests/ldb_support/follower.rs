@@ -42,7 +42,8 @@ impl Entry {
 pub struct Follower {
     path: PathBuf,
     file: Option<(File, u64)>,
-    last: Option<u64>,
+    /// The last entry's number, 0 before the first: to begin in the middle is a jump.
+    last: u64,
     /// Every row, as of the last [`Follower::load`].
     cache: BTreeMap<String, String>,
     dropped: BTreeSet<String>,
@@ -55,7 +56,7 @@ impl Follower {
         Self {
             path,
             file: None,
-            last: None,
+            last: 0,
             cache: BTreeMap::new(),
             dropped: BTreeSet::new(),
             resyncs: 0,
@@ -74,11 +75,11 @@ impl Follower {
     pub fn follow(&mut self) -> Vec<Entry> {
         let entries = self.read();
         for entry in &entries {
-            if self.last.is_some_and(|last| entry.seq != last + 1) {
+            if entry.seq != self.last + 1 {
                 self.resyncs += 1;
                 self.is_resynced = true;
             }
-            self.last = Some(entry.seq);
+            self.last = entry.seq;
             self.dropped.insert(entry.row());
         }
         entries
