@@ -11,6 +11,7 @@ use ctldb_support::*;
 use ctlstore::ctldb::{Ctldb, CtldbError, LedgerTable, SchemaChange, SqliteCtldb};
 use ctlstore::schema::FieldType;
 use ctlstore::sql;
+use support::SmallDisk;
 
 fn path_of(database: &support::TestDatabase) -> PathBuf {
     PathBuf::from(database.url.strip_prefix("sqlite:").unwrap())
@@ -88,37 +89,10 @@ async fn a_stranger_that_holds_the_file_is_waited_for() {
     assert_eq!(write(&ctldb, vec![Step::Append(vec!["x".into()])]).await[0].number(), 1);
 }
 
-/// A small filesystem in memory, gone with this value.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    fn of(size: &str) -> Self {
-        let directory = support::scratch_dir();
-        mount(&["-t", "tmpfs", "-o", &format!("size={size}"), "none", directory.path().to_str().unwrap()]);
-        Self(directory)
-    }
-
-    fn resize(&self, size: &str) {
-        mount(&["-o", &format!("remount,size={size}"), self.0.path().to_str().unwrap()]);
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // Lazily: the ctldb may not have closed its files yet.
-        let _ = std::process::Command::new("umount").arg("-l").arg(self.0.path()).status();
-    }
-}
-
-fn mount(arguments: &[&str]) {
-    let status = std::process::Command::new("mount").args(arguments).status().expect("run mount");
-    assert!(status.success(), "mounting a small disk needs root: {status}");
-}
-
 #[tokio::test]
 async fn a_full_disk_is_named_and_passes() {
-    let disk = SmallDisk::of("1m");
-    let ctldb = prepared_at(&format!("sqlite:{}/ctldb.db", disk.0.path().display())).await;
+    let disk = SmallDisk::mount("1m");
+    let ctldb = prepared_at(&format!("sqlite:{}/ctldb.db", disk.directory().display())).await;
     let large = || vec![Step::LastSeq, Step::Append(vec!["x".repeat(100_000)])];
     let mut written = 0;
     let error = loop {

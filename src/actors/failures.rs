@@ -42,7 +42,7 @@ impl Failures {
         Self { component, metrics, count: 0, last: None, said: Vec::new() }
     }
 
-    /// One more failure; whether the log is to have it. Called by [`failed!`].
+    /// One more failure; whether the log is to have it. Called by the macro `failed`.
     pub fn add(&mut self, kind: ErrorKind, message: String) -> bool {
         self.metrics.error(self.component, kind);
         self.count += 1;

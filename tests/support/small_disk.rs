@@ -18,12 +18,21 @@ impl SmallDisk {
     /// `size` as mount takes it, such as `4m`.
     #[track_caller]
     pub fn mount(size: &str) -> Self {
-        let directory = process::scratch_dir();
-        let options = format!("size={size}");
-        let mounted =
-            Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(directory.path()).status();
+        let disk = Self { directory: process::scratch_dir() };
+        disk.run_mount(&["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]);
+        disk
+    }
+
+    /// Gives it another size.
+    #[track_caller]
+    pub fn resize(&self, size: &str) {
+        self.run_mount(&["-o", &format!("remount,size={size}")]);
+    }
+
+    #[track_caller]
+    fn run_mount(&self, arguments: &[&str]) {
+        let mounted = Command::new("mount").args(arguments).arg(self.directory.path()).status();
         assert!(mounted.expect("run mount").success(), "mounting a tmpfs failed; it takes root");
-        Self { directory }
     }
 
     pub fn directory(&self) -> &Path {
