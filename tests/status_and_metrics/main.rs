@@ -13,6 +13,7 @@ mod support;
 mod following;
 mod heartbeats;
 mod ldb;
+mod panicking;
 mod reading;
 mod shared_server;
 mod snapshots;
@@ -31,7 +32,7 @@ use watch::{Moved, Watch, metric_names};
 
 type Scenario = (&'static str, fn(&Moved));
 
-const SCENARIOS: [Scenario; 17] = [
+const SCENARIOS: [Scenario; 20] = [
     ("a request on its way to the ldb", writing::a_request_on_its_way_to_the_ldb),
     ("writes that wait for a stranger", writing::writes_that_wait_for_a_stranger),
     ("a table over its warning size", writing::a_table_over_its_warning_size),
@@ -49,25 +50,19 @@ const SCENARIOS: [Scenario; 17] = [
     ("an executive that hangs", heartbeats::an_executive_that_hangs),
     ("every route of every server", reading::every_route_of_every_server),
     ("an ldb that is empty or no database", reading::an_ldb_that_is_empty_or_no_database),
+    ("troubles on a server that are put right", shared_server::troubles_that_are_put_right),
+    ("a request that panics", panicking::a_request_that_panics),
+    ("a node that stops", stopping::a_node_that_stops),
 ];
 
 /// What no event moves, because it says which node and which role this is.
 const CONSTANT: [&str; 2] = ["/version", "/role"];
 
-/// Moved elsewhere: `tests/http_server.rs` has a request of a real server panic.
-const KINDS_ELSEWHERE: [ErrorKind; 1] = [ErrorKind::Internal];
-/// Counts nothing but panics.
-const COMPONENTS_ELSEWHERE: [Component; 1] = [Component::Ops];
-
 #[test]
 fn every_field_and_every_metric_is_moved_by_its_event() {
     let moved = Moved::default();
-    let on_a_server: [Scenario; 2] = [
-        ("troubles on a server that are put right", shared_server::troubles_that_are_put_right),
-        ("a node that stops", stopping::a_node_that_stops),
-    ];
     thread::scope(|scope| {
-        for (name, scenario) in SCENARIOS.into_iter().chain(on_a_server) {
+        for (name, scenario) in SCENARIOS {
             let moved = &moved;
             let thread = thread::Builder::new().name(name.to_owned());
             thread.spawn_scoped(scope, move || scenario(moved)).expect("start a thread");
@@ -89,8 +84,8 @@ fn every_field_and_every_metric_is_moved_by_its_event() {
             unmoved.push(format!("{label}=\"{value}\""));
         }
     };
-    Component::ALL.iter().filter(|c| !COMPONENTS_ELSEWHERE.contains(c)).for_each(|c| check("component", c.as_str()));
-    ErrorKind::ALL.iter().filter(|k| !KINDS_ELSEWHERE.contains(k)).for_each(|k| check("kind", k.as_str()));
+    Component::ALL.iter().for_each(|c| check("component", c.as_str()));
+    ErrorKind::ALL.iter().for_each(|k| check("kind", k.as_str()));
     Queue::ALL.iter().for_each(|queue| check("queue", queue.as_str()));
     ExecutionPath::ALL.iter().for_each(|path| check("path", path.as_str()));
     CheckpointMode::ALL.iter().for_each(|mode| check("mode", mode.as_str()));
