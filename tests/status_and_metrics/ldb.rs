@@ -4,7 +4,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use crate::hold::Hold;
-use crate::stage::{SmallDisk, Stage, lines, ready};
+use crate::stage::{Stage, lines, ready};
+use crate::support::SmallDisk;
 use crate::support::client::wait_for_value;
 use crate::watch::{Moved, until};
 

@@ -2,9 +2,6 @@
 //! can reach behind the executive's back.
 
 use std::path::PathBuf;
-use std::process::Command;
-
-use tempfile::TempDir;
 
 use crate::support::{Client, Node, NodeProcess, sql};
 use crate::watch::{Moved, Watch};
@@ -83,43 +80,4 @@ pub fn ready<'a>(node: &Node, moved: &'a Moved) -> (NodeProcess, Watch<'a>) {
 pub fn lines(process: &NodeProcess, words: &[&str]) -> Vec<String> {
     let log = process.log();
     log.lines().filter(|line| words.iter().all(|word| line.contains(word))).map(str::to_owned).collect()
-}
-
-/// A filesystem of a few megabytes, which takes root.
-pub struct SmallDisk {
-    pub directory: TempDir,
-}
-
-impl SmallDisk {
-    pub fn mount(size: &str) -> Self {
-        let directory = crate::support::scratch_dir();
-        let options = format!("size={size}");
-        let mounted =
-            Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(directory.path()).status();
-        assert!(mounted.expect("run mount").success(), "mounting a tmpfs failed; it takes root");
-        Self { directory }
-    }
-
-    pub fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    /// Takes all the room that is left, until the file that is returned is removed.
-    pub fn fill(&self) -> PathBuf {
-        let ballast = self.path("ballast");
-        let mut file = std::fs::File::create(&ballast).expect("make the ballast");
-        let mut chunk = 1 << 20;
-        while chunk > 0 {
-            if std::io::Write::write_all(&mut file, &vec![7; chunk]).is_err() {
-                chunk /= 2;
-            }
-        }
-        ballast
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("--lazy").arg(self.directory.path()).status();
-    }
 }
