@@ -44,9 +44,14 @@ impl Tables {
         Some(&self.keys[self.last].1)
     }
 
-    fn insert(&mut self, name: &str, key: Option<TableKey>) {
-        self.by_name.insert(name.to_owned(), self.keys.len());
-        self.keys.push((name.to_owned(), key));
+    /// Looks up the key of `name`, unless it is known.
+    fn learn(&mut self, connection: &Connection, name: &str) -> rusqlite::Result<()> {
+        if self.find(name).is_none() {
+            let key = TableKey::load(connection, name)?;
+            self.by_name.insert(name.to_owned(), self.keys.len());
+            self.keys.push((name.to_owned(), key));
+        }
+        Ok(())
     }
 }
 
@@ -97,7 +102,11 @@ impl Capture {
         match statement {
             Statement::Begin | Statement::Commit => return Ok(()),
             Statement::Upsert(_) | Statement::Delete(_) | Statement::Clear { .. } => {
-                self.learn(connection, statement.table().unwrap_or_default())?;
+                // One lock for all of it: this is what nearly every statement comes by.
+                let mut collector = self.collector();
+                collector.tables.learn(connection, statement.table().unwrap_or_default())?;
+                collector.is_armed = true;
+                return Ok(());
             }
             // All of them, since the same table may be spelled in another case.
             Statement::CreateTable { .. } | Statement::AddColumn { .. } => self.collector().tables = Tables::default(),
@@ -118,19 +127,11 @@ impl Capture {
                     .prepare_cached(TABLES)?
                     .query_map([], |row| row.get(0))?
                     .collect::<rusqlite::Result<Vec<String>>>()?;
-                tables.iter().try_for_each(|table| self.learn(connection, table))?;
+                let mut collector = self.collector();
+                tables.iter().try_for_each(|table| collector.tables.learn(connection, table))?;
             }
         }
         self.collector().is_armed = true;
-        Ok(())
-    }
-
-    fn learn(&self, connection: &Connection, table: &str) -> rusqlite::Result<()> {
-        let mut collector = self.collector();
-        if collector.tables.find(table).is_none() {
-            let key = TableKey::load(connection, table)?;
-            collector.tables.insert(table, key);
-        }
         Ok(())
     }
 

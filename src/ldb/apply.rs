@@ -135,10 +135,10 @@ impl Ldb {
     fn execute(&mut self, rows: &[LedgerRow], first: usize, applied: &mut Applied) -> Result<(), Stop> {
         let Self { connection, guard, changelog, path, .. } = self;
         let changes_before = connection.total_changes();
-        let mut runner = Runner::new(connection);
+        let (mut parser, mut runner) = (sql::Parser::default(), Runner::new(connection));
         let mut begun = None;
         for (index, row) in rows.iter().enumerate().skip(first) {
-            let statement = sql::parse(&row.statement);
+            let statement = parser.parse(&row.statement);
             let fault = |reason| Fault::stop(begun.unwrap_or(index), row, &statement, reason);
             let failed = |error: rusqlite::Error| {
                 if is_statements_fault(&error) {
@@ -152,7 +152,9 @@ impl Ldb {
                 Statement::Begin => begun = Some(index),
                 Statement::Commit => begun = None,
                 // SQLite would run what stands before it and forget the rest.
-                _ if row.statement.contains('\0') => return Err(fault("it holds a NUL character".to_owned())),
+                _ if !statement.is_row() && row.statement.contains('\0') => {
+                    return Err(fault("it holds a NUL character".to_owned()));
+                }
                 _ => {
                     if let Some(changelog) = changelog {
                         changelog.before(connection, &statement).map_err(failed)?;

@@ -23,7 +23,7 @@ pub struct Runner<'c> {
 struct Shape<'c> {
     is_upsert: bool,
     table: String,
-    columns: Vec<String>,
+    columns: String,
     statement: CachedStatement<'c>,
 }
 
@@ -73,7 +73,7 @@ impl<'c> Runner<'c> {
         Ok(Shape {
             is_upsert,
             table: row.table.to_owned(),
-            columns: row.columns.iter().map(|&column| column.to_owned()).collect(),
+            columns: row.columns.clone().into_owned(),
             statement: self.connection.prepare_cached(&self.sql)?,
         })
     }

@@ -5,30 +5,19 @@
 
 use std::borrow::Cow;
 
+use super::cursor::{Cursor, Literal};
 use super::form::{BEGIN, COMMIT};
 
-/// The most digits that a float's shortest spelling has. A spelling with more is not
-/// canonical, and SQLite may round it to another float than Rust does.
-const MAX_FLOAT_DIGITS: usize = 17;
-
-/// A literal's value, borrowed from the statement where it can be.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Literal<'a> {
-    Null,
-    Integer(i64),
-    Boolean(bool),
-    Real(f64),
-    Text(Cow<'a, str>),
-    Blob(Vec<u8>),
-}
+const UPSERT: &str = "REPLACE INTO ";
 
 /// A canonical upsert or delete of one row.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RowStatement<'a> {
     /// The table's SQL name, `family___table`.
     pub table: &'a str,
-    /// The columns that the values belong to, in the statement's order.
-    pub columns: Vec<&'a str>,
+    /// The columns that the values belong to, in the statement's order, as an upsert
+    /// lists them: `"a","b"`. No name holds a quote.
+    pub columns: Cow<'a, str>,
     /// As many as there are columns.
     pub values: Vec<Literal<'a>>,
 }
@@ -75,6 +64,11 @@ impl<'a> Statement<'a> {
         }
     }
 
+    /// Whether the statement is about one row whose values were read. It holds no NUL then.
+    pub const fn is_row(&self) -> bool {
+        matches!(self, Self::Upsert(_) | Self::Delete(_))
+    }
+
     /// Whether the statement changes the schema rather than rows.
     pub const fn is_ddl(&self) -> bool {
         matches!(self, Self::CreateTable { .. } | Self::AddColumn { .. } | Self::DropTable { .. })
@@ -85,15 +79,12 @@ impl RowStatement<'_> {
     /// Writes the upsert with a parameter in place of each literal into `sql`.
     pub fn parameterized_upsert(&self, sql: &mut String) {
         sql.clear();
-        sql.push_str("REPLACE INTO ");
+        sql.push_str(UPSERT);
         sql.push_str(self.table);
-        for (i, column) in self.columns.iter().enumerate() {
-            sql.push_str(if i == 0 { " (\"" } else { ",\"" });
-            sql.push_str(column);
-            sql.push('"');
-        }
+        sql.push_str(" (");
+        sql.push_str(&self.columns);
         sql.push_str(") VALUES(?");
-        for _ in 1..self.columns.len() {
+        for _ in 1..self.values.len() {
             sql.push_str(",?");
         }
         sql.push(')');
@@ -104,7 +95,8 @@ impl RowStatement<'_> {
         sql.clear();
         sql.push_str("DELETE FROM ");
         sql.push_str(self.table);
-        for (i, column) in self.columns.iter().enumerate() {
+        let names = self.columns.trim_matches('"').split("\",\"");
+        for (i, column) in names.enumerate() {
             sql.push_str(if i == 0 { " WHERE \"" } else { " AND \"" });
             sql.push_str(column);
             sql.push_str("\" = ?");
@@ -114,94 +106,92 @@ impl RowStatement<'_> {
 
 /// Reads one ledger statement. Never fails: what is not canonical is `Other`.
 pub fn parse(text: &str) -> Statement<'_> {
-    let cursor = Cursor { text };
-    let statement = match text.as_bytes().first() {
-        Some(b'R') => cursor.upsert(),
-        Some(b'D') => cursor.delete_or_drop(),
-        Some(b'-') if text == BEGIN => Some(Statement::Begin),
-        Some(b'-') if text == COMMIT => Some(Statement::Commit),
-        Some(b'C') => cursor.after("CREATE TABLE ").and_then(|c| {
-            let (table, rest) = c.table()?;
-            rest.after(" (").map(|_| Statement::CreateTable { table })
-        }),
-        Some(b'A') => cursor.after("ALTER TABLE ").and_then(|c| {
-            let (table, rest) = c.table()?;
-            rest.after(" ADD COLUMN ").map(|_| Statement::AddColumn { table })
-        }),
-        _ => None,
-    };
-    statement.unwrap_or(Statement::Other)
+    Parser::default().parse(text)
 }
 
-/// What is left of the statement. Every step takes a piece off its front, or
-/// gives `None` where the text is not in the canonical form.
-#[derive(Clone, Copy)]
-struct Cursor<'a> {
+/// Reads statements one after the other. An upsert mostly begins as the one before it,
+/// and what is known of that beginning is not read again.
+#[derive(Debug, Default)]
+pub struct Parser<'a> {
+    head: Option<Head<'a>>,
+}
+
+/// An upsert up to its first value.
+#[derive(Debug, Clone, Copy)]
+struct Head<'a> {
     text: &'a str,
+    table: &'a str,
+    columns: &'a str,
+    /// How many columns there are.
+    width: usize,
+}
+
+impl<'a> Parser<'a> {
+    /// Like [`parse`].
+    pub fn parse(&mut self, text: &'a str) -> Statement<'a> {
+        let cursor = Cursor { text };
+        let statement = match text.as_bytes().first() {
+            Some(b'R') => self.upsert(cursor),
+            Some(b'D') => cursor.delete_or_drop(),
+            Some(b'-') if text == BEGIN => Some(Statement::Begin),
+            Some(b'-') if text == COMMIT => Some(Statement::Commit),
+            Some(b'C') => cursor.after("CREATE TABLE ").and_then(|c| {
+                let (table, rest) = c.table()?;
+                rest.after(" (").map(|_| Statement::CreateTable { table })
+            }),
+            Some(b'A') => cursor.after("ALTER TABLE ").and_then(|c| {
+                let (table, rest) = c.table()?;
+                rest.after(" ADD COLUMN ").map(|_| Statement::AddColumn { table })
+            }),
+            _ => None,
+        };
+        statement.unwrap_or(Statement::Other)
+    }
+
+    fn upsert(&mut self, cursor: Cursor<'a>) -> Option<Statement<'a>> {
+        cursor.refuse_nul()?;
+        let (head, cursor) = match self.head {
+            Some(head) if let Some(rest) = cursor.after(head.text) => (head, rest),
+            _ => cursor.upsert_head()?,
+        };
+        self.head = Some(head);
+        let values = cursor.values(head.width)?;
+        Some(Statement::Upsert(RowStatement { table: head.table, columns: Cow::Borrowed(head.columns), values }))
+    }
 }
 
 impl<'a> Cursor<'a> {
-    fn after(self, prefix: &str) -> Option<Self> {
-        self.text.strip_prefix(prefix).map(|text| Self { text })
-    }
-
-    fn is_at_end(self) -> bool {
-        self.text.is_empty()
-    }
-
-    /// Splits after the first `at` bytes, which must be a character boundary.
-    fn split(self, at: usize) -> (&'a str, Self) {
-        let (piece, text) = self.text.split_at(at);
-        (piece, Self { text })
-    }
-
-    fn table(self) -> Option<(&'a str, Self)> {
-        let is_name = |b: &u8| b.is_ascii_alphanumeric() || *b == b'_';
-        let length = self.text.as_bytes().iter().take_while(|b| is_name(b)).count();
-        // A name that starts with a digit is no identifier.
-        (length > 0 && !self.text.as_bytes()[0].is_ascii_digit()).then(|| self.split(length))
-    }
-
-    fn quoted_name(self) -> Option<(&'a str, Self)> {
-        let inside = self.after("\"")?;
-        let (name, rest) = inside.split(inside.text.find('"')?);
-        let rest = rest.after("\"")?;
-        // A doubled quote would be part of the name.
-        (!name.is_empty() && !name.contains('\0') && !rest.text.starts_with('"')).then_some((name, rest))
-    }
-
-    fn upsert(self) -> Option<Statement<'a>> {
-        let (table, mut cursor) = self.after("REPLACE INTO ")?.table()?;
-        cursor = cursor.after(" (")?;
-        let mut columns = Vec::with_capacity(8);
+    fn upsert_head(self) -> Option<(Head<'a>, Self)> {
+        let (table, rest) = self.after(UPSERT)?.table()?;
+        let list = rest.after(" (")?;
+        let (mut cursor, mut width) = (list, 0);
         loop {
-            let (column, rest) = cursor.quoted_name()?;
-            columns.push(column);
+            let (_, rest) = cursor.quoted_name()?;
+            width += 1;
             cursor = match rest.after(",") {
                 Some(more) => more,
                 None => {
-                    cursor = rest.after(") VALUES(")?;
-                    break;
+                    let columns = &list.text[..list.text.len() - rest.text.len()];
+                    let values = rest.after(") VALUES(")?;
+                    let text = &self.text[..self.text.len() - values.text.len()];
+                    return Some((Head { text, table, columns, width }, values));
                 }
             };
         }
-        let mut values = Vec::with_capacity(columns.len());
+    }
+
+    /// The `width` values that end the statement.
+    fn values(self, width: usize) -> Option<Vec<Literal<'a>>> {
+        let mut values = Vec::with_capacity(width);
+        let mut cursor = self;
         loop {
             let (value, rest) = cursor.literal()?;
             values.push(value);
             cursor = match rest.after(",") {
                 Some(more) => more,
-                None => {
-                    cursor = rest.after(")")?;
-                    break;
-                }
+                None => return (rest.text == ")" && values.len() == width).then_some(values),
             };
         }
-        (cursor.is_at_end() && values.len() == columns.len()).then_some(Statement::Upsert(RowStatement {
-            table,
-            columns,
-            values,
-        }))
     }
 
     fn delete_or_drop(self) -> Option<Statement<'a>> {
@@ -213,80 +203,21 @@ impl<'a> Cursor<'a> {
         if rest.is_at_end() {
             return Some(Statement::Clear { table });
         }
+        self.refuse_nul()?;
         let mut cursor = rest.after(" WHERE ")?;
-        let (mut columns, mut values) = (Vec::with_capacity(4), Vec::with_capacity(4));
+        let (mut columns, mut values) = (String::new(), Vec::with_capacity(4));
         loop {
             let (column, rest) = cursor.quoted_name()?;
             let (value, rest) = rest.after(" = ")?.literal()?;
-            columns.push(column);
+            columns.push_str(if columns.is_empty() { "\"" } else { ",\"" });
+            columns.push_str(column);
+            columns.push('"');
             values.push(value);
             if rest.is_at_end() {
-                return Some(Statement::Delete(RowStatement { table, columns, values }));
+                return Some(Statement::Delete(RowStatement { table, columns: columns.into(), values }));
             }
             cursor = rest.after(" AND ")?;
         }
-    }
-
-    fn literal(self) -> Option<(Literal<'a>, Self)> {
-        match self.text.as_bytes().first()? {
-            b'\'' => self.text_literal(),
-            b'x' => self.blob_literal(),
-            b'N' => Some((Literal::Null, self.after("NULL")?)),
-            b't' => Some((Literal::Boolean(true), self.after("true")?)),
-            b'f' => Some((Literal::Boolean(false), self.after("false")?)),
-            _ => self.number_literal(),
-        }
-    }
-
-    fn text_literal(self) -> Option<(Literal<'a>, Self)> {
-        let inside = self.after("'")?;
-        let (first, mut rest) = inside.split(inside.text.find('\'')?);
-        rest = rest.after("'")?;
-        let mut text = Cow::Borrowed(first);
-        // A quote right behind the closing one stands for a quote in the text.
-        while let Some(more) = rest.after("'") {
-            let (piece, next) = more.split(more.text.find('\'')?);
-            rest = next.after("'")?;
-            let text = text.to_mut();
-            text.push('\'');
-            text.push_str(piece);
-        }
-        // SQLite's parser would stop at a NUL.
-        (!text.contains('\0')).then_some((Literal::Text(text), rest))
-    }
-
-    fn blob_literal(self) -> Option<(Literal<'a>, Self)> {
-        let inside = self.after("x'")?;
-        let (digits, rest) = inside.split(inside.text.find('\'')?);
-        Some((Literal::Blob(hex::decode(digits).ok()?), rest.after("'")?))
-    }
-
-    fn number_literal(self) -> Option<(Literal<'a>, Self)> {
-        let length = self.text.bytes().take_while(|b| matches!(b, b'0'..=b'9' | b'-' | b'.')).count();
-        let (number, rest) = self.split(length);
-        let digits = number.strip_prefix('-').unwrap_or(number);
-        let is_digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
-        let value = match digits.split_once('.') {
-            Some((whole, fraction)) if is_digits(whole) && is_digits(fraction) => float(number)?,
-            None if is_digits(digits) => match number.parse() {
-                Ok(integer) => Literal::Integer(integer),
-                // Beyond 64 bits SQLite reads an integer literal as a float.
-                Err(_) => float(number)?,
-            },
-            _ => return None,
-        };
-        Some((value, rest))
-    }
-}
-
-/// A number in plain decimal as a float, where its spelling is short enough.
-fn float(number: &str) -> Option<Literal<'static>> {
-    let is_zero = |b: &u8| matches!(b, b'0' | b'-' | b'.');
-    let from_first = number.bytes().skip_while(is_zero);
-    let significant = from_first.filter(u8::is_ascii_digit).enumerate().filter(|(_, b)| *b != b'0').last();
-    match significant {
-        Some((last, _)) if last >= MAX_FLOAT_DIGITS => None,
-        _ => Some(Literal::Real(number.parse().ok()?)),
     }
 }
 
@@ -306,7 +237,7 @@ mod tests {
         let row =
             upsert(r#"REPLACE INTO fam___tab ("a","b","c","d","e","f") VALUES('it''s ''',-7,0.5,x'00ff',NULL,true)"#);
         assert_eq!(row.table, "fam___tab");
-        assert_eq!(row.columns, ["a", "b", "c", "d", "e", "f"]);
+        assert_eq!(row.columns, r#""a","b","c","d","e","f""#);
         assert_eq!(
             row.values,
             [
@@ -357,6 +288,41 @@ mod tests {
         assert_eq!(parse(create), Statement::CreateTable { table: "fam___tab" });
         let alter = r#"ALTER TABLE fam___tab ADD COLUMN "b" REAL"#;
         assert_eq!(parse(alter), Statement::AddColumn { table: "fam___tab" });
+    }
+
+    #[test]
+    fn what_was_read_before_changes_nothing() {
+        let texts = [
+            r#"REPLACE INTO fam___tab ("a","b") VALUES(1,2)"#,
+            r#"REPLACE INTO fam___tab ("a","b") VALUES('x',NULL)"#,
+            r#"REPLACE INTO fam___tab ("a","b") VALUES(1)"#,
+            r#"REPLACE INTO fam___tab ("a","b") VALUES(1,2,3)"#,
+            r#"REPLACE INTO fam___tab ("a","b") VALUES()"#,
+            r#"REPLACE INTO fam___tab ("a","b") VALUES(1,2);"#,
+            "REPLACE INTO fam___tab (\"a\",\"b\") VALUES(1,'\0')",
+            r#"REPLACE INTO fam___tab ("a") VALUES(1)"#,
+            r#"REPLACE INTO fam___tab ("b","a") VALUES(1,2)"#,
+            r#"REPLACE INTO fam___tab2 ("a","b") VALUES(1,2)"#,
+            r#"REPLACE INTO fam___tab ("a","b") VALUE(1,2)"#,
+            r#"DELETE FROM fam___tab WHERE "a" = 1"#,
+            "--- BEGIN",
+        ];
+        for first in texts {
+            for second in texts {
+                let mut parser = Parser::default();
+                assert_eq!(parser.parse(first), parse(first));
+                assert_eq!(parser.parse(second), parse(second), "{second:?} behind {first:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_deletes_columns_may_look_like_a_list() {
+        let text = r#"DELETE FROM fam___tab WHERE "," = 1 AND "a,b" = 2"#;
+        let Statement::Delete(row) = parse(text) else { panic!() };
+        let mut sql = String::new();
+        row.parameterized_delete(&mut sql);
+        assert_eq!(sql, r#"DELETE FROM fam___tab WHERE "," = ? AND "a,b" = ?"#);
     }
 
     #[test]
