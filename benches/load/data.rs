@@ -6,6 +6,7 @@ pub const ROWS: usize = 100_000;
 pub const WRITERS: usize = 8;
 /// Rows of one group, which a prefix read gives.
 pub const GROUP: usize = 100;
+const POINT_READ: &str = "/get-row-by-key/bench/points";
 /// Different requests that are prepared of a kind.
 const VARIETY: usize = 1_000;
 
@@ -55,7 +56,7 @@ pub fn write_mark(n: usize) -> Vec<u8> {
 }
 
 pub fn read_mark() -> Vec<u8> {
-    request("POST", "/get-row-by-key/bench/points", "", r#"{"Key":[{"Value":"mark"}]}"#)
+    request("POST", POINT_READ, "", r#"{"Key":[{"Value":"mark"}]}"#)
 }
 
 fn write_group(group: usize) -> Vec<u8> {
@@ -75,9 +76,18 @@ fn key(i: usize) -> String {
     format!(r#"{{"Key":[{{"Value":"{}"}}]}}"#, id(i))
 }
 
-/// Row reads, or the same bodies sent to another path.
-pub fn point_reads(path: &str) -> Vec<Vec<u8>> {
-    (0..VARIETY).map(|i| request("POST", path, "", &key(i * 7_919 % ROWS))).collect()
+pub fn point_reads() -> Vec<Vec<u8>> {
+    (0..VARIETY).map(|i| request("POST", POINT_READ, "", &key(i * 7_919 % ROWS))).collect()
+}
+
+/// The same with a last byte that makes the body no JSON: as much is received and parsed.
+pub fn refused_reads() -> Vec<Vec<u8>> {
+    let mut requests = point_reads();
+    for request in &mut requests {
+        request.pop();
+        request.push(b']');
+    }
+    requests
 }
 
 pub fn group_reads() -> Vec<Vec<u8>> {

@@ -44,14 +44,15 @@ impl Contender {
 }
 
 pub async fn measure(report: &mut Report, reader: &str, pid: u32, ldb: &Path) {
-    let mut points = Contender::new(data::point_reads("/get-row-by-key/bench/points"), 200);
-    // Constant bytes through the same router and middlewares; nothing parses the body.
-    let mut nowhere = Contender::new(data::point_reads("/no-such-route"), 404);
+    let mut points = Contender::new(data::point_reads(), 200);
+    // The server has no route that answers a POST with constant bytes. This comes closest: the body is received
+    // and parsed up to its last byte, and the answer is short; no database is asked.
+    let mut refused = Contender::new(data::refused_reads(), 400);
     let mut index = Contender::new(vec![request("GET", "/", "", "")], 200);
     let mut groups = Contender::new(data::group_reads(), 200);
     let mut in_process = Vec::new();
     for _ in 0..ROUNDS {
-        for contender in [&mut points, &mut nowhere, &mut index, &mut groups] {
+        for contender in [&mut points, &mut refused, &mut index, &mut groups] {
             contender.round(reader, pid).await;
         }
         in_process.push(scan_in_process(ldb));
@@ -60,14 +61,14 @@ pub async fn measure(report: &mut Report, reader: &str, pid: u32, ldb: &Path) {
     let scans = in_process[ROUNDS / 2];
 
     let (row, constant, page) =
-        (median(points.loads.clone()), median(nowhere.loads.clone()), median(index.loads.clone()));
+        (median(points.loads.clone()), median(refused.loads.clone()), median(index.loads.clone()));
     let rate = "point read, 64 connections";
-    report.ratio(rate, row.per_second, ("constant 404 to the same POST", constant.per_second), "req/s", "≥ 0.75");
+    report.ratio(rate, row.per_second, ("the same POST refused with 400", constant.per_second), "req/s", "≥ 0.75");
     report.ratio(rate, row.per_second, ("constant 200 to GET /", page.per_second), "req/s", "≥ 0.75");
     let micros = |load: Load| load.p99.as_secs_f64() * 1e6;
-    report.ratio("point read, p99", micros(row), ("constant 404", micros(constant)), "µs", "≤ 2");
-    let (ours, theirs) = (points.cpu_per_request(), nowhere.cpu_per_request());
-    report.ratio("point read, CPU of the node", ours, ("constant 404", theirs), "µs/req", "");
+    report.ratio("point read, p99", micros(row), ("refused with 400", micros(constant)), "µs", "≤ 2");
+    let (ours, theirs) = (points.cpu_per_request(), refused.cpu_per_request());
+    report.ratio("point read, CPU of the node", ours, ("refused with 400", theirs), "µs/req", "");
     let prefix = median(groups.loads);
     report.ratio("prefix of 100 rows, 64 connections", prefix.per_second, ("in-process", scans), "req/s", "≥ 0.7");
 }
