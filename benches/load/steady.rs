@@ -44,14 +44,16 @@ pub async fn latency(report: &mut Report, executive: &str, reader: &str) {
 
 /// CPU with nothing to do, and with one mutation a second.
 pub async fn cpu_use(report: &mut Report, executive: &str, pid: u32) {
-    let mut executive = Connection::open(executive).await.expect("the executive takes connections");
     for (what, writes) in [("CPU of the whole node, idle", false), ("CPU, one mutation a second", true)] {
+        // Opened for each: a connection on which no request comes is closed after a while.
+        let mut executive = Connection::open(executive).await.expect("the executive takes connections");
         let (before, start) = (cpu(pid), Instant::now());
         let mut n = SAMPLES;
         while start.elapsed() < WATCHED {
             if writes {
                 n += 1;
-                executive.exchange(&data::write_mark(n)).await.expect("the executive answers");
+                let (status, _) = executive.exchange(&data::write_mark(n)).await.expect("the executive answers");
+                assert_eq!(status, 200);
             }
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
