@@ -21,5 +21,7 @@ check: ## formatting, lints, documentation, licences and sources of the dependen
 	cargo fetch --locked
 	$$(tools/install-cargo-deny) --locked --offline check --hide-inclusion-graph bans licenses sources
 
-bench: ## the benchmarks; results go to target/criterion
-	cargo bench --locked
+bench: ## the benchmarks (results go to target/criterion), then the loads against the real binary and their table
+	tools/install-mariadb
+	cargo bench --locked --bench apply --bench read --bench literals
+	cargo bench --locked --bench load

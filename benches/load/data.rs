@@ -1,0 +1,96 @@
+//! The rows that the loads write and read, and the requests that do so.
+
+use super::client::{self, request};
+
+pub const ROWS: usize = 100_000;
+pub const WRITERS: usize = 8;
+/// Rows of one group, which a prefix read gives.
+pub const GROUP: usize = 100;
+const POINT_READ: &str = "/get-row-by-key/bench/points";
+/// Different requests that are prepared of a kind.
+const VARIETY: usize = 1_000;
+
+const SECRET: &str = "a bench's secret";
+const POINTS: &str = r#"{"fields":[["id","string"],["n","integer"],["v","text"]],"keyFields":["id"]}"#;
+const GROUPS: &str = r#"{"fields":[["grp","string"],["id","integer"],["v","text"]],"keyFields":["grp","id"]}"#;
+
+/// In no order that an index would have them in.
+pub fn id(i: usize) -> String {
+    format!("key-{:020}", (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+}
+
+/// Fills a row up to about 150 bytes.
+pub fn text(i: usize) -> String {
+    format!("{i:0100}")
+}
+
+fn credentials(writer: usize) -> String {
+    format!("ctlstore-writer: bench-{writer}\r\nctlstore-secret: {SECRET}\r\n")
+}
+
+/// The family, its two tables and the writers.
+pub fn schema() -> Vec<Vec<u8>> {
+    let mut requests = vec![
+        request("POST", "/families/bench", "", ""),
+        request("POST", "/families/bench/tables/points", "", POINTS),
+        request("POST", "/families/bench/tables/groups", "", GROUPS),
+    ];
+    requests.extend((0..WRITERS).map(|i| request("POST", &format!("/writers/bench-{i}"), "", SECRET)));
+    requests
+}
+
+fn mutations(writer: usize, table: &str, values: impl Iterator<Item = String>) -> Vec<u8> {
+    let mutation = |values| format!(r#"{{"table":"{table}","values":{{{values}}}}}"#);
+    let mutations: Vec<String> = values.map(mutation).collect();
+    let body = format!(r#"{{"mutations":[{}]}}"#, mutations.join(","));
+    request("POST", "/families/bench/mutations", &credentials(writer), &body)
+}
+
+pub fn write_points(writer: usize, rows: std::ops::Range<usize>) -> Vec<u8> {
+    mutations(writer, "points", rows.map(|i| format!(r#""id":"{}","n":{i},"v":"{}""#, id(i), text(i))))
+}
+
+/// One row under a key that no other request writes.
+pub fn write_mark(n: usize) -> Vec<u8> {
+    mutations(0, "points", std::iter::once(format!(r#""id":"mark","n":{n},"v":"""#)))
+}
+
+pub fn read_mark() -> Vec<u8> {
+    request("POST", POINT_READ, "", r#"{"Key":[{"Value":"mark"}]}"#)
+}
+
+fn write_group(group: usize) -> Vec<u8> {
+    let row = |i| format!(r#""grp":"{}","id":{i},"v":"{}""#, id(group), text(i));
+    mutations(group % WRITERS, "groups", (0..GROUP).map(row))
+}
+
+/// Both tables full.
+pub async fn fill(executive: &str) {
+    let points = (0..ROWS).step_by(100).map(|i| write_points(i / 100 % WRITERS, i..i + 100));
+    let requests: Vec<Vec<u8>> = points.chain((0..ROWS / GROUP).map(write_group)).collect();
+    client::send_all(executive, &schema(), 1).await;
+    client::send_all(executive, &requests, WRITERS).await;
+}
+
+fn key(i: usize) -> String {
+    format!(r#"{{"Key":[{{"Value":"{}"}}]}}"#, id(i))
+}
+
+pub fn point_reads() -> Vec<Vec<u8>> {
+    (0..VARIETY).map(|i| request("POST", POINT_READ, "", &key(i * 7_919 % ROWS))).collect()
+}
+
+/// The same with a last byte that makes the body no JSON: as much is received and parsed.
+pub fn refused_reads() -> Vec<Vec<u8>> {
+    let mut requests = point_reads();
+    for request in &mut requests {
+        request.pop();
+        request.push(b']');
+    }
+    requests
+}
+
+pub fn group_reads() -> Vec<Vec<u8>> {
+    let read = |i| request("POST", "/get-rows-by-key-prefix/bench/groups", "", &key(i));
+    (0..ROWS / GROUP).map(read).collect()
+}

@@ -1,0 +1,113 @@
+//! Loads against the real binary, each figure beside one of the same run that it is
+//! held against: two machines, or two hours on one, do not compare. Everything is
+//! on loopback and bounded in time and count; it takes about two minutes.
+//!
+//! `cargo bench --bench load` measures everything, `-- reads`, `-- steady`,
+//! `-- sqlite` or `-- mariadb` a part. A missing MariaDB fails its part: `make bench` installs it.
+
+mod client;
+mod data;
+mod direct;
+mod process;
+mod reads;
+mod report;
+mod steady;
+#[path = "../../tests/support/mod.rs"]
+mod support;
+mod writes;
+
+use client::{Connection, address};
+use process::{Peak, anonymous_memory};
+use report::Report;
+use support::port::Port;
+use support::{Flavour, Node, PrivateServer, scratch_dir, sql};
+
+const PARTS: [&str; 4] = ["reads", "steady", "sqlite", "mariadb"];
+/// The server's defaults, which the tests' servers do not run with.
+const DURABLE: [&str; 2] = ["--innodb-flush-log-at-trx-commit=1", "--performance-schema=0"];
+const SERVER_SETTINGS: &str = "SELECT CONCAT('MariaDB ', @@version, ', innodb_flush_log_at_trx_commit=', \
+    @@innodb_flush_log_at_trx_commit, ', innodb_buffer_pool_size=', @@innodb_buffer_pool_size, \
+    ', innodb_log_file_size=', @@innodb_log_file_size, ', log_bin=', @@log_bin)";
+
+/// Without the limits that a load is meant to hit.
+fn roomy(node: Node) -> Node {
+    node.set("executive.writer_limit.rows", 1_000_000_000).set("executive.table_limit.max_bytes", "10 GiB")
+}
+
+fn main() {
+    let asked: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+    if let Some(unknown) = asked.iter().find(|part| !PARTS.contains(&part.as_str())) {
+        eprintln!("{unknown} is none of {}", PARTS.join(", "));
+        std::process::exit(2);
+    }
+    let wanted = |part: &str| asked.is_empty() || asked.iter().any(|name| name == part);
+    // One thread: the other core is the node's.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let mut report = Report::default();
+    if wanted("reads") || wanted("steady") {
+        runtime.block_on(whole_node(&mut report, wanted("reads"), wanted("steady")));
+    }
+    if wanted("sqlite") {
+        let directory = scratch_dir();
+        let [ours, theirs] = ["ours", "theirs"].map(|name| format!("sqlite:{}/{name}.db", directory.path().display()));
+        runtime.block_on(writes::measure(&mut report, "SQLite", &ours, &theirs));
+    }
+    if wanted("mariadb") {
+        let server = PrivateServer::start_with(Flavour::MariaDb, &DURABLE);
+        for row in server.execute(SERVER_SETTINGS) {
+            println!("{}", row.into_iter().flatten().collect::<String>());
+        }
+        for name in ["ours", "theirs"] {
+            server.execute(&format!("CREATE DATABASE {name}"));
+        }
+        runtime.block_on(writes::measure(&mut report, "MariaDB", &server.url("ours"), &server.url("theirs")));
+    }
+    report.print();
+}
+
+/// Every role on an embedded database, with one thread that answers reads.
+async fn whole_node(report: &mut Report, reads: bool, steady: bool) {
+    let port = Port::claim();
+    let reader = format!("127.0.0.1:{}", port.number);
+    let node = roomy(Node::new()).set("reader.workers", 1).set("reader.bind", reader.as_str());
+    let mut running = node.start();
+    let idle = anonymous_memory(running.pid());
+    let peak = Peak::of(running.pid());
+    fill(&running.executive_url(), &reader).await;
+    print_settings(&node);
+    if reads {
+        reads::measure(report, &reader, running.pid(), &node.ldb_path()).await;
+    }
+    let megabytes = |bytes: u64| format!("{:.1} MB", bytes as f64 / 1e6);
+    report.figure("RssAnon, all roles, just started", megabytes(idle), "< 40 MB");
+    report.figure("RssAnon, highest while filled and read", megabytes(peak.end()), "< 150 MB");
+    if steady {
+        steady::latency(report, address(&running.executive_url()), &reader).await;
+        steady::cpu_use(report, address(&running.executive_url()), running.pid()).await;
+        running = steady::starts(report, &node, running, &reader).await;
+        report.figure("RssAnon, started on this LDB", megabytes(anonymous_memory(running.pid())), "< 40 MB");
+    }
+}
+
+/// Returns once everything that was written is readable.
+async fn fill(executive_url: &str, reader: &str) {
+    let executive = address(executive_url);
+    data::fill(executive).await;
+    let mut executive = Connection::open(executive).await.expect("the executive takes connections");
+    let mut reader = Connection::open(reader).await.expect("the reader takes connections");
+    steady::until_readable(&mut executive, &mut reader, 0).await;
+}
+
+/// What the files themselves tell; the settings of a connection are its own.
+fn print_settings(node: &Node) {
+    let ctldb = node.data_dir().join("ctldb.db");
+    for (name, path) in [("ldb", node.ldb_path()), ("ctldb", ctldb)] {
+        let value = |pragma: &str| {
+            let rows = sql::query(&format!("sqlite:{}", path.display()), &format!("PRAGMA {pragma}"));
+            rows.ok().and_then(|mut rows| rows.pop()?.pop()?).unwrap_or_default()
+        };
+        let (pages, journal) = (value("page_size"), value("journal_mode"));
+        println!("{name}: SQLite {}, page_size={pages}, journal_mode={journal}", rusqlite::version());
+    }
+    println!("ldb and ctldb write with synchronous=FULL; reader: 1 worker, mmap_size=64 MiB, cache_size=2 MiB");
+}

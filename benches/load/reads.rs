@@ -1,0 +1,91 @@
+//! The reader's HTTP routes against what the same server does without a database,
+//! and against the same scan without a server.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ctlstore::ldb::read::{KeyValue, LdbReader, Limits};
+use ctlstore::schema::TableRef;
+
+use super::client::{Load, load, median, request};
+use super::data;
+use super::process::cpu;
+use super::report::Report;
+
+const CONNECTIONS: usize = 64;
+const ROUND: Duration = Duration::from_secs(1);
+const ROUNDS: usize = 5;
+
+/// A kind of request with what it gave.
+struct Contender {
+    sets: Arc<Vec<Vec<Vec<u8>>>>,
+    status: u16,
+    loads: Vec<Load>,
+    cpu: Duration,
+}
+
+impl Contender {
+    fn new(requests: Vec<Vec<u8>>, status: u16) -> Self {
+        Self { sets: Arc::new(vec![requests]), status, loads: Vec::new(), cpu: Duration::ZERO }
+    }
+
+    async fn round(&mut self, reader: &str, pid: u32) {
+        let before = cpu(pid);
+        self.loads.push(load(reader, CONNECTIONS, &self.sets, self.status, ROUND).await);
+        self.cpu += cpu(pid) - before;
+    }
+
+    /// Microseconds of the node's CPU for one request.
+    fn cpu_per_request(&self) -> f64 {
+        let requests: f64 = self.loads.iter().map(|load| load.per_second * ROUND.as_secs_f64()).sum();
+        self.cpu.as_secs_f64() * 1e6 / requests
+    }
+}
+
+pub async fn measure(report: &mut Report, reader: &str, pid: u32, ldb: &Path) {
+    let mut points = Contender::new(data::point_reads(), 200);
+    // The server has no route that answers a POST with constant bytes. This comes closest: the body is received
+    // and parsed up to its last byte, and the answer is short; no database is asked.
+    let mut refused = Contender::new(data::refused_reads(), 400);
+    let mut index = Contender::new(vec![request("GET", "/", "", "")], 200);
+    let mut groups = Contender::new(data::group_reads(), 200);
+    let mut in_process = Vec::new();
+    for _ in 0..ROUNDS {
+        for contender in [&mut points, &mut refused, &mut index, &mut groups] {
+            contender.round(reader, pid).await;
+        }
+        in_process.push(scan_in_process(ldb));
+    }
+    in_process.sort_by(f64::total_cmp);
+    let scans = in_process[ROUNDS / 2];
+
+    let (row, constant, page) =
+        (median(points.loads.clone()), median(refused.loads.clone()), median(index.loads.clone()));
+    let rate = "point read, 64 connections";
+    report.ratio(rate, row.per_second, ("the same POST refused with 400", constant.per_second), "req/s", "≥ 0.75");
+    report.ratio(rate, row.per_second, ("constant 200 to GET /", page.per_second), "req/s", "≥ 0.75");
+    let micros = |load: Load| load.p99.as_secs_f64() * 1e6;
+    report.ratio("point read, p99", micros(row), ("refused with 400", micros(constant)), "µs", "≤ 2");
+    let (ours, theirs) = (points.cpu_per_request(), refused.cpu_per_request());
+    report.ratio("point read, CPU of the node", ours, ("refused with 400", theirs), "µs/req", "");
+    let prefix = median(groups.loads);
+    report.ratio("prefix of 100 rows, 64 connections", prefix.per_second, ("in-process", scans), "req/s", "≥ 0.7");
+}
+
+/// The same scans per second, on this thread.
+fn scan_in_process(ldb: &Path) -> f64 {
+    let table = TableRef::parse("bench", "groups").expect("a table's name");
+    let limits = Limits { max_rows: None, max_bytes: 64 << 20 };
+    let keys: Vec<[KeyValue; 1]> = (0..data::ROWS / data::GROUP).map(|i| [KeyValue::Text(data::id(i))]).collect();
+    let (mut reader, mut scans, start) = (LdbReader::new(ldb), 0u32, Instant::now());
+    while start.elapsed() < ROUND {
+        for key in &keys {
+            let mut out = Vec::with_capacity(4096);
+            let rows = reader.scan_json(&table, key, limits, &mut out).expect("the ldb is read");
+            assert_eq!(rows, data::GROUP as u64);
+            scans += 1;
+        }
+    }
+    f64::from(scans) / start.elapsed().as_secs_f64()
+}
