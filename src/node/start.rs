@@ -250,7 +250,7 @@ async fn open_ctldb(settings: &Settings) -> Result<AnyCtldb, NodeError> {
 }
 
 /// Waits, not for long, until an actor has tried its work once: with everything in
-/// place, a node that says it is ready takes writes.
+/// place, a node that says it is running takes writes.
 async fn first_try(actor: &Recipient<GetStatus>) {
     let tried = async {
         while actor.send(GetStatus).await.is_ok_and(|status| status.state == RoleState::Starting) {

@@ -68,11 +68,6 @@ impl<'a> Statement<'a> {
     pub const fn is_row(&self) -> bool {
         matches!(self, Self::Upsert(_) | Self::Delete(_))
     }
-
-    /// Whether the statement changes the schema rather than rows.
-    pub const fn is_ddl(&self) -> bool {
-        matches!(self, Self::CreateTable { .. } | Self::AddColumn { .. } | Self::DropTable { .. })
-    }
 }
 
 impl RowStatement<'_> {
