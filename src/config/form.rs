@@ -14,6 +14,7 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 use tracing_subscriber::EnvFilter;
 
+use super::problem::shown_text;
 use super::settings::{LogFormat, Role};
 use super::snapshot_url::SnapshotUrl;
 
@@ -129,8 +130,23 @@ pub fn log_level<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Error
     }
 }
 
+/// Where snapshots come from: every kind of URL.
 pub fn snapshot_urls<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<SnapshotUrl>, D::Error> {
-    list(input)?.iter().map(|url| url.parse().map_err(|why| D::Error::custom(format!("{url:?}: {why}")))).collect()
+    list(input)?.iter().map(|url| url.parse().map_err(|why| refused_url(url, why))).collect()
+}
+
+/// Where snapshots go: the kinds that can be written to.
+pub fn snapshot_destinations<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<SnapshotUrl>, D::Error> {
+    let read = |url: &String| match url.parse::<SnapshotUrl>() {
+        Ok(parsed) if parsed.is_writable() => Ok(parsed),
+        Ok(_) => Err(refused_url(url, "can only be read from, so it is no destination")),
+        Err(why) => Err(refused_url(url, why)),
+    };
+    list(input)?.iter().map(read).collect()
+}
+
+fn refused_url<E: Error>(url: &str, why: &str) -> E {
+    E::custom(format!("{}: {why}", shown_text(url)))
 }
 
 /// A time with its unit: "250ms", "1m 30s".

@@ -38,8 +38,10 @@ fn paths(settings: &mut Settings, findings: &mut Findings) {
     if let CtldbUrl::Sqlite(path) = &mut ctldb.url {
         under(path);
     }
-    for SnapshotUrl::File(path) in &mut snapshotter.urls {
-        under(path);
+    for url in &mut snapshotter.urls {
+        if let SnapshotUrl::File(path) = url {
+            under(path);
+        }
     }
 }
 

@@ -219,7 +219,7 @@ pub struct Snapshotter {
     #[serde(with = "form::duration")]
     pub interval: Duration,
     /// Where each snapshot is put; all of them get every one.
-    #[serde(deserialize_with = "form::snapshot_urls")]
+    #[serde(deserialize_with = "form::snapshot_destinations")]
     pub urls: Vec<SnapshotUrl>,
 }
 

@@ -175,7 +175,10 @@ fn files(settings: &Settings, findings: &mut Findings) {
     if let CtldbUrl::Sqlite(path) = &settings.ctldb.url {
         files.push(("ctldb.url", path));
     }
-    files.extend(settings.snapshotter.urls.iter().map(|SnapshotUrl::File(path)| ("snapshotter.urls", path.as_path())));
+    files.extend(settings.snapshotter.urls.iter().filter_map(|url| match url {
+        SnapshotUrl::File(path) => Some(("snapshotter.urls", path.as_path())),
+        _ => None,
+    }));
     for (at, (key, path)) in files.iter().enumerate() {
         for (other_key, other) in &files[at + 1..] {
             if path == other {

@@ -87,7 +87,15 @@ pub fn reader(settings: &Settings) -> ReaderOptions {
 }
 
 pub fn snapshotter(settings: &Settings) -> SnapshotterOptions {
-    let targets = settings.snapshotter.urls.iter().map(|SnapshotUrl::File(path)| Target::File(path.clone())).collect();
+    let targets = settings
+        .snapshotter
+        .urls
+        .iter()
+        .filter_map(|url| match url {
+            SnapshotUrl::File(path) => Some(Target::File(path.clone())),
+            _ => None,
+        })
+        .collect();
     SnapshotterOptions { ldb_path: settings.ldb.path.clone(), interval: settings.snapshotter.interval, targets }
 }
 

@@ -1,6 +1,7 @@
 //! Makes and checks the copy.
 
 use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -8,13 +9,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OpenFlags};
+use serde::{Deserialize, Serialize};
+use sha1::Sha1;
+use sha2::{Digest, Sha256};
 
 use crate::disk::FILE_MODE;
 use crate::failpoint;
 use crate::ldb::read::LdbReader;
 use crate::ledger::{LdbPosition, Seq};
+use crate::schema::Timestamp;
 
 use super::error::SnapshotError;
 
@@ -41,6 +48,10 @@ impl Abort {
         self.0.store(true, Ordering::Relaxed);
     }
 
+    pub fn is_aborted(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
     pub(super) fn check(&self) -> Result<(), SnapshotError> {
         if self.0.load(Ordering::Relaxed) { Err(SnapshotError::Aborted) } else { Ok(()) }
     }
@@ -58,6 +69,22 @@ pub struct Snapshot {
     /// Whose state it is.
     pub position: LdbPosition,
     pub bytes: u64,
+    /// Lower-case hex of the file's SHA-256.
+    pub sha256: String,
+    /// Standard base64 of the file's SHA-1.
+    pub sha1: String,
+    pub taken_at: Timestamp,
+    /// The user's tables, by name.
+    pub tables: Vec<TableDigest>,
+}
+
+/// What a table holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableDigest {
+    pub name: String,
+    pub rows: u64,
+    /// Lower-case hex.
+    pub digest: String,
 }
 
 /// Copies the LDB to `path`; what may be left there of an earlier copy is removed
@@ -108,7 +135,24 @@ fn finish(ldb: &Path, path: &Path, abort: &Abort) -> Result<Snapshot, SnapshotEr
     file.sync_all().map_err(io("flush"))?;
     let bytes = file.metadata().map_err(io("look at"))?.len();
     failpoint::hit("snapshot-after-flush");
-    Ok(Snapshot { path: path.to_owned(), position, bytes })
+    let (sha256, sha1) = hashes(path, abort)?;
+    let taken_at = Timestamp::now();
+    Ok(Snapshot { path: path.to_owned(), position, bytes, sha256, sha1, taken_at, tables: Vec::new() })
+}
+
+fn hashes(path: &Path, abort: &Abort) -> Result<(String, String), SnapshotError> {
+    let mut file = File::open(path).map_err(SnapshotError::io("open", path))?;
+    let (mut sha256, mut sha1) = (Sha256::new(), Sha1::new());
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        abort.check()?;
+        let count = file.read(&mut buffer).map_err(SnapshotError::io("read", path))?;
+        if count == 0 {
+            return Ok((hex::encode(sha256.finalize()), STANDARD.encode(sha1.finalize())));
+        }
+        sha256.update(&buffer[..count]);
+        sha1.update(&buffer[..count]);
+    }
 }
 
 fn check(path: &Path, abort: &Abort) -> Result<(), SnapshotError> {

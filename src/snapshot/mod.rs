@@ -10,9 +10,16 @@ mod copy;
 mod destination;
 mod error;
 mod file;
+mod manifest;
 mod publish;
+pub mod store;
 
-pub use copy::{Abort, Snapshot, copy};
+pub use copy::{Abort, Snapshot, TableDigest, copy};
 pub use destination::{Destination, Published, Target};
 pub use error::SnapshotError;
+pub use manifest::{Compression, Manifest, ManifestError};
 pub use publish::{Publisher, Round};
+pub use store::{Store, StoreError};
+
+/// The address of a snapshot, as the settings have it.
+pub use crate::config::SnapshotUrl as StoreUrl;
