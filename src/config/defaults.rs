@@ -107,7 +107,7 @@ impl Default for Reader {
 impl Default for Snapshotter {
     fn default() -> Self {
         let urls = vec![SnapshotUrl::File(PathBuf::from("snapshots/snapshot.db"))];
-        Self { interval: Duration::from_secs(300), urls }
+        Self { interval: Duration::from_secs(300), urls, keep: 0, store_timeout: Duration::from_secs(30) }
     }
 }
 

@@ -221,6 +221,12 @@ pub struct Snapshotter {
     /// Where each snapshot is put; all of them get every one.
     #[serde(deserialize_with = "form::snapshot_destinations")]
     pub urls: Vec<SnapshotUrl>,
+    /// How many stay at each destination under timestamped names beside the newest.
+    #[serde(deserialize_with = "form::whole")]
+    pub keep: usize,
+    /// The longest that an object store may be silent.
+    #[serde(with = "form::duration")]
+    pub store_timeout: Duration,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -19,6 +19,8 @@ const MAX_WRITER_PERIOD: Duration = Duration::from_secs(24 * 60 * 60);
 const MAX_BLOCK_ROWS: usize = 1_000_000;
 const MAX_BLOCK_BYTES: u64 = 1 << 30;
 const MAX_READER_WORKERS: usize = 1024;
+/// Far fewer than a destination's listing can hold.
+const MAX_KEPT_SNAPSHOTS: usize = 1000;
 /// The protocol's limits of a writer's secret, in bytes.
 const SECRET_BYTES: std::ops::RangeInclusive<usize> = 3..=100;
 /// MySQL's limit of a table's name, `family___table`.
@@ -103,6 +105,7 @@ fn times(settings: &Settings, findings: &mut Findings) {
         ("reflector.poll_interval", settings.reflector.poll_interval),
         ("reflector.poll_timeout", settings.reflector.poll_timeout),
         ("snapshotter.interval", settings.snapshotter.interval),
+        ("snapshotter.store_timeout", settings.snapshotter.store_timeout),
         ("heartbeat.interval", settings.heartbeat.interval),
     ] {
         if value.is_zero() {
@@ -137,6 +140,9 @@ fn sizes(settings: &Settings, findings: &mut Findings) {
     }
     if !(1..=MAX_BLOCK_BYTES).contains(&reflector.block_bytes) {
         findings.refuse(&["reflector.block_bytes"], "must be 1 byte to 1 GiB");
+    }
+    if settings.snapshotter.keep > MAX_KEPT_SNAPSHOTS {
+        findings.refuse(&["snapshotter.keep"], format!("must be at most {MAX_KEPT_SNAPSHOTS}"));
     }
     if reader.workers > MAX_READER_WORKERS {
         findings.refuse(&["reader.workers"], format!("must be at most {MAX_READER_WORKERS}"));

@@ -87,16 +87,14 @@ pub fn reader(settings: &Settings) -> ReaderOptions {
 }
 
 pub fn snapshotter(settings: &Settings) -> SnapshotterOptions {
-    let targets = settings
-        .snapshotter
-        .urls
-        .iter()
-        .filter_map(|url| match url {
-            SnapshotUrl::File(path) => Some(Target::File(path.clone())),
-            _ => None,
-        })
-        .collect();
-    SnapshotterOptions { ldb_path: settings.ldb.path.clone(), interval: settings.snapshotter.interval, targets }
+    let snapshotter = &settings.snapshotter;
+    let target =
+        |url: &SnapshotUrl| Target { url: url.clone(), keep: snapshotter.keep, silence: snapshotter.store_timeout };
+    SnapshotterOptions {
+        ldb_path: settings.ldb.path.clone(),
+        interval: snapshotter.interval,
+        targets: snapshotter.urls.iter().map(target).collect(),
+    }
 }
 
 /// `own` is the URL of this node's executive, for where the settings name no other.
