@@ -14,9 +14,9 @@ use ctlstore::ledger::Seq;
 use ctlstore::messages::status::{GetStatus, Role, RoleState, RoleStatus};
 use ctlstore::messages::stop::Stop;
 use ctlstore::metrics::Metrics;
-use ctlstore::snapshot::Target;
+use ctlstore::snapshot::{StoreUrl, Target};
 
-use snapshot_support::{Applier, check, end_of};
+use snapshot_support::{Applier, check, end_of, names_in};
 use support::wait::wait_for_async;
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -25,7 +25,7 @@ fn start(ldb: &Path, snapshot: &Path, metrics: &Arc<Metrics>) -> Addr<Snapshotte
     let options = SnapshotterOptions {
         ldb_path: ldb.to_owned(),
         interval: Duration::from_millis(50),
-        targets: vec![Target::File(snapshot.to_owned())],
+        targets: vec![Target::new(StoreUrl::File(snapshot.to_owned()))],
     };
     Snapshotter::new(options, Arc::clone(metrics)).start()
 }
@@ -108,13 +108,14 @@ async fn a_stop_ends_a_copy_in_the_making_and_frees_the_destination() {
     applier.apply_to(end_of(5_000));
     let metrics = Metrics::new();
     let snapshotter = start(&ldb, &snapshot, &metrics);
-    let temporary = directory.path().join("snapshot.db.tmp");
+    let begun = |name: &String| name.starts_with("snapshot.db") && !name.ends_with(".lock");
     wait_for_async("a copy is begun or done", DEADLINE, async || {
-        (temporary.exists() || snapshot.exists()).then_some(())
+        names_in(directory.path()).iter().any(begun).then_some(())
     })
     .await;
     snapshotter.send(Stop).await.unwrap();
-    assert!(!temporary.exists());
+    let left = names_in(directory.path());
+    assert!(!left.iter().any(|name| name.contains(".tmp")), "{left:?}");
     // The lock is free again: the next one takes it.
     let next = start(&ldb, &snapshot, &metrics);
     status_until(&next, "the snapshot is there", |status| status.last_seq == Some(Seq(end_of(5_000)))).await;

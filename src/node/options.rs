@@ -20,6 +20,7 @@ use crate::ldb::LdbOptions;
 use crate::ledger::BlockLimit;
 use crate::schema::TableRef;
 use crate::snapshot::Target;
+use crate::snapshot::store::StoreOptions;
 
 use super::{NodeError, secret};
 
@@ -88,8 +89,8 @@ pub fn reader(settings: &Settings) -> ReaderOptions {
 
 pub fn snapshotter(settings: &Settings) -> SnapshotterOptions {
     let snapshotter = &settings.snapshotter;
-    let target =
-        |url: &SnapshotUrl| Target { url: url.clone(), keep: snapshotter.keep, silence: snapshotter.store_timeout };
+    let options = StoreOptions { silence: snapshotter.store_timeout, ..StoreOptions::default() };
+    let target = |url: &SnapshotUrl| Target { url: url.clone(), keep: snapshotter.keep, options: options.clone() };
     SnapshotterOptions {
         ldb_path: settings.ldb.path.clone(),
         interval: snapshotter.interval,

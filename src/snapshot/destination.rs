@@ -3,7 +3,6 @@
 //! manifest names it; only then older data is removed.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use crate::disk::{self, LockError, ProcessLock, beside, directory_of};
 use crate::failpoint;
@@ -14,7 +13,7 @@ use super::error::SnapshotError;
 use super::manifest::{Compression, Manifest};
 use super::published::Published;
 use super::staged::{SharedCopy, clear};
-use super::store::{Condition, Store, StoreError};
+use super::store::{Condition, Store, StoreError, StoreOptions};
 use super::stream::{self, Stored};
 use super::{StoreUrl, names, sweep};
 
@@ -27,14 +26,13 @@ pub struct Target {
     pub url: StoreUrl,
     /// How many snapshots stay under timestamped names beside the newest.
     pub keep: usize,
-    /// The longest that its store may be silent.
-    pub silence: Duration,
+    pub options: StoreOptions,
 }
 
 impl Target {
     /// Keeps none besides the newest.
     pub fn new(url: StoreUrl) -> Self {
-        Self { url, keep: 0, silence: super::store::SILENCE }
+        Self { url, keep: 0, options: StoreOptions::default() }
     }
 }
 
@@ -66,7 +64,7 @@ impl Destination {
     /// # Errors
     /// [`SnapshotError::InUse`] while another process holds it.
     pub(super) fn open(target: &Target) -> Result<Self, SnapshotError> {
-        let store = Store::with_silence(&target.url, target.silence)?;
+        let store = Store::with_options(&target.url, &target.options)?;
         let lock = store.path(store.name()).map(|path| hold(&path)).transpose()?;
         Ok(Self { compression: Compression::of(store.name()), store, keep: target.keep, _lock: lock })
     }

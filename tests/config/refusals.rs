@@ -62,7 +62,19 @@ const WRONG_VALUES: &[(&str, &str, &str)] = &[
     ("reader.ready_max_lag", r#""soon""#, "not a duration with its unit, such as \"250ms\" or \"1m\""),
     ("reader.workers", "2000", "must be at most 1024"),
     ("snapshotter.interval", r#""0s""#, "must be longer than nothing"),
-    ("snapshotter.urls", r#"["ftp://h/p"]"#, "\"ftp://h/p\": not a file: URL, the only kind of destination there is"),
+    ("snapshotter.urls", r#"["ftp://h/p"]"#, "\"ftp://h/p\": not a file:, s3:, gs:, az:, http(s): or data: URL"),
+    ("snapshotter.keep", "1001", "must be at most 1000"),
+    ("snapshotter.store_timeout", r#""0s""#, "must be longer than nothing"),
+    (
+        "snapshotter.urls",
+        r#"["https://h/a.db?sig=secret"]"#,
+        "\"https://h/a.db?***\": can only be read from, so it is no destination",
+    ),
+    (
+        "snapshotter.urls",
+        r#"["s3://key:secret@bucket/a.db"]"#,
+        "\"s3://***@bucket/a.db\": credentials have no place in it, they come from the environment",
+    ),
     ("snapshotter.urls", r#"["file:///dir/"]"#, "\"file:///dir/\": names no file"),
     (
         "snapshotter.urls",

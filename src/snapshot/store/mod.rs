@@ -11,6 +11,7 @@ mod remote;
 mod runtime;
 mod upload;
 
+use std::fmt;
 use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
@@ -27,8 +28,28 @@ use local::{Local, LocalUpload};
 use object::Body;
 use remote::Remote;
 
-/// The longest that a store may be silent while something is expected of it.
-pub const SILENCE: Duration = Duration::from_secs(30);
+/// How a store is talked to.
+#[derive(Clone)]
+pub struct StoreOptions {
+    /// The longest that it may be silent while something is expected of it.
+    pub silence: Duration,
+    /// Settings such as `AWS_ENDPOINT_URL`, over those of the environment. May hold secrets.
+    pub variables: Vec<(String, String)>,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self { silence: Duration::from_secs(30), variables: Vec::new() }
+    }
+}
+
+/// Names the variables only.
+impl fmt::Debug for StoreOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.variables.iter().map(|(name, _)| name.as_str()).collect();
+        f.debug_struct("StoreOptions").field("silence", &self.silence).field("variables", &names).finish()
+    }
+}
 /// The metadata that the original's programs look for: base64 SHA-1 of the uncompressed file.
 const CHECKSUM: &str = "checksum";
 
@@ -63,19 +84,17 @@ impl Store {
     /// # Errors
     /// Settings in the environment that make no sense.
     pub fn open(url: &SnapshotUrl) -> Result<Self, StoreError> {
-        Self::with_silence(url, SILENCE)
+        Self::with_options(url, &StoreOptions::default())
     }
 
-    /// With another bound than [`SILENCE`].
-    ///
     /// # Errors
     /// As [`Store::open`].
-    pub fn with_silence(url: &SnapshotUrl, silence: Duration) -> Result<Self, StoreError> {
+    pub fn with_options(url: &SnapshotUrl, options: &StoreOptions) -> Result<Self, StoreError> {
         let shown = url.to_string();
         let kind = match url {
             SnapshotUrl::File(path) => Kind::Local(Local::open(path)),
             SnapshotUrl::Store(address) | SnapshotUrl::Http(address) => {
-                Kind::Remote(Remote::open(address, &shown, silence)?)
+                Kind::Remote(Remote::open(address, &shown, options)?)
             }
             SnapshotUrl::Data(bytes) => Kind::Data(bytes.clone()),
         };

@@ -1,6 +1,7 @@
 //! Object stores and plain HTTP, by the object_store crate: which client for which
 //! URL, how long it tries, and an object's key from its name.
 
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use crate::snapshot::Abort;
 use super::error::StoreError;
 use super::object::{Body, Object, ObjectInfo, Part, Stream};
 use super::runtime::wait;
-use super::{CHECKSUM, Condition};
+use super::{CHECKSUM, Condition, StoreOptions};
 
 /// Tries of one request after the first, all of them within [`RETRY_TIMEOUT`].
 const RETRIES: usize = 3;
@@ -52,25 +53,25 @@ pub(super) struct Remote {
 
 impl Remote {
     /// Opens no connection.
-    pub(super) fn open(url: &Url, shown: &str, silence: Duration) -> Result<Self, StoreError> {
+    pub(super) fn open(url: &Url, shown: &str, options: &StoreOptions) -> Result<Self, StoreError> {
         let refused = |error: object_store::Error| StoreError::of_store(shown.to_owned(), &error);
         let (scheme, key) = ObjectStoreScheme::parse(url).map_err(|error| refused(error.into()))?;
         let key = key.as_ref();
         let mut parent = key[..key.rfind('/').map_or(0, |slash| slash + 1)].to_owned();
         let store: Arc<dyn ObjectStore> = match scheme {
-            ObjectStoreScheme::AmazonS3 => Arc::new(s3(url, silence).map_err(refused)?),
-            ObjectStoreScheme::GoogleCloudStorage => Arc::new(gcs(url, silence).map_err(refused)?),
-            ObjectStoreScheme::MicrosoftAzure => Arc::new(azure(url, silence).map_err(refused)?),
+            ObjectStoreScheme::AmazonS3 => Arc::new(s3(url, options).map_err(refused)?),
+            ObjectStoreScheme::GoogleCloudStorage => Arc::new(gcs(url, options).map_err(refused)?),
+            ObjectStoreScheme::MicrosoftAzure => Arc::new(azure(url, options).map_err(refused)?),
             _ => {
                 // The directory is a part of the address here, so that a query stays with it.
                 parent.clear();
-                Arc::new(http(url, silence).map_err(refused)?)
+                Arc::new(http(url, options).map_err(refused)?)
             }
         };
         // Everything up to the name, which is the same for every sibling.
         let shown = shown.split('?').next().unwrap_or_default();
         let shown = shown[..shown.rfind('/').map_or(0, |slash| slash + 1)].to_owned();
-        Ok(Self { store, parent, shown, silence })
+        Ok(Self { store, parent, shown, silence: options.silence })
     }
 
     pub(super) fn place(&self, name: &str) -> String {
@@ -193,14 +194,22 @@ fn client(silence: Duration) -> [(ClientConfigKey, String); 3] {
     ]
 }
 
+/// The variables that this kind of store knows.
+fn configured<K: FromStr>(variables: &[(String, String)]) -> impl Iterator<Item = (K, String)> {
+    variables.iter().filter_map(|(name, value)| Some((name.to_ascii_lowercase().parse().ok()?, value.clone())))
+}
+
 /// Whoever names an `http:` endpoint means it.
 fn is_plain(endpoint: Option<String>) -> bool {
     endpoint.is_some_and(|url| url.starts_with("http://"))
 }
 
-fn s3(url: &Url, silence: Duration) -> object_store::Result<impl ObjectStore> {
+fn s3(url: &Url, options: &StoreOptions) -> object_store::Result<impl ObjectStore> {
     let mut builder = AmazonS3Builder::from_env().with_url(url.as_str()).with_retry(retry());
-    for (key, value) in client(silence) {
+    for (key, value) in configured(&options.variables) {
+        builder = builder.with_config(key, value);
+    }
+    for (key, value) in client(options.silence) {
         builder = builder.with_config(AmazonS3ConfigKey::Client(key), value);
     }
     let endpoint = [AmazonS3ConfigKey::S3Endpoint, AmazonS3ConfigKey::Endpoint];
@@ -211,17 +220,23 @@ fn s3(url: &Url, silence: Duration) -> object_store::Result<impl ObjectStore> {
     builder.with_disable_bulk_delete(true).build()
 }
 
-fn gcs(url: &Url, silence: Duration) -> object_store::Result<impl ObjectStore> {
+fn gcs(url: &Url, options: &StoreOptions) -> object_store::Result<impl ObjectStore> {
     let mut builder = GoogleCloudStorageBuilder::from_env().with_url(url.as_str()).with_retry(retry());
-    for (key, value) in client(silence) {
+    for (key, value) in configured(&options.variables) {
+        builder = builder.with_config(key, value);
+    }
+    for (key, value) in client(options.silence) {
         builder = builder.with_config(GoogleConfigKey::Client(key), value);
     }
     builder.build()
 }
 
-fn azure(url: &Url, silence: Duration) -> object_store::Result<impl ObjectStore> {
+fn azure(url: &Url, options: &StoreOptions) -> object_store::Result<impl ObjectStore> {
     let mut builder = MicrosoftAzureBuilder::from_env().with_url(url.as_str()).with_retry(retry());
-    for (key, value) in client(silence) {
+    for (key, value) in configured(&options.variables) {
+        builder = builder.with_config(key, value);
+    }
+    for (key, value) in client(options.silence) {
         builder = builder.with_config(AzureConfigKey::Client(key), value);
     }
     if is_plain(builder.get_config_value(&AzureConfigKey::Endpoint)) {
@@ -230,12 +245,13 @@ fn azure(url: &Url, silence: Duration) -> object_store::Result<impl ObjectStore>
     builder.build()
 }
 
-fn http(url: &Url, silence: Duration) -> object_store::Result<impl ObjectStore> {
+fn http(url: &Url, options: &StoreOptions) -> object_store::Result<impl ObjectStore> {
     let mut directory = url.clone();
     if let Ok(mut segments) = directory.path_segments_mut() {
         segments.pop();
     }
-    let options = client(silence).into_iter().fold(ClientOptions::new(), |o, (key, value)| o.with_config(key, value));
+    let options =
+        client(options.silence).into_iter().fold(ClientOptions::new(), |o, (key, value)| o.with_config(key, value));
     let options = options.with_allow_http(true);
     HttpBuilder::new().with_url(directory).with_client_options(options).with_retry(retry()).build()
 }
