@@ -69,6 +69,14 @@ impl Applier {
         }
     }
 
+    /// Applies one statement of the test's own as the ledger's next row.
+    pub fn apply(&mut self, statement: String) {
+        let seq = Seq(self.assembler.last_seq().0 + 1);
+        self.assembler.push(LedgerRow { seq, leader_ts: Some(Timestamp::now()), statement }).expect("in order");
+        let batch = self.assembler.take_complete().expect("one statement is a batch");
+        self.ldb.apply(&batch).expect("apply a batch");
+    }
+
     pub fn adopt(&mut self, ledger_id: &str) {
         self.ldb.adopt_ledger_id(ledger_id).expect("adopt a ledger");
     }

@@ -15,6 +15,7 @@ pub mod node;
 pub mod original;
 pub mod port;
 pub mod process;
+pub mod s3;
 pub mod server;
 pub mod small_disk;
 pub mod sql;
