@@ -50,7 +50,13 @@ pub enum SnapshotError {
 impl SnapshotError {
     /// Whether the snapshot itself was found bad, and so went nowhere.
     pub fn is_failed_check(&self) -> bool {
-        matches!(self, Self::Damaged { .. })
+        match self {
+            Self::Damaged { .. } => true,
+            Self::Copy { source, .. } => {
+                matches!(source.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+            }
+            _ => false,
+        }
     }
 
     /// Whether it may work elsewhere: it is the place that is at fault, and not the LDB.

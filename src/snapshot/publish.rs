@@ -89,6 +89,9 @@ impl Publisher {
         }
         let position = ldb_position(&self.ldb)?;
         if let Some(position) = &position {
+            if self.rounds == 0 {
+                self.stage.clear();
+            }
             self.rounds += 1;
             let copy = Arc::new(SharedCopy::new(&self.stage, self.rounds));
             let idle: Vec<usize> = (0..self.places.len()).filter(|index| !self.busy.contains_key(index)).collect();

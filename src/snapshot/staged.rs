@@ -40,7 +40,7 @@ impl Room {
     /// Takes the first free one and clears what a crash has left there.
     fn take(ldb: &Path) -> Result<Self, SnapshotError> {
         for number in 0..MAX_ROOMS {
-            let path = beside(ldb, &format!(".snapshot-{number}"));
+            let path = room_path(ldb, number);
             match ProcessLock::take(&path) {
                 Ok(lock) => {
                     clear(&path)?;
@@ -55,6 +55,10 @@ impl Room {
     }
 }
 
+fn room_path(ldb: &Path, number: usize) -> PathBuf {
+    beside(ldb, &format!(".snapshot-{number}"))
+}
+
 /// What the copies of all rounds share.
 #[derive(Debug)]
 pub(super) struct Stage {
@@ -65,6 +69,18 @@ pub(super) struct Stage {
 impl Stage {
     pub(super) fn new(ldb: &Path) -> Self {
         Self { ldb: ldb.to_owned(), room: Mutex::new(None) }
+    }
+
+    /// Removes what killed processes have left beside the LDB.
+    pub(super) fn clear(&self) {
+        for path in (0..MAX_ROOMS).map(|number| room_path(&self.ldb, number)) {
+            if beside(&path, ".lock").exists()
+                && let Ok(_lock) = ProcessLock::take(&path)
+            {
+                // What can't be removed is in nobody's way.
+                let _ = clear(&path);
+            }
+        }
     }
 
     /// Where the copy of round `number` may be made, beside the LDB.
