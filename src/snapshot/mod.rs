@@ -10,8 +10,10 @@
 mod copy;
 mod destination;
 mod error;
+pub mod fetch;
 mod manifest;
 mod names;
+pub mod progress;
 mod publish;
 mod published;
 mod staged;
