@@ -325,7 +325,8 @@ impl Handler<GetStatus> for Applier {
         self.details.applied_at = self.leader_ts.as_ref().map(ToString::to_string);
         self.details.bootstrap = self.record.as_ref().map(|record| record.details());
         let is_fetching = self.record.as_ref().is_some_and(|record| record.is_active());
-        let state = if is_fetching && self.state != RoleState::Stopping { RoleState::Bootstrapping } else { self.state };
+        let state =
+            if is_fetching && self.state != RoleState::Stopping { RoleState::Bootstrapping } else { self.state };
         let status = RoleStatus::new(Role::Applier, state).with_error(self.failures.last());
         let mut status = status.with_details(&self.details);
         status.last_seq = Some(self.seq);
