@@ -8,6 +8,7 @@ mod thread;
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::prelude::*;
 use serde::Serialize;
@@ -15,7 +16,7 @@ use tokio::sync::oneshot;
 
 use crate::ldb::{Applied, ApplyError, Home, LdbError, LdbOptions};
 use crate::ledger::{LdbPosition, Seq, lag};
-use crate::messages::ledger::{AdoptLedger, ApplyBatch, ApplyFailed, Bootstrap, CaughtUp, GetPosition};
+use crate::messages::ledger::{AdoptLedger, ApplyBatch, ApplyFailed, Bootstrap, CaughtUp, GetPosition, SlowestCommit};
 use crate::messages::status::{GetStatus, Role, RoleState, RoleStatus};
 use crate::messages::stop::Stop;
 use crate::metrics::{Component, ErrorKind, ExecutionPath, Metrics};
@@ -73,6 +74,8 @@ pub struct Applier {
     seq: Seq,
     leader_ts: Option<Timestamp>,
     caught_up_at: Option<Timestamp>,
+    /// Since it was last asked for.
+    slowest_commit: Duration,
     /// What does not work at the moment.
     failing: HashSet<Work>,
     failures: Failures,
@@ -116,6 +119,7 @@ impl Applier {
             seq: position.seq,
             leader_ts: position.leader_ts,
             caught_up_at: None,
+            slowest_commit: Duration::ZERO,
             details: Details { ledger_id: position.ledger_id, ..Details::default() },
             record: shown,
             fetched: 0,
@@ -142,6 +146,7 @@ impl Applier {
         self.details.statements += applied.statements;
         self.details.rows += applied.rows_changed;
         self.details.commits += 1;
+        self.slowest_commit = self.slowest_commit.max(applied.execute + applied.commit);
         self.count(applied);
     }
 
@@ -301,6 +306,14 @@ impl Handler<CaughtUp> for Applier {
             self.works(Work::Apply);
             self.works(Work::Bootstrap);
         }
+    }
+}
+
+impl Handler<SlowestCommit> for Applier {
+    type Result = MessageResult<SlowestCommit>;
+
+    fn handle(&mut self, _: SlowestCommit, _: &mut Self::Context) -> Self::Result {
+        MessageResult(std::mem::take(&mut self.slowest_commit))
     }
 }
 

@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use crate::ldb::read::{LdbReader, ReadError};
 use crate::ledger::{LdbPosition, Seq};
 
-use super::copy::Abort;
 use super::destination::{Delivered, Destination, Target};
 use super::error::SnapshotError;
 use super::staged::{SharedCopy, Stage};
+use super::take::Abort;
 
 /// What a round did, and what busy destinations have ended since the one before.
 #[derive(Debug)]
@@ -26,6 +26,13 @@ pub struct Round {
     pub ended: Vec<Ended>,
     /// Destinations that are still at work, by their place in the list of all.
     pub busy: Vec<usize>,
+}
+
+impl Round {
+    /// Whether a destination got a snapshot.
+    pub fn has_delivered(&self) -> bool {
+        self.ended.iter().any(|ended| matches!(ended.outcome, Ok(Some(_))))
+    }
 }
 
 /// How it went at one destination.

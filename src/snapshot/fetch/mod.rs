@@ -19,8 +19,8 @@ use crate::failpoint;
 use crate::ledger::{LdbPosition, LedgerInfo, may_follow};
 use crate::snapshot::Abort;
 use crate::snapshot::manifest::{FORMAT_VERSION, Manifest, ManifestError};
-use crate::snapshot::progress::{Phase, Progress};
 use crate::snapshot::store::{Object, Part, Store, StoreError};
+use crate::snapshot::{Phase, Progress};
 
 pub use error::{BadSnapshot, FetchError, Unwanted};
 pub use sources::Sources;
