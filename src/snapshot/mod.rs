@@ -20,6 +20,7 @@ mod staged;
 pub mod store;
 mod stream;
 mod sweep;
+mod verified;
 
 pub use copy::{Abort, Snapshot, TableDigest, copy};
 pub use destination::{Delivered, Target};
@@ -27,6 +28,7 @@ pub use error::SnapshotError;
 pub use manifest::{Compression, Manifest, ManifestError};
 pub use publish::{Ended, Publisher, Round};
 pub use store::{Store, StoreError};
+pub use verified::{VerifiedSnapshot, Verifier};
 
 /// The address of a snapshot, as the settings have it.
 pub use crate::config::SnapshotUrl as StoreUrl;
