@@ -15,6 +15,7 @@ mod heartbeats;
 mod ldb;
 mod panicking;
 mod reading;
+mod retention;
 mod shared_server;
 mod snapshots;
 mod stage;
@@ -32,7 +33,7 @@ use watch::{Moved, Watch, metric_names};
 
 type Scenario = (&'static str, fn(&Moved));
 
-const SCENARIOS: [Scenario; 22] = [
+const SCENARIOS: [Scenario; 24] = [
     ("a request on its way to the ldb", writing::a_request_on_its_way_to_the_ldb),
     ("writes that wait for a stranger", writing::writes_that_wait_for_a_stranger),
     ("a table over its warning size", writing::a_table_over_its_warning_size),
@@ -54,6 +55,8 @@ const SCENARIOS: [Scenario; 22] = [
     ("an ldb that is empty or no database", reading::an_ldb_that_is_empty_or_no_database),
     ("troubles on a server that are put right", shared_server::troubles_that_are_put_right),
     ("a request that panics", panicking::a_request_that_panics),
+    ("a ledger that is kept short", retention::a_ledger_that_is_kept_short),
+    ("a ledger whose snapshot is missing", retention::a_ledger_whose_snapshot_is_missing),
     ("a node that stops", stopping::a_node_that_stops),
 ];
 
