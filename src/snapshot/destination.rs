@@ -8,13 +8,13 @@ use crate::disk::{self, LockError, ProcessLock, beside, directory_of};
 use crate::failpoint;
 use crate::ledger::LdbPosition;
 
-use super::copy::{Abort, Snapshot};
 use super::error::SnapshotError;
 use super::manifest::{Compression, Manifest};
 use super::published::Published;
 use super::staged::{SharedCopy, clear};
 use super::store::{Condition, Store, StoreError, StoreOptions};
 use super::stream::{self, Stored};
+use super::take::{Abort, Snapshot};
 use super::{StoreUrl, names, sweep};
 
 /// How often a manifest that others write at the same time is tried again.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::ledger::{LdbPosition, Seq};
 use crate::schema::Timestamp;
 
-use super::copy::{Snapshot, TableDigest};
+use super::take::{Snapshot, TableDigest};
 
 /// The newest form that we know.
 const FORMAT_VERSION: u32 = 1;

@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use crate::ldb::read::{LdbReader, ReadError};
 use crate::ledger::{LdbPosition, Seq};
 
-use super::copy::Abort;
 use super::destination::{Delivered, Destination, Target};
 use super::error::SnapshotError;
 use super::staged::{SharedCopy, Stage};
+use super::take::Abort;
 
 /// What a round did, and what busy destinations have ended since the one before.
 #[derive(Debug)]

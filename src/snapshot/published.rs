@@ -4,10 +4,10 @@
 use crate::ldb::read::{LdbReader, ReadError};
 use crate::ledger::LdbPosition;
 
-use super::copy::Abort;
 use super::error::SnapshotError;
 use super::manifest::{Manifest, ManifestError};
 use super::store::{Condition, ObjectInfo, Store, StoreError};
+use super::take::Abort;
 
 /// What a destination holds now.
 #[derive(Debug, Clone, Default)]

@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::disk::{LockError, ProcessLock, beside, directory_of};
 
-use super::copy::{Abort, Snapshot, copy};
 use super::error::SnapshotError;
+use super::progress::Progress;
+use super::take::{Abort, Snapshot, take};
 
 /// Ends the names of copies, so that what a crash leaves is known as such.
 pub(super) const STAGED: &str = ".staged.tmp";
@@ -114,12 +115,14 @@ impl SharedCopy {
         if let Some(staged) = &*made {
             return Ok(Arc::clone(staged));
         }
+        // A node shows the outcome; who takes a snapshot by hand asks for more.
+        let nobody: Arc<dyn Progress> = Arc::new(());
         let there = destination.map(|path| beside(path, &format!(".{}{STAGED}", self.number)));
-        let snapshot = match there.map(|path| copy(&self.stage.ldb, &path, abort)) {
+        let snapshot = match there.map(|path| take(&self.stage.ldb, &path, abort, &nobody)) {
             Some(Ok(snapshot)) => snapshot,
             // That destination will say so itself; the others need not suffer.
             Some(Err(error)) if !error.is_of_the_place() => return Err(error),
-            _ => copy(&self.stage.ldb, &self.stage.path(self.number)?, abort)?,
+            _ => take(&self.stage.ldb, &self.stage.path(self.number)?, abort, &nobody)?,
         };
         let staged = Arc::new(Staged { snapshot });
         *made = Some(Arc::clone(&staged));

@@ -4,10 +4,10 @@
 use crate::ledger::Seq;
 use crate::schema::Timestamp;
 
-use super::copy::Abort;
 use super::manifest::Manifest;
 use super::names;
 use super::store::{Condition, Store, StoreError};
+use super::take::Abort;
 
 /// Keeps the published snapshot under its time, and only the newest `count` of those.
 /// With a count of 0 nothing is kept, and what was kept earlier is left alone.

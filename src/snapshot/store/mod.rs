@@ -18,7 +18,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use crate::config::SnapshotUrl;
 
-use super::copy::Abort;
+use super::take::Abort;
 
 pub use error::StoreError;
 pub use object::{Object, ObjectInfo, Part};
