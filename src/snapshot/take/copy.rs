@@ -30,6 +30,7 @@ PRAGMA main.journal_mode = OFF;
 PRAGMA main.synchronous = OFF;
 PRAGMA foreign_keys = OFF;
 PRAGMA temp_store = MEMORY;
+PRAGMA main.cache_size = -16384;
 PRAGMA writable_schema = ON;";
 const ATTACH: &str = "ATTACH ?1 AS ldb";
 const SEQ: &str = "SELECT seq FROM ldb._ldb_seq WHERE id = 1";
@@ -47,7 +48,7 @@ INSERT INTO main.sqlite_sequence SELECT * FROM ldb.sqlite_sequence;";
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// SQLite's own instructions between two looks at what else is to be done: few, since
 /// one of them can move a row of half a megabyte.
-const PACE_CHECK: i32 = 100;
+const PACE_CHECK: i32 = 200;
 
 /// What is known of the LDB's state that was copied.
 #[derive(Debug)]

@@ -24,6 +24,7 @@
 
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::copy::quoted;
@@ -40,12 +41,13 @@ const HEAD: &[u8] = b"ctlstore table 1\0";
 const REPORT_EVERY: u64 = 4_096;
 
 /// A table's content.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableDigest {
     /// As SQL names it: `family___table`.
     pub name: String,
     pub rows: u64,
-    pub digest: [u8; 32],
+    /// Lower-case hex.
+    pub digest: String,
 }
 
 /// Makes a digest from values, wherever they come from.
@@ -175,5 +177,5 @@ pub fn table_digest(
         }
     }
     report(hasher.rows());
-    Ok(TableDigest { name, rows: hasher.rows(), digest: hasher.finish() })
+    Ok(TableDigest { name, rows: hasher.rows(), digest: hex::encode(hasher.finish()) })
 }

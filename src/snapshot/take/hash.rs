@@ -5,6 +5,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
@@ -17,11 +19,13 @@ use super::abort::Abort;
 const CHUNK: usize = 256 << 10;
 
 /// A file's size and hashes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileHashes {
     pub bytes: u64,
-    pub sha256: [u8; 32],
-    pub sha1: [u8; 20],
+    /// Lower-case hex.
+    pub sha256: String,
+    /// Standard base64.
+    pub sha1: String,
 }
 
 /// Reads the whole file. It must be nobody's LDB: SQLite's locks on it, in this
@@ -43,5 +47,6 @@ pub fn hash_file(path: &Path, abort: &Abort, progress: &dyn Progress) -> Result<
         bytes += read as u64;
         progress.at(Phase::Hash, bytes, Some(total.max(bytes)));
     }
-    Ok(FileHashes { bytes, sha256: sha256.finalize().into(), sha1: sha1.finalize().into() })
+    let (sha256, sha1) = (hex::encode(sha256.finalize()), STANDARD.encode(sha1.finalize()));
+    Ok(FileHashes { bytes, sha256, sha1 })
 }

@@ -46,10 +46,10 @@ pub struct Snapshot {
     /// Whose state it is.
     pub position: LdbPosition,
     pub bytes: u64,
-    /// Of the file.
-    pub sha256: [u8; 32],
-    /// Of the file; what the original's programs check.
-    pub sha1: [u8; 20],
+    /// Lower-case hex of the file's SHA-256.
+    pub sha256: String,
+    /// Standard base64 of the file's SHA-1, which the original's programs check.
+    pub sha1: String,
     /// When the state that it holds was read.
     pub taken_at: Timestamp,
     /// The tables with data, by name; the applier's own are not among them.
