@@ -5,6 +5,7 @@ mod thread;
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::prelude::*;
 use serde::Serialize;
@@ -12,7 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::ldb::{Applied, ApplyError, Ldb, LdbError};
 use crate::ledger::{LdbPosition, Seq, lag};
-use crate::messages::ledger::{AdoptLedger, ApplyBatch, ApplyFailed, CaughtUp, GetPosition};
+use crate::messages::ledger::{AdoptLedger, ApplyBatch, ApplyFailed, CaughtUp, GetPosition, SlowestCommit};
 use crate::messages::status::{GetStatus, Role, RoleState, RoleStatus};
 use crate::messages::stop::Stop;
 use crate::metrics::{Component, ErrorKind, ExecutionPath, Metrics};
@@ -62,6 +63,8 @@ pub struct Applier {
     seq: Seq,
     leader_ts: Option<Timestamp>,
     caught_up_at: Option<Timestamp>,
+    /// Since it was last asked for.
+    slowest_commit: Duration,
     /// What does not work at the moment.
     failing: HashSet<Work>,
     failures: Failures,
@@ -84,6 +87,7 @@ impl Applier {
             seq: position.seq,
             leader_ts: position.leader_ts,
             caught_up_at: None,
+            slowest_commit: Duration::ZERO,
             details: Details { ledger_id: position.ledger_id.clone(), ..Details::default() },
         }
     }
@@ -107,6 +111,7 @@ impl Applier {
         self.details.statements += applied.statements;
         self.details.rows += applied.rows_changed;
         self.details.commits += 1;
+        self.slowest_commit = self.slowest_commit.max(applied.execute + applied.commit);
         self.count(applied);
     }
 
@@ -236,6 +241,14 @@ impl Handler<CaughtUp> for Applier {
             // Whatever could not be applied is no longer in the ledger.
             self.works(Work::Apply);
         }
+    }
+}
+
+impl Handler<SlowestCommit> for Applier {
+    type Result = MessageResult<SlowestCommit>;
+
+    fn handle(&mut self, _: SlowestCommit, _: &mut Self::Context) -> Self::Result {
+        MessageResult(std::mem::take(&mut self.slowest_commit))
     }
 }
 

@@ -15,6 +15,7 @@ use crate::actors::backoff::Backoff;
 use crate::actors::failures::{Failures, failed};
 use crate::actors::task::{Stopping, Task};
 use crate::ledger::Seq;
+use crate::messages::ledger::SlowestCommit;
 use crate::messages::status::{GetStatus, Role, RoleState, RoleStatus};
 use crate::messages::stop::Stop;
 use crate::metrics::{Component, ErrorKind, Metrics};
@@ -50,6 +51,10 @@ struct Details {
     last_bytes: Option<u64>,
     /// From the start of the round to its end.
     last_seconds: Option<f64>,
+    /// The applier's slowest commit, in milliseconds, in the round of the last one, and
+    /// the largest of these since the start; where the applier is in this node.
+    apply_stall_ms: Option<f64>,
+    max_apply_stall_ms: Option<f64>,
     /// In the order of the settings.
     destinations: Vec<Destination>,
 }
@@ -98,6 +103,8 @@ pub struct Snapshotter {
     shared: Rc<Shared>,
     /// Until the actor is started.
     publisher: Option<Publisher>,
+    /// The applier of the LDB, where it is in this node.
+    applier: Option<Recipient<SlowestCommit>>,
     task: Option<Task>,
 }
 
@@ -109,7 +116,12 @@ impl Snapshotter {
         let view = View { state: RoleState::Starting, last_seq: None, failures, details };
         let shared = Shared { interval: options.interval, metrics, view: RefCell::new(view) };
         let publisher = Publisher::new(options.ldb_path, options.targets);
-        Self { shared: Rc::new(shared), publisher: Some(publisher), task: None }
+        Self { shared: Rc::new(shared), publisher: Some(publisher), applier: None, task: None }
+    }
+
+    /// Asks the applier that writes the LDB how long its commits take meanwhile.
+    pub fn measuring(self, applier: Option<Recipient<SlowestCommit>>) -> Self {
+        Self { applier, ..self }
     }
 }
 
@@ -120,7 +132,8 @@ impl Actor for Snapshotter {
         if let Some(publisher) = self.publisher.take() {
             self.shared.view.borrow_mut().state = RoleState::Running;
             let shared = Rc::clone(&self.shared);
-            self.task = Some(Task::spawn(|stopping| run(shared, publisher, stopping)));
+            let applier = self.applier.take();
+            self.task = Some(Task::spawn(|stopping| run(shared, publisher, applier, stopping)));
         }
     }
 }
@@ -149,11 +162,18 @@ impl Handler<Stop> for Snapshotter {
     }
 }
 
-async fn run(shared: Rc<Shared>, mut publisher: Publisher, mut stopping: Stopping) {
+async fn run(
+    shared: Rc<Shared>,
+    mut publisher: Publisher,
+    applier: Option<Recipient<SlowestCommit>>,
+    mut stopping: Stopping,
+) {
     let mut backoff = Backoff::new(SOON.min(shared.interval), shared.interval);
     // One for all rounds: destinations may be busy beyond theirs.
     let abort = Abort::default();
     loop {
+        // What was slow before is none of the snapshot's doing.
+        slowest_commit(applier.as_ref()).await;
         let began = Instant::now();
         let (in_thread, patience) = (abort.clone(), shared.interval);
         let mut round = tokio::task::spawn_blocking(move || {
@@ -171,6 +191,11 @@ async fn run(shared: Rc<Shared>, mut publisher: Publisher, mut stopping: Stoppin
         // A round that panicked has ended the process already.
         let Ok((back, outcome)) = done else { return };
         publisher = back;
+        if outcome.as_ref().is_ok_and(Round::has_delivered)
+            && let Some(stall) = slowest_commit(applier.as_ref()).await
+        {
+            shared.stalled(stall);
+        }
         let pause = shared.record(outcome, began.elapsed(), &mut backoff);
         if stopping.unless(tokio::time::sleep(pause)).await.is_none() {
             abort.abort();
@@ -178,6 +203,11 @@ async fn run(shared: Rc<Shared>, mut publisher: Publisher, mut stopping: Stoppin
             return;
         }
     }
+}
+
+/// Since the applier was last asked; `None` where there is none.
+async fn slowest_commit(applier: Option<&Recipient<SlowestCommit>>) -> Option<Duration> {
+    applier?.send(SlowestCommit).await.ok()
 }
 
 /// Waits for destinations that are still at work, and lets go of all.
@@ -268,6 +298,14 @@ impl Shared {
         if let Some(trouble) = delivered.trouble {
             failed!(view.failures, kind_of(&trouble), trouble, "snapshot published, older ones not put in order");
         }
+    }
+
+    fn stalled(&self, stall: Duration) {
+        let details = &mut self.view.borrow_mut().details;
+        let ms = stall.as_secs_f64() * 1e3;
+        details.apply_stall_ms = Some(ms);
+        details.max_apply_stall_ms = Some(details.max_apply_stall_ms.unwrap_or(0.0).max(ms));
+        self.metrics.snapshotter.apply_stall_seconds.set(stall.as_secs_f64());
     }
 
     fn works(&self) {

@@ -1,5 +1,7 @@
 //! Between the ledger poller and the LDB applier, and what they tell the others.
 
+use std::time::Duration;
+
 use actix::Message;
 
 use crate::ledger::{Batch, LdbPosition, Seq};
@@ -30,6 +32,12 @@ pub struct CaughtUp {
     pub seq: Seq,
     pub at: Timestamp,
 }
+
+/// To the applier: how long did the slowest commit take, from BEGIN to the end of
+/// COMMIT, since this was last asked? Zero when there was none.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "Duration")]
+pub struct SlowestCommit;
 
 /// Why the applier did not do what was asked. The LDB is as it was, or further on
 /// by whole ledger transactions.

@@ -24,6 +24,8 @@ pub struct Snapshotter {
     pub last_success_seconds: Gauge<f64, AtomicU64>,
     /// Copies that failed their check, and so went nowhere.
     pub failed_checks: Counter,
+    /// The applier's slowest commit in the round of the last one, in seconds.
+    pub apply_stall_seconds: Gauge<f64, AtomicU64>,
     destination_seq: Family<DestinationLabels, Gauge>,
     destination_last_success: Family<DestinationLabels, Gauge<f64, AtomicU64>>,
     destination_failures: Family<DestinationLabels, Counter>,
@@ -70,6 +72,7 @@ impl Snapshotter {
             seq: Gauge::default(),
             last_success_seconds: Gauge::default(),
             failed_checks: Counter::default(),
+            apply_stall_seconds: Gauge::default(),
             destination_seq: Family::default(),
             destination_last_success: Family::default(),
             destination_failures: Family::default(),
@@ -91,6 +94,9 @@ impl Snapshotter {
             "Copies that failed their check and went nowhere",
             this.failed_checks.clone(),
         );
+        let stall = this.apply_stall_seconds.clone();
+        let help = "The applier's slowest commit while the last snapshot was made";
+        registry.register_with_unit("apply_stall", help, Unit::Seconds, stall);
         this.register_destinations(registry);
         this
     }

@@ -76,12 +76,16 @@ impl Node {
         if let Some(bound) = reader {
             lag_watchers.push(node.start_reader(settings, bound)?);
         }
+        let applier = match settings.plays(Role::Reflector) {
+            true => Some(node.start_applier(settings)?),
+            false => None,
+        };
+        // It takes nothing from the applier but the time of its commits.
         if settings.plays(Role::Snapshotter) {
-            node.start_snapshotter(settings)?;
+            node.start_snapshotter(settings, applier.as_ref())?;
         }
         let mut poller = None;
-        if settings.plays(Role::Reflector) {
-            let applier = node.start_applier(settings)?;
+        if let Some(applier) = applier {
             lag_watchers.push(applier.clone().recipient());
             poller = Some(node.start_poller(settings, &applier, lag_watchers)?);
         }
@@ -123,8 +127,9 @@ impl Node {
         Ok(reader.recipient())
     }
 
-    fn start_snapshotter(&mut self, settings: &Settings) -> Result<(), NodeError> {
-        let snapshotter = Snapshotter::new(options::snapshotter(settings), self.metrics.clone()).start();
+    fn start_snapshotter(&mut self, settings: &Settings, applier: Option<&Addr<Applier>>) -> Result<(), NodeError> {
+        let snapshotter = Snapshotter::new(options::snapshotter(settings), self.metrics.clone());
+        let snapshotter = snapshotter.measuring(applier.map(|applier| applier.clone().recipient())).start();
         self.statuses.push((Part::Snapshotter, snapshotter.clone().recipient()));
         self.snapshotter = Some(snapshotter.recipient());
         Ok(())

@@ -28,6 +28,13 @@ pub struct Round {
     pub busy: Vec<usize>,
 }
 
+impl Round {
+    /// Whether a destination got a snapshot.
+    pub fn has_delivered(&self) -> bool {
+        self.ended.iter().any(|ended| matches!(ended.outcome, Ok(Some(_))))
+    }
+}
+
 /// How it went at one destination.
 #[derive(Debug)]
 pub struct Ended {

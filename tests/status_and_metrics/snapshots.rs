@@ -45,6 +45,17 @@ pub fn snapshots_and_why_there_are_none(moved: &Moved) {
         stage.upsert(&[(1000, &"x".repeat(100_000))])
     });
     watch.shows("a snapshot of the last seq", "/snapshotter/last_seq", |seq| *seq == watch.now("/applier/last_seq"));
+    let stalls = [
+        "/snapshotter/details/apply_stall_ms",
+        "/snapshotter/details/max_apply_stall_ms",
+        "ctlstore_snapshotter_apply_stall_seconds",
+    ];
+    for stall in stalls {
+        watch.shows("a commit while a snapshot is made", stall, |stall| {
+            stage.upsert(&[(1001, "another row")]);
+            stall.as_f64().or_else(|| stall.as_str()?.parse().ok()).is_some_and(|stall| stall > 0.0)
+        });
+    }
 
     // Somebody else's place.
     let second = publisher(&stage, &url).start();
