@@ -216,7 +216,10 @@ fn a_large_ldb_is_taken_while_rows_are_applied() {
         let applied = snapshot.position.seq.0 - 1;
         assert_eq!(snapshot.tables.len(), 1);
         assert_eq!(snapshot.tables[0].rows as i64, ROWS + applied, "at seq {}", snapshot.position.seq);
-        println!("taken and checked in {took:?}, {} bytes; cp and fsync {plain:?}; slowest commit {slowest:?}", snapshot.bytes);
+        println!(
+            "taken and checked in {took:?}, {} bytes; cp and fsync {plain:?}; slowest commit {slowest:?}",
+            snapshot.bytes
+        );
     }
     assert!(taken[0].0.position.seq < taken[1].0.position.seq, "nothing was applied meanwhile");
     let mut last = Connection::open_with_flags(&copy, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();

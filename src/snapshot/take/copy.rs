@@ -174,3 +174,25 @@ impl Shape {
 pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_go_over_whole() {
+        let connection = Connection::open_in_memory().unwrap();
+        let table = r#"TABLE {}.fam___tab ("k" VARCHAR(191), "i" INTEGER, "r" REAL, PRIMARY KEY("k"))"#;
+        connection.execute_batch("ATTACH ':memory:' AS ldb").unwrap();
+        for schema in ["main", "ldb"] {
+            connection.execute_batch(&format!("CREATE {}", table.replace("{}", schema))).unwrap();
+        }
+        let explain = "EXPLAIN INSERT INTO main.fam___tab SELECT * FROM ldb.fam___tab";
+        let mut statement = connection.prepare(explain).unwrap();
+        let steps: Vec<String> =
+            statement.query_map([], |row| row.get("opcode")).unwrap().collect::<rusqlite::Result<_>>().unwrap();
+        let has = |step: &str| steps.iter().any(|name| name == step);
+        // Not taken apart into columns and put together again.
+        assert!(has("RowData") && !has("Column") && !has("MakeRecord"), "{steps:?}");
+    }
+}
