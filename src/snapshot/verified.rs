@@ -9,7 +9,7 @@ use crate::config::SnapshotUrl;
 use crate::disk;
 use crate::ledger::Seq;
 
-use super::copy::Abort;
+use super::take::Abort;
 use super::fetch::{FetchError, Wanted, look, verify};
 use super::manifest::Manifest;
 use super::progress::Progress;

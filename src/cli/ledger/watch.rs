@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::executive::PruneOutcome;
-use crate::snapshot::progress::{Phase, Progress};
+use crate::snapshot::{Phase, Progress};
 
 const PRUNING: &str = "{bar:30} {human_pos}/{human_len} rows, {per_sec}, {eta} left";
 const FETCHING: &str = "{bar:30} {bytes}/{total_bytes} of the snapshot, {bytes_per_sec}, {eta} left";
