@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use ctlstore::schema::Timestamp;
 use ctlstore::snapshot::store::{Condition, Part};
-use ctlstore::snapshot::{Abort, Compression, Manifest, Publisher, SnapshotError, StoreError, Target};
+use ctlstore::snapshot::{Abort, Compression, Manifest, Publisher, SnapshotError, Store, StoreError, Target};
 
 use snapshot_support::{Applier, Outcome, end_of, names_in, round, take};
 use stored::{
@@ -351,4 +351,30 @@ fn a_full_disk_leaves_nothing_half_of_a_compressed_snapshot() {
     assert_eq!(check_stored(&store(&target)), end_of(100));
     take(&mut publisher);
     assert_eq!(check_stored(&store(&target)), end_of(3_000));
+}
+
+#[test]
+fn web_servers_and_data_urls_are_read_and_nothing_else() {
+    let bucket = Bucket::new();
+    let abort = Abort::default();
+    let object = format!("{}/{}/dir/a%20b.db", s3::endpoint(), bucket.name);
+    bucket.put_public("/dir/a%20b.db", b"the bytes of a snapshot");
+    let open = |url: &str| Store::open(&url.parse().unwrap()).unwrap();
+    // A query, such as a signature, goes with every request.
+    let web = open(&format!("{object}?x-id=GetObject"));
+    assert_eq!(web.name(), "a b.db");
+    assert_eq!(bytes_of(&web, web.name()).unwrap(), b"the bytes of a snapshot");
+    let etag = web.head(web.name(), &abort).unwrap().etag;
+    let mut rest = String::new();
+    let part = Part { offset: 4, if_match: etag };
+    std::io::Read::read_to_string(&mut web.get(web.name(), &part, &abort).unwrap(), &mut rest).unwrap();
+    assert_eq!(rest, "bytes of a snapshot");
+    let missing = web.head("another.db", &abort).unwrap_err();
+    assert!(!missing.to_string().contains("GetObject"), "{missing}");
+
+    let data = open("data:dGhlIGJ5dGVz");
+    assert_eq!(bytes_of(&data, data.name()).unwrap(), b"the bytes");
+    assert!(data.head("data.json", &abort).unwrap_err().is_not_found());
+    let refused = data.put("data", Vec::new(), &Condition::None, &abort).unwrap_err();
+    assert!(matches!(refused, StoreError::Unsupported { .. }), "{refused}");
 }
