@@ -7,6 +7,7 @@ mod stored;
 mod support;
 
 use std::fs;
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -231,6 +232,37 @@ fn two_publishers_of_one_key_never_take_it_back() {
 }
 
 #[test]
+fn two_publishers_at_the_same_seq_agree() {
+    const ROUNDS: i64 = 8;
+    let (directory, bucket) = (support::scratch_dir(), Bucket::new());
+    let target = s3_target(&bucket.url("snapshot.db.zst"), &s3::endpoint());
+    let together = Barrier::new(2);
+    let publish = |name: &str| {
+        let ldb = directory.path().join(name);
+        let mut applier = Applier::open(&ldb);
+        applier.adopt("the ledger");
+        let mut publisher = Publisher::new(&ldb, [target.clone()]);
+        for transaction in 1..=ROUNDS {
+            applier.apply_to(end_of(transaction));
+            together.wait();
+            let outcome = round(&mut publisher, &Abort::default());
+            together.wait();
+            // A panic before the barrier would leave the other one waiting.
+            assert!(matches!(outcome, Ok(Outcome::Taken { .. } | Outcome::Unchanged)), "{outcome:?}");
+        }
+    };
+    thread::scope(|scope| {
+        let (one, two) = (scope.spawn(|| publish("one.db")), scope.spawn(|| publish("two.db")));
+        one.join().unwrap();
+        two.join().unwrap();
+    });
+    let store = store(&target);
+    assert_eq!(check_stored(&store), end_of(ROUNDS));
+    let manifest = manifest(&store).unwrap();
+    assert!(is_of(&manifest, &bytes_of(&store, store.name()).unwrap()));
+}
+
+#[test]
 fn an_older_a_foreign_and_an_emptied_snapshot_are_refused() {
     let (directory, bucket) = (support::scratch_dir(), Bucket::new());
     let target = s3_target(&bucket.url("snapshot.db.gz"), &s3::endpoint());
@@ -275,7 +307,7 @@ fn a_manifest_of_a_newer_version_is_left_alone_and_a_broken_one_is_replaced() {
     let mut publisher = Publisher::new(&ldb, [target]);
     let refused = round(&mut publisher, &abort).unwrap_err().to_string();
     assert!(refused.contains("format version 2"), "{refused}");
-    assert_eq!(bucket.keys(), [name.clone()]);
+    assert_eq!(bucket.keys(), std::slice::from_ref(&name));
     store.put(&name, b"{torn".into(), &Condition::None, &abort).unwrap();
     take(&mut publisher);
     assert_eq!(check_stored(&store), end_of(2));
