@@ -8,8 +8,11 @@
 //! `apply-after-commit` and `apply-after-changelog` in the LDB's applier;
 //! `bootstrap-after-download`, `bootstrap-after-check`, `bootstrap-after-adoption`,
 //! `bootstrap-before-link` and `bootstrap-after-link` where an LDB is fetched;
-//! `prune-after-mark`, `prune-after-delete` and `prune-after-commit` where the ledger is
-//! pruned. Compiled in always, so that what is tested is what runs.
+//! `snapshot-after-copy` and `snapshot-after-flush` while a snapshot is made,
+//! `snapshot-before-rename`, `snapshot-after-rename` and `snapshot-after-manifest` while
+//! it is put in place at a destination; `prune-after-mark`, `prune-after-delete` and
+//! `prune-after-commit` where the ledger is pruned. Compiled in always, so that what is
+//! tested is what runs.
 //! Knows no other module.
 
 use std::sync::LazyLock;

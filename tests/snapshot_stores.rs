@@ -7,13 +7,14 @@ mod stored;
 mod support;
 
 use std::fs;
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use ctlstore::schema::Timestamp;
 use ctlstore::snapshot::store::{Condition, Part};
-use ctlstore::snapshot::{Abort, Compression, Manifest, Publisher, SnapshotError, StoreError, Target};
+use ctlstore::snapshot::{Abort, Compression, Manifest, Publisher, SnapshotError, Store, StoreError, Target};
 
 use snapshot_support::{Applier, Outcome, end_of, names_in, round, take};
 use stored::{
@@ -231,6 +232,37 @@ fn two_publishers_of_one_key_never_take_it_back() {
 }
 
 #[test]
+fn two_publishers_at_the_same_seq_agree() {
+    const ROUNDS: i64 = 8;
+    let (directory, bucket) = (support::scratch_dir(), Bucket::new());
+    let target = s3_target(&bucket.url("snapshot.db.zst"), &s3::endpoint());
+    let together = Barrier::new(2);
+    let publish = |name: &str| {
+        let ldb = directory.path().join(name);
+        let mut applier = Applier::open(&ldb);
+        applier.adopt("the ledger");
+        let mut publisher = Publisher::new(&ldb, [target.clone()]);
+        for transaction in 1..=ROUNDS {
+            applier.apply_to(end_of(transaction));
+            together.wait();
+            let outcome = round(&mut publisher, &Abort::default());
+            together.wait();
+            // A panic before the barrier would leave the other one waiting.
+            assert!(matches!(outcome, Ok(Outcome::Taken { .. } | Outcome::Unchanged)), "{outcome:?}");
+        }
+    };
+    thread::scope(|scope| {
+        let (one, two) = (scope.spawn(|| publish("one.db")), scope.spawn(|| publish("two.db")));
+        one.join().unwrap();
+        two.join().unwrap();
+    });
+    let store = store(&target);
+    assert_eq!(check_stored(&store), end_of(ROUNDS));
+    let manifest = manifest(&store).unwrap();
+    assert!(is_of(&manifest, &bytes_of(&store, store.name()).unwrap()));
+}
+
+#[test]
 fn an_older_a_foreign_and_an_emptied_snapshot_are_refused() {
     let (directory, bucket) = (support::scratch_dir(), Bucket::new());
     let target = s3_target(&bucket.url("snapshot.db.gz"), &s3::endpoint());
@@ -275,7 +307,7 @@ fn a_manifest_of_a_newer_version_is_left_alone_and_a_broken_one_is_replaced() {
     let mut publisher = Publisher::new(&ldb, [target]);
     let refused = round(&mut publisher, &abort).unwrap_err().to_string();
     assert!(refused.contains("format version 2"), "{refused}");
-    assert_eq!(bucket.keys(), [name.clone()]);
+    assert_eq!(bucket.keys(), std::slice::from_ref(&name));
     store.put(&name, b"{torn".into(), &Condition::None, &abort).unwrap();
     take(&mut publisher);
     assert_eq!(check_stored(&store), end_of(2));
@@ -351,4 +383,30 @@ fn a_full_disk_leaves_nothing_half_of_a_compressed_snapshot() {
     assert_eq!(check_stored(&store(&target)), end_of(100));
     take(&mut publisher);
     assert_eq!(check_stored(&store(&target)), end_of(3_000));
+}
+
+#[test]
+fn web_servers_and_data_urls_are_read_and_nothing_else() {
+    let bucket = Bucket::new();
+    let abort = Abort::default();
+    let object = format!("{}/{}/dir/a%20b.db", s3::endpoint(), bucket.name);
+    bucket.put_public("/dir/a%20b.db", b"the bytes of a snapshot");
+    let open = |url: &str| Store::open(&url.parse().unwrap()).unwrap();
+    // A query, such as a signature, goes with every request.
+    let web = open(&format!("{object}?x-id=GetObject"));
+    assert_eq!(web.name(), "a b.db");
+    assert_eq!(bytes_of(&web, web.name()).unwrap(), b"the bytes of a snapshot");
+    let etag = web.head(web.name(), &abort).unwrap().etag;
+    let mut rest = String::new();
+    let part = Part { offset: 4, if_match: etag };
+    std::io::Read::read_to_string(&mut web.get(web.name(), &part, &abort).unwrap(), &mut rest).unwrap();
+    assert_eq!(rest, "bytes of a snapshot");
+    let missing = web.head("another.db", &abort).unwrap_err();
+    assert!(!missing.to_string().contains("GetObject"), "{missing}");
+
+    let data = open("data:dGhlIGJ5dGVz");
+    assert_eq!(bytes_of(&data, data.name()).unwrap(), b"the bytes");
+    assert!(data.head("data.json", &abort).unwrap_err().is_not_found());
+    let refused = data.put("data", Vec::new(), &Condition::None, &abort).unwrap_err();
+    assert!(matches!(refused, StoreError::Unsupported { .. }), "{refused}");
 }

@@ -90,7 +90,7 @@ impl Destination {
         if !published.wants(&self.store, &staged.snapshot.position)? {
             return Ok(None);
         }
-        self.publish(&staged.snapshot, published, abort).map(Some)
+        self.publish(&staged.snapshot, published, abort)
     }
 
     /// Where a copy can be made that is then taken without being copied again.
@@ -98,7 +98,12 @@ impl Destination {
         self.store.path(self.store.name()).filter(|_| self.compression == Compression::None)
     }
 
-    fn publish(&self, snapshot: &Snapshot, published: Published, abort: &Abort) -> Result<Delivered, SnapshotError> {
+    fn publish(
+        &self,
+        snapshot: &Snapshot,
+        published: Published,
+        abort: &Abort,
+    ) -> Result<Option<Delivered>, SnapshotError> {
         let rows = |tables: &[super::TableDigest]| tables.iter().any(|table| table.rows > 0);
         if published.manifest.as_ref().is_some_and(Manifest::has_rows) && !rows(&snapshot.tables) {
             let destination = self.store.url().to_string();
@@ -112,12 +117,14 @@ impl Destination {
         failpoint::hit("snapshot-after-rename");
         let manifest = Manifest::new(snapshot, name, self.compression, stored.bytes, stored.sha256);
         let before = published.manifest.as_ref().map(|before| before.key.clone());
-        self.put_manifest(&manifest, published, abort)?;
+        if !self.put_manifest(&manifest, published, abort)? {
+            return Ok(None);
+        }
         failpoint::hit("snapshot-after-manifest");
         let swept = sweep::keep(&self.store, &manifest, snapshot.taken_at, self.keep, abort)
             .and_then(|()| sweep::remove_old(&self.store, &manifest, before.as_deref(), abort));
         let trouble = swept.err().map(SnapshotError::from);
-        Ok(Delivered { position: snapshot.position.clone(), bytes: snapshot.bytes, trouble })
+        Ok(Some(Delivered { position: snapshot.position.clone(), bytes: snapshot.bytes, trouble }))
     }
 
     fn put_data(&self, snapshot: &Snapshot, name: &str, abort: &Abort) -> Result<Stored, SnapshotError> {
@@ -159,17 +166,27 @@ impl Destination {
         Ok(())
     }
 
-    /// Makes the manifest name the new data, unless another publisher was faster with newer.
-    fn put_manifest(&self, manifest: &Manifest, mut published: Published, abort: &Abort) -> Result<(), SnapshotError> {
+    /// Makes the manifest name the new data. `false` where another publisher was faster
+    /// with a snapshot of the same seq, which is as good.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Older`] where it was faster with a newer one.
+    fn put_manifest(
+        &self,
+        manifest: &Manifest,
+        mut published: Published,
+        abort: &Abort,
+    ) -> Result<bool, SnapshotError> {
         let destination = || self.store.url().to_string();
         let json =
             manifest.to_json().map_err(|source| SnapshotError::Manifest { destination: destination(), source })?;
         let name = Manifest::name_of(self.store.name());
         for _ in 0..MANIFEST_TRIES {
             match self.store.put(&name, json.clone(), &published.condition(), abort) {
-                Ok(()) => return Ok(()),
+                Ok(()) => return Ok(true),
                 Err(StoreError::Unsupported { .. }) => {
-                    return Ok(self.store.put(&name, json, &Condition::None, abort)?);
+                    self.store.put(&name, json, &Condition::None, abort)?;
+                    return Ok(true);
                 }
                 Err(StoreError::Changed { .. }) => {}
                 Err(error) => return Err(error.into()),
@@ -177,30 +194,26 @@ impl Destination {
             published = Published::look(&self.store, abort)?;
             if published.manifest.as_ref().is_some_and(|theirs| theirs == manifest) {
                 // Our own, whose answer was lost.
-                return Ok(());
+                return Ok(true);
             }
-            if let Some(theirs) = published.manifest.as_ref().filter(|_| published.is_whole)
-                && let Err(refused) = self.gives_way(&published, manifest)
+            let wanted = published.wants(&self.store, &manifest.position());
+            if let Some(theirs) =
+                published.manifest.as_ref().filter(|_| published.is_whole && !matches!(wanted, Ok(true)))
             {
-                // Ours lies over theirs at the plain key.
-                self.store.copy(&theirs.key, self.store.name(), abort)?;
-                if theirs.key != manifest.key {
-                    self.store.delete(&manifest.key, abort)?;
-                }
-                return Err(refused);
+                self.give_way(theirs, manifest, abort)?;
+                return wanted;
             }
         }
         Err(StoreError::Changed { place: self.store.place(&name) }.into())
     }
 
-    fn gives_way(&self, published: &Published, manifest: &Manifest) -> Result<(), SnapshotError> {
-        let position = manifest.position();
-        if published.wants(&self.store, &position)? {
-            return Ok(());
+    /// Undoes what lies over another publisher's snapshot.
+    fn give_way(&self, theirs: &Manifest, ours: &Manifest, abort: &Abort) -> Result<(), SnapshotError> {
+        self.store.copy(&theirs.key, self.store.name(), abort)?;
+        if theirs.key != ours.key {
+            self.store.delete(&ours.key, abort)?;
         }
-        let destination = self.store.url().to_string();
-        let published = published.position.as_ref().map_or(position.seq, |published| published.seq);
-        Err(SnapshotError::Older { destination, published, taken: position.seq })
+        Ok(())
     }
 
     /// Puts the plain key right where someone has removed or overwritten it.

@@ -78,6 +78,12 @@ impl Bucket {
         http::request(method, &format!("{}/{}{key_and_query}", endpoint(), self.name), &[SIGNED], "")
     }
 
+    /// Puts an object that everyone may read.
+    pub fn put_public(&self, key: &str, bytes: &[u8]) {
+        let url = format!("{}/{}{key}", endpoint(), self.name);
+        http::request("PUT", &url, &[SIGNED, ("x-amz-acl", "public-read")], bytes).expect(200);
+    }
+
     /// The keys in it, in order.
     pub fn keys(&self) -> Vec<String> {
         let listing = self.ask("GET", "?list-type=2").expect(200).text();
