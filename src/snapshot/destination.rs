@@ -10,6 +10,7 @@ use crate::ledger::LdbPosition;
 
 use super::error::SnapshotError;
 use super::manifest::{Compression, Manifest};
+use super::progress::Progress;
 use super::published::Published;
 use super::staged::{SharedCopy, clear};
 use super::store::{Condition, Store, StoreError, StoreOptions};
@@ -90,7 +91,7 @@ impl Destination {
         if !published.wants(&self.store, &staged.snapshot.position)? {
             return Ok(None);
         }
-        self.publish(&staged.snapshot, published, abort)
+        self.publish(&staged.snapshot, published, abort, copy.progress())
     }
 
     /// Where a copy can be made that is then taken without being copied again.
@@ -103,6 +104,7 @@ impl Destination {
         snapshot: &Snapshot,
         published: Published,
         abort: &Abort,
+        progress: &dyn Progress,
     ) -> Result<Option<Delivered>, SnapshotError> {
         let rows = |tables: &[super::TableDigest]| tables.iter().any(|table| table.rows > 0);
         if published.manifest.as_ref().is_some_and(Manifest::has_rows) && !rows(&snapshot.tables) {
@@ -111,7 +113,7 @@ impl Destination {
         }
         let key = self.store.name();
         let name = names::immutable(key, snapshot.position.seq, &snapshot.sha256);
-        let stored = self.put_data(snapshot, &name, abort)?;
+        let stored = self.put_data(snapshot, &name, abort, progress)?;
         failpoint::hit("snapshot-before-rename");
         self.put_plain(snapshot, &name, abort)?;
         failpoint::hit("snapshot-after-rename");
@@ -127,13 +129,19 @@ impl Destination {
         Ok(Some(Delivered { position: snapshot.position.clone(), bytes: snapshot.bytes, trouble }))
     }
 
-    fn put_data(&self, snapshot: &Snapshot, name: &str, abort: &Abort) -> Result<Stored, SnapshotError> {
+    fn put_data(
+        &self,
+        snapshot: &Snapshot,
+        name: &str,
+        abort: &Abort,
+        progress: &dyn Progress,
+    ) -> Result<Stored, SnapshotError> {
         if let Some(path) = self.staging()
             && self.link(&snapshot.path, &path, name).is_ok()
         {
             return Ok(Stored { bytes: snapshot.bytes, sha256: snapshot.sha256.clone() });
         }
-        stream::store(snapshot, self.compression, &self.store, name, abort)
+        stream::store(snapshot, self.compression, &self.store, name, abort, progress)
     }
 
     /// The staged file itself under another name, on the same filesystem.
@@ -151,7 +159,7 @@ impl Destination {
                 Err(error.into())
             }
             // Above some size, or without a right of its own, stores copy nothing.
-            Err(_) => stream::store(snapshot, self.compression, &self.store, self.store.name(), abort).map(|_| ()),
+            Err(_) => stream::store(snapshot, self.compression, &self.store, self.store.name(), abort, &()).map(|_| ()),
         }
     }
 

@@ -14,6 +14,7 @@ use crate::ledger::{LdbPosition, Seq};
 
 use super::destination::{Delivered, Destination, Target};
 use super::error::SnapshotError;
+use super::progress::Progress;
 use super::staged::{SharedCopy, Stage};
 use super::take::Abort;
 
@@ -47,7 +48,6 @@ pub struct Ended {
 }
 
 /// Publishes an LDB's snapshots to its destinations, round after round.
-#[derive(Debug)]
 pub struct Publisher {
     ldb: PathBuf,
     stage: Arc<Stage>,
@@ -79,8 +79,14 @@ impl Publisher {
     pub fn new(ldb: impl Into<PathBuf>, targets: impl IntoIterator<Item = Target>) -> Self {
         let places = targets.into_iter().map(|target| Place { target, destination: None }).collect();
         let ldb = ldb.into();
-        let stage = Arc::new(Stage::new(&ldb));
+        let stage = Arc::new(Stage::new(&ldb, Arc::new(())));
         Self { ldb, stage, places, busy: HashMap::new(), back: channel(), rounds: 0 }
+    }
+
+    /// Tells how far its rounds are.
+    pub fn reporting(mut self, progress: Arc<dyn Progress>) -> Self {
+        self.stage = Arc::new(Stage::new(&self.ldb, progress));
+        self
     }
 
     /// One round. It waits for its destinations at most `patience`; those that take

@@ -61,15 +61,15 @@ fn room_path(ldb: &Path, number: usize) -> PathBuf {
 }
 
 /// What the copies of all rounds share.
-#[derive(Debug)]
 pub(super) struct Stage {
     ldb: PathBuf,
+    progress: Arc<dyn Progress>,
     room: Mutex<Option<Room>>,
 }
 
 impl Stage {
-    pub(super) fn new(ldb: &Path) -> Self {
-        Self { ldb: ldb.to_owned(), room: Mutex::new(None) }
+    pub(super) fn new(ldb: &Path, progress: Arc<dyn Progress>) -> Self {
+        Self { ldb: ldb.to_owned(), progress, room: Mutex::new(None) }
     }
 
     /// Removes what killed processes have left beside the LDB.
@@ -96,7 +96,6 @@ impl Stage {
 }
 
 /// The one copy of a round.
-#[derive(Debug)]
 pub(super) struct SharedCopy {
     stage: Arc<Stage>,
     number: u64,
@@ -108,6 +107,11 @@ impl SharedCopy {
         Self { stage: Arc::clone(stage), number, copy: Mutex::new(None) }
     }
 
+    /// Who is told how far the round is.
+    pub(super) fn progress(&self) -> &dyn Progress {
+        self.stage.progress.as_ref()
+    }
+
     /// The copy, made now if nobody has asked before. It is made beside `destination`, a
     /// file on whose filesystem it need not be copied again, where that works.
     pub(super) fn get(&self, destination: Option<&Path>, abort: &Abort) -> Result<Arc<Staged>, SnapshotError> {
@@ -115,14 +119,12 @@ impl SharedCopy {
         if let Some(staged) = &*made {
             return Ok(Arc::clone(staged));
         }
-        // A node shows the outcome; who takes a snapshot by hand asks for more.
-        let nobody: Arc<dyn Progress> = Arc::new(());
         let there = destination.map(|path| beside(path, &format!(".{}{STAGED}", self.number)));
-        let snapshot = match there.map(|path| take(&self.stage.ldb, &path, abort, &nobody)) {
+        let snapshot = match there.map(|path| take(&self.stage.ldb, &path, abort, &self.stage.progress)) {
             Some(Ok(snapshot)) => snapshot,
             // That destination will say so itself; the others need not suffer.
             Some(Err(error)) if !error.is_of_the_place() => return Err(error),
-            _ => take(&self.stage.ldb, &self.stage.path(self.number)?, abort, &nobody)?,
+            _ => take(&self.stage.ldb, &self.stage.path(self.number)?, abort, &self.stage.progress)?,
         };
         let staged = Arc::new(Staged { snapshot });
         *made = Some(Arc::clone(&staged));

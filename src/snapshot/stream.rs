@@ -11,6 +11,7 @@ use zstd::stream::write::Encoder as ZstdEncoder;
 
 use super::error::SnapshotError;
 use super::manifest::Compression;
+use super::progress::{Phase, Progress};
 use super::store::{Store, StoreError, Upload};
 use super::take::{Abort, Snapshot};
 
@@ -38,29 +39,30 @@ pub(super) fn store(
     store: &Store,
     name: &str,
     abort: &Abort,
+    progress: &dyn Progress,
 ) -> Result<Stored, SnapshotError> {
     let path = &snapshot.path;
-    let mut file = File::open(path).map_err(SnapshotError::io("open", path))?;
+    let file = File::open(path).map_err(SnapshotError::io("open", path))?;
+    let mut source = Source { file, path, bytes: snapshot.bytes, hash: Sha256::new(), abort, progress };
     // Compression adds a little where it can't take away.
     let most = snapshot.bytes + snapshot.bytes / 100 + (1 << 20);
     let upload = store.upload(name, Some(&snapshot.sha1), most, abort)?;
     let sink = Sink { upload, hash: Sha256::new(), bytes: 0 };
-    let mut read = Sha256::new();
     let sink = match compression {
-        Compression::None => pump(&mut file, path, sink, &mut read, abort)?,
+        Compression::None => source.pump(sink)?,
         Compression::Gzip => {
             let encoder = GzEncoder::new(sink, flate2::Compression::new(GZIP_LEVEL));
-            let encoder = pump(&mut file, path, encoder, &mut read, abort)?;
+            let encoder = source.pump(encoder)?;
             encoder.finish().map_err(|error| written(name, error))?
         }
         Compression::Zstd => {
             let mut encoder = ZstdEncoder::new(sink, ZSTD_LEVEL).map_err(|error| written(name, error))?;
             encoder.include_checksum(true).map_err(|error| written(name, error))?;
-            let encoder = pump(&mut file, path, encoder, &mut read, abort)?;
+            let encoder = source.pump(encoder)?;
             encoder.finish().map_err(|error| written(name, error))?
         }
     };
-    if hex::encode(read.finalize()) != snapshot.sha256 {
+    if hex::encode(source.hash.finalize()) != snapshot.sha256 {
         let report = "its bytes changed after they were checked".to_owned();
         return Err(SnapshotError::Damaged { path: path.clone(), report });
     }
@@ -69,22 +71,31 @@ pub(super) fn store(
     Ok(Stored { bytes, sha256: hex::encode(hash.finalize()) })
 }
 
-fn pump<W: Write>(
-    file: &mut File,
-    path: &Path,
-    mut into: W,
-    hash: &mut Sha256,
-    abort: &Abort,
-) -> Result<W, SnapshotError> {
-    let mut buffer = vec![0; CHUNK];
-    loop {
-        abort.check()?;
-        let count = file.read(&mut buffer).map_err(SnapshotError::io("read", path))?;
-        if count == 0 {
-            return Ok(into);
+/// The file as it is read.
+struct Source<'a> {
+    file: File,
+    path: &'a Path,
+    bytes: u64,
+    hash: Sha256,
+    abort: &'a Abort,
+    progress: &'a dyn Progress,
+}
+
+impl Source<'_> {
+    fn pump<W: Write>(&mut self, mut into: W) -> Result<W, SnapshotError> {
+        let mut buffer = vec![0; CHUNK];
+        let mut done = 0;
+        loop {
+            self.abort.check()?;
+            self.progress.at(Phase::Publish, done, Some(self.bytes));
+            let count = self.file.read(&mut buffer).map_err(SnapshotError::io("read", self.path))?;
+            if count == 0 {
+                return Ok(into);
+            }
+            self.hash.update(&buffer[..count]);
+            into.write_all(&buffer[..count]).map_err(|error| written("a snapshot", error))?;
+            done += count as u64;
         }
-        hash.update(&buffer[..count]);
-        into.write_all(&buffer[..count]).map_err(|error| written("a snapshot", error))?;
     }
 }
 
