@@ -8,15 +8,21 @@ mod about;
 mod args;
 mod client;
 mod config;
+mod export;
 mod failure;
 mod families;
 mod health;
 mod ldb;
 mod limits;
+mod mutate;
 mod node;
 mod output;
+mod progress;
 mod read;
+mod schema;
 mod shape;
+mod status;
+mod tail_ledger;
 mod writers;
 
 use std::path::PathBuf;
@@ -100,6 +106,19 @@ enum Command {
     /// A writer's cookie: a few bytes that it keeps with what it wrote
     #[command(subcommand)]
     Cookie(writers::Cookie),
+    /// Write rows: one mutation from flags, or many from NDJSON
+    Mutate(mutate::Mutate),
+    /// Print a family as NDJSON, with its schema
+    Export(export::Export),
+    /// Write what `export` has printed
+    Import(export::Import),
+    /// Tables of an executive, an LDB or a file: show them, compare them, create what is missing
+    #[command(subcommand)]
+    Schema(schema::Schema),
+    /// What every actor of a node is doing
+    Status(status::Status),
+    /// Print the ledger's last rows, and follow it
+    TailLedger(tail_ledger::TailLedger),
     /// Print a completion script for a shell
     Completions(about::Completions),
     /// Print the manual page, or write those of all commands
@@ -147,6 +166,12 @@ impl Cli {
             Command::WriterLimits(command) => command.run(),
             Command::Writer(command) => command.run(),
             Command::Cookie(command) => command.run(),
+            Command::Mutate(command) => command.run(),
+            Command::Export(command) => command.run(),
+            Command::Import(command) => command.run(),
+            Command::Schema(command) => command.run(),
+            Command::Status(command) => command.run(),
+            Command::TailLedger(command) => command.run(),
             Command::Completions(command) => command.run(),
             Command::Man(command) => command.run(),
             Command::Version(command) => command.run(),

@@ -8,8 +8,11 @@ use anyhow::Context;
 use clap::Args;
 use secrecy::SecretString;
 
+use crate::config::CtldbUrl;
+use crate::ctldb::Location;
 use crate::schema::{FamilyName, Field, FieldName, FieldType, TableName, TableRef, WriterName};
 
+use super::SettingsArgs;
 use super::client::Client;
 use super::failure::Failure;
 
@@ -144,4 +147,35 @@ pub fn field(text: &str) -> Result<Field, String> {
         return Err(format!("no type {field_type:?}, there are {}", known.join(", ")));
     };
     Ok(Field { name, field_type })
+}
+
+/// Which ctldb.
+#[derive(Debug, Args)]
+pub struct CtldbArg {
+    /// The ctldb, sqlite:PATH or mysql://…, instead of the one in the settings
+    #[arg(long, value_name = "URL")]
+    pub ctldb: Option<String>,
+    /// The file that the node runs with, where ctldb.url is said
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+impl CtldbArg {
+    /// Where it is, and the name of its ledger's table.
+    pub fn location(&self) -> anyhow::Result<(Location, String)> {
+        let settings = SettingsArgs { config: self.config.clone(), roles: Vec::new() }.load()?;
+        let ledger = settings.ctldb.ledger_table;
+        let url = match &self.ctldb {
+            Some(url) => url.parse().map_err(|why| Failure::usage(format!("--ctldb: {why}")))?,
+            None => settings.ctldb.url,
+        };
+        Ok((location(&url), ledger))
+    }
+}
+
+pub fn location(url: &CtldbUrl) -> Location {
+    match url {
+        CtldbUrl::Sqlite(path) => Location::Sqlite(path.clone()),
+        CtldbUrl::Mysql(url) => Location::Mysql(url.expose().to_owned()),
+    }
 }
