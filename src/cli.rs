@@ -8,6 +8,8 @@ mod about;
 mod args;
 mod client;
 mod config;
+mod ctldb;
+mod doctor;
 mod export;
 mod failure;
 mod families;
@@ -119,6 +121,13 @@ enum Command {
     Status(status::Status),
     /// Print the ledger's last rows, and follow it
     TailLedger(tail_ledger::TailLedger),
+    /// Back up and restore the embedded ctldb
+    #[command(subcommand)]
+    Ctldb(ctldb::Ctldb),
+    /// Print the statements that make a ctldb
+    CtldbSchema(ctldb::Schema),
+    /// Look for what a node with these settings would lack, and say how to mend it
+    Doctor(doctor::Doctor),
     /// Print a completion script for a shell
     Completions(about::Completions),
     /// Print the manual page, or write those of all commands
@@ -172,6 +181,9 @@ impl Cli {
             Command::Schema(command) => command.run(),
             Command::Status(command) => command.run(),
             Command::TailLedger(command) => command.run(),
+            Command::Ctldb(command) => command.run(),
+            Command::CtldbSchema(command) => command.run(),
+            Command::Doctor(command) => command.run(),
             Command::Completions(command) => command.run(),
             Command::Man(command) => command.run(),
             Command::Version(command) => command.run(),
