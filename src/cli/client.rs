@@ -109,9 +109,10 @@ impl Answer {
         let text = String::from_utf8_lossy(&self.body);
         let text: String = super::output::printable(text.trim()).chars().take(SHOWN_CHARS).collect();
         let exit = exit_of(self.status);
-        if text.is_empty() && matches!(self.status, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED) {
-            // Ours say what they have not found.
-            let message = format!("no {} of ours answers there ({} from {})", self.server, self.status, self.asked);
+        // What is not found by a server of the right kind is named; these are other ways to say so.
+        let is_strange = matches!(text.as_str(), "" | "no such route" | "404 page not found");
+        if is_strange && matches!(self.status, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED) {
+            let message = format!("what answers there is no {} ({} from {})", self.server, self.status, self.asked);
             return Failure::new(Exit::Failed, message);
         }
         let said = if text.is_empty() { String::new() } else { format!("{text} ") };

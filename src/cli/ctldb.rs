@@ -15,6 +15,7 @@ use serde_json::json;
 
 use crate::ctldb::{LedgerTable, Location, schema_sql};
 use crate::disk::{self, LockError, ProcessLock};
+use crate::failpoint;
 
 use super::args::{CtldbArg, JsonArg};
 use super::failure::{Exit, Failure};
@@ -133,11 +134,14 @@ impl Restore {
         let copy = Temporary::beside(&path)?;
         copy_database(&self.from, &copy.path).with_context(|| format!("copy {}", self.from.display()))?;
         Facts::of(&copy.path, &ledger)?;
+        failpoint::hit("restore-copied");
         if is_there {
             let kept = set_aside(&path).with_context(|| format!("keep {}", path.display()))?;
             eprintln!("ctlstore: the ctldb that was there is kept as {}", kept.display());
         }
+        failpoint::hit("restore-set-aside");
         copy.take_place(&path)?;
+        failpoint::hit("restore-done");
         backup.report("restored", &path, &self.json)
     }
 }
@@ -303,7 +307,9 @@ impl Schema {
             Kind::Sqlite => None,
         };
         let mut out = Out::new();
-        out.text(&schema_sql(&ledger, collation))?;
+        let statements = schema_sql(&ledger, collation);
+        // What stands before them is for readers of the source.
+        out.text(statements.split_once("\n\n").map_or(statements.as_str(), |(_, statements)| statements))?;
         out.flush()
     }
 }

@@ -116,8 +116,13 @@ impl Ldb {
         if let Some(schema) = self.schema(table)? {
             return Ok(schema);
         }
-        let families = Vec::from_iter(self.families()?).join(", ");
-        Err(Failure::absent(format!("no table {table} in the ldb, which has the families: {families}")).into())
+        let family = &table.family;
+        let tables: Vec<String> = self.tables(Some(family))?.iter().map(|s| s.table().table.to_string()).collect();
+        let there = match tables.len() {
+            0 => format!("which has the families {}", Vec::from_iter(self.families()?).join(", ")),
+            _ => format!("which has {} of family {family}", tables.join(", ")),
+        };
+        Err(Failure::absent(format!("no table {table} in the ldb, {there}")).into())
     }
 
     /// Hands each row whose key begins with `prefix` to `each`, in key order, at most

@@ -32,7 +32,7 @@ pub struct ReadKeys {
     #[command(flatten)]
     json: JsonArg,
     /// The key's values, in the key's order; 0x… for bytes
-    #[arg(value_name = "KEY", required = true, value_parser = Key::parse, allow_hyphen_values = true)]
+    #[arg(value_name = "KEY", required = true, value_parser = Key::parse, allow_negative_numbers = true)]
     keys: Vec<Key>,
 }
 
@@ -110,7 +110,7 @@ pub struct Rows {
     #[command(flatten)]
     json: JsonArg,
     /// The leading values of the key, in the key's order; 0x… for bytes
-    #[arg(value_name = "KEY", value_parser = Key::parse, allow_hyphen_values = true)]
+    #[arg(value_name = "KEY", value_parser = Key::parse, allow_negative_numbers = true)]
     prefix: Vec<Key>,
 }
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use serde_json::json;
+use serde::Serialize;
 
 use crate::ctldb::{AnySource, LedgerTable};
 use crate::ledger::{BlockLimit, LedgerRow, LedgerSource, Seq};
@@ -44,6 +44,13 @@ pub struct TailLedger {
     json: JsonArg,
 }
 
+#[derive(Serialize)]
+struct Shown<'r> {
+    seq: Seq,
+    leader_ts: Option<String>,
+    statement: &'r str,
+}
+
 impl TailLedger {
     pub fn run(&self) -> anyhow::Result<()> {
         let (location, ledger) = self.ctldb.location()?;
@@ -80,7 +87,7 @@ impl TailLedger {
     fn line(&self, out: &mut Out, row: &LedgerRow) -> anyhow::Result<()> {
         let leader_ts = row.leader_ts.map(|at| at.to_string());
         if self.json.json {
-            return out.json(&json!({ "seq": row.seq, "leader_ts": leader_ts, "statement": row.statement }));
+            return out.json(&Shown { seq: row.seq, leader_ts, statement: &row.statement });
         }
         out.tabbed(&[&row.seq.to_string(), leader_ts.as_deref().unwrap_or("-"), &row.statement])
     }

@@ -53,9 +53,10 @@ pub(super) async fn prepare(link: &mut Link, ledger: &LedgerTable, deadline: Ins
     Ok(Server { collation, text_bytes })
 }
 
-/// The schema as one would make it by hand, for a server of this collation.
+/// The schema as one would make it by hand, for a server of this collation, in a
+/// session of any SQL mode.
 pub(super) fn schema_sql(ledger: &LedgerTable, collation: &str) -> String {
-    ledger.fill(&SCHEMA.replace("{collation}", collation))
+    SCHEMA.replace("{collation}", collation).replace("{ledger}", &format!("`{}`", ledger.as_str()))
 }
 
 /// The schema's statements; its comments hold no semicolon.
