@@ -80,3 +80,24 @@ fn the_version_is_told_to_people_and_programs() {
     assert_eq!(alone(&["version"]).ok(), format!("ctlstore {version}\n"));
     assert_eq!(alone(&["version", "--json"]).json()["version"], version);
 }
+
+#[test]
+fn the_documentation_has_every_command_and_the_exit_codes_of_the_help() {
+    let docs = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/cli.md")).expect("docs/cli.md");
+    let (_, table) = docs.split_once("## Commands").expect("a list of commands");
+    let (table, _) = table.split_once("##").expect("an end of the list");
+    for command in commands() {
+        // The limits' three commands each are named once for both.
+        let name = command.iter().map(String::as_str).filter(|w| !matches!(*w, "read" | "update" | "delete"));
+        let name = name.collect::<Vec<_>>().join(" ");
+        let is_group = commands().iter().any(|other| other.len() > command.len() && other[0] == command[0]);
+        assert!(is_group || table.contains(&format!("`{name}`")), "{name} is not in docs/cli.md");
+    }
+    let help = alone(&["--help"]).ok();
+    let (_, codes) = help.split_once("Exit codes:\n").expect("the exit codes");
+    let codes: Vec<(&str, &str)> = codes.lines().filter_map(|line| line.trim().split_once("  ")).collect();
+    assert_eq!(codes.len(), 6, "{codes:?}");
+    for (code, meaning) in codes {
+        assert!(docs.contains(&format!("| {code} | {meaning} |")), "{code}: {meaning}");
+    }
+}
