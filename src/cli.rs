@@ -81,7 +81,7 @@ enum Command {
     /// Run a node until SIGTERM or SIGINT; a second signal ends it at once
     Node(SettingsArgs),
     /// Print the effective settings as TOML, secrets masked
-    Config(SettingsArgs),
+    Config(config::Config),
     /// Ask a node whether it is ready; exit code 0 when it is
     Health(health::HealthArgs),
     /// Create a family of tables
@@ -163,7 +163,7 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
             Command::Node(args) => node::run(args.load()?),
-            Command::Config(args) => config::print(&args.load()?),
+            Command::Config(command) => command.run(),
             Command::Health(args) => health::ask(args),
             Command::CreateFamily(command) => command.run(),
             Command::CreateTable(command) => command.run(),

@@ -2,10 +2,10 @@
 //! made from the command line's own definition.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context;
-use clap::{Args, Command, CommandFactory};
+use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 use serde_json::json;
 
@@ -48,30 +48,17 @@ pub struct Man {
 
 impl Man {
     pub fn run(&self) -> anyhow::Result<()> {
-        let mut root = Cli::command();
-        root.build();
         if let Some(directory) = &self.dir {
-            fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
-            return pages(directory, &root, "ctlstore");
+            let written =
+                fs::create_dir_all(directory).and_then(|()| clap_mangen::generate_to(Cli::command(), directory));
+            return written.with_context(|| directory.display().to_string());
         }
+        let mut page = Vec::new();
+        clap_mangen::Man::new(Cli::command()).render(&mut page)?;
         let mut out = Out::new();
-        out.text(&page(root)?)?;
+        out.text(&String::from_utf8_lossy(&page))?;
         out.flush()
     }
-}
-
-fn page(command: Command) -> anyhow::Result<String> {
-    let mut page = Vec::new();
-    clap_mangen::Man::new(command).render(&mut page)?;
-    Ok(String::from_utf8_lossy(&page).into_owned())
-}
-
-/// The page of a command and those of the commands below it.
-fn pages(directory: &Path, command: &Command, name: &str) -> anyhow::Result<()> {
-    let path = directory.join(format!("{name}.1"));
-    let named: &'static str = Box::leak(name.to_owned().into_boxed_str());
-    fs::write(&path, page(command.clone().name(named))?).with_context(|| path.display().to_string())?;
-    command.get_subcommands().try_for_each(|below| pages(directory, below, &format!("{name}-{}", below.get_name())))
 }
 
 #[derive(Debug, Args)]

@@ -16,6 +16,8 @@ use super::failure::{Exit, Failure};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// To the end of the answer; an executive answers within 30 s by itself.
 const TIMEOUT: Duration = Duration::from_secs(60);
+/// The longest answer; a reader's has up to 64 MiB unless it is told otherwise.
+const MAX_ANSWER_BYTES: usize = 256 * 1024 * 1024;
 /// The longest piece of a server's error that is repeated, in characters.
 const SHOWN_CHARS: usize = 400;
 
@@ -77,9 +79,15 @@ impl Client {
         let request = request.build().map_err(|error| Failure::usage(format!("the request: {error}")))?;
         let asked = format!("{} {}", request.method(), request.url());
         let unreachable = |error: reqwest::Error| self.unreachable(&error);
-        let answer = self.http.execute(request).await.map_err(unreachable)?;
+        let mut answer = self.http.execute(request).await.map_err(unreachable)?;
         let (status, headers) = (answer.status(), answer.headers().clone());
-        let body = answer.bytes().await.map_err(unreachable)?.to_vec();
+        let mut body = Vec::new();
+        while let Some(chunk) = answer.chunk().await.map_err(unreachable)? {
+            body.extend_from_slice(&chunk);
+            if body.len() > MAX_ANSWER_BYTES {
+                return Err(Failure::new(Exit::Failed, format!("the answer to {asked} is too long")));
+            }
+        }
         Ok(Answer { status, headers, body, asked, server: self.server })
     }
 

@@ -39,9 +39,16 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Option<Exit>> {
     if cause.is::<Problems>() {
         return Some(Some(Exit::Usage));
     }
-    let is_away = matches!(cause.downcast_ref::<CtldbError>(), Some(CtldbError::Unavailable(_)))
-        || matches!(cause.downcast_ref::<SourceError>(), Some(SourceError::Unavailable(_)));
-    is_away.then_some(Some(Exit::Unavailable))
+    let of_ctldb = cause.downcast_ref::<CtldbError>().and_then(|error| match error {
+        CtldbError::Unavailable(_) | CtldbError::Contention(_) => Some(Exit::Unavailable),
+        _ => None,
+    });
+    let of_source = cause.downcast_ref::<SourceError>().and_then(|error| match error {
+        SourceError::Unavailable(_) => Some(Exit::Unavailable),
+        SourceError::NoLedger(_) => Some(Exit::Absent),
+        _ => None,
+    });
+    of_ctldb.or(of_source).map(Some)
 }
 
 /// A failure whose exit code is known, and the line that says what it was.

@@ -18,7 +18,7 @@ use self::lines::Lines;
 use self::sender::{Sender, Summary, To};
 use super::args::{self, CredentialsArg, ExecutiveArg, JsonArg};
 use super::failure::Failure;
-use super::output::{say, say_json};
+use super::output::{note, say, say_json};
 use super::{client, shape};
 
 #[derive(Debug, Args)]
@@ -102,7 +102,7 @@ impl Mutate {
     async fn many(&self, to: To) -> anyhow::Result<Summary> {
         let input = self.input.as_deref().unwrap_or(Path::new("-"));
         if input == Path::new("-") && std::io::stdin().is_terminal() {
-            eprintln!("ctlstore: reading mutations from the terminal, one JSON object a line; ctrl-D ends");
+            note("reading mutations from the terminal, one JSON object a line; ctrl-D ends");
         }
         let mut lines = Lines::open(input)?;
         let mut sender = Sender::begin(to, self.resume).await?;

@@ -91,6 +91,11 @@ pub fn say_json(value: &impl Serialize) -> anyhow::Result<()> {
     out.flush()
 }
 
+/// A line for people beside what is printed. Standard error may be closed or full.
+pub fn note(line: &str) {
+    let _ = writeln!(io::stderr(), "ctlstore: {line}");
+}
+
 /// Text without characters that would steer a terminal or break a line.
 pub fn printable(text: &str) -> String {
     if !text.chars().any(char::is_control) {

@@ -1,10 +1,12 @@
 //! How far a long command is: a moving line on a terminal, now and then a plain
 //! one elsewhere, always on standard error.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
+
+use super::output::note;
 
 /// Between two plain lines.
 const PLAIN_EVERY: Duration = Duration::from_secs(10);
@@ -22,8 +24,8 @@ impl Progress {
     pub fn start(what: &'static str) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new_spinner();
-            if let Ok(style) = ProgressStyle::with_template("{spinner} {human_pos} {prefix}, {per_sec} {msg}") {
-                bar.set_style(style);
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {human_pos} {prefix}, {rate}/s {msg}") {
+                bar.set_style(style.with_key("rate", rate));
             }
             bar.set_prefix(what);
             bar.enable_steady_tick(TICK);
@@ -54,9 +56,13 @@ impl Progress {
 
     fn plain(&mut self, line: &str) {
         self.said = Instant::now();
-        // Nobody may be listening; the work goes on.
-        let _ = writeln!(std::io::stderr(), "ctlstore: {line}");
+        note(line);
     }
+}
+
+fn rate(state: &ProgressState, to: &mut dyn std::fmt::Write) {
+    // A rate that can't be written is left out.
+    let _ = write!(to, "{:.0}", state.per_sec());
 }
 
 impl Drop for Progress {

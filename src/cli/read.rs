@@ -14,6 +14,10 @@ use super::failure::{Exit, Failure};
 use super::ldb::{self, Key, Ldb};
 use super::output::{Out, Piped, Table, say, say_json};
 
+/// The most rows of a table on a terminal, unless more are asked for: its columns are as
+/// wide as the widest of them, so all are held.
+const ON_TERMINAL: u64 = 1000;
+
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -145,11 +149,15 @@ impl Rows {
             return out.flush();
         }
         let mut table = Table::new(schema.fields().iter().map(|field| field.name.to_string()));
-        ldb.rows(&schema, &self.prefix, self.limit, |values| {
+        let limit = self.limit.unwrap_or(ON_TERMINAL);
+        let count = ldb.rows(&schema, &self.prefix, Some(limit), |values| {
             table.row(cells(values));
             Ok(())
         })?;
         table.write(&mut out, Piped::Tabs)?;
+        if self.limit.is_none() && count == ON_TERMINAL {
+            out.line(&format!("(the first {ON_TERMINAL}; --limit shows more, and so does a pipe)"))?;
+        }
         out.flush()
     }
 

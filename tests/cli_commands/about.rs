@@ -101,3 +101,15 @@ fn the_documentation_has_every_command_and_the_exit_codes_of_the_help() {
         assert!(docs.contains(&format!("| {code} | {meaning} |")), "{code}: {meaning}");
     }
 }
+
+#[test]
+fn the_settings_are_json_for_programs_with_secrets_masked() {
+    let directory = scratch_dir();
+    let config = Cli::new(binary(), directory.path())
+        .env("CTLSTORE__CTLDB__URL", "mysql://user:hunter2@host/ctldb")
+        .env("CTLSTORE__HEARTBEAT__SECRET", "hunter2")
+        .args(&["config", "--json"]);
+    let config = config.run().json();
+    assert_eq!(config["reader"]["bind"], "127.0.0.1:1331");
+    assert!(!config.to_string().contains("hunter2"), "{config}");
+}

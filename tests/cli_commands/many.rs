@@ -1,7 +1,10 @@
 //! `mutate` with many rows: batches, and going on where an earlier run ended.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::json;
 
@@ -76,6 +79,72 @@ fn a_run_that_was_killed_is_resumed_without_a_row_twice() {
     let resumed = stage.cli().input(flags(250)).args(&["mutate", "-f", "shop", "--resume", "--json"]).run().json();
     assert_eq!(resumed, json!({"rows": 50, "requests": 1, "skipped": 200, "seq": 257}));
     assert_eq!(count(&stage), 250);
+}
+
+/// Between a client and the executive: forwards everything, but breaks the connection off
+/// instead of handing on the answer to the `lost`th mutation request.
+fn losing(executive: &str, lost: usize) -> String {
+    let upstream = executive.strip_prefix("http://").unwrap().to_owned();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bind a port");
+    let address = listener.local_addr().expect("a bound address").to_string();
+    let answers = Arc::new(AtomicUsize::new(0));
+    std::thread::spawn(move || {
+        for client in listener.incoming().map_while(Result::ok) {
+            let server = TcpStream::connect(&upstream).expect("reach the executive");
+            let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            std::thread::spawn(move || drop(std::io::copy(&mut from, &mut to)));
+            let answers = Arc::clone(&answers);
+            std::thread::spawn(move || {
+                let (mut server, mut client, mut piece) = (server, client, [0; 4096]);
+                while let Ok(length @ 1..) = server.read(&mut piece) {
+                    let is_written = String::from_utf8_lossy(&piece[..length]).contains("ctlstore-seq: ");
+                    if is_written && answers.fetch_add(1, Ordering::SeqCst) + 1 == lost {
+                        break;
+                    }
+                    client.write_all(&piece[..length]).expect("answer the client");
+                }
+                let _ = client.shutdown(Shutdown::Both);
+                let _ = server.shutdown(Shutdown::Both);
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn a_request_whose_answer_was_lost_is_found_to_be_written() {
+    let stage = Stage::furnished();
+    let address = losing(&stage.process.executive_url(), 2);
+    let mutate = ["mutate", "-f", "shop", "--resume", "--json", "-e", &address];
+    let ran = stage.cli().input(flags(300)).args(&mutate).run();
+    assert!(ran.err.contains("100 rows written, next try in"), "{ran:?}");
+    let summary = ran.json();
+    assert_eq!((&summary["rows"], &summary["requests"]), (&json!(300), &json!(3)));
+    // One create, and three transactions of 100 rows with their markers: none was written twice.
+    assert_eq!(stage.last_seq(), 307);
+    assert_eq!(count(&stage), 300);
+}
+
+#[test]
+fn a_writer_over_its_limit_is_waited_for_as_long_as_that_helps() {
+    let limited = |rows: u64| {
+        let limit = |node: crate::support::Node| {
+            node.set("executive.writer_limit.rows", rows).set("executive.writer_limit.period", "1s")
+        };
+        Stage::with(limit).furnish()
+    };
+    let stage = limited(100);
+    let written = stage.cli().input(flags(300)).args(&["mutate", "-f", "shop"]).run().ok();
+    assert_eq!(written, "wrote 300 rows in 3 requests, up to seq 307\n");
+    // A request of more rows than the limit has never comes to its turn.
+    let stage = limited(99);
+    let ran = stage.cli().input(flags(300)).args(&["mutate", "-f", "shop"]).run();
+    assert_eq!((ran.code, ran.out.as_str()), (Some(5), ""), "{ran:?}");
+    let said = ran.err.lines().last().unwrap();
+    assert!(
+        said.starts_with("ctlstore: rows 1 to 100: writer \"loader\" is over its limit of 99 rows in 1 s"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
 use crate::stage::{Stage, alone, binary};
-use crate::support::process;
+use crate::support::{process, sql};
 
 #[test]
 fn status_shows_every_actor_once_in_a_pipe() {
@@ -47,6 +47,9 @@ fn the_ledger_s_last_rows_are_printed_from_settings_or_a_url() {
     assert_eq!(stage.run(&["tail-ledger", "--config", "node.toml", "-n", "1"]).ok(), tail(&["-n", "1"]));
     let away = stage.run(&["tail-ledger", "--ctldb", "sqlite:nowhere.db"]).fails(5);
     assert!(away.starts_with("ctldb is not available: nowhere.db: "), "{away}");
+    sql::query(&format!("sqlite:{}", stage.path("other.db").display()), "CREATE TABLE t (a)").unwrap();
+    let other = stage.run(&["tail-ledger", "--ctldb", "sqlite:other.db"]).fails(3);
+    assert_eq!(other, "ctldb has no ledger table ctlstore_dml_ledger");
     let bad = stage.run(&["tail-ledger", "--ctldb", "postgres://x"]).fails(2);
     assert_eq!(bad, "--ctldb: neither sqlite:PATH nor mysql://user:password@host:port/database");
 }

@@ -159,7 +159,10 @@ impl Sender {
                 return Err(self.at_these_rows(&failure).into());
             }
             let pause_now = pause.min(LONGEST_PAUSE);
-            self.progress.waiting(&format!("next try in {:.1} s: {failure}", pause_now.as_secs_f32()));
+            let why = failure.to_string();
+            // What was asked and how it was answered is for the one who gives up.
+            let why = why.split(" (").next().unwrap_or_default();
+            self.progress.waiting(&format!("next try in {:.1} s: {why}", pause_now.as_secs_f32()));
             tokio::time::sleep(pause_now).await;
             pause = pause_now.saturating_mul(2);
         }
