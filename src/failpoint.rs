@@ -11,7 +11,8 @@
 //! `snapshot-after-copy` and `snapshot-after-flush` while a snapshot is made,
 //! `snapshot-before-rename`, `snapshot-after-rename` and `snapshot-after-manifest` while
 //! it is put in place at a destination; `prune-after-mark`, `prune-after-delete` and
-//! `prune-after-commit` where the ledger is pruned. Compiled in always, so that what is
+//! `prune-after-commit` where the ledger is pruned; `restore-copied`, `restore-set-aside`
+//! and `restore-done` in the restore of a ctldb. Compiled in always, so that what is
 //! tested is what runs.
 //! Knows no other module.
 

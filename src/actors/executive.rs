@@ -140,6 +140,8 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
             read_table: to.clone().recipient(),
             read_family: to.clone().recipient(),
             register_writer: to.clone().recipient(),
+            rotate_secret: to.clone().recipient(),
+            remove_writer: to.clone().recipient(),
             read_cookie: to.clone().recipient(),
             set_cookie: to.clone().recipient(),
             list_table_limits: to.clone().recipient(),

@@ -1,12 +1,29 @@
 //! `ctlstore config`: the effective settings.
 
-use std::io::Write;
-
 use anyhow::Context;
+use clap::Args;
 
-use crate::config::Settings;
+use super::SettingsArgs;
+use super::args::JsonArg;
+use super::output::{Out, say_json};
 
-pub fn print(settings: &Settings) -> anyhow::Result<()> {
-    let text = settings.to_toml().context("settings")?;
-    std::io::stdout().write_all(text.as_bytes()).context("standard output")
+#[derive(Debug, Args)]
+pub struct Config {
+    #[command(flatten)]
+    settings: SettingsArgs,
+    #[command(flatten)]
+    json: JsonArg,
+}
+
+impl Config {
+    pub fn run(self) -> anyhow::Result<()> {
+        let settings = self.settings.load()?;
+        if self.json.json {
+            return say_json(&settings);
+        }
+        let text = settings.to_toml().context("settings")?;
+        let mut out = Out::new();
+        out.text(&text)?;
+        out.flush()
+    }
 }

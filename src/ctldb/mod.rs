@@ -26,6 +26,15 @@ pub use tally::Tally;
 
 use std::time::Instant;
 
+/// The statements that make a ctldb, as an executive runs them where something is
+/// missing: on a MySQL server whose collation for keys is given, or else on SQLite.
+pub fn schema_sql(ledger: &LedgerTable, mysql_collation: Option<&str>) -> String {
+    match mysql_collation {
+        Some(collation) => mysql::schema_sql(ledger, collation),
+        None => sqlite::schema_sql(ledger),
+    }
+}
+
 /// A piece of work on the ctldb, the same on every backend. It may be run again
 /// from its start when a connection breaks, so it changes nothing but the session.
 #[allow(async_fn_in_trait)] // run on the backend's own thread, never sent while pending

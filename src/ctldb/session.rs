@@ -128,6 +128,10 @@ pub trait Session {
     /// False when it exists already.
     async fn insert_family(&mut self, family: &FamilyName) -> Result<bool, CtldbError>;
     async fn insert_writer(&mut self, writer: &WriterName, row: &WriterRow) -> Result<(), CtldbError>;
+    /// Only for a writer that is there, as are the next two.
+    async fn set_secret(&mut self, writer: &WriterName, secret_hash: &str) -> Result<(), CtldbError>;
+    /// Takes the writer away, and its limit. What it has used stays counted.
+    async fn delete_writer(&mut self, writer: &WriterName) -> Result<(), CtldbError>;
     async fn set_cookie(&mut self, writer: &WriterName, cookie: &[u8]) -> Result<(), CtldbError>;
     async fn add_usage(&mut self, writer: &WriterName, bucket: i64, rows: i64) -> Result<(), CtldbError>;
     /// Forgets usage in buckets that begin before `before`.

@@ -52,6 +52,62 @@ impl Operation for Register {
     }
 }
 
+/// Gives a writer another secret. Who asks must know the present one.
+#[derive(Debug)]
+pub struct RotateSecret {
+    pub credentials: Credentials,
+    pub secret: Secret,
+}
+
+impl Single for RotateSecret {
+    type Reply = ();
+    const WRITES: bool = true;
+}
+
+impl Operation for RotateSecret {
+    type Output = Result<(), Refusal>;
+
+    async fn run<S: Session>(&self, session: &mut S) -> Result<Self::Output, CtldbError> {
+        let Some(stored) = self.credentials.check(session).await? else {
+            return self.done_before(session).await;
+        };
+        // Nothing to change is nothing to write, and the secret is still the one that was asked for.
+        if !self.secret.opens(&stored) {
+            session.set_secret(&self.credentials.writer, self.secret.hash()).await?;
+        }
+        Ok(Ok(()))
+    }
+}
+
+impl RotateSecret {
+    /// A client whose answer was lost asks again, with the secret that it had before.
+    async fn done_before<S: Session>(&self, session: &mut S) -> Result<Result<(), Refusal>, CtldbError> {
+        let stored = session.writer(&self.credentials.writer).await?;
+        let is_done = stored.is_some_and(|stored| self.secret.opens(&stored));
+        Ok(if is_done { Ok(()) } else { Err(Refusal::Unauthorized) })
+    }
+}
+
+/// Forgets a writer with its cookie and its limit. What it wrote stays.
+#[derive(Debug)]
+pub struct RemoveWriter(pub Credentials);
+
+impl Single for RemoveWriter {
+    type Reply = ();
+    const WRITES: bool = true;
+}
+
+impl Operation for RemoveWriter {
+    type Output = Result<(), Refusal>;
+
+    async fn run<S: Session>(&self, session: &mut S) -> Result<Self::Output, CtldbError> {
+        if self.0.check(session).await?.is_none() {
+            return Ok(Err(Refusal::Unauthorized));
+        }
+        session.delete_writer(&self.0.writer).await.map(Ok)
+    }
+}
+
 /// Reads a writer's cookie.
 #[derive(Debug)]
 pub struct ReadCookie(pub Credentials);

@@ -18,8 +18,8 @@ use actix_web::web::{self, Data, ServiceConfig};
 
 use crate::executive::{
     AddFields, ClearFamily, ClearTable, CreateFamily, CreateTables, DeleteTableLimit, DeleteWriterLimit, DropTable,
-    ListTableLimits, ListWriterLimits, Ping, ReadCookie, ReadFamily, ReadTable, RegisterWriter, Request, SetCookie,
-    SetTableLimit, SetWriterLimit,
+    ListTableLimits, ListWriterLimits, Ping, ReadCookie, ReadFamily, ReadTable, RegisterWriter, RemoveWriter, Request,
+    RotateSecret, SetCookie, SetTableLimit, SetWriterLimit,
 };
 use crate::ledger::Seq;
 use crate::messages::executive::{Ask, Mutate};
@@ -44,6 +44,8 @@ pub struct ExecutiveRecipients {
     pub read_table: Recipient<Ask<ReadTable>>,
     pub read_family: Recipient<Ask<ReadFamily>>,
     pub register_writer: Recipient<Ask<RegisterWriter>>,
+    pub rotate_secret: Recipient<Ask<RotateSecret>>,
+    pub remove_writer: Recipient<Ask<RemoveWriter>>,
     pub read_cookie: Recipient<Ask<ReadCookie>>,
     pub set_cookie: Recipient<Ask<SetCookie>>,
     pub list_table_limits: Recipient<Ask<ListTableLimits>>,
@@ -98,7 +100,12 @@ fn routes(config: &mut ServiceConfig, to: ExecutiveRecipients, timeout: Duration
         .service(at("/schema/table/{family}/{table}").route(web::get().to(tables::read)))
         .service(at("/schema/family/{family}").route(web::get().to(tables::read_family)))
         .service(at("/cookie").route(web::get().to(writers::cookie)).route(web::post().to(writers::set_cookie)))
-        .service(at("/writers/{writer}").route(web::post().to(writers::register)))
+        .service(
+            at("/writers/{writer}")
+                .route(web::post().to(writers::register))
+                .route(web::put().to(writers::rotate))
+                .route(web::delete().to(writers::remove)),
+        )
         .service(at("/limits/tables").route(web::get().to(limits::list_tables)))
         .service(
             at("/limits/tables/{family}/{table}")

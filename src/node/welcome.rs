@@ -39,9 +39,9 @@ fn first_steps(executive: &str, reader: &str, ops: &str) -> [String; 7] {
         format!(
             r#"  curl -X POST {executive}/families/shop/tables/flags -d '{{"fields":[["name","string"],["on","integer"]],"keyFields":["name"]}}'"#
         ),
-        format!("  curl -X POST {executive}/writers/me -d 'a-secret'"),
+        format!("  curl -X POST {executive}/writers/readme -d 'a-secret'"),
         format!(
-            r#"  curl -X POST {executive}/families/shop/mutations -H 'ctlstore-writer: me' -H 'ctlstore-secret: a-secret' -d '{{"mutations":[{{"table":"flags","values":{{"name":"dark-mode","on":true}}}}]}}'"#
+            r#"  curl -X POST {executive}/families/shop/mutations -H 'ctlstore-writer: readme' -H 'ctlstore-secret: a-secret' -d '{{"mutations":[{{"table":"flags","values":{{"name":"dark-mode","on":true}}}}]}}'"#
         ),
         format!(r#"  curl -X POST {reader}/get-row-by-key/shop/flags -d '{{"Key":[{{"Value":"dark-mode"}}]}}'"#),
         format!("  curl {ops}/status"),

@@ -48,6 +48,11 @@ const TURNS: usize = 2;
 const SIZES: &str = "SELECT table_name, CAST(COALESCE(data_length, 0) + COALESCE(index_length, 0) AS UNSIGNED) \
                      FROM information_schema.tables WHERE LOCATE('___', table_name) > 0 AND table_schema = ";
 
+/// What an executive creates on a server whose collation for keys is `collation`.
+pub(super) fn schema_sql(ledger: &LedgerTable, collation: &str) -> String {
+    prepare::schema_sql(ledger, collation)
+}
+
 /// A ctldb on a server of the MySQL family.
 #[derive(Clone)]
 pub struct MysqlCtldb {

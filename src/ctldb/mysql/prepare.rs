@@ -53,6 +53,12 @@ pub(super) async fn prepare(link: &mut Link, ledger: &LedgerTable, deadline: Ins
     Ok(Server { collation, text_bytes })
 }
 
+/// The schema as one would make it by hand, for a server of this collation, in a
+/// session of any SQL mode.
+pub(super) fn schema_sql(ledger: &LedgerTable, collation: &str) -> String {
+    SCHEMA.replace("{collation}", collation).replace("{ledger}", &format!("`{}`", ledger.as_str()))
+}
+
 /// The schema's statements; its comments hold no semicolon.
 fn statements(script: &str) -> impl Iterator<Item = &str> {
     script.split(';').map(str::trim).filter(|statement| !statement.is_empty())

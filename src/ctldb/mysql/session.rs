@@ -149,6 +149,16 @@ impl Session for Unit<'_> {
         }
     }
 
+    async fn set_secret(&mut self, writer: &WriterName, secret_hash: &str) -> Result<(), CtldbError> {
+        let (secret, name) = (text(secret_hash), text(writer.as_str()));
+        self.later(&format!("UPDATE mutators SET secret = {secret}, clock = clock + 1 WHERE writer = {name}")).await
+    }
+
+    async fn delete_writer(&mut self, writer: &WriterName) -> Result<(), CtldbError> {
+        self.later(&format!("DELETE FROM mutators WHERE writer = {}", text(writer.as_str()))).await?;
+        self.delete_writer_limit(writer).await.map(drop)
+    }
+
     async fn set_cookie(&mut self, writer: &WriterName, cookie: &[u8]) -> Result<(), CtldbError> {
         let (cookie, name) = (blob(cookie), text(writer.as_str()));
         self.later(&format!("UPDATE mutators SET cookie = {cookie}, clock = clock + 1 WHERE writer = {name}")).await

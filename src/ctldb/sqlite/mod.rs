@@ -30,6 +30,11 @@ use super::{Ctldb, CtldbError, LedgerTable, Operation};
 /// How long making the schema may wait for a disk.
 const PREPARE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// What an executive creates in its file.
+pub(super) fn schema_sql(ledger: &LedgerTable) -> String {
+    writer::schema_sql(ledger)
+}
+
 /// A ctldb in a file of this host, for one executive process.
 #[derive(Clone)]
 pub struct SqliteCtldb {

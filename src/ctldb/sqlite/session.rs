@@ -24,6 +24,8 @@ const ADD_FAMILY: &str = "INSERT OR IGNORE INTO families (name) VALUES (?)";
 const WRITER: &str = "SELECT secret, cookie, (SELECT max_rows_per_minute FROM max_writer_rates WHERE writer_name = ?1) \
                       FROM mutators WHERE writer = ?1";
 const ADD_WRITER: &str = "INSERT INTO mutators (writer, secret, cookie) VALUES (?, ?, ?)";
+const SET_SECRET: &str = "UPDATE mutators SET secret = ?2, clock = clock + 1 WHERE writer = ?1";
+const DELETE_WRITER: &str = "DELETE FROM mutators WHERE writer = ?";
 const SET_COOKIE: &str = "UPDATE mutators SET cookie = ?2, clock = clock + 1 WHERE writer = ?1";
 const USAGE: &str = "SELECT amount FROM writer_usage WHERE writer_name = ? AND bucket = ?";
 const ADD_USAGE: &str = "INSERT INTO writer_usage (writer_name, bucket, amount) VALUES (?1, ?2, ?3) \
@@ -170,6 +172,15 @@ impl Session for SqliteSession<'_> {
             self.execute(SET_WRITER_LIMIT, params![writer.as_str(), limit])?;
         }
         Ok(())
+    }
+
+    async fn set_secret(&mut self, writer: &WriterName, secret_hash: &str) -> Result<(), CtldbError> {
+        self.execute(SET_SECRET, (writer.as_str(), secret_hash)).map(drop)
+    }
+
+    async fn delete_writer(&mut self, writer: &WriterName) -> Result<(), CtldbError> {
+        self.execute(DELETE_WRITER, [writer.as_str()])?;
+        self.delete_writer_limit(writer).await.map(drop)
     }
 
     async fn set_cookie(&mut self, writer: &WriterName, cookie: &[u8]) -> Result<(), CtldbError> {

@@ -18,6 +18,11 @@ const TAKE_LOCK: &str = "UPDATE locks SET clock = clock + 1 WHERE id = 'ledger'"
 const READ_META: &str = "SELECT value FROM ctlstore_meta WHERE name = ?";
 const ADD_META: &str = "INSERT OR IGNORE INTO ctlstore_meta (name, value) VALUES (?, ?)";
 
+/// The schema as one would make it by hand.
+pub(super) fn schema_sql(ledger: &LedgerTable) -> String {
+    ledger.fill(SCHEMA)
+}
+
 pub(super) struct Writer {
     connection: Connection,
     file: OwnedFile,

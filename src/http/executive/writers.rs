@@ -4,7 +4,7 @@ use actix_web::http::header::{CONTENT_TYPE, HeaderMap};
 use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 
-use crate::executive::{Credentials, ReadCookie, RegisterWriter, Secret, SetCookie};
+use crate::executive::{Credentials, ReadCookie, RegisterWriter, RemoveWriter, RotateSecret, Secret, SetCookie};
 use crate::http::body;
 use crate::http::error::HttpError;
 use crate::schema::{NameError, WriterName};
@@ -16,10 +16,18 @@ const SECRET_HEADER: &str = "ctlstore-secret";
 
 /// Who asks, as the headers say. Only the writer's name can be wrong in itself.
 pub(super) fn credentials(headers: &HeaderMap) -> Result<Credentials, NameError> {
-    let bytes = |name| headers.get(name).map(|value| value.as_bytes()).unwrap_or_default();
     // Bytes that are no text can't be a registered name; the empty one never is.
-    let writer = WriterName::new(std::str::from_utf8(bytes(WRITER_HEADER)).unwrap_or_default())?;
-    Ok(Credentials { writer, secret: Secret::shown(bytes(SECRET_HEADER)) })
+    let writer = WriterName::new(std::str::from_utf8(bytes(headers, WRITER_HEADER)).unwrap_or_default())?;
+    Ok(Credentials { writer, secret: shown_secret(headers) })
+}
+
+/// The secret for a route that names the writer in its path.
+fn shown_secret(headers: &HeaderMap) -> Secret {
+    Secret::shown(bytes(headers, SECRET_HEADER))
+}
+
+fn bytes<'h>(headers: &'h HeaderMap, name: &str) -> &'h [u8] {
+    headers.get(name).map(|value| value.as_bytes()).unwrap_or_default()
 }
 
 /// A writer's name in the path. Decoding has put U+FFFD for bytes that are no text.
@@ -34,6 +42,29 @@ pub(super) async fn register(api: Data<Api>, writer: Path<String>, body: Payload
     let writer = writer_in(&writer)?;
     let secret = Secret::new(&body::read(body).await?)?;
     api.ask(&api.to.register_writer, RegisterWriter { writer, secret }).await?;
+    Ok(done())
+}
+
+/// The present secret comes in the header, the new one in the body.
+pub(super) async fn rotate(
+    api: Data<Api>,
+    writer: Path<String>,
+    request: HttpRequest,
+    body: Payload,
+) -> Result<HttpResponse, HttpError> {
+    let credentials = Credentials { writer: writer_in(&writer)?, secret: shown_secret(request.headers()) };
+    let secret = Secret::new(&body::read(body).await?)?;
+    api.ask(&api.to.rotate_secret, RotateSecret { credentials, secret }).await?;
+    Ok(done())
+}
+
+pub(super) async fn remove(
+    api: Data<Api>,
+    writer: Path<String>,
+    request: HttpRequest,
+) -> Result<HttpResponse, HttpError> {
+    let credentials = Credentials { writer: writer_in(&writer)?, secret: shown_secret(request.headers()) };
+    api.ask(&api.to.remove_writer, RemoveWriter(credentials)).await?;
     Ok(done())
 }
 

@@ -1,0 +1,181 @@
+//! Flags that several commands share, with their variables of the environment.
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::Args;
+use secrecy::SecretString;
+
+use crate::config::CtldbUrl;
+use crate::ctldb::Location;
+use crate::schema::{FamilyName, Field, FieldName, FieldType, TableName, TableRef, WriterName};
+
+use super::SettingsArgs;
+use super::client::Client;
+use super::failure::Failure;
+
+/// Where the original's programs look for their files.
+const SPOOL: &str = "/var/spool/ctlstore";
+
+#[derive(Debug, Args)]
+pub struct ExecutiveArg {
+    /// The executive; host and port will do
+    #[arg(short, long, value_name = "URL", env = "CTLSTORE_EXECUTIVE", default_value = "http://127.0.0.1:3000")]
+    pub executive: String,
+}
+
+impl ExecutiveArg {
+    pub fn client(&self) -> anyhow::Result<Client> {
+        Client::new("executive", "--executive or CTLSTORE_EXECUTIVE", &self.executive)
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct LdbArg {
+    /// The LDB file of this host [default: ldb.db in $CTLSTORE_PATH or /var/spool/ctlstore]
+    #[arg(short, long = "ldb", value_name = "FILE", env = "CTLSTORE_LDB")]
+    pub ldb: Option<PathBuf>,
+}
+
+impl LdbArg {
+    pub fn path(&self) -> PathBuf {
+        self.ldb.clone().unwrap_or_else(|| {
+            let directory = std::env::var_os("CTLSTORE_PATH").filter(|path| !path.is_empty());
+            directory.map_or_else(|| PathBuf::from(SPOOL), PathBuf::from).join("ldb.db")
+        })
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct FamilyArg {
+    /// The family
+    #[arg(short, long, value_name = "FAMILY")]
+    pub family: FamilyName,
+}
+
+/// A table by its family's and its own name.
+#[derive(Debug, Args)]
+pub struct TableArg {
+    /// The table's family
+    #[arg(short, long, value_name = "FAMILY")]
+    family: FamilyName,
+    /// The table's name within its family
+    #[arg(short, long, value_name = "TABLE")]
+    table: TableName,
+}
+
+impl TableArg {
+    pub fn table(&self) -> anyhow::Result<TableRef> {
+        table_ref(&self.family, &self.table)
+    }
+}
+
+pub fn table_ref(family: &FamilyName, table: &TableName) -> anyhow::Result<TableRef> {
+    Ok(TableRef::new(family.clone(), table.clone()).map_err(|error| Failure::usage(error.to_string()))?)
+}
+
+#[derive(Debug, Args)]
+pub struct JsonArg {
+    /// Print JSON, for programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Who writes.
+#[derive(Debug, Args)]
+pub struct CredentialsArg {
+    /// The writer's name
+    #[arg(short, long, value_name = "NAME", env = "CTLSTORE_WRITER")]
+    pub writer: WriterName,
+    #[command(flatten)]
+    secret: SecretArg,
+}
+
+impl CredentialsArg {
+    pub fn secret(&self) -> anyhow::Result<SecretString> {
+        self.secret.read()
+    }
+}
+
+/// A writer's secret: from the environment or a file, as other users of this
+/// machine see what stands in a command line.
+#[derive(Debug, Args)]
+pub struct SecretArg {
+    /// The writer's secret; seen by other users of this machine, so better in
+    /// the environment or a file
+    #[arg(long, value_name = "SECRET", env = "CTLSTORE_SECRET", hide_env_values = true)]
+    secret: Option<String>,
+    /// File with the secret, "-" for standard input; its last newline is not part of it
+    #[arg(long, value_name = "FILE")]
+    secret_file: Option<PathBuf>,
+}
+
+impl SecretArg {
+    pub fn read(&self) -> anyhow::Result<SecretString> {
+        match (&self.secret_file, &self.secret) {
+            (Some(path), _) => secret_in(path),
+            (None, Some(secret)) => Ok(secret.as_str().into()),
+            (None, None) => Err(Failure::usage("no secret: set CTLSTORE_SECRET or give --secret-file").into()),
+        }
+    }
+}
+
+pub fn secret_in(path: &Path) -> anyhow::Result<SecretString> {
+    let text = read_all(path).with_context(|| format!("secret file {}", path.display()))?;
+    let text = text.strip_suffix('\n').unwrap_or(&text);
+    Ok(text.strip_suffix('\r').unwrap_or(text).into())
+}
+
+/// All of a file's text, of standard input for "-".
+pub fn read_all(path: &Path) -> anyhow::Result<String> {
+    if path != Path::new("-") {
+        return Ok(fs::read_to_string(path)?);
+    }
+    let mut text = String::new();
+    std::io::stdin().read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// `name:type` of a table's field.
+pub fn field(text: &str) -> Result<Field, String> {
+    let (name, field_type) = text.split_once(':').ok_or("it is name:type, such as id:integer")?;
+    let name = FieldName::new(name).map_err(|error| error.to_string())?;
+    let Some(field_type) = FieldType::from_api_name(field_type) else {
+        let known: Vec<&str> = FieldType::ALL.iter().map(|t| t.api_name()).collect();
+        return Err(format!("no type {field_type:?}, there are {}", known.join(", ")));
+    };
+    Ok(Field { name, field_type })
+}
+
+/// Which ctldb.
+#[derive(Debug, Args)]
+pub struct CtldbArg {
+    /// The ctldb, sqlite:PATH or mysql://…, instead of the one in the settings
+    #[arg(long, value_name = "URL")]
+    pub ctldb: Option<String>,
+    /// The file that the node runs with, where ctldb.url is said
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+impl CtldbArg {
+    /// Where it is, and the name of its ledger's table.
+    pub fn location(&self) -> anyhow::Result<(Location, String)> {
+        let settings = SettingsArgs { config: self.config.clone(), roles: Vec::new() }.load()?;
+        let ledger = settings.ctldb.ledger_table;
+        let url = match &self.ctldb {
+            Some(url) => url.parse().map_err(|why| Failure::usage(format!("--ctldb: {why}")))?,
+            None => settings.ctldb.url,
+        };
+        Ok((location(&url), ledger))
+    }
+}
+
+pub fn location(url: &CtldbUrl) -> Location {
+    match url {
+        CtldbUrl::Sqlite(path) => Location::Sqlite(path.clone()),
+        CtldbUrl::Mysql(url) => Location::Mysql(url.expose().to_owned()),
+    }
+}

@@ -1,0 +1,175 @@
+//! Asking a server of a node over HTTP: one question, one answer, or one line
+//! that says what went wrong and the exit code that goes with it.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use reqwest::redirect::Policy;
+use reqwest::{Method, RequestBuilder, StatusCode};
+use secrecy::{ExposeSecret, SecretString};
+use url::Url;
+
+use crate::schema::WriterName;
+
+use super::failure::{Exit, Failure};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// To the end of the answer; an executive answers within 30 s by itself.
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// The longest answer; a reader's has up to 64 MiB unless it is told otherwise.
+const MAX_ANSWER_BYTES: usize = 256 * 1024 * 1024;
+/// The longest piece of a server's error that is repeated, in characters.
+const SHOWN_CHARS: usize = 400;
+
+/// One server.
+pub struct Client {
+    http: reqwest::Client,
+    base: Url,
+    /// What it is to the user, such as `executive`.
+    server: &'static str,
+    /// How another one is named.
+    by: &'static str,
+}
+
+/// A server's answer, whatever its status.
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: reqwest::header::HeaderMap,
+    pub body: Vec<u8>,
+    /// Method and URL, for messages.
+    asked: String,
+    server: &'static str,
+}
+
+impl Client {
+    /// `address` is a URL, or host and port alone.
+    pub fn new(server: &'static str, by: &'static str, address: &str) -> anyhow::Result<Self> {
+        let full = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
+        let bad = || Failure::usage(format!("{address:?} is no URL of an {server}, as http://host:port is; see {by}"));
+        let base = Url::parse(&full).map_err(|_| bad())?;
+        if base.cannot_be_a_base() || !matches!(base.scheme(), "http" | "https") {
+            return Err(bad().into());
+        }
+        // A proxy of the environment would answer for a node that it cannot reach.
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(Policy::none())
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(TIMEOUT)
+            .build()
+            .context("http client")?;
+        Ok(Self { http, base, server, by })
+    }
+
+    pub fn url(&self, path: &[&str]) -> Url {
+        let mut url = self.base.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(path);
+        }
+        url
+    }
+
+    /// A request to the path of these segments.
+    pub fn request(&self, method: Method, path: &[&str]) -> RequestBuilder {
+        self.http.request(method, self.url(path))
+    }
+
+    /// The answer, whatever its status.
+    pub async fn send(&self, request: RequestBuilder) -> Result<Answer, Failure> {
+        let request = request.build().map_err(|error| Failure::usage(format!("the request: {error}")))?;
+        let asked = format!("{} {}", request.method(), request.url());
+        let unreachable = |error: reqwest::Error| self.unreachable(&error);
+        let mut answer = self.http.execute(request).await.map_err(unreachable)?;
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        let mut body = Vec::new();
+        while let Some(chunk) = answer.chunk().await.map_err(unreachable)? {
+            body.extend_from_slice(&chunk);
+            if body.len() > MAX_ANSWER_BYTES {
+                return Err(Failure::new(Exit::Failed, format!("the answer to {asked} is too long")));
+            }
+        }
+        Ok(Answer { status, headers, body, asked, server: self.server })
+    }
+
+    /// The answer if it is a 2xx.
+    pub async fn ask(&self, request: RequestBuilder) -> Result<Answer, Failure> {
+        self.send(request).await?.success()
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> Failure {
+        let (server, base, by) = (self.server, &self.base, self.by);
+        let base = base.as_str().trim_end_matches('/');
+        let message = match error {
+            _ if error.is_timeout() => format!("the {server} at {base} does not answer in time"),
+            _ => format!("the {server} at {base} can't be reached: {}; name another by {by}", root_cause(error)),
+        };
+        Failure::new(Exit::Unavailable, message)
+    }
+}
+
+impl Answer {
+    pub fn success(self) -> Result<Self, Failure> {
+        if self.status.is_success() { Ok(self) } else { Err(self.failure()) }
+    }
+
+    /// What an answer other than a 2xx means.
+    pub fn failure(&self) -> Failure {
+        let text = String::from_utf8_lossy(&self.body);
+        let text: String = super::output::printable(text.trim()).chars().take(SHOWN_CHARS).collect();
+        let exit = exit_of(self.status);
+        // What is not found by a server of the right kind is named; these are other ways to say so.
+        let is_strange = matches!(text.as_str(), "" | "no such route" | "404 page not found");
+        if is_strange && matches!(self.status, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED) {
+            let message = format!("what answers there is no {} ({} from {})", self.server, self.status, self.asked);
+            return Failure::new(Exit::Failed, message);
+        }
+        let said = if text.is_empty() { String::new() } else { format!("{text} ") };
+        Failure::new(exit, format!("{said}({} from {})", self.status, self.asked))
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The last seq that the request wrote, where it wrote the ledger.
+    pub fn seq(&self) -> Option<i64> {
+        self.header(crate::http::executive::SEQ_HEADER)?.parse().ok()
+    }
+
+    pub fn json<T: serde::de::DeserializeOwned>(&self) -> Result<T, Failure> {
+        serde_json::from_slice(&self.body)
+            .map_err(|error| Failure::new(Exit::Failed, format!("the answer to {} can't be read: {error}", self.asked)))
+    }
+}
+
+/// The request with a writer's credentials.
+pub fn signed(request: RequestBuilder, writer: &WriterName, secret: &SecretString) -> RequestBuilder {
+    request.header("ctlstore-writer", writer.as_str()).header("ctlstore-secret", secret.expose_secret())
+}
+
+fn exit_of(status: StatusCode) -> Exit {
+    match status {
+        StatusCode::NOT_FOUND => Exit::Absent,
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => Exit::Unavailable,
+        StatusCode::SERVICE_UNAVAILABLE => Exit::Unavailable,
+        StatusCode::METHOD_NOT_ALLOWED => Exit::Failed,
+        StatusCode::INSUFFICIENT_STORAGE => Exit::Refused,
+        status if status.is_client_error() => Exit::Refused,
+        _ => Exit::Failed,
+    }
+}
+
+/// The innermost reason: the outer ones only repeat the URL.
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
+/// Runs a command that asks over the network, to its end.
+pub fn run<T>(command: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("runtime")?;
+    runtime.block_on(command)
+}

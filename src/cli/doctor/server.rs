@@ -1,0 +1,174 @@
+//! What a MySQL ctldb's server and its user lack. Only questions are asked.
+
+use std::time::Duration;
+
+use mysql_async::prelude::{FromRow, Queryable};
+use mysql_async::{Conn, Opts, OptsBuilder};
+
+use crate::schema::Timestamp;
+
+use super::super::output::printable;
+use super::{Finding, grants};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(15);
+
+const READS: &[&str] = &["SELECT"];
+const WRITES: &[&str] = &["SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "ALTER"];
+const DROPS: &[&str] = &["SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "ALTER", "DROP"];
+
+/// A statement of the ledger has up to 768 KiB, and twice as much as hex.
+const MIN_PACKET: u64 = 4 * 1024 * 1024;
+/// By how much the clocks may differ, in seconds.
+const CLOCK_DRIFT: i64 = 5;
+
+const VERSION: &str = "SELECT VERSION(), CURRENT_USER()";
+const COLLATION: &str = "SELECT COUNT(*) FROM information_schema.collations \
+                         WHERE collation_name IN ('utf8mb4_nopad_bin', 'utf8mb4_0900_bin')";
+const SETTINGS: &str = "SELECT @@max_allowed_packet, @@innodb_flush_log_at_trx_commit, @@read_only, UNIX_TIMESTAMP()";
+const TABLES: &str = "SELECT table_name, COALESCE(engine, '') FROM information_schema.tables \
+                      WHERE table_schema = DATABASE() AND table_name IN ('families', 'mutators', 'locks', ?)";
+const LOCK_ROW: &str = "SELECT COUNT(*) FROM locks WHERE id = 'ledger'";
+
+/// What the node will do there.
+pub struct Wants {
+    pub ledger: String,
+    pub writes: bool,
+    pub drops: bool,
+}
+
+pub async fn look(url: &str, wants: &Wants) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    match tokio::time::timeout(TIMEOUT, examine(url, wants, &mut findings)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => findings.push(Finding::fail(format!("ctldb: {}", shown(&error)), mend_of(&error))),
+        Err(_) => findings.push(Finding::fail("ctldb: the server does not answer in time", "look at its load")),
+    }
+    findings
+}
+
+/// Never the URL: it may hold a password.
+fn shown(error: &mysql_async::Error) -> String {
+    printable(&error.to_string())
+}
+
+fn mend_of(error: &mysql_async::Error) -> &'static str {
+    const ACCESS_DENIED: u16 = 1045;
+    const NO_ACCESS_TO_DATABASE: u16 = 1044;
+    const UNKNOWN_DATABASE: u16 = 1049;
+    match error {
+        mysql_async::Error::Server(error) => match error.code {
+            ACCESS_DENIED => "ctldb.password_file = a file with this user's password",
+            NO_ACCESS_TO_DATABASE => "GRANT SELECT ON the database of ctldb.url to this user",
+            UNKNOWN_DATABASE => "CREATE DATABASE with the name in ctldb.url",
+            _ => "ask whoever runs the server",
+        },
+        _ => "ctldb.url = mysql://user@host:port/database of a server that runs and can be reached from here",
+    }
+}
+
+async fn examine(url: &str, wants: &Wants, findings: &mut Vec<Finding>) -> Result<(), mysql_async::Error> {
+    let opts = Opts::from_url(url)?;
+    let (host, port) = (opts.ip_or_hostname().to_owned(), opts.tcp_port());
+    let database = opts.db_name().unwrap_or_default().to_owned();
+    let connecting = Conn::new(OptsBuilder::from_opts(opts).prefer_socket(false));
+    let mut server = match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
+        Ok(connected) => connected?,
+        Err(_) => {
+            let reason = format!("ctldb: {host}:{port} does not answer");
+            findings.push(Finding::fail(reason, format!("open port {port} of {host} to this host")));
+            return Ok(());
+        }
+    };
+    let (version, user): (String, String) = one(&mut server, VERSION).await?;
+    findings.push(Finding::ok(format!("ctldb: {host}:{port} answers, {}", printable(&version))));
+    privileges(&mut server, &database, &user, wants, findings).await?;
+    settings(&mut server, wants, findings).await?;
+    tables(&mut server, wants, findings).await?;
+    server.disconnect().await
+}
+
+async fn one<T: FromRow + Send + 'static>(server: &mut Conn, sql: &str) -> Result<T, mysql_async::Error> {
+    let row = server.query_first(sql).await?;
+    row.ok_or_else(|| mysql_async::Error::Other(format!("no answer to {sql}").into()))
+}
+
+async fn privileges(
+    server: &mut Conn,
+    database: &str,
+    user: &str,
+    wants: &Wants,
+    findings: &mut Vec<Finding>,
+) -> Result<(), mysql_async::Error> {
+    let given: Vec<String> = server.query("SHOW GRANTS").await?;
+    let wanted = match wants {
+        Wants { writes: false, .. } => READS,
+        Wants { drops: true, .. } => DROPS,
+        Wants { .. } => WRITES,
+    };
+    let missing = grants::missing(&given, database, wanted);
+    if missing.is_empty() {
+        findings.push(Finding::ok(format!("ctldb: user {user} may {} in {database}", wanted.join(", "))));
+        return Ok(());
+    }
+    let missing = missing.join(", ");
+    let account: Vec<String> = user.rsplitn(2, '@').map(|part| format!("'{part}'")).collect();
+    let account = account.into_iter().rev().collect::<Vec<_>>().join("@");
+    let mend = format!("GRANT {missing} ON `{database}`.* TO {account};");
+    let reason = format!("ctldb: user {user} may not {missing} in {database}");
+    // A reflector may do with grants on single tables, which these are not.
+    findings.push(if wants.writes { Finding::fail(reason, mend) } else { Finding::warn(reason, mend) });
+    Ok(())
+}
+
+async fn settings(server: &mut Conn, wants: &Wants, findings: &mut Vec<Finding>) -> Result<(), mysql_async::Error> {
+    let (packet, flush, read_only, now): (u64, u64, u64, i64) = one(server, SETTINGS).await?;
+    if packet < MIN_PACKET {
+        let reason = format!("ctldb: max_allowed_packet is {packet}, large values will not fit");
+        findings.push(Finding::fail(reason, "SET GLOBAL max_allowed_packet = 16777216;"));
+    }
+    if wants.writes && flush != 1 {
+        let reason = "ctldb: a commit is not flushed to the disk, a crash of the server's machine can lose it";
+        findings.push(Finding::warn(reason, "SET GLOBAL innodb_flush_log_at_trx_commit = 1;"));
+    }
+    if wants.writes && read_only != 0 {
+        findings.push(Finding::fail("ctldb: the server is read-only", "ctldb.url = the primary server"));
+    }
+    let drift = now - Timestamp::now().unix_micros() / 1_000_000;
+    if drift.abs() > CLOCK_DRIFT {
+        let reason = format!("ctldb: the server's clock differs from this host's by {drift} s, and so does every lag");
+        findings.push(Finding::warn(reason, "timedatectl set-ntp true, on both"));
+    }
+    let exact: u64 = one(server, COLLATION).await?;
+    if wants.writes && exact == 0 {
+        let reason = "ctldb: no collation tells keys that end in a space from those that don't; such keys are refused";
+        findings.push(Finding::warn(reason, "MariaDB 10.2, MySQL 8.0.17 or later"));
+    }
+    Ok(())
+}
+
+async fn tables(server: &mut Conn, wants: &Wants, findings: &mut Vec<Finding>) -> Result<(), mysql_async::Error> {
+    let there: Vec<(String, String)> = server.exec(TABLES, (wants.ledger.as_str(),)).await?;
+    for (table, engine) in there.iter().filter(|(_, engine)| !engine.eq_ignore_ascii_case("innodb")) {
+        let reason = format!("ctldb: table {table} is in {engine}, which has no transactions");
+        findings.push(Finding::fail(reason, format!("ALTER TABLE {table} ENGINE = InnoDB;")));
+    }
+    let has = |name: &str| there.iter().any(|(table, _)| table.eq_ignore_ascii_case(name));
+    if !has(&wants.ledger) {
+        findings.push(match wants.writes {
+            true => Finding::ok("ctldb: its tables are made at the first start"),
+            false => Finding::fail(
+                format!("ctldb: no ledger table {}", wants.ledger),
+                "start an executive on this ctldb, or set ctldb.ledger_table",
+            ),
+        });
+    }
+    if wants.writes && has("locks") {
+        let rows: u64 = one(server, LOCK_ROW).await?;
+        if rows == 0 {
+            let mend = "INSERT INTO locks (id, clock) VALUES ('ledger', 0);";
+            findings.push(Finding::fail("ctldb: the row 'ledger' of table locks is missing", mend));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,88 @@
+//! How a command ends: the exit codes, and which error is which of them.
+
+use crate::config::Problems;
+use crate::ctldb::CtldbError;
+use crate::ledger::SourceError;
+
+use super::Interrupted;
+use super::output::Closed;
+
+/// The process's exit code after a failure; `ctlstore --help` lists them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// It was tried and went wrong.
+    Failed = 1,
+    /// Nothing was tried: the command line or the settings are wrong. Clap says the same.
+    Usage = 2,
+    /// What was named is not there.
+    Absent = 3,
+    /// It was understood, and is not allowed or is in conflict with what is there.
+    Refused = 4,
+    /// Whoever was asked can't be reached, or can't do it now: try again.
+    Unavailable = 5,
+    /// A signal ended it early. Shells say the same of what SIGINT kills.
+    Interrupted = 130,
+}
+
+impl Exit {
+    /// What an error is; `None` where it is none: whoever read the output has had enough.
+    pub fn of(error: &anyhow::Error) -> Option<Self> {
+        error.chain().find_map(of_cause).unwrap_or(Some(Self::Failed))
+    }
+}
+
+fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Option<Exit>> {
+    if cause.is::<Closed>() {
+        return Some(None);
+    }
+    if let Some(failure) = cause.downcast_ref::<Failure>() {
+        return Some(Some(failure.exit));
+    }
+    if cause.is::<Interrupted>() {
+        return Some(Some(Exit::Interrupted));
+    }
+    if cause.is::<Problems>() {
+        return Some(Some(Exit::Usage));
+    }
+    let of_ctldb = cause.downcast_ref::<CtldbError>().and_then(|error| match error {
+        CtldbError::Unavailable(_) | CtldbError::Contention(_) => Some(Exit::Unavailable),
+        _ => None,
+    });
+    let of_source = cause.downcast_ref::<SourceError>().and_then(|error| match error {
+        SourceError::Unavailable(_) => Some(Exit::Unavailable),
+        SourceError::NoLedger(_) => Some(Exit::Absent),
+        _ => None,
+    });
+    of_ctldb.or(of_source).map(Some)
+}
+
+/// A failure whose exit code is known, and the line that says what it was.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    exit: Exit,
+    message: String,
+}
+
+impl Failure {
+    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into() }
+    }
+
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, message)
+    }
+
+    pub fn absent(message: impl Into<String>) -> Self {
+        Self::new(Exit::Absent, message)
+    }
+
+    pub fn refused(message: impl Into<String>) -> Self {
+        Self::new(Exit::Refused, message)
+    }
+
+    pub fn exit(&self) -> Exit {
+        self.exit
+    }
+}

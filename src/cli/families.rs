@@ -1,0 +1,100 @@
+//! `create-family`, `create-table`, `add-fields`: schemas from flags.
+
+use clap::Args;
+use reqwest::StatusCode;
+
+use crate::schema::{FamilyName, Field, FieldName, TableName, TableSchema};
+
+use super::args::{self, ExecutiveArg, FamilyArg, TableArg};
+use super::failure::Failure;
+use super::output::say;
+use super::{client, shape};
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  ctlstore create-family shop\n\nA family that exists is left as it is.")]
+pub struct CreateFamily {
+    #[command(flatten)]
+    executive: ExecutiveArg,
+    /// The new family: letters, digits and single underscores, 3 to 30 characters
+    #[arg(value_name = "NAME")]
+    name: FamilyName,
+}
+
+impl CreateFamily {
+    pub fn run(&self) -> anyhow::Result<()> {
+        client::run(async {
+            if !shape::create_family(&self.executive.client()?, &self.name).await? {
+                say(&format!("family {} exists already", self.name))?;
+            }
+            Ok(())
+        })
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  ctlstore create-table -f shop --field name:string --field on:integer --key-field name flags
+
+Types: string (191 characters), integer, decimal, text, binary, bytestring (255 bytes).
+String, integer and bytestring can be keys. A table that exists with these fields and
+this key is left as it is.")]
+pub struct CreateTable {
+    #[command(flatten)]
+    executive: ExecutiveArg,
+    #[command(flatten)]
+    family: FamilyArg,
+    /// A field, in the table's order; given once for each
+    #[arg(long = "field", value_name = "NAME:TYPE", value_parser = args::field, required = true)]
+    fields: Vec<Field>,
+    /// A field of the key, in the key's order; given once for each
+    #[arg(long = "key-field", value_name = "NAME", required = true)]
+    key_fields: Vec<FieldName>,
+    /// The new table's name within its family
+    #[arg(value_name = "NAME")]
+    name: TableName,
+}
+
+impl CreateTable {
+    pub fn run(&self) -> anyhow::Result<()> {
+        let table = args::table_ref(&self.family.family, &self.name)?;
+        let schema = TableSchema::new(table, self.fields.clone(), &self.key_fields)
+            .map_err(|error| Failure::usage(error.to_string()))?;
+        client::run(async {
+            let executive = self.executive.client()?;
+            let answer = shape::create_table(&executive, &schema).await?;
+            if answer.status != StatusCode::CONFLICT {
+                answer.success()?;
+                return Ok(());
+            }
+            let there = shape::table_of(&executive, schema.table()).await?;
+            if !shape::covers(&there, &schema) {
+                let table = schema.table();
+                return Err(Failure::refused(format!("table {table} exists with other fields or another key")).into());
+            }
+            say(&format!("table {} exists already", schema.table()))
+        })
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  ctlstore add-fields -f shop -t flags --field note:text")]
+pub struct AddFields {
+    #[command(flatten)]
+    executive: ExecutiveArg,
+    #[command(flatten)]
+    table: TableArg,
+    /// A new field; given once for each
+    #[arg(long = "field", value_name = "NAME:TYPE", value_parser = args::field, required = true)]
+    fields: Vec<Field>,
+}
+
+impl AddFields {
+    pub fn run(&self) -> anyhow::Result<()> {
+        let table = self.table.table()?;
+        client::run(async {
+            shape::add_fields(&self.executive.client()?, &table, &self.fields).await?;
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,70 @@
+//! Where in an input a writer stands, as its cookie: how many lines are written,
+//! and a digest of them, so that another input is not taken for the same one.
+
+use sha2::{Digest, Sha256};
+
+const FORM: &str = "ctlstore-mutate 1";
+
+/// A place behind some lines of an input.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    pub lines: u64,
+    /// Lower-case hex of the SHA-256 of these lines, a newline behind each.
+    pub digest: String,
+}
+
+impl Place {
+    pub fn cookie(&self) -> Vec<u8> {
+        format!("{FORM} lines={} sha256={}", self.lines, self.digest).into_bytes()
+    }
+
+    /// `None` for a cookie of another making.
+    pub fn of_cookie(cookie: &[u8]) -> Option<Self> {
+        let rest = std::str::from_utf8(cookie).ok()?.strip_prefix(FORM)?;
+        let (lines, digest) = rest.strip_prefix(" lines=")?.split_once(" sha256=")?;
+        Some(Self { lines: lines.parse().ok()?, digest: digest.to_owned() })
+    }
+}
+
+/// Counts and digests lines as they go by.
+#[derive(Debug, Clone, Default)]
+pub struct Position {
+    lines: u64,
+    digest: Sha256,
+}
+
+impl Position {
+    pub fn lines(&self) -> u64 {
+        self.lines
+    }
+
+    pub fn pass(&mut self, line: &str) {
+        self.lines += 1;
+        self.digest.update(line.as_bytes());
+        self.digest.update(b"\n");
+    }
+
+    pub fn place(&self) -> Place {
+        Place { lines: self.lines, digest: hex::encode(self.digest.clone().finalize()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_read_back_from_its_cookie() {
+        let mut position = Position::default();
+        position.pass("one");
+        position.pass("two");
+        let place = position.place();
+        assert_eq!((place.lines, Place::of_cookie(&place.cookie())), (2, Some(place.clone())));
+        let mut other = Position::default();
+        ["one\ntwo", ""].iter().for_each(|line| other.pass(line));
+        assert_ne!(other.place().digest, place.digest);
+        for strange in ["", "ctlstore-mutate 1", "ctlstore-mutate 1 lines=x sha256=", "\u{fffd}"] {
+            assert_eq!(Place::of_cookie(strange.as_bytes()), None, "{strange:?}");
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! What one place lacks of another's tables.
+
+use std::fmt;
+
+use serde_json::json;
+
+use crate::schema::{Field, TableRef, TableSchema};
+
+use super::super::client::Client;
+use super::super::shape::{self, Shape};
+
+/// One thing that is missing, or can't be had.
+pub enum Change {
+    CreateTable(TableSchema),
+    AddField(TableRef, Field),
+    Conflict(TableRef, String),
+}
+
+/// What is missing of one table.
+pub fn changes(wanted: TableSchema, there: &[TableSchema]) -> Vec<Change> {
+    let Some(there) = there.iter().find(|schema| schema.table() == wanted.table()) else {
+        return vec![Change::CreateTable(wanted)];
+    };
+    let table = wanted.table();
+    let key = |schema: &TableSchema| schema.key_fields().map(|f| f.name.to_string()).collect::<Vec<_>>().join(",");
+    let mut changes = Vec::new();
+    if key(&wanted) != key(there) {
+        changes.push(Change::Conflict(table.clone(), format!("the key is {}, not {}", key(there), key(&wanted))));
+    }
+    for field in wanted.fields() {
+        match there.position(&field.name).map(|index| there.fields()[index].field_type) {
+            None => changes.push(Change::AddField(table.clone(), field.clone())),
+            Some(of) if of != field.field_type => {
+                let why = format!("field {} is {of}, not {}", field.name, field.field_type);
+                changes.push(Change::Conflict(table.clone(), why));
+            }
+            Some(_) => {}
+        }
+    }
+    changes
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CreateTable(schema) => {
+                let Shape { fields, key_fields, .. } = Shape::from(schema);
+                let fields: Vec<String> = fields.into_iter().map(|(name, of)| format!("{name}:{of}")).collect();
+                write!(f, "+ table {}: {}; key {}", schema.table(), fields.join(" "), key_fields.join(","))
+            }
+            Self::AddField(table, field) => write!(f, "+ field of {table}: {}:{}", field.name, field.field_type),
+            Self::Conflict(table, why) => write!(f, "! table {table}: {why}"),
+        }
+    }
+}
+
+impl Change {
+    pub fn json(&self) -> serde_json::Value {
+        match self {
+            Self::CreateTable(schema) => json!({ "change": "create-table", "table": Shape::from(schema) }),
+            Self::AddField(table, field) => {
+                let pair = (&field.name, field.field_type.api_name());
+                json!({ "change": "add-field", "family": table.family, "name": table.table, "field": pair })
+            }
+            Self::Conflict(table, why) => {
+                json!({ "change": "conflict", "family": table.family, "name": table.table, "reason": why })
+            }
+        }
+    }
+
+    /// Does it, at an executive.
+    pub async fn apply(&self, target: &Client) -> anyhow::Result<()> {
+        match self {
+            Self::CreateTable(schema) => {
+                shape::create_family(target, &schema.table().family).await?;
+                shape::create_table(target, schema).await?.success()?;
+            }
+            Self::AddField(table, field) => {
+                shape::add_fields(target, table, std::slice::from_ref(field)).await?;
+            }
+            // Where there is one nothing is applied.
+            Self::Conflict(..) => {}
+        }
+        Ok(())
+    }
+}

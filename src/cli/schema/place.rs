@@ -1,0 +1,90 @@
+//! Where tables are known: an executive, an LDB, a schema file, an export.
+
+use std::convert::Infallible;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use anyhow::Context;
+
+use crate::schema::{FamilyName, TableSchema};
+
+use super::super::client::Client;
+use super::super::export::Head;
+use super::super::failure::Failure;
+use super::super::ldb::Ldb;
+use super::super::shape::{self, Shape};
+
+/// The largest schema file, in bytes.
+const MAX_FILE: u64 = 16 * 1024 * 1024;
+const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";
+
+/// Somewhere that tables are known.
+#[derive(Debug, Clone)]
+pub enum Place {
+    Executive(String),
+    /// An LDB, the output of `schema show`, or an export.
+    File(PathBuf),
+}
+
+impl FromStr for Place {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let is_url = text.starts_with("http://") || text.starts_with("https://");
+        Ok(if is_url { Self::Executive(text.to_owned()) } else { Self::File(PathBuf::from(text)) })
+    }
+}
+
+pub fn executive(url: &str) -> anyhow::Result<Client> {
+    Client::new("executive", "its URL", url)
+}
+
+impl Place {
+    /// Its tables; of all families where none are named, which only files know.
+    pub async fn tables(&self, families: &[FamilyName]) -> anyhow::Result<Vec<TableSchema>> {
+        let of_file = |path: &PathBuf| tables_in(path, families);
+        match self {
+            Self::File(path) => of_file(path),
+            Self::Executive(url) => tables_at(&executive(url)?, families).await,
+        }
+    }
+}
+
+pub async fn tables_at(executive: &Client, families: &[FamilyName]) -> anyhow::Result<Vec<TableSchema>> {
+    if families.is_empty() {
+        return Err(Failure::usage("an executive must be told which families: give --family").into());
+    }
+    let mut tables = Vec::new();
+    for family in families {
+        tables.extend(shape::family_of(executive, family).await?);
+    }
+    Ok(tables)
+}
+
+fn tables_in(path: &Path, families: &[FamilyName]) -> anyhow::Result<Vec<TableSchema>> {
+    let shown = path.display();
+    let mut file = File::open(path).map_err(|error| Failure::absent(format!("{shown}: {error}")))?;
+    let mut start = Vec::new();
+    (&mut file).take(SQLITE_MAGIC.len() as u64).read_to_end(&mut start).with_context(|| shown.to_string())?;
+    let tables = if start == SQLITE_MAGIC {
+        Ldb::open(path)?.tables(None)?
+    } else {
+        let mut text = String::from_utf8_lossy(&start).into_owned();
+        file.take(MAX_FILE).read_to_string(&mut text).with_context(|| shown.to_string())?;
+        let wrong = |why: String| Failure::usage(format!("{shown} is no schema file: {why}"));
+        let shapes = shapes(&text).map_err(|error| wrong(error.to_string()))?;
+        shapes.iter().map(Shape::schema).collect::<Result<_, _>>().map_err(wrong)?
+    };
+    let wanted = |schema: &TableSchema| families.is_empty() || families.contains(&schema.table().family);
+    Ok(tables.into_iter().filter(wanted).collect())
+}
+
+/// All tables of a file of `schema show`, or of an export's first line.
+fn shapes(text: &str) -> serde_json::Result<Vec<Shape>> {
+    if text.trim_start().starts_with('[') {
+        return serde_json::from_str(text);
+    }
+    serde_json::from_str::<Head>(text.lines().next().unwrap_or_default()).map(|head| head.tables)
+}

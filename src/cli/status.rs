@@ -1,0 +1,125 @@
+//! `status`: what every actor of a node says of itself, once or again and again.
+
+use std::time::Duration;
+
+use clap::Args;
+use reqwest::Method;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::args::JsonArg;
+use super::client::{self, Client};
+use super::output::{Out, Piped, Table};
+
+/// To the terminal's upper left, and all behind it away.
+const HOME: &str = "\x1b[H\x1b[J";
+const CLEAR: &str = "\x1b[2J";
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  ctlstore status                          refreshed on a terminal until ctrl-C, once elsewhere
+  ctlstore status --ops host:9090 --json   the node's own JSON")]
+pub struct Status {
+    /// The node's ops address
+    #[arg(long, value_name = "URL", env = "CTLSTORE_OPS", default_value = "http://127.0.0.1:9090")]
+    ops: String,
+    /// Ask once, also on a terminal
+    #[arg(long)]
+    once: bool,
+    /// Seconds between two looks
+    #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = seconds)]
+    interval: f64,
+    #[command(flatten)]
+    json: JsonArg,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if (0.1..=3600.0).contains(&seconds) { Ok(seconds) } else { Err("must be 0.1 to 3600".to_owned()) }
+}
+
+#[derive(Deserialize)]
+struct Node {
+    version: String,
+    ready: bool,
+    roles: Vec<Role>,
+}
+
+#[derive(Deserialize)]
+struct Role {
+    role: String,
+    state: String,
+    not_ready: Option<String>,
+    last_seq: Option<i64>,
+    lag_seconds: Option<f64>,
+    last_error: Option<LastError>,
+}
+
+#[derive(Deserialize)]
+struct LastError {
+    message: String,
+    at: String,
+}
+
+impl Status {
+    pub fn run(&self) -> anyhow::Result<()> {
+        let ops = Client::new("node", "--ops or CTLSTORE_OPS", &self.ops)?;
+        client::run(async {
+            if self.json.json {
+                let answer = ops.ask(ops.request(Method::GET, &["status"])).await?;
+                let mut out = Out::new();
+                out.json(&answer.json::<Box<RawValue>>()?)?;
+                return out.flush();
+            }
+            let refreshes = Out::new().is_terminal() && !self.once;
+            if refreshes {
+                Out::new().text(CLEAR)?;
+            }
+            loop {
+                let node = ops.ask(ops.request(Method::GET, &["status"])).await.and_then(|answer| answer.json());
+                if !refreshes {
+                    return self.show(&node?, "");
+                }
+                match node {
+                    Ok(node) => self.show(&node, HOME)?,
+                    // A node that is being restarted comes back.
+                    Err(failure) => {
+                        let mut out = Out::new();
+                        let failure = out.alarming(&failure.to_string());
+                        out.line(&format!("{HOME}{failure}"))?;
+                        out.flush()?;
+                    }
+                }
+                tokio::time::sleep(Duration::from_secs_f64(self.interval)).await;
+            }
+        })
+    }
+
+    fn show(&self, node: &Node, before: &str) -> anyhow::Result<()> {
+        let mut out = Out::new();
+        out.text(before)?;
+        let ready = if node.ready { "ready".to_owned() } else { out.alarming("not ready") };
+        if out.is_terminal() {
+            out.line(&format!("ctlstore {} at {}: {ready}\n", node.version, self.ops))?;
+        }
+        let mut table = Table::new(["ROLE", "STATE", "SEQ", "LAG", "NOTE"]);
+        for role in &node.roles {
+            let seq = role.last_seq.map_or_else(|| "-".to_owned(), |seq| seq.to_string());
+            let lag = role.lag_seconds.map_or_else(|| "-".to_owned(), |lag| format!("{lag:.3} s"));
+            table.row([role.role.as_str(), &role.state, &seq, &lag, &role.note()]);
+        }
+        table.write(&mut out, Piped::Tabs)?;
+        out.flush()
+    }
+}
+
+impl Role {
+    fn note(&self) -> String {
+        match (&self.not_ready, &self.last_error) {
+            (Some(why), _) => why.clone(),
+            (None, Some(LastError { message, at })) => format!("last error at {at}: {message}"),
+            (None, None) => String::new(),
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! `writer register`, `writer rotate`, `writer remove`, `cookie get`, `cookie set`.
+
+use std::io::{Read, Write};
+use std::path::PathBuf;
+
+use anyhow::Context;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use clap::{Args, Subcommand};
+use reqwest::{Method, StatusCode};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::json;
+
+use crate::schema::WriterName;
+
+use super::args::{self, CredentialsArg, ExecutiveArg, JsonArg, SecretArg};
+use super::client::{self, Answer, Client, signed};
+use super::failure::Failure;
+use super::output::{Closed, say_json};
+
+#[derive(Debug, Subcommand)]
+pub enum Writer {
+    /// Make a writer known by its secret; again with the same secret it changes nothing
+    Register(Register),
+    /// Give a writer another secret
+    Rotate(Rotate),
+    /// Forget a writer, its cookie and its limit; the rows it wrote stay
+    Remove(Remove),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  CTLSTORE_SECRET=a-secret ctlstore writer register loader")]
+pub struct Register {
+    #[command(flatten)]
+    executive: ExecutiveArg,
+    #[command(flatten)]
+    secret: SecretArg,
+    /// The writer's name, 3 to 50 bytes
+    #[arg(value_name = "NAME")]
+    name: WriterName,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  CTLSTORE_SECRET=old CTLSTORE_NEW_SECRET=new ctlstore writer rotate loader")]
+pub struct Rotate {
+    #[command(flatten)]
+    executive: ExecutiveArg,
+    #[command(flatten)]
+    secret: SecretArg,
+    /// The new secret, 3 to 100 bytes; better in the environment or a file
+    #[arg(long, value_name = "SECRET", env = "CTLSTORE_NEW_SECRET", hide_env_values = true)]
+    new_secret: Option<String>,
+    /// File with the new secret
+    #[arg(long, value_name = "FILE")]
+    new_secret_file: Option<PathBuf>,
+    /// The writer's name
+    #[arg(value_name = "NAME")]
+    name: WriterName,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  ctlstore writer remove loader --secret-file loader.secret")]
+pub struct Remove {
+    #[command(flatten)]
+    executive: ExecutiveArg,
+    #[command(flatten)]
+    secret: SecretArg,
+    /// The writer's name
+    #[arg(value_name = "NAME")]
+    name: WriterName,
+}
+
+impl Writer {
+    pub fn run(&self) -> anyhow::Result<()> {
+        match self {
+            Self::Register(Register { executive, secret, name }) => {
+                let (executive, secret) = (executive.client()?, secret.read()?);
+                let request = executive.request(Method::POST, &["writers", name.as_str()]);
+                ask(&executive, request.body(secret.expose_secret().to_owned()))
+            }
+            Self::Rotate(rotate) => {
+                let (executive, secret) = (rotate.executive.client()?, rotate.secret.read()?);
+                let request = executive.request(Method::PUT, &["writers", rotate.name.as_str()]);
+                let new = rotate.new_secret()?.expose_secret().to_owned();
+                ask(&executive, signed(request, &rotate.name, &secret).body(new))
+            }
+            Self::Remove(Remove { executive, secret, name }) => {
+                let (executive, secret) = (executive.client()?, secret.read()?);
+                let request = executive.request(Method::DELETE, &["writers", name.as_str()]);
+                ask(&executive, signed(request, name, &secret))
+            }
+        }
+    }
+}
+
+impl Rotate {
+    fn new_secret(&self) -> anyhow::Result<SecretString> {
+        match (&self.new_secret_file, &self.new_secret) {
+            (Some(path), _) => args::secret_in(path),
+            (None, Some(secret)) => Ok(secret.as_str().into()),
+            (None, None) => {
+                Err(Failure::usage("no new secret: set CTLSTORE_NEW_SECRET or give --new-secret-file").into())
+            }
+        }
+    }
+}
+
+fn ask(executive: &Client, request: reqwest::RequestBuilder) -> anyhow::Result<()> {
+    client::run(async {
+        executive.ask(request).await?;
+        Ok(())
+    })
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Cookie {
+    /// Print a writer's cookie, byte for byte
+    Get(GetCookie),
+    /// Set a writer's cookie, at most 1024 bytes
+    Set(SetCookie),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  ctlstore cookie get --writer loader --secret-file loader.secret")]
+pub struct GetCookie {
+    #[command(flatten)]
+    executive: ExecutiveArg,
+    #[command(flatten)]
+    credentials: CredentialsArg,
+    #[command(flatten)]
+    json: JsonArg,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  ctlstore cookie set --writer loader --secret-file loader.secret position-17")]
+pub struct SetCookie {
+    #[command(flatten)]
+    executive: ExecutiveArg,
+    #[command(flatten)]
+    credentials: CredentialsArg,
+    /// The cookie; standard input when it is left out
+    #[arg(value_name = "COOKIE")]
+    cookie: Option<String>,
+}
+
+impl Cookie {
+    pub fn run(&self) -> anyhow::Result<()> {
+        match self {
+            Self::Get(get) => get.run(),
+            Self::Set(set) => set.run(),
+        }
+    }
+}
+
+impl GetCookie {
+    fn run(&self) -> anyhow::Result<()> {
+        let (executive, secret) = (self.executive.client()?, self.credentials.secret()?);
+        let cookie = client::run(cookie_of(&executive, &self.credentials.writer, &secret))?;
+        if self.json.json {
+            let text = std::str::from_utf8(&cookie).ok();
+            return say_json(&json!({ "cookie": STANDARD.encode(&cookie), "text": text }));
+        }
+        let mut stdout = std::io::stdout().lock();
+        match stdout.write_all(&cookie).and_then(|()| stdout.flush()) {
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Err(Closed.into()),
+            outcome => outcome.context("standard output"),
+        }
+    }
+}
+
+impl SetCookie {
+    fn run(&self) -> anyhow::Result<()> {
+        let (executive, secret) = (self.executive.client()?, self.credentials.secret()?);
+        let mut cookie = self.cookie.clone().unwrap_or_default().into_bytes();
+        if self.cookie.is_none() {
+            std::io::stdin().read_to_end(&mut cookie).context("standard input")?;
+        }
+        client::run(async {
+            let request = executive.request(Method::POST, &["cookie"]).body(cookie);
+            checked(executive.send(signed(request, &self.credentials.writer, &secret)).await?)?;
+            Ok(())
+        })
+    }
+}
+
+/// A writer's cookie.
+pub async fn cookie_of(executive: &Client, writer: &WriterName, secret: &SecretString) -> anyhow::Result<Vec<u8>> {
+    let request = signed(executive.request(Method::GET, &["cookie"]), writer, secret);
+    Ok(checked(executive.send(request).await?)?.body)
+}
+
+/// The protocol says 404 to a wrong secret here, as if the writer were not there.
+fn checked(answer: Answer) -> Result<Answer, Failure> {
+    match answer.status {
+        StatusCode::NOT_FOUND if !answer.body.is_empty() => Err(Failure::refused(answer.failure().to_string())),
+        _ => answer.success(),
+    }
+}
