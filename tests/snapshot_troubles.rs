@@ -16,7 +16,7 @@ use ctlstore::failpoint;
 use ctlstore::snapshot::{Abort, Manifest, Publisher, SnapshotError, Store, StoreError, Target};
 
 use snapshot_support::{Applier, end_of, names_in, round, take};
-use stored::{bytes_of, check_file, check_stored, decompress, file_target, manifest, s3_target, store};
+use stored::{bytes_of, check_file, check_stored, decompress, file_target, is_of, manifest, s3_target, store};
 use support::s3::{self, Bucket, Front, Manner};
 use support::{process, wait};
 
@@ -113,6 +113,26 @@ fn a_destination_that_answers_500_for_a_while_gets_the_next_snapshot() {
     front.behave(Manner::Pass);
     take(&mut publisher);
     assert_eq!(check_stored(&store(&target)), end_of(6));
+}
+
+#[test]
+fn a_store_that_knows_neither_copies_nor_conditions_gets_all_the_same() {
+    let (directory, bucket) = (support::scratch_dir(), Bucket::new());
+    let front = Front::new(Manner::Plain);
+    let mut target = s3_target(&bucket.url("snapshot.db.gz"), &front.endpoint);
+    target.options.silence = Duration::from_secs(30);
+    let mut applier = Applier::open(&directory.path().join("ldb.db"));
+    let mut publisher = Publisher::new(directory.path().join("ldb.db"), [target.clone()]);
+    for transaction in [5, 6] {
+        applier.apply_to(end_of(transaction));
+        take(&mut publisher);
+        let store = store(&target);
+        assert_eq!(whatever_a_host_takes(&store), end_of(transaction));
+        let (manifest, plain) = (manifest(&store).unwrap(), bytes_of(&store, store.name()).unwrap());
+        assert!(is_of(&manifest, &plain), "the second upload is another one");
+        let head = bucket.ask("HEAD", "/snapshot.db.gz");
+        assert_eq!(head.header("x-amz-meta-checksum"), Some(manifest.sha1.as_str()));
+    }
 }
 
 #[test]

@@ -118,6 +118,8 @@ pub fn variables(endpoint: &str) -> Vec<(String, String)> {
 pub enum Manner {
     /// As the server behind it.
     Pass,
+    /// As the server behind it, but for copies within the store and conditions on what is put: 501.
+    Plain,
     /// Takes the connection, reads, and says nothing.
     Silent,
     /// Answers every request so.
@@ -180,19 +182,45 @@ fn serve(mut client: TcpStream, manner: Manner) {
             let _ = std::io::copy(&mut client, &mut server);
             let _ = server.shutdown(Shutdown::Both);
         }
+        Manner::Plain => {
+            let head = read_head(&mut client);
+            let lower = head.to_ascii_lowercase();
+            let is_put = lower.starts_with("put ");
+            if is_put && ["x-amz-copy-source:", "if-none-match:", "if-match:"].iter().any(|name| lower.contains(name)) {
+                answer(&mut client, "501 Not Implemented", "<Error><Code>NotImplemented</Code></Error>");
+                return;
+            }
+            // One request a connection: its body, then the whole answer.
+            let length = lower.split("content-length:").nth(1).and_then(|rest| rest.lines().next());
+            let length = length.and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+            let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, SERVER.port.number)).expect("reach the server");
+            let _ = server.write_all(head.replacen("\r\n", "\r\nConnection: close\r\n", 1).as_bytes());
+            let _ = std::io::copy(&mut (&mut client).take(length), &mut server);
+            let _ = std::io::copy(&mut server, &mut client);
+            let _ = client.shutdown(Shutdown::Both);
+        }
         Manner::Silent => drop(std::io::copy(&mut client, &mut std::io::sink())),
         Manner::Answer { status, body } => {
             // The head is enough: the connection ends with the answer.
-            let mut head = Vec::new();
-            let mut byte = [0];
-            while !head.ends_with(b"\r\n\r\n") && client.read(&mut byte).is_ok_and(|count| count > 0) {
-                head.push(byte[0]);
-            }
-            let length = body.len();
-            let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
-            let _ = client.write_all(answer.as_bytes());
-            let _ = client.shutdown(Shutdown::Write);
-            let _ = std::io::copy(&mut client, &mut std::io::sink());
+            read_head(&mut client);
+            answer(&mut client, status, body);
         }
     }
+}
+
+fn read_head(client: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") && client.read(&mut byte).is_ok_and(|count| count > 0) {
+        head.push(byte[0]);
+    }
+    String::from_utf8_lossy(&head).into_owned()
+}
+
+fn answer(client: &mut TcpStream, status: &str, body: &str) {
+    let length = body.len();
+    let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
+    let _ = client.write_all(answer.as_bytes());
+    let _ = client.shutdown(Shutdown::Write);
+    let _ = std::io::copy(client, &mut std::io::sink());
 }

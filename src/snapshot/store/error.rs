@@ -81,6 +81,8 @@ impl StoreError {
             E::AlreadyExists { .. } | E::Precondition { .. } | E::NotModified { .. } => Self::Changed { place },
             E::PermissionDenied { .. } | E::Unauthenticated { .. } => Self::Denied { place, reason: found.reason() },
             E::NotSupported { .. } | E::NotImplemented { .. } => Self::Unsupported { place, reason: found.reason() },
+            // Such as a copy, or a condition, that this kind of server does not know.
+            _ if found.status == Some(501) => Self::Unsupported { place, reason: found.reason() },
             _ if found.is_temporary() => Self::Temporary { place, reason: found.reason() },
             _ => Self::Other { place, reason: found.reason() },
         }
