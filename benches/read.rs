@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::path::Path;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use ctlstore::ldb::read::{KeyValue, LdbReader};
+use ctlstore::ldb::read::LdbReader;
 use ctlstore::ldb::{Ldb, LdbOptions};
 use ctlstore::ledger::{Assembler, LedgerRow, Seq};
 use ctlstore::schema::TableRef;

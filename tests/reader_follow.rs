@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ctlstore::ldb::read::{KeyValue, LdbReader, Limits, ReadError};
+use ctlstore::ldb::read::{LdbReader, Limits, ReadError};
 use ctlstore::ledger::Seq;
 use ctlstore::schema::TableRef;
 use serde_json::{Value, json};
@@ -35,7 +35,7 @@ fn table() -> TableRef {
 
 fn get(reader: &mut LdbReader, key: impl Into<String>) -> Result<Option<Value>, ReadError> {
     let mut out = Vec::new();
-    let found = reader.get_json(&table(), &[KeyValue::Text(key.into())], &mut out)?;
+    let found = reader.get_json(&table(), &key.into(), &mut out)?;
     Ok(found.then(|| serde_json::from_slice(&out).expect("a row is json")))
 }
 
