@@ -8,6 +8,8 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use std::time::{Duration, Instant};
+
 use rusqlite::Connection;
 use tempfile::TempDir;
 
@@ -56,4 +58,14 @@ pub fn point_at(path: &Path, target: &Path) {
     let link = path.with_extension("link");
     symlink(target, &link).unwrap();
     fs::rename(&link, path).unwrap();
+}
+
+/// Until it is true; what it waits for is said when it never is.
+#[track_caller]
+pub fn wait_until(what: &str, deadline: Duration, mut is_so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < deadline, "{what} did not come");
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }
