@@ -60,6 +60,22 @@ fn the_newest_version_is_read_and_a_bad_one_leaves_the_one_before() {
 }
 
 #[test]
+fn the_default_is_the_ldb_in_the_directory_that_the_environment_names() {
+    const NAME: &str = "the_default_is_the_ldb_in_the_directory_that_the_environment_names";
+    if std::env::var_os("CTLSTORE_PATH").is_some() {
+        return assert_eq!(value(&Reader::open_default().unwrap()), "by default");
+    }
+    assert_eq!(Reader::open_default().unwrap().path(), Path::new("/var/spool/ctlstore/ldb.db"));
+    let directory = tempfile::tempdir().unwrap();
+    let _written = write(&directory.path().join("ldb.db"), "by default");
+    // The environment is a process's own.
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+    let output = child.args(["--exact", NAME]).env("CTLSTORE_PATH", directory.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+}
+
+#[test]
 fn a_wait_ends_with_the_seq_that_came_or_with_the_one_that_did_not_suffice() {
     let (_directory, written) = scratch();
     written.apply(TABLE);
