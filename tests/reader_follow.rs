@@ -79,7 +79,7 @@ fn a_column_added_is_in_the_very_next_read() {
         ldb.apply([format!(r#"ALTER TABLE fam___tab ADD COLUMN "c{column}" REAL"#)]);
     }
     let mut rows = Vec::new();
-    assert_eq!(reader.scan_json(&table(), &[], UNLIMITED, &mut rows).unwrap(), 1);
+    assert_eq!(reader.scan_json(&table(), &(), UNLIMITED, &mut rows).unwrap(), 1);
     let rows: Value = serde_json::from_slice(&rows).unwrap();
     assert_eq!(rows[0].as_object().unwrap().len(), 22);
 }

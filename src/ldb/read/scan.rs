@@ -157,6 +157,7 @@ impl Room {
         let bytes: usize = (0..row.len()).map(size).sum();
         self.rows = self.rows.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(bytes);
-        self.rows > 0 && self.bytes > 0 && Instant::now() < self.until
+        // A look at the clock costs as much as a column, and 16 rows take microseconds.
+        self.rows > 0 && self.bytes > 0 && (self.rows % 16 != 0 || Instant::now() < self.until)
     }
 }

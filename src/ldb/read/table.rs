@@ -116,12 +116,22 @@ pub(super) struct Tables {
     version: i64,
     known: HashMap<String, HashMap<String, Arc<Table>>>,
     count: usize,
+    /// The last one asked for. Programs read from few tables, and to compare two names
+    /// costs a twentieth of hashing them.
+    recent: Option<Arc<Table>>,
 }
 
 impl Tables {
     /// The table as it was when it was last looked at.
-    pub(super) fn known(&self, family: &str, table: &str) -> Option<&Arc<Table>> {
-        self.known.get(family)?.get(table)
+    pub(super) fn known(&mut self, family: &str, name: &str) -> Option<Arc<Table>> {
+        let is_it =
+            |recent: &&Arc<Table>| recent.table.table.as_str() == name && recent.table.family.as_str() == family;
+        if let Some(recent) = self.recent.as_ref().filter(is_it) {
+            return Some(Arc::clone(recent));
+        }
+        let table = self.known.get(family)?.get(name)?;
+        self.recent = Some(Arc::clone(table));
+        Some(Arc::clone(table))
     }
 
     /// Forgets all tables when the schema has moved since they were learned.
