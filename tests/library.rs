@@ -86,6 +86,15 @@ fn a_row_becomes_a_struct_a_map_a_tuple_or_what_a_type_makes_of_it() {
 }
 
 #[test]
+fn readers_and_scans_go_where_threads_go() {
+    fn assert_shared<T: Clone + Send + Sync + 'static>() {}
+    fn assert_sent<T: Send + 'static>() {}
+    assert_shared::<Reader>();
+    assert_sent::<ctlstore::RotatingReader>();
+    assert_sent::<ctlstore::reader::Scan<All>>();
+}
+
+#[test]
 fn what_borrows_from_the_row_is_read_where_it_lies() {
     let (_directory, _written, reader) = filled();
     #[derive(Deserialize)]

@@ -99,6 +99,9 @@ impl LdbFile {
         // A reader leaves the WAL to the applier, also when it is the last to close it.
         self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, false)?;
+        // SQLite would plan a scan anew for every value that is bound to it, which takes as
+        // long as reading a hundred rows. Each table has one key, so there is one plan.
+        self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         self.connection.set_prepared_statement_cache_capacity(STATEMENTS);
         self.connection.execute_batch(PRAGMAS)
     }

@@ -80,8 +80,7 @@ impl<'r> Row<'r> {
 
     /// As SQLite has it.
     pub(super) fn stored(self, index: usize) -> Stored<'r> {
-        // The statement was made from the table's columns, and SQLite gives text as UTF-8 bytes.
-        self.row.get_ref(index).unwrap_or(Stored::Null)
+        self.row.get_ref(index).expect("the statement selects every column of its table")
     }
 
     pub(super) fn at(self, index: usize) -> ValueRef<'r> {
