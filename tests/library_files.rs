@@ -7,13 +7,14 @@ mod library_support;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use ctlstore::{ReadError, Reader, Seq};
+use ctlstore::{ReadError, Reader, RotatingReader, Seq, Snapshot};
 
-use library_support::{Written, point_at, scratch, wait_until};
+use library_support::{SetAtEnd, Written, point_at, scratch, wait_until};
 
 const TABLE: &str = r#"CREATE TABLE fam___tab ("k" VARCHAR(191), "v" TEXT, PRIMARY KEY("k"))"#;
 const SOON: Duration = Duration::from_secs(20);
@@ -73,6 +74,41 @@ fn the_default_is_the_ldb_in_the_directory_that_the_environment_names() {
     let output = child.args(["--exact", NAME]).env("CTLSTORE_PATH", directory.path()).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && said.contains("1 passed"), "{said}");
+}
+
+#[test]
+fn an_ldb_whose_turn_it_is_not_can_be_checkpointed_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    let ldbs = ["one", "two"].map(|name| write(&directory.path().join(name).join("ldb.db"), name));
+    let paths = ldbs.each_ref().map(|ldb| ldb.path.clone());
+    let reader = RotatingReader::open(&paths, Duration::from_millis(50)).unwrap();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let _end = SetAtEnd(&done);
+        // Some of them are always within a snapshot, so that the LDB being read is never free.
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    let row = |snapshot: &Snapshot<'_>| {
+                        let row: Option<(String, String)> = snapshot.get("fam", "tab", "a")?;
+                        thread::yield_now();
+                        assert_eq!(snapshot.get("fam", "tab", "a")?, row);
+                        Ok(row.is_some())
+                    };
+                    assert!(reader.snapshot(row).unwrap());
+                }
+            });
+        }
+        for ldb in &ldbs {
+            ldb.apply("UPDATE fam___tab SET v = v || '.'");
+            let wal = ldb.path.with_file_name("ldb.db-wal");
+            assert!(fs::metadata(&wal).unwrap().len() > 0);
+            wait_until("a whole checkpoint", SOON, || {
+                ldb.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)).unwrap_or(1) == 0
+            });
+            assert_eq!(fs::metadata(&wal).unwrap().len(), 0);
+        }
+    });
 }
 
 #[test]

@@ -29,7 +29,7 @@ fn create() -> Vec<String> {
     let table = |name: &str| format!(r#"CREATE TABLE fam___{name} ("id" INTEGER, "n" INTEGER, PRIMARY KEY("id"));"#);
     let mut statements = vec![table("left"), table("right")];
     statements.extend(balanced(0));
-    statements.extend(moved(0));
+    statements.extend(changed(0));
     statements
 }
 
@@ -38,14 +38,27 @@ fn balanced(n: i64) -> Vec<String> {
     vec!["--- BEGIN".to_owned(), upsert("left", n), upsert("right", SUM - n), "--- COMMIT".to_owned()]
 }
 
-/// Another table under the same name, whose one row says which columns it has.
-fn moved(version: i64) -> Vec<String> {
-    let column = format!("c{version}");
-    vec![
+/// Tables whose one row says what they look like: one with another column, one with
+/// another type, each made again under its name, and one that has got a column more.
+fn changed(n: i64) -> Vec<String> {
+    let column = format!("c{n}");
+    let (count, declared) = (n / CHANGE_EVERY, ["TEXT", "BLOB"][(n / CHANGE_EVERY % 2) as usize]);
+    let mut statements = vec![
         "DROP TABLE IF EXISTS fam___moving".to_owned(),
         format!(r#"CREATE TABLE fam___moving ("{column}" REAL, "id" VARCHAR(191), "v" INTEGER, PRIMARY KEY("id"));"#),
-        format!(r#"REPLACE INTO fam___moving ("{column}","id","v") VALUES(0.5,'one',{version})"#),
-    ]
+        format!(r#"REPLACE INTO fam___moving ("{column}","id","v") VALUES(0.5,'one',{n})"#),
+        "DROP TABLE IF EXISTS fam___kind".to_owned(),
+        format!(r#"CREATE TABLE fam___kind ("id" VARCHAR(191), "b" {declared}, "v" VARCHAR(191), PRIMARY KEY("id"));"#),
+        format!(r#"REPLACE INTO fam___kind ("id","b","v") VALUES('one','bytes','{declared}')"#),
+    ];
+    let added: Vec<_> = (1..=count).map(|i| format!(r#","a{i}""#)).collect();
+    statements.push(match count {
+        0 => r#"CREATE TABLE fam___wide ("id" VARCHAR(191), "v" INTEGER, PRIMARY KEY("id"));"#.to_owned(),
+        _ => format!(r#"ALTER TABLE fam___wide ADD COLUMN "a{count}" INTEGER"#),
+    });
+    let (columns, values) = (added.concat(), ",0".repeat(added.len()));
+    statements.push(format!(r#"REPLACE INTO fam___wide ("id","v"{columns}) VALUES('one',{count}{values})"#));
+    statements
 }
 
 /// One LDB and its applier, at work until all transactions are applied.
@@ -73,7 +86,7 @@ impl Applier {
         for n in 1..=TRANSACTIONS {
             self.apply(&balanced(n));
             if n % CHANGE_EVERY == 0 {
-                self.apply(&moved(n));
+                self.apply(&changed(n));
             } else if n % CHANGE_EVERY == 5 {
                 self.apply(&[format!(r#"ALTER TABLE fam___left ADD COLUMN "more{n}" INTEGER"#)]);
             }
@@ -111,16 +124,20 @@ fn check_sum(snapshot: &Snapshot<'_>, last: &mut i64) -> Result<(), ReadError> {
     Ok(())
 }
 
-/// The columns are those of the table that the row is in.
-fn check_moving(reader: &Reader) -> Result<(), ReadError> {
-    let row: BTreeMap<String, Value> = reader.get("fam", "moving", "one")?.unwrap();
-    let Value::Integer(version) = row["v"] else { panic!("{row:?}") };
+/// Each row is in a table of the shape that the row says.
+fn check_shapes(reader: &Reader) -> Result<(), ReadError> {
+    type Row = BTreeMap<String, Value>;
+    let row: Row = reader.get("fam", "moving", "one")?.unwrap();
+    let Value::Integer(n) = row["v"] else { panic!("{row:?}") };
     let names: Vec<_> = row.keys().cloned().collect();
-    assert_eq!(names, [format!("c{version}"), "id".into(), "v".into()], "a stale statement");
-    let moving = reader.schema("fam", "moving")?;
-    assert_eq!(moving.fields().len(), 3);
-    let scanned = reader.scan_prefix::<BTreeMap<String, Value>>("fam", "moving", ()).collect::<Result<Vec<_>, _>>()?;
-    assert_eq!(scanned.len(), 1);
+    assert_eq!(names, [format!("c{n}"), "id".into(), "v".into()], "a stale table");
+    let row: Row = reader.get("fam", "kind", "one")?.unwrap();
+    let is_bytes = matches!(row["b"], Value::Blob(_));
+    assert_eq!(row["v"], Value::from(if is_bytes { "BLOB" } else { "TEXT" }), "a stale type");
+    let row: Row = reader.get("fam", "wide", "one")?.unwrap();
+    assert_eq!(row["v"], Value::from(row.len() as i64 - 2), "a stale column list");
+    assert_eq!(reader.schema("fam", "moving")?.fields().len(), 3);
+    assert_eq!(reader.scan_prefix::<Row>("fam", "wide", ()).collect::<Result<Vec<_>, _>>()?.len(), 1);
     Ok(())
 }
 
@@ -144,8 +161,8 @@ fn eight_threads_read_without_an_error_through_schema_changes_new_generations_an
                     let seq = Seq(applied.load(Ordering::SeqCst));
                     reader.min_seq(seq, DEADLINE).snapshot(|snapshot| check_sum(snapshot, &mut last)).unwrap();
                     reader.snapshot(|snapshot| check_sum(snapshot, &mut last)).unwrap();
-                    check_moving(&reader).unwrap();
-                    check_moving(rotating).unwrap();
+                    check_shapes(&reader).unwrap();
+                    check_shapes(rotating).unwrap();
                     rotating.snapshot(|snapshot| check_sum(snapshot, &mut i64::MIN.clone())).unwrap();
                     let now = rotating.path();
                     turns.fetch_add(u64::from(now != turn), Ordering::Relaxed);

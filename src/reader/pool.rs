@@ -13,7 +13,10 @@ const PLACES: usize = 128;
 /// On a cache line of its own (two, which processors fetch together).
 #[repr(align(128))]
 #[derive(Default)]
-struct Place(Mutex<Option<LdbReader>>);
+struct Place(Mutex<Slot>);
+
+/// Small where there is no connection.
+type Slot = Option<Box<LdbReader>>;
 
 /// The connections to one LDB. They are closed when their thread ends, and all of them
 /// with the pool.
@@ -38,7 +41,7 @@ impl Pool {
         };
         let reader = place.get_or_insert_with(|| {
             threads::at_end_close(Arc::downgrade(self));
-            (self.make)()
+            Box::new((self.make)())
         });
         let outcome = read(reader);
         let has_switched = reader.take_switched();
@@ -51,7 +54,7 @@ impl Pool {
 
     /// The thread's own place, or another when that is in use: by a read that this one
     /// runs within, or by a thread beyond the number of places.
-    fn hold(&self, number: usize) -> Option<MutexGuard<'_, Option<LdbReader>>> {
+    fn hold(&self, number: usize) -> Option<MutexGuard<'_, Slot>> {
         (0..PLACES).find_map(|i| try_hold(&self.places[(number + i) % PLACES]))
     }
 
@@ -73,7 +76,7 @@ impl Pool {
     }
 }
 
-fn try_hold(place: &Place) -> Option<MutexGuard<'_, Option<LdbReader>>> {
+fn try_hold(place: &Place) -> Option<MutexGuard<'_, Slot>> {
     match place.0.try_lock() {
         Ok(held) => Some(held),
         Err(TryLockError::Poisoned(poisoned)) => {

@@ -8,6 +8,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
@@ -67,5 +68,14 @@ pub fn wait_until(what: &str, deadline: Duration, mut is_so: impl FnMut() -> boo
     while !is_so() {
         assert!(began.elapsed() < deadline, "{what} did not come");
         std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Tells threads to end, also when the test fails before it comes to that.
+pub struct SetAtEnd<'a>(pub &'a AtomicBool);
+
+impl Drop for SetAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
     }
 }

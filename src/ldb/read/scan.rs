@@ -158,6 +158,6 @@ impl Room {
         self.rows = self.rows.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(bytes);
         // A look at the clock costs as much as a column, and 16 rows take microseconds.
-        self.rows > 0 && self.bytes > 0 && (self.rows % 16 != 0 || Instant::now() < self.until)
+        self.rows > 0 && self.bytes > 0 && (!self.rows.is_multiple_of(16) || Instant::now() < self.until)
     }
 }
