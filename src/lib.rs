@@ -1,8 +1,14 @@
 //! ctlstore keeps a full copy of control-plane data on every host, in a local
 //! SQLite file (the LDB) that is fed by an ordered ledger of changes.
 //!
+//! Programs that read the LDB use [`Reader`]; the feature `reader` is all that it needs:
+//!
+//! ```toml
+//! ctlstore = { version = "0.1", default-features = false, features = ["reader"] }
+//! ```
+//!
 //! The modules are layers: each uses only those before it.
-//! `schema → sql → ledger → { ctldb, ldb, changelog, snapshot } → executive →
+//! `schema → sql → ledger → { ctldb, ldb, changelog, snapshot } → reader → executive →
 //! messages → http → actors → node → cli`; `config`, `disk`, `metrics`,
 //! `telemetry` and `failpoint` stand beside them. ARCHITECTURE.md has the map.
 
@@ -34,9 +40,13 @@ pub mod messages;
 pub mod metrics;
 #[cfg(feature = "node")]
 pub mod node;
+pub mod reader;
 pub mod schema;
 #[cfg(feature = "node")]
 pub mod snapshot;
 pub mod sql;
 #[cfg(feature = "node")]
 pub mod telemetry;
+
+#[doc(inline)]
+pub use reader::{ReadError, Reader, RotatingReader, Row, Seq, Snapshot, Value, ValueRef};

@@ -11,6 +11,7 @@ const LAYERS: &[&[&str]] = &[
     &["sql"],
     &["ledger"],
     &["ctldb", "ldb", "changelog", "snapshot"],
+    &["reader"],
     &["executive"],
     &["messages"],
     &["http"],

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ctlstore::ldb::read::{KeyValue, LdbReader, Limits, ReadError};
+use ctlstore::ldb::read::{LdbReader, Limits, ReadError};
 use ctlstore::ledger::Seq;
 use ctlstore::schema::TableRef;
 use serde_json::{Value, json};
@@ -35,7 +35,7 @@ fn table() -> TableRef {
 
 fn get(reader: &mut LdbReader, key: impl Into<String>) -> Result<Option<Value>, ReadError> {
     let mut out = Vec::new();
-    let found = reader.get_json(&table(), &[KeyValue::Text(key.into())], &mut out)?;
+    let found = reader.get_json(&table(), &key.into(), &mut out)?;
     Ok(found.then(|| serde_json::from_slice(&out).expect("a row is json")))
 }
 
@@ -79,7 +79,7 @@ fn a_column_added_is_in_the_very_next_read() {
         ldb.apply([format!(r#"ALTER TABLE fam___tab ADD COLUMN "c{column}" REAL"#)]);
     }
     let mut rows = Vec::new();
-    assert_eq!(reader.scan_json(&table(), &[], UNLIMITED, &mut rows).unwrap(), 1);
+    assert_eq!(reader.scan_json(&table(), &(), UNLIMITED, &mut rows).unwrap(), 1);
     let rows: Value = serde_json::from_slice(&rows).unwrap();
     assert_eq!(rows[0].as_object().unwrap().len(), 22);
 }

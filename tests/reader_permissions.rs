@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::thread;
 
-use ctlstore::ldb::read::{KeyValue, LdbReader, ReadError};
+use ctlstore::ldb::read::{LdbReader, ReadError};
 use ctlstore::schema::TableRef;
 use rusqlite::config::DbConfig;
 
@@ -44,7 +44,7 @@ fn read_as_nobody(ldb: &Path) -> Result<String, ReadError> {
         assert_eq!(user, NOBODY, "taking another user's file rights needs root");
         let mut out = Vec::new();
         let table = TableRef::parse("fam", "tab").unwrap();
-        LdbReader::new(ldb).get_json(&table, &[KeyValue::Text("a".into())], &mut out)?;
+        LdbReader::new(ldb).get_json(&table, "a", &mut out)?;
         Ok(String::from_utf8(out).unwrap())
     };
     thread::scope(|scope| scope.spawn(read).join().unwrap())

@@ -109,5 +109,5 @@ fn print_settings(node: &Node) {
         let (pages, journal) = (value("page_size"), value("journal_mode"));
         println!("{name}: SQLite {}, page_size={pages}, journal_mode={journal}", rusqlite::version());
     }
-    println!("ldb and ctldb write with synchronous=FULL; reader: 1 worker, mmap_size=64 MiB, cache_size=2 MiB");
+    println!("ldb and ctldb write with synchronous=FULL; reader: 1 worker, mmap_size=2 GiB, cache_size=2 MiB");
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ctlstore::ldb::read::{KeyValue, LdbReader, Limits};
+use ctlstore::ldb::read::{LdbReader, Limits};
 use ctlstore::schema::TableRef;
 
 use super::client::{Load, load, median, request};
@@ -77,7 +77,7 @@ pub async fn measure(report: &mut Report, reader: &str, pid: u32, ldb: &Path) {
 fn scan_in_process(ldb: &Path) -> f64 {
     let table = TableRef::parse("bench", "groups").expect("a table's name");
     let limits = Limits { max_rows: None, max_bytes: 64 << 20 };
-    let keys: Vec<[KeyValue; 1]> = (0..data::ROWS / data::GROUP).map(|i| [KeyValue::Text(data::id(i))]).collect();
+    let keys: Vec<String> = (0..data::ROWS / data::GROUP).map(data::id).collect();
     let (mut reader, mut scans, start) = (LdbReader::new(ldb), 0u32, Instant::now());
     while start.elapsed() < ROUND {
         for key in &keys {

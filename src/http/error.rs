@@ -153,13 +153,23 @@ fn status_of(refusal: &Refusal) -> StatusCode {
 impl From<ReadError> for HttpError {
     fn from(error: ReadError) -> Self {
         let status = match &error {
-            ReadError::NotThereYet { .. } | ReadError::Busy => return Self::unavailable(error),
+            ReadError::NotThereYet { .. } | ReadError::Busy | ReadError::TooOld { .. } => {
+                return Self::unavailable(error);
+            }
             ReadError::UnknownTable(_) => StatusCode::NOT_FOUND,
-            ReadError::KeyArity { .. } => StatusCode::BAD_REQUEST,
+            ReadError::Name(_) | ReadError::KeyArity { .. } => StatusCode::BAD_REQUEST,
+            ReadError::SeqNotReached { .. } => StatusCode::PRECONDITION_FAILED,
             ReadError::TooManyRows { .. } | ReadError::TooManyBytes { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
             ReadError::Path { .. }
             | ReadError::NotReadable { .. }
             | ReadError::Infinite { .. }
+            // What only reads into a program's own types can meet.
+            | ReadError::KeyChanged { .. }
+            | ReadError::MissingColumn { .. }
+            | ReadError::WrongType { .. }
+            | ReadError::Refused { .. }
+            | ReadError::OddTable { .. }
+            | ReadError::NothingToRotate { .. }
             | ReadError::Sqlite(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self::new(status, error)

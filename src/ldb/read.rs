@@ -6,31 +6,40 @@
 //! file that takes its place. It builds with the feature `reader` alone, so there
 //! is no runtime, no HTTP and no logging here: what goes wrong is returned.
 
+mod de;
 mod error;
 mod file;
+mod follow;
 mod json;
 mod key;
 mod position;
+mod request_key;
+mod row;
+mod scan;
+mod snapshot;
 mod table;
+mod value;
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use rusqlite::{Rows, Statement};
+use rusqlite::Rows;
 
 use crate::ledger::{LdbPosition, Seq};
 use crate::schema::{TableRef, Timestamp};
 
 pub use error::ReadError;
 pub use file::uri as sqlite_uri;
-pub use key::KeyValue;
+pub use key::{Key, KeyPart};
+pub use request_key::KeyValue;
+pub use row::Row;
+pub(crate) use snapshot::Pieces;
+pub use snapshot::{Snapshot, SnapshotScan};
+pub use value::{Value, ValueRef};
 
-use file::{Access, LdbFile, id_of};
+use file::{Access, LdbFile};
+use follow::Place;
 use table::Table;
-
-/// How long a reader goes on with its file before it looks whether another one
-/// has taken the path.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// What one answer may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,32 +56,40 @@ pub struct Limits {
 /// Each read is one short transaction of its own: schema, rows and position come
 /// from the same moment, and nothing stays open between reads.
 pub struct LdbReader {
-    path: PathBuf,
-    access: Access,
+    place: Place,
     file: Option<LdbFile>,
     looked: Instant,
     /// Why the file that has taken the path could not be opened.
     replacement_error: Option<ReadError>,
+    has_switched: bool,
 }
 
 impl LdbReader {
     /// Opens nothing yet: the LDB need not exist.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self::with_access(path.into(), Access::Shared)
+        Self::at(Place::File { path: path.into(), access: Access::Shared })
     }
 
     /// For a file that nobody writes, such as a snapshot: no lock is taken, and no
     /// -wal or -shm made beside it.
     pub fn immutable(path: impl Into<PathBuf>) -> Self {
-        Self::with_access(path.into(), Access::Immutable)
+        Self::at(Place::File { path: path.into(), access: Access::Immutable })
     }
 
-    fn with_access(path: PathBuf, access: Access) -> Self {
-        Self { path, access, file: None, looked: Instant::now(), replacement_error: None }
+    /// The newest of the versions in `directory`: `<13 digits>/ldb.db`, each complete
+    /// when it appears and written by nobody. A newer one is found within a second; one
+    /// that can't be opened is tried again every second, with the old one read meanwhile.
+    pub fn versioned(directory: impl Into<PathBuf>) -> Self {
+        Self::at(Place::Versions { directory: directory.into() })
     }
 
+    fn at(place: Place) -> Self {
+        Self { place, file: None, looked: Instant::now(), replacement_error: None, has_switched: false }
+    }
+
+    /// The path or directory that it was made with.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.place.path()
     }
 
     /// Why the file that now has the path could not be opened; the one before it is
@@ -86,24 +103,41 @@ impl LdbReader {
     ///
     /// # Errors
     /// [`ReadError::KeyArity`] unless `key` has a value for each key column, in key order.
-    pub fn get_json(&mut self, table: &TableRef, key: &[KeyValue], out: &mut Vec<u8>) -> Result<bool, ReadError> {
+    pub fn get_json(
+        &mut self,
+        table: &TableRef,
+        key: &(impl Key + ?Sized),
+        out: &mut Vec<u8>,
+    ) -> Result<bool, ReadError> {
         let start = out.len();
-        let found = self.with_table(table, |file, table| {
-            out.truncate(start);
-            if key.len() != table.key_columns() || key.is_empty() {
-                return Err(table.arity_error(key.len()));
-            }
-            let mut statement = file.prepare(table.select(key.len()))?;
-            let mut rows = bind(&mut statement, table, key)?;
-            match rows.next()? {
-                Some(row) => json::push_row(out, table, row).map(|()| true),
-                None => Ok(false),
-            }
-        });
+        let names = (table.family.as_str(), table.table.as_str());
+        let found = self.on_file(|file| file.find(names, key, |row| json::push_row(out, row)));
         if found.is_err() {
             out.truncate(start);
         }
-        found
+        found.map(|row| row.is_some())
+    }
+
+    /// Hands the row with this key to `read`; `None` when there is no such row.
+    ///
+    /// # Errors
+    /// [`ReadError::KeyArity`] unless `key` has a value for each key column; what `read` gives.
+    pub fn get_with<T>(
+        &mut self,
+        family: &str,
+        table: &str,
+        key: &(impl Key + ?Sized),
+        read: impl FnOnce(Row<'_>) -> Result<T, ReadError>,
+    ) -> Result<Option<T>, ReadError> {
+        self.on_file(|file| file.find((family, table), key, read))
+    }
+
+    /// Several reads in one read transaction, which ends with `read`.
+    ///
+    /// # Errors
+    /// When the LDB can't be read; what `read` gives.
+    pub fn snapshot<T>(&mut self, read: impl FnOnce(&Snapshot<'_>) -> Result<T, ReadError>) -> Result<T, ReadError> {
+        self.with_file(|file| read(&Snapshot::new(file)))
     }
 
     /// Appends the rows whose key begins with `prefix`, as a JSON array in key order,
@@ -115,18 +149,19 @@ impl LdbReader {
     pub fn scan_json(
         &mut self,
         table: &TableRef,
-        prefix: &[KeyValue],
+        prefix: &(impl Key + ?Sized),
         limits: Limits,
         out: &mut Vec<u8>,
     ) -> Result<u64, ReadError> {
         let start = out.len();
-        let count = self.with_table(table, |file, table| {
-            out.truncate(start);
-            if prefix.len() > table.key_columns() {
-                return Err(table.arity_error(prefix.len()));
+        let count = self.with_file(|file| {
+            let table = file.table(table.family.as_str(), table.table.as_str())?;
+            if prefix.parts() > table.key_columns() {
+                return Err(table.arity_error(prefix.parts()));
             }
-            let mut statement = file.prepare(table.select(prefix.len()))?;
-            push_rows(out, table, bind(&mut statement, table, prefix)?, limits)
+            let mut statement = file.prepare(table.select(prefix.parts()))?;
+            table.bind(&mut statement, prefix)?;
+            push_rows(out, &table, statement.raw_query(), limits)
         });
         if count.is_err() {
             out.truncate(start);
@@ -150,22 +185,32 @@ impl LdbReader {
         self.with_file(position::position)
     }
 
-    fn with_table<T>(
-        &mut self,
-        table: &TableRef,
-        read: impl FnOnce(&LdbFile, &Table) -> Result<T, ReadError>,
-    ) -> Result<T, ReadError> {
-        self.with_file(|file| {
-            let table = file.table(table)?;
-            read(file, &table)
-        })
+    /// Whether another file took the path since this was last asked.
+    pub(crate) fn take_switched(&mut self) -> bool {
+        std::mem::take(&mut self.has_switched)
+    }
+
+    /// Closes the file, if it is no longer the one to be read. Keeps a deleted file's
+    /// room from being held by a reader that nobody uses.
+    pub(crate) fn let_go_of_replaced(&mut self) {
+        let newest = self.place.find().ok().and_then(|found| found.into_iter().next());
+        if let (Some(newest), Some(open)) = (newest, &self.file)
+            && !newest.is(open)
+        {
+            self.file = None;
+        }
     }
 
     /// Runs `read` in one read transaction on the file that has the path.
     fn with_file<T>(&mut self, read: impl FnOnce(&LdbFile) -> Result<T, ReadError>) -> Result<T, ReadError> {
+        self.on_file(|file| file.transaction(read))
+    }
+
+    /// Runs `read` on the file that has the path, in no transaction.
+    fn on_file<T>(&mut self, read: impl FnOnce(&LdbFile) -> Result<T, ReadError>) -> Result<T, ReadError> {
         self.follow()?;
-        let Some(file) = &self.file else { return Err(ReadError::NotThereYet { path: self.path.clone() }) };
-        let outcome = file.transaction(read);
+        let Some(file) = &self.file else { return Err(self.not_there_yet()) };
+        let outcome = read(file);
         if outcome.as_ref().is_err_and(ReadError::is_of_the_file) {
             // Whatever broke may be the connection's; the next read begins with another.
             self.file = None;
@@ -173,21 +218,23 @@ impl LdbReader {
         outcome
     }
 
+    fn not_there_yet(&self) -> ReadError {
+        ReadError::NotThereYet { path: self.path().to_owned() }
+    }
+
     /// Opens the file at the path when none is open or another one has taken the path.
     /// A file that is gone, or a new one that can't be opened, leaves the open one in use.
     fn follow(&mut self) -> Result<(), ReadError> {
-        if self.file.is_some() && self.looked.elapsed() < LOOK_EVERY {
+        if self.file.is_some() && self.looked.elapsed() < self.place.look_every() {
             return Ok(());
         }
         self.looked = Instant::now();
-        let found = id_of(&self.path);
+        let found = self.place.find();
         let Some(open) = &self.file else {
-            let id = found?.ok_or_else(|| ReadError::NotThereYet { path: self.path.clone() })?;
-            self.file = Some(LdbFile::open(&self.path, id, self.access)?);
-            return Ok(());
+            return self.open_first(&found?);
         };
-        let opened = match found {
-            Ok(Some(id)) if id != open.id() => LdbFile::open(&self.path, id, self.access),
+        let opened = match found.map(|found| found.into_iter().next()) {
+            Ok(Some(newest)) if !newest.is(open) => newest.open(),
             Ok(_) => return Ok(()),
             Err(error) => Err(error),
         };
@@ -195,18 +242,28 @@ impl LdbReader {
             Ok(file) => {
                 self.file = Some(file);
                 self.replacement_error = None;
+                self.has_switched = true;
             }
             Err(error) => self.replacement_error = Some(error),
         }
         Ok(())
     }
-}
 
-fn bind<'s>(statement: &'s mut Statement<'_>, table: &Table, key: &[KeyValue]) -> Result<Rows<'s>, ReadError> {
-    for (i, value) in key.iter().enumerate() {
-        statement.raw_bind_parameter(i + 1, value.for_column(table.key_column_is_bytes(i)))?;
+    /// Opens the first that can be. Of several, an older one is better than none.
+    fn open_first(&mut self, found: &[follow::Candidate]) -> Result<(), ReadError> {
+        let mut first_error = None;
+        for candidate in found {
+            match candidate.open() {
+                Ok(file) => {
+                    self.file = Some(file);
+                    self.replacement_error = first_error;
+                    return Ok(());
+                }
+                Err(error) => first_error = first_error.or(Some(error)),
+            }
+        }
+        Err(first_error.unwrap_or_else(|| self.not_there_yet()))
     }
-    Ok(statement.raw_query())
 }
 
 fn push_rows(out: &mut Vec<u8>, table: &Table, mut rows: Rows<'_>, limits: Limits) -> Result<u64, ReadError> {
@@ -220,7 +277,7 @@ fn push_rows(out: &mut Vec<u8>, table: &Table, mut rows: Rows<'_>, limits: Limit
         if count > 0 {
             out.push(b',');
         }
-        json::push_row(out, table, row)?;
+        json::push_row(out, Row::new(table, row))?;
         count += 1;
         // One byte is kept for the bracket.
         if out.len() - start >= limits.max_bytes {

@@ -2,13 +2,16 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use rusqlite::ErrorCode;
 
-use crate::schema::TableRef;
+use crate::ledger::Seq;
+use crate::schema::{NameError, TableRef};
 
 /// What can go wrong while reading an LDB.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ReadError {
     /// No file has the path, or it holds nothing yet. It may come at any time.
     #[error("ldb {} is not there yet", path.display())]
@@ -22,10 +25,38 @@ pub enum ReadError {
         path.display()
     )]
     NotReadable { path: PathBuf },
+    /// No table can have that name.
+    #[error(transparent)]
+    Name(#[from] NameError),
     #[error("no table {0}")]
     UnknownTable(TableRef),
     #[error("table {table} has {wanted} key columns, not {got}")]
     KeyArity { table: TableRef, wanted: usize, got: usize },
+    /// The table was made again with another key while it was being scanned, so there is
+    /// no going on from where the scan stood.
+    #[error("table {table} got another key while it was scanned")]
+    KeyChanged { table: TableRef },
+    /// The type that was asked for has a field that is no column of the table.
+    #[error("table {table} has no column {column:?}")]
+    MissingColumn { table: TableRef, column: String },
+    /// `found` is the kind of what is stored, and the number where its range is at fault.
+    #[error("column {column:?} of table {table} holds {found}, wanted {wanted}")]
+    WrongType { table: TableRef, column: String, wanted: String, found: String },
+    /// The type that was asked for can't be made from a row of this table, or its own
+    /// code said no.
+    #[error("table {table}{}: {reason}", in_column(.column.as_deref()))]
+    Refused { table: TableRef, column: Option<String>, reason: String },
+    /// Another program made the table with what no table of ours has.
+    #[error("table {table}: {reason}")]
+    OddTable { table: TableRef, reason: String },
+    /// The LDB had not come to the seq when the time was over.
+    #[error("ldb is at seq {current}, {wanted} did not come within {} ms", .waited.as_millis())]
+    SeqNotReached { wanted: Seq, current: Seq, waited: Duration },
+    /// What was last applied is older than allowed; `lag` is `None` when nothing was yet.
+    #[error("ldb {}, at most {} ms are allowed", lag_of(*.lag), .max.as_millis())]
+    TooOld { lag: Option<Duration>, max: Duration },
+    #[error("{got} ldbs can't be rotated, 1 to {max} can")]
+    NothingToRotate { got: usize, max: usize },
     #[error("more than {max} rows match")]
     TooManyRows { max: u64 },
     #[error("the rows have more than {max} bytes")]
@@ -37,6 +68,14 @@ pub enum ReadError {
     Busy,
     #[error("ldb: {0}")]
     Sqlite(rusqlite::Error),
+}
+
+fn in_column(column: Option<&str>) -> String {
+    column.map(|column| format!(", column {column:?}")).unwrap_or_default()
+}
+
+fn lag_of(lag: Option<Duration>) -> String {
+    lag.map_or("has had nothing applied yet".to_owned(), |lag| format!("is {} ms old", lag.as_millis()))
 }
 
 impl ReadError {

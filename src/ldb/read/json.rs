@@ -4,18 +4,19 @@ use std::fmt::{self, Write};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use rusqlite::Row;
 use rusqlite::types::ValueRef;
 
 use super::error::ReadError;
+use super::row::Row;
 use super::table::{Column, Table};
 
 /// Appends a row as an object, its members in column order.
-pub(super) fn push_row(out: &mut Vec<u8>, table: &Table, row: &Row<'_>) -> Result<(), ReadError> {
+pub(super) fn push_row(out: &mut Vec<u8>, row: Row<'_>) -> Result<(), ReadError> {
+    let table = row.table();
     for (i, column) in table.columns.iter().enumerate() {
         out.push(if i == 0 { b'{' } else { b',' });
         out.extend_from_slice(&column.member);
-        push_value(out, table, column, row.get_ref(i)?)?;
+        push_value(out, table, column, row.stored(i))?;
     }
     out.push(b'}');
     Ok(())

@@ -1,178 +1,177 @@
-//! Values to look rows up by, as they come in a request.
+//! Keys to look rows up by: what a program may hand over as one.
 
-use std::fmt;
+use std::borrow::Cow;
+use std::sync::Arc;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use rusqlite::types::{ToSqlOutput, ValueRef};
-use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use super::value::{Value, ValueRef};
 
-/// One key column's value. SQLite compares it by the column's own type, so text of
-/// digits finds an integer; text also finds a bytestring with the same bytes.
-#[derive(Debug, Clone, PartialEq)]
-pub enum KeyValue {
-    /// Finds nothing.
-    Null,
-    Integer(i64),
-    Real(f64),
-    Text(String),
-    Blob(Vec<u8>),
+/// What can be the value of one key column. SQLite compares it by the column's own
+/// type, so text of digits finds an integer; text also finds a bytestring with the
+/// same bytes.
+pub trait KeyPart {
+    fn value(&self) -> ValueRef<'_>;
 }
 
-impl KeyValue {
-    pub(super) fn for_column(&self, is_bytes: bool) -> ToSqlOutput<'_> {
-        ToSqlOutput::Borrowed(match self {
-            Self::Null => ValueRef::Null,
-            Self::Integer(integer) => ValueRef::Integer(*integer),
-            Self::Real(float) => ValueRef::Real(*float),
-            Self::Text(text) if is_bytes => ValueRef::Blob(text.as_bytes()),
-            Self::Text(text) => ValueRef::Text(text.as_bytes()),
-            Self::Blob(bytes) => ValueRef::Blob(bytes),
-        })
-    }
+/// A row's key, or the leading part of one: the values of the key columns in key order.
+///
+/// A single value is a key of one column. Tuples hold values of different types;
+/// slices, arrays and vectors values of one type, which may be [`Value`], of any type.
+/// `()` is the prefix of every key. A `&[u8]` or `Vec<u8>` is one value, not many.
+///
+/// ```
+/// # use ctlstore::reader::{Key, Value, ValueRef};
+/// fn parts(key: impl Key) -> usize {
+///     key.parts()
+/// }
+/// assert_eq!(parts("dark-mode"), 1);
+/// assert_eq!(parts(("shop", 7)), 2);
+/// assert_eq!(parts(["eu", "de", "berlin"]), 3);
+/// assert_eq!(parts(vec![Value::from("shop"), Value::from(7)]), 2);
+/// assert_eq!(parts(&[0xca_u8, 0xfe][..]), 1);
+/// assert_eq!(parts(()), 0);
+/// ```
+pub trait Key {
+    /// How many key columns it has values for.
+    fn parts(&self) -> usize;
+
+    /// The value at `index`, which is below [`Key::parts`].
+    fn part(&self, index: usize) -> ValueRef<'_>;
 }
 
-/// A key column's value in a request: `{"Value": v}` or `{"Binary": base64}`, with
-/// member names in any letter case; `Binary` wins, and neither of them is null.
-impl<'de> Deserialize<'de> for KeyValue {
-    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        struct Entry;
-
-        impl<'de> Visitor<'de> for Entry {
-            type Value = KeyValue;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a key column as an object with the member Value or Binary")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<KeyValue, A::Error> {
-                let (mut value, mut binary) = (KeyValue::Null, None);
-                while let Some(name) = members.next_key::<String>()? {
-                    if name.eq_ignore_ascii_case("value") {
-                        value = members.next_value::<Scalar>()?.0;
-                    } else if name.eq_ignore_ascii_case("binary") {
-                        binary = members.next_value::<Option<String>>()?;
-                    } else {
-                        members.next_value::<IgnoredAny>()?;
-                    }
+/// A value of its own, and a key of one column.
+macro_rules! single {
+    ($($type:ty, $self:ident => $value:expr);* $(;)?) => {
+        $(
+            impl KeyPart for $type {
+                fn value(&$self) -> ValueRef<'_> {
+                    $value
                 }
-                let Some(encoded) = binary else { return Ok(value) };
-                let bytes = STANDARD.decode(encoded);
-                bytes.map(KeyValue::Blob).map_err(|_| A::Error::custom("Binary is not standard padded base64"))
             }
-        }
 
-        input.deserialize_map(Entry)
+            impl Key for $type {
+                fn parts(&self) -> usize {
+                    1
+                }
+
+                fn part(&self, _: usize) -> ValueRef<'_> {
+                    self.value()
+                }
+            }
+        )*
+    };
+}
+
+single! {
+    str, self => ValueRef::Text(self);
+    String, self => ValueRef::Text(self);
+    Box<str>, self => ValueRef::Text(self);
+    Arc<str>, self => ValueRef::Text(self);
+    Cow<'_, str>, self => ValueRef::Text(self);
+    [u8], self => ValueRef::Blob(self);
+    Vec<u8>, self => ValueRef::Blob(self);
+    i16, self => ValueRef::Integer(i64::from(*self));
+    i32, self => ValueRef::Integer(i64::from(*self));
+    i64, self => ValueRef::Integer(*self);
+    u16, self => ValueRef::Integer(i64::from(*self));
+    u32, self => ValueRef::Integer(i64::from(*self));
+    // Beyond a signed 64-bit integer no column holds it; a float compares as unequal.
+    u64, self => i64::try_from(*self).map_or(ValueRef::Real(*self as f64), ValueRef::Integer);
+    bool, self => ValueRef::Integer(i64::from(*self));
+    Value, self => self.as_ref();
+    ValueRef<'_>, self => *self;
+}
+
+impl<const N: usize> KeyPart for [u8; N] {
+    fn value(&self) -> ValueRef<'_> {
+        ValueRef::Blob(self)
     }
 }
 
-/// What stands behind `Value`.
-struct Scalar(KeyValue);
-
-impl<'de> Deserialize<'de> for Scalar {
-    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        struct AnyScalar;
-
-        impl<'de> Visitor<'de> for AnyScalar {
-            type Value = Scalar;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string, number, boolean or null as a key")
-            }
-
-            fn visit_unit<E>(self) -> Result<Scalar, E> {
-                Ok(Scalar(KeyValue::Null))
-            }
-
-            fn visit_bool<E>(self, value: bool) -> Result<Scalar, E> {
-                Ok(Scalar(KeyValue::Integer(i64::from(value))))
-            }
-
-            fn visit_i64<E>(self, value: i64) -> Result<Scalar, E> {
-                Ok(Scalar(KeyValue::Integer(value)))
-            }
-
-            fn visit_u64<E>(self, value: u64) -> Result<Scalar, E> {
-                // Beyond a signed 64-bit integer no column holds it; a float compares as unequal.
-                Ok(Scalar(i64::try_from(value).map_or(KeyValue::Real(value as f64), KeyValue::Integer)))
-            }
-
-            fn visit_f64<E>(self, value: f64) -> Result<Scalar, E> {
-                Ok(Scalar(number(value)))
-            }
-
-            fn visit_str<E>(self, value: &str) -> Result<Scalar, E> {
-                Ok(Scalar(KeyValue::Text(value.to_owned())))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<Scalar, A::Error> {
-                Err(A::Error::custom("an array can't be a key"))
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, _: A) -> Result<Scalar, A::Error> {
-                Err(A::Error::custom("an object can't be a key"))
-            }
-        }
-
-        input.deserialize_any(AnyScalar)
+impl<P: KeyPart + ?Sized> KeyPart for &P {
+    fn value(&self) -> ValueRef<'_> {
+        (**self).value()
     }
 }
 
-/// A whole float is the integer, so that 5.0 finds the text '5' as well as the number.
-fn number(float: f64) -> KeyValue {
-    // 2^63 itself is the first float that no i64 holds; its negative still is one.
-    const LIMIT: f64 = 9_223_372_036_854_775_808.0;
-    if float.fract() == 0.0 && (-LIMIT..LIMIT).contains(&float) {
-        return KeyValue::Integer(float as i64);
-    }
-    KeyValue::Real(float)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn key(json: &str) -> Result<KeyValue, serde_json::Error> {
-        serde_json::from_str(json)
-    }
-
-    #[test]
-    fn values_of_every_scalar_kind_are_keys() {
-        for (json, want) in [
-            (r#"{"Value":"x"}"#, KeyValue::Text("x".into())),
-            (r#"{"VALUE":null}"#, KeyValue::Null),
-            (r#"{}"#, KeyValue::Null),
-            (r#"{"value":true}"#, KeyValue::Integer(1)),
-            (r#"{"value":-9223372036854775808}"#, KeyValue::Integer(i64::MIN)),
-            (r#"{"value":9223372036854775807}"#, KeyValue::Integer(i64::MAX)),
-            (r#"{"value":9223372036854775808}"#, KeyValue::Real(9_223_372_036_854_775_808.0)),
-            (r#"{"value":5.0}"#, KeyValue::Integer(5)),
-            (r#"{"value":1e300}"#, KeyValue::Real(1e300)),
-            (r#"{"value":0.5}"#, KeyValue::Real(0.5)),
-        ] {
-            assert_eq!(key(json).unwrap(), want, "{json}");
-        }
-    }
-
-    #[test]
-    fn binary_wins_over_value_in_either_order() {
-        let want = KeyValue::Blob(vec![0, 1, 255]);
-        assert_eq!(key(r#"{"Value":"x","Binary":"AAH/"}"#).unwrap(), want);
-        assert_eq!(key(r#"{"binary":"AAH/","value":1,"more":[{}]}"#).unwrap(), want);
-        assert_eq!(key(r#"{"Binary":null,"Value":1}"#).unwrap(), KeyValue::Integer(1));
-        assert_eq!(key(r#"{"Binary":""}"#).unwrap(), KeyValue::Blob(vec![]));
-    }
-
-    #[test]
-    fn what_can_be_no_key_is_refused_by_name() {
-        for (json, reason) in [
-            (r#"{"Value":[1]}"#, "an array can't be a key"),
-            (r#"{"Value":{}}"#, "an object can't be a key"),
-            (r#"{"Binary":"AAH"}"#, "not standard padded base64"),
-            (r#""x""#, "expected a key column"),
-        ] {
-            let error = key(json).unwrap_err().to_string();
-            assert!(error.contains(reason), "{json}: {error}");
-        }
+/// `None` finds nothing.
+impl<P: KeyPart> KeyPart for Option<P> {
+    fn value(&self) -> ValueRef<'_> {
+        self.as_ref().map_or(ValueRef::Null, KeyPart::value)
     }
 }
+
+impl<K: Key + ?Sized> Key for &K {
+    fn parts(&self) -> usize {
+        (**self).parts()
+    }
+
+    fn part(&self, index: usize) -> ValueRef<'_> {
+        (**self).part(index)
+    }
+}
+
+impl<P: KeyPart> Key for [P] {
+    fn parts(&self) -> usize {
+        self.len()
+    }
+
+    fn part(&self, index: usize) -> ValueRef<'_> {
+        self[index].value()
+    }
+}
+
+impl<P: KeyPart> Key for Vec<P> {
+    fn parts(&self) -> usize {
+        self.len()
+    }
+
+    fn part(&self, index: usize) -> ValueRef<'_> {
+        self[index].value()
+    }
+}
+
+impl<P: KeyPart, const N: usize> Key for [P; N] {
+    fn parts(&self) -> usize {
+        N
+    }
+
+    fn part(&self, index: usize) -> ValueRef<'_> {
+        self[index].value()
+    }
+}
+
+impl Key for () {
+    fn parts(&self) -> usize {
+        0
+    }
+
+    fn part(&self, _: usize) -> ValueRef<'_> {
+        ValueRef::Null
+    }
+}
+
+macro_rules! tuple {
+    ($parts:literal: $($name:ident $index:tt),*) => {
+        impl<$($name: KeyPart),*> Key for ($($name,)*) {
+            fn parts(&self) -> usize {
+                $parts
+            }
+
+            fn part(&self, index: usize) -> ValueRef<'_> {
+                match index {
+                    $($index => self.$index.value(),)*
+                    _ => ValueRef::Null,
+                }
+            }
+        }
+    };
+}
+
+tuple!(1: A 0);
+tuple!(2: A 0, B 1);
+tuple!(3: A 0, B 1, C 2);
+tuple!(4: A 0, B 1, C 2, D 3);
+tuple!(5: A 0, B 1, C 2, D 3, E 4);
+tuple!(6: A 0, B 1, C 2, D 3, E 4, F 5);
+tuple!(7: A 0, B 1, C 2, D 3, E 4, F 5, G 6);
+tuple!(8: A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7);

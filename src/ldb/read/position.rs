@@ -1,16 +1,18 @@
-//! How far an LDB has come, from the tables that the applier keeps beside the data.
+//! How far an LDB has come, from the tables that the applier keeps beside the data,
+//! and which tables it has.
 
 use rusqlite::OptionalExtension;
 use rusqlite::types::{Type, ValueRef};
 
 use crate::ledger::{LdbPosition, Seq};
-use crate::schema::Timestamp;
+use crate::schema::{TableRef, Timestamp};
 
 use super::error::ReadError;
 use super::file::LdbFile;
 
 const IS_LDB: &str = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = '_ldb_seq'";
 const HAS_META: &str = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = '_ldb_meta'";
+const TABLES: &str = "SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name";
 const SEQ: &str = "SELECT seq FROM _ldb_seq WHERE id = 1";
 const LAST_UPDATE: &str = "SELECT timestamp FROM _ldb_last_update WHERE name = 'ledger'";
 const LEDGER_ID: &str = "SELECT value FROM _ldb_meta WHERE name = 'ledger_id'";
@@ -45,4 +47,16 @@ pub(super) fn position(file: &LdbFile) -> Result<LdbPosition, ReadError> {
         false => None,
     };
     Ok(LdbPosition { seq, leader_ts: last_update(file)?, ledger_id })
+}
+
+/// In the order of their SQL names; what other programs named otherwise is left out.
+pub(super) fn tables(file: &LdbFile) -> Result<Vec<TableRef>, ReadError> {
+    let mut statement = file.prepare(TABLES)?;
+    let mut rows = statement.query([])?;
+    let mut tables = Vec::new();
+    while let Some(row) = rows.next()? {
+        let name: String = row.get(0)?;
+        tables.extend(TableRef::from_sql_name(&name));
+    }
+    Ok(tables)
 }

@@ -4,11 +4,16 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::schema::TableRef;
+use rusqlite::Statement;
+use rusqlite::types::{ToSqlOutput, ValueRef as Stored};
+
+use crate::schema::{Field, FieldName, FieldType, TableRef, TableSchema};
 use crate::sql::quoted;
 
 use super::error::ReadError;
 use super::file::LdbFile;
+use super::key::Key;
+use super::value::ValueRef;
 
 /// Read in the transaction that reads the rows, so it can't be older than they are.
 const SCHEMA_VERSION: &str = "PRAGMA schema_version";
@@ -22,6 +27,7 @@ const MAX_TABLES: usize = 1_000;
 
 pub(super) struct Column {
     pub(super) name: String,
+    declared: String,
     /// `"name":`, as it stands in a row's JSON.
     pub(super) member: Vec<u8>,
     /// Declared BLOB or VARBINARY: its bytes are base64 in JSON, and text given for it is its bytes.
@@ -36,6 +42,8 @@ pub(super) struct Table {
     key: Vec<usize>,
     /// By how many leading key columns are given: the SELECT of all columns in key order.
     selects: Vec<String>,
+    /// The same, of the rows whose key comes after the one that is given.
+    resumes: Vec<String>,
 }
 
 impl Table {
@@ -43,12 +51,57 @@ impl Table {
         self.key.len()
     }
 
-    pub(super) fn key_column_is_bytes(&self, index: usize) -> bool {
-        self.columns[self.key[index]].is_bytes
+    /// The key columns' indexes among all columns, in key order.
+    pub(super) fn key(&self) -> &[usize] {
+        &self.key
+    }
+
+    pub(super) fn key_names(&self) -> impl Iterator<Item = &str> {
+        self.key.iter().map(|index| self.columns[*index].name.as_str())
     }
 
     pub(super) fn select(&self, keys: usize) -> &str {
         &self.selects[keys]
+    }
+
+    /// To be bound with `keys` values of the prefix and then all other key values.
+    pub(super) fn resume(&self, keys: usize) -> &str {
+        &self.resumes[keys]
+    }
+
+    /// Binds `key` to the first parameters.
+    ///
+    /// # Errors
+    /// Of SQLite, which has room for as many parameters as there are key columns.
+    pub(super) fn bind<K: Key + ?Sized>(&self, statement: &mut Statement<'_>, key: &K) -> rusqlite::Result<()> {
+        for i in 0..key.parts() {
+            let is_bytes = self.columns[self.key[i]].is_bytes;
+            let value = match key.part(i) {
+                ValueRef::Null => Stored::Null,
+                ValueRef::Integer(integer) => Stored::Integer(integer),
+                ValueRef::Real(real) => Stored::Real(real),
+                ValueRef::Text(text) if is_bytes => Stored::Blob(text.as_bytes()),
+                ValueRef::Text(text) => Stored::Text(text.as_bytes()),
+                ValueRef::Blob(bytes) => Stored::Blob(bytes),
+            };
+            statement.raw_bind_parameter(i + 1, ToSqlOutput::Borrowed(value))?;
+        }
+        Ok(())
+    }
+
+    /// # Errors
+    /// [`ReadError::OddTable`] where another program made what no table of ours has.
+    pub(super) fn schema(&self) -> Result<TableSchema, ReadError> {
+        let odd = |reason: String| ReadError::OddTable { table: self.table.clone(), reason };
+        let name = |name: &str| FieldName::new(name).map_err(|error| odd(error.to_string()));
+        let field = |column: &Column| -> Result<Field, ReadError> {
+            let unknown = || odd(format!("column {:?} has the type {:?}", column.name, column.declared));
+            let field_type = FieldType::from_column_type(&column.declared).ok_or_else(unknown)?;
+            Ok(Field { name: name(&column.name)?, field_type })
+        };
+        let fields = self.columns.iter().map(field).collect::<Result<_, _>>()?;
+        let key = self.key_names().map(name).collect::<Result<Vec<_>, _>>()?;
+        TableSchema::new(self.table.clone(), fields, &key).map_err(|error| odd(error.to_string()))
     }
 
     pub(super) fn arity_error(&self, got: usize) -> ReadError {
@@ -56,25 +109,44 @@ impl Table {
     }
 }
 
-/// The tables learned so far, all at one schema version.
+/// The tables learned so far, all at one schema version, by the names that they were
+/// asked for by: family, then table.
 #[derive(Default)]
 pub(super) struct Tables {
     version: i64,
-    known: HashMap<TableRef, Arc<Table>>,
+    known: HashMap<String, HashMap<String, Arc<Table>>>,
+    count: usize,
+    /// The last one asked for. Programs read from few tables, and to compare two names
+    /// costs a twentieth of hashing them.
+    recent: Option<Arc<Table>>,
 }
 
 impl Tables {
-    pub(super) fn get(&mut self, file: &LdbFile, table: &TableRef) -> Result<Arc<Table>, ReadError> {
+    /// The table as it was when it was last looked at.
+    pub(super) fn known(&mut self, family: &str, name: &str) -> Option<Arc<Table>> {
+        let is_it =
+            |recent: &&Arc<Table>| recent.table.table.as_str() == name && recent.table.family.as_str() == family;
+        if let Some(recent) = self.recent.as_ref().filter(is_it) {
+            return Some(Arc::clone(recent));
+        }
+        let table = self.known.get(family)?.get(name)?;
+        self.recent = Some(Arc::clone(table));
+        Some(Arc::clone(table))
+    }
+
+    /// Forgets all tables when the schema has moved since they were learned.
+    pub(super) fn check(&mut self, file: &LdbFile) -> Result<(), ReadError> {
         let version = file.prepare(SCHEMA_VERSION)?.query_row([], |row| row.get(0))?;
-        if version != self.version || self.known.len() >= MAX_TABLES {
-            self.known.clear();
-            self.version = version;
+        if version != self.version || self.count >= MAX_TABLES {
+            *self = Self { version, ..Self::default() };
         }
-        if let Some(known) = self.known.get(table) {
-            return Ok(Arc::clone(known));
-        }
-        let learned = Arc::new(learn(file, table)?);
-        self.known.insert(table.clone(), Arc::clone(&learned));
+        Ok(())
+    }
+
+    pub(super) fn learn(&mut self, file: &LdbFile, family: &str, table: &str) -> Result<Arc<Table>, ReadError> {
+        let learned = Arc::new(learn(file, &TableRef::parse(family, table)?)?);
+        self.known.entry(family.to_owned()).or_default().insert(table.to_owned(), Arc::clone(&learned));
+        self.count += 1;
         Ok(learned)
     }
 }
@@ -93,22 +165,24 @@ fn learn(file: &LdbFile, table: &TableRef) -> Result<Table, ReadError> {
         if key_position > 0 {
             key.push((key_position, columns.len()));
         }
-        columns.push(column(name, &declared));
+        columns.push(column(name, declared));
     }
     key.sort_unstable();
     let key: Vec<usize> = key.into_iter().map(|(_, index)| index).collect();
-    let selects = (0..=key.len()).map(|keys| select(&sql_name, &columns, &key, keys)).collect();
-    Ok(Table { table: table.clone(), columns, key, selects })
+    let selects = (0..=key.len()).map(|keys| select(&sql_name, &columns, &key, keys, false)).collect();
+    let resumes = (0..key.len()).map(|keys| select(&sql_name, &columns, &key, keys, true)).collect();
+    Ok(Table { table: table.clone(), columns, key, selects, resumes })
 }
 
-fn column(name: String, declared: &str) -> Column {
-    let declared = declared.trim_start().to_ascii_uppercase();
+fn column(name: String, declared: String) -> Column {
+    let upper = declared.trim_start().to_ascii_uppercase();
+    let is_bytes = upper.starts_with("BLOB") || upper.starts_with("VARBINARY");
     // A string always serializes.
     let member = format!("{}:", serde_json::Value::from(name.as_str())).into_bytes();
-    Column { is_bytes: declared.starts_with("BLOB") || declared.starts_with("VARBINARY"), name, member }
+    Column { is_bytes, name, declared, member }
 }
 
-fn select(sql_name: &str, columns: &[Column], key: &[usize], keys: usize) -> String {
+fn select(sql_name: &str, columns: &[Column], key: &[usize], keys: usize, resume: bool) -> String {
     let quoted = |index: &usize| quote(&columns[*index].name);
     let list: Vec<String> = columns.iter().map(|column| quote(&column.name)).collect();
     let mut sql = format!("SELECT {} FROM {}", list.join(","), quote(sql_name));
@@ -116,9 +190,14 @@ fn select(sql_name: &str, columns: &[Column], key: &[usize], keys: usize) -> Str
         let word = if i == 0 { "WHERE" } else { "AND" };
         sql.push_str(&format!(" {word} {} = ?{}", quoted(index), i + 1));
     }
-    if keys < key.len() {
-        let order: Vec<String> = key[keys..].iter().map(quoted).collect();
-        sql.push_str(&format!(" ORDER BY {}", order.join(",")));
+    let rest: Vec<String> = key[keys..].iter().map(quoted).collect();
+    if resume {
+        let word = if keys == 0 { "WHERE" } else { "AND" };
+        let after: Vec<String> = (keys..key.len()).map(|i| format!("?{}", i + 1)).collect();
+        sql.push_str(&format!(" {word} ({}) > ({})", rest.join(","), after.join(",")));
+    }
+    if !rest.is_empty() {
+        sql.push_str(&format!(" ORDER BY {}", rest.join(",")));
     }
     sql
 }

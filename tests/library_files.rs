@@ -1,0 +1,215 @@
+//! The reader library and the files under it: versions, replaced files, waits for a
+//! seq that nobody announces, and connections that are given back. Needs the feature
+//! `reader` only.
+
+mod library_support;
+
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use ctlstore::{ReadError, Reader, RotatingReader, Seq, Snapshot};
+
+use library_support::{SetAtEnd, Written, point_at, scratch, wait_until};
+
+const TABLE: &str = r#"CREATE TABLE fam___tab ("k" VARCHAR(191), "v" TEXT, PRIMARY KEY("k"))"#;
+const SOON: Duration = Duration::from_secs(20);
+
+fn write(path: &Path, value: &str) -> Written {
+    let written = Written::at(path);
+    written.apply(&format!("{TABLE}; INSERT INTO fam___tab VALUES('a', '{value}')"));
+    written
+}
+
+fn value(reader: &Reader) -> String {
+    reader.get_with("fam", "tab", "a", |row| row.get("v")).unwrap().unwrap()
+}
+
+#[test]
+fn the_newest_version_is_read_and_a_bad_one_leaves_the_one_before() {
+    let directory = tempfile::tempdir().unwrap();
+    let versions = directory.path().join("versioned");
+    let reader = Reader::open_versioned(&versions).unwrap();
+    assert!(matches!(reader.last_seq(), Err(ReadError::NotThereYet { .. })));
+
+    // Complete before it has its name.
+    let publish = |version: &str, value: &str| {
+        write(&directory.path().join("new/ldb.db"), value).finish();
+        fs::rename(directory.path().join("new"), versions.join(version)).unwrap();
+    };
+    fs::create_dir(&versions).unwrap();
+    publish("1700000000001", "first");
+    assert_eq!(value(&reader), "first");
+    assert!(!versions.join("1700000000001/ldb.db-shm").exists(), "it was opened as if someone wrote it");
+    publish("1700000000000", "older");
+    publish("1700000000003", "third");
+    wait_until("the newest version", SOON, || value(&reader) == "third");
+
+    fs::create_dir(versions.join("1700000000004")).unwrap();
+    fs::write(versions.join("1700000000004/ldb.db"), [b'x'; 8192]).unwrap();
+    let fresh = Reader::open_versioned(&versions).unwrap();
+    assert_eq!((value(&reader), value(&fresh)), ("third".into(), "third".into()));
+    fs::remove_dir_all(versions.join("1700000000004")).unwrap();
+    publish("1700000000004", "fourth");
+    wait_until("the mended version", SOON, || value(&reader) == "fourth" && value(&fresh) == "fourth");
+    fs::remove_dir_all(&versions).unwrap();
+    assert_eq!(value(&reader), "fourth");
+}
+
+#[test]
+fn the_default_is_the_ldb_in_the_directory_that_the_environment_names() {
+    const NAME: &str = "the_default_is_the_ldb_in_the_directory_that_the_environment_names";
+    if std::env::var_os("CTLSTORE_PATH").is_some() {
+        return assert_eq!(value(&Reader::open_default().unwrap()), "by default");
+    }
+    assert_eq!(Reader::open_default().unwrap().path(), Path::new("/var/spool/ctlstore/ldb.db"));
+    let directory = tempfile::tempdir().unwrap();
+    let _written = write(&directory.path().join("ldb.db"), "by default");
+    // The environment is a process's own.
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+    let output = child.args(["--exact", NAME]).env("CTLSTORE_PATH", directory.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+}
+
+#[test]
+fn an_ldb_whose_turn_it_is_not_can_be_checkpointed_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    let ldbs = ["one", "two"].map(|name| write(&directory.path().join(name).join("ldb.db"), name));
+    let paths = ldbs.each_ref().map(|ldb| ldb.path.clone());
+    let reader = RotatingReader::open(&paths, Duration::from_millis(50)).unwrap();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let _end = SetAtEnd(&done);
+        // Some of them are always within a snapshot, so that the LDB being read is never free.
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    let row = |snapshot: &Snapshot<'_>| {
+                        let row: Option<(String, String)> = snapshot.get("fam", "tab", "a")?;
+                        thread::yield_now();
+                        assert_eq!(snapshot.get("fam", "tab", "a")?, row);
+                        Ok(row.is_some())
+                    };
+                    assert!(reader.snapshot(row).unwrap());
+                }
+            });
+        }
+        for ldb in &ldbs {
+            ldb.apply("UPDATE fam___tab SET v = v || '.'");
+            let wal = ldb.path.with_file_name("ldb.db-wal");
+            assert!(fs::metadata(&wal).unwrap().len() > 0);
+            wait_until("a whole checkpoint", SOON, || {
+                ldb.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)).unwrap_or(1) == 0
+            });
+            assert_eq!(fs::metadata(&wal).unwrap().len(), 0);
+        }
+    });
+}
+
+#[test]
+fn a_wait_ends_with_the_seq_that_came_or_with_the_one_that_did_not_suffice() {
+    let (_directory, written) = scratch();
+    written.apply(TABLE);
+    let reader = Reader::open(&written.path).unwrap();
+    // The original's applier leaves no file that announces the seq.
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| reader.min_seq(Seq(3), SOON).get::<(String, String)>("fam", "tab", "a"));
+        written.apply("INSERT INTO fam___tab VALUES('a', 'not yet')");
+        written.apply("REPLACE INTO fam___tab VALUES('a', 'now')");
+        assert_eq!(waiting.join().unwrap().unwrap().unwrap().1, "now");
+    });
+    let timeout = Duration::from_millis(30);
+    let error = reader.wait_for(Seq(4), timeout).unwrap_err();
+    let ReadError::SeqNotReached { wanted: Seq(4), current: Seq(3), waited } = error else { panic!("{error}") };
+    assert!(waited >= timeout);
+    // A file that was left behind is no more than a hint.
+    fs::write(written.path.with_file_name("ldb.db.seq"), "00000000000000000002\n").unwrap();
+    assert_eq!(reader.wait_for(Seq(3), Duration::ZERO).unwrap(), Seq(3));
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| reader.wait_for(Seq(4), SOON));
+        written.apply("DELETE FROM fam___tab");
+        assert_eq!(waiting.join().unwrap().unwrap(), Seq(4));
+    });
+    let away = Reader::open(written.path.with_file_name("none.db")).unwrap();
+    assert!(matches!(away.wait_for(Seq(1), Duration::ZERO), Err(ReadError::NotThereYet { .. })));
+}
+
+#[test]
+fn connections_are_closed_with_their_thread_their_file_and_their_reader() {
+    let directory = tempfile::tempdir().unwrap();
+    let place = directory.path().canonicalize().unwrap();
+    let path = place.join("ldb.db");
+    let open = |name: &str| open_files(&place.join(name));
+    let first = write(&place.join("gen-1"), "1").finish();
+    point_at(&path, &first);
+    let reader = Reader::open(&path).unwrap();
+    assert_eq!((value(&reader).as_str(), open("gen-1")), ("1", 1));
+
+    for _ in 0..20 {
+        let reader = reader.clone();
+        thread::spawn(move || assert_eq!(value(&reader), "1")).join().unwrap();
+    }
+    // SQLite keeps one descriptor for the next connection, rather than close it and lose its locks.
+    assert_eq!(open("gen-1"), 2, "threads that ended have left their connections");
+
+    // A thread that has read once and then does nothing.
+    let (go_on, idle) = mpsc::channel::<()>();
+    let (has_read, reading) = mpsc::channel();
+    let thread = thread::spawn({
+        let reader = reader.clone();
+        move || {
+            has_read.send(value(&reader)).unwrap();
+            let _ = idle.recv();
+            value(&reader)
+        }
+    });
+    assert_eq!(reading.recv().unwrap(), "1");
+    assert_eq!(open("gen-1"), 2);
+    let second = write(&place.join("gen-2"), "2").finish();
+    point_at(&path, &second);
+    wait_until("the new file is read", SOON, || value(&reader) == "2");
+    assert_eq!((open("gen-1"), open("gen-2")), (0, 1), "an idle thread holds the file that was replaced");
+    drop(go_on);
+    assert_eq!(thread.join().unwrap(), "2");
+    drop(reader);
+    assert_eq!(open("gen-2"), 0);
+}
+
+/// How many descriptors of this process lead to the file.
+fn open_files(path: &Path) -> usize {
+    let descriptors = fs::read_dir("/proc/self/fd").unwrap();
+    descriptors.filter(|fd| fs::read_link(fd.as_ref().unwrap().path()).is_ok_and(|to| to == path)).count()
+}
+
+#[test]
+fn reads_within_reads_panics_and_more_threads_than_connections_are_all_served() {
+    let (_directory, written) = scratch();
+    written.apply(&format!("{TABLE}; INSERT INTO fam___tab VALUES('a', 'x')"));
+    let reader = Reader::open(&written.path).unwrap();
+    let nested = reader.snapshot(|snapshot| {
+        let here: Option<(String, String)> = snapshot.get("fam", "tab", "a")?;
+        written.apply("UPDATE fam___tab SET v = 'y'");
+        let there = reader.get_with("fam", "tab", "a", |row| Ok((row.get::<String>("v")?, value(&reader))))?;
+        assert_eq!(snapshot.get::<(String, String)>("fam", "tab", "a")?, here);
+        Ok((here.unwrap().1, there.unwrap()))
+    });
+    assert_eq!(nested.unwrap(), ("x".into(), ("y".into(), "y".into())));
+
+    let panicked = catch_unwind(AssertUnwindSafe(|| reader.snapshot(|_| -> Result<(), ReadError> { panic!("mine") })));
+    assert!(panicked.is_err());
+    assert_eq!(value(&reader), "y");
+
+    let all = std::sync::Barrier::new(200);
+    thread::scope(|scope| {
+        for _ in 0..200 {
+            // All of them are within a read at once.
+            scope.spawn(|| reader.snapshot(|_| Ok(drop(all.wait()))).unwrap());
+        }
+    });
+    assert_eq!(value(&reader), "y");
+}
