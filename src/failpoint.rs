@@ -7,7 +7,9 @@
 //! `apply-after-begin`, `apply-after-statements`, `apply-after-seq`,
 //! `apply-after-commit` and `apply-after-changelog` in the LDB's applier;
 //! `bootstrap-after-download`, `bootstrap-after-check`, `bootstrap-after-adoption`,
-//! `bootstrap-before-link` and `bootstrap-after-link` where an LDB is fetched. Compiled in always, so that what is tested is what runs.
+//! `bootstrap-before-link` and `bootstrap-after-link` where an LDB is fetched;
+//! `prune-after-mark`, `prune-after-delete` and `prune-after-commit` where the ledger is
+//! pruned. Compiled in always, so that what is tested is what runs.
 //! Knows no other module.
 
 use std::sync::LazyLock;

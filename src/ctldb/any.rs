@@ -4,9 +4,13 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::ledger::{Block, BlockLimit, LedgerInfo, LedgerSource, Seq, SourceError};
+use crate::ledger::{Block, BlockLimit, HeadRow, LedgerInfo, LedgerSource, Seq, SourceError};
+use crate::schema::Timestamp;
 
-use super::{Ctldb, CtldbError, LedgerTable, MysqlCtldb, MysqlSource, Operation, SqliteCtldb, SqliteSource, Tally};
+use super::{
+    Ctldb, CtldbError, LedgerIdentity, LedgerTable, MysqlCtldb, MysqlSource, Operation, SqliteCtldb, SqliteSource,
+    Tally,
+};
 
 /// Where a ctldb is. Holds a password, so it is not to be shown.
 #[derive(Clone, PartialEq, Eq)]
@@ -102,6 +106,32 @@ impl AnySource {
             Location::Sqlite(path) => Self::Sqlite(SqliteSource::new(path, ledger, timeout)),
             Location::Mysql(url) => Self::Mysql(Box::new(MysqlSource::new(url, ledger, timeout)?)),
         })
+    }
+}
+
+impl AnySource {
+    /// The ctldb's clock.
+    pub async fn now(&mut self) -> Result<Timestamp, SourceError> {
+        match self {
+            Self::Sqlite(source) => Ok(source.now()),
+            Self::Mysql(source) => source.now().await,
+        }
+    }
+
+    /// Whose ledger this is.
+    pub async fn identity(&mut self) -> Result<LedgerIdentity, SourceError> {
+        match self {
+            Self::Sqlite(source) => source.identity().await,
+            Self::Mysql(source) => source.identity().await,
+        }
+    }
+
+    /// The first `most` rows behind `after`, or of the whole ledger, without their statements.
+    pub async fn heads(&mut self, after: Option<Seq>, most: usize) -> Result<Vec<HeadRow>, SourceError> {
+        match self {
+            Self::Sqlite(source) => source.heads(after, most).await,
+            Self::Mysql(source) => source.heads(after, most).await,
+        }
     }
 }
 

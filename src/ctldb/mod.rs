@@ -18,7 +18,9 @@ mod tally;
 pub use any::{AnyCtldb, AnySource, Location};
 pub use ledger_table::LedgerTable;
 pub use mysql::{MysqlCtldb, MysqlSource};
-pub use session::{ColumnCollation, CtldbError, RowChange, SchemaChange, Session, StoredTable, TableLimit, WriterRow};
+pub use session::{
+    ColumnCollation, CtldbError, LedgerIdentity, RowChange, SchemaChange, Session, StoredTable, TableLimit, WriterRow,
+};
 pub use sqlite::{SqliteCtldb, SqliteSource};
 pub use tally::Tally;
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::ledger::Seq;
+use crate::ledger::{HeadRow, Seq};
 use crate::schema::{FamilyName, Field, TableRef, TableSchema, Value, WriterName};
 
 /// Why the ctldb did not do what was asked. What a client did wrong is not here.
@@ -80,6 +80,19 @@ pub enum SchemaChange {
     DropTable(TableRef),
 }
 
+/// Which ledger this is, and what was done to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LedgerIdentity {
+    /// The ledger's UUID; `None` on a ctldb that only the original has written.
+    pub ledger_id: Option<String>,
+    /// The first seq that pruning has left, where it ever ran.
+    pub low_water: Option<Seq>,
+    /// Whether the ledger table is one that the original makes, told by its column
+    /// types: the original's own `seq` is INTEGER and its `leader_ts` has no fraction of
+    /// a second (on SQLite it is not declared TEXT).
+    pub made_by_original: bool,
+}
+
 /// One connection, within a transaction that holds the ledger lock where the
 /// operation runs by [`super::Ctldb::write`].
 #[allow(async_fn_in_trait)] // one session stays on one thread
@@ -106,6 +119,9 @@ pub trait Session {
     /// The stored key that the ctldb takes for `key` (the table's key in column
     /// order), if there is one. For tables whose collation is `Merging`.
     async fn stored_key(&mut self, table: &StoredTable, key: &[Value]) -> Result<Option<Vec<Value>>, CtldbError>;
+    async fn ledger_identity(&mut self) -> Result<LedgerIdentity, CtldbError>;
+    /// The first `rows` rows of the ledger, in seq order, without their statements.
+    async fn ledger_head(&mut self, rows: usize) -> Result<Vec<HeadRow>, CtldbError>;
 
     // What changes it. Only within `Ctldb::write`.
 
@@ -131,6 +147,10 @@ pub trait Session {
     /// Changes the schema and appends `statement` to the ledger, so that no crash
     /// leaves one without the other. Gives the statement's seq.
     async fn alter(&mut self, change: &SchemaChange, statement: &str) -> Result<Seq, CtldbError>;
+
+    /// Deletes the ledger rows before `first` and records `first` as the low-water mark.
+    /// Gives the number of rows deleted.
+    async fn prune_ledger(&mut self, first: Seq) -> Result<u64, CtldbError>;
 
     // Parts of the transaction that can be taken back: one request of a group.
 

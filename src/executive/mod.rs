@@ -12,6 +12,7 @@ mod limits;
 mod maintenance;
 mod mutation;
 mod plan;
+mod prune;
 mod rate;
 mod schema_change;
 mod schema_read;
@@ -30,6 +31,10 @@ pub use limits::{
 pub use maintenance::{Ping, PruneUsage};
 pub use mutation::{MAX_MUTATIONS, Mutation, MutationRequest};
 pub use plan::OverWarnSize;
+pub use prune::{
+    HasOldRows, Outcome as PruneOutcome, Plan as PrunePlan, PruneError, PruneOrder, PruneRefusal, VerifiedSnapshot,
+    plan, prune,
+};
 pub use rate::{RateLimit, parse_go_duration};
 pub use schema_change::{AddFields, ClearFamily, ClearTable, CreateFamily, CreateTables, DropTable};
 pub use schema_read::{ReadFamily, ReadTable};

@@ -5,6 +5,7 @@
 mod assemble;
 mod follow;
 mod lag;
+mod prune;
 mod row;
 mod source;
 #[cfg(feature = "node")]
@@ -13,6 +14,7 @@ mod tail;
 pub use assemble::{AssembleError, Assembler, Batch, MAX_TRANSACTION_BYTES};
 pub use follow::{CannotFollow, LdbPosition, LedgerInfo, may_follow};
 pub use lag::lag;
+pub use prune::{Cutter, HeadRow, Limit, Marker, PruneBounds};
 pub use row::{LedgerRow, Seq};
 pub use source::{Block, BlockLimit, LedgerSource, SourceError};
 #[cfg(feature = "node")]

@@ -129,15 +129,33 @@ impl<'a, S: LedgerSource> Tail<'a, S> {
         drop(block);
         tokio::time::sleep(GAP_GRACE).await;
         let again = self.source.read(self.last, Some(up_to), limit).await?;
+        self.check_jumps(&again.rows).await?;
         let whole = again.rows.last().is_some_and(|row| row.seq == up_to);
         Ok(Found { gaps: jumps(self.last, &again.rows), rows: again.rows, at_end: at_end && whole })
     }
+
+    /// A number that is missing may have been pruned since the last look. Pruning moves
+    /// the mark together with the rows, so a mark that is read after them tells.
+    async fn check_jumps(&mut self, rows: &[LedgerRow]) -> Result<(), TailError> {
+        let Some(first) = befores(self.last, rows).next() else { return Ok(()) };
+        match self.source.describe().await?.low_water {
+            Some(low_water) if first.next() < low_water => {
+                Err(CannotFollow::Pruned { ldb: self.last, first: low_water }.into())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The rows before which the numbers behind `last` leave some out: what stands before each.
+fn befores(last: Seq, rows: &[LedgerRow]) -> impl Iterator<Item = Seq> {
+    let before = std::iter::once(last).chain(rows.iter().map(|row| row.seq));
+    before.zip(rows).filter(|(before, row)| row.seq != before.next()).map(|(before, _)| before)
 }
 
 /// How often the numbers behind `last` leave some out.
 fn jumps(last: Seq, rows: &[LedgerRow]) -> u64 {
-    let before = std::iter::once(last).chain(rows.iter().map(|row| row.seq));
-    before.zip(rows).filter(|(before, row)| row.seq != before.next()).count() as u64
+    befores(last, rows).count() as u64
 }
 
 fn hash(statement: &str) -> u64 {
@@ -271,6 +289,18 @@ mod tests {
         let mut tail = tail(&mut source, 6).await;
         tail.source.rows = rows(&[9, 10]);
         assert!(matches!(tail.next(LIMIT).await, Err(TailError::LastAppliedGone { seq: Seq(6) })));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rows_pruned_between_two_looks_are_no_gap() {
+        let mut source = Rows { rows: rows(&[1, 2, 3]), ..Rows::default() };
+        let mut tail = tail(&mut source, 0).await;
+        (tail.source.rows, tail.source.low_water) = (rows(&[3, 4]), Some(Seq(3)));
+        let refused = tail.next(LIMIT).await.unwrap_err();
+        assert!(matches!(refused, TailError::CannotFollow(CannotFollow::Pruned { first: Seq(3), .. })), "{refused}");
+        // Numbers that were left out before the pruned ledger's end of pruning are none either.
+        (tail.source.rows, tail.source.low_water) = (rows(&[3, 4]), Some(Seq(1)));
+        assert_eq!(seqs(&tail.next(LIMIT).await.unwrap()), [3, 4]);
     }
 
     #[tokio::test]

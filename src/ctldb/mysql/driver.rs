@@ -16,11 +16,12 @@ use super::rows;
 use super::unit::{Commit, Locked, Unit};
 
 /// The lock before anything is read; what is known of the schema holds unless the
-/// ledger has rows since then that change it.
+/// ledger has rows since then that change it, or has lost some to pruning.
 const BEGIN: &str = "START TRANSACTION; UPDATE locks SET clock = clock + 1 WHERE id = 'ledger'; \
     SELECT ROW_COUNT(), (SELECT clock FROM locks WHERE id = 'ledger'), \
     (SELECT COALESCE(MAX(seq), (SELECT CAST(value AS SIGNED) - 1 FROM ctlstore_meta WHERE name = 'low_water_seq'), 0) \
     FROM {ledger}), \
+    (SELECT CAST(value AS SIGNED) FROM ctlstore_meta WHERE name = 'low_water_seq'), \
     (SELECT COUNT(*) FROM ctlstore_ddl_intent), \
     (SELECT COUNT(*) FROM {ledger} WHERE seq > {from} AND seq <= {to} AND (statement LIKE 'CREATE TABLE %' OR \
     statement LIKE 'ALTER TABLE %' OR statement LIKE 'DROP TABLE %'))";
@@ -96,15 +97,15 @@ async fn begin(shared: &Shared, deadline: Instant) -> Result<(Unit<'_>, Vec<Fini
         let from = known.map_or(i64::MAX - ROWS_LOOKED_THROUGH, |seq| seq.0);
         let sql = shared.ledger.fill(BEGIN).replace("{from}", &from.to_string());
         let sql = sql.replace("{to}", &(from + ROWS_LOOKED_THROUGH).to_string());
-        let begun = link.row::<(i64, Option<i64>, i64, i64, i64)>(&sql, deadline).await;
-        let (locked, clock, last, intents, changes) = match begun {
+        let begun = link.row::<(i64, Option<i64>, i64, Option<i64>, i64, i64)>(&sql, deadline).await;
+        let (locked, clock, last, low_water, intents, changes) = match begun {
             Ok(row) => row,
             Err(error) => {
                 Unit::new(shared, server, link, deadline, None).abandon().await;
                 return Err(error.into());
             }
         };
-        let last = Seq(last);
+        let (last, low_water) = (Seq(last), low_water.map(Seq));
         let clock = match clock {
             Some(clock) if locked == 1 => clock,
             _ => {
@@ -113,8 +114,9 @@ async fn begin(shared: &Shared, deadline: Instant) -> Result<(Unit<'_>, Vec<Fini
             }
         };
         if intents == 0 {
-            shared.catalog.catch_up(known, last, changes > 0);
-            let locked = Locked { clock, last, ..Locked::default() };
+            let lost = low_water.is_some_and(|first| known.is_some_and(|seq| seq.next() < first));
+            shared.catalog.catch_up(known, last, changes > 0 || lost);
+            let locked = Locked { clock, last, low_water, ..Locked::default() };
             return Ok((Unit::new(shared, server, link, deadline, Some(locked)), finished));
         }
         finished.extend(finish_intents(shared, link, last, deadline).await?);
@@ -210,9 +212,13 @@ async fn look_up(shared: &Shared, reason: &str, lost: &Locked, deadline: Instant
     shared.counts.lost_commits.add(1);
     shared.catalog.forget();
     let (mut unit, finished) = begin_again(shared, deadline).await.map_err(|_| unknown())?;
-    let clock = unit.locked.as_ref().map_or(0, |locked| locked.clock);
+    let (clock, low_water) = unit.locked.as_ref().map_or((0, None), |locked| (locked.clock, locked.low_water));
     let held = holds(&mut unit, lost).await;
     unit.abandon().await;
+    // What was written may have been pruned since: that it is gone says nothing.
+    if low_water > lost.low_water && lost.appended.first().is_some_and(|(first, _)| Some(*first) < low_water) {
+        return Err(unknown());
+    }
     let ours = |finished: &Finished| lost.begun.iter().any(|intent| intent.token == finished.token);
     if finished.iter().any(ours) {
         // The commit would have deleted the intent. Finishing it gave the ledger row that it had promised.

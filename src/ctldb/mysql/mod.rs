@@ -9,6 +9,7 @@ mod connect;
 mod ddl;
 mod driver;
 mod error;
+mod head;
 mod link;
 mod prepare;
 mod retry;

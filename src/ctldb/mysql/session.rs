@@ -2,19 +2,23 @@
 
 use std::sync::Arc;
 
-use crate::ctldb::{CtldbError, RowChange, SchemaChange, Session, StoredTable, TableLimit, WriterRow};
+use crate::ctldb::{CtldbError, LedgerIdentity, RowChange, SchemaChange, Session, StoredTable, TableLimit, WriterRow};
 use crate::failpoint;
-use crate::ledger::Seq;
+use crate::ledger::{HeadRow, Seq};
 use crate::schema::{FamilyName, TableRef, Value, WriterName};
 use crate::sql;
 
 use super::catalog;
 use super::ddl::{self, Intent, Outcome};
 use super::error::{DUPLICATE_KEY, SqlError};
+use super::head;
 use super::rows::{self, blob, text};
 use super::unit::Unit;
 
 const NOW: &str = "SELECT UNIX_TIMESTAMP()";
+const SET_LOW_WATER: &str = "INSERT INTO ctlstore_meta (name, value) VALUES ('low_water_seq', '{first}') \
+                             ON DUPLICATE KEY UPDATE value = '{first}'";
+const PRUNE: &str = "DELETE FROM {ledger} WHERE seq < {first}";
 const LAST_SEQ: &str = "SELECT COALESCE(MAX(seq), 0) FROM {ledger}";
 /// A limit without numbers, which the columns allow, is none.
 const IS_LIMIT: &str = "warn_size_bytes IS NOT NULL AND max_size_bytes IS NOT NULL";
@@ -107,6 +111,16 @@ impl Session for Unit<'_> {
     async fn stored_key(&mut self, table: &StoredTable, key: &[Value]) -> Result<Option<Vec<Value>>, CtldbError> {
         let found: Option<mysql_async::Row> = self.ask(&rows::select_key(table, key)).await?.pop();
         found.map(|row| rows::read_key(table, row)).transpose()
+    }
+
+    async fn ledger_identity(&mut self) -> Result<LedgerIdentity, CtldbError> {
+        let meta = self.ask::<head::MetaRow>(head::META).await?;
+        Ok(head::identity(&meta, self.ask(&head::columns(&self.shared.ledger)).await?))
+    }
+
+    async fn ledger_head(&mut self, rows: usize) -> Result<Vec<HeadRow>, CtldbError> {
+        let heads = self.ask(&head::heads(&self.shared.ledger, None, rows)).await?;
+        Ok(heads.into_iter().map(head::head_row).collect())
     }
 
     async fn insert_family(&mut self, family: &FamilyName) -> Result<bool, CtldbError> {
@@ -220,6 +234,15 @@ impl Session for Unit<'_> {
         failpoint::hit("ddl-after-ledger");
         self.hold_back(&intent.delete()).await?;
         Ok(seq)
+    }
+
+    async fn prune_ledger(&mut self, first: Seq) -> Result<u64, CtldbError> {
+        let first = first.to_string();
+        self.change(&SET_LOW_WATER.replace("{first}", &first)).await?;
+        failpoint::hit("prune-after-mark");
+        let deleted = self.change(&self.shared.ledger.fill(PRUNE).replace("{first}", &first)).await?;
+        failpoint::hit("prune-after-delete");
+        Ok(deleted)
     }
 
     async fn savepoint(&mut self) -> Result<(), CtldbError> {

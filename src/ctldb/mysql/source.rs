@@ -4,21 +4,20 @@
 
 use std::time::Duration;
 
-use mysql_async::prelude::Queryable;
+use mysql_async::prelude::{FromRow, Queryable};
 use mysql_async::{Conn, Opts, Row, Value};
 
-use crate::ctldb::meta::{LEDGER_ID, LOW_WATER_SEQ};
-use crate::ctldb::{CtldbError, LedgerTable};
-use crate::ledger::{Block, BlockLimit, LedgerInfo, LedgerRow, LedgerSource, Seq, SourceError};
+use crate::ctldb::{CtldbError, LedgerIdentity, LedgerTable};
+use crate::ledger::{Block, BlockLimit, HeadRow, LedgerInfo, LedgerRow, LedgerSource, Seq, SourceError};
 use crate::schema::Timestamp;
 
 use super::connect;
 use super::error::{self, NO_SUCH_TABLE, SqlError};
+use super::head;
 use super::link::read_row;
 
 const ENDS: &str = "SELECT MIN(seq), MAX(seq), (SELECT statement LIKE 'CREATE TABLE %' FROM {ledger} \
                     ORDER BY seq LIMIT 1) FROM {ledger}";
-const META: &str = "SELECT name, value FROM ctlstore_meta WHERE name IN ('ledger_id', 'low_water_seq')";
 const BLOCK: &str = "SELECT seq, leader_ts, statement FROM {ledger} WHERE seq > {after} AND seq <= {up_to} \
                      ORDER BY seq LIMIT {rows}";
 
@@ -43,6 +42,36 @@ impl MysqlSource {
     pub fn new(url: &str, ledger: LedgerTable, timeout: Duration) -> Result<Self, CtldbError> {
         let options = connect::options(url)?.into();
         Ok(Self { options, ledger, timeout, connection: None, rows: FIRST_ROWS })
+    }
+
+    /// The ctldb's clock.
+    pub async fn now(&mut self) -> Result<Timestamp, SourceError> {
+        let now: Vec<Value> = self.rows(head::UTC_NOW.to_owned()).await?;
+        let now = now.first().and_then(head::moment);
+        now.ok_or_else(|| SourceError::Failed("the server does not tell the time".to_owned()))
+    }
+
+    /// Whose ledger this is.
+    pub async fn identity(&mut self) -> Result<LedgerIdentity, SourceError> {
+        let meta = self.ask(async |connection| Ok((read_meta(connection).await?, true))).await?;
+        Ok(head::identity(&meta, self.rows(head::columns(&self.ledger)).await?))
+    }
+
+    /// The first `most` rows behind `after`, or of the whole ledger, without their statements.
+    pub async fn heads(&mut self, after: Option<Seq>, most: usize) -> Result<Vec<HeadRow>, SourceError> {
+        let heads = self.rows(head::heads(&self.ledger, after, most)).await?;
+        Ok(heads.into_iter().map(head::head_row).collect())
+    }
+
+    /// All rows of an answer that is small.
+    async fn rows<T: FromRow>(&mut self, sql: String) -> Result<Vec<T>, SourceError> {
+        let name = self.ledger.as_str().to_owned();
+        self.ask(async move |connection| {
+            let rows: Vec<Row> = connection.query(&sql).await.map_err(|e| failed(e, &name))?;
+            let rows: Result<Vec<T>, _> = rows.into_iter().map(read_row).collect();
+            Ok((rows.map_err(unexpected)?, true))
+        })
+        .await
     }
 
     /// Answers a question within the time-out. The connection is kept only when the
@@ -130,13 +159,13 @@ impl LedgerSource for MysqlSource {
             let (first, last, creates) =
                 read_row::<(Option<i64>, Option<i64>, Option<bool>)>(row).map_err(unexpected)?;
             let meta = read_meta(connection).await?;
-            let value = |wanted: &str| meta.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone());
+            let identity = head::identity(&meta, Vec::new());
             let info = LedgerInfo {
-                ledger_id: value(LEDGER_ID),
+                ledger_id: identity.ledger_id,
                 first: first.map(Seq),
                 first_creates_table: creates.unwrap_or(false),
                 last: last.map(Seq),
-                low_water: value(LOW_WATER_SEQ).and_then(|seq| seq.parse().ok()).map(Seq),
+                low_water: identity.low_water,
             };
             Ok((info, true))
         })
@@ -175,7 +204,7 @@ async fn close(connection: Conn) {
 
 /// Our own bookkeeping, empty on a ctldb of the original.
 async fn read_meta(connection: &mut Conn) -> Result<Vec<(String, String)>, SourceError> {
-    match connection.query::<Row, _>(META).await {
+    match connection.query::<Row, _>(head::META).await {
         Ok(rows) => rows.into_iter().map(|row| read_row(row).map_err(unexpected)).collect(),
         Err(mysql_async::Error::Server(error)) if error.code == NO_SUCH_TABLE => Ok(Vec::new()),
         Err(error) => Err(failed(error, "ctlstore_meta")),

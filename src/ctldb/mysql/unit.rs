@@ -38,6 +38,8 @@ pub(super) struct Locked {
     pub clock: i64,
     /// The ledger's last seq, with what this transaction has appended.
     pub last: Seq,
+    /// The low-water mark when the lock was taken.
+    pub low_water: Option<Seq>,
     pub appended: Vec<(Seq, String)>,
     /// Whether it wrote anything but ledger rows and intents.
     pub wrote_rows: bool,

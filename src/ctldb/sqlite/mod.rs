@@ -5,6 +5,7 @@
 mod catalog;
 mod error;
 mod file;
+mod head;
 mod measure;
 mod rows;
 mod session;

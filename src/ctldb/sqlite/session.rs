@@ -7,14 +7,16 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::ctldb::{
-    CtldbError, LedgerTable, RowChange, SchemaChange, Session, StoredTable, TableLimit, WriterRow, sizes::TableSizes,
+    CtldbError, LedgerIdentity, LedgerTable, RowChange, SchemaChange, Session, StoredTable, TableLimit, WriterRow,
+    sizes::TableSizes,
 };
-use crate::ledger::Seq;
+use crate::failpoint;
+use crate::ledger::{HeadRow, Seq};
 use crate::schema::{FamilyName, TableRef, Value, WriterName};
 use crate::sql;
 
 use super::catalog::Catalog;
-use super::rows;
+use super::{head, rows};
 
 const NOW: &str = "SELECT unixepoch()";
 const FAMILY: &str = "SELECT 1 FROM families WHERE name = ?";
@@ -37,25 +39,30 @@ const DELETE_TABLE_LIMIT: &str = "DELETE FROM max_table_sizes WHERE family_name 
 const WRITER_LIMITS: &str = "SELECT writer_name, max_rows_per_minute FROM max_writer_rates ORDER BY writer_name";
 const SET_WRITER_LIMIT: &str = "REPLACE INTO max_writer_rates (writer_name, max_rows_per_minute) VALUES (?, ?)";
 const DELETE_WRITER_LIMIT: &str = "DELETE FROM max_writer_rates WHERE writer_name = ?";
+const SET_LOW_WATER: &str = "REPLACE INTO ctlstore_meta (name, value) VALUES ('low_water_seq', ?)";
 const SAVEPOINT: &str = "SAVEPOINT request";
 const ROLLBACK_TO: &str = "ROLLBACK TO request";
 const RELEASE: &str = "RELEASE request";
 
 /// The statements on the ledger, whose name is not fixed.
 pub(super) struct LedgerSql {
+    table: LedgerTable,
     last: String,
     append: String,
+    prune: String,
 }
 
 impl LedgerSql {
     pub fn new(ledger: &LedgerTable) -> Self {
         Self {
+            table: ledger.clone(),
             // A ledger that was pruned to nothing still goes on where it was.
             last: ledger.fill(
                 "SELECT COALESCE(MAX(seq), (SELECT CAST(value AS INTEGER) - 1 FROM ctlstore_meta \
                  WHERE name = 'low_water_seq'), 0) FROM {ledger}",
             ),
             append: ledger.fill("INSERT INTO {ledger} (seq, statement) VALUES (?, ?)"),
+            prune: ledger.fill("DELETE FROM {ledger} WHERE seq < ?"),
         }
     }
 }
@@ -145,6 +152,14 @@ impl Session for SqliteSession<'_> {
         rows::stored_key(self.db, &table.schema, key)
     }
 
+    async fn ledger_identity(&mut self) -> Result<LedgerIdentity, CtldbError> {
+        Ok(head::identity(self.db, &self.ledger.table)?)
+    }
+
+    async fn ledger_head(&mut self, rows: usize) -> Result<Vec<HeadRow>, CtldbError> {
+        Ok(head::rows(self.db, &self.ledger.table, None, rows)?)
+    }
+
     async fn insert_family(&mut self, family: &FamilyName) -> Result<bool, CtldbError> {
         Ok(self.execute(ADD_FAMILY, [family.as_str()])? == 1)
     }
@@ -215,6 +230,14 @@ impl Session for SqliteSession<'_> {
             SchemaChange::DropTable(table) => sql::drop_table(table),
         })?;
         self.append(&[statement.to_owned()]).await
+    }
+
+    async fn prune_ledger(&mut self, first: Seq) -> Result<u64, CtldbError> {
+        self.execute(SET_LOW_WATER, [first.to_string()])?;
+        failpoint::hit("prune-after-mark");
+        let deleted = self.execute(&self.ledger.prune, [first.0])?;
+        failpoint::hit("prune-after-delete");
+        Ok(deleted as u64)
     }
 
     async fn savepoint(&mut self) -> Result<(), CtldbError> {

@@ -8,15 +8,12 @@ use std::time::Duration;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row};
 
-use crate::ctldb::LedgerTable;
-use crate::ctldb::meta::{LEDGER_ID, LOW_WATER_SEQ};
-use crate::ledger::{Block, BlockLimit, LedgerInfo, LedgerRow, LedgerSource, Seq, SourceError};
+use crate::ctldb::{LedgerIdentity, LedgerTable};
+use crate::ledger::{Block, BlockLimit, HeadRow, LedgerInfo, LedgerRow, LedgerSource, Seq, SourceError};
 use crate::schema::Timestamp;
 
-use super::{error, file};
+use super::{error, file, head};
 
-const META: &str = "SELECT value FROM ctlstore_meta WHERE name = ?";
-const HAS_META: &str = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'ctlstore_meta'";
 const FIRST: &str = "SELECT seq, statement LIKE 'CREATE TABLE %' FROM {ledger} ORDER BY seq LIMIT 1";
 const LAST: &str = "SELECT MAX(seq) FROM {ledger}";
 const BLOCK: &str = "SELECT seq, leader_ts, statement FROM {ledger} WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?";
@@ -42,6 +39,21 @@ impl SqliteSource {
     /// Every question takes at most `timeout`.
     pub fn new(path: &Path, ledger: LedgerTable, timeout: Duration) -> Self {
         Self { path: path.to_owned(), ledger, timeout, open: None }
+    }
+
+    /// The ctldb's clock: this host's.
+    pub fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+
+    /// Whose ledger this is.
+    pub async fn identity(&mut self) -> Result<LedgerIdentity, SourceError> {
+        self.ask(|db, ledger| head::identity(db, ledger).map_err(|e| source_error(&e, ledger))).await
+    }
+
+    /// The first `most` rows behind `after`, or of the whole ledger, without their statements.
+    pub async fn heads(&mut self, after: Option<Seq>, most: usize) -> Result<Vec<HeadRow>, SourceError> {
+        self.ask(move |db, ledger| head::rows(db, ledger, after, most).map_err(|e| source_error(&e, ledger))).await
     }
 
     /// Runs `question` where it may block. Past the time-out it is interrupted.
@@ -111,19 +123,13 @@ fn describe(db: &Connection, ledger: &LedgerTable) -> rusqlite::Result<LedgerInf
     let first: Option<(i64, bool)> =
         db.query_row(&ledger.fill(FIRST), [], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
     let last: Option<i64> = db.query_row(&ledger.fill(LAST), [], |row| row.get(0))?;
-    let meta = |name: &str| -> rusqlite::Result<Option<String>> {
-        match db.prepare_cached(HAS_META)?.exists([])? {
-            true => db.query_row(META, [name], |row| row.get(0)).optional(),
-            // A ctldb of the original.
-            false => Ok(None),
-        }
-    };
+    let identity = head::identity(&db, ledger)?;
     Ok(LedgerInfo {
-        ledger_id: meta(LEDGER_ID)?,
+        ledger_id: identity.ledger_id,
         first: first.map(|(seq, _)| Seq(seq)),
         first_creates_table: first.is_some_and(|(_, creates)| creates),
         last: last.map(Seq),
-        low_water: meta(LOW_WATER_SEQ)?.and_then(|seq| seq.parse().ok()).map(Seq),
+        low_water: identity.low_water,
     })
 }
 
