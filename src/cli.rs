@@ -3,6 +3,7 @@
 
 mod config;
 mod health;
+mod ledger;
 mod node;
 
 use std::path::PathBuf;
@@ -15,6 +16,11 @@ use crate::config::{Problems, Settings, Sources, load};
 #[derive(Debug, thiserror::Error)]
 #[error("failed, see the log")]
 pub struct Logged;
+
+/// The command was stopped by a signal, in good order, before it had done everything.
+#[derive(Debug, thiserror::Error)]
+#[error("stopped by a signal")]
+pub struct Interrupted;
 
 /// Control-plane data on every host: a local SQLite copy of a central database,
 /// fed by an ordered ledger.
@@ -32,7 +38,8 @@ Examples:
   ctlstore node --role reflector --role reader    these two roles
   CTLSTORE__LOG__LEVEL=debug ctlstore node        any setting, by its key
   ctlstore config --config host.toml              what a node would run with
-  ctlstore health                                 exit code 0 when the node on this host is ready";
+  ctlstore health                                 exit code 0 when the node on this host is ready
+  ctlstore ledger prune --keep 7d --dry-run       what pruning the ledger would delete";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -42,6 +49,9 @@ enum Command {
     Config(SettingsArgs),
     /// Ask a node whether it is ready; exit code 0 when it is
     Health(health::HealthArgs),
+    /// Work on the ctldb's ledger
+    #[command(subcommand)]
+    Ledger(ledger::LedgerCommand),
     /// Print the version
     Version,
 }
@@ -75,6 +85,7 @@ impl Cli {
             Command::Node(args) => node::run(args.load()?),
             Command::Config(args) => config::print(&args.load()?),
             Command::Health(args) => health::ask(args),
+            Command::Ledger(command) => ledger::run(command),
             Command::Version => {
                 println!("ctlstore {}", env!("CARGO_PKG_VERSION"));
                 Ok(())

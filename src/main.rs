@@ -4,13 +4,15 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
-use ctlstore::cli::{Cli, Logged};
+use ctlstore::cli::{Cli, Interrupted, Logged};
 use ctlstore::config::Problems;
 
 /// A command was tried and failed.
 const FAILED: u8 = 1;
 /// Nothing was tried: the settings are wrong. Clap says the same of wrong flags.
 const WRONG_SETTINGS: u8 = 2;
+/// A signal ended it early. Shells say the same of what SIGINT kills.
+const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
     let Err(error) = Cli::parse().run() else { return ExitCode::SUCCESS };
@@ -22,7 +24,7 @@ fn main() -> ExitCode {
         None if error.is::<Logged>() => ExitCode::from(FAILED),
         None => {
             say(&with_causes(&error));
-            ExitCode::from(FAILED)
+            ExitCode::from(if error.is::<Interrupted>() { INTERRUPTED } else { FAILED })
         }
     }
 }

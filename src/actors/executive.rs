@@ -8,6 +8,7 @@
 
 mod queue;
 mod report;
+mod retention;
 mod upkeep;
 
 use std::collections::HashSet;
@@ -32,6 +33,8 @@ use crate::schema::TableRef;
 
 use self::queue::{Queue, Waiting};
 use self::report::Details;
+use self::retention::Retention;
+pub use self::retention::RetentionSettings;
 use super::backoff::Backoff;
 use super::failures::Failures;
 
@@ -51,6 +54,8 @@ pub struct ExecutiveSettings {
     pub size_interval: Duration,
     /// How often old usage is forgotten.
     pub prune_interval: Duration,
+    /// How the ledger is kept short; `None` keeps all of it.
+    pub retention: Option<RetentionSettings>,
 }
 
 impl Default for ExecutiveSettings {
@@ -60,6 +65,7 @@ impl Default for ExecutiveSettings {
             request_timeout: Duration::from_secs(30),
             size_interval: Duration::from_secs(60),
             prune_interval: Duration::from_secs(60 * 60),
+            retention: None,
         }
     }
 }
@@ -86,18 +92,20 @@ pub struct ExecutiveActor<C: Ctldb + Unpin> {
     /// Tables that the log has warned of since they were last measured.
     warned: HashSet<TableRef>,
     details: Details,
+    retention: Retention,
 }
 
 impl<C: Ctldb + Unpin> ExecutiveActor<C> {
     /// `poller` is the one of the same node, if it has one.
     pub fn new(
         ctldb: C,
-        settings: ExecutiveSettings,
+        mut settings: ExecutiveSettings,
         metrics: Arc<Metrics>,
         poller: Option<Recipient<LedgerGrew>>,
     ) -> Self {
         Self {
             rules: Executive::new(ctldb, settings.rules.clone()),
+            retention: Retention::new(settings.retention.take(), Arc::clone(&metrics)),
             settings,
             failures: Failures::new(Component::Executive, Arc::clone(&metrics)),
             metrics,

@@ -50,6 +50,9 @@ impl Default for Executive {
             bind: loopback(3000),
             request_timeout: Duration::from_secs(30),
             destructive_schema_changes: false,
+            ledger_retention: None,
+            ledger_retention_snapshots: Vec::new(),
+            no_original_reflectors: false,
             writer_limit: WriterLimit::default(),
             table_limit: TableLimit::default(),
         }

@@ -188,6 +188,28 @@ pub mod duration {
     }
 }
 
+/// A time with its unit, or nothing for the empty string.
+pub mod maybe_duration {
+    use std::time::Duration;
+
+    use serde::de::IntoDeserializer;
+    use serde::{Deserializer, Serializer};
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Duration>, D::Error> {
+        match super::text(input)? {
+            none if none.is_empty() => Ok(None),
+            text => super::duration::deserialize(text.into_deserializer()).map(Some),
+        }
+    }
+
+    pub fn serialize<S: Serializer>(value: &Option<Duration>, output: S) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(duration) => super::duration::serialize(duration, output),
+            None => output.serialize_str(""),
+        }
+    }
+}
+
 /// A size in bytes: "50 MiB" or a plain number.
 pub mod bytes {
     use bytesize::ByteSize;

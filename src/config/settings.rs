@@ -128,8 +128,24 @@ pub struct Executive {
     /// Whether tables may be dropped and cleared by HTTP.
     #[serde(deserialize_with = "form::boolean")]
     pub destructive_schema_changes: bool,
+    /// How long ledger rows are kept; `None` keeps them for ever.
+    #[serde(with = "form::maybe_duration")]
+    pub ledger_retention: Option<Duration>,
+    /// Whose snapshots must have what goes; none are those of `snapshotter.urls`.
+    #[serde(deserialize_with = "form::snapshot_urls")]
+    pub ledger_retention_snapshots: Vec<SnapshotUrl>,
+    /// That no reflector of the original follows this ctldb, should the original have made it.
+    #[serde(deserialize_with = "form::boolean")]
+    pub no_original_reflectors: bool,
     pub writer_limit: WriterLimit,
     pub table_limit: TableLimit,
+}
+
+impl Executive {
+    /// Where the snapshots are on whose word the ledger is pruned.
+    pub fn retention_snapshots<'a>(&'a self, snapshotter: &'a Snapshotter) -> &'a [SnapshotUrl] {
+        if self.ledger_retention_snapshots.is_empty() { &snapshotter.urls } else { &self.ledger_retention_snapshots }
+    }
 }
 
 /// What a writer may write when no limit of its own is stored in the ctldb.

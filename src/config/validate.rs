@@ -95,6 +95,7 @@ pub fn validate(settings: &Settings, findings: &mut Findings) {
     servers(settings, findings);
     files(settings, findings);
     roles(settings, findings);
+    retention(settings, findings);
     heartbeat(settings, findings);
 }
 
@@ -208,6 +209,18 @@ fn roles(settings: &Settings, findings: &mut Findings) {
             &["heartbeat.executive_url", "node.roles"],
             "the role heartbeat needs the role executive or heartbeat.executive_url",
         );
+    }
+}
+
+fn retention(settings: &Settings, findings: &mut Findings) {
+    let executive = &settings.executive;
+    let Some(keep) = executive.ledger_retention else { return };
+    if keep.is_zero() {
+        findings.refuse(&["executive.ledger_retention"], "must be longer than nothing; \"\" keeps all rows");
+    }
+    if executive.retention_snapshots(&settings.snapshotter).is_empty() {
+        let keys = ["executive.ledger_retention", "executive.ledger_retention_snapshots", "snapshotter.urls"];
+        findings.refuse(&keys, "needs a snapshot that has what goes: executive.ledger_retention_snapshots names none");
     }
 }
 

@@ -32,8 +32,8 @@ pub use maintenance::{Ping, PruneUsage};
 pub use mutation::{MAX_MUTATIONS, Mutation, MutationRequest};
 pub use plan::OverWarnSize;
 pub use prune::{
-    HasOldRows, Outcome as PruneOutcome, Plan as PrunePlan, PruneError, PruneOrder, PruneRefusal, VerifiedSnapshot,
-    plan, prune,
+    HasOldRows, Outcome as PruneOutcome, Plan as PrunePlan, PruneError, PruneOrder, PruneRefusal, may_be_pruned, plan,
+    prune,
 };
 pub use rate::{RateLimit, parse_go_duration};
 pub use schema_change::{AddFields, ClearFamily, ClearTable, CreateFamily, CreateTables, DropTable};

@@ -12,6 +12,7 @@ use crate::ctldb::{AnySource, Ctldb, CtldbError, LedgerIdentity, Operation, Sess
 use crate::failpoint;
 use crate::ledger::{Cutter, LedgerSource, Limit, PruneBounds, Seq, SourceError};
 use crate::schema::Timestamp;
+use crate::snapshot::VerifiedSnapshot;
 
 /// Rows of one transaction: at first, and the bounds within which that changes so that
 /// the ledger lock is held for about [`HOLD`] each time.
@@ -35,17 +36,6 @@ const FAILURE_PAUSE: Duration = Duration::from_millis(500);
 
 /// Rows that a plan looks at in one question.
 const PLAN_ROWS: usize = 10_000;
-
-/// A snapshot that was downloaded and checked, so that hosts can start from it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VerifiedSnapshot {
-    /// The last ledger row that it has.
-    pub seq: Seq,
-    /// Of the ledger that it follows; one of the original says none.
-    pub ledger_id: Option<String>,
-    /// Where it is, without secrets.
-    pub url: String,
-}
 
 /// What is to be pruned.
 #[derive(Debug, Clone)]
@@ -91,12 +81,9 @@ pub enum PruneError {
 impl PruneOrder {
     /// Whether this is the ledger that the order is for.
     fn check(&self, ledger: &LedgerIdentity, last: Seq) -> Result<(), PruneRefusal> {
-        if ledger.made_by_original && !self.no_original_reflectors {
-            return Err(PruneRefusal::MadeByOriginal);
-        }
+        let ctldb = may_be_pruned(ledger, self.no_original_reflectors)?;
         let VerifiedSnapshot { seq, ledger_id, url } = &self.snapshot;
         let url = || url.clone();
-        let ctldb = ledger.ledger_id.as_ref().ok_or(PruneRefusal::NoLedgerId)?;
         match ledger_id {
             None => return Err(PruneRefusal::SnapshotWithoutLedger { url: url() }),
             Some(id) if id != ctldb => {
@@ -110,6 +97,14 @@ impl PruneOrder {
     fn bounds(&self, now: Timestamp, last: Seq) -> PruneBounds {
         PruneBounds { before: before(now, self.keep), snapshot: self.snapshot.seq, last }
     }
+}
+
+/// Whether this ledger may be pruned at all; gives its id.
+pub fn may_be_pruned(ledger: &LedgerIdentity, no_original_reflectors: bool) -> Result<&String, PruneRefusal> {
+    if ledger.made_by_original && !no_original_reflectors {
+        return Err(PruneRefusal::MadeByOriginal);
+    }
+    ledger.ledger_id.as_ref().ok_or(PruneRefusal::NoLedgerId)
 }
 
 /// The moment from which on rows are younger than `keep`.
@@ -164,6 +159,10 @@ pub async fn plan(source: &mut AnySource, order: &PruneOrder) -> Result<Plan, Pr
             _ => break,
         }
     }
+    if limit == Limit::Rows {
+        // Only an empty ledger has no last row.
+        limit = Limit::LastRow;
+    }
     Ok(Plan {
         first: info.first,
         last: info.last,
@@ -188,8 +187,9 @@ impl Operation for HasOldRows {
 
     async fn run<S: Session>(&self, session: &mut S) -> Result<bool, CtldbError> {
         let before = before(now(session).await?, self.keep);
-        let first = session.ledger_head(1).await?;
-        Ok(first.first().is_some_and(|row| row.leader_ts.is_none_or(|at| at < before)))
+        let first = session.ledger_head(2).await?;
+        // The last row stays in any case.
+        Ok(first.len() > 1 && first.first().is_some_and(|row| row.leader_ts.is_none_or(|at| at < before)))
     }
 }
 
@@ -303,6 +303,9 @@ pub async fn prune<C: Ctldb>(
             outcome.transactions += 1;
         }
         if pruned.limit != Limit::Rows || pruned.rows == 0 {
+            if outcome.limit == Limit::Rows {
+                outcome.limit = Limit::LastRow;
+            }
             go_on(&outcome);
             break;
         }

@@ -33,6 +33,12 @@ pub struct Executive {
     pub intents_finished: Counter,
     /// Requests that wrote to a table over its warning size.
     pub over_warn_size: Counter,
+    /// Ledger rows deleted because they were old enough and in a snapshot.
+    pub rows_pruned: Counter,
+    /// The first ledger row that pruning has left.
+    pub low_water_seq: Gauge,
+    /// Unix seconds of the last time that pruning ended well.
+    pub prune_last_success_seconds: Gauge<f64, AtomicU64>,
     retries: Family<RetryLabels, Counter>,
 }
 
@@ -47,6 +53,9 @@ impl Executive {
             lost_commits: Counter::default(),
             intents_finished: Counter::default(),
             over_warn_size: Counter::default(),
+            rows_pruned: Counter::default(),
+            low_water_seq: Gauge::default(),
+            prune_last_success_seconds: Gauge::default(),
             retries: Family::default(),
         };
         registry.register("mutations", "Mutations committed", this.mutations.clone());
@@ -60,6 +69,11 @@ impl Executive {
         registry.register("intents_finished", help, this.intents_finished.clone());
         let help = "Requests that wrote to a table over its warning size";
         registry.register("over_warn_size", help, this.over_warn_size.clone());
+        registry.register("ledger_rows_pruned", "Old ledger rows deleted", this.rows_pruned.clone());
+        let help = "First ledger row that pruning has left";
+        registry.register("ledger_low_water_seq", help, this.low_water_seq.clone());
+        let (help, last) = ("When pruning the ledger last ended well", this.prune_last_success_seconds.clone());
+        registry.register_with_unit("ledger_prune_last_success_timestamp", help, Unit::Seconds, last);
         this
     }
 

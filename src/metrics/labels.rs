@@ -41,6 +41,8 @@ labels!(
         Applier = "applier",
         Changelog = "changelog",
         Executive = "executive",
+        /// The executive's pruning of the ledger.
+        Retention = "retention",
         Heartbeat = "heartbeat",
         Reader = "reader",
         Snapshotter = "snapshotter",

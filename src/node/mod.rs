@@ -20,6 +20,7 @@ use crate::ldb::LdbError;
 use crate::schema::NameError;
 
 use self::listeners::Listeners;
+pub use self::options::{location, verifier};
 use self::signals::Signals;
 use self::start::Node;
 

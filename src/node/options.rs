@@ -7,7 +7,7 @@ use secrecy::SecretString;
 use url::Url;
 
 use crate::actors::applier::{AllowEmpty, BootstrapOptions};
-use crate::actors::executive::ExecutiveSettings;
+use crate::actors::executive::{ExecutiveSettings, RetentionSettings};
 use crate::actors::heartbeat::HeartbeatOptions;
 use crate::actors::poller::PollerOptions;
 use crate::actors::snapshotter::SnapshotterOptions;
@@ -20,8 +20,8 @@ use crate::http::serve::ServerOptions;
 use crate::ldb::LdbOptions;
 use crate::ledger::BlockLimit;
 use crate::schema::TableRef;
-use crate::snapshot::Target;
 use crate::snapshot::store::StoreOptions;
+use crate::snapshot::{Target, Verifier};
 
 use super::{NodeError, secret};
 
@@ -70,7 +70,17 @@ pub fn executive(settings: &Settings) -> ExecutiveSettings {
             max_bytes: signed(executive.table_limit.max_bytes),
         },
     };
-    ExecutiveSettings { rules, request_timeout: executive.request_timeout, ..ExecutiveSettings::default() }
+    let retention = executive.ledger_retention.map(|keep| RetentionSettings {
+        keep,
+        no_original_reflectors: executive.no_original_reflectors,
+        verifier: verifier(settings, executive.retention_snapshots(&settings.snapshotter)),
+    });
+    ExecutiveSettings { rules, request_timeout: executive.request_timeout, retention, ..ExecutiveSettings::default() }
+}
+
+/// Of the snapshots at these places. It works in a directory of its own.
+pub fn verifier(settings: &Settings, urls: &[SnapshotUrl]) -> Verifier {
+    Verifier::new(urls, settings.node.data_dir.join("verifying"))
 }
 
 /// The executive has few clients. The server's library reads up to half a MiB of a body

@@ -20,6 +20,7 @@ pub mod store;
 mod stream;
 mod sweep;
 mod take;
+mod verified;
 
 pub use destination::{Delivered, Target};
 pub use error::SnapshotError;
@@ -28,6 +29,7 @@ pub use progress::{Phase, Progress};
 pub use publish::{Ended, Publisher, Round};
 pub use store::{Store, StoreError};
 pub use take::{Abort, FileHashes, Snapshot, TableDigest, TableHasher, digests, hash_file, table_digest, take};
+pub use verified::{VerifiedSnapshot, Verifier};
 
 /// The address of a snapshot, as the settings have it.
 pub use crate::config::SnapshotUrl as StoreUrl;

@@ -9,7 +9,7 @@ use crate::ctldb::{Ctldb, CtldbError};
 use crate::messages::status::{GetStatus, Role, RoleState, RoleStatus};
 use crate::metrics::{ErrorKind, RetryReason};
 
-use super::ExecutiveActor;
+use super::{ExecutiveActor, retention};
 
 /// The executive's part of `/status`.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -29,6 +29,8 @@ pub(super) struct Details {
     pub retries: u64,
     pub lost_commits: u64,
     pub intents_finished: u64,
+    #[serde(flatten)]
+    pub retention: retention::Details,
 }
 
 impl<C: Ctldb + Unpin> ExecutiveActor<C> {
@@ -86,6 +88,7 @@ impl<C: Ctldb + Unpin> Handler<GetStatus> for ExecutiveActor<C> {
 
     fn handle(&mut self, _: GetStatus, _ctx: &mut Self::Context) -> RoleStatus {
         self.details.failures = self.failures.count();
+        self.details.retention = self.retention.details();
         self.count_tally();
         let status = RoleStatus::new(Role::Executive, self.state).with_error(self.failures.last());
         let mut status = status.with_details(&self.details);

@@ -1,10 +1,11 @@
 //! The executive's own work: getting the ctldb ready and keeping at it while it is
-//! away, measuring tables, forgetting old usage, and ending.
+//! away, measuring tables, forgetting old usage, keeping the ledger short, and ending.
 
 use std::time::{Duration, Instant};
 
 use actix::{ActorContext, ActorFutureExt, AsyncContext, Context, WrapFuture};
 
+use crate::actors::task::Task;
 use crate::ctldb::Ctldb;
 use crate::executive::{ExecutiveError, Ping, PruneUsage, Request};
 use crate::messages::status::RoleState;
@@ -41,6 +42,7 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
         ctx.run_interval(self.settings.size_interval, Self::measure_tables);
         ctx.run_interval(self.settings.prune_interval, Self::prune_usage);
         ctx.run_interval(LOOK_INTERVAL, Self::look_whether_it_is_back);
+        self.retention.start(self.rules.ctldb().clone());
     }
 
     fn look_whether_it_is_back(&mut self, ctx: &mut Context<Self>) {
@@ -93,8 +95,11 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
             return;
         }
         let waiting = std::mem::take(&mut self.stopping);
-        let ctldb = self.rules.ctldb().clone();
-        let work = async move { ctldb.close().await };
+        let (ctldb, retention) = (self.rules.ctldb().clone(), self.retention.take_task());
+        let work = async move {
+            Task::stop(retention).await;
+            ctldb.close().await;
+        };
         ctx.spawn(work.into_actor(self).map(|(), _this, ctx| {
             for done in waiting {
                 let _ = done.send(());

@@ -1,0 +1,187 @@
+//! `ctlstore ledger prune`: deletes old ledger rows that a snapshot has.
+
+mod report;
+mod watch;
+
+use std::path::{PathBuf, absolute};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
+
+use super::{Interrupted, SettingsArgs};
+use crate::config::{Settings, SnapshotUrl};
+use crate::ctldb::{AnyCtldb, AnySource, Ctldb, LedgerTable, Location};
+use crate::disk::{LockError, ProcessLock};
+use crate::executive::{PruneOrder, PruneOutcome, PrunePlan, may_be_pruned, plan, prune};
+use crate::ledger::{LedgerSource, Limit};
+use crate::node;
+use crate::snapshot::fetch::FetchError;
+use crate::snapshot::{Abort, VerifiedSnapshot};
+
+use self::report::Report;
+use self::watch::{Fetching, Interrupt, Pruning};
+
+/// What one question to the ctldb may take.
+const ASK_TIMEOUT: Duration = Duration::from_secs(30);
+
+#[derive(Debug, Subcommand)]
+pub enum LedgerCommand {
+    /// Delete ledger rows that are old enough and that a snapshot has
+    #[command(after_help = PRUNE_HELP)]
+    Prune(PruneArgs),
+}
+
+const PRUNE_HELP: &str = "\
+What stays: rows younger than --keep, by the ctldb's clock; rows behind the seq of
+the snapshot, which is fetched and checked first (with several, the one with the
+lowest seq); the last row; and no ledger transaction is cut in two. Rows go in small
+transactions under the ledger lock, with pauses, so executives write on meanwhile.
+Their space is used again by new rows; the database's file does not shrink.
+
+A reflector whose ldb is behind what was pruned refuses to go on, and starts again
+from a snapshot where bootstrap.urls names one. Reflectors of the original do not
+notice and go on with a hole: prune only where none of them follows this ctldb. A
+ctldb that the original made (its ledger's seq is INTEGER, or its leader_ts has no
+fraction of a second; on SQLite, leader_ts is not TEXT) takes --no-original-reflectors.
+
+A node that runs has its embedded SQLite ctldb for itself: set executive.ledger_retention
+there (--dry-run works beside it). On MySQL it runs beside executives.
+
+Exit codes: 0 done, or nothing to do; 1 failed; 2 wrong flags or settings; 130 stopped
+by a signal after a whole transaction.
+
+Examples:
+  ctlstore ledger prune --keep 7d --dry-run
+  ctlstore ledger prune --keep 7d --config executive.toml
+  ctlstore ledger prune --keep 36h --snapshot file:///srv/a/snapshot.db --snapshot file:///srv/b/snapshot.db";
+
+#[derive(Debug, Args)]
+pub struct PruneArgs {
+    /// Rows younger than this stay, such as 7d or "1day 12h"
+    #[arg(long, value_name = "AGE", value_parser = humantime::parse_duration)]
+    keep: Duration,
+    /// Snapshot that must have what goes, instead of those at snapshotter.urls;
+    /// may be given several times
+    #[arg(long = "snapshot", value_name = "URL")]
+    snapshots: Vec<SnapshotUrl>,
+    /// Say what would go, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// No reflector of the original follows this ctldb
+    #[arg(long)]
+    no_original_reflectors: bool,
+    /// TOML file with the settings of the executive
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(command: LedgerCommand) -> anyhow::Result<()> {
+    let LedgerCommand::Prune(args) = command;
+    // As an executive: its settings say where the ctldb is, and with which password.
+    let settings = SettingsArgs { config: args.config.clone(), roles: vec!["executive".to_owned()] }.load()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("runtime")?;
+    runtime.block_on(prune_ledger(&args, &settings))
+}
+
+async fn prune_ledger(args: &PruneArgs, settings: &Settings) -> anyhow::Result<()> {
+    let interrupt = Interrupt::listen().context("signals")?;
+    let location = node::location(settings);
+    let ledger = LedgerTable::new(&settings.ctldb.ledger_table)?;
+    let no_original_reflectors = args.no_original_reflectors || settings.executive.no_original_reflectors;
+    let mut source = AnySource::new(&location, ledger.clone(), ASK_TIMEOUT)?;
+    // Before a snapshot is fetched for nothing.
+    let identity = interrupt.unless(source.identity()).await.ok_or(Interrupted)?;
+    may_be_pruned(&identity.context("look at the ledger")?, no_original_reflectors)?;
+    let snapshot = verified(args, settings, &interrupt).await?;
+    let order = PruneOrder { keep: args.keep, snapshot: snapshot.clone(), no_original_reflectors };
+
+    let planned = interrupt.unless(plan(&mut source, &order)).await.ok_or(Interrupted)?;
+    source.close().await;
+    let planned = planned.context("look at the ledger")?;
+    let done = match args.dry_run || planned.rows == 0 {
+        true => None,
+        false => Some(carry_out(&location, ledger, order, &planned, &interrupt).await?),
+    };
+    Report::new(args.keep, &snapshot, &planned, done.as_ref(), args.dry_run).print(args.json)?;
+    match done {
+        Some(PruneOutcome { limit: Limit::Rows, .. }) if interrupt.came() => Err(Interrupted.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Fetches and checks the snapshots.
+async fn verified(args: &PruneArgs, settings: &Settings, interrupt: &Interrupt) -> anyhow::Result<VerifiedSnapshot> {
+    let given = args.snapshots.iter().map(here).collect::<Result<Vec<_>, _>>().context("--snapshot")?;
+    let urls = if given.is_empty() { settings.executive.retention_snapshots(&settings.snapshotter) } else { &given };
+    if urls.is_empty() {
+        bail!("no snapshot to go by: name one with --snapshot, or set snapshotter.urls");
+    }
+    let (mut verifier, abort) = (node::verifier(settings, urls), Abort::default());
+    let aborted = abort.clone();
+    let mut verifying = tokio::task::spawn_blocking(move || {
+        let fetching = Fetching::default();
+        let verified = verifier.lowest(&aborted, &fetching);
+        fetching.end();
+        verified
+    });
+    let verified = match interrupt.unless(&mut verifying).await {
+        Some(verified) => verified,
+        None => {
+            abort.abort();
+            verifying.await
+        }
+    };
+    match verified.context("verify the snapshot")? {
+        Ok(_) | Err(FetchError::Aborted) if interrupt.came() => Err(Interrupted.into()),
+        Ok(snapshot) => Ok(snapshot),
+        Err(error) => Err(error).context("nothing is pruned without a good snapshot"),
+    }
+}
+
+/// A relative path on the command line is one from here.
+fn here(url: &SnapshotUrl) -> std::io::Result<SnapshotUrl> {
+    match url {
+        SnapshotUrl::File(path) => absolute(path).map(SnapshotUrl::File),
+        other => Ok(other.clone()),
+    }
+}
+
+/// Deletes what was planned, or as much as a signal leaves time for.
+async fn carry_out(
+    location: &Location,
+    ledger: LedgerTable,
+    order: PruneOrder,
+    planned: &PrunePlan,
+    interrupt: &Interrupt,
+) -> anyhow::Result<PruneOutcome> {
+    not_held(location)?;
+    let ctldb = AnyCtldb::open(location, ledger)?;
+    ctldb.prepare().await?;
+    let mut progress = Pruning::new(planned.rows);
+    let outcome = prune(&ctldb, order, |so_far| {
+        progress.show(so_far);
+        !interrupt.came()
+    })
+    .await;
+    progress.end();
+    ctldb.close().await;
+    outcome.context("prune the ledger")
+}
+
+/// An embedded ctldb belongs to the node that runs.
+fn not_held(location: &Location) -> anyhow::Result<()> {
+    let Location::Sqlite(path) = location else { return Ok(()) };
+    match ProcessLock::take(path) {
+        Ok(_) => Ok(()),
+        Err(LockError::Held { holder }) => bail!(
+            "{} belongs to a node that runs ({holder}): set executive.ledger_retention there and it prunes by itself, \
+             or stop it for as long as this takes",
+            path.display()
+        ),
+        Err(error) => Err(error).with_context(|| format!("lock {}", path.display())),
+    }
+}

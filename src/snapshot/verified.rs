@@ -1,0 +1,107 @@
+//! Snapshots that hosts can really start from: fetched from where they are published,
+//! and checked. A ledger is pruned on the word of these alone.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::config::SnapshotUrl;
+use crate::disk;
+use crate::ledger::Seq;
+
+use super::Abort;
+use super::fetch::{FetchError, Wanted, look, verify};
+use super::manifest::Manifest;
+use super::Progress;
+
+/// What a killed process left of a fetch is removed when it was not written to for this
+/// long; a fetch that goes on is written to all the time.
+const LEFT_BEHIND: Duration = Duration::from_secs(60 * 60);
+
+/// A snapshot that was fetched and checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifiedSnapshot {
+    /// The last ledger row that it has.
+    pub seq: Seq,
+    /// Of the ledger that it follows; one of the original says none.
+    pub ledger_id: Option<String>,
+    /// Where it is, without secrets.
+    pub url: String,
+}
+
+/// The snapshots at some places. One that was verified is not fetched again while the
+/// manifest says that it is the same.
+#[derive(Debug, Clone)]
+pub struct Verifier {
+    places: Vec<Place>,
+    directory: PathBuf,
+}
+
+#[derive(Debug, Clone)]
+struct Place {
+    url: SnapshotUrl,
+    known: Option<(Manifest, VerifiedSnapshot)>,
+}
+
+impl Verifier {
+    /// Each fetch needs room in `directory` while it is checked.
+    pub fn new(urls: &[SnapshotUrl], directory: impl Into<PathBuf>) -> Self {
+        let places = urls.iter().map(|url| Place { url: url.clone(), known: None }).collect();
+        Self { places, directory: directory.into() }
+    }
+
+    /// Verifies the snapshot at each place. Gives the one with the lowest seq, so that a
+    /// host can start from any of them. Blocks.
+    ///
+    /// # Errors
+    /// The first place's that has no good one. [`FetchError::Aborted`] also without any place.
+    pub fn lowest(&mut self, abort: &Abort, progress: &dyn Progress) -> Result<VerifiedSnapshot, FetchError> {
+        disk::create_directory(&self.directory).map_err(|source| FetchError::Io {
+            doing: "make",
+            path: self.directory.clone(),
+            source,
+        })?;
+        clear_away(&self.directory);
+        let mut lowest: Option<VerifiedSnapshot> = None;
+        for place in &mut self.places {
+            let verified = place.verify(&self.directory, abort, progress)?;
+            if lowest.as_ref().is_none_or(|lowest| verified.seq < lowest.seq) {
+                lowest = Some(verified);
+            }
+        }
+        lowest.ok_or(FetchError::Aborted)
+    }
+}
+
+impl Place {
+    fn verify(
+        &mut self,
+        directory: &Path,
+        abort: &Abort,
+        progress: &dyn Progress,
+    ) -> Result<VerifiedSnapshot, FetchError> {
+        if let Some((manifest, snapshot)) = &self.known
+            && look(&self.url, abort)?.as_ref() == Some(manifest)
+        {
+            return Ok(snapshot.clone());
+        }
+        self.known = None;
+        let fetched = verify(&self.url, directory, &Wanted::default(), abort, progress)?;
+        let (seq, ledger_id) = (fetched.position.seq, fetched.position.ledger_id);
+        let snapshot = VerifiedSnapshot { seq, ledger_id, url: self.url.to_string() };
+        self.known = fetched.manifest.map(|manifest| (manifest, snapshot.clone()));
+        Ok(snapshot)
+    }
+}
+
+/// Removes what processes that were killed have left. What can't be removed is in
+/// nobody's way but the disk's.
+fn clear_away(directory: &Path) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let is_ours = entry.file_name().to_str().is_some_and(|name| name.ends_with(".incoming"));
+        let written = entry.metadata().and_then(|metadata| metadata.modified()).ok();
+        if is_ours && written.and_then(|at| at.elapsed().ok()).is_some_and(|age| age > LEFT_BEHIND) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
