@@ -41,7 +41,7 @@ fn help_names_every_command_and_shows_examples() {
     let output = ctlstore(&["--help"], &[]);
     assert!(output.status.success());
     let help = text(&output.stdout);
-    for word in ["node", "config", "health", "version", "Examples:", "ctlstore node --config host.toml"] {
+    for word in ["node", "config", "health", "ledger", "version", "Examples:", "ctlstore node --config host.toml"] {
         assert!(help.contains(word), "{word} is not in {help}");
     }
     let help = text(&ctlstore(&["node", "--help"], &[]).stdout);

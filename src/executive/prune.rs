@@ -5,37 +5,21 @@
 //! is ever deleted on the word of an earlier look, several executives may prune one
 //! ctldb at a time, and whoever dies in between leaves a ledger that is right.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+mod plan;
+mod steps;
 
-use crate::ctldb::{AnySource, Ctldb, CtldbError, LedgerIdentity, Operation, Session};
-use crate::failpoint;
-use crate::ledger::{Cutter, LedgerSource, Limit, PruneBounds, Seq, SourceError};
+use std::time::Duration;
+
+use crate::ctldb::{CtldbError, LedgerIdentity};
+use crate::ledger::{PruneBounds, Seq, SourceError};
 use crate::schema::Timestamp;
 use crate::snapshot::VerifiedSnapshot;
 
-/// Rows of one transaction: at first, and the bounds within which that changes so that
-/// the ledger lock is held for about [`HOLD`] each time.
-const FIRST_ROWS: usize = 500;
-const LEAST_ROWS: usize = 50;
-const MOST_ROWS: usize = 5_000;
-const HOLD: Duration = Duration::from_millis(25);
+pub use plan::{Plan, plan};
+pub use steps::{HasOldRows, Outcome, prune};
 
 /// Rows looked at to find the end of a ledger transaction that is longer than a step.
 const MOST_LOOKED_AT: usize = 200_000;
-
-/// The least pause between two transactions; it is as long as the lock was held when
-/// that is longer, so that writers get at least half of the time.
-const LEAST_PAUSE: Duration = Duration::from_millis(10);
-
-/// What one transaction may take, waiting for the lock included, and how many may fail
-/// one after the other, with which pause.
-const STEP_TIMEOUT: Duration = Duration::from_secs(30);
-const MOST_FAILURES: u32 = 5;
-const FAILURE_PAUSE: Duration = Duration::from_millis(500);
-
-/// Rows that a plan looks at in one question.
-const PLAN_ROWS: usize = 10_000;
 
 /// What is to be pruned.
 #[derive(Debug, Clone)]
@@ -85,11 +69,11 @@ impl PruneOrder {
         let VerifiedSnapshot { seq, ledger_id, url } = &self.snapshot;
         let url = || url.clone();
         match ledger_id {
-            None => return Err(PruneRefusal::SnapshotWithoutLedger { url: url() }),
+            None => Err(PruneRefusal::SnapshotWithoutLedger { url: url() }),
             Some(id) if id != ctldb => {
-                return Err(PruneRefusal::OtherLedger { url: url(), snapshot: id.clone(), ctldb: ctldb.clone() });
+                Err(PruneRefusal::OtherLedger { url: url(), snapshot: id.clone(), ctldb: ctldb.clone() })
             }
-            Some(_) if *seq > last => return Err(PruneRefusal::SnapshotAhead { url: url(), snapshot: *seq, last }),
+            Some(_) if *seq > last => Err(PruneRefusal::SnapshotAhead { url: url(), snapshot: *seq, last }),
             Some(_) => Ok(()),
         }
     }
@@ -113,236 +97,9 @@ fn before(now: Timestamp, keep: Duration) -> Timestamp {
     Timestamp::from_unix_micros(now.unix_micros().saturating_sub(keep))
 }
 
-/// What a prune would do, found without changing anything.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
-    /// The ledger's first and last row.
-    pub first: Option<Seq>,
-    pub last: Option<Seq>,
-    /// The last row that may go, if any may, and how many those are.
-    pub cut: Option<Seq>,
-    pub rows: u64,
-    /// Of the statements that may go.
-    pub bytes: u64,
-    /// Why no more may go.
-    pub limit: Limit,
-    /// When the first row that stays was written.
-    pub oldest_left: Option<Timestamp>,
-    pub low_water: Option<Seq>,
-}
-
-/// Looks at the ledger, row by row but without statements, and says what would go.
-/// Takes no lock and writes nothing.
-pub async fn plan(source: &mut AnySource, order: &PruneOrder) -> Result<Plan, PruneError> {
-    let (identity, info, now) = (source.identity().await?, source.describe().await?, source.now().await?);
-    let last = info.last.unwrap_or_default();
-    order.check(&identity, last)?;
-    let mut cutter = Cutter::new(order.bounds(now, last));
-    // Where the cut stands moves with the cutter, so what comes behind it is kept.
-    let (mut after, mut limit, mut oldest_left) = (None, Limit::Rows, None);
-    loop {
-        let rows = source.heads(after, PLAN_ROWS).await?;
-        for row in &rows {
-            let pushed = cutter.push(row);
-            if cutter.cut() == Some(row.seq) {
-                oldest_left = None;
-            } else {
-                oldest_left = oldest_left.or(row.leader_ts);
-            }
-            if let Err(reached) = pushed {
-                limit = reached;
-                break;
-            }
-        }
-        match rows.last() {
-            Some(row) if limit == Limit::Rows => after = Some(row.seq),
-            _ => break,
-        }
-    }
-    if limit == Limit::Rows {
-        // Only an empty ledger has no last row.
-        limit = Limit::LastRow;
-    }
-    Ok(Plan {
-        first: info.first,
-        last: info.last,
-        cut: cutter.cut(),
-        rows: cutter.rows(),
-        bytes: cutter.bytes(),
-        limit,
-        oldest_left,
-        low_water: info.low_water,
-    })
-}
-
-/// Whether the ledger's first row is older than `keep`, or of unknown age: whether it
-/// is worth looking for a snapshot.
-#[derive(Debug)]
-pub struct HasOldRows {
-    pub keep: Duration,
-}
-
-impl Operation for HasOldRows {
-    type Output = bool;
-
-    async fn run<S: Session>(&self, session: &mut S) -> Result<bool, CtldbError> {
-        let before = before(now(session).await?, self.keep);
-        let first = session.ledger_head(2).await?;
-        // The last row stays in any case.
-        Ok(first.len() > 1 && first.first().is_some_and(|row| row.leader_ts.is_none_or(|at| at < before)))
-    }
-}
-
-async fn now<S: Session>(session: &mut S) -> Result<Timestamp, CtldbError> {
-    session.now().await.map(|seconds| Timestamp::from_unix_micros(seconds.saturating_mul(1_000_000)))
-}
-
-/// One transaction of a prune.
-struct Step {
-    order: Arc<PruneOrder>,
-    rows: usize,
-}
-
-/// What one transaction did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pruned {
-    pub rows: u64,
-    /// Of the statements that went.
-    pub bytes: u64,
-    /// The ledger's mark after it.
-    pub low_water: Option<Seq>,
-    /// Why not more: [`Limit::Rows`] where the next transaction may go on.
-    pub limit: Limit,
-    /// How long the ledger lock was held, the commit aside.
-    held: Duration,
-}
-
-impl Operation for Step {
-    type Output = Result<Pruned, PruneRefusal>;
-
-    async fn run<S: Session>(&self, session: &mut S) -> Result<Self::Output, CtldbError> {
-        let start = Instant::now();
-        let (identity, last) = (session.ledger_identity().await?, session.last_seq().await?);
-        if let Err(refusal) = self.order.check(&identity, last) {
-            return Ok(Err(refusal));
-        }
-        let bounds = self.order.bounds(now(session).await?, last);
-        let (cutter, limit) = match look(session, bounds, self.rows).await? {
-            Ok(found) => found,
-            Err(refusal) => return Ok(Err(refusal)),
-        };
-        let nothing = Pruned { rows: 0, bytes: 0, low_water: identity.low_water, limit, held: start.elapsed() };
-        let Some(cut) = cutter.cut() else { return Ok(Ok(nothing)) };
-        let first = cut.next();
-        let rows = session.prune_ledger(first).await?;
-        Ok(Ok(Pruned { rows, bytes: cutter.bytes(), low_water: Some(first), limit, held: start.elapsed() }))
-    }
-}
-
-/// Looks at the ledger's first `rows` rows, or as many more as it takes to find the end
-/// of the transaction that they are in.
-async fn look<S: Session>(
-    session: &mut S,
-    bounds: PruneBounds,
-    mut rows: usize,
-) -> Result<Result<(Cutter, Limit), PruneRefusal>, CtldbError> {
-    loop {
-        let head = session.ledger_head(rows).await?;
-        let mut cutter = Cutter::new(bounds);
-        let limit = cutter.push_all(&head);
-        if cutter.cut().is_some() || limit != Limit::Rows || head.len() < rows {
-            return Ok(Ok((cutter, limit)));
-        }
-        if rows >= MOST_LOOKED_AT {
-            return Ok(Err(PruneRefusal::TransactionTooLong { first: head[0].seq }));
-        }
-        rows = (rows * 4).min(MOST_LOOKED_AT);
-    }
-}
-
-/// What all transactions of a prune did together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Outcome {
-    pub rows: u64,
-    pub bytes: u64,
-    pub transactions: u64,
-    pub low_water: Option<Seq>,
-    /// [`Limit::Rows`] where it was stopped.
-    pub limit: Limit,
-}
-
-/// Deletes what `order` lets go, transaction by transaction. `go_on` is told of each,
-/// with the sum so far, and ends the prune by answering false; what is deleted by then
-/// stays deleted, and the ledger is right.
-pub async fn prune<C: Ctldb>(
-    ctldb: &C,
-    order: PruneOrder,
-    mut go_on: impl FnMut(&Outcome) -> bool,
-) -> Result<Outcome, PruneError> {
-    let order = Arc::new(order);
-    let mut outcome = Outcome { rows: 0, bytes: 0, transactions: 0, low_water: None, limit: Limit::Rows };
-    let (mut rows, mut failures) = (FIRST_ROWS, 0);
-    while go_on(&outcome) {
-        let step = Step { order: Arc::clone(&order), rows };
-        let pruned = match ctldb.write(step, Instant::now() + STEP_TIMEOUT).await {
-            Ok(pruned) => pruned?,
-            // Whatever became of it, the next step begins with what is there.
-            Err(error) if passes(&error) && failures < MOST_FAILURES => {
-                failures += 1;
-                tokio::time::sleep(FAILURE_PAUSE * failures).await;
-                continue;
-            }
-            Err(error) => return Err(error.into()),
-        };
-        failures = 0;
-        (outcome.low_water, outcome.limit) = (pruned.low_water, pruned.limit);
-        if pruned.rows > 0 {
-            failpoint::hit("prune-after-commit");
-            outcome.rows += pruned.rows;
-            outcome.bytes += pruned.bytes;
-            outcome.transactions += 1;
-        }
-        if pruned.limit != Limit::Rows || pruned.rows == 0 {
-            if outcome.limit == Limit::Rows {
-                outcome.limit = Limit::LastRow;
-            }
-            go_on(&outcome);
-            break;
-        }
-        rows = adapted(rows, pruned.held);
-        tokio::time::sleep(LEAST_PAUSE.max(pruned.held)).await;
-    }
-    Ok(outcome)
-}
-
-/// Whether an error may pass by itself, and the step that met it be run again.
-fn passes(error: &CtldbError) -> bool {
-    matches!(error, CtldbError::Unavailable(_) | CtldbError::Contention(_) | CtldbError::OutcomeUnknown(_))
-}
-
-/// The rows of the next step, after one that held the lock for so long.
-fn adapted(rows: usize, held: Duration) -> usize {
-    if held > HOLD {
-        (rows / 2).max(LEAST_ROWS)
-    } else if held < HOLD / 2 {
-        (rows * 2).min(MOST_ROWS)
-    } else {
-        rows
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn steps_shrink_where_they_hold_the_lock_for_long() {
-        assert_eq!(adapted(400, HOLD / 4), 800);
-        assert_eq!(adapted(400, HOLD), 400);
-        assert_eq!(adapted(400, HOLD * 2), 200);
-        assert_eq!(adapted(LEAST_ROWS, HOLD * 2), LEAST_ROWS);
-        assert_eq!(adapted(MOST_ROWS, Duration::ZERO), MOST_ROWS);
-    }
 
     #[test]
     fn an_order_is_for_one_ledger() {

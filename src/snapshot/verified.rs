@@ -40,7 +40,8 @@ pub struct Verifier {
 #[derive(Debug, Clone)]
 struct Place {
     url: SnapshotUrl,
-    known: Option<(Manifest, VerifiedSnapshot)>,
+    /// What was verified there, with its manifest where it has one.
+    known: Option<(Option<Manifest>, VerifiedSnapshot)>,
 }
 
 impl Verifier {
@@ -71,6 +72,12 @@ impl Verifier {
         }
         lowest.ok_or(FetchError::Aborted)
     }
+
+    /// Whether at each place there is still what was verified, or a later one of the
+    /// same ledger, as far as the manifests tell. Blocks, and fetches no snapshot.
+    pub fn stands(&self, abort: &Abort) -> bool {
+        self.places.iter().all(|place| place.stands(abort))
+    }
 }
 
 impl Place {
@@ -80,7 +87,7 @@ impl Place {
         abort: &Abort,
         progress: &dyn Progress,
     ) -> Result<VerifiedSnapshot, FetchError> {
-        if let Some((manifest, snapshot)) = &self.known
+        if let Some((Some(manifest), snapshot)) = &self.known
             && look(&self.url, abort)?.as_ref() == Some(manifest)
         {
             return Ok(snapshot.clone());
@@ -89,8 +96,19 @@ impl Place {
         let fetched = verify(&self.url, directory, &Wanted::default(), abort, progress)?;
         let (seq, ledger_id) = (fetched.position.seq, fetched.position.ledger_id);
         let snapshot = VerifiedSnapshot { seq, ledger_id, url: self.url.to_string() };
-        self.known = fetched.manifest.map(|manifest| (manifest, snapshot.clone()));
+        self.known = Some((fetched.manifest, snapshot.clone()));
         Ok(snapshot)
+    }
+
+    fn stands(&self, abort: &Abort) -> bool {
+        match &self.known {
+            None => false,
+            Some((None, _)) => true,
+            Some((Some(known), _)) => matches!(
+                look(&self.url, abort),
+                Ok(Some(now)) if now.ledger_id == known.ledger_id && now.seq >= known.seq
+            ),
+        }
     }
 }
 

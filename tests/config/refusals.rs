@@ -40,6 +40,11 @@ const WRONG_VALUES: &[(&str, &str, &str)] = &[
     ("executive.bind", r#"":3000""#, "not an address and port such as 127.0.0.1:3000"),
     ("executive.request_timeout", r#""0s""#, "must be longer than nothing"),
     ("executive.destructive_schema_changes", r#""yes""#, "neither true nor false"),
+    ("executive.ledger_retention", "7", "not a string"),
+    ("executive.ledger_retention", r#""7""#, "not a duration with its unit, such as \"250ms\" or \"1m\""),
+    ("executive.ledger_retention", r#""0s""#, "must be longer than nothing; \"\" keeps all rows"),
+    ("executive.ledger_retention_snapshots", "[7]", "not a list of strings"),
+    ("executive.no_original_reflectors", r#""maybe""#, "neither true nor false"),
     ("executive.writer_limit.rows", "-1", "not a whole number of 0 or more"),
     ("executive.writer_limit.period", r#""1ms""#, "must be whole seconds, at least one and at most a day"),
     ("executive.writer_limit.period", r#""2days""#, "must be whole seconds, at least one and at most a day"),
@@ -208,6 +213,10 @@ const COMBINATIONS: &[(&str, &str)] = &[
     (
         "bootstrap.urls = [\"file:ldb.db\"]",
         "bootstrap.urls = [\"file:ldb.db\"] (file c.toml): bootstrap.urls and ldb.path are the same file",
+    ),
+    (
+        "node.roles = [\"executive\"]\nexecutive.ledger_retention = \"7d\"\nsnapshotter.urls = []",
+        "executive.ledger_retention = \"7days\" (file c.toml): needs a snapshot that has what goes: executive.ledger_retention_snapshots names none",
     ),
     (
         "heartbeat.family = \"a_family_of_thirty_characters1\"\nheartbeat.table = \"a_table_of_thirty_two_characters\"",

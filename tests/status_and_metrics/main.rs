@@ -15,6 +15,7 @@ mod heartbeats;
 mod ldb;
 mod panicking;
 mod reading;
+mod retention;
 mod shared_server;
 mod snapshots;
 mod stage;
@@ -54,6 +55,8 @@ const SCENARIOS: [Scenario; 22] = [
     ("an ldb that is empty or no database", reading::an_ldb_that_is_empty_or_no_database),
     ("troubles on a server that are put right", shared_server::troubles_that_are_put_right),
     ("a request that panics", panicking::a_request_that_panics),
+    ("a ledger that is kept short", retention::a_ledger_that_is_kept_short),
+    ("a ledger whose snapshot is missing", retention::a_ledger_whose_snapshot_is_missing),
     ("a node that stops", stopping::a_node_that_stops),
 ];
 

@@ -172,21 +172,20 @@ impl<C: Ctldb> Keeper<C> {
     }
 
     async fn verified(&mut self, abort: &Abort) -> Result<VerifiedSnapshot, FetchError> {
-        if let Some(known) = self.known.as_ref().filter(|known| known.at.elapsed() < TRUSTED_FOR) {
-            return Ok(known.snapshot.clone());
-        }
+        let known = self.known.take().filter(|known| known.at.elapsed() < TRUSTED_FOR);
         let (mut verifier, abort) = (self.settings.verifier.clone(), abort.clone());
         let verifying = tokio::task::spawn_blocking(move || {
-            let verified = verifier.lowest(&abort, &());
-            (verifier, verified)
+            let known = match known.filter(|_| verifier.stands(&abort)) {
+                Some(known) => Ok(known),
+                None => verifier.lowest(&abort, &()).map(|snapshot| Known { snapshot, at: Instant::now() }),
+            };
+            (verifier, known)
         });
         // A panic has ended the process already.
-        let Ok((verifier, verified)) = verifying.await else { return Err(FetchError::Aborted) };
+        let Ok((verifier, known)) = verifying.await else { return Err(FetchError::Aborted) };
         // It remembers what it has fetched.
         self.settings.verifier = verifier;
-        let snapshot = verified?;
-        self.known = Some(Known { snapshot: snapshot.clone(), at: Instant::now() });
-        Ok(snapshot)
+        Ok(self.known.insert(known?).snapshot.clone())
     }
 }
 
