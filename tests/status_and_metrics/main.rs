@@ -33,7 +33,7 @@ use watch::{Moved, Watch, metric_names};
 
 type Scenario = (&'static str, fn(&Moved));
 
-const SCENARIOS: [Scenario; 22] = [
+const SCENARIOS: [Scenario; 24] = [
     ("a request on its way to the ldb", writing::a_request_on_its_way_to_the_ldb),
     ("writes that wait for a stranger", writing::writes_that_wait_for_a_stranger),
     ("a table over its warning size", writing::a_table_over_its_warning_size),
