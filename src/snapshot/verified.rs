@@ -9,10 +9,10 @@ use crate::config::SnapshotUrl;
 use crate::disk;
 use crate::ledger::Seq;
 
+use super::Abort;
+use super::Progress;
 use super::fetch::{FetchError, Wanted, look, verify};
 use super::manifest::Manifest;
-use super::progress::Progress;
-use super::take::Abort;
 
 /// What a killed process left of a fetch is removed when it was not written to for this
 /// long; a fetch that goes on is written to all the time.

@@ -18,6 +18,8 @@ pub fn a_node_that_stops(moved: &Moved) {
     let mut open = TcpStream::connect(address).expect("connect");
     write!(open, "POST /families/fam/mutations HTTP/1.1\r\nHost: {address}\r\nContent-Length: 9\r\n\r\n123")
         .expect("send half a request");
+    // Whoever comes later is answered, so the server has taken this one, too.
+    http::get(&format!("{executive}/status")).expect(200);
     watch.event("a stop", &["/ready", "/heartbeat/state"], || process.signal(libc::SIGTERM));
     assert_eq!(http::get(&format!("{ops}/readyz")).expect(503).text(), "the node is stopping\n");
     assert_eq!(http::get(&format!("{ops}/readyz/reader")).expect(503).text(), "the node is stopping\n");
