@@ -14,16 +14,19 @@ mod export;
 mod failure;
 mod families;
 mod health;
+mod interrupt;
 mod ldb;
 mod ledger;
 mod limits;
 mod mutate;
 mod node;
 mod output;
+mod phases;
 mod progress;
 mod read;
 mod schema;
 mod shape;
+mod snapshot;
 mod status;
 mod tail_ledger;
 mod writers;
@@ -40,11 +43,6 @@ pub use failure::Exit;
 #[derive(Debug, thiserror::Error)]
 #[error("failed, see the log")]
 pub struct Logged;
-
-/// The command was stopped by a signal, in good order, before it had done everything.
-#[derive(Debug, thiserror::Error)]
-#[error("stopped by a signal")]
-pub struct Interrupted;
 
 /// Control-plane data on every host: a local SQLite copy of a central database,
 /// fed by an ordered ledger.
@@ -64,6 +62,7 @@ Examples:
   ctlstore config --config host.toml              what a node would run with
   ctlstore health                                 exit code 0 when the node on this host is ready
   ctlstore ledger prune --keep 7d --dry-run       what pruning the ledger would delete
+  ctlstore snapshot inspect s3://bucket/ldb.zst   what is published there, fetched and checked
 
   ctlstore create-family shop
   ctlstore create-table -f shop --field name:string --field on:integer --key-field name flags
@@ -95,6 +94,9 @@ enum Command {
     /// Work on the ctldb's ledger
     #[command(subcommand)]
     Ledger(ledger::LedgerCommand),
+    /// Take, look at and fetch snapshots
+    #[command(subcommand)]
+    Snapshot(snapshot::SnapshotCommand),
     /// Create a family of tables
     CreateFamily(families::CreateFamily),
     /// Create a table
@@ -177,6 +179,7 @@ impl Cli {
             Command::Config(command) => command.run(),
             Command::Health(args) => health::ask(args),
             Command::Ledger(command) => ledger::run(command),
+            Command::Snapshot(command) => snapshot::run(command),
             Command::CreateFamily(command) => command.run(),
             Command::CreateTable(command) => command.run(),
             Command::AddFields(command) => command.run(),

@@ -2,13 +2,13 @@
 
 use std::fs;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::{Path, PathBuf, absolute};
 
 use anyhow::Context;
 use clap::Args;
 use secrecy::SecretString;
 
-use crate::config::CtldbUrl;
+use crate::config::{CtldbUrl, SnapshotUrl};
 use crate::ctldb::Location;
 use crate::schema::{FamilyName, Field, FieldName, FieldType, TableName, TableRef, WriterName};
 
@@ -177,5 +177,13 @@ pub fn location(url: &CtldbUrl) -> Location {
     match url {
         CtldbUrl::Sqlite(path) => Location::Sqlite(path.clone()),
         CtldbUrl::Mysql(url) => Location::Mysql(url.expose().to_owned()),
+    }
+}
+
+/// A relative path on the command line is one from here.
+pub fn here(url: &SnapshotUrl) -> std::io::Result<SnapshotUrl> {
+    match url {
+        SnapshotUrl::File(path) => absolute(path).map(SnapshotUrl::File),
+        other => Ok(other.clone()),
     }
 }

@@ -2,9 +2,12 @@
 
 use crate::config::Problems;
 use crate::ctldb::CtldbError;
+use crate::ldb::read::ReadError;
 use crate::ledger::SourceError;
+use crate::snapshot::fetch::FetchError;
+use crate::snapshot::{SnapshotError, StoreError};
 
-use super::Interrupted;
+use super::interrupt::Interrupted;
 use super::output::Closed;
 
 /// The process's exit code after a failure; `ctlstore --help` lists them.
@@ -54,7 +57,31 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Option<Exit>> {
         SourceError::NoLedger(_) => Some(Exit::Absent),
         _ => None,
     });
-    of_ctldb.or(of_source).map(Some)
+    let of_snapshot = cause.downcast_ref::<SnapshotError>().and_then(|error| match error {
+        SnapshotError::Ldb(ReadError::NotThereYet { .. }) | SnapshotError::Empty(_) => Some(Exit::Absent),
+        SnapshotError::InUse { .. }
+        | SnapshotError::Older { .. }
+        | SnapshotError::OtherLedger { .. }
+        | SnapshotError::Emptied { .. } => Some(Exit::Refused),
+        SnapshotError::Store(error) => of_store(error),
+        _ => None,
+    });
+    let of_fetch = cause.downcast_ref::<FetchError>().and_then(|error| match error {
+        FetchError::NotFound(_) => Some(Exit::Absent),
+        FetchError::Unavailable(_) | FetchError::Changed(_) => Some(Exit::Unavailable),
+        FetchError::Refused(error) => of_store(error),
+        _ => None,
+    });
+    of_ctldb.or(of_source).or(of_snapshot).or(of_fetch).map(Some)
+}
+
+fn of_store(error: &StoreError) -> Option<Exit> {
+    match error {
+        StoreError::NotFound { .. } => Some(Exit::Absent),
+        StoreError::Temporary { .. } | StoreError::Changed { .. } => Some(Exit::Unavailable),
+        StoreError::Denied { .. } => Some(Exit::Refused),
+        _ => None,
+    }
 }
 
 /// A failure whose exit code is known, and the line that says what it was.

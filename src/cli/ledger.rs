@@ -3,24 +3,25 @@
 mod report;
 mod watch;
 
-use std::path::{PathBuf, absolute};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 
-use super::{Interrupted, SettingsArgs};
+use super::SettingsArgs;
+use super::args::here;
+use super::interrupt::{Interrupt, Interrupted, abortable};
 use crate::config::{Settings, SnapshotUrl};
 use crate::ctldb::{AnyCtldb, AnySource, Ctldb, LedgerTable, Location};
 use crate::disk::{LockError, ProcessLock};
 use crate::executive::{PruneOrder, PruneOutcome, PrunePlan, may_be_pruned, plan, prune};
 use crate::ledger::{LedgerSource, Limit};
 use crate::node;
-use crate::snapshot::fetch::FetchError;
-use crate::snapshot::{Abort, VerifiedSnapshot};
+use crate::snapshot::VerifiedSnapshot;
 
 use self::report::Report;
-use self::watch::{Fetching, Interrupt, Pruning};
+use self::watch::Pruning;
 
 /// What one question to the ctldb may take.
 const ASK_TIMEOUT: Duration = Duration::from_secs(30);
@@ -120,34 +121,12 @@ async fn verified(args: &PruneArgs, settings: &Settings, interrupt: &Interrupt) 
     if urls.is_empty() {
         bail!("no snapshot to go by: name one with --snapshot, or set snapshotter.urls");
     }
-    let (mut verifier, abort) = (node::verifier(settings, urls), Abort::default());
-    let aborted = abort.clone();
-    let mut verifying = tokio::task::spawn_blocking(move || {
-        let fetching = Fetching::default();
-        let verified = verifier.lowest(&aborted, &fetching);
-        fetching.end();
-        verified
-    });
-    let verified = match interrupt.unless(&mut verifying).await {
-        Some(verified) => verified,
-        None => {
-            abort.abort();
-            verifying.await
-        }
-    };
-    match verified.context("verify the snapshot")? {
-        Ok(_) | Err(FetchError::Aborted) if interrupt.came() => Err(Interrupted.into()),
-        Ok(snapshot) => Ok(snapshot),
-        Err(error) => Err(error).context("nothing is pruned without a good snapshot"),
+    let mut verifier = node::verifier(settings, urls);
+    let verified = abortable(interrupt, move |abort, progress| verifier.lowest(abort, progress.as_ref())).await?;
+    if interrupt.came() {
+        return Err(Interrupted.into());
     }
-}
-
-/// A relative path on the command line is one from here.
-fn here(url: &SnapshotUrl) -> std::io::Result<SnapshotUrl> {
-    match url {
-        SnapshotUrl::File(path) => absolute(path).map(SnapshotUrl::File),
-        other => Ok(other.clone()),
-    }
+    verified.context("nothing is pruned without a good snapshot")
 }
 
 /// Deletes what was planned, or as much as a signal leaves time for.

@@ -37,6 +37,14 @@ impl Ran {
         lines[0]["ctlstore: ".len()..].to_owned()
     }
 
+    /// Asserts this exit code, and that the last line on standard error is the error; progress
+    /// may stand before it.
+    #[track_caller]
+    pub fn fails_with(self, code: i32) {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        assert!(self.err.lines().last().is_some_and(|line| line.starts_with("ctlstore: ")), "{self:?}");
+    }
+
     #[track_caller]
     pub fn json(self) -> Value {
         let out = self.ok();

@@ -1,0 +1,83 @@
+//! Signals that end a long command in good order, and work that can be ended so.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::{io, process};
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::snapshot::{Abort, Progress};
+
+use super::failure::Exit;
+use super::phases::Phases;
+
+/// The command was stopped by a signal, in good order, before it had done everything.
+#[derive(Debug, thiserror::Error)]
+#[error("stopped by a signal")]
+pub struct Interrupted;
+
+/// The first SIGINT or SIGTERM from when this was made on; a second one ends the
+/// process at once.
+pub struct Interrupt(watch::Receiver<bool>);
+
+impl Interrupt {
+    pub fn listen() -> io::Result<Self> {
+        let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        let (sender, came) = watch::channel(false);
+        tokio::spawn(async move {
+            for _ in 0..2 {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
+                if sender.send_replace(true) {
+                    process::exit(Exit::Interrupted as i32);
+                }
+            }
+        });
+        Ok(Self(came))
+    }
+
+    pub fn came(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    /// What `work` gives, unless a signal comes first.
+    pub async fn unless<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let mut came = self.0.clone();
+        tokio::select! {
+            biased;
+            // The sender goes only after two signals.
+            _ = came.wait_for(|came| *came) => None,
+            done = work => Some(done),
+        }
+    }
+}
+
+/// Runs blocking work on a thread while its progress is shown. A signal aborts it, and
+/// its end is waited for, so that it can clean up.
+///
+/// # Errors
+/// [`Interrupted`] where a signal came before it was done.
+pub async fn abortable<T: Send + 'static, E: Send + 'static>(
+    interrupt: &Interrupt,
+    work: impl FnOnce(&Abort, Arc<dyn Progress>) -> Result<T, E> + Send + 'static,
+) -> anyhow::Result<Result<T, E>> {
+    let abort = Abort::default();
+    let (in_thread, phases) = (abort.clone(), Arc::new(Phases::default()));
+    let shown = Arc::clone(&phases);
+    let mut working = tokio::task::spawn_blocking(move || work(&in_thread, shown));
+    let done = match interrupt.unless(&mut working).await {
+        Some(done) => done,
+        None => {
+            abort.abort();
+            working.await
+        }
+    };
+    phases.end();
+    let done = done.context("the work's thread")?;
+    // What was done in spite of the signal is done.
+    if done.is_err() && interrupt.came() { Err(Interrupted.into()) } else { Ok(done) }
+}

@@ -1,0 +1,301 @@
+//! `snapshot take`, `inspect` and `fetch`: by hand what nodes do by themselves.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::config::SnapshotUrl;
+use crate::disk;
+use crate::snapshot::fetch::{self, FetchError, Fetched, Wanted};
+use crate::snapshot::{Abort, Delivered, Ended, Manifest, Progress, Publisher, SnapshotError, TableDigest, Target};
+
+use super::args::{JsonArg, LdbArg, here};
+use super::failure::Failure;
+use super::interrupt::{Interrupt, Interrupted, abortable};
+use super::output::{Out, Piped, Table, say, say_json};
+
+#[derive(Debug, Subcommand)]
+pub enum SnapshotCommand {
+    /// Take a snapshot of an LDB, check it and publish it
+    Take(Take),
+    /// Fetch what is published, check it, and say what it is
+    Inspect(Inspect),
+    /// Fetch a snapshot, check it, and keep it as a file
+    Fetch(Fetch),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  ctlstore snapshot take --ldb data/ldb.db --to file:///srv/snapshot.db
+  ctlstore snapshot take --to s3://bucket/snapshot.db.zst     AWS_… in the environment say how
+
+The applier goes on meanwhile. A key that ends in .gz or .zst is compressed; the manifest
+lies beside it under the same name with .json. What is older than what is published there,
+of another ledger, or suddenly empty is refused with exit code 4.")]
+pub struct Take {
+    #[command(flatten)]
+    ldb: LdbArg,
+    /// Where it goes: file:, s3:, gs: or az:
+    #[arg(long, value_name = "URL")]
+    to: SnapshotUrl,
+    /// How many stay under timestamped names beside the newest
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    keep: usize,
+    #[command(flatten)]
+    json: JsonArg,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  ctlstore snapshot inspect s3://bucket/snapshot.db.zst
+  ctlstore snapshot inspect https://host/snapshot.db.gz --json | jq .seq
+  ctlstore snapshot inspect file:data/snapshots/snapshot.db --manifest-only
+
+It is downloaded to --temp-dir for that, and removed. Exit code 1 when a check fails, 3 when
+nothing is there.")]
+pub struct Inspect {
+    /// Where it is: file:, s3:, gs:, az:, http(s): or data:
+    #[arg(value_name = "URL")]
+    url: SnapshotUrl,
+    /// Read the manifest and download nothing
+    #[arg(long)]
+    manifest_only: bool,
+    /// Directory with room for the uncompressed file [default: the system's]
+    #[arg(long, value_name = "DIR")]
+    temp_dir: Option<PathBuf>,
+    #[command(flatten)]
+    json: JsonArg,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  ctlstore snapshot fetch s3://bucket/snapshot.db.zst --to ldb.db
+
+The file is whole and checked when it appears; a broken download is resumed, and one that is
+given up leaves nothing.")]
+pub struct Fetch {
+    /// Where it is: file:, s3:, gs:, az:, http(s): or data:
+    #[arg(value_name = "URL")]
+    url: SnapshotUrl,
+    /// The file to make
+    #[arg(long, value_name = "FILE")]
+    to: PathBuf,
+    /// Write over a file that is there
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    json: JsonArg,
+}
+
+pub fn run(command: SnapshotCommand) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("runtime")?;
+    runtime.block_on(async {
+        let interrupt = Interrupt::listen().context("signals")?;
+        match command {
+            SnapshotCommand::Take(take) => take.run(&interrupt).await,
+            SnapshotCommand::Inspect(inspect) => inspect.run(&interrupt).await,
+            SnapshotCommand::Fetch(fetch) => fetch.run(&interrupt).await,
+        }
+    })
+}
+
+impl Take {
+    async fn run(self, interrupt: &Interrupt) -> anyhow::Result<()> {
+        let url = here(&self.to).context("--to")?;
+        if !url.is_writable() {
+            return Err(Failure::usage(format!("nothing can be published at {url}, only read there")).into());
+        }
+        let (ldb, shown) = (self.ldb.path(), url.to_string());
+        let target = Target { keep: self.keep, ..Target::new(url) };
+        let taken = abortable(interrupt, move |abort, progress| publish(ldb, target, abort, progress)).await?;
+        match taken {
+            Ok(Some(delivered)) => self.say_delivered(&delivered, &shown),
+            Ok(None) if self.json.json => say_json(&json!({ "url": shown, "published": false })),
+            Ok(None) => say(&format!("{shown} has what this ldb has already")),
+            Err(SnapshotError::Aborted) => Err(Interrupted.into()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn say_delivered(&self, delivered: &Delivered, url: &str) -> anyhow::Result<()> {
+        let Delivered { position, bytes, trouble } = delivered;
+        if let Some(trouble) = trouble {
+            eprintln!("ctlstore: it is published, but older ones were not put in order: {trouble}");
+        }
+        if self.json.json {
+            let ledger_id = &position.ledger_id;
+            return say_json(&json!({
+                "url": url, "published": true, "seq": position.seq, "ledger_id": ledger_id, "bytes": bytes,
+            }));
+        }
+        say(&format!("seq {} ({}) is published at {url}", position.seq, size(*bytes)))
+    }
+}
+
+/// One round of a publisher with one destination; `None` where there is nothing new.
+fn publish(
+    ldb: PathBuf,
+    target: Target,
+    abort: &Abort,
+    progress: Arc<dyn Progress>,
+) -> Result<Option<Delivered>, SnapshotError> {
+    let mut publisher = Publisher::new(&ldb, [target]).reporting(progress);
+    let round = publisher.round(Duration::MAX, abort)?;
+    if round.position.is_none() {
+        return Err(SnapshotError::Empty(ldb));
+    }
+    round.ended.into_iter().next().map_or(Ok(None), |Ended { outcome, .. }| outcome)
+}
+
+impl Inspect {
+    async fn run(self, interrupt: &Interrupt) -> anyhow::Result<()> {
+        let url = here(&self.url).context("URL")?;
+        let shown = url.to_string();
+        if self.manifest_only {
+            let looked = abortable(interrupt, move |abort, _| fetch::look(&url, abort)).await?;
+            let Some(manifest) = looked? else {
+                return Err(Failure::absent(format!("no manifest at {shown}")).into());
+            };
+            return self.show(&shown, &Facts::of_manifest(&manifest));
+        }
+        let directory = self.temp_dir.clone().unwrap_or_else(std::env::temp_dir);
+        let verifying = move |abort: &Abort, progress: Arc<dyn Progress>| {
+            fetch::verify(&url, &directory, &Wanted::default(), abort, progress.as_ref())
+        };
+        let fetched = abortable(interrupt, verifying).await??;
+        self.show(&shown, &Facts::of_fetched(&fetched))
+    }
+
+    fn show(&self, url: &str, facts: &Facts<'_>) -> anyhow::Result<()> {
+        let mut out = Out::new();
+        if self.json.json {
+            out.json(&json!({ "url": url, "checked": !self.manifest_only, "snapshot": facts }))?;
+            return out.flush();
+        }
+        facts.write(&mut out, url, !self.manifest_only)?;
+        out.flush()
+    }
+}
+
+/// What there is to say of a snapshot.
+#[derive(Debug, Serialize)]
+struct Facts<'a> {
+    seq: i64,
+    ledger_id: Option<&'a str>,
+    bytes: u64,
+    stored_bytes: u64,
+    /// `None` for a snapshot without one, such as the original's.
+    manifest: Option<&'a Manifest>,
+}
+
+impl<'a> Facts<'a> {
+    fn of_manifest(manifest: &'a Manifest) -> Self {
+        Self {
+            seq: manifest.seq,
+            ledger_id: manifest.ledger_id.as_deref(),
+            bytes: manifest.bytes,
+            stored_bytes: manifest.stored_bytes,
+            manifest: Some(manifest),
+        }
+    }
+
+    fn of_fetched(fetched: &'a Fetched) -> Self {
+        Self {
+            seq: fetched.position.seq.0,
+            ledger_id: fetched.position.ledger_id.as_deref(),
+            bytes: fetched.bytes,
+            stored_bytes: fetched.stored_bytes,
+            manifest: fetched.manifest.as_ref(),
+        }
+    }
+
+    fn write(&self, out: &mut Out, url: &str, is_checked: bool) -> anyhow::Result<()> {
+        let mut facts = Table::new(["SNAPSHOT", ""]);
+        facts.row(["url", url]);
+        facts.row(["seq", &self.seq.to_string()]);
+        facts.row(["ledger", self.ledger_id.unwrap_or("without an id")]);
+        facts.row(["size", &size(self.bytes)]);
+        facts.row(["stored size", &size(self.stored_bytes)]);
+        match self.manifest {
+            Some(manifest) => {
+                facts.row(["taken at", &manifest.taken_at]);
+                facts.row(["last change at", manifest.leader_ts.as_deref().unwrap_or("unknown")]);
+                facts.row(["key", &manifest.key]);
+                facts.row(["sha-256", &manifest.sha256]);
+                facts.row(["sqlite", &manifest.sqlite_version]);
+            }
+            None => facts.row(["manifest", "none"]),
+        }
+        facts.row(["checks", if is_checked { "all passed" } else { "not made: only the manifest was read" }]);
+        facts.write(out, Piped::Tabs)?;
+        let Some(manifest) = self.manifest else { return Ok(()) };
+        out.line("")?;
+        let mut tables = Table::new(["TABLE", "ROWS", "DIGEST"]);
+        for TableDigest { name, rows, digest } in &manifest.tables {
+            tables.row([name.as_str(), &rows.to_string(), digest.as_ref()]);
+        }
+        tables.write(out, Piped::Tabs)
+    }
+}
+
+impl Fetch {
+    async fn run(self, interrupt: &Interrupt) -> anyhow::Result<()> {
+        self.may_be_written()?;
+        let (url, to) = (here(&self.url).context("URL")?, self.to.clone());
+        let getting = move |abort: &Abort, progress: Arc<dyn Progress>| get(&url, &to, abort, progress.as_ref());
+        let fetched = abortable(interrupt, getting).await??;
+        let (seq, path) = (fetched.position.seq, self.to.display());
+        if self.json.json {
+            let ledger_id = &fetched.position.ledger_id;
+            return say_json(&json!({ "path": self.to, "seq": seq, "ledger_id": ledger_id, "bytes": fetched.bytes }));
+        }
+        say(&format!("{path} has the snapshot at seq {seq} ({}), checked", size(fetched.bytes)))
+    }
+}
+
+impl Fetch {
+    /// A new file under the WAL of another one would be taken for a part of it, and a
+    /// node's LDB is a link that its readers follow.
+    fn may_be_written(&self) -> Result<(), Failure> {
+        let refused = |why: &str| Err(Failure::refused(format!("{} {why}", self.to.display())));
+        if ["-wal", "-shm"].iter().any(|suffix| disk::beside(&self.to, suffix).exists()) {
+            return refused("has a -wal or -shm beside it: a database that may be in use; name another file");
+        }
+        match self.to.symlink_metadata() {
+            Err(_) => Ok(()),
+            Ok(found) if found.is_symlink() => refused("is a link, as a node's ldb is; name another file"),
+            Ok(_) if self.force => Ok(()),
+            Ok(_) => refused("is there already; --force writes over it"),
+        }
+    }
+}
+
+/// Fetches to a name of its own, so that the one that was asked for appears whole.
+fn get(url: &SnapshotUrl, to: &Path, abort: &Abort, progress: &dyn Progress) -> Result<Fetched, FetchError> {
+    let incoming = disk::beside(to, ".incoming");
+    let failed = |doing| move |source| FetchError::Io { doing, path: to.to_owned(), source };
+    match std::fs::remove_file(&incoming) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(FetchError::Io { doing: "remove what is left at", path: incoming, source: error });
+        }
+        _ => {}
+    }
+    let fetched = fetch::fetch(url, &incoming, &Wanted::default(), abort, progress)?;
+    disk::flush(&incoming)
+        .and_then(|()| std::fs::rename(&incoming, to))
+        .and_then(|()| disk::flush(disk::directory_of(to)))
+        .map_err(failed("put in place"))?;
+    Ok(fetched)
+}
+
+fn size(bytes: u64) -> String {
+    bytesize::ByteSize(bytes).to_string()
+}
