@@ -34,6 +34,24 @@ fn a_fresh_machine_and_a_running_node_lack_nothing() {
 }
 
 #[test]
+fn every_kind_of_ctldb_is_found_in_order() {
+    for (kind, database) in crate::support::every_ctldb() {
+        let config = format!("ctldb.url = {:?}", database.url);
+        for role in ["executive", "reflector"] {
+            let (code, findings) = doctor(&config, &["--role", role]);
+            // A ledger to follow is there only once an executive was.
+            let is_lacking = role == "reflector";
+            assert_eq!(code, Some(i32::from(is_lacking)), "{kind}, {role}: {findings:#?}");
+        }
+        let _node = Stage::with(|node| node.ctldb(&database.url));
+        for role in ["executive", "reflector"] {
+            let (code, findings) = doctor(&config, &["--role", role]);
+            assert_eq!(code, Some(0), "{kind}, {role}: {findings:#?}");
+        }
+    }
+}
+
+#[test]
 fn what_the_host_lacks_is_named() {
     let (code, findings) = doctor("node.data_dir = '/dev/null/data'", &["--role", "reader"]);
     assert_eq!(code, Some(1));
