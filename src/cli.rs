@@ -2,7 +2,8 @@
 //! of the commands and the flags that several share.
 //!
 //! Commands know a node by its HTTP interfaces and files, as any other program
-//! does; only `node`, `config`, `ctldb` and `tail-ledger` read its settings.
+//! does; its settings are read only by what runs a node (`node`, `config`, `health`,
+//! `doctor`) or opens its ctldb (`ctldb`, `tail-ledger`).
 
 mod about;
 mod args;

@@ -10,7 +10,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
 use crate::ctldb::{LedgerTable, Location, schema_sql};
-use crate::disk::{self, LockError, ProcessLock};
+use crate::disk::{self, FileId, LockError, ProcessLock};
 use crate::failpoint;
 
 use self::copy::{Facts, Temporary, copy_database, set_aside};
@@ -85,6 +85,16 @@ fn embedded(ctldb: &CtldbArg, tool: &str) -> anyhow::Result<(PathBuf, LedgerTabl
     }
 }
 
+/// A copy that takes its own original's place would take the writers' file away.
+fn not_itself(ctldb: &Path, copy: &Path) -> anyhow::Result<()> {
+    match (FileId::of(ctldb), FileId::of(copy)) {
+        (Ok(Some(one)), Ok(Some(other))) if one == other => {
+            Err(Failure::usage(format!("{} is the ctldb itself", copy.display())).into())
+        }
+        _ => Ok(()),
+    }
+}
+
 impl Backup {
     fn run(&self) -> anyhow::Result<()> {
         let tool = "mysqldump --single-transaction --hex-blob --default-character-set=utf8mb4 DATABASE > FILE";
@@ -92,6 +102,7 @@ impl Backup {
         if !path.exists() {
             return Err(Failure::absent(format!("no ctldb at {}", path.display())).into());
         }
+        not_itself(&path, &self.to)?;
         if self.to.exists() && !self.force {
             let message = format!("{} is there already; --force writes over it", self.to.display());
             return Err(Failure::refused(message).into());
@@ -107,6 +118,7 @@ impl Backup {
 impl Restore {
     fn run(&self) -> anyhow::Result<()> {
         let (path, ledger) = embedded(&self.ctldb, "mysql DATABASE < FILE, into an empty database")?;
+        not_itself(&path, &self.from)?;
         let backup = Facts::of(&self.from, &ledger)?;
         disk::create_directory(disk::directory_of(&path)).with_context(|| path.display().to_string())?;
         // Held to the end: a node that starts meanwhile fails, and says who has it.

@@ -14,7 +14,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
-use crate::schema::{FamilyName, Field, FieldName, FieldType, TableName, TableRef, TableSchema};
+use crate::schema::{FamilyName, Field, FieldName, FieldType, TableRef, TableSchema};
 use crate::sql::quoted;
 
 use super::failure::{Exit, Failure};
@@ -65,25 +65,27 @@ impl Ldb {
 
     /// All tables, by name; those of one family where one is given.
     pub fn tables(&self, family: Option<&FamilyName>) -> anyhow::Result<Vec<TableSchema>> {
-        let mut statement = self.connection.prepare(TABLES)?;
-        let names: Vec<String> = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
         let mut found = Vec::new();
-        for name in names {
-            // A table whose name the executive would not take is none of ours.
-            let Some((of, table)) = name.split_once("___") else { continue };
-            let (Ok(of), Ok(table)) = (FamilyName::new(of), TableName::new(table)) else { continue };
-            if family.is_none_or(|family| *family == of)
-                && let Ok(table) = TableRef::new(of, table)
-            {
-                found.extend(self.schema(&table)?);
-            }
+        for table in self.names()?.iter().filter(|table| family.is_none_or(|family| table.family == *family)) {
+            found.extend(self.schema(table)?);
         }
         Ok(found)
     }
 
     /// The families that have tables, by name.
     pub fn families(&self) -> anyhow::Result<BTreeSet<String>> {
-        Ok(self.tables(None)?.iter().map(|schema| schema.table().family.to_string()).collect())
+        Ok(self.names()?.iter().map(|table| table.family.to_string()).collect())
+    }
+
+    /// Every table whose name the executive would take; others are none of ours.
+    fn names(&self) -> anyhow::Result<Vec<TableRef>> {
+        let mut statement = self.connection.prepare(TABLES)?;
+        let names: Vec<String> = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+        let parsed = names.iter().filter_map(|name| {
+            let (family, table) = name.split_once("___")?;
+            TableRef::parse(family, table).ok()
+        });
+        Ok(parsed.collect())
     }
 
     /// The table's definition, `None` when there is no such table.
@@ -117,7 +119,8 @@ impl Ldb {
             return Ok(schema);
         }
         let family = &table.family;
-        let tables: Vec<String> = self.tables(Some(family))?.iter().map(|s| s.table().table.to_string()).collect();
+        let tables = self.names()?.into_iter().filter(|other| other.family == *family);
+        let tables: Vec<String> = tables.map(|other| other.table.to_string()).collect();
         let there = match tables.len() {
             0 => format!("which has the families {}", Vec::from_iter(self.families()?).join(", ")),
             _ => format!("which has {} of family {family}", tables.join(", ")),

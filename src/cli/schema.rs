@@ -198,6 +198,7 @@ impl Between {
     async fn changes(&self) -> anyhow::Result<Vec<Change>> {
         let wanted = self.from.tables(&self.families.families).await?;
         let mut families: Vec<FamilyName> = wanted.iter().map(|schema| schema.table().family.clone()).collect();
+        families.sort();
         families.dedup();
         let there = match &self.to {
             _ if families.is_empty() => Vec::new(),

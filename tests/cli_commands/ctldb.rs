@@ -97,6 +97,8 @@ fn what_is_no_backup_of_a_ctldb_is_not_restored() {
     run(&["ctldb", "backup", "--ctldb", &ctldb, "good.db"]).ok();
     assert!(run(&["ctldb", "backup", "--ctldb", &ctldb, "good.db"]).fails(4).contains("good.db is there already"));
     run(&["ctldb", "backup", "--ctldb", &ctldb, "good.db", "--force"]).ok();
+    let itself = run(&["ctldb", "backup", "--ctldb", &ctldb, ctldb.strip_prefix("sqlite:").unwrap(), "--force"]);
+    assert!(itself.fails(2).ends_with("ctldb.db is the ctldb itself"));
     process.stop(DEADLINE);
     let good = std::fs::read(directory.path().join("good.db")).unwrap();
     let mut torn = good.clone();

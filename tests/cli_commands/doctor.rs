@@ -34,10 +34,35 @@ fn a_fresh_machine_and_a_running_node_lack_nothing() {
 }
 
 #[test]
+fn every_kind_of_ctldb_is_found_in_order() {
+    for (kind, database) in crate::support::every_ctldb() {
+        let config = format!("ctldb.url = {:?}", database.url);
+        for role in ["executive", "reflector"] {
+            let (code, findings) = doctor(&config, &["--role", role]);
+            // A ledger to follow is there only once an executive was.
+            let is_lacking = role == "reflector";
+            assert_eq!(code, Some(i32::from(is_lacking)), "{kind}, {role}: {findings:#?}");
+        }
+        let _node = Stage::with(|node| node.ctldb(&database.url));
+        for role in ["executive", "reflector"] {
+            let (code, findings) = doctor(&config, &["--role", role]);
+            assert_eq!(code, Some(0), "{kind}, {role}: {findings:#?}");
+        }
+    }
+}
+
+#[test]
 fn what_the_host_lacks_is_named() {
     let (code, findings) = doctor("node.data_dir = '/dev/null/data'", &["--role", "reader"]);
     assert_eq!(code, Some(1));
     mend(&findings, "fail", "/dev/null is no directory");
+    mend(&findings, "warn", "no ldb at /dev/null/data/ldb.db yet");
+    let stage = Stage::furnished();
+    stage.caught_up();
+    let ldb = stage.node.ldb_path();
+    let (code, findings) = doctor(&format!("ldb.path = {:?}", ldb.to_str().unwrap()), &["--role", "reader"]);
+    assert_eq!(code, Some(0), "{findings:#?}");
+    mend(&findings, "ok", "is readable, at seq 1");
     let (code, findings) = doctor("reader.bind = '0.0.0.0:1331'", &["--role", "reader"]);
     assert_eq!(code, Some(0));
     assert!(mend(&findings, "warn", "may read every row").starts_with("reader.bind = \"127.0.0.1:1331\""));
@@ -79,6 +104,22 @@ fn what_a_server_and_its_user_lack_is_named_and_the_line_mends_it() {
     }
     let (code, findings) = look();
     assert_eq!(code, Some(0), "{findings:#?}");
+}
+
+#[test]
+fn keys_that_an_older_table_would_merge_are_named_and_the_line_mends_them() {
+    let database = crate::support::mariadb();
+    for statement in crate::support::original::SCHEMA {
+        database.query(statement);
+    }
+    database.query("CREATE TABLE fam___old (id VARCHAR(191), v TEXT, PRIMARY KEY (id)) COLLATE utf8mb4_unicode_ci");
+    let config = format!("ctldb.url = {:?}", database.url);
+    let (code, findings) = doctor(&config, &["--role", "executive"]);
+    assert_eq!(code, Some(0));
+    let line = mend(&findings, "warn", "1 key columns, of fam___old first");
+    database.query(line.trim_end_matches(';'));
+    let (_, findings) = doctor(&config, &["--role", "executive"]);
+    assert!(!findings.iter().any(|f| f["what"].as_str().unwrap().contains("key columns")), "{findings:#?}");
 }
 
 #[test]

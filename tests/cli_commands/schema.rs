@@ -70,6 +70,10 @@ fn executives_ldbs_exports_and_files_can_be_compared_with_each_other() {
     assert_eq!(unsaid, "an executive must be told which families: give --family");
     stage.run(&["schema", "apply", "shown.json", "export.ndjson"]).fails(2);
     stage.run(&["schema", "show", "nowhere"]).fails(3);
+    // Only an export's first line counts, however long it is.
+    let long = format!("{}{}", stage.run(&["export", "-f", "shop"]).ok(), "{\"é\":\"é\"}\n".repeat(2_000_000));
+    stage.write("long.ndjson", &long);
+    assert_eq!(stage.run(&["schema", "show", "long.ndjson"]).json()[0]["name"], "flags");
     stage.write("bad.json", "{\"tables\":");
     let bad = stage.run(&["schema", "show", "bad.json"]).fails(2);
     assert!(bad.starts_with("bad.json is no schema file: "), "{bad}");

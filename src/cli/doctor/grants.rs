@@ -11,6 +11,11 @@ pub fn missing(grants: &[String], database: &str, wanted: &[&'static str]) -> Ve
     wanted.iter().copied().filter(|privilege| !has(privilege)).collect()
 }
 
+/// Whether some grant is of a role, whose own privileges are not among the grants.
+pub fn has_roles(grants: &[String]) -> bool {
+    grants.iter().any(|grant| grant.starts_with("GRANT ") && !grant.contains(" ON "))
+}
+
 /// The privileges of a grant whose object is all of the database.
 fn given_on(grant: &str, database: &str) -> Option<String> {
     let rest = grant.strip_prefix("GRANT ")?;
@@ -55,6 +60,7 @@ mod tests {
         assert_eq!(missing(&grants, "ctlxdb", &wanted), ["SELECT", "INSERT", "DELETE"]);
         assert_eq!(missing(&grants, "other", &wanted), [""; 0]);
         assert_eq!(missing(&[], "other", &["SELECT"]), ["SELECT"]);
+        assert!(!has_roles(&grants) && has_roles(&["GRANT `writers`@`%` TO `ctl`@`%`".to_owned()]));
         let root = ["GRANT ALL PRIVILEGES ON *.* TO `root`@`localhost` WITH GRANT OPTION".to_owned()];
         assert_eq!(missing(&root, "ctl_db", &wanted), [""; 0]);
     }

@@ -11,6 +11,7 @@ use bytesize::ByteSize;
 use crate::config::{CtldbUrl, Role, Settings};
 use crate::disk::{self, LockError, ProcessLock};
 
+use super::super::ldb::Ldb;
 use super::Finding;
 
 /// Less free room than this is a warning, in bytes.
@@ -22,6 +23,9 @@ pub fn look(settings: &Settings) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (what, directory, has_wal) in directories(settings) {
         findings.extend(place(what, &directory, has_wal));
+    }
+    if settings.plays(Role::Reader) && !settings.plays(Role::Reflector) {
+        findings.push(ldb_of_another(&settings.ldb.path));
     }
     findings.push(open_files());
     findings
@@ -93,6 +97,22 @@ fn free_bytes(directory: &Path) -> io::Result<u64> {
     // The fields' types differ between platforms.
     #[allow(clippy::unnecessary_cast)]
     Ok((buffer.f_bavail as u64).saturating_mul(buffer.f_frsize as u64))
+}
+
+/// The LDB of a reader whose reflector is another process.
+fn ldb_of_another(path: &Path) -> Finding {
+    let shown = path.display();
+    if !path.exists() {
+        let mend = "ldb.path = the LDB of this host's reflector, or play the role reflector here";
+        return Finding::warn(format!("ldb.path: no ldb at {shown} yet"), mend);
+    }
+    match Ldb::open(path).and_then(|ldb| ldb.seq()) {
+        Ok(seq) => Finding::ok(format!("ldb.path: {shown} is readable, at seq {seq}")),
+        Err(error) => {
+            let mend = format!("chmod g+r {shown} {shown}-wal {shown}-shm, and join the group of its owner");
+            Finding::fail(format!("ldb.path: {error}"), mend)
+        }
+    }
 }
 
 fn open_files() -> Finding {

@@ -28,6 +28,11 @@ const COLLATION: &str = "SELECT COUNT(*) FROM information_schema.collations \
 const SETTINGS: &str = "SELECT @@max_allowed_packet, @@innodb_flush_log_at_trx_commit, @@read_only, UNIX_TIMESTAMP()";
 const TABLES: &str = "SELECT table_name, COALESCE(engine, '') FROM information_schema.tables \
                       WHERE table_schema = DATABASE() AND table_name IN ('families', 'mutators', 'locks', ?)";
+/// String keys of tables that another program made.
+const MERGING_KEYS: &str = "SELECT table_name, column_name FROM information_schema.columns \
+                            WHERE table_schema = DATABASE() AND column_key = 'PRI' AND LOCATE('___', table_name) > 1 \
+                            AND data_type = 'varchar' AND collation_name NOT LIKE '%\\_bin' \
+                            ORDER BY table_name, ordinal_position LIMIT 1000";
 const LOCK_ROW: &str = "SELECT COUNT(*) FROM locks WHERE id = 'ledger'";
 
 /// What the node will do there.
@@ -116,8 +121,9 @@ async fn privileges(
     let account = account.into_iter().rev().collect::<Vec<_>>().join("@");
     let mend = format!("GRANT {missing} ON `{database}`.* TO {account};");
     let reason = format!("ctldb: user {user} may not {missing} in {database}");
-    // A reflector may do with grants on single tables, which these are not.
-    findings.push(if wants.writes { Finding::fail(reason, mend) } else { Finding::warn(reason, mend) });
+    // A reflector may do with grants on single tables; what a role grants is not told.
+    let is_sure = wants.writes && !grants::has_roles(&given);
+    findings.push(if is_sure { Finding::fail(reason, mend) } else { Finding::warn(reason, mend) });
     Ok(())
 }
 
@@ -163,12 +169,32 @@ async fn tables(server: &mut Conn, wants: &Wants, findings: &mut Vec<Finding>) -
             ),
         });
     }
+    if wants.writes {
+        merging_keys(server, findings).await?;
+    }
     if wants.writes && has("locks") {
         let rows: u64 = one(server, LOCK_ROW).await?;
         if rows == 0 {
             let mend = "INSERT INTO locks (id, clock) VALUES ('ledger', 0);";
             findings.push(Finding::fail("ctldb: the row 'ledger' of table locks is missing", mend));
         }
+    }
+    Ok(())
+}
+
+/// Keys that the server compares otherwise than an LDB does: writes are compared with
+/// what is stored first, and refused where they would merge two rows.
+async fn merging_keys(server: &mut Conn, findings: &mut Vec<Finding>) -> Result<(), mysql_async::Error> {
+    let keys: Vec<(String, String)> = server.query(MERGING_KEYS).await?;
+    if let Some((table, column)) = keys.first() {
+        let reason = format!(
+            "ctldb: {} key columns, of {table} first, take other keys for the same; such keys are refused, and \
+             writes are slower",
+            keys.len()
+        );
+        let collation = "CHARACTER SET utf8mb4 COLLATE utf8mb4_bin";
+        let mend = format!("ALTER TABLE {table} MODIFY {column} VARCHAR(191) {collation} NOT NULL;");
+        findings.push(Finding::warn(reason, mend));
     }
     Ok(())
 }

@@ -140,7 +140,9 @@ impl Sender {
             self.batch.join(",")
         );
         let mut pause = FIRST_PAUSE;
-        for attempt in 1.. {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
             // With nothing written yet a server that is not there is more likely a mistake.
             let is_known = self.summary.requests > 0 || attempt > 1;
             let (failure, tries) = match self.post(&body).await {
@@ -166,7 +168,6 @@ impl Sender {
             tokio::time::sleep(pause_now).await;
             pause = pause_now.saturating_mul(2);
         }
-        unreachable!("the loop ends by returning")
     }
 
     async fn post(&self, body: &str) -> Result<Answer, Failure> {

@@ -71,8 +71,8 @@ fn tables_in(path: &Path, families: &[FamilyName]) -> anyhow::Result<Vec<TableSc
     let tables = if start == SQLITE_MAGIC {
         Ldb::open(path)?.tables(None)?
     } else {
-        let mut text = String::from_utf8_lossy(&start).into_owned();
-        file.take(MAX_FILE).read_to_string(&mut text).with_context(|| shown.to_string())?;
+        let mut text = start;
+        file.take(MAX_FILE).read_to_end(&mut text).with_context(|| shown.to_string())?;
         let wrong = |why: String| Failure::usage(format!("{shown} is no schema file: {why}"));
         let shapes = shapes(&text).map_err(|error| wrong(error.to_string()))?;
         shapes.iter().map(Shape::schema).collect::<Result<_, _>>().map_err(wrong)?
@@ -81,10 +81,13 @@ fn tables_in(path: &Path, families: &[FamilyName]) -> anyhow::Result<Vec<TableSc
     Ok(tables.into_iter().filter(wanted).collect())
 }
 
-/// All tables of a file of `schema show`, or of an export's first line.
-fn shapes(text: &str) -> serde_json::Result<Vec<Shape>> {
-    if text.trim_start().starts_with('[') {
-        return serde_json::from_str(text);
+/// All tables of a file of `schema show`, or of an export's first line, however long
+/// what follows it is.
+fn shapes(text: &[u8]) -> serde_json::Result<Vec<Shape>> {
+    let text = text.trim_ascii_start();
+    if text.starts_with(b"[") {
+        return serde_json::from_slice(text);
     }
-    serde_json::from_str::<Head>(text.lines().next().unwrap_or_default()).map(|head| head.tables)
+    let first = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    serde_json::from_slice::<Head>(first).map(|head| head.tables)
 }
