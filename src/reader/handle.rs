@@ -216,7 +216,7 @@ impl Reader {
             let (current, error) = match (outcome, self.demands.min_seq) {
                 (Ok(Ok(value)), _) => return Ok(value),
                 (Ok(Err(current)), _) => (current, None),
-                (Err(error @ ReadError::NotThereYet { .. }), Some(_)) => (Seq::ZERO, Some(error)),
+                (Err(error @ ReadError::NotThereYet { .. }), Some(_)) if read.is_some() => (Seq::ZERO, Some(error)),
                 (Err(error), _) => return Err(error),
             };
             let (wanted, timeout) = self.demands.min_seq.unwrap_or_default();
