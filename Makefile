@@ -17,7 +17,7 @@ test: ## every test; installs MariaDB's programs and an S3 server when missing, 
 check: ## formatting, lints, documentation, licences and sources of the dependencies
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
-	cargo check --locked --no-default-features --features reader
+	cargo clippy --locked --no-default-features --features reader -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
 	cargo fetch --locked
 	$$(tools/install-cargo-deny) --locked --offline check --hide-inclusion-graph bans licenses sources

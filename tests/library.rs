@@ -58,7 +58,7 @@ fn a_row_becomes_a_struct_a_map_a_tuple_or_what_a_type_makes_of_it() {
     let nul: HashMap<String, Value> = reader.get("fam", "all", "nul").unwrap().unwrap();
     assert_eq!((&nul["t"], &nul["b"]), (&Value::from("a\0b"), &bytes(b"as text")));
 
-    let tuple: (String, u64, char) = reader.get("fam", "pairs", ("x", 2)).unwrap().map(|(v, n, g)| (v, n, g)).unwrap();
+    let tuple: (String, u64, char) = reader.get("fam", "pairs", ("x", 2)).unwrap().unwrap();
     assert_eq!(tuple, ("b".to_owned(), 2, 'x'));
     let json: serde_json::Value = reader.get("fam", "pairs", ("x", 2)).unwrap().unwrap();
     assert_eq!(json, serde_json::json!({"v": "b", "n": 2, "g": "x"}));
@@ -128,7 +128,7 @@ fn keys_are_values_tuples_slices_or_made_when_the_program_runs() {
     pair(v(&reader, "pairs", ["x", "2"]));
     pair(v(&reader, "pairs", &["x".to_owned(), "2".to_owned()][..]));
     pair(v(&reader, "pairs", vec![Value::from("x"), Value::from(2)]));
-    pair(v(&reader, "pairs", &[ValueRef::Text("x"), ValueRef::Integer(2)]));
+    pair(v(&reader, "pairs", [ValueRef::Text("x"), ValueRef::Integer(2)]));
     assert_eq!(v::<String>(&reader, "pairs", ("x", None::<i64>)), None);
     assert_eq!(v::<String>(&reader, "pairs", ("x", u64::MAX)), None);
     assert_eq!(v(&reader, "bytes", &[0xff_u8, 0][..]), Some(2));
@@ -203,7 +203,10 @@ fn a_scan_gives_every_row_once_in_key_order_however_many_pieces_it_takes() {
         let within = |s: &Snapshot<'_>| s.scan_prefix("fam", "many", &prefix).collect::<Result<Vec<Row>, _>>();
         assert_eq!(reader.snapshot(within).unwrap(), scanned);
         let mut handed = Vec::new();
-        let each = |row: ctlstore::Row<'_>| Ok(ControlFlow::Continue(handed.push(row.deserialize::<Row>()?)));
+        let each = |row: ctlstore::Row<'_>| {
+            handed.push(row.deserialize::<Row>()?);
+            Ok(ControlFlow::Continue(()))
+        };
         reader.snapshot(|snapshot| snapshot.scan_with("fam", "many", &prefix, each)).unwrap();
         assert_eq!(handed, scanned);
     }

@@ -1,5 +1,5 @@
 //! The local database (LDB): one SQLite file per host that many processes read and
-//! one applier writes. The writing half, [`Ldb`], opens the file, applies ledger
+//! one applier writes. The writing half, `Ldb`, opens the file, applies ledger
 //! batches and keeps its WAL small; the reading half stands in `read`.
 //!
 //! Blocking code: it belongs on a thread of its own, never on an actor's event

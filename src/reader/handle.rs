@@ -205,19 +205,18 @@ impl Reader {
         let mut wait: Option<Wait> = None;
         loop {
             let outcome = self.pool.with(|ldb| {
-                ldb.snapshot(|snapshot| match (self.demands.judge(snapshot)?, read.take()) {
-                    (Verdict::Good, Some(read)) => read(snapshot).map(Ok),
-                    (Verdict::Good, None) => unreachable!("it is taken by the read that ends the loop"),
-                    (Verdict::Behind(current), untouched) => {
-                        read = untouched;
-                        Ok(Err(current))
+                ldb.snapshot(|snapshot| match self.demands.judge(snapshot)? {
+                    Verdict::Behind(current) => Ok(Err(current)),
+                    Verdict::Good => {
+                        let read = read.take().expect("what it gives ends the loop");
+                        read(snapshot).map(Ok)
                     }
                 })
             });
             let (current, error) = match (outcome, self.demands.min_seq) {
                 (Ok(Ok(value)), _) => return Ok(value),
                 (Ok(Err(current)), _) => (current, None),
-                (Err(error @ ReadError::NotThereYet { .. }), Some(_)) => (Seq::ZERO, Some(error)),
+                (Err(error @ ReadError::NotThereYet { .. }), Some(_)) if read.is_some() => (Seq::ZERO, Some(error)),
                 (Err(error), _) => return Err(error),
             };
             let (wanted, timeout) = self.demands.min_seq.unwrap_or_default();

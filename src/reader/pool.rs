@@ -53,7 +53,8 @@ impl Pool {
     }
 
     /// The thread's own place, or another when that is in use: by a read that this one
-    /// runs within, or by a thread beyond the number of places.
+    /// runs within, or by a thread beyond the number of places. A connection that is made
+    /// in another's place stays there, for that thread.
     fn hold(&self, number: usize) -> Option<MutexGuard<'_, Slot>> {
         (0..PLACES).find_map(|i| try_hold(&self.places[(number + i) % PLACES]))
     }
