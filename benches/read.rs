@@ -25,7 +25,7 @@ fn key(i: u64) -> String {
 }
 
 fn fill(path: &Path) {
-    let options = LdbOptions { wal_checkpoint_bytes: 40 << 20, changelog: None };
+    let options = LdbOptions { wal_checkpoint_bytes: 40 << 20, changelog: None, history: None };
     let mut ldb = Ldb::open(path, &options).expect("an ldb");
     let mut assembler = Assembler::after(Seq(0));
     let upsert = |i| format!(r#"REPLACE INTO fam___tab ("id","n","v") VALUES('{}',{i},'{i:0100}')"#, key(i));

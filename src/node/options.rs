@@ -35,7 +35,7 @@ pub fn location(settings: &Settings) -> Location {
 
 pub fn ldb(settings: &Settings) -> LdbOptions {
     let changelog = ChangelogOptions { path: settings.changelog.path.clone(), max_bytes: settings.changelog.max_bytes };
-    LdbOptions { wal_checkpoint_bytes: settings.ldb.wal_checkpoint_bytes, changelog: Some(changelog) }
+    LdbOptions { wal_checkpoint_bytes: settings.ldb.wal_checkpoint_bytes, changelog: Some(changelog), history: None }
 }
 
 pub fn poller(settings: &Settings) -> PollerOptions {

@@ -182,7 +182,7 @@ impl Task {
 pub fn open(directory: &Path, seed: u64) -> Ldb {
     let max_bytes = if seed.is_multiple_of(3) { 16 * 1024 } else { 1 << 30 };
     let changelog = ChangelogOptions { path: directory.join("change.log"), max_bytes };
-    let options = LdbOptions { wal_checkpoint_bytes: 256 * 1024, changelog: Some(changelog) };
+    let options = LdbOptions { wal_checkpoint_bytes: 256 * 1024, changelog: Some(changelog), history: None };
     Ldb::open(&directory.join("ldb.db"), &options).unwrap()
 }
 
