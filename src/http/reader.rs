@@ -3,6 +3,7 @@
 //! take long is handed to `big_scans`, so that no worker is held up by it.
 
 mod big_scans;
+pub mod changes;
 mod scan_body;
 
 use std::cell::RefCell;
@@ -29,6 +30,7 @@ use super::serve::{self, ServerOptions};
 use super::{body, error};
 
 use big_scans::{BigScans, NotRun};
+use changes::{Feed, FeedOptions};
 
 /// What a worker reads itself before it hands a scan over: less than a millisecond's work.
 const INLINE: Limits = Limits { max_rows: Some(256), max_bytes: 64 * 1024 };
@@ -38,6 +40,7 @@ ctlstore reader: rows of the local database
 
 POST /get-row-by-key/{family}/{table}          {\"Key\":[{\"Value\":v},...]}: one row; every key column, in key order
 POST /get-rows-by-key-prefix/{family}/{table}  the same with the leading key columns, or none: all rows that match
+GET  /changes?family=&table=&since=&rows=      changes as server-sent events
 GET  /get-ledger-latency                       seconds since the last applied change was written
 GET  /healthcheck, /ping                       200 once a change has been applied
 
@@ -53,6 +56,7 @@ pub struct ReaderOptions {
     pub max_rows: u64,
     /// The most bytes that one answer's rows have.
     pub max_response_bytes: usize,
+    pub feed: FeedOptions,
     pub server: ServerOptions,
 }
 
@@ -62,8 +66,15 @@ impl ReaderOptions {
     }
 }
 
-/// Sets the server going on a bound socket. The LDB need not exist yet.
-pub fn serve(listener: TcpListener, options: &ReaderOptions, metrics: &Arc<Metrics>) -> io::Result<Server> {
+/// Sets the server going on a bound socket. The LDB need not exist yet. Streams of
+/// changes end with `feed`, which is to be stopped before the server is.
+pub fn serve(
+    listener: TcpListener,
+    options: &ReaderOptions,
+    feed: &Arc<Feed>,
+    metrics: &Arc<Metrics>,
+) -> io::Result<Server> {
+    let feed = Data::from(Arc::clone(feed));
     let big_scans = Arc::new(BigScans::start(&options.ldb_path, options.limits())?);
     let observer = Observer::new(ServerLabel::Reader, Arc::clone(metrics));
     let (path, limits, metrics) = (options.ldb_path.clone(), options.limits(), Arc::clone(metrics));
@@ -71,7 +82,7 @@ pub fn serve(listener: TcpListener, options: &ReaderOptions, metrics: &Arc<Metri
         let reader = RefCell::new(LdbReader::new(&path));
         let (big_scans, metrics) = (Arc::clone(&big_scans), Arc::clone(&metrics));
         let worker = Worker { reader, limits, big_scans, metrics, said: RefCell::default() };
-        config.app_data(Data::new(worker));
+        config.app_data(Data::new(worker)).app_data(feed.clone());
         routes(config);
     })
 }
@@ -81,6 +92,7 @@ fn routes(config: &mut ServiceConfig) {
         .service(web::resource("/").get(|| async { INDEX }))
         .service(web::resource("/get-row-by-key/{family}/{table}").post(row_by_key))
         .service(web::resource("/get-rows-by-key-prefix/{family}/{table}").post(rows_by_key_prefix))
+        .service(web::resource("/changes").get(changes::changes))
         .service(web::resource("/get-ledger-latency").get(ledger_latency))
         .service(web::resource("/healthcheck").get(health))
         .service(web::resource("/ping").get(health));

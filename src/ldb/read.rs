@@ -133,6 +133,11 @@ impl LdbReader {
         count
     }
 
+    /// The names of the table's key columns, in key order.
+    pub fn key_columns(&mut self, table: &TableRef) -> Result<Vec<String>, ReadError> {
+        self.with_table(table, |_, table| Ok(table.key_names().map(str::to_owned).collect()))
+    }
+
     /// The last applied seq, 0 before the first.
     pub fn last_seq(&mut self) -> Result<Seq, ReadError> {
         self.with_file(position::last_seq)

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
-use crate::changelog::history::{History, HistoryError, HistoryOptions};
+use crate::changelog::history::{BridgeError, History, HistoryError, HistoryOptions};
 use crate::changelog::{Changelog, ChangelogError, ChangelogOptions, Numbering, Written};
 use crate::disk::{self, FileId, LockError, ProcessLock, beside, directory_of};
 use crate::ledger::{LdbPosition, Seq};
@@ -171,6 +171,16 @@ impl Ldb {
                 }
                 Ok(())
             }
+        }
+    }
+
+    /// Another LDB, at `fresh`, is about to take the place of this one: enters into the
+    /// history what it has in another way. Nothing is to be applied to this one any
+    /// more, unless it keeps its place.
+    pub fn bridge(&mut self, fresh: &Path) -> Result<(), BridgeError> {
+        match self.changelog.as_mut().and_then(Changelog::history_mut) {
+            Some(history) => history.bridge(&self.file, fresh),
+            None => Ok(()),
         }
     }
 

@@ -15,8 +15,8 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
 use crate::changelog::entry::TableKey;
 use crate::ledger::Seq;
 
+use super::History;
 use super::line::{Op, TableChange};
-use super::{History, HistoryError, HistoryOptions};
 
 /// Rows of one table that are named; beyond, the table is to be read again.
 const MAX_ROWS_PER_TABLE: usize = 50_000;
@@ -38,18 +38,16 @@ const COLUMNS: &str = "SELECT name, type, pk FROM pragma_table_info(?, ?) ORDER 
 pub enum BridgeError {
     #[error("two ldbs can't be compared: {0}")]
     Sqlite(#[from] rusqlite::Error),
-    #[error(transparent)]
-    History(#[from] HistoryError),
 }
 
 /// A column: name, declared type, and place in the key from 1 on, or 0.
 type Column = (String, String, i64);
 
 /// Enters what the LDB at `new`, which nobody writes, has in another way than the one
-/// at `old` has. To be called with the applier's lock, while no LDB is open for
-/// writing, before `new` takes the place of `old`. Nothing is entered where `new` is
-/// of another ledger or not further on: what that means is found when it is opened.
-pub fn bridge(options: &HistoryOptions, old: &Path, new: &Path) -> Result<(), BridgeError> {
+/// at `old` has, before the former takes the latter's place. Nothing is entered where
+/// `new` is of another ledger or not further on: what that means is found when it is
+/// opened.
+pub(super) fn enter(history: &mut History, old: &Path, new: &Path) -> Result<(), BridgeError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
     let connection = Connection::open_with_flags(old, flags)?;
     connection.execute(ATTACH, [immutable(new)])?;
@@ -61,7 +59,6 @@ pub fn bridge(options: &HistoryOptions, old: &Path, new: &Path) -> Result<(), Br
     if to <= from || follows.is_none() || follows != other {
         return Ok(());
     }
-    let mut history = History::open(options, from, follows.as_deref());
     history.begin();
     let mut tables = connection.prepare(TABLES)?;
     let mut rows = tables.query([])?;
@@ -69,13 +66,13 @@ pub fn bridge(options: &HistoryOptions, old: &Path, new: &Path) -> Result<(), Br
         let (table, in_new, only_new): (String, bool, bool) = (row.get(0)?, row.get(1)?, row.get(2)?);
         let compare = Compare { connection: &connection, table: &table, to };
         match (in_new, only_new) {
-            (true, true) => compare.all_rows(&mut history)?,
-            (true, false) => compare.both(&mut history)?,
+            (true, true) => compare.all_rows(history)?,
+            (true, false) => compare.both(history)?,
             _ => history.table(TableChange::Dropped, compare.names(), to),
         }
     }
     history.prepare(from, to);
-    history.into_error().map_or(Ok(()), |error| Err(error.into()))
+    Ok(())
 }
 
 struct Compare<'c> {
@@ -115,9 +112,10 @@ impl Compare<'_> {
         };
         let same: Vec<_> = key.iter().map(|name| format!("o.{name} = n.{name}")).collect();
         let same = same.join(" AND ");
-        let differs: String = columns.iter().map(|(name, ..)| quoted(name)).fold(String::new(), |sql, name| {
-            format!("{sql} OR o.{name} IS NOT n.{name}")
-        });
+        let differs: String = columns
+            .iter()
+            .map(|(name, ..)| quoted(name))
+            .fold(String::new(), |sql, name| format!("{sql} OR o.{name} IS NOT n.{name}"));
         let changed = format!(
             "SELECT {} FROM fresh.{table} AS n LEFT JOIN main.{table} AS o ON {same} WHERE o.{first} IS NULL{differs}",
             list(&columns, "n")

@@ -151,13 +151,7 @@ pub(super) fn push_row(out: &mut Vec<u8>, number: u64, op: Option<Op>, entry: &[
     push_end(out, ledger_seq);
 }
 
-pub(super) fn push_table(
-    out: &mut Vec<u8>,
-    number: u64,
-    change: TableChange,
-    (family, table): (&str, &str),
-    seq: Seq,
-) {
+pub(super) fn push_table(out: &mut Vec<u8>, number: u64, change: TableChange, (family, table): (&str, &str), seq: Seq) {
     push_number(out, number);
     let members = format!(
         "\"change\":{},\"family\":{},\"table\":{}",

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 
 use crate::disk::beside;
 
-pub use bridge::{BridgeError, bridge};
+pub use bridge::BridgeError;
 pub use cursor::{Cursor, TooOld, at_ledger_seq};
 pub use line::{Op, Record, TableChange, What};
 pub use tail::{Grown, Tail};

@@ -9,6 +9,7 @@ use std::path::Path;
 use crate::disk;
 use crate::ledger::Seq;
 
+use super::bridge::{self, BridgeError};
 use super::line::{self, Line, Op, TableChange};
 use super::segment::{self, Header, Lines};
 use super::{HistoryError, HistoryOptions, MAX_PENDING_BYTES};
@@ -90,10 +91,6 @@ impl History {
     /// What keeps the history from being written, as long as it does.
     pub fn error(&self) -> Option<&HistoryError> {
         self.error.as_ref()
-    }
-
-    pub(super) fn into_error(self) -> Option<HistoryError> {
-        self.error
     }
 
     /// A transaction begins.
@@ -191,6 +188,13 @@ impl History {
         line::push_commit(&mut mark, self.at, Some(ledger));
         let marked = self.cut().and_then(|()| self.write(&mark)).map(|()| self.committed(self.at, self.next));
         self.keep(marked);
+    }
+
+    /// The LDB at `new` is about to take the place of the one at `old`, which this is
+    /// the history of: writes what differs. Nothing is to be written after that but
+    /// where `new` does not take the place; then all of it is taken back.
+    pub fn bridge(&mut self, old: &Path, new: &Path) -> Result<(), BridgeError> {
+        bridge::enter(self, old, new)
     }
 
     /// Tells clients what they are owed, without waiting for the next change.
@@ -373,8 +377,7 @@ impl Found {
         let mut lines = Lines::new(File::open(path)?, 0);
         lines.read_line()?;
         let (mut next, ledger) = (header.first, header.ledger.clone());
-        let mut found =
-            Self { committed: lines.offset(), next, at: header.from, ledger, tail: None, header };
+        let mut found = Self { committed: lines.offset(), next, at: header.from, ledger, tail: None, header };
         while let Some(line) = lines.read_line()? {
             match Line::parse(line) {
                 Some(Line::Record(record)) if record.number == next => next += 1,

@@ -43,6 +43,10 @@ impl Table {
         self.key.len()
     }
 
+    pub(super) fn key_names(&self) -> impl Iterator<Item = &str> {
+        self.key.iter().map(|&index| self.columns[index].name.as_str())
+    }
+
     pub(super) fn key_column_is_bytes(&self, index: usize) -> bool {
         self.columns[self.key[index]].is_bytes
     }
