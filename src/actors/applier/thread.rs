@@ -36,7 +36,7 @@ pub struct Upkeep {
     pub outcome: Result<(), LdbError>,
     /// What the changelog has got since the start.
     pub changelog: Written,
-    /// Why changelog entries can't be written, where they can't.
+    /// Why changelog entries, or the history of them, can't be written, where they can't.
     pub changelog_error: Option<String>,
     /// Why the seq file can't be touched, where it can't.
     pub seq_file_error: Option<String>,
@@ -114,7 +114,8 @@ impl Worker {
         self.metrics.applier.wal_bytes.set(wal_bytes as i64);
         let changelog = self.ldb.changelog_total();
         self.count_changelog(changelog);
-        let changelog_error = self.ldb.changelog_error().map(ToString::to_string);
+        let history_error = || self.ldb.history_error().map(ToString::to_string);
+        let changelog_error = self.ldb.changelog_error().map(ToString::to_string).or_else(history_error);
         let seq_file_error = self.ldb.seq_file_error().map(ToString::to_string);
         // When the mailbox is full the next round says it again.
         let _ = self.upkeep.try_send(Upkeep { wal_bytes, outcome, changelog, changelog_error, seq_file_error });

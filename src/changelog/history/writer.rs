@@ -20,7 +20,6 @@ const MIN_SEGMENT_BYTES: u64 = 4 * 1024;
 
 const LOST: &str = "the local database was changed without its history";
 const OTHER_LEDGER: &str = "the local database follows another ledger";
-const REBUILT: &str = "the local database is built anew";
 const NOT_WRITTEN: &str = "changes could not be written to the history";
 const TOO_LARGE: &str = "one transaction had more changes than are kept";
 const UNKNOWN: &str = "a statement changed rows that it does not name";
@@ -62,13 +61,14 @@ struct Pending {
     next: u64,
     /// Whether there were more of them than are kept.
     overflowed: bool,
-    /// What the group was written for, until it is committed.
-    written: Option<(Seq, u64)>,
+    /// What is about to commit: the LDB's seq behind it, and whether its group is
+    /// written.
+    prepared: Option<(Seq, bool)>,
 }
 
 impl History {
-    /// Opens the history of an LDB that stands at `at` and follows `ledger`, or begins
-    /// one. Where it lacks changes it says so at once.
+    /// Opens the history of an LDB that stands at `at` and follows `ledger`. Where there
+    /// is none, or one that lacks changes, another one begins.
     pub fn open(options: &HistoryOptions, at: Seq, ledger: Option<&str>) -> Self {
         let mut history = Self {
             segment_bytes: (options.retain_bytes / SEGMENTS).max(MIN_SEGMENT_BYTES),
@@ -84,7 +84,6 @@ impl History {
         };
         let opened = history.find(at, ledger);
         history.keep(opened);
-        history.settle();
         history
     }
 
@@ -149,27 +148,30 @@ impl History {
         }
         line::push_until(&mut self.pending.lines, to);
         let written = self.write_group();
-        if written.is_ok() {
-            self.pending.written = Some((to, self.pending.next));
-        }
+        self.pending.prepared = Some((to, written.is_ok()));
         self.keep(written);
     }
 
     /// The transaction has committed.
     pub fn commit(&mut self) {
-        let Some((to, next)) = self.pending.written.take() else { return };
+        let Some((to, is_written)) = self.pending.prepared.take() else { return };
+        // Whatever is missing here, what comes next is to be told from there on.
+        self.at = to;
+        if !is_written {
+            return;
+        }
         let mut mark = Vec::new();
         line::push_commit(&mut mark, to, None);
         let marked = self.write(&mark).map(|()| {
             self.owes_resync = None;
-            self.committed(to, next);
+            self.committed(self.pending.next);
         });
         self.keep(marked);
     }
 
     /// The transaction was rolled back, or is known to have been.
     pub fn abort(&mut self) {
-        if self.pending.written.take().is_some() {
+        if self.pending.prepared.take().is_some() {
             let cut = self.cut();
             self.keep(cut);
         }
@@ -186,7 +188,7 @@ impl History {
         }
         let mut mark = Vec::new();
         line::push_commit(&mut mark, self.at, Some(ledger));
-        let marked = self.cut().and_then(|()| self.write(&mark)).map(|()| self.committed(self.at, self.next));
+        let marked = self.cut().and_then(|()| self.write(&mark)).map(|()| self.committed(self.next));
         self.keep(marked);
     }
 
@@ -206,16 +208,16 @@ impl History {
         let written = self.write_group().map(|()| {
             self.owes_resync = None;
             self.error = None;
-            self.committed(self.at, self.pending.next);
+            self.committed(self.pending.next);
         });
         self.keep(written);
     }
 
-    fn committed(&mut self, at: Seq, next: u64) {
+    fn committed(&mut self, next: u64) {
         if let Some(current) = &mut self.current {
             current.committed = current.written;
         }
-        (self.at, self.next) = (at, next);
+        self.next = next;
         self.start_over();
     }
 
@@ -331,25 +333,30 @@ impl History {
             let mut mark = Vec::new();
             line::push_commit(&mut mark, at, None);
             self.write(&mark)?;
-            self.committed(at, tail.next);
+            self.committed(tail.next);
+            self.at = at;
         } else {
             self.cut()?;
         }
-        self.owes_resync = owed((self.at, followed.as_deref()), (at, ledger));
+        if !belongs((self.at, followed.as_deref()), (at, ledger)) {
+            // Not a record that says so in this one: of what it has lost, clients may
+            // have seen records with the numbers that come next.
+            self.current = None;
+            (self.next, self.at) = (1, at);
+            return self.rotate();
+        }
         (self.at, self.ledger) = (at, ledger.map(str::to_owned).or(followed));
         Ok(())
     }
 }
 
-/// What clients are owed when the history ends at the first and the LDB stands at the second.
-fn owed(history: (Seq, Option<&str>), ldb: (Seq, Option<&str>)) -> Option<&'static str> {
+/// Whether the history, which ends at the first, goes on to be that of an LDB that
+/// stands at the second.
+fn belongs(history: (Seq, Option<&str>), ldb: (Seq, Option<&str>)) -> bool {
     match (history.1, ldb.1) {
-        (Some(followed), Some(follows)) if followed != follows => Some(OTHER_LEDGER),
-        _ if ldb.0 > history.0 => Some(LOST),
         // The same ledger again brings the same rows again: nothing is lost by that.
-        (Some(_), Some(_)) => None,
-        _ if ldb.0 < history.0 => Some(REBUILT),
-        _ => None,
+        (Some(followed), Some(follows)) => followed == follows && ldb.0 <= history.0,
+        _ => ldb.0 == history.0,
     }
 }
 
