@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 
 use crate::actors::failures::{Failures, failed};
 use crate::actors::task::{Stopping, Task};
+use crate::http::reader::age::Age;
 use crate::http::reader::changes::{Feed, FeedStatus};
 use crate::http::reader::{self, ReaderOptions};
 use crate::ldb::read::{LdbReader, ReadError};
@@ -36,6 +37,8 @@ struct Shared {
     metrics: Arc<Metrics>,
     /// What clients of the change feed are served from.
     feed: Arc<Feed>,
+    /// What reads that wait for a seq are woken by.
+    age: Arc<Age>,
     view: RefCell<View>,
 }
 
@@ -44,7 +47,6 @@ struct View {
     state: RoleState,
     /// Where the LDB stood at the last look; `None` while there is none.
     position: Option<LdbPosition>,
-    caught_up_at: Option<Timestamp>,
     failures: Failures,
 }
 
@@ -76,11 +78,12 @@ impl HttpReader {
         metrics: Arc<Metrics>,
     ) -> io::Result<Self> {
         let feed = Arc::new(Feed::start(&options.ldb_path, options.feed.clone(), Arc::clone(&metrics))?);
-        let server = reader::serve(listener, options, &feed, &metrics)?;
+        let age = Arc::new(Age::new(&options.ldb_path));
+        let server = reader::serve(listener, options, &feed, &age, &metrics)?;
         let failures = Failures::new(Component::Reader, Arc::clone(&metrics));
-        let view = View { state: RoleState::Starting, position: None, caught_up_at: None, failures };
+        let view = View { state: RoleState::Starting, position: None, failures };
         Ok(Self {
-            shared: Rc::new(Shared { ready_max_lag, metrics, feed, view: RefCell::new(view) }),
+            shared: Rc::new(Shared { ready_max_lag, metrics, feed, age, view: RefCell::new(view) }),
             handle: server.handle(),
             parts: Some((server, LdbReader::new(&options.ldb_path))),
             running: None,
@@ -106,7 +109,7 @@ impl Handler<CaughtUp> for HttpReader {
 
     fn handle(&mut self, caught_up: CaughtUp, _: &mut Self::Context) {
         self.shared.feed.wake();
-        self.shared.view.borrow_mut().caught_up_at = Some(caught_up.at);
+        self.shared.age.caught_up(caught_up.at);
     }
 }
 
@@ -126,6 +129,7 @@ impl Handler<Stop> for HttpReader {
         self.shared.view.borrow_mut().state = RoleState::Stopping;
         let (handle, running, task) = (self.handle.clone(), self.running.take(), self.task.take());
         let feed = Arc::clone(&self.shared.feed);
+        self.shared.age.stop();
         let ended = async move {
             // Streams that never end by themselves would keep the server waiting.
             let _ = tokio::task::spawn_blocking(move || feed.stop()).await;
@@ -201,7 +205,7 @@ impl Shared {
         };
         let status = RoleStatus::new(Role::Reader, view.state).with_error(view.failures.last());
         let mut status = status.with_details(&details);
-        let lag = lag(leader_ts, view.caught_up_at, now);
+        let lag = lag(leader_ts, self.age.caught_up_at(), now);
         status.not_ready = self.not_ready(&view, lag);
         status.last_seq = position.map(|position| position.seq);
         status.lag_seconds = lag.map(|lag| lag.as_secs_f64());

@@ -10,6 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
+use ctlstore::http::reader::age::Age;
 use ctlstore::http::reader::changes::{Feed, FeedOptions};
 use ctlstore::http::reader::{ReaderOptions, serve};
 use ctlstore::http::serve::ServerOptions;
@@ -75,7 +76,8 @@ impl ReaderServer {
             actix_web::rt::System::new().block_on(async move {
                 let (metrics, feed) = (Metrics::new(), options.feed.clone());
                 let feed = Arc::new(Feed::start(&options.ldb_path, feed, metrics.clone()).expect("start the feed"));
-                let server = serve(listener, &options, &feed, &metrics).expect("start the reader");
+                let age = Arc::new(Age::new(&options.ldb_path));
+                let server = serve(listener, &options, &feed, &age, &metrics).expect("start the reader");
                 started.send(server.handle()).expect("hand over the server's handle");
                 server.await.expect("the reader's server ends in good order");
             });
