@@ -5,28 +5,14 @@ mod snapshot_support;
 mod support;
 
 use std::fs;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use ctlstore::ledger::Seq;
-use ctlstore::snapshot::{Abort, Publisher, Round, SnapshotError, Target};
+use ctlstore::snapshot::{Abort, SnapshotError};
 use rusqlite::{Connection, OpenFlags};
 
-use snapshot_support::{Applier, check, end_of};
+use snapshot_support::{Applier, Outcome, check, end_of, names_in, publisher, round, take};
 use support::SmallDisk;
-
-fn publisher(ldb: &Path, snapshots: &[&Path]) -> Publisher {
-    Publisher::new(ldb, snapshots.iter().map(|path| Target::File(path.to_path_buf())))
-}
-
-#[track_caller]
-fn taken(round: Result<Round, SnapshotError>) -> Seq {
-    match round {
-        Ok(Round::Taken { position, failures, .. }) if failures.is_empty() => position.seq,
-        other => panic!("no snapshot was taken: {other:?}"),
-    }
-}
 
 #[test]
 fn each_snapshot_equals_the_ledger_replayed_to_its_seq_while_the_applier_works() {
@@ -48,22 +34,23 @@ fn each_snapshot_equals_the_ledger_replayed_to_its_seq_while_the_applier_works()
             }
         });
         while seen.len() < SNAPSHOTS {
-            match publisher.round(&Abort::default()) {
-                Ok(Round::Unchanged(_)) => {}
-                round => {
-                    let seq = taken(round);
-                    assert_eq!(check(&snapshot), seq.0);
-                    seen.push(seq.0);
+            match round(&mut publisher, &Abort::default()) {
+                Ok(Outcome::Unchanged) => {}
+                Ok(Outcome::Taken { seq, failures }) if failures.is_empty() => {
+                    assert_eq!(check(&snapshot), seq);
+                    seen.push(seq);
                 }
+                other => panic!("no snapshot was taken: {other:?}"),
             }
         }
         done.store(true, Ordering::Relaxed);
         writer.join().unwrap();
     });
     assert!(seen.windows(2).all(|pair| pair[0] < pair[1]), "seqs do not grow: {seen:?}");
-    let left: Vec<_> =
-        fs::read_dir(snapshot.parent().unwrap()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(left.len(), 2, "more than the snapshot and its lock: {left:?}");
+    // The snapshot, its lock, its manifest, and the data of the last two.
+    let left = names_in(snapshot.parent().unwrap());
+    assert_eq!(left.len(), 5, "{left:?}");
+    assert!(!left.iter().any(|name| name.ends_with(".tmp")), "{left:?}");
 }
 
 #[test]
@@ -73,7 +60,7 @@ fn a_snapshot_that_others_have_open_is_replaced_without_a_trace_of_them() {
     let mut applier = Applier::open(&ldb);
     applier.apply_to(end_of(3));
     let mut publisher = publisher(&ldb, &[&snapshot]);
-    taken(publisher.round(&Abort::default()));
+    take(&mut publisher);
     // Without `immutable`, as a careless program opens it: SQLite makes files beside it.
     let open = || Connection::open_with_flags(&snapshot, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
     let seq = |connection: &Connection| -> i64 {
@@ -82,7 +69,7 @@ fn a_snapshot_that_others_have_open_is_replaced_without_a_trace_of_them() {
     let old = open();
     assert_eq!(seq(&old), end_of(3));
     applier.apply_to(end_of(4));
-    taken(publisher.round(&Abort::default()));
+    take(&mut publisher);
     assert_eq!((seq(&old), seq(&open())), (end_of(3), end_of(4)));
 }
 
@@ -91,16 +78,21 @@ fn nothing_is_taken_before_the_first_statement_and_none_twice() {
     let directory = support::scratch_dir();
     let (ldb, snapshot) = (directory.path().join("ldb.db"), directory.path().join("snapshot.db"));
     let mut publisher = publisher(&ldb, &[&snapshot]);
-    assert!(matches!(publisher.round(&Abort::default()), Ok(Round::NothingYet)));
+    assert!(matches!(round(&mut publisher, &Abort::default()), Ok(Outcome::NothingYet)));
     let mut applier = Applier::open(&ldb);
-    assert!(matches!(publisher.round(&Abort::default()), Ok(Round::NothingYet)));
+    assert!(matches!(round(&mut publisher, &Abort::default()), Ok(Outcome::NothingYet)));
     assert!(!snapshot.exists());
     applier.apply_to(end_of(1));
-    assert_eq!(taken(publisher.round(&Abort::default())).0, end_of(1));
-    assert!(matches!(publisher.round(&Abort::default()), Ok(Round::Unchanged(seq)) if seq.0 == end_of(1)));
-    // Someone clears the place: it is filled again.
+    assert_eq!(take(&mut publisher), end_of(1));
+    assert!(matches!(round(&mut publisher, &Abort::default()), Ok(Outcome::Unchanged)));
+    // Someone removes it: it is there again, of what is still there or else anew.
     fs::remove_file(&snapshot).unwrap();
-    assert_eq!(taken(publisher.round(&Abort::default())).0, end_of(1));
+    assert!(matches!(round(&mut publisher, &Abort::default()), Ok(Outcome::Unchanged)));
+    assert_eq!(check(&snapshot), end_of(1));
+    for name in names_in(directory.path()).iter().filter(|name| name.starts_with("snapshot.db")) {
+        fs::remove_file(directory.path().join(name)).unwrap();
+    }
+    assert_eq!(take(&mut publisher), end_of(1));
     assert_eq!(check(&snapshot), end_of(1));
 }
 
@@ -112,14 +104,14 @@ fn a_snapshot_older_than_the_published_one_or_of_another_ledger_is_refused() {
     let mut ahead = Applier::open(&path("ahead.db"));
     ahead.adopt("one");
     ahead.apply_to(end_of(9));
-    taken(publisher(&path("ahead.db"), &[&snapshot]).round(&Abort::default()));
+    take(&mut publisher(&path("ahead.db"), &[&snapshot]));
     let published = fs::read(&snapshot).unwrap();
 
     let mut behind = Applier::open(&path("behind.db"));
     behind.adopt("one");
     behind.apply_to(end_of(8));
     let mut of_behind = publisher(&path("behind.db"), &[&snapshot]);
-    let refused = of_behind.round(&Abort::default()).unwrap_err();
+    let refused = round(&mut of_behind, &Abort::default()).unwrap_err();
     assert!(matches!(refused, SnapshotError::Older { published, taken, .. } if published > taken), "{refused}");
 
     drop(of_behind);
@@ -127,13 +119,13 @@ fn a_snapshot_older_than_the_published_one_or_of_another_ledger_is_refused() {
     other.adopt("two");
     other.apply_to(end_of(10));
     let mut of_other = publisher(&path("other.db"), &[&snapshot]);
-    let refused = of_other.round(&Abort::default()).unwrap_err();
+    let refused = round(&mut of_other, &Abort::default()).unwrap_err();
     assert!(matches!(refused, SnapshotError::OtherLedger { .. }), "{refused}");
     assert_eq!(fs::read(&snapshot).unwrap(), published);
 
     drop(of_other);
     behind.apply_to(end_of(10));
-    assert_eq!(taken(publisher(&path("behind.db"), &[&snapshot]).round(&Abort::default())).0, end_of(10));
+    assert_eq!(take(&mut publisher(&path("behind.db"), &[&snapshot])), end_of(10));
 }
 
 #[test]
@@ -145,7 +137,7 @@ fn what_is_no_snapshot_is_replaced_and_a_wal_beside_it_is_removed() {
     fs::write(directory.path().join("snapshot.db.tmp"), "left by a crash").unwrap();
     let mut applier = Applier::open(&ldb);
     applier.apply_to(end_of(2));
-    taken(publisher(&ldb, &[&snapshot]).round(&Abort::default()));
+    take(&mut publisher(&ldb, &[&snapshot]));
     assert_eq!(check(&snapshot), end_of(2));
     assert!(!directory.path().join("snapshot.db.tmp").exists());
 }
@@ -159,15 +151,15 @@ fn every_destination_gets_the_snapshot_whatever_becomes_of_the_others() {
     let mut applier = Applier::open(&path("ldb.db"));
     applier.apply_to(end_of(4));
     let mut publisher = publisher(&path("ldb.db"), &[&bad, &one, &two]);
-    match publisher.round(&Abort::default()) {
-        Ok(Round::Taken { failures, .. }) => assert_eq!(failures.len(), 1, "{failures:?}"),
+    match round(&mut publisher, &Abort::default()) {
+        Ok(Outcome::Taken { failures, .. }) => assert_eq!(failures.len(), 1, "{failures:?}"),
         other => panic!("{other:?}"),
     }
     assert_eq!((check(&one), check(&two)), (end_of(4), end_of(4)));
     // Nothing new, but one destination still lacks it: that is no success.
-    assert!(publisher.round(&Abort::default()).is_err());
+    assert!(round(&mut publisher, &Abort::default()).is_err());
     fs::remove_file(path("a file")).unwrap();
-    assert_eq!(taken(publisher.round(&Abort::default())).0, end_of(4));
+    assert_eq!(take(&mut publisher), end_of(4));
     assert_eq!(check(&bad), end_of(4));
 }
 
@@ -178,12 +170,12 @@ fn a_destination_has_one_publisher() {
     let mut applier = Applier::open(&ldb);
     applier.apply_to(end_of(1));
     let mut first = publisher(&ldb, &[&snapshot]);
-    taken(first.round(&Abort::default()));
+    take(&mut first);
     applier.apply_to(end_of(2));
-    let refused = publisher(&ldb, &[&snapshot]).round(&Abort::default()).unwrap_err();
+    let refused = round(&mut publisher(&ldb, &[&snapshot]), &Abort::default()).unwrap_err();
     assert!(matches!(refused, SnapshotError::InUse { .. }), "{refused}");
     drop(first);
-    taken(publisher(&ldb, &[&snapshot]).round(&Abort::default()));
+    take(&mut publisher(&ldb, &[&snapshot]));
 }
 
 #[test]
@@ -194,7 +186,7 @@ fn an_aborted_copy_leaves_nothing_behind() {
     applier.apply_to(end_of(2_000));
     let abort = Abort::default();
     abort.abort();
-    let aborted = publisher(&ldb, &[&snapshot]).round(&abort).unwrap_err();
+    let aborted = round(&mut publisher(&ldb, &[&snapshot]), &abort).unwrap_err();
     assert!(matches!(aborted, SnapshotError::Aborted), "{aborted}");
     assert!(!snapshot.exists() && !directory.path().join("snapshot.db.tmp").exists());
 }
@@ -207,9 +199,9 @@ fn a_full_disk_is_named_and_the_published_snapshot_stays() {
     let mut applier = Applier::open(&ldb);
     applier.apply_to(end_of(100));
     let mut publisher = publisher(&ldb, &[&snapshot]);
-    taken(publisher.round(&Abort::default()));
+    take(&mut publisher);
     applier.apply_to(end_of(10_000));
-    let full = publisher.round(&Abort::default()).unwrap_err();
+    let full = round(&mut publisher, &Abort::default()).unwrap_err();
     assert!(matches!(full, SnapshotError::DiskFull(_)), "{full}");
     assert_eq!(check(&snapshot), end_of(100));
     assert!(!small.path("snapshot.db.tmp").exists());

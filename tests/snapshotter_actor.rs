@@ -14,19 +14,21 @@ use ctlstore::ledger::Seq;
 use ctlstore::messages::status::{GetStatus, Role, RoleState, RoleStatus};
 use ctlstore::messages::stop::Stop;
 use ctlstore::metrics::Metrics;
-use ctlstore::snapshot::Target;
+use ctlstore::snapshot::store::StoreOptions;
+use ctlstore::snapshot::{StoreUrl, Target};
 
-use snapshot_support::{Applier, check, end_of};
+use snapshot_support::{Applier, check, end_of, names_in};
+use support::s3::{self, Front, Manner};
 use support::wait::wait_for_async;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
 fn start(ldb: &Path, snapshot: &Path, metrics: &Arc<Metrics>) -> Addr<Snapshotter> {
-    let options = SnapshotterOptions {
-        ldb_path: ldb.to_owned(),
-        interval: Duration::from_millis(50),
-        targets: vec![Target::File(snapshot.to_owned())],
-    };
+    start_to(ldb, vec![Target::new(StoreUrl::File(snapshot.to_owned()))], metrics)
+}
+
+fn start_to(ldb: &Path, targets: Vec<Target>, metrics: &Arc<Metrics>) -> Addr<Snapshotter> {
+    let options = SnapshotterOptions { ldb_path: ldb.to_owned(), interval: Duration::from_millis(50), targets };
     Snapshotter::new(options, Arc::clone(metrics)).start()
 }
 
@@ -108,16 +110,58 @@ async fn a_stop_ends_a_copy_in_the_making_and_frees_the_destination() {
     applier.apply_to(end_of(5_000));
     let metrics = Metrics::new();
     let snapshotter = start(&ldb, &snapshot, &metrics);
-    let temporary = directory.path().join("snapshot.db.tmp");
+    let begun = |name: &String| name.starts_with("snapshot.db") && !name.ends_with(".lock");
     wait_for_async("a copy is begun or done", DEADLINE, async || {
-        (temporary.exists() || snapshot.exists()).then_some(())
+        names_in(directory.path()).iter().any(begun).then_some(())
     })
     .await;
     snapshotter.send(Stop).await.unwrap();
-    assert!(!temporary.exists());
+    let left = names_in(directory.path());
+    assert!(!left.iter().any(|name| name.contains(".tmp")), "{left:?}");
     // The lock is free again: the next one takes it.
     let next = start(&ldb, &snapshot, &metrics);
     status_until(&next, "the snapshot is there", |status| status.last_seq == Some(Seq(end_of(5_000)))).await;
     next.send(Stop).await.unwrap();
     assert_eq!(check(&snapshot), end_of(5_000));
+}
+
+#[actix::test]
+async fn each_destination_has_its_own_place_in_status_and_metrics() {
+    let directory = support::scratch_dir();
+    let (ldb, snapshot) = (directory.path().join("ldb.db"), directory.path().join("files/snapshot.db"));
+    std::fs::write(directory.path().join("a file"), "").unwrap();
+    let front = Front::new(Manner::Silent);
+    let variables = s3::variables(&front.endpoint);
+    let options = StoreOptions { silence: Duration::from_secs(1), variables };
+    let targets = vec![
+        Target::new(StoreUrl::File(snapshot.clone())),
+        Target { options, ..Target::new("s3://bucket/snapshot.db".parse().unwrap()) },
+        Target::new(StoreUrl::File(directory.path().join("a file/snapshot.db"))),
+    ];
+    let metrics = Metrics::new();
+    let mut applier = Applier::open(&ldb);
+    applier.apply_to(end_of(1));
+    let snapshotter = start_to(&ldb, targets, &metrics);
+    let of = |status: &RoleStatus, index: usize| status.details["destinations"][index].clone();
+    let states = |status: &RoleStatus| [0, 1, 2].map(|index| of(status, index)["state"].clone());
+    let as_it_is = |status: &RoleStatus| states(status) == ["current", "busy", "retrying"];
+    let status = status_until(&snapshotter, "one works, one is busy and one fails", as_it_is).await;
+    assert_eq!(of(&status, 0)["url"], StoreUrl::File(snapshot.clone()).to_string());
+    assert_eq!(of(&status, 0)["last_seq"], end_of(1));
+    assert!(of(&status, 2)["last_error"].as_str().unwrap().contains("a file"));
+    assert_eq!(status.state, RoleState::Retrying);
+
+    applier.apply_to(end_of(2));
+    let gave_up =
+        |status: &RoleStatus| of(status, 1)["last_error"].is_string() && of(status, 0)["last_seq"] == end_of(2);
+    let status = status_until(&snapshotter, "the silent one is given up", gave_up).await;
+    assert!(of(&status, 1)["last_error"].as_str().unwrap().contains("no answer in time"));
+    assert_eq!(check(&snapshot), end_of(2));
+    assert_eq!(metric(&metrics, r#"ctlstore_snapshotter_destination_seq{destination="0"}"#), end_of(2) as f64);
+    assert!(metric(&metrics, r#"ctlstore_snapshotter_destination_failures_total{destination="1"}"#) >= 1.0);
+    assert!(metric(&metrics, r#"ctlstore_snapshotter_destination_failures_total{destination="2"}"#) >= 1.0);
+    let reached = r#"ctlstore_snapshotter_destination_last_success_timestamp_seconds{destination="0"}"#;
+    assert!(metric(&metrics, reached) > 1e9);
+    assert!(metrics.encode().unwrap().contains(r#"ctlstore_snapshotter_destination_busy{destination="1"}"#));
+    snapshotter.send(Stop).await.unwrap();
 }

@@ -21,7 +21,7 @@ use crate::http::reader::changes::{Feed, FeedStatus};
 use crate::http::reader::{self, ReaderOptions};
 use crate::ldb::read::{LdbReader, ReadError};
 use crate::ledger::{LdbPosition, lag};
-use crate::messages::ledger::CaughtUp;
+use crate::messages::ledger::{CaughtUp, Committed};
 use crate::messages::status::{GetStatus, Role, RoleState, RoleStatus};
 use crate::messages::stop::Stop;
 use crate::metrics::{Component, ErrorKind, Metrics};
@@ -108,8 +108,16 @@ impl Handler<CaughtUp> for HttpReader {
     type Result = ();
 
     fn handle(&mut self, caught_up: CaughtUp, _: &mut Self::Context) {
-        self.shared.feed.wake();
         self.shared.age.caught_up(caught_up.at);
+    }
+}
+
+impl Handler<Committed> for HttpReader {
+    type Result = ();
+
+    fn handle(&mut self, committed: Committed, _: &mut Self::Context) {
+        self.shared.feed.wake();
+        self.shared.age.committed(committed.seq);
     }
 }
 

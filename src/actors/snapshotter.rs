@@ -15,11 +15,12 @@ use crate::actors::backoff::Backoff;
 use crate::actors::failures::{Failures, failed};
 use crate::actors::task::{Stopping, Task};
 use crate::ledger::Seq;
+use crate::messages::ledger::SlowestCommit;
 use crate::messages::status::{GetStatus, Role, RoleState, RoleStatus};
 use crate::messages::stop::Stop;
 use crate::metrics::{Component, ErrorKind, Metrics};
 use crate::schema::Timestamp;
-use crate::snapshot::{Abort, Publisher, Round, SnapshotError, Target};
+use crate::snapshot::{Abort, Delivered, Ended, Publisher, Round, SnapshotError, StoreError, Target};
 
 /// How often an LDB without data is looked at again, and the first pause after a failure.
 const SOON: Duration = Duration::from_secs(1);
@@ -39,14 +40,48 @@ pub struct SnapshotterOptions {
 /// What the snapshotter shows of itself.
 #[derive(Debug, Clone, Default, Serialize)]
 struct Details {
+    /// That reached a destination.
     snapshots: u64,
     failures: u64,
+    /// Copies that failed their check, and so went nowhere.
+    failed_checks: u64,
     /// When the last one was done.
     last_at: Option<String>,
     /// Of the last one, uncompressed.
     last_bytes: Option<u64>,
-    /// From the start of the copy to the last destination.
+    /// From the start of the round to its end.
     last_seconds: Option<f64>,
+    /// The applier's slowest commit, in milliseconds, in the round of the last one, and
+    /// the largest of these since the start; where the applier is in this node.
+    apply_stall_ms: Option<f64>,
+    max_apply_stall_ms: Option<f64>,
+    /// In the order of the settings.
+    destinations: Vec<Destination>,
+}
+
+/// What one destination shows of itself.
+#[derive(Debug, Clone, Serialize)]
+struct Destination {
+    url: String,
+    state: DestinationState,
+    /// Of the snapshot that is there.
+    last_seq: Option<Seq>,
+    /// When it got its last one from here.
+    last_at: Option<String>,
+    /// Stays after its end.
+    last_error: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum DestinationState {
+    /// Nothing was published yet.
+    Waiting,
+    /// It has what there is.
+    Current,
+    /// It is at work on an earlier snapshot, and misses the rounds meanwhile.
+    Busy,
+    Retrying,
 }
 
 /// What the actor and its task share; both live on one thread.
@@ -68,16 +103,25 @@ pub struct Snapshotter {
     shared: Rc<Shared>,
     /// Until the actor is started.
     publisher: Option<Publisher>,
+    /// The applier of the LDB, where it is in this node.
+    applier: Option<Recipient<SlowestCommit>>,
     task: Option<Task>,
 }
 
 impl Snapshotter {
     pub fn new(options: SnapshotterOptions, metrics: Arc<Metrics>) -> Self {
         let failures = Failures::new(Component::Snapshotter, Arc::clone(&metrics));
-        let view = View { state: RoleState::Starting, last_seq: None, failures, details: Details::default() };
+        let destinations = options.targets.iter().map(|target| Destination::new(target.url.to_string())).collect();
+        let details = Details { destinations, ..Details::default() };
+        let view = View { state: RoleState::Starting, last_seq: None, failures, details };
         let shared = Shared { interval: options.interval, metrics, view: RefCell::new(view) };
         let publisher = Publisher::new(options.ldb_path, options.targets);
-        Self { shared: Rc::new(shared), publisher: Some(publisher), task: None }
+        Self { shared: Rc::new(shared), publisher: Some(publisher), applier: None, task: None }
+    }
+
+    /// Asks the applier that writes the LDB how long its commits take meanwhile.
+    pub fn measuring(self, applier: Option<Recipient<SlowestCommit>>) -> Self {
+        Self { applier, ..self }
     }
 }
 
@@ -88,7 +132,8 @@ impl Actor for Snapshotter {
         if let Some(publisher) = self.publisher.take() {
             self.shared.view.borrow_mut().state = RoleState::Running;
             let shared = Rc::clone(&self.shared);
-            self.task = Some(Task::spawn(|stopping| run(shared, publisher, stopping)));
+            let applier = self.applier.take();
+            self.task = Some(Task::spawn(|stopping| run(shared, publisher, applier, stopping)));
         }
     }
 }
@@ -117,73 +162,150 @@ impl Handler<Stop> for Snapshotter {
     }
 }
 
-async fn run(shared: Rc<Shared>, mut publisher: Publisher, mut stopping: Stopping) {
+async fn run(
+    shared: Rc<Shared>,
+    mut publisher: Publisher,
+    applier: Option<Recipient<SlowestCommit>>,
+    mut stopping: Stopping,
+) {
     let mut backoff = Backoff::new(SOON.min(shared.interval), shared.interval);
+    // One for all rounds: destinations may be busy beyond theirs.
+    let abort = Abort::default();
     loop {
+        // What was slow before is none of the snapshot's doing.
+        slowest_commit(applier.as_ref()).await;
         let began = Instant::now();
-        let abort = Abort::default();
-        let in_thread = abort.clone();
+        let (in_thread, patience) = (abort.clone(), shared.interval);
         let mut round = tokio::task::spawn_blocking(move || {
-            let outcome = publisher.round(&in_thread);
+            let outcome = publisher.round(patience, &in_thread);
             (publisher, outcome)
         });
         let Some(done) = stopping.unless(&mut round).await else {
             abort.abort();
-            // Nothing is begun after this, and a copy ends within milliseconds.
-            let _ = round.await;
+            // Nothing is begun after this, and what is at work ends within moments.
+            if let Ok((publisher, _)) = round.await {
+                close(publisher).await;
+            }
             return;
         };
         // A round that panicked has ended the process already.
         let Ok((back, outcome)) = done else { return };
         publisher = back;
+        if outcome.as_ref().is_ok_and(Round::has_delivered)
+            && let Some(stall) = slowest_commit(applier.as_ref()).await
+        {
+            shared.stalled(stall);
+        }
         let pause = shared.record(outcome, began.elapsed(), &mut backoff);
         if stopping.unless(tokio::time::sleep(pause)).await.is_none() {
+            abort.abort();
+            close(publisher).await;
             return;
         }
+    }
+}
+
+/// Since the applier was last asked; `None` where there is none.
+async fn slowest_commit(applier: Option<&Recipient<SlowestCommit>>) -> Option<Duration> {
+    applier?.send(SlowestCommit).await.ok()
+}
+
+/// Waits for destinations that are still at work, and lets go of all.
+async fn close(publisher: Publisher) {
+    // The only error is a panic, which has ended the process already.
+    let _ = tokio::task::spawn_blocking(move || drop(publisher)).await;
+}
+
+impl Destination {
+    fn new(url: String) -> Self {
+        Self { url, state: DestinationState::Waiting, last_seq: None, last_at: None, last_error: None }
     }
 }
 
 impl Shared {
     /// Keeps the round's outcome and says how long to wait for the next.
     fn record(&self, outcome: Result<Round, SnapshotError>, took: Duration, backoff: &mut Backoff) -> Duration {
-        let failures = match outcome {
-            Ok(Round::NothingYet) => return SOON.min(self.interval),
-            Ok(Round::Unchanged(seq)) => {
-                self.view.borrow_mut().last_seq = Some(seq);
-                Vec::new()
+        let round = match outcome {
+            Ok(round) => round,
+            Err(error) => {
+                self.failed(&error);
+                return backoff.next_pause();
             }
-            Ok(Round::Taken { position, bytes, failures }) => {
-                if failures.is_empty() {
-                    self.taken(position.seq, bytes, took);
-                }
-                failures
-            }
-            Err(error) => vec![error],
         };
-        if !failures.is_empty() {
-            self.failed(&failures);
+        for destination in &round.busy {
+            self.view.borrow_mut().details.destinations[*destination].state = DestinationState::Busy;
+            self.metrics.snapshotter.busy(*destination, true);
+        }
+        for ended in round.ended {
+            self.ended(ended, took);
+        }
+        if round.position.is_none() {
+            return SOON.min(self.interval);
+        }
+        let is_failing = |destination: &Destination| destination.state == DestinationState::Retrying;
+        if self.view.borrow().details.destinations.iter().any(is_failing) {
             return backoff.next_pause();
         }
         backoff.reset();
-        self.works();
-        self.interval.mul_f64(1.0 + JITTER * (2.0 * rand::random::<f64>() - 1.0))
+        if round.busy.is_empty() {
+            self.works();
+        }
+        // A round that waited for a slow destination has used some of the pause already.
+        let pause = self.interval.mul_f64(1.0 + JITTER * (2.0 * rand::random::<f64>() - 1.0));
+        if round.busy.is_empty() { pause } else { pause.saturating_sub(took) }
     }
 
-    fn taken(&self, seq: Seq, bytes: u64, took: Duration) {
+    fn ended(&self, Ended { destination: index, seq, outcome }: Ended, took: Duration) {
+        self.metrics.snapshotter.busy(index, false);
+        match outcome {
+            Ok(Some(delivered)) => self.delivered(index, delivered, took),
+            Ok(None) => {
+                let view = &mut *self.view.borrow_mut();
+                let destination = &mut view.details.destinations[index];
+                (destination.state, destination.last_seq) = (DestinationState::Current, Some(seq));
+                view.last_seq = view.last_seq.max(Some(seq));
+                self.metrics.snapshotter.reached(index, seq.0, None);
+            }
+            Err(error) => self.failed_at(index, &error),
+        }
+    }
+
+    fn delivered(&self, index: usize, delivered: Delivered, took: Duration) {
         let now = Timestamp::now();
+        let (seq, bytes, seconds) = (delivered.position.seq, delivered.bytes, now.unix_micros() as f64 / 1e6);
         let view = &mut *self.view.borrow_mut();
-        view.last_seq = Some(seq);
-        view.details.snapshots += 1;
-        view.details.last_at = Some(now.to_string());
-        view.details.last_bytes = Some(bytes);
-        view.details.last_seconds = Some(took.as_secs_f64());
+        let is_new = view.last_seq < Some(seq);
+        let details = &mut view.details;
+        let destination = &mut details.destinations[index];
+        destination.state = DestinationState::Current;
+        destination.last_seq = Some(seq);
+        destination.last_at = Some(now.to_string());
         let metrics = &self.metrics.snapshotter;
-        metrics.snapshots.inc();
-        metrics.duration_seconds.observe(took.as_secs_f64());
-        metrics.size_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
-        metrics.seq.set(seq.0);
-        metrics.last_success_seconds.set(now.unix_micros() as f64 / 1e6);
-        tracing::info!(role = "snapshotter", %seq, bytes, ms = took.as_millis() as u64, "snapshot published");
+        metrics.reached(index, seq.0, Some(seconds));
+        tracing::info!(role = "snapshotter", destination = destination.url, %seq, bytes, "snapshot published");
+        if is_new {
+            view.last_seq = Some(seq);
+            details.snapshots += 1;
+            details.last_at = Some(now.to_string());
+            details.last_bytes = Some(bytes);
+            details.last_seconds = Some(took.as_secs_f64());
+            metrics.snapshots.inc();
+            metrics.duration_seconds.observe(took.as_secs_f64());
+            metrics.size_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+            metrics.seq.set(seq.0);
+            metrics.last_success_seconds.set(seconds);
+        }
+        if let Some(trouble) = delivered.trouble {
+            failed!(view.failures, kind_of(&trouble), trouble, "snapshot published, older ones not put in order");
+        }
+    }
+
+    fn stalled(&self, stall: Duration) {
+        let details = &mut self.view.borrow_mut().details;
+        let ms = stall.as_secs_f64() * 1e3;
+        details.apply_stall_ms = Some(ms);
+        details.max_apply_stall_ms = Some(details.max_apply_stall_ms.unwrap_or(0.0).max(ms));
+        self.metrics.snapshotter.apply_stall_seconds.set(stall.as_secs_f64());
     }
 
     fn works(&self) {
@@ -195,10 +317,22 @@ impl Shared {
         view.failures.end();
     }
 
-    fn failed(&self, failures: &[SnapshotError]) {
+    fn failed_at(&self, index: usize, error: &SnapshotError) {
+        let mut view = self.view.borrow_mut();
+        let destination = &mut view.details.destinations[index];
+        destination.state = DestinationState::Retrying;
+        destination.last_error = Some(error.to_string());
+        drop(view);
+        self.metrics.snapshotter.failed_at(index);
+        self.failed(error);
+    }
+
+    fn failed(&self, error: &SnapshotError) {
         let view = &mut *self.view.borrow_mut();
-        for error in failures {
-            failed!(view.failures, kind_of(error), error, "no snapshot, retrying");
+        failed!(view.failures, kind_of(error), error, "no snapshot, retrying");
+        if error.is_failed_check() {
+            view.details.failed_checks += 1;
+            self.metrics.snapshotter.failed_checks.inc();
         }
         if view.state != RoleState::Stopping {
             view.state = RoleState::Retrying;
@@ -209,8 +343,12 @@ impl Shared {
 fn kind_of(error: &SnapshotError) -> ErrorKind {
     match error {
         SnapshotError::DiskFull(_) => ErrorKind::DiskFull,
-        SnapshotError::Older { .. } | SnapshotError::OtherLedger { .. } => ErrorKind::Ledger,
-        SnapshotError::InUse { .. } => ErrorKind::Contention,
+        SnapshotError::Older { .. } | SnapshotError::OtherLedger { .. } | SnapshotError::Emptied { .. } => {
+            ErrorKind::Ledger
+        }
+        SnapshotError::InUse { .. } | SnapshotError::Store(StoreError::Changed { .. }) => ErrorKind::Contention,
+        SnapshotError::Store(StoreError::Temporary { .. }) => ErrorKind::Unavailable,
+        SnapshotError::Store(_) => ErrorKind::Refused,
         _ => ErrorKind::Storage,
     }
 }

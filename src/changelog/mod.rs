@@ -17,6 +17,7 @@ mod tail;
 
 pub mod history;
 
+use std::ops::Add;
 use std::path::PathBuf;
 
 use rusqlite::Connection;
@@ -84,6 +85,19 @@ enum About {
     Table(TableChange, String),
     #[default]
     Anything,
+}
+
+impl Add for Written {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            entries: self.entries + other.entries,
+            jumps: self.jumps + other.jumps,
+            lost: self.lost + other.lost,
+            rotations: self.rotations + other.rotations,
+        }
+    }
 }
 
 /// The changelog of one LDB, on the connection that writes it.

@@ -86,6 +86,12 @@ impl Default for Ldb {
     }
 }
 
+impl Default for Bootstrap {
+    fn default() -> Self {
+        Self { urls: Vec::new(), allow_empty: AllowEmpty::Auto }
+    }
+}
+
 impl Default for Changelog {
     fn default() -> Self {
         Self { path: PathBuf::from("change.log"), max_bytes: MIB }
@@ -113,7 +119,7 @@ impl Default for Reader {
 impl Default for Snapshotter {
     fn default() -> Self {
         let urls = vec![SnapshotUrl::File(PathBuf::from("snapshots/snapshot.db"))];
-        Self { interval: Duration::from_secs(300), urls }
+        Self { interval: Duration::from_secs(300), urls, keep: 0, store_timeout: Duration::from_secs(30) }
     }
 }
 

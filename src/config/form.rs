@@ -14,7 +14,8 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 use tracing_subscriber::EnvFilter;
 
-use super::settings::{LogFormat, Role};
+use super::problem::shown_text;
+use super::settings::{AllowEmpty, LogFormat, Role};
 use super::snapshot_url::SnapshotUrl;
 
 pub use super::names::{family_name, identifier, table_name, writer_name};
@@ -129,8 +130,38 @@ pub fn log_level<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Error
     }
 }
 
+/// Where snapshots come from: every kind of URL.
 pub fn snapshot_urls<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<SnapshotUrl>, D::Error> {
-    list(input)?.iter().map(|url| url.parse().map_err(|why| D::Error::custom(format!("{url:?}: {why}")))).collect()
+    list(input)?.iter().map(|url| url.parse().map_err(|why| refused_url(url, why))).collect()
+}
+
+/// Where snapshots go: the kinds that can be written to.
+pub fn snapshot_destinations<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<SnapshotUrl>, D::Error> {
+    let read = |url: &String| match url.parse::<SnapshotUrl>() {
+        Ok(parsed) if parsed.is_writable() => Ok(parsed),
+        Ok(_) => Err(refused_url(url, "can only be read from, so it is no destination")),
+        Err(why) => Err(refused_url(url, why)),
+    };
+    list(input)?.iter().map(read).collect()
+}
+
+fn refused_url<E: Error>(url: &str, why: &str) -> E {
+    E::custom(format!("{}: {why}", shown_text(url)))
+}
+
+pub fn allow_empty<'de, D: Deserializer<'de>>(input: D) -> Result<AllowEmpty, D::Error> {
+    let bad = || D::Error::custom("neither auto nor true nor false");
+    match Value::deserialize(input)?.kind {
+        ValueKind::Boolean(true) => Ok(AllowEmpty::True),
+        ValueKind::Boolean(false) => Ok(AllowEmpty::False),
+        ValueKind::String(text) => match text.as_str() {
+            "auto" => Ok(AllowEmpty::Auto),
+            "true" => Ok(AllowEmpty::True),
+            "false" => Ok(AllowEmpty::False),
+            _ => Err(bad()),
+        },
+        _ => Err(bad()),
+    }
 }
 
 /// A time with its unit: "250ms", "1m 30s".

@@ -82,9 +82,10 @@ pub fn shown(key: &str, value: &Value) -> Option<String> {
     }
 }
 
-/// `text` in quotes, cut where it is long and without the password of a URL.
+/// `text` in quotes, cut where it is long and without what a URL may hide: a
+/// password, a signature in its query, data.
 pub fn shown_text(text: &str) -> String {
-    let masked = without_credentials(text);
+    let masked = without_credentials(&without_signature(text));
     if masked == MASK {
         return masked;
     }
@@ -118,6 +119,18 @@ fn without_credentials(text: &str) -> String {
     }
 }
 
+/// `text` with the query of an `http:` URL and the data of a `data:` URL masked,
+/// in a list of several URLs with all that follows.
+fn without_signature(text: &str) -> String {
+    if let Some(at) = text.find("data:") {
+        return format!("{}data:{MASK}", &text[..at]);
+    }
+    match (text.find("http"), text.find('?')) {
+        (Some(scheme), Some(query)) if scheme < query => format!("{}?{MASK}", &text[..query]),
+        _ => text.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -133,6 +146,9 @@ mod tests {
             "mysql://root:hunter2/x?y@host/db",
             "root:hunter2@tcp(host:3306)/db",
             "root:hunter2@tcp(host)/db://x@y",
+            "https://host/a.db?sig=hunter2",
+            "s3://b/a.db,https://host/a.db?sig=hunter2",
+            "data:hunter2=",
         ] {
             assert!(!shown_text(broken).contains("ter2"), "{broken} is shown as {}", shown_text(broken));
         }

@@ -25,6 +25,7 @@ pub struct Settings {
     pub executive: Executive,
     pub reflector: Reflector,
     pub ldb: Ldb,
+    pub bootstrap: Bootstrap,
     pub changelog: Changelog,
     pub changes: Changes,
     pub reader: Reader,
@@ -185,6 +186,27 @@ pub struct Ldb {
     pub wal_checkpoint_bytes: u64,
 }
 
+/// Where a reflector gets an LDB that it does not have.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bootstrap {
+    /// Snapshots, asked for in this order.
+    #[serde(deserialize_with = "form::snapshot_urls")]
+    pub urls: Vec<SnapshotUrl>,
+    /// Whether to begin with an empty LDB where none of them exists.
+    #[serde(deserialize_with = "form::allow_empty")]
+    pub allow_empty: AllowEmpty,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AllowEmpty {
+    /// Where the ledger still begins at its start.
+    Auto,
+    True,
+    False,
+}
+
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Changelog {
@@ -234,8 +256,14 @@ pub struct Snapshotter {
     #[serde(with = "form::duration")]
     pub interval: Duration,
     /// Where each snapshot is put; all of them get every one.
-    #[serde(deserialize_with = "form::snapshot_urls")]
+    #[serde(deserialize_with = "form::snapshot_destinations")]
     pub urls: Vec<SnapshotUrl>,
+    /// How many stay at each destination under timestamped names beside the newest.
+    #[serde(deserialize_with = "form::whole")]
+    pub keep: usize,
+    /// The longest that an object store may be silent.
+    #[serde(with = "form::duration")]
+    pub store_timeout: Duration,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

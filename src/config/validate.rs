@@ -21,6 +21,8 @@ const MAX_BLOCK_BYTES: u64 = 1 << 30;
 const MAX_READER_WORKERS: usize = 1024;
 /// Less would not hold the changes of a moment.
 const MIN_RETAIN_BYTES: u64 = 64 * 1024;
+/// Far fewer than a destination's listing can hold.
+const MAX_KEPT_SNAPSHOTS: usize = 1000;
 /// The protocol's limits of a writer's secret, in bytes.
 const SECRET_BYTES: std::ops::RangeInclusive<usize> = 3..=100;
 /// MySQL's limit of a table's name, `family___table`.
@@ -105,6 +107,7 @@ fn times(settings: &Settings, findings: &mut Findings) {
         ("reflector.poll_interval", settings.reflector.poll_interval),
         ("reflector.poll_timeout", settings.reflector.poll_timeout),
         ("snapshotter.interval", settings.snapshotter.interval),
+        ("snapshotter.store_timeout", settings.snapshotter.store_timeout),
         ("heartbeat.interval", settings.heartbeat.interval),
         ("changes.heartbeat", settings.changes.heartbeat),
     ] {
@@ -144,6 +147,9 @@ fn sizes(settings: &Settings, findings: &mut Findings) {
     if (1..MIN_RETAIN_BYTES).contains(&settings.changes.retain_bytes) {
         findings.refuse(&["changes.retain_bytes"], "must be 0 or at least 64 KiB");
     }
+    if settings.snapshotter.keep > MAX_KEPT_SNAPSHOTS {
+        findings.refuse(&["snapshotter.keep"], format!("must be at most {MAX_KEPT_SNAPSHOTS}"));
+    }
     if reader.workers > MAX_READER_WORKERS {
         findings.refuse(&["reader.workers"], format!("must be at most {MAX_READER_WORKERS}"));
     }
@@ -176,12 +182,19 @@ fn overlap(a: &SocketAddr, b: &SocketAddr) -> bool {
 
 /// Files that would overwrite each other.
 fn files(settings: &Settings, findings: &mut Findings) {
+    // A host may start from what it publishes, but not from itself.
+    if settings.bootstrap.urls.iter().any(|url| matches!(url, SnapshotUrl::File(path) if *path == settings.ldb.path)) {
+        findings.refuse(&["bootstrap.urls", "ldb.path"], "bootstrap.urls and ldb.path are the same file");
+    }
     let mut files: Vec<(&str, &Path)> =
         vec![("ldb.path", &settings.ldb.path), ("changelog.path", &settings.changelog.path)];
     if let CtldbUrl::Sqlite(path) = &settings.ctldb.url {
         files.push(("ctldb.url", path));
     }
-    files.extend(settings.snapshotter.urls.iter().map(|SnapshotUrl::File(path)| ("snapshotter.urls", path.as_path())));
+    files.extend(settings.snapshotter.urls.iter().filter_map(|url| match url {
+        SnapshotUrl::File(path) => Some(("snapshotter.urls", path.as_path())),
+        _ => None,
+    }));
     for (at, (key, path)) in files.iter().enumerate() {
         for (other_key, other) in &files[at + 1..] {
             if path == other {

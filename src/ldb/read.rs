@@ -22,6 +22,7 @@ use crate::ledger::{LdbPosition, Seq};
 use crate::schema::{TableRef, Timestamp};
 
 pub use error::ReadError;
+pub use file::uri as sqlite_uri;
 pub use key::KeyValue;
 
 use file::{Access, LdbFile, id_of};

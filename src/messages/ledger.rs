@@ -1,8 +1,10 @@
 //! Between the ledger poller and the LDB applier, and what they tell the others.
 
+use std::time::Duration;
+
 use actix::Message;
 
-use crate::ledger::{Batch, LdbPosition, Seq};
+use crate::ledger::{Batch, LdbPosition, LedgerInfo, Seq};
 use crate::metrics::ErrorKind;
 use crate::schema::Timestamp;
 
@@ -12,7 +14,8 @@ use crate::schema::Timestamp;
 #[rtype(result = "Result<Seq, ApplyFailed>")]
 pub struct ApplyBatch(pub Batch);
 
-/// To the applier: where does the LDB stand?
+/// To the applier: where does the LDB stand? Where there is none, or none that can be
+/// read, one is fetched before the answer, which can take as long as that takes.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "Result<LdbPosition, ApplyFailed>")]
 pub struct GetPosition;
@@ -22,6 +25,13 @@ pub struct GetPosition;
 #[rtype(result = "Result<(), ApplyFailed>")]
 pub struct AdoptLedger(pub String);
 
+/// To the applier: the LDB can't follow this ledger; fetch a snapshot that can, and
+/// put it in the LDB's place. Answered with where the new LDB stands. What can't be
+/// followed either does not take the place.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<LdbPosition, ApplyFailed>")]
+pub struct Bootstrap(pub LedgerInfo);
+
 /// From the poller: the ledger ended at `seq` when it was read at `at`, and the LDB
 /// has all of it. A quiet ledger is told by this from a stale host.
 #[derive(Debug, Clone, Copy, Message)]
@@ -29,6 +39,19 @@ pub struct AdoptLedger(pub String);
 pub struct CaughtUp {
     pub seq: Seq,
     pub at: Timestamp,
+}
+
+/// To the applier: how long did the slowest commit take, from BEGIN to the end of
+/// COMMIT, since this was last asked? Zero when there was none.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "Duration")]
+pub struct SlowestCommit;
+
+/// From the applier: a commit has brought the LDB to `seq`, as readers see it now.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct Committed {
+    pub seq: Seq,
 }
 
 /// Why the applier did not do what was asked. The LDB is as it was, or further on

@@ -2,7 +2,9 @@
 
 use std::sync::atomic::AtomicU64;
 
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
@@ -10,7 +12,7 @@ use prometheus_client::registry::{Registry, Unit};
 /// The snapshotter.
 #[derive(Debug)]
 pub struct Snapshotter {
-    /// Snapshots that reached every destination.
+    /// Snapshots that reached a destination.
     pub snapshots: Counter,
     /// From the start of the copy to the last destination, in seconds.
     pub duration_seconds: Histogram,
@@ -20,9 +22,47 @@ pub struct Snapshotter {
     pub seq: Gauge,
     /// Unix seconds of the last one.
     pub last_success_seconds: Gauge<f64, AtomicU64>,
+    /// Copies that failed their check, and so went nowhere.
+    pub failed_checks: Counter,
+    /// The applier's slowest commit in the round of the last one, in seconds.
+    pub apply_stall_seconds: Gauge<f64, AtomicU64>,
+    destination_seq: Family<DestinationLabels, Gauge>,
+    destination_last_success: Family<DestinationLabels, Gauge<f64, AtomicU64>>,
+    destination_failures: Family<DestinationLabels, Counter>,
+    destination_busy: Family<DestinationLabels, Gauge>,
+}
+
+/// A destination by its place in `snapshotter.urls`, from 0 on.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DestinationLabels {
+    destination: u64,
+}
+
+impl DestinationLabels {
+    fn of(destination: usize) -> Self {
+        Self { destination: destination as u64 }
+    }
 }
 
 impl Snapshotter {
+    /// The destination has the snapshot at `seq`, since `unix_seconds` where it is new there.
+    pub fn reached(&self, destination: usize, seq: i64, unix_seconds: Option<f64>) {
+        let labels = DestinationLabels::of(destination);
+        self.destination_seq.get_or_create(&labels).set(seq);
+        if let Some(seconds) = unix_seconds {
+            self.destination_last_success.get_or_create(&labels).set(seconds);
+        }
+    }
+
+    pub fn failed_at(&self, destination: usize) {
+        self.destination_failures.get_or_create(&DestinationLabels::of(destination)).inc();
+    }
+
+    /// Whether the destination is still busy with an earlier snapshot.
+    pub fn busy(&self, destination: usize, busy: bool) {
+        self.destination_busy.get_or_create(&DestinationLabels::of(destination)).set(i64::from(busy));
+    }
+
     pub(super) fn register(registry: &mut Registry) -> Self {
         let registry = registry.sub_registry_with_prefix("snapshotter");
         let this = Self {
@@ -31,8 +71,14 @@ impl Snapshotter {
             size_bytes: Gauge::default(),
             seq: Gauge::default(),
             last_success_seconds: Gauge::default(),
+            failed_checks: Counter::default(),
+            apply_stall_seconds: Gauge::default(),
+            destination_seq: Family::default(),
+            destination_last_success: Family::default(),
+            destination_failures: Family::default(),
+            destination_busy: Family::default(),
         };
-        registry.register("snapshots", "Snapshots that reached every destination", this.snapshots.clone());
+        registry.register("snapshots", "Snapshots that reached a destination", this.snapshots.clone());
         registry.register_with_unit(
             "duration",
             "Time of each snapshot from the start of the copy on",
@@ -43,6 +89,32 @@ impl Snapshotter {
         registry.register("seq", "Seq of the last snapshot", this.seq.clone());
         let last = this.last_success_seconds.clone();
         registry.register_with_unit("last_success_timestamp", "When the last snapshot was done", Unit::Seconds, last);
+        registry.register(
+            "failed_checks",
+            "Copies that failed their check and went nowhere",
+            this.failed_checks.clone(),
+        );
+        let stall = this.apply_stall_seconds.clone();
+        let help = "The applier's slowest commit while the last snapshot was made";
+        registry.register_with_unit("apply_stall", help, Unit::Seconds, stall);
+        this.register_destinations(registry);
         this
+    }
+
+    fn register_destinations(&self, registry: &mut Registry) {
+        let registry = registry.sub_registry_with_prefix("destination");
+        registry.register("seq", "Seq of the snapshot at each destination", self.destination_seq.clone());
+        registry.register_with_unit(
+            "last_success_timestamp",
+            "When each destination last got a snapshot",
+            Unit::Seconds,
+            self.destination_last_success.clone(),
+        );
+        registry.register("failures", "Failures of each destination", self.destination_failures.clone());
+        registry.register(
+            "busy",
+            "1 while a destination is busy with an earlier snapshot",
+            self.destination_busy.clone(),
+        );
     }
 }

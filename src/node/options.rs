@@ -6,13 +6,14 @@ use std::time::Duration;
 use secrecy::SecretString;
 use url::Url;
 
+use crate::actors::applier::{AllowEmpty, BootstrapOptions};
 use crate::actors::executive::ExecutiveSettings;
 use crate::actors::heartbeat::HeartbeatOptions;
 use crate::actors::poller::PollerOptions;
 use crate::actors::snapshotter::SnapshotterOptions;
 use crate::changelog::ChangelogOptions;
 use crate::changelog::history::HistoryOptions;
-use crate::config::{CtldbUrl, Settings, SnapshotUrl};
+use crate::config::{self, CtldbUrl, Settings, SnapshotUrl};
 use crate::ctldb::{Location, TableLimit};
 use crate::executive::{Options, RateLimit};
 use crate::http::reader::ReaderOptions;
@@ -22,6 +23,7 @@ use crate::ldb::LdbOptions;
 use crate::ledger::BlockLimit;
 use crate::schema::TableRef;
 use crate::snapshot::Target;
+use crate::snapshot::store::StoreOptions;
 
 use super::{NodeError, secret};
 
@@ -40,6 +42,15 @@ pub fn ldb(settings: &Settings) -> LdbOptions {
     let history = HistoryOptions::beside(&settings.ldb.path, settings.changes.retain_bytes);
     let wal_checkpoint_bytes = settings.ldb.wal_checkpoint_bytes;
     LdbOptions { wal_checkpoint_bytes, changelog: Some(changelog), history: Some(history) }
+}
+
+pub fn bootstrap(settings: &Settings) -> BootstrapOptions {
+    let allow_empty = match settings.bootstrap.allow_empty {
+        config::AllowEmpty::Auto => AllowEmpty::Auto,
+        config::AllowEmpty::True => AllowEmpty::Always,
+        config::AllowEmpty::False => AllowEmpty::Never,
+    };
+    BootstrapOptions { urls: settings.bootstrap.urls.clone(), allow_empty }
 }
 
 pub fn poller(settings: &Settings) -> PollerOptions {
@@ -92,8 +103,14 @@ pub fn reader(settings: &Settings) -> ReaderOptions {
 }
 
 pub fn snapshotter(settings: &Settings) -> SnapshotterOptions {
-    let targets = settings.snapshotter.urls.iter().map(|SnapshotUrl::File(path)| Target::File(path.clone())).collect();
-    SnapshotterOptions { ldb_path: settings.ldb.path.clone(), interval: settings.snapshotter.interval, targets }
+    let snapshotter = &settings.snapshotter;
+    let options = StoreOptions { silence: snapshotter.store_timeout, ..StoreOptions::default() };
+    let target = |url: &SnapshotUrl| Target { url: url.clone(), keep: snapshotter.keep, options: options.clone() };
+    SnapshotterOptions {
+        ldb_path: settings.ldb.path.clone(),
+        interval: snapshotter.interval,
+        targets: snapshotter.urls.iter().map(target).collect(),
+    }
 }
 
 /// `own` is the URL of this node's executive, for where the settings name no other.

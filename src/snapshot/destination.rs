@@ -1,103 +1,227 @@
-//! Where snapshots go: what every kind of place can do.
+//! A place where snapshots go, of whatever kind. What stands there is at each moment
+//! whole: the data goes to a name of its own first, then to the plain key, then the
+//! manifest names it; only then older data is removed.
 
-use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use crate::disk::{self, LockError, ProcessLock, beside, directory_of};
+use crate::failpoint;
 use crate::ledger::LdbPosition;
 
-use super::copy::{Abort, Snapshot};
 use super::error::SnapshotError;
-use super::file::FileDestination;
+use super::manifest::{Compression, Manifest};
+use super::published::Published;
+use super::staged::{SharedCopy, clear};
+use super::store::{Condition, Store, StoreError, StoreOptions};
+use super::stream::{self, Stored};
+use super::take::{Abort, Snapshot};
+use super::{StoreUrl, names, sweep};
 
-/// The address of a place for snapshots.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Target {
-    /// A file, replaced by each snapshot.
-    File(PathBuf),
+/// How often a manifest that others write at the same time is tried again.
+const MANIFEST_TRIES: usize = 5;
+
+/// What a destination is told.
+#[derive(Debug, Clone)]
+pub struct Target {
+    pub url: StoreUrl,
+    /// How many snapshots stay under timestamped names beside the newest.
+    pub keep: usize,
+    pub options: StoreOptions,
 }
 
-/// A place for snapshots, held by this process as long as this value lives.
+impl Target {
+    /// Keeps none besides the newest.
+    pub fn new(url: StoreUrl) -> Self {
+        Self { url, keep: 0, options: StoreOptions::default() }
+    }
+}
+
+/// A snapshot that a destination took.
 #[derive(Debug)]
-pub enum Destination {
-    File(FileDestination),
+pub struct Delivered {
+    pub position: LdbPosition,
+    /// Of the uncompressed file.
+    pub bytes: u64,
+    /// It is published, but what comes after was not done.
+    pub trouble: Option<SnapshotError>,
 }
 
-/// What a destination holds now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Published {
-    Nothing,
-    /// A file that no reader could use.
-    Unreadable(String),
-    At(LdbPosition),
+/// One destination; a file is held by this process as long as this value lives.
+#[derive(Debug)]
+pub(super) struct Destination {
+    store: Store,
+    compression: Compression,
+    keep: usize,
+    /// One process at a time writes files, so that nobody else can publish between the
+    /// look at what is there and the rename. Object stores have conditions instead.
+    _lock: Option<ProcessLock>,
 }
 
 impl Destination {
-    /// Takes hold of the place.
+    /// Takes hold of the place: a file's directory is made and locked, and what a crash
+    /// has left unfinished is removed.
     ///
     /// # Errors
     /// [`SnapshotError::InUse`] while another process holds it.
-    pub fn open(target: &Target) -> Result<Self, SnapshotError> {
-        match target {
-            Target::File(path) => FileDestination::open(path).map(Self::File),
-        }
+    pub(super) fn open(target: &Target) -> Result<Self, SnapshotError> {
+        let store = Store::with_options(&target.url, &target.options)?;
+        let lock = store.path(store.name()).map(|path| hold(&path)).transpose()?;
+        Ok(Self { compression: Compression::of(store.name()), store, keep: target.keep, _lock: lock })
     }
 
-    pub fn published(&self) -> Published {
-        match self {
-            Self::File(file) => file.published(),
-        }
-    }
-
-    /// A path on the destination's own file system at which a copy can be made that
-    /// [`Destination::publish`] then takes without copying it again.
-    pub fn staging(&self) -> Option<PathBuf> {
-        match self {
-            Self::File(file) => Some(file.staging()),
-        }
-    }
-
-    /// Whether a snapshot of this position is news here.
+    /// Publishes the round's snapshot if it is news here; `position` is the LDB's.
     ///
     /// # Errors
-    /// [`SnapshotError::Older`] and [`SnapshotError::OtherLedger`] where it would take
-    /// hosts back or elsewhere.
-    pub fn wants(&self, position: &LdbPosition) -> Result<bool, SnapshotError> {
-        let Published::At(published) = self.published() else { return Ok(true) };
-        self.refuse_a_step_back(&published, position)?;
-        Ok(published.seq < position.seq)
-    }
-
-    /// Puts the snapshot in place of what is there.
-    ///
-    /// # Errors
-    /// As [`Destination::wants`]; what is there stays.
-    pub fn publish(&self, snapshot: &Snapshot, abort: &Abort) -> Result<(), SnapshotError> {
-        // Asked again: the copy is newer than the position that was asked about.
-        self.wants(&snapshot.position)?;
-        match self {
-            Self::File(file) => file.publish(snapshot, abort),
+    /// What is there stays.
+    pub(super) fn offer(
+        &self,
+        position: &LdbPosition,
+        copy: &SharedCopy,
+        abort: &Abort,
+    ) -> Result<Option<Delivered>, SnapshotError> {
+        let published = Published::look(&self.store, abort)?;
+        if !published.wants(&self.store, position)? {
+            self.repair(&published, abort)?;
+            return Ok(None);
         }
+        let staged = copy.get(self.staging().as_deref(), abort)?;
+        // Looked at again: the copy took its time, and is newer than the position.
+        let published = Published::look(&self.store, abort)?;
+        if !published.wants(&self.store, &staged.snapshot.position)? {
+            return Ok(None);
+        }
+        self.publish(&staged.snapshot, published, abort).map(Some)
     }
 
-    fn refuse_a_step_back(&self, published: &LdbPosition, taken: &LdbPosition) -> Result<(), SnapshotError> {
-        let destination = self.to_string();
-        if let (Some(published), Some(taken)) = (&published.ledger_id, &taken.ledger_id)
-            && published != taken
+    /// Where a copy can be made that is then taken without being copied again.
+    fn staging(&self) -> Option<PathBuf> {
+        self.store.path(self.store.name()).filter(|_| self.compression == Compression::None)
+    }
+
+    fn publish(&self, snapshot: &Snapshot, published: Published, abort: &Abort) -> Result<Delivered, SnapshotError> {
+        let rows = |tables: &[super::TableDigest]| tables.iter().any(|table| table.rows > 0);
+        if published.manifest.as_ref().is_some_and(Manifest::has_rows) && !rows(&snapshot.tables) {
+            let destination = self.store.url().to_string();
+            return Err(SnapshotError::Emptied { destination, taken: snapshot.position.seq });
+        }
+        let key = self.store.name();
+        let name = names::immutable(key, snapshot.position.seq, &snapshot.sha256);
+        let stored = self.put_data(snapshot, &name, abort)?;
+        failpoint::hit("snapshot-before-rename");
+        self.put_plain(snapshot, &name, abort)?;
+        failpoint::hit("snapshot-after-rename");
+        let manifest = Manifest::new(snapshot, name, self.compression, stored.bytes, stored.sha256);
+        let before = published.manifest.as_ref().map(|before| before.key.clone());
+        self.put_manifest(&manifest, published, abort)?;
+        failpoint::hit("snapshot-after-manifest");
+        let swept = sweep::keep(&self.store, &manifest, snapshot.taken_at, self.keep, abort)
+            .and_then(|()| sweep::remove_old(&self.store, &manifest, before.as_deref(), abort));
+        let trouble = swept.err().map(SnapshotError::from);
+        Ok(Delivered { position: snapshot.position.clone(), bytes: snapshot.bytes, trouble })
+    }
+
+    fn put_data(&self, snapshot: &Snapshot, name: &str, abort: &Abort) -> Result<Stored, SnapshotError> {
+        if let Some(path) = self.staging()
+            && self.link(&snapshot.path, &path, name).is_ok()
         {
-            let (published, taken) = (published.clone(), taken.clone());
-            return Err(SnapshotError::OtherLedger { destination, published, taken });
+            return Ok(Stored { bytes: snapshot.bytes, sha256: snapshot.sha256.clone() });
         }
-        if taken.seq < published.seq {
-            return Err(SnapshotError::Older { destination, published: published.seq, taken: taken.seq });
+        stream::store(snapshot, self.compression, &self.store, name, abort)
+    }
+
+    /// The staged file itself under another name, on the same filesystem.
+    fn link(&self, staged: &Path, path: &Path, name: &str) -> Result<(), SnapshotError> {
+        let link = beside(path, ".link.tmp");
+        std::fs::hard_link(staged, &link).map_err(SnapshotError::io("link", staged))?;
+        Ok(self.store.adopt(&link, name)?)
+    }
+
+    fn put_plain(&self, snapshot: &Snapshot, name: &str, abort: &Abort) -> Result<(), SnapshotError> {
+        self.clear_wal()?;
+        match self.store.copy(name, self.store.name(), abort) {
+            Ok(()) => Ok(()),
+            Err(error) if error.is_temporary() || matches!(error, StoreError::Aborted | StoreError::DiskFull(_)) => {
+                Err(error.into())
+            }
+            // Above some size, or without a right of its own, stores copy nothing.
+            Err(_) => stream::store(snapshot, self.compression, &self.store, self.store.name(), abort).map(|_| ()),
+        }
+    }
+
+    /// What SQLite may have left beside the old file, opened by someone without
+    /// `immutable`, would be taken for a part of the new one.
+    fn clear_wal(&self) -> Result<(), SnapshotError> {
+        for suffix in ["-wal", "-shm"] {
+            if self.store.path(self.store.name()).is_some() {
+                self.store.delete(&format!("{}{suffix}", self.store.name()), &Abort::default())?;
+            }
         }
         Ok(())
     }
-}
 
-impl fmt::Display for Destination {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File(file) => write!(f, "file://{}", file.path().display()),
+    /// Makes the manifest name the new data, unless another publisher was faster with newer.
+    fn put_manifest(&self, manifest: &Manifest, mut published: Published, abort: &Abort) -> Result<(), SnapshotError> {
+        let destination = || self.store.url().to_string();
+        let json =
+            manifest.to_json().map_err(|source| SnapshotError::Manifest { destination: destination(), source })?;
+        let name = Manifest::name_of(self.store.name());
+        for _ in 0..MANIFEST_TRIES {
+            match self.store.put(&name, json.clone(), &published.condition(), abort) {
+                Ok(()) => return Ok(()),
+                Err(StoreError::Unsupported { .. }) => {
+                    return Ok(self.store.put(&name, json, &Condition::None, abort)?);
+                }
+                Err(StoreError::Changed { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+            published = Published::look(&self.store, abort)?;
+            if published.manifest.as_ref().is_some_and(|theirs| theirs == manifest) {
+                // Our own, whose answer was lost.
+                return Ok(());
+            }
+            if let Some(theirs) = published.manifest.as_ref().filter(|_| published.is_whole)
+                && let Err(refused) = self.gives_way(&published, manifest)
+            {
+                // Ours lies over theirs at the plain key.
+                self.store.copy(&theirs.key, self.store.name(), abort)?;
+                if theirs.key != manifest.key {
+                    self.store.delete(&manifest.key, abort)?;
+                }
+                return Err(refused);
+            }
+        }
+        Err(StoreError::Changed { place: self.store.place(&name) }.into())
+    }
+
+    fn gives_way(&self, published: &Published, manifest: &Manifest) -> Result<(), SnapshotError> {
+        let position = manifest.position();
+        if published.wants(&self.store, &position)? {
+            return Ok(());
+        }
+        let destination = self.store.url().to_string();
+        let published = published.position.as_ref().map_or(position.seq, |published| published.seq);
+        Err(SnapshotError::Older { destination, published, taken: position.seq })
+    }
+
+    /// Puts the plain key right where someone has removed or overwritten it.
+    fn repair(&self, published: &Published, abort: &Abort) -> Result<(), SnapshotError> {
+        match &published.manifest {
+            Some(manifest) if published.is_whole && !published.is_plain_right => {
+                self.clear_wal()?;
+                Ok(self.store.copy(&manifest.key, self.store.name(), abort)?)
+            }
+            _ => Ok(()),
         }
     }
+}
+
+fn hold(path: &Path) -> Result<ProcessLock, SnapshotError> {
+    let directory = directory_of(path);
+    disk::create_directory(directory).map_err(SnapshotError::io("make", directory))?;
+    let lock = ProcessLock::take(path).map_err(|error| match error {
+        LockError::Held { holder } => SnapshotError::InUse { path: path.to_owned(), holder },
+        LockError::Io(source) => SnapshotError::io("lock", path)(source),
+    })?;
+    clear(path)?;
+    Ok(lock)
 }

@@ -8,6 +8,9 @@ use rusqlite::ErrorCode;
 use crate::ldb::read::ReadError;
 use crate::ledger::Seq;
 
+use super::manifest::ManifestError;
+use super::store::StoreError;
+
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
     #[error(transparent)]
@@ -32,11 +35,41 @@ pub enum SnapshotError {
     Older { destination: String, published: Seq, taken: Seq },
     #[error("the snapshot at {destination} is of ledger {published}, this one is of {taken}")]
     OtherLedger { destination: String, published: String, taken: String },
+    /// A ctldb that lost its data, or a bug; whoever means it removes the manifest.
+    #[error("the snapshot at {destination} has rows, this one at seq {taken} has none at all")]
+    Emptied { destination: String, taken: Seq },
+    /// Left by a newer version of this program.
+    #[error("{destination}: {source}")]
+    Manifest { destination: String, source: ManifestError },
+    #[error(transparent)]
+    Store(StoreError),
     #[error("the snapshot was aborted")]
     Aborted,
 }
 
 impl SnapshotError {
+    /// Whether the snapshot itself was found bad, and so went nowhere.
+    pub fn is_failed_check(&self) -> bool {
+        match self {
+            Self::Damaged { .. } => true,
+            Self::Copy { source, .. } => {
+                matches!(source.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether it may work elsewhere: it is the place that is at fault, and not the LDB.
+    pub(super) fn is_of_the_place(&self) -> bool {
+        match self {
+            Self::DiskFull(_) | Self::Io { .. } => true,
+            Self::Copy { source, .. } => {
+                matches!(source.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::SystemIoFailure))
+            }
+            _ => false,
+        }
+    }
+
     pub(super) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| match source.kind() {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Self::DiskFull(path.to_owned()),
@@ -49,6 +82,17 @@ impl SnapshotError {
             Some(ErrorCode::DiskFull) => Self::DiskFull(path.to_owned()),
             Some(ErrorCode::OperationInterrupted) => Self::Aborted,
             _ => Self::Copy { path: path.to_owned(), source },
+        }
+    }
+}
+
+impl From<StoreError> for SnapshotError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Aborted => Self::Aborted,
+            StoreError::DiskFull(path) => Self::DiskFull(path),
+            StoreError::Io { doing, path, source } => Self::Io { doing, path, source },
+            error => Self::Store(error),
         }
     }
 }

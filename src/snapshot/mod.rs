@@ -1,18 +1,33 @@
-//! Snapshots: an LDB as one file that a new host can start from. [`copy`] makes a
-//! consistent one while the applier goes on, and checks it; a [`Destination`] takes
-//! it in so that whoever looks there sees a whole snapshot or the one before it; a
-//! [`Publisher`] does both, round after round.
+//! Snapshots: an LDB as one file that a new host can start from. [`take`] makes a
+//! consistent one while the applier goes on, and checks it; a [`Publisher`] brings it,
+//! round after round, to destinations where whoever looks sees a whole snapshot or the
+//! one before it; a [`Manifest`] says what it is; a [`Store`] is any kind of place for
+//! such objects.
 //!
-//! Blocking code for a thread of its own. It reads the LDB through SQLite alone and
+//! Blocking code for threads of its own. It reads the LDB through SQLite alone and
 //! never writes to it.
 
-mod copy;
 mod destination;
 mod error;
-mod file;
+pub mod fetch;
+mod manifest;
+mod names;
+mod progress;
 mod publish;
+mod published;
+mod staged;
+pub mod store;
+mod stream;
+mod sweep;
+mod take;
 
-pub use copy::{Abort, Snapshot, copy};
-pub use destination::{Destination, Published, Target};
+pub use destination::{Delivered, Target};
 pub use error::SnapshotError;
-pub use publish::{Publisher, Round};
+pub use manifest::{Compression, Manifest, ManifestError};
+pub use progress::{Phase, Progress};
+pub use publish::{Ended, Publisher, Round};
+pub use store::{Store, StoreError};
+pub use take::{Abort, FileHashes, Snapshot, TableDigest, TableHasher, digests, hash_file, table_digest, take};
+
+/// The address of a snapshot, as the settings have it.
+pub use crate::config::SnapshotUrl as StoreUrl;

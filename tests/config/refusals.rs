@@ -54,6 +54,10 @@ const WRONG_VALUES: &[(&str, &str, &str)] = &[
     ("reflector.block_bytes", "0", "must be 1 byte to 1 GiB"),
     ("ldb.path", "5", "not a string"),
     ("ldb.wal_checkpoint_bytes", "0", "must be more than 0"),
+    ("bootstrap.urls", r#"["ftp://h/p"]"#, "\"ftp://h/p\": not a file:, s3:, gs:, az:, http(s): or data: URL"),
+    ("bootstrap.urls", r#"["s3://bucket"]"#, "\"s3://bucket\": names no object in its bucket or host"),
+    ("bootstrap.allow_empty", r#""yes""#, "neither auto nor true nor false"),
+    ("bootstrap.allow_empty", "1", "neither auto nor true nor false"),
     ("changelog.path", r#""""#, "an empty path"),
     ("changelog.max_bytes", "1.5", "not a size such as \"50 MiB\" or a number of bytes"),
     ("changes.retain_bytes", "1000", "must be 0 or at least 64 KiB"),
@@ -65,7 +69,19 @@ const WRONG_VALUES: &[(&str, &str, &str)] = &[
     ("reader.ready_max_lag", r#""soon""#, "not a duration with its unit, such as \"250ms\" or \"1m\""),
     ("reader.workers", "2000", "must be at most 1024"),
     ("snapshotter.interval", r#""0s""#, "must be longer than nothing"),
-    ("snapshotter.urls", r#"["ftp://h/p"]"#, "\"ftp://h/p\": not a file: URL, the only kind of destination there is"),
+    ("snapshotter.urls", r#"["ftp://h/p"]"#, "\"ftp://h/p\": not a file:, s3:, gs:, az:, http(s): or data: URL"),
+    ("snapshotter.keep", "1001", "must be at most 1000"),
+    ("snapshotter.store_timeout", r#""0s""#, "must be longer than nothing"),
+    (
+        "snapshotter.urls",
+        r#"["https://h/a.db?sig=secret"]"#,
+        "\"https://h/a.db?***\": can only be read from, so it is no destination",
+    ),
+    (
+        "snapshotter.urls",
+        r#"["s3://key:secret@bucket/a.db"]"#,
+        "\"s3://***@bucket/a.db\": credentials have no place in it, they come from the environment",
+    ),
     ("snapshotter.urls", r#"["file:///dir/"]"#, "\"file:///dir/\": names no file"),
     (
         "snapshotter.urls",
@@ -191,6 +207,10 @@ const COMBINATIONS: &[(&str, &str)] = &[
     (
         "snapshotter.urls = [\"file:ldb.db\"]",
         "snapshotter.urls = [\"file:ldb.db\"] (file c.toml): snapshotter.urls and ldb.path are the same file",
+    ),
+    (
+        "bootstrap.urls = [\"file:ldb.db\"]",
+        "bootstrap.urls = [\"file:ldb.db\"] (file c.toml): bootstrap.urls and ldb.path are the same file",
     ),
     (
         "heartbeat.family = \"a_family_of_thirty_characters1\"\nheartbeat.table = \"a_table_of_thirty_two_characters\"",

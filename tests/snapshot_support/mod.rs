@@ -6,10 +6,12 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use ctlstore::ldb::{Ldb, LdbOptions};
 use ctlstore::ledger::{Assembler, LedgerRow, Seq};
 use ctlstore::schema::Timestamp;
+use ctlstore::snapshot::{Abort, Delivered, Publisher, SnapshotError, StoreUrl, Target};
 use rusqlite::{Connection, OpenFlags};
 
 /// Rows of each ledger transaction.
@@ -67,9 +69,74 @@ impl Applier {
         }
     }
 
+    /// Applies one statement of the test's own as the ledger's next row.
+    pub fn apply(&mut self, statement: String) {
+        let seq = Seq(self.assembler.last_seq().0 + 1);
+        self.assembler.push(LedgerRow { seq, leader_ts: Some(Timestamp::now()), statement }).expect("in order");
+        let batch = self.assembler.take_complete().expect("one statement is a batch");
+        self.ldb.apply(&batch).expect("apply a batch");
+    }
+
     pub fn adopt(&mut self, ledger_id: &str) {
         self.ldb.adopt_ledger_id(ledger_id).expect("adopt a ledger");
     }
+}
+
+/// A publisher of the LDB to plain files.
+pub fn publisher(ldb: &Path, snapshots: &[&Path]) -> Publisher {
+    Publisher::new(ldb, snapshots.iter().map(|path| Target::new(StoreUrl::File(path.to_path_buf()))))
+}
+
+/// What a round came to, all destinations together.
+#[derive(Debug)]
+pub enum Outcome {
+    NothingYet,
+    /// Every destination had it already.
+    Unchanged,
+    /// At least one got it.
+    Taken {
+        seq: i64,
+        failures: Vec<SnapshotError>,
+    },
+}
+
+/// A round that waits for all of its destinations; the first error when none got it.
+pub fn round(publisher: &mut Publisher, abort: &Abort) -> Result<Outcome, SnapshotError> {
+    let round = publisher.round(Duration::MAX, abort)?;
+    if round.position.is_none() {
+        return Ok(Outcome::NothingYet);
+    }
+    let (mut delivered, mut failures) = (Vec::new(), Vec::new());
+    for ended in round.ended {
+        match ended.outcome {
+            Ok(got) => delivered.extend(got),
+            Err(error) => failures.push(error),
+        }
+    }
+    let untidy: Vec<&Delivered> = delivered.iter().filter(|got| got.trouble.is_some()).collect();
+    assert!(untidy.is_empty(), "{untidy:?}");
+    match delivered.first() {
+        Some(first) => Ok(Outcome::Taken { seq: first.position.seq.0, failures }),
+        None => failures.into_iter().next().map_or(Ok(Outcome::Unchanged), Err),
+    }
+}
+
+/// Runs a round that every destination without news must have got; gives its seq.
+#[track_caller]
+pub fn take(publisher: &mut Publisher) -> i64 {
+    match round(publisher, &Abort::default()) {
+        Ok(Outcome::Taken { seq, failures }) if failures.is_empty() => seq,
+        other => panic!("no snapshot was taken: {other:?}"),
+    }
+}
+
+/// The names in a directory, sorted.
+pub fn names_in(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).expect("list the directory");
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("a name")).collect();
+    names.sort();
+    names
 }
 
 /// Checks the file as a new host would meet it and gives its seq.

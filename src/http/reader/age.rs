@@ -43,6 +43,8 @@ pub struct Age {
 
 #[derive(Debug, Clone, Copy, Default)]
 struct News {
+    /// The last commit that this process knows of.
+    committed: Seq,
     caught_up_at: Option<Timestamp>,
     is_stopping: bool,
 }
@@ -68,9 +70,18 @@ impl Age {
         Self { seq_file, news, waiting: Semaphore::new(MAX_WAITING) }
     }
 
-    /// The LDB of this node has all of the ledger, as of `at`. Wakes whoever waits.
+    /// The LDB of this node has all of the ledger, as of `at`.
     pub fn caught_up(&self, at: Timestamp) {
-        self.news.send_modify(|news| news.caught_up_at = Some(at));
+        self.news.send_if_modified(|news| {
+            news.caught_up_at = Some(at);
+            // It is no news to those who wait for a commit.
+            false
+        });
+    }
+
+    /// The LDB is at `seq`: wakes whoever waits.
+    pub fn committed(&self, seq: Seq) {
+        self.news.send_modify(|news| news.committed = seq);
     }
 
     /// Sends away whoever waits.
@@ -97,10 +108,15 @@ impl Age {
             }
             // A short wait ends soon after it could, and a long one costs little.
             let until = now + (now.duration_since(began) / 4).clamp(PAUSE.0, PAUSE.1);
-            let is_woken = timeout_at(until.min(deadline), news.changed()).await.is_ok();
+            if timeout_at(until.min(deadline), news.changed()).await.is_ok() {
+                let news = *news.borrow_and_update();
+                if news.is_stopping || news.committed >= seq {
+                    return true;
+                }
+            }
             // The file is a hint: an LDB of the original has none, and it may be left behind.
             let is_due = last_look.elapsed() >= PAUSE.1;
-            if is_woken || is_due || self.announced().is_none_or(|announced| announced >= seq) {
+            if is_due || self.announced().is_none_or(|announced| announced >= seq) {
                 return true;
             }
         }

@@ -49,13 +49,16 @@ impl Access {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         match self {
             Self::Shared => Connection::open_with_flags(path, flags),
-            Self::Immutable => Connection::open_with_flags(immutable_uri(path), flags | OpenFlags::SQLITE_OPEN_URI),
+            Self::Immutable => {
+                Connection::open_with_flags(uri(path, "immutable=1"), flags | OpenFlags::SQLITE_OPEN_URI)
+            }
         }
     }
 }
 
-/// `file:` with every byte escaped that could mean something in a URI.
-fn immutable_uri(path: &Path) -> String {
+/// `path` as a `file:` URI, with every byte escaped that could mean something in one;
+/// `parameters` are SQLite's own, such as `immutable=1`.
+pub fn uri(path: &Path, parameters: &str) -> String {
     let mut uri = "file:".to_owned();
     for &byte in path.as_os_str().as_bytes() {
         match byte {
@@ -64,7 +67,8 @@ fn immutable_uri(path: &Path) -> String {
             _ => uri.push_str(&format!("%{byte:02x}")),
         }
     }
-    uri.push_str("?immutable=1");
+    uri.push('?');
+    uri.push_str(parameters);
     uri
 }
 

@@ -227,12 +227,12 @@ impl Shared {
             if control.is_stopping {
                 return None;
             }
-            if std::mem::take(&mut control.is_woken) {
-                return Some(true);
-            }
             if control.clients == 0 {
                 control = self.woken.wait(control).unwrap_or_else(PoisonError::into_inner);
                 continue;
+            }
+            if std::mem::take(&mut control.is_woken) {
+                return Some(true);
             }
             let (back, waited) = self.woken.wait_timeout(control, pause).unwrap_or_else(PoisonError::into_inner);
             control = back;

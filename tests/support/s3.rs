@@ -1,0 +1,192 @@
+//! A real S3-compatible server on loopback, one for each test binary, each test with a bucket of its own; and a
+//! front that can stand before it and misbehave.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::http::{self, Answer};
+use super::port::Port;
+use super::{process, wait};
+
+const START_DEADLINE: Duration = Duration::from_secs(60);
+/// The server takes any signature; without one it takes the caller for a stranger.
+const SIGNED: (&str, &str) = (
+    "Authorization",
+    "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0",
+);
+
+static SERVER: LazyLock<S3Server> = LazyLock::new(S3Server::start);
+static BUCKETS: AtomicUsize = AtomicUsize::new(0);
+
+struct S3Server {
+    port: Port,
+    /// The kernel ends it with this process.
+    _child: Child,
+    _scratch: TempDir,
+}
+
+impl S3Server {
+    fn start() -> Self {
+        let port = Port::claim();
+        let scratch = process::scratch_dir();
+        let log = File::create(scratch.path().join("s3.log")).expect("make the server's log");
+        let mut command = Command::new(program());
+        command.args(["-H", "127.0.0.1", "-p", &port.number.to_string()]);
+        command.stdin(Stdio::null()).stdout(log.try_clone().expect("clone the log")).stderr(log);
+        let child = process::spawn(command);
+        let url = format!("http://127.0.0.1:{}/moto-api/", port.number);
+        wait::wait_until("the S3 server answers", START_DEADLINE, || http::is_ok(&url));
+        Self { port, _child: child, _scratch: scratch }
+    }
+}
+
+fn program() -> PathBuf {
+    let installed = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/s3-server/bin/moto_server"));
+    let program = std::env::var_os("CTLSTORE_TEST_S3_SERVER").map_or_else(installed, PathBuf::from);
+    assert!(program.is_file(), "no S3 server at {}: run `make test` or tools/install-s3-server", program.display());
+    program
+}
+
+/// A new, empty bucket.
+pub struct Bucket {
+    pub name: String,
+}
+
+impl Bucket {
+    pub fn new() -> Self {
+        let name = format!("bucket-{}", BUCKETS.fetch_add(1, Ordering::Relaxed));
+        http::request("PUT", &format!("{}/{name}", endpoint()), &[SIGNED], "").expect(200);
+        Self { name }
+    }
+
+    /// The URL of an object in it.
+    pub fn url(&self, key: &str) -> String {
+        format!("s3://{}/{key}", self.name)
+    }
+
+    /// Asks the server itself, without anything of ours.
+    pub fn ask(&self, method: &str, key_and_query: &str) -> Answer {
+        http::request(method, &format!("{}/{}{key_and_query}", endpoint(), self.name), &[SIGNED], "")
+    }
+
+    /// The keys in it, in order.
+    pub fn keys(&self) -> Vec<String> {
+        let listing = self.ask("GET", "?list-type=2").expect(200).text();
+        let keys = listing.split("<Key>").skip(1);
+        keys.map(|rest| rest.split("</Key>").next().unwrap_or_default().to_owned()).collect()
+    }
+
+    /// How many multipart uploads were begun and neither completed nor aborted.
+    pub fn unfinished_uploads(&self) -> usize {
+        self.ask("GET", "?uploads").expect(200).text().matches("<Upload>").count()
+    }
+}
+
+/// Where the server listens; starts it.
+pub fn endpoint() -> String {
+    format!("http://127.0.0.1:{}", SERVER.port.number)
+}
+
+/// What a store needs to know to reach `endpoint`.
+pub fn variables(endpoint: &str) -> Vec<(String, String)> {
+    let pairs = [
+        ("AWS_ACCESS_KEY_ID", "test"),
+        ("AWS_SECRET_ACCESS_KEY", "test"),
+        ("AWS_REGION", "us-east-1"),
+        ("AWS_ENDPOINT_URL", endpoint),
+    ];
+    pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
+}
+
+/// How a [`Front`] treats who connects.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Manner {
+    /// As the server behind it.
+    Pass,
+    /// Takes the connection, reads, and says nothing.
+    Silent,
+    /// Answers every request so.
+    Answer { status: &'static str, body: &'static str },
+}
+
+/// A front before the S3 server, which can change its manner.
+pub struct Front {
+    pub endpoint: String,
+    state: Arc<Mutex<State>>,
+}
+
+struct State {
+    manner: Manner,
+    connections: Vec<TcpStream>,
+}
+
+impl Front {
+    pub fn new(manner: Manner) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind the front");
+        let endpoint = format!("http://{}", listener.local_addr().expect("the front's address"));
+        let state = Arc::new(Mutex::new(State { manner, connections: Vec::new() }));
+        let shared = Arc::clone(&state);
+        thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                let mut state = shared.lock().expect("the front's state");
+                state.connections.push(client.try_clone().expect("clone a connection"));
+                let manner = state.manner.clone();
+                thread::spawn(move || serve(client, manner));
+            }
+        });
+        Self { endpoint, state }
+    }
+
+    /// From now on; open connections are closed.
+    pub fn behave(&self, manner: Manner) {
+        let mut state = self.state.lock().expect("the front's state");
+        state.manner = manner;
+        for connection in state.connections.drain(..) {
+            let _ = connection.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// How many have connected since its manner last changed.
+    pub fn connections(&self) -> usize {
+        self.state.lock().expect("the front's state").connections.len()
+    }
+}
+
+fn serve(mut client: TcpStream, manner: Manner) {
+    match manner {
+        Manner::Pass => {
+            let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, SERVER.port.number)).expect("reach the server");
+            let (mut from_server, mut to_client) =
+                (server.try_clone().expect("clone"), client.try_clone().expect("clone"));
+            thread::spawn(move || {
+                let _ = std::io::copy(&mut from_server, &mut to_client);
+                let _ = to_client.shutdown(Shutdown::Both);
+            });
+            let _ = std::io::copy(&mut client, &mut server);
+            let _ = server.shutdown(Shutdown::Both);
+        }
+        Manner::Silent => drop(std::io::copy(&mut client, &mut std::io::sink())),
+        Manner::Answer { status, body } => {
+            // The head is enough: the connection ends with the answer.
+            let mut head = Vec::new();
+            let mut byte = [0];
+            while !head.ends_with(b"\r\n\r\n") && client.read(&mut byte).is_ok_and(|count| count > 0) {
+                head.push(byte[0]);
+            }
+            let length = body.len();
+            let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
+            let _ = client.write_all(answer.as_bytes());
+            let _ = client.shutdown(Shutdown::Write);
+            let _ = std::io::copy(&mut client, &mut std::io::sink());
+        }
+    }
+}
