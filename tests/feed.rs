@@ -108,6 +108,20 @@ fn changes_come_as_events_with_their_key_seq_op_and_row() {
 }
 
 #[test]
+fn a_seq_that_is_only_just_written_is_waited_for() {
+    let (node, client) = with_table(&node());
+    let base = node.reader_url();
+    for id in 1..100 {
+        let seq = client.upsert("fam", "tab", &[(id, "before")]);
+        let mut stream = open(&base, &format!("?since={seq}"), "");
+        assert_eq!(stream.expect().event, "start");
+        client.upsert("fam", "tab", &[(1000 + id, "behind")]);
+        let event = stream.expect();
+        assert_eq!((event.event.as_str(), id_of(&event)), ("change", 1000 + id));
+    }
+}
+
+#[test]
 fn only_what_was_asked_for_comes_and_the_position_moves_all_the_same() {
     let (node, client) = with_table(&node().set("changes.heartbeat", "50ms"));
     client.create_table("fam", "other", &[("id", "integer"), ("value", "text")], 1).expect(200);

@@ -9,11 +9,13 @@ mod feed;
 mod rows;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use futures::stream;
+use tokio::time::timeout;
 
 use crate::changelog::history::{self, TooOld};
 use crate::http::error::HttpError;
@@ -27,6 +29,8 @@ use feed::{Seen, Shared};
 
 pub use feed::{Feed, FeedOptions, FeedStatus};
 
+/// How long a client waits for the LDB to come to the ledger seq that it has.
+const MAX_AHEAD: Duration = Duration::from_secs(5);
 /// How long a client that finds no place waits, in seconds.
 const RETRY_AFTER_SECONDS: u64 = 5;
 
@@ -40,7 +44,13 @@ pub(super) async fn changes(
     let Some(place) = feed.enter() else {
         return Err(HttpError::unavailable("too many clients follow the changes").retry_after(RETRY_AFTER_SECONDS));
     };
-    let seen = feed.look().await;
+    let mut seen = feed.look().await;
+    if let Since::LedgerSeq(seq) = asked.since {
+        // Whoever has just written, or read from another host, is a moment ahead.
+        let reached = seen.wait_for(|seen| seen.at >= seq || seen.stopping || seen.history.is_none());
+        // What it means when that does not come is decided below.
+        let _ = timeout(MAX_AHEAD, reached).await;
+    }
     let now = seen.borrow().clone();
     if now.stopping {
         return Err(HttpError::unavailable("the reader is stopping"));

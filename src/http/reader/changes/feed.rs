@@ -270,6 +270,7 @@ impl Shared {
             seen.looks += 1;
             // After a failure the tail stands nowhere; clients stay where they are.
             if error.is_none() {
+                is_news |= seen.at != tail.at();
                 (seen.history, seen.next, seen.at) = (history, tail.next(), tail.at());
             }
             seen.error = error;

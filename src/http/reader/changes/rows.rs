@@ -68,7 +68,7 @@ fn look_up(reader: &mut LdbReader, table: &TableRef, key: &RawValue) -> Result<O
         return Ok(None);
     }
     let mut row = Vec::new();
-    Ok(reader.get_json(table, &values, &mut row)?.then_some(row))
+    Ok(reader.get_json(table, values.as_slice(), &mut row)?.then_some(row))
 }
 
 fn value(part: &KeyPart) -> KeyValue {
