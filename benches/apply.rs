@@ -68,7 +68,8 @@ fn batches(rows: &[Row], size: usize) -> Vec<Batch> {
 fn fresh_ldb(with_changelog: bool) -> (TempDir, Ldb) {
     let directory = tempfile::tempdir().expect("a directory for the ldb");
     let changelog = ChangelogOptions { path: directory.path().join("change.log"), max_bytes: 1 << 20 };
-    let options = LdbOptions { wal_checkpoint_bytes: 40 << 20, changelog: with_changelog.then_some(changelog) };
+    let options =
+        LdbOptions { wal_checkpoint_bytes: 40 << 20, changelog: with_changelog.then_some(changelog), history: None };
     let mut ldb = Ldb::open(&directory.path().join("ldb.db"), &options).expect("an ldb");
     let mut assembler = Assembler::after(Seq(0));
     let create = LedgerRow { seq: Seq(1), leader_ts: None, statement: CREATE.to_owned() };

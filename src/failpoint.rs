@@ -5,7 +5,7 @@
 //! failpoint costs one load. The names: `ddl-after-intent`, `ddl-after-ddl`,
 //! `ddl-after-ledger` and `ddl-after-commit` in a schema change on MySQL;
 //! `apply-after-begin`, `apply-after-statements`, `apply-after-seq`,
-//! `apply-after-commit` and `apply-after-changelog` in the LDB's applier;
+//! `apply-after-history`, `apply-after-commit` and `apply-after-changelog` in the LDB's applier;
 //! `bootstrap-after-download`, `bootstrap-after-check`, `bootstrap-after-adoption`,
 //! `bootstrap-before-link` and `bootstrap-after-link` where an LDB is fetched;
 //! `snapshot-after-copy` and `snapshot-after-flush` while a snapshot is made,

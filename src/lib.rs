@@ -19,6 +19,15 @@
 pub mod actors;
 #[cfg(feature = "node")]
 pub mod changelog;
+/// The changelog, as programs follow it. Writing it is the node's.
+#[cfg(not(feature = "node"))]
+pub mod changelog {
+    mod follow;
+
+    #[cfg(feature = "stream")]
+    pub use follow::FollowerStream;
+    pub use follow::{Entry, FollowError, Follower, KeyColumn, Position};
+}
 #[cfg(feature = "node")]
 pub mod cli;
 #[cfg(feature = "node")]

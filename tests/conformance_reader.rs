@@ -32,7 +32,7 @@ fn the_original_s_answers_are_ours_on_an_ldb_of_the_original() {
 fn the_original_s_answers_are_ours_on_an_ldb_of_our_applier() {
     let directory = support::scratch_dir();
     let path = directory.path().join("ldb.db");
-    let options = LdbOptions { wal_checkpoint_bytes: 1 << 20, changelog: None };
+    let options = LdbOptions { wal_checkpoint_bytes: 1 << 20, changelog: None, history: None };
     let mut ldb = Ldb::open(&path, &options).unwrap();
     let mut assembler = Assembler::after(Seq::ZERO);
     for (seq, statement) in (1..).zip(ledger()) {

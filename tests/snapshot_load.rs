@@ -29,7 +29,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 const WRITERS: u64 = 8;
 
 fn options() -> LdbOptions {
-    LdbOptions { wal_checkpoint_bytes: 40 << 20, changelog: None }
+    LdbOptions { wal_checkpoint_bytes: 40 << 20, changelog: None, history: None }
 }
 
 fn row(seq: i64, statement: String) -> LedgerRow {

@@ -16,7 +16,9 @@ use tokio::sync::oneshot;
 
 use crate::ldb::{Applied, ApplyError, Home, LdbError, LdbOptions};
 use crate::ledger::{LdbPosition, Seq, lag};
-use crate::messages::ledger::{AdoptLedger, ApplyBatch, ApplyFailed, Bootstrap, CaughtUp, GetPosition, SlowestCommit};
+use crate::messages::ledger::{
+    AdoptLedger, ApplyBatch, ApplyFailed, Bootstrap, CaughtUp, Committed, GetPosition, SlowestCommit,
+};
 use crate::messages::status::{GetStatus, Role, RoleState, RoleStatus};
 use crate::messages::stop::Stop;
 use crate::metrics::{Component, ErrorKind, ExecutionPath, Metrics};
@@ -87,6 +89,8 @@ pub struct Applier {
     fetched: u64,
     /// Ends a fetch.
     abort: Abort,
+    /// Those who wait for commits.
+    waiting: Vec<Recipient<Committed>>,
 }
 
 impl Applier {
@@ -124,7 +128,13 @@ impl Applier {
             record: shown,
             fetched: 0,
             abort,
+            waiting: Vec::new(),
         })
+    }
+
+    /// Tells these of every commit.
+    pub fn telling(self, waiting: Vec<Recipient<Committed>>) -> Self {
+        Self { waiting, ..self }
     }
 
     /// Hands a job to the thread and resolves with its answer.
@@ -148,6 +158,10 @@ impl Applier {
         self.details.commits += 1;
         self.slowest_commit = self.slowest_commit.max(applied.execute + applied.commit);
         self.count(applied);
+        for waiting in &self.waiting {
+            // One whose mailbox is full looks by itself soon.
+            let _ = waiting.try_send(Committed { seq: self.seq });
+        }
     }
 
     fn count(&self, applied: &Applied) {

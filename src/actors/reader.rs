@@ -16,10 +16,12 @@ use tokio::task::JoinHandle;
 
 use crate::actors::failures::{Failures, failed};
 use crate::actors::task::{Stopping, Task};
+use crate::http::reader::age::Age;
+use crate::http::reader::changes::{Feed, FeedStatus};
 use crate::http::reader::{self, ReaderOptions};
 use crate::ldb::read::{LdbReader, ReadError};
 use crate::ledger::{LdbPosition, lag};
-use crate::messages::ledger::CaughtUp;
+use crate::messages::ledger::{CaughtUp, Committed};
 use crate::messages::status::{GetStatus, Role, RoleState, RoleStatus};
 use crate::messages::stop::Stop;
 use crate::metrics::{Component, ErrorKind, Metrics};
@@ -33,6 +35,10 @@ struct Shared {
     /// The lag up to which the reader is ready; zero ignores lag.
     ready_max_lag: Duration,
     metrics: Arc<Metrics>,
+    /// What clients of the change feed are served from.
+    feed: Arc<Feed>,
+    /// What reads that wait for a seq are woken by.
+    age: Arc<Age>,
     view: RefCell<View>,
 }
 
@@ -41,17 +47,17 @@ struct View {
     state: RoleState,
     /// Where the LDB stood at the last look; `None` while there is none.
     position: Option<LdbPosition>,
-    caught_up_at: Option<Timestamp>,
     failures: Failures,
 }
 
 /// What the reader shows of itself.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Serialize)]
 struct Details {
     ledger_id: Option<String>,
     /// When the last applied statement was written, by the ctldb's clock.
     applied_at: Option<String>,
     failures: u64,
+    changes: FeedStatus,
 }
 
 pub struct HttpReader {
@@ -71,11 +77,13 @@ impl HttpReader {
         ready_max_lag: Duration,
         metrics: Arc<Metrics>,
     ) -> io::Result<Self> {
-        let server = reader::serve(listener, options, &metrics)?;
+        let feed = Arc::new(Feed::start(&options.ldb_path, options.feed.clone(), Arc::clone(&metrics))?);
+        let age = Arc::new(Age::new(&options.ldb_path));
+        let server = reader::serve(listener, options, &feed, &age, &metrics)?;
         let failures = Failures::new(Component::Reader, Arc::clone(&metrics));
-        let view = View { state: RoleState::Starting, position: None, caught_up_at: None, failures };
+        let view = View { state: RoleState::Starting, position: None, failures };
         Ok(Self {
-            shared: Rc::new(Shared { ready_max_lag, metrics, view: RefCell::new(view) }),
+            shared: Rc::new(Shared { ready_max_lag, metrics, feed, age, view: RefCell::new(view) }),
             handle: server.handle(),
             parts: Some((server, LdbReader::new(&options.ldb_path))),
             running: None,
@@ -100,7 +108,16 @@ impl Handler<CaughtUp> for HttpReader {
     type Result = ();
 
     fn handle(&mut self, caught_up: CaughtUp, _: &mut Self::Context) {
-        self.shared.view.borrow_mut().caught_up_at = Some(caught_up.at);
+        self.shared.age.caught_up(caught_up.at);
+    }
+}
+
+impl Handler<Committed> for HttpReader {
+    type Result = ();
+
+    fn handle(&mut self, committed: Committed, _: &mut Self::Context) {
+        self.shared.feed.wake();
+        self.shared.age.committed(committed.seq);
     }
 }
 
@@ -119,7 +136,11 @@ impl Handler<Stop> for HttpReader {
     fn handle(&mut self, _: Stop, _: &mut Self::Context) -> Self::Result {
         self.shared.view.borrow_mut().state = RoleState::Stopping;
         let (handle, running, task) = (self.handle.clone(), self.running.take(), self.task.take());
+        let feed = Arc::clone(&self.shared.feed);
+        self.shared.age.stop();
         let ended = async move {
+            // Streams that never end by themselves would keep the server waiting.
+            let _ = tokio::task::spawn_blocking(move || feed.stop()).await;
             handle.stop(true).await;
             if let Some(running) = running {
                 // Its failure was logged where it happened.
@@ -188,10 +209,11 @@ impl Shared {
             ledger_id: position.and_then(|position| position.ledger_id.clone()),
             applied_at: leader_ts.as_ref().map(ToString::to_string),
             failures: view.failures.count(),
+            changes: self.feed.status(),
         };
         let status = RoleStatus::new(Role::Reader, view.state).with_error(view.failures.last());
         let mut status = status.with_details(&details);
-        let lag = lag(leader_ts, view.caught_up_at, now);
+        let lag = lag(leader_ts, self.age.caught_up_at(), now);
         status.not_ready = self.not_ready(&view, lag);
         status.last_seq = position.map(|position| position.seq);
         status.lag_seconds = lag.map(|lag| lag.as_secs_f64());

@@ -22,6 +22,10 @@ impl Changes {
         starts.zip(&self.ends).map(|(start, &end)| &self.bytes[start..end])
     }
 
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }

@@ -12,9 +12,10 @@ use crate::schema::FieldType;
 const KEY_COLUMNS: &str = "SELECT cid, name, type FROM pragma_table_info(?) WHERE pk > 0 ORDER BY cid";
 const TABLES: &str =
     "SELECT name FROM sqlite_schema WHERE type = 'table' AND instr(name, '___') > 1 ORDER BY rowid DESC LIMIT 64";
+const TRIGGERS: &str = "SELECT 1 FROM sqlite_schema WHERE type = 'trigger'";
 
 /// Between family and table in a table's SQL name.
-const SEPARATOR: &str = "___";
+pub const SEPARATOR: &str = "___";
 
 /// An entry for an LDB that has no row to name. What counts is its number.
 const NO_ROW: &[u8] = br#""family":"","table":"","key":[]"#;
@@ -97,6 +98,11 @@ pub fn of_one_row(connection: &Connection, table: &str) -> rusqlite::Result<Opti
         Some(key) => key.of_one_row(connection, table),
         None => Ok(None),
     }
+}
+
+/// Whether a statement may change rows of tables that it does not name.
+pub fn has_triggers(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.prepare_cached(TRIGGERS)?.exists([])
 }
 
 /// The entry of some row of the LDB.

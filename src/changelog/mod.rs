@@ -11,8 +11,11 @@ mod capture;
 mod changes;
 mod entry;
 mod file;
+mod follow;
 mod pending;
 mod tail;
+
+pub mod history;
 
 use std::ops::Add;
 use std::path::PathBuf;
@@ -24,7 +27,10 @@ use crate::sql::Statement;
 
 use capture::Capture;
 use file::ChangelogFile;
+use history::{History, HistoryError, Op, TableChange};
 use pending::Pending;
+
+pub use follow::{Entry, FollowError, Follower, FollowerStream, KeyColumn, Position};
 
 /// Rows that one statement may change and still have them named.
 pub const MAX_ROWS_PER_STATEMENT: usize = 10_000;
@@ -70,6 +76,17 @@ pub struct Written {
     pub rotations: u64,
 }
 
+/// What a statement is about, as far as the history must know it.
+#[derive(Debug, Default)]
+enum About {
+    /// One row.
+    Row(Option<Op>),
+    /// All rows of a table, given by its SQL name.
+    Table(TableChange, String),
+    #[default]
+    Anything,
+}
+
 impl Add for Written {
     type Output = Self;
 
@@ -87,7 +104,11 @@ impl Add for Written {
 #[derive(Debug)]
 pub struct Changelog {
     capture: Capture,
-    file: ChangelogFile,
+    /// `None` where only the history is written.
+    file: Option<ChangelogFile>,
+    history: Option<History>,
+    /// What the statement that runs is about.
+    about: About,
     /// The next entry's number, as of the last commit.
     next: u64,
     pending: Pending,
@@ -104,11 +125,18 @@ impl Changelog {
     /// [`owes_jump`](Self::owes_jump) is true afterwards.
     pub fn open(
         connection: &Connection,
-        options: &ChangelogOptions,
+        options: Option<&ChangelogOptions>,
         kept: Option<&Numbering>,
         here: (Seq, &str),
+        history: Option<History>,
     ) -> rusqlite::Result<Self> {
         let capture = Capture::install(connection)?;
+        let (total, about) = (Written::default(), About::default());
+        let Some(options) = options else {
+            let (next, pending) = (kept.map_or(1, |kept| kept.next), Pending::new(0));
+            let file = None;
+            return Ok(Self { capture, file, history, about, next, pending, owes_jump: false, total, error: None });
+        };
         let mut file = ChangelogFile::new(options.path.clone(), options.max_bytes);
         let (tail, error) = match file.open() {
             Ok(tail) => (tail, None),
@@ -122,7 +150,8 @@ impl Changelog {
         let is_complete = belongs && !tail.torn && last + 1 == kept_next;
         let owes_jump = error.is_some() || !(is_first || is_complete);
         let next = if owes_jump { kept_next.max(last + 1) + 1 } else { kept_next };
-        Ok(Self { capture, file, next, pending: Pending::new(next), owes_jump, total: Written::default(), error })
+        let (file, pending) = (Some(file), Pending::new(next));
+        Ok(Self { capture, file, history, about, next, pending, owes_jump, total, error })
     }
 
     /// Whether [`jump`](Self::jump) is due.
@@ -135,9 +164,27 @@ impl Changelog {
         self.error.as_ref()
     }
 
+    /// Whether a changelog file is written, and so its numbers counted.
+    pub fn has_file(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// The history of changes, where one is kept.
+    pub fn history_mut(&mut self) -> Option<&mut History> {
+        self.history.as_mut()
+    }
+
+    /// What keeps the history from being written, as long as it does.
+    pub fn history_error(&self) -> Option<&HistoryError> {
+        self.history.as_ref().and_then(History::error)
+    }
+
     /// A transaction begins.
     pub fn begin(&mut self) {
         self.pending = Pending::new(self.next);
+        if let Some(history) = &mut self.history {
+            history.begin();
+        }
     }
 
     /// The transaction that began was rolled back.
@@ -149,12 +196,21 @@ impl Changelog {
 
     /// A statement is about to run.
     pub fn before(&mut self, connection: &Connection, statement: &Statement<'_>) -> rusqlite::Result<()> {
+        if self.history.is_some() {
+            self.about = About::of(statement);
+        }
         self.capture.before(connection, statement)
     }
 
     /// The statement has run, with success, as ledger row `ledger_seq`.
     pub fn after(&mut self, connection: &Connection, ledger_seq: Seq) -> rusqlite::Result<()> {
         let changes = self.capture.after(connection)?;
+        if let Some(history) = &mut self.history {
+            self.about.enter(connection, history, changes, ledger_seq)?;
+        }
+        if self.file.is_none() {
+            return Ok(());
+        }
         if changes.jump {
             self.pending.jump();
         }
@@ -162,6 +218,13 @@ impl Changelog {
             self.pending.push(entry, ledger_seq);
         }
         Ok(())
+    }
+
+    /// The transaction, which began with the LDB at `from`, is about to commit at `to`.
+    pub fn prepare(&mut self, from: Seq, to: Seq) {
+        if let Some(history) = &mut self.history {
+            history.prepare(from, to);
+        }
     }
 
     /// Enters one row behind the jump that is owed, so that followers start over. To
@@ -174,7 +237,8 @@ impl Changelog {
 
     /// Whether the file can be opened now, so that a jump is worth a transaction.
     pub fn can_open(&mut self) -> bool {
-        match self.file.open() {
+        let Some(file) = &mut self.file else { return false };
+        match file.open() {
             Ok(_) => true,
             Err(error) => {
                 self.error = Some(error);
@@ -196,14 +260,18 @@ impl Changelog {
     /// The transaction is committed: writes its entries. Where that fails, the error
     /// is kept and the numbering has jumped by as much as is missing.
     pub fn committed(&mut self) -> Written {
+        if let Some(history) = &mut self.history {
+            history.commit();
+        }
+        let Some(file) = &mut self.file else { return Written::default() };
         let pending = std::mem::replace(&mut self.pending, Pending::new(0));
         self.next = pending.next();
-        self.begin();
+        self.pending = Pending::new(self.next);
         if pending.lines().is_empty() {
             return Written::default();
         }
         let jumps = pending.jumps() + u64::from(self.owes_jump);
-        let written = match self.file.append(pending.lines()) {
+        let written = match file.append(pending.lines()) {
             Ok(rotations) => {
                 self.owes_jump = false;
                 self.error = None;
@@ -220,5 +288,48 @@ impl Changelog {
         self.total.lost += written.lost;
         self.total.rotations += written.rotations;
         written
+    }
+}
+
+impl About {
+    fn of(statement: &Statement<'_>) -> Self {
+        let table = || statement.table().unwrap_or_default().to_owned();
+        match statement {
+            Statement::Upsert(_) => Self::Row(Some(Op::Upsert)),
+            Statement::Delete(_) => Self::Row(Some(Op::Delete)),
+            Statement::Clear { .. } => Self::Table(TableChange::Cleared, table()),
+            Statement::DropTable { .. } => Self::Table(TableChange::Dropped, table()),
+            Statement::AddColumn { .. } => Self::Table(TableChange::Altered, table()),
+            _ => Self::Anything,
+        }
+    }
+
+    /// Enters what the statement changed into the history.
+    fn enter(
+        &self,
+        connection: &Connection,
+        history: &mut History,
+        changes: &changes::Changes,
+        ledger_seq: Seq,
+    ) -> rusqlite::Result<()> {
+        match self {
+            Self::Table(change, name) => {
+                let table = name.split_once(entry::SEPARATOR).unwrap_or(("", name));
+                // A trigger, which only a statement of no known form can make, may have
+                // changed rows of other tables on the way.
+                match entry::has_triggers(connection)? {
+                    true => history.unknown(ledger_seq),
+                    false => history.table(*change, table, ledger_seq),
+                }
+            }
+            Self::Row(_) | Self::Anything if changes.jump => history.unknown(ledger_seq),
+            Self::Row(op) => {
+                // More than one row, and the statement's own is not told from the others.
+                let op = op.filter(|_| changes.len() == 1);
+                changes.entries().for_each(|entry| history.row(op, entry, ledger_seq));
+            }
+            Self::Anything => changes.entries().for_each(|entry| history.row(None, entry, ledger_seq)),
+        }
+        Ok(())
     }
 }

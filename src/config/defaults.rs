@@ -101,6 +101,12 @@ impl Default for Changelog {
     }
 }
 
+impl Default for Changes {
+    fn default() -> Self {
+        Self { retain_bytes: 64 * MIB, max_clients: 256, heartbeat: Duration::from_secs(15) }
+    }
+}
+
 impl Default for Reader {
     fn default() -> Self {
         Self {

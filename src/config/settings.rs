@@ -27,6 +27,7 @@ pub struct Settings {
     pub ldb: Ldb,
     pub bootstrap: Bootstrap,
     pub changelog: Changelog,
+    pub changes: Changes,
     pub reader: Reader,
     pub snapshotter: Snapshotter,
     pub heartbeat: Heartbeat,
@@ -230,6 +231,20 @@ pub struct Changelog {
     /// The size past which a new file is begun; 0 switches the changelog off.
     #[serde(with = "form::bytes")]
     pub max_bytes: u64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Changes {
+    /// The bytes of history that are kept beside the LDB; 0 keeps none.
+    #[serde(with = "form::bytes")]
+    pub retain_bytes: u64,
+    /// Clients of the change feed at one time.
+    #[serde(deserialize_with = "form::whole")]
+    pub max_clients: usize,
+    /// The longest time without a sign of life from the change feed.
+    #[serde(with = "form::duration")]
+    pub heartbeat: Duration,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -19,6 +19,8 @@ const MAX_WRITER_PERIOD: Duration = Duration::from_secs(24 * 60 * 60);
 const MAX_BLOCK_ROWS: usize = 1_000_000;
 const MAX_BLOCK_BYTES: u64 = 1 << 30;
 const MAX_READER_WORKERS: usize = 1024;
+/// Less would not hold the changes of a moment.
+const MIN_RETAIN_BYTES: u64 = 64 * 1024;
 /// Far fewer than a destination's listing can hold.
 const MAX_KEPT_SNAPSHOTS: usize = 1000;
 /// The protocol's limits of a writer's secret, in bytes.
@@ -108,6 +110,7 @@ fn times(settings: &Settings, findings: &mut Findings) {
         ("snapshotter.interval", settings.snapshotter.interval),
         ("snapshotter.store_timeout", settings.snapshotter.store_timeout),
         ("heartbeat.interval", settings.heartbeat.interval),
+        ("changes.heartbeat", settings.changes.heartbeat),
     ] {
         if value.is_zero() {
             findings.refuse(&[key], "must be longer than nothing");
@@ -141,6 +144,9 @@ fn sizes(settings: &Settings, findings: &mut Findings) {
     }
     if !(1..=MAX_BLOCK_BYTES).contains(&reflector.block_bytes) {
         findings.refuse(&["reflector.block_bytes"], "must be 1 byte to 1 GiB");
+    }
+    if (1..MIN_RETAIN_BYTES).contains(&settings.changes.retain_bytes) {
+        findings.refuse(&["changes.retain_bytes"], "must be 0 or at least 64 KiB");
     }
     if settings.snapshotter.keep > MAX_KEPT_SNAPSHOTS {
         findings.refuse(&["snapshotter.keep"], format!("must be at most {MAX_KEPT_SNAPSHOTS}"));

@@ -21,11 +21,13 @@ pub struct HttpError {
     message: String,
     /// Seconds.
     retry_after: Option<u64>,
+    /// One more header, where there is something to say in it.
+    header: Option<(&'static str, String)>,
 }
 
 impl HttpError {
     pub fn new(status: StatusCode, message: impl ToString) -> Self {
-        Self { status, message: message.to_string(), retry_after: None }
+        Self { status, message: message.to_string(), retry_after: None, header: None }
     }
 
     pub fn bad_request(message: impl ToString) -> Self {
@@ -46,6 +48,12 @@ impl HttpError {
         self
     }
 
+    /// `name` in lower case; what `value` shows must be plain text.
+    pub fn with_header(mut self, name: &'static str, value: impl ToString) -> Self {
+        self.header = Some((name, value.to_string()));
+        self
+    }
+
     /// Whether the client is told to try again.
     pub fn is_temporary(&self) -> bool {
         self.retry_after.is_some()
@@ -62,6 +70,9 @@ impl ResponseError for HttpError {
         response.insert_header((CONTENT_TYPE, "text/plain; charset=utf-8"));
         if let Some(seconds) = self.retry_after {
             response.insert_header((RETRY_AFTER, seconds.to_string()));
+        }
+        if let Some((name, value)) = &self.header {
+            response.insert_header((*name, value.as_str()));
         }
         response.body(format!("{}\n", self.message))
     }

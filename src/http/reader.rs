@@ -2,10 +2,12 @@
 //! the LDB is. Every worker thread reads through a connection of its own; what may
 //! take long is handed to `big_scans`, so that no worker is held up by it.
 
+pub mod age;
 mod big_scans;
+pub mod changes;
 mod scan_body;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -15,10 +17,11 @@ use actix_web::dev::Server;
 use actix_web::http::StatusCode;
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::web::{self, Data, Path, Payload, ServiceConfig};
-use actix_web::{HttpResponse, ResponseError};
+use actix_web::{HttpRequest, HttpResponse, ResponseError};
 use serde::Serialize;
 
 use crate::ldb::read::{KeyValue, LdbReader, Limits, ReadError};
+use crate::ledger::Seq;
 use crate::metrics::{Component, ErrorKind, Metrics, Server as ServerLabel};
 use crate::schema::{TableRef, Timestamp};
 
@@ -28,7 +31,9 @@ use super::observe::Observer;
 use super::serve::{self, ServerOptions};
 use super::{body, error};
 
+use age::Age;
 use big_scans::{BigScans, NotRun};
+use changes::{Feed, FeedOptions};
 
 /// What a worker reads itself before it hands a scan over: less than a millisecond's work.
 const INLINE: Limits = Limits { max_rows: Some(256), max_bytes: 64 * 1024 };
@@ -38,8 +43,12 @@ ctlstore reader: rows of the local database
 
 POST /get-row-by-key/{family}/{table}          {\"Key\":[{\"Value\":v},...]}: one row; every key column, in key order
 POST /get-rows-by-key-prefix/{family}/{table}  the same with the leading key columns, or none: all rows that match
+GET  /changes?family=&table=&since=&rows=      changes as server-sent events
 GET  /get-ledger-latency                       seconds since the last applied change was written
 GET  /healthcheck, /ping                       200 once a change has been applied
+
+reads say how old they are in ctlstore-seq and ctlstore-lag-ms, and wait for a seq with
+ctlstore-min-seq: N and ctlstore-wait: 500ms; ctlstore-max-lag: 10s refuses older data
 
 bytes in a key are {\"Binary\":\"<base64>\"}
 ";
@@ -53,6 +62,7 @@ pub struct ReaderOptions {
     pub max_rows: u64,
     /// The most bytes that one answer's rows have.
     pub max_response_bytes: usize,
+    pub feed: FeedOptions,
     pub server: ServerOptions,
 }
 
@@ -62,16 +72,25 @@ impl ReaderOptions {
     }
 }
 
-/// Sets the server going on a bound socket. The LDB need not exist yet.
-pub fn serve(listener: TcpListener, options: &ReaderOptions, metrics: &Arc<Metrics>) -> io::Result<Server> {
+/// Sets the server going on a bound socket. The LDB need not exist yet. Streams of
+/// changes end with `feed`, which is to be stopped before the server is.
+pub fn serve(
+    listener: TcpListener,
+    options: &ReaderOptions,
+    feed: &Arc<Feed>,
+    age: &Arc<Age>,
+    metrics: &Arc<Metrics>,
+) -> io::Result<Server> {
+    let (feed, age) = (Data::from(Arc::clone(feed)), Arc::clone(age));
     let big_scans = Arc::new(BigScans::start(&options.ldb_path, options.limits())?);
     let observer = Observer::new(ServerLabel::Reader, Arc::clone(metrics));
     let (path, limits, metrics) = (options.ldb_path.clone(), options.limits(), Arc::clone(metrics));
     serve::serve(listener, &options.server, observer, move |config| {
         let reader = RefCell::new(LdbReader::new(&path));
-        let (big_scans, metrics) = (Arc::clone(&big_scans), Arc::clone(&metrics));
-        let worker = Worker { reader, limits, big_scans, metrics, said: RefCell::default() };
-        config.app_data(Data::new(worker));
+        let (big_scans, metrics, age) = (Arc::clone(&big_scans), Arc::clone(&metrics), Arc::clone(&age));
+        let (said, last_update) = (RefCell::default(), Cell::default());
+        let worker = Worker { reader, limits, big_scans, metrics, said, age, last_update };
+        config.app_data(Data::new(worker)).app_data(feed.clone());
         routes(config);
     })
 }
@@ -81,6 +100,7 @@ fn routes(config: &mut ServiceConfig) {
         .service(web::resource("/").get(|| async { INDEX }))
         .service(web::resource("/get-row-by-key/{family}/{table}").post(row_by_key))
         .service(web::resource("/get-rows-by-key-prefix/{family}/{table}").post(rows_by_key_prefix))
+        .service(web::resource("/changes").get(changes::changes))
         .service(web::resource("/get-ledger-latency").get(ledger_latency))
         .service(web::resource("/healthcheck").get(health))
         .service(web::resource("/ping").get(health));
@@ -94,6 +114,9 @@ struct Worker {
     metrics: Arc<Metrics>,
     /// The last failure that the log has; a damaged file would fill it otherwise.
     said: RefCell<String>,
+    age: Arc<Age>,
+    /// When what was applied last was written, as of this seq.
+    last_update: Cell<(Seq, Option<Timestamp>)>,
 }
 
 impl Worker {
@@ -131,23 +154,27 @@ impl Worker {
 async fn row_by_key(
     worker: Data<Worker>,
     path: Path<(String, String)>,
+    request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, HttpError> {
     let (table, key) = asked(&path, payload).await?;
+    let fresh = age::asked(&worker, &request).await?;
     let mut row = Vec::with_capacity(512);
     if worker.read(|reader| reader.get_json(&table, &key, &mut row))? {
         row.push(b'\n');
-        return Ok(HttpResponse::Ok().insert_header((CONTENT_TYPE, "application/json")).body(row));
+        return Ok(fresh.on(HttpResponse::Ok().insert_header((CONTENT_TYPE, "application/json")).body(row)));
     }
-    Ok(HttpResponse::NotFound().insert_header(("X-Ctlstore", "Not Found")).finish())
+    Ok(fresh.on(HttpResponse::NotFound().insert_header(("X-Ctlstore", "Not Found")).finish()))
 }
 
 async fn rows_by_key_prefix(
     worker: Data<Worker>,
     path: Path<(String, String)>,
+    request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, HttpError> {
     let (table, prefix) = asked(&path, payload).await?;
+    let fresh = age::asked(&worker, &request).await?;
     let mut answer = HttpResponse::Ok();
     answer.insert_header((CONTENT_TYPE, "application/json"));
     let mut rows = Vec::with_capacity(4096);
@@ -155,11 +182,11 @@ async fn rows_by_key_prefix(
     match read {
         Ok(_) => {
             rows.push(b'\n');
-            Ok(answer.body(rows))
+            Ok(fresh.on(answer.body(rows)))
         }
         Err(ReadError::TooManyRows { .. } | ReadError::TooManyBytes { .. }) => {
-            let rows = worker.big_scans.run(table, prefix).await.map_err(|why| worker.not_run(&why))?;
-            Ok(answer.body(rows.map_err(|error| worker.failed(error))?))
+            let rows = worker.big_scans.run(table, prefix, fresh.seq).await.map_err(|why| worker.not_run(&why))?;
+            Ok(fresh.on(answer.body(rows.map_err(|error| worker.failed(error))?)))
         }
         Err(error) => Err(worker.failed(error)),
     }
@@ -171,9 +198,10 @@ struct Latency {
     value: f64,
 }
 
-async fn ledger_latency(worker: Data<Worker>) -> Result<HttpResponse, HttpError> {
+async fn ledger_latency(worker: Data<Worker>, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+    let fresh = age::asked(&worker, &request).await?;
     let age = last_update(&worker)?.age_at(Timestamp::now());
-    json::answer(&Latency { unit: "seconds", value: age.as_secs_f64() })
+    Ok(fresh.on(json::answer(&Latency { unit: "seconds", value: age.as_secs_f64() })?))
 }
 
 async fn health(worker: Data<Worker>) -> Result<HttpResponse, HttpError> {

@@ -126,6 +126,10 @@ impl Ldb {
         applied.execute = started.elapsed();
         self.check_present().map_err(Stop::Ldb)?;
         let started = Instant::now();
+        if let Some(changelog) = &mut self.changelog {
+            changelog.prepare(stored, applied.seq);
+            failpoint::hit("apply-after-history");
+        }
         run(&self.connection, COMMIT).map_err(|error| self.stop("committing a transaction", &error))?;
         applied.commit = started.elapsed();
         Ok(applied)
@@ -183,8 +187,10 @@ impl Ldb {
             bookkeeping::set_last_update(&self.connection, leader_ts)?;
         }
         match &self.changelog {
-            Some(changelog) => bookkeeping::set_next_number(&self.connection, changelog.next_number(), applied.seq),
-            None => Ok(()),
+            Some(changelog) if changelog.has_file() => {
+                bookkeeping::set_next_number(&self.connection, changelog.next_number(), applied.seq)
+            }
+            _ => Ok(()),
         }
     }
 

@@ -169,6 +169,14 @@ impl LdbReader {
         count
     }
 
+    /// The names of the table's key columns, in key order.
+    pub fn key_columns(&mut self, table: &TableRef) -> Result<Vec<String>, ReadError> {
+        self.with_file(|file| {
+            let table = file.table(table.family.as_str(), table.table.as_str())?;
+            Ok(table.key_names().map(str::to_owned).collect())
+        })
+    }
+
     /// The last applied seq, 0 before the first.
     pub fn last_seq(&mut self) -> Result<Seq, ReadError> {
         self.with_file(position::last_seq)

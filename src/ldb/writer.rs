@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use rusqlite::Connection;
 
+use crate::changelog::history::{BridgeError, History, HistoryError, HistoryOptions};
 use crate::changelog::{Changelog, ChangelogError, ChangelogOptions, Numbering, Written};
 use crate::disk::{FileId, ProcessLock, beside};
 use crate::ledger::{LdbPosition, Seq};
@@ -25,6 +26,8 @@ pub struct LdbOptions {
     pub wal_checkpoint_bytes: u64,
     /// Where the changelog goes; `None`, or a maximum of 0 bytes, for nowhere.
     pub changelog: Option<ChangelogOptions>,
+    /// Where the history of changes is kept; `None`, or 0 bytes, for nowhere.
+    pub history: Option<HistoryOptions>,
 }
 
 /// The LDB as its one writer has it open.
@@ -84,21 +87,28 @@ impl Ldb {
             file,
             _lock: lock,
         };
-        let wanted = options.changelog.as_ref().filter(|options| options.max_bytes > 0);
-        if let Some(options) = wanted {
-            ldb.open_changelog(options)?;
+        let changelog = options.changelog.as_ref().filter(|options| options.max_bytes > 0);
+        let history = options.history.as_ref().filter(|options| options.retain_bytes > 0);
+        if changelog.is_some() || history.is_some() {
+            ldb.open_changelog(changelog, history)?;
         }
         let seq = ldb.position()?.seq;
         ldb.touch(seq);
         Ok(ldb)
     }
 
-    fn open_changelog(&mut self, options: &ChangelogOptions) -> Result<(), LdbError> {
+    fn open_changelog(
+        &mut self,
+        options: Option<&ChangelogOptions>,
+        history: Option<&HistoryOptions>,
+    ) -> Result<(), LdbError> {
         let failed = |error: rusqlite::Error| LdbError::sqlite(&self.path, "opening its changelog", &error);
         let kept = bookkeeping::numbering(&self.connection).map_err(failed)?;
-        let seq = bookkeeping::seq(&self.connection).map_err(failed)?;
-        let here = self.numbering_id();
-        let changelog = Changelog::open(&self.connection, options, kept.as_ref(), (seq, &here)).map_err(failed)?;
+        let position = bookkeeping::position(&self.connection).map_err(failed)?;
+        let (seq, here) = (position.seq, self.numbering_id());
+        let history = history.map(|options| History::open(options, seq, position.ledger_id.as_deref()));
+        let changelog =
+            Changelog::open(&self.connection, options, kept.as_ref(), (seq, &here), history).map_err(failed)?;
         let owes_jump = changelog.owes_jump();
         self.changelog = Some(changelog);
         match (owes_jump, kept) {
@@ -108,8 +118,8 @@ impl Ldb {
                 result => result,
             },
             // From now on the numbering belongs to this file.
-            (false, None) => self.keep_numbering(seq),
-            (false, Some(_)) => Ok(()),
+            (false, None) if options.is_some() => self.keep_numbering(seq),
+            (false, _) => Ok(()),
         }
     }
 
@@ -156,8 +166,24 @@ impl Ldb {
         match self.position()?.ledger_id {
             Some(ldb) if ldb == id => Ok(()),
             Some(ldb) => Err(LdbError::OtherLedger { path: self.path.clone(), ldb, other: id.to_owned() }),
-            None => in_transaction(&self.connection, |connection| bookkeeping::set_ledger_id(connection, id))
-                .map_err(|error| LdbError::sqlite(&self.path, "naming its ledger", &error)),
+            None => {
+                in_transaction(&self.connection, |connection| bookkeeping::set_ledger_id(connection, id))
+                    .map_err(|error| LdbError::sqlite(&self.path, "naming its ledger", &error))?;
+                if let Some(history) = self.changelog.as_mut().and_then(Changelog::history_mut) {
+                    history.adopt(id);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Another LDB, at `fresh`, is about to take the place of this one: enters into the
+    /// history what it has in another way. Nothing is to be applied to this one any
+    /// more, unless it keeps its place.
+    pub fn bridge(&mut self, fresh: &Path) -> Result<(), BridgeError> {
+        match self.changelog.as_mut().and_then(Changelog::history_mut) {
+            Some(history) => history.bridge(&self.file, fresh),
+            None => Ok(()),
         }
     }
 
@@ -168,6 +194,9 @@ impl Ldb {
         self.check_present()?;
         if self.changelog.as_ref().is_some_and(Changelog::owes_jump) {
             self.jump()?;
+        }
+        if let Some(history) = self.changelog.as_mut().and_then(Changelog::history_mut) {
+            history.settle();
         }
         let checkpoint = self.checkpointer.run(&self.connection, &self.wal);
         checkpoint.map_err(|error| LdbError::sqlite(&self.path, "checkpointing it", &error))
@@ -196,6 +225,11 @@ impl Ldb {
     /// What keeps changelog entries from being written, as long as it does.
     pub fn changelog_error(&self) -> Option<&ChangelogError> {
         self.changelog.as_ref().and_then(Changelog::error)
+    }
+
+    /// What keeps the history of changes from being written, as long as it does.
+    pub fn history_error(&self) -> Option<&HistoryError> {
+        self.changelog.as_ref().and_then(Changelog::history_error)
     }
 
     /// What keeps the seq file from being touched, as long as it does.

@@ -47,6 +47,13 @@ pub struct CaughtUp {
 #[rtype(result = "Duration")]
 pub struct SlowestCommit;
 
+/// From the applier: a commit has brought the LDB to `seq`, as readers see it now.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct Committed {
+    pub seq: Seq,
+}
+
 /// Why the applier did not do what was asked. The LDB is as it was, or further on
 /// by whole ledger transactions.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -19,8 +19,9 @@ const LATENCY_SECONDS: [f64; 18] = [
 ];
 
 /// The patterns that are labels; whatever else was asked for is [`Route::OTHER`].
-const PATTERNS: [&str; 25] = [
+const PATTERNS: [&str; 26] = [
     "/",
+    "/changes",
     "/clear-rows/families/{family}",
     "/clear-rows/families/{family}/tables/{table}",
     "/cookie",

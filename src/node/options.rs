@@ -12,10 +12,12 @@ use crate::actors::heartbeat::HeartbeatOptions;
 use crate::actors::poller::PollerOptions;
 use crate::actors::snapshotter::SnapshotterOptions;
 use crate::changelog::ChangelogOptions;
+use crate::changelog::history::HistoryOptions;
 use crate::config::{self, CtldbUrl, Settings, SnapshotUrl};
 use crate::ctldb::{Location, TableLimit};
 use crate::executive::{Options, RateLimit};
 use crate::http::reader::ReaderOptions;
+use crate::http::reader::changes::FeedOptions;
 use crate::http::serve::ServerOptions;
 use crate::ldb::LdbOptions;
 use crate::ledger::BlockLimit;
@@ -37,7 +39,9 @@ pub fn location(settings: &Settings) -> Location {
 
 pub fn ldb(settings: &Settings) -> LdbOptions {
     let changelog = ChangelogOptions { path: settings.changelog.path.clone(), max_bytes: settings.changelog.max_bytes };
-    LdbOptions { wal_checkpoint_bytes: settings.ldb.wal_checkpoint_bytes, changelog: Some(changelog) }
+    let history = HistoryOptions::beside(&settings.ldb.path, settings.changes.retain_bytes);
+    let wal_checkpoint_bytes = settings.ldb.wal_checkpoint_bytes;
+    LdbOptions { wal_checkpoint_bytes, changelog: Some(changelog), history: Some(history) }
 }
 
 pub fn bootstrap(settings: &Settings) -> BootstrapOptions {
@@ -103,6 +107,7 @@ pub fn reader(settings: &Settings) -> ReaderOptions {
         ldb_path: settings.ldb.path.clone(),
         max_rows: reader.max_rows,
         max_response_bytes: usize::try_from(reader.max_response_bytes).unwrap_or(usize::MAX),
+        feed: FeedOptions { max_clients: settings.changes.max_clients, heartbeat: settings.changes.heartbeat },
         server: ServerOptions { workers: if reader.workers == 0 { cores } else { reader.workers }, ..server(settings) },
     }
 }

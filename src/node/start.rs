@@ -23,7 +23,7 @@ use crate::http::observe::Observer;
 use crate::http::ops::{self, OpsState};
 use crate::http::serve::{ServerOptions, serve};
 use crate::messages::executive::LedgerGrew;
-use crate::messages::ledger::CaughtUp;
+use crate::messages::ledger::{CaughtUp, Committed};
 use crate::messages::status::{GetStatus, Role as Part, RoleState};
 use crate::messages::stop::Stop;
 use crate::metrics::{self, Metrics};
@@ -71,12 +71,14 @@ impl Node {
         };
 
         let mut node = Self::empty();
-        let mut lag_watchers = Vec::new();
+        let (mut lag_watchers, mut commit_watchers) = (Vec::new(), Vec::new());
         if let Some(bound) = reader {
-            lag_watchers.push(node.start_reader(settings, bound)?);
+            let reader = node.start_reader(settings, bound)?;
+            lag_watchers.push(reader.clone().recipient());
+            commit_watchers.push(reader.recipient());
         }
         let applier = match settings.plays(Role::Reflector) {
-            true => Some(node.start_applier(settings)?),
+            true => Some(node.start_applier(settings, commit_watchers)?),
             false => None,
         };
         // It takes nothing from the applier but the time of its commits.
@@ -115,7 +117,7 @@ impl Node {
         }
     }
 
-    fn start_reader(&mut self, settings: &Settings, bound: Bound) -> Result<Recipient<CaughtUp>, NodeError> {
+    fn start_reader(&mut self, settings: &Settings, bound: Bound) -> Result<Addr<HttpReader>, NodeError> {
         let options = options::reader(settings);
         let max_lag = settings.reader.ready_max_lag;
         let reader = HttpReader::new(bound.listener, &options, max_lag, self.metrics.clone())
@@ -123,7 +125,7 @@ impl Node {
             .start();
         self.statuses.push((Part::Reader, reader.clone().recipient()));
         self.reader = Some(reader.clone().recipient());
-        Ok(reader.recipient())
+        Ok(reader)
     }
 
     fn start_snapshotter(&mut self, settings: &Settings, applier: Option<&Addr<Applier>>) -> Result<(), NodeError> {
@@ -134,9 +136,14 @@ impl Node {
         Ok(())
     }
 
-    fn start_applier(&mut self, settings: &Settings) -> Result<Addr<Applier>, NodeError> {
+    fn start_applier(
+        &mut self,
+        settings: &Settings,
+        commit_watchers: Vec<Recipient<Committed>>,
+    ) -> Result<Addr<Applier>, NodeError> {
         let (ldb, bootstrap) = (options::ldb(settings), options::bootstrap(settings));
-        let applier = Applier::open(&settings.ldb.path, ldb, bootstrap, self.metrics.clone())?.start();
+        let applier = Applier::open(&settings.ldb.path, ldb, bootstrap, self.metrics.clone())?;
+        let applier = applier.telling(commit_watchers).start();
         self.statuses.push((Part::Applier, applier.clone().recipient()));
         self.applier = Some(applier.clone().recipient());
         Ok(applier)

@@ -119,7 +119,7 @@ impl Follower {
 }
 
 /// All rows by table and key.
-fn rows(ldb: &Connection) -> BTreeMap<String, String> {
+pub fn rows(ldb: &Connection) -> BTreeMap<String, String> {
     let tables = super::strings(ldb, "SELECT name FROM sqlite_schema WHERE type = 'table' AND instr(name, '___') > 1");
     let mut rows = BTreeMap::new();
     for table in tables {

@@ -58,7 +58,7 @@ impl Scratch {
 }
 
 pub fn options(changelog: Option<ChangelogOptions>) -> LdbOptions {
-    LdbOptions { wal_checkpoint_bytes: 4 * 1024 * 1024, changelog }
+    LdbOptions { wal_checkpoint_bytes: 4 * 1024 * 1024, changelog, history: None }
 }
 
 pub fn reader(path: &Path) -> Connection {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use ctlstore::changelog::ChangelogOptions;
+use ctlstore::changelog::history::HistoryOptions;
 use ctlstore::ldb::{Ldb, LdbOptions};
 use ctlstore::ledger::{Assembler, LedgerRow, Seq};
 use rusqlite::Connection;
@@ -12,6 +13,9 @@ use rusqlite::Connection;
 use super::{dump, row};
 
 const TABLES: [&str; 3] = ["fam___left", "fam___right", "fam___other"];
+
+/// Enough for a whole workload, in segments of which it fills some.
+const HISTORY_BYTES: u64 = 4 << 20;
 
 /// The variables by which a test hands a workload to the process it starts.
 const DIRECTORY: &str = "LDB_WORKLOAD_DIRECTORY";
@@ -178,12 +182,14 @@ impl Task {
 }
 
 /// The LDB in `directory`. Every third seed has a changelog that rotates often, the
-/// others one that never does.
+/// others one that never does; all have a history.
 pub fn open(directory: &Path, seed: u64) -> Ldb {
     let max_bytes = if seed.is_multiple_of(3) { 16 * 1024 } else { 1 << 30 };
     let changelog = ChangelogOptions { path: directory.join("change.log"), max_bytes };
-    let options = LdbOptions { wal_checkpoint_bytes: 256 * 1024, changelog: Some(changelog) };
-    Ldb::open(&directory.join("ldb.db"), &options).unwrap()
+    let path = directory.join("ldb.db");
+    let history = HistoryOptions::beside(&path, HISTORY_BYTES);
+    let options = LdbOptions { wal_checkpoint_bytes: 256 * 1024, changelog: Some(changelog), history: Some(history) };
+    Ldb::open(&path, &options).unwrap()
 }
 
 /// Starts this test binary again, for its test `test` alone, to work on `directory`.

@@ -5,11 +5,13 @@
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
+use ctlstore::http::reader::age::Age;
+use ctlstore::http::reader::changes::{Feed, FeedOptions};
 use ctlstore::http::reader::{ReaderOptions, serve};
 use ctlstore::http::serve::ServerOptions;
 use ctlstore::metrics::Metrics;
@@ -60,6 +62,7 @@ pub fn options(ldb_path: impl Into<PathBuf>) -> ReaderOptions {
         ldb_path: ldb_path.into(),
         max_rows: 0,
         max_response_bytes: 64 * 1024 * 1024,
+        feed: FeedOptions { max_clients: 16, heartbeat: Duration::from_secs(15) },
         server: ServerOptions { workers: 2, shutdown_timeout: Duration::from_secs(5), ..ServerOptions::default() },
     }
 }
@@ -71,7 +74,10 @@ impl ReaderServer {
         let (started, handle) = mpsc::channel();
         let thread = thread::spawn(move || {
             actix_web::rt::System::new().block_on(async move {
-                let server = serve(listener, &options, &Metrics::new()).expect("start the reader");
+                let (metrics, feed) = (Metrics::new(), options.feed.clone());
+                let feed = Arc::new(Feed::start(&options.ldb_path, feed, metrics.clone()).expect("start the feed"));
+                let age = Arc::new(Age::new(&options.ldb_path));
+                let server = serve(listener, &options, &feed, &age, &metrics).expect("start the reader");
                 started.send(server.handle()).expect("hand over the server's handle");
                 server.await.expect("the reader's server ends in good order");
             });

@@ -51,7 +51,7 @@ pub struct Applier {
 
 impl Applier {
     pub fn open(path: &Path) -> Self {
-        let options = LdbOptions { wal_checkpoint_bytes: 1 << 20, changelog: None };
+        let options = LdbOptions { wal_checkpoint_bytes: 1 << 20, changelog: None, history: None };
         let ldb = Ldb::open(path, &options).expect("open the ldb");
         let seq = ldb.position().expect("the ldb's position").seq;
         Self { ldb, assembler: Assembler::after(seq) }

@@ -182,6 +182,11 @@ impl Holding {
     fn switch(&mut self) -> Result<(), LdbError> {
         let number = self.ldb.as_ref().and_then(Ldb::next_changelog_number);
         let replaced = if self.unreadable.is_some() { Replaced::KeptAside } else { Replaced::Discarded };
+        if let Some(ldb) = &mut self.ldb
+            && let Err(error) = ldb.bridge(&self.home.incoming())
+        {
+            tracing::warn!(role = "applier", %error, "clients of the change feed will be told to start over");
+        }
         self.home.install(&self.home.incoming(), replaced, number)?;
         self.unreadable = None;
         self.replaced_at = Some(Instant::now());

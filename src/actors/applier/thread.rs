@@ -39,7 +39,7 @@ pub struct Upkeep {
     pub outcome: Result<(), LdbError>,
     /// What the changelog has got since the start.
     pub changelog: Written,
-    /// Why changelog entries can't be written, where they can't.
+    /// Why changelog entries, or the history of them, can't be written, where they can't.
     pub changelog_error: Option<String>,
     /// Why the seq file can't be touched, where it can't.
     pub seq_file_error: Option<String>,
@@ -120,7 +120,8 @@ impl Worker {
         });
         let ldb = self.holding.ldb();
         let wal_bytes = ldb.map_or(0, Ldb::wal_bytes);
-        let changelog_error = ldb.and_then(Ldb::changelog_error).map(ToString::to_string);
+        let history_error = || ldb.and_then(Ldb::history_error).map(ToString::to_string);
+        let changelog_error = ldb.and_then(Ldb::changelog_error).map(ToString::to_string).or_else(history_error);
         let seq_file_error = ldb.and_then(Ldb::seq_file_error).map(ToString::to_string);
         let changelog = self.holding.changelog_total();
         self.metrics.applier.wal_bytes.set(wal_bytes as i64);

@@ -7,11 +7,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::ldb::read::{KeyValue, LdbReader, Limits, ReadError};
+use crate::ledger::Seq;
 use crate::schema::TableRef;
 
 use super::super::observe;
@@ -22,6 +24,9 @@ const THREADS: usize = 2;
 const WAITING: usize = 64;
 /// Answers on their way to clients may hold as much as this many of the largest.
 const LARGEST_ANSWERS: usize = 2;
+/// How long a reader may be on a file that was replaced, and how often it looks.
+const MAX_BEHIND: Duration = Duration::from_secs(1);
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// The budget is counted in units of this many bytes, since a semaphore counts in 32 bits.
 const UNIT: usize = 1024;
 
@@ -44,6 +49,9 @@ type Outcome = Result<Result<ScanBody, ReadError>, NotRun>;
 struct Scan {
     table: TableRef,
     prefix: Vec<KeyValue>,
+    /// What the answer says that it holds.
+    at_least: Seq,
+    began: Instant,
     answer: oneshot::Sender<Outcome>,
 }
 
@@ -69,11 +77,11 @@ impl BigScans {
         Ok(this)
     }
 
-    /// Runs one scan within the server's limits.
-    pub async fn run(&self, table: TableRef, prefix: Vec<KeyValue>) -> Outcome {
+    /// Runs one scan within the server's limits, on an LDB that is at `at_least`.
+    pub async fn run(&self, table: TableRef, prefix: Vec<KeyValue>, at_least: Seq) -> Outcome {
         let (answer, outcome) = oneshot::channel();
         let queue = self.queue.as_ref().ok_or(NotRun::Stopping)?;
-        queue.try_send(Scan { table, prefix, answer }).map_err(|_| NotRun::Queue)?;
+        queue.try_send(Scan { table, prefix, at_least, began: Instant::now(), answer }).map_err(|_| NotRun::Queue)?;
         outcome.await.unwrap_or(Err(NotRun::Stopping))
     }
 }
@@ -100,24 +108,28 @@ impl Scanner {
         for scan in scans {
             // A client that has gone away is not read for.
             if !scan.answer.is_closed() {
-                let outcome = self.scan_or_panic(&scan.table, &scan.prefix);
+                let outcome = self.scan_or_panic(&scan);
                 let _ = scan.answer.send(outcome);
             }
         }
     }
 
     /// A panic is this one request's, as it is on a worker.
-    fn scan_or_panic(&mut self, table: &TableRef, prefix: &[KeyValue]) -> Outcome {
-        let scan = AssertUnwindSafe(|| observe::answering(|| self.scan(table, prefix)));
+    fn scan_or_panic(&mut self, scan: &Scan) -> Outcome {
+        let scan = AssertUnwindSafe(|| observe::answering(|| self.scan(scan)));
         catch_unwind(scan).unwrap_or_else(|_| {
             self.reader = LdbReader::new(&self.ldb_path);
             Err(NotRun::Panicked)
         })
     }
 
-    fn scan(&mut self, table: &TableRef, prefix: &[KeyValue]) -> Outcome {
+    fn scan(&mut self, scan: &Scan) -> Outcome {
+        // Right behind the replacement of the file, this reader may have the old one.
+        while self.reader.last_seq().is_ok_and(|seq| seq < scan.at_least) && scan.began.elapsed() < MAX_BEHIND {
+            thread::sleep(LOOK_AGAIN);
+        }
         let mut rows = Vec::new();
-        if let Err(error) = self.reader.scan_json(table, prefix, self.limits, &mut rows) {
+        if let Err(error) = self.reader.scan_json(&scan.table, &scan.prefix, self.limits, &mut rows) {
             return Ok(Err(error));
         }
         rows.push(b'\n');

@@ -1,0 +1,246 @@
+//! Reads that know their age: what a request asks of it, waiting for the LDB to come
+//! to a seq, and what every answer says. The seq is read before the rows, so that an
+//! answer holds everything up to it, and maybe more.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use actix_web::{HttpRequest, HttpResponse};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{Instant, timeout_at};
+
+use crate::disk::beside;
+use crate::http::error::HttpError;
+use crate::http::executive::SEQ_HEADER;
+use crate::ledger::{Seq, lag};
+use crate::schema::Timestamp;
+
+use super::Worker;
+
+const MIN_SEQ: &str = "ctlstore-min-seq";
+const WAIT: &str = "ctlstore-wait";
+const MAX_LAG: &str = "ctlstore-max-lag";
+const LAG: &str = "ctlstore-lag-ms";
+
+/// How long a request waits for a seq when it does not say, and at most.
+const DEFAULT_WAIT: Duration = Duration::from_millis(500);
+const MAX_WAIT: Duration = Duration::from_secs(30);
+/// Requests that wait at one time.
+const MAX_WAITING: usize = 1024;
+/// Between two looks at an LDB that another process writes.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
+
+/// What this process knows of the LDB's age besides the LDB itself.
+#[derive(Debug)]
+pub struct Age {
+    /// `<ldb.path>.seq`, which the applier touches behind each commit.
+    seq_file: PathBuf,
+    news: watch::Sender<News>,
+    waiting: Semaphore,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct News {
+    /// The last commit that this process knows of.
+    committed: Seq,
+    caught_up_at: Option<Timestamp>,
+    is_stopping: bool,
+}
+
+/// What a request asks for.
+#[derive(Debug, Default)]
+struct Demands {
+    min_seq: Option<Seq>,
+    wait: Duration,
+    max_lag: Option<Duration>,
+}
+
+/// How old an answer is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Fresh {
+    pub seq: Seq,
+    lag: Option<Duration>,
+}
+
+impl Age {
+    pub fn new(ldb_path: &std::path::Path) -> Self {
+        let (seq_file, news) = (beside(ldb_path, ".seq"), watch::Sender::default());
+        Self { seq_file, news, waiting: Semaphore::new(MAX_WAITING) }
+    }
+
+    /// The LDB of this node has all of the ledger, as of `at`.
+    pub fn caught_up(&self, at: Timestamp) {
+        self.news.send_if_modified(|news| {
+            news.caught_up_at = Some(at);
+            // It is no news to those who wait for a commit.
+            false
+        });
+    }
+
+    /// The LDB is at `seq`: wakes whoever waits.
+    pub fn committed(&self, seq: Seq) {
+        self.news.send_modify(|news| news.committed = seq);
+    }
+
+    /// Sends away whoever waits.
+    pub fn stop(&self) {
+        self.news.send_modify(|news| news.is_stopping = true);
+    }
+
+    pub fn caught_up_at(&self) -> Option<Timestamp> {
+        self.news.borrow().caught_up_at
+    }
+
+    /// The seq that the applier has announced; `None` where none does.
+    fn announced(&self) -> Option<Seq> {
+        std::fs::read_to_string(&self.seq_file).ok()?.trim().parse().ok().map(Seq)
+    }
+
+    /// Waits until a look at the LDB is worth it; false when the time is over.
+    async fn pause(&self, news: &mut watch::Receiver<News>, seq: Seq, began: Instant, deadline: Instant) -> bool {
+        let last_look = Instant::now();
+        loop {
+            let now = Instant::now();
+            if now >= deadline {
+                return false;
+            }
+            // A short wait ends soon after it could, and a long one costs little.
+            let until = now + (now.duration_since(began) / 4).clamp(PAUSE.0, PAUSE.1);
+            if timeout_at(until.min(deadline), news.changed()).await.is_ok() {
+                let news = *news.borrow_and_update();
+                if news.is_stopping || news.committed >= seq {
+                    return true;
+                }
+            }
+            // The file is a hint: an LDB of the original has none, and it may be left behind.
+            let is_due = last_look.elapsed() >= PAUSE.1;
+            if is_due || self.announced().is_none_or(|announced| announced >= seq) {
+                return true;
+            }
+        }
+    }
+}
+
+impl Demands {
+    fn of(headers: &HeaderMap) -> Result<Self, HttpError> {
+        let text = |name| headers.get(name).map(|value| value.to_str().map(str::trim).unwrap_or_default());
+        let bad = |name, wanted| HttpError::bad_request(format!("{name} is not {wanted}"));
+        let duration = |name| {
+            let parse = |text| humantime::parse_duration(text).map_err(|_| bad(name, "a duration such as 500ms"));
+            text(name).map(parse).transpose()
+        };
+        let parse = |text: &str| text.parse().ok().filter(|seq| *seq >= 0).map(Seq);
+        let min_seq = text(MIN_SEQ).map(|text| parse(text).ok_or_else(|| bad(MIN_SEQ, "a seq"))).transpose()?;
+        let wait = duration(WAIT)?.unwrap_or(DEFAULT_WAIT);
+        if wait > MAX_WAIT {
+            return Err(bad(WAIT, "at most 30s"));
+        }
+        Ok(Self { min_seq, wait, max_lag: duration(MAX_LAG)? })
+    }
+}
+
+/// How fresh the LDB is, once it is as fresh as the request asks for: 412 when it does
+/// not come to a seq in time, 503 when it is older than allowed.
+pub(super) async fn asked(worker: &Worker, request: &HttpRequest) -> Result<Fresh, HttpError> {
+    let headers = request.headers();
+    if ![MIN_SEQ, WAIT, MAX_LAG].iter().any(|name| headers.contains_key(*name)) {
+        return worker.fresh();
+    }
+    let demands = Demands::of(headers)?;
+    let fresh = match demands.min_seq {
+        Some(seq) => reached(worker, seq, demands.wait).await?,
+        None => worker.fresh()?,
+    };
+    match (demands.max_lag, fresh.lag) {
+        (Some(max), lag) if lag.is_none_or(|lag| lag > max) => {
+            let lag = lag.map_or("of unknown age".to_owned(), |lag| format!("{} ms behind", lag.as_millis()));
+            let message = format!("ldb is {lag}, at most {} ms are allowed", max.as_millis());
+            Err(HttpError::unavailable(message).with_header(SEQ_HEADER, fresh.seq))
+        }
+        _ => Ok(fresh),
+    }
+}
+
+async fn reached(worker: &Worker, seq: Seq, wait: Duration) -> Result<Fresh, HttpError> {
+    let age = &worker.age;
+    // Subscribed before the first look, so that no news falls between the two.
+    let mut news = age.news.subscribe();
+    news.mark_unchanged();
+    let mut found = worker.fresh();
+    if found.as_ref().is_ok_and(|fresh| fresh.seq >= seq) {
+        return found;
+    }
+    let Ok(_place) = age.waiting.try_acquire() else {
+        return Err(HttpError::unavailable("too many reads wait for a seq"));
+    };
+    let began = Instant::now();
+    while age.pause(&mut news, seq, began, began + wait).await {
+        if news.borrow().is_stopping {
+            return Err(HttpError::unavailable("the reader is stopping"));
+        }
+        found = worker.fresh();
+        if found.as_ref().is_ok_and(|fresh| fresh.seq >= seq) {
+            return found;
+        }
+    }
+    let at = found?.seq;
+    let message = format!("ldb is at seq {at}, {seq} did not come within {} ms", wait.as_millis());
+    Err(HttpError::new(StatusCode::PRECONDITION_FAILED, message).with_header(SEQ_HEADER, at))
+}
+
+impl Worker {
+    fn fresh(&self) -> Result<Fresh, HttpError> {
+        let seq = self.read(super::LdbReader::last_seq)?;
+        // A commit changes both or none.
+        if self.last_update.get().0 != seq {
+            let at = self.read(super::LdbReader::last_update)?;
+            self.last_update.set((seq, at));
+        }
+        let lag = lag(self.last_update.get().1, self.age.caught_up_at(), Timestamp::now());
+        Ok(Fresh { seq, lag })
+    }
+}
+
+impl Fresh {
+    /// Says in an answer how old it is.
+    pub fn on(self, mut answer: HttpResponse) -> HttpResponse {
+        let headers = answer.headers_mut();
+        headers.insert(HeaderName::from_static(SEQ_HEADER), HeaderValue::from(self.seq.0));
+        if let Some(lag) = self.lag {
+            let millis = u64::try_from(lag.as_millis()).unwrap_or(u64::MAX);
+            headers.insert(HeaderName::from_static(LAG), HeaderValue::from(millis));
+        }
+        answer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+
+    use super::*;
+
+    fn demands(headers: &[(&'static str, &'static str)]) -> Result<Demands, String> {
+        let request = headers.iter().fold(TestRequest::default(), |request, header| request.insert_header(*header));
+        Demands::of(request.to_http_request().headers()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn demands_are_seqs_and_durations_with_units() {
+        let asked = demands(&[(MIN_SEQ, "4711"), (WAIT, "2s 500ms"), (MAX_LAG, "1m")]).unwrap();
+        assert_eq!((asked.min_seq, asked.wait), (Some(Seq(4711)), Duration::from_millis(2500)));
+        assert_eq!(asked.max_lag, Some(Duration::from_secs(60)));
+        assert_eq!(demands(&[(MIN_SEQ, "1")]).unwrap().wait, DEFAULT_WAIT);
+        for (header, value, reason) in [
+            (MIN_SEQ, "-1", "ctlstore-min-seq is not a seq"),
+            (MIN_SEQ, "", "ctlstore-min-seq is not a seq"),
+            (WAIT, "500", "ctlstore-wait is not a duration such as 500ms"),
+            (WAIT, "31s", "ctlstore-wait is not at most 30s"),
+            (MAX_LAG, "soon", "ctlstore-max-lag is not a duration such as 500ms"),
+        ] {
+            assert_eq!(demands(&[(header, value)]).unwrap_err(), reason);
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! `GET /changes`: the changes of the LDB as server-sent events, from where the client
+//! was. No read transaction lives while anything is sent. docs/changes.md says what
+//! clients may rely on.
+
+mod asked;
+mod client;
+mod event;
+mod feed;
+mod rows;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use actix_web::web::Data;
+use actix_web::{HttpRequest, HttpResponse};
+use futures::stream;
+use tokio::time::timeout;
+
+use crate::changelog::history::{self, TooOld};
+use crate::http::error::HttpError;
+use crate::ledger::Seq;
+
+use super::Worker;
+
+use asked::{Asked, Since};
+use client::Client;
+use feed::{Seen, Shared};
+
+pub use feed::{Feed, FeedOptions, FeedStatus};
+
+/// How long a client waits for the LDB to come to the ledger seq that it has.
+const MAX_AHEAD: Duration = Duration::from_secs(5);
+/// How long a client that finds no place waits, in seconds.
+const RETRY_AFTER_SECONDS: u64 = 5;
+
+pub(super) async fn changes(
+    worker: Data<Worker>,
+    feed: Data<Feed>,
+    request: HttpRequest,
+) -> Result<HttpResponse, HttpError> {
+    let asked = Asked::of(&request)?;
+    let feed = Arc::clone(feed.shared());
+    let Some(place) = feed.enter() else {
+        return Err(HttpError::unavailable("too many clients follow the changes").retry_after(RETRY_AFTER_SECONDS));
+    };
+    let mut seen = feed.look().await;
+    if let Since::LedgerSeq(seq) = asked.since {
+        // Whoever has just written, or read from another host, is a moment ahead.
+        let reached = seen.wait_for(|seen| seen.at >= seq || seen.stopping || seen.history.is_none());
+        // What it means when that does not come is decided below.
+        let _ = timeout(MAX_AHEAD, reached).await;
+    }
+    let now = seen.borrow().clone();
+    if now.stopping {
+        return Err(HttpError::unavailable("the reader is stopping"));
+    }
+    let Some(history) = now.history.clone() else {
+        let reason = now.error.unwrap_or_else(|| "no changes are kept beside the ldb".to_owned());
+        return Err(HttpError::unavailable(reason));
+    };
+    let (next, resync) = match begin(&feed, &asked.since, &now).await? {
+        Ok(next) => (next, None),
+        Err(reason) => (now.next, Some(reason)),
+    };
+    let client = Client {
+        feed,
+        _place: place,
+        seen,
+        worker,
+        asked,
+        history,
+        next,
+        resync,
+        is_greeted: false,
+        cursor: None,
+        backlog: Default::default(),
+    };
+    let pieces = stream::unfold(client, |mut client| async move {
+        let piece = client.piece().await?;
+        Some((Ok::<_, actix_web::Error>(piece), client))
+    });
+    let mut answer = HttpResponse::Ok();
+    answer.insert_header((CONTENT_TYPE, "text/event-stream")).insert_header((CACHE_CONTROL, "no-store"));
+    // Proxies that gather an answer before they pass it on are asked not to.
+    answer.insert_header(("x-accel-buffering", "no"));
+    Ok(answer.streaming(pieces))
+}
+
+/// The number of the record that the client gets first, or why it must start over.
+async fn begin(feed: &Arc<Shared>, since: &Since, now: &Seen) -> Result<Result<u64, &'static str>, HttpError> {
+    let is_ours = |history: &str| now.history.as_deref() == Some(history);
+    match since {
+        Since::Now => Ok(Ok(now.next)),
+        Since::Event(position) if is_ours(&position.history) && position.number < now.next => {
+            Ok(Ok(position.number + 1))
+        }
+        Since::Event(_) | Since::Unknown => Ok(Err("the position is not one of this history")),
+        Since::LedgerSeq(seq) if *seq > now.at => Ok(Err("the position is ahead of this local database")),
+        Since::LedgerSeq(seq) => from_ledger_seq(feed, *seq, now.next).await,
+    }
+}
+
+async fn from_ledger_seq(feed: &Shared, seq: Seq, until: u64) -> Result<Result<u64, &'static str>, HttpError> {
+    let directory = feed.directory.clone();
+    let _turn = feed.reads.acquire().await;
+    let found = actix_rt::task::spawn_blocking(move || history::at_ledger_seq(&directory, seq, until)).await;
+    match found.map_err(HttpError::unavailable)?.map_err(HttpError::unavailable)? {
+        Ok(number) => Ok(Ok(number)),
+        Err(TooOld) => Ok(Err("changes since the position are no longer kept")),
+    }
+}
