@@ -100,6 +100,14 @@ pub fn set_numbering(connection: &Connection, numbering: &Numbering) -> rusqlite
     set(connection, META_CHANGELOG_FILE, &numbering.ldb_file)
 }
 
+/// Gives the numbering to no file at all. It goes on behind the number that is kept
+/// and behind `at_least`, whichever is further.
+pub fn disown_numbering(connection: &Connection, at_least: Option<u64>) -> rusqlite::Result<()> {
+    let kept = get(connection, META_CHANGELOG_NEXT)?.and_then(|value| value.parse().ok());
+    let next = kept.max(at_least).unwrap_or(1);
+    set_numbering(connection, &Numbering { next, ledger_seq: seq(connection)?, ldb_file: String::new() })
+}
+
 fn get(connection: &Connection, name: &str) -> rusqlite::Result<Option<String>> {
     connection.prepare_cached(GET_META)?.query_row([name], |row| row.get(0)).optional()
 }

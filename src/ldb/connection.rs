@@ -2,13 +2,14 @@
 //! durability and its other readers depend on.
 
 use std::fs::{OpenOptions, Permissions};
+use std::io::ErrorKind;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
-use rusqlite::{Connection, FileControl, OpenFlags};
+use rusqlite::{Connection, FileControl, OpenFlags, ffi};
 
 use crate::disk::{FILE_MODE, beside};
 
@@ -63,6 +64,33 @@ pub fn create(file: &Path) -> Result<(), LdbError> {
     })
 }
 
+/// Makes a copied LDB ready to be this host's: our tables and settings, and a changelog
+/// numbering that is no file's, so that whoever opens it makes the numbering jump. An
+/// inode alone would not do: that of a file which is gone may come back. Closed again,
+/// with nothing beside it.
+pub fn adopt(file: &Path, changelog_number: Option<u64>) -> Result<(), LdbError> {
+    let failed = |error: &rusqlite::Error| LdbError::sqlite(file, "making it this host's", error);
+    let io_failed = |error| LdbError::io(file, "making it this host's", error);
+    let connection = open(file)?;
+    let adopt = || {
+        in_transaction(&connection, |connection| bookkeeping::disown_numbering(connection, changelog_number))?;
+        let is_busy: bool = connection.query_row(TRUNCATE_WAL, [], |row| row.get(0))?;
+        match is_busy {
+            true => Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), None)),
+            false => Ok(()),
+        }
+    };
+    adopt().map_err(|error| failed(&error))?;
+    connection.close().map_err(|(_, error)| failed(&error))?;
+    for beside_it in ["-wal", "-shm"] {
+        match std::fs::remove_file(beside(file, beside_it)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(io_failed(error)),
+            _ => {}
+        }
+    }
+    std::fs::set_permissions(file, Permissions::from_mode(FILE_MODE)).map_err(io_failed)
+}
+
 /// Opens the database at `file` and brings it to our settings and tables.
 pub fn open(file: &Path) -> Result<Connection, LdbError> {
     let failed = |error: rusqlite::Error| LdbError::sqlite(file, "opening it", &error);
@@ -93,7 +121,7 @@ fn settle(connection: &Connection) -> rusqlite::Result<()> {
     let mode: String = connection.query_row(WAL_MODE, [], |row| row.get(0))?;
     if mode != "wal" {
         return Err(rusqlite::Error::SqliteFailure(
-            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN),
+            ffi::Error::new(ffi::SQLITE_CANTOPEN),
             Some(format!("journal mode is {mode}, not wal")),
         ));
     }

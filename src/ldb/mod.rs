@@ -19,6 +19,8 @@ mod error;
 mod generation;
 #[cfg(feature = "node")]
 mod guard;
+#[cfg(feature = "node")]
+mod home;
 pub mod read;
 #[cfg(feature = "node")]
 mod seq_file;
@@ -33,5 +35,7 @@ pub use apply::Applied;
 pub use checkpoint::{Checkpoint, CheckpointMode};
 #[cfg(feature = "node")]
 pub use error::{ApplyError, LdbError};
+#[cfg(feature = "node")]
+pub use home::{Home, Replaced};
 #[cfg(feature = "node")]
 pub use writer::{Ldb, LdbOptions};

@@ -2,19 +2,20 @@
 //! thread. How it applies batches stands in `apply`.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rusqlite::Connection;
 
 use crate::changelog::{Changelog, ChangelogError, ChangelogOptions, Numbering, Written};
-use crate::disk::{self, FileId, LockError, ProcessLock, beside, directory_of};
+use crate::disk::{FileId, ProcessLock, beside};
 use crate::ledger::{LdbPosition, Seq};
 
 use super::bookkeeping;
 use super::checkpoint::{Checkpoint, Checkpointer};
 use super::connection::{self, in_transaction};
 use super::error::LdbError;
-use super::generation;
 use super::guard::Guard;
+use super::home::Home;
 use super::seq_file::SeqFile;
 
 /// How an LDB is written.
@@ -42,7 +43,8 @@ pub struct Ldb {
     seq_file: SeqFile,
     seq_file_error: Option<LdbError>,
     checkpointer: Checkpointer,
-    _lock: ProcessLock,
+    /// The applier's lock is held until this handle and the home that it came from are gone.
+    _lock: Arc<ProcessLock>,
 }
 
 impl Ldb {
@@ -53,15 +55,16 @@ impl Ldb {
     /// When another applier has it, it lies on a network filesystem, it was written
     /// by a newer program, or the filesystem or SQLite fails.
     pub fn open(path: &Path, options: &LdbOptions) -> Result<Self, LdbError> {
-        let directory = directory_of(path);
-        disk::create_directory(directory).map_err(|error| LdbError::io(directory, "creating the directory", error))?;
-        refuse_network(path, directory)?;
-        let lock = ProcessLock::take(path).map_err(|error| match error {
-            LockError::Held { holder } => LdbError::Locked { path: path.to_owned(), holder },
-            LockError::Io(error) => LdbError::io(path, "taking the applier's lock", error),
-        })?;
-        let file = generation::locate(path, connection::create)?;
-        refuse_network(path, directory_of(&file))?;
+        Home::claim(path)?.open(options)
+    }
+
+    /// Opens the database at `file`, which `path` leads to.
+    pub(super) fn at(
+        path: &Path,
+        file: PathBuf,
+        options: &LdbOptions,
+        lock: Arc<ProcessLock>,
+    ) -> Result<Self, LdbError> {
         let mut connection = connection::open(&file)?;
         let guard = Guard::install(&mut connection).map_err(|error| LdbError::sqlite(path, "opening it", &error))?;
         let removed = || LdbError::Removed { path: path.to_owned() };
@@ -175,6 +178,11 @@ impl Ldb {
         std::fs::metadata(&self.wal).map_or(0, |metadata| metadata.len())
     }
 
+    /// The number of the next changelog entry, `None` where no changelog is written.
+    pub fn next_changelog_number(&self) -> Option<u64> {
+        self.changelog.as_ref().map(Changelog::next_number)
+    }
+
     /// The path that the LDB was opened at.
     pub fn path(&self) -> &Path {
         &self.path
@@ -225,15 +233,6 @@ impl Ldb {
         let touched = self.seq_file.touch(seq);
         let error = touched.map_err(|error| LdbError::io(self.seq_file.path(), "touching it", error));
         self.seq_file_error = error.err();
-    }
-}
-
-/// Fails where `directory` is on a network filesystem.
-fn refuse_network(path: &Path, directory: &Path) -> Result<(), LdbError> {
-    let found = disk::network_filesystem(directory);
-    match found.map_err(|error| LdbError::io(directory, "asking for its filesystem", error))? {
-        Some(kind) => Err(LdbError::NetworkFilesystem { path: path.to_owned(), kind }),
-        None => Ok(()),
     }
 }
 

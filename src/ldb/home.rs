@@ -1,0 +1,108 @@
+//! The place of an LDB: its path, claimed for one process. The claim outlives the
+//! files, so that an LDB can be replaced by a fetched one without anyone else getting
+//! in between. How the files are linked and kept stands in `generation`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::disk::{self, LockError, ProcessLock, directory_of};
+use crate::failpoint;
+
+use super::connection;
+use super::error::LdbError;
+use super::generation;
+use super::writer::{Ldb, LdbOptions};
+
+/// A claimed path. The applier's lock is held as long as this, or an [`Ldb`] that it
+/// opened, lives.
+#[derive(Debug)]
+pub struct Home {
+    path: PathBuf,
+    lock: Arc<ProcessLock>,
+}
+
+/// What becomes of the LDB that a fetched one takes the place of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replaced {
+    /// It is removed once its readers have had time to leave it.
+    Discarded,
+    /// It is kept as `<path>.unreadable-<milliseconds>`, with its -wal; one of those
+    /// is kept, the newest.
+    KeptAside,
+}
+
+impl Home {
+    /// Claims `path`, makes its directory, and removes what a crash has left there
+    /// unfinished.
+    ///
+    /// # Errors
+    /// When another applier has it, it lies on a network filesystem, or the
+    /// filesystem fails.
+    pub fn claim(path: &Path) -> Result<Self, LdbError> {
+        let directory = directory_of(path);
+        disk::create_directory(directory).map_err(|error| LdbError::io(directory, "creating the directory", error))?;
+        refuse_network(path, directory)?;
+        let lock = ProcessLock::take(path).map_err(|error| match error {
+            LockError::Held { holder } => LdbError::Locked { path: path.to_owned(), holder },
+            LockError::Io(error) => LdbError::io(path, "taking the applier's lock", error),
+        })?;
+        let home = Self { path: path.to_owned(), lock: Arc::new(lock) };
+        home.tidy()?;
+        Ok(home)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether there is no LDB; a link that leads nowhere is none.
+    pub fn is_missing(&self) -> Result<bool, LdbError> {
+        Ok(generation::find(&self.path)?.is_none())
+    }
+
+    /// Opens the LDB, or makes an empty one. Takes over a file of another program,
+    /// and finds what a crash left.
+    ///
+    /// # Errors
+    /// [`LdbError::Corrupt`] when the file is no database or a damaged one.
+    pub fn open(&self, options: &LdbOptions) -> Result<Ldb, LdbError> {
+        let file = generation::locate(&self.path, connection::create)?;
+        refuse_network(&self.path, directory_of(&file))?;
+        Ldb::at(&self.path, file, options, Arc::clone(&self.lock))
+    }
+
+    /// Where a file is to be made that [`install`](Self::install) can take.
+    pub fn incoming(&self) -> PathBuf {
+        generation::incoming(&self.path)
+    }
+
+    /// Puts a finished database file in the place of the LDB, at once for everyone who
+    /// opens the path. Readers go on with the file that they have until they look
+    /// again. Numbers of changelog entries go on behind `changelog_number`, and jump.
+    ///
+    /// Whatever fails, the path leads to the old file or to the new one, whole.
+    pub fn install(&self, finished: &Path, replaced: Replaced, changelog_number: Option<u64>) -> Result<(), LdbError> {
+        connection::adopt(finished, changelog_number)?;
+        failpoint::hit("bootstrap-after-adoption");
+        if replaced == Replaced::KeptAside {
+            generation::keep_unreadable(&self.path)?;
+        }
+        generation::install(&self.path, finished)?;
+        failpoint::hit("bootstrap-after-link");
+        Ok(())
+    }
+
+    /// Removes files that nothing leads to any more.
+    pub fn tidy(&self) -> Result<(), LdbError> {
+        generation::tidy(&self.path)
+    }
+}
+
+/// Fails where `directory` is on a network filesystem.
+fn refuse_network(path: &Path, directory: &Path) -> Result<(), LdbError> {
+    let found = disk::network_filesystem(directory);
+    match found.map_err(|error| LdbError::io(directory, "asking for its filesystem", error))? {
+        Some(kind) => Err(LdbError::NetworkFilesystem { path: path.to_owned(), kind }),
+        None => Ok(()),
+    }
+}
