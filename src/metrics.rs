@@ -7,6 +7,7 @@
 //! here because an event in the program moves it.
 
 mod applier;
+mod bootstrap;
 mod executive;
 mod http;
 mod labels;
@@ -24,6 +25,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 pub use applier::{Applier, Changelog};
+pub use bootstrap::Bootstrap;
 pub use executive::{Executive, Heartbeat};
 pub use http::{Http, Route};
 pub use labels::{CheckpointMode, Component, ErrorKind, ExecutionPath, Method, Queue, RetryReason, Server};
@@ -40,6 +42,7 @@ pub struct Metrics {
     pub poller: Poller,
     pub applier: Applier,
     pub changelog: Changelog,
+    pub bootstrap: Bootstrap,
     pub executive: Executive,
     pub heartbeat: Heartbeat,
     pub reader: Reader,
@@ -73,6 +76,7 @@ impl Metrics {
             poller: Poller::register(&mut registry),
             applier: Applier::register(&mut registry),
             changelog: Changelog::register(&mut registry),
+            bootstrap: Bootstrap::register(&mut registry),
             executive: Executive::register(&mut registry),
             heartbeat: Heartbeat::register(&mut registry),
             reader: Reader::register(&mut registry),

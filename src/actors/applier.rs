@@ -1,9 +1,12 @@
 //! The LDB applier: hands ledger batches to the thread that owns the LDB's one write
 //! connection, one at a time, and stays responsive while that thread works.
 
+mod bootstrap;
+mod holding;
 mod thread;
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,14 +14,19 @@ use actix::prelude::*;
 use serde::Serialize;
 use tokio::sync::oneshot;
 
-use crate::ldb::{Applied, ApplyError, Ldb, LdbError};
+use crate::ldb::{Applied, ApplyError, Home, LdbError, LdbOptions};
 use crate::ledger::{LdbPosition, Seq, lag};
-use crate::messages::ledger::{AdoptLedger, ApplyBatch, ApplyFailed, CaughtUp, GetPosition, SlowestCommit};
+use crate::messages::ledger::{AdoptLedger, ApplyBatch, ApplyFailed, Bootstrap, CaughtUp, GetPosition, SlowestCommit};
 use crate::messages::status::{GetStatus, Role, RoleState, RoleStatus};
 use crate::messages::stop::Stop;
 use crate::metrics::{Component, ErrorKind, ExecutionPath, Metrics};
 use crate::schema::Timestamp;
+use crate::snapshot::Abort;
 
+pub use self::bootstrap::{AllowEmpty, BootstrapOptions};
+
+use self::bootstrap::{BootstrapDetails, Record};
+use self::holding::{Holding, NoLdb};
 use self::thread::{Job, WriterThread};
 use super::failures::{Failures, failed};
 
@@ -31,6 +39,7 @@ const NO_SEQ_FILE: &str = "can't touch the seq file; who waits for it learns of 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Work {
     Position,
+    Bootstrap,
     Adopt,
     Apply,
     Upkeep,
@@ -52,11 +61,13 @@ struct Details {
     changelog_error: Option<String>,
     /// Why the seq file can't be touched, while it can't.
     seq_file_error: Option<String>,
+    /// Where snapshots can be fetched: how that goes.
+    bootstrap: Option<BootstrapDetails>,
 }
 
 pub struct Applier {
     /// Until the actor is started.
-    ldb: Option<Ldb>,
+    holding: Option<Holding>,
     thread: Option<WriterThread>,
     metrics: Arc<Metrics>,
     state: RoleState,
@@ -70,14 +81,35 @@ pub struct Applier {
     failures: Failures,
     changelog_failures: Failures,
     details: Details,
+    /// `None` where nothing can be fetched.
+    record: Option<Arc<Record>>,
+    /// Snapshots that have taken the LDB's place, as far as this has heard.
+    fetched: u64,
+    /// Ends a fetch.
+    abort: Abort,
 }
 
 impl Applier {
-    /// Takes over an open LDB.
-    pub fn new(ldb: Ldb, position: &LdbPosition, metrics: Arc<Metrics>) -> Self {
+    /// Claims the LDB at `path` and opens it, or makes an empty one. Where snapshots
+    /// can be fetched, an LDB that is missing or can't be read is left for them.
+    ///
+    /// # Errors
+    /// When the path can't be claimed or the LDB can't be opened.
+    pub fn open(
+        path: &Path,
+        options: LdbOptions,
+        bootstrap: BootstrapOptions,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, LdbError> {
+        let abort = Abort::default();
+        let record = Record::new(Arc::clone(&metrics));
+        let shown = (!bootstrap.urls.is_empty()).then(|| Arc::clone(&record));
+        let bootstrap = bootstrap::Bootstrap::new(bootstrap, abort.clone(), record);
+        let mut holding = Holding::open(Home::claim(path)?, options, bootstrap)?;
+        let position = holding.open_position()?.unwrap_or_default();
         metrics.applier.seq.set(position.seq.0);
-        Self {
-            ldb: Some(ldb),
+        Ok(Self {
+            holding: Some(holding),
             thread: None,
             failing: HashSet::new(),
             failures: Failures::new(Component::Applier, Arc::clone(&metrics)),
@@ -88,8 +120,11 @@ impl Applier {
             leader_ts: position.leader_ts,
             caught_up_at: None,
             slowest_commit: Duration::ZERO,
-            details: Details { ledger_id: position.ledger_id.clone(), ..Details::default() },
-        }
+            details: Details { ledger_id: position.ledger_id, ..Details::default() },
+            record: shown,
+            fetched: 0,
+            abort,
+        })
     }
 
     /// Hands a job to the thread and resolves with its answer.
@@ -126,8 +161,31 @@ impl Applier {
         applier.commit_seconds.observe((applied.execute + applied.commit).as_secs_f64());
     }
 
+    /// The LDB stands somewhere, perhaps as another one than before.
+    fn stands(&mut self, work: Work, found: Result<LdbPosition, NoLdb>) -> Result<LdbPosition, ApplyFailed> {
+        let position = found.map_err(|error| {
+            let kind = match &error {
+                NoLdb::Ldb(error) => kind_of_ldb(error),
+                NoLdb::Snapshot(none) => none.kind,
+            };
+            self.fails(work, kind, &error)
+        })?;
+        self.seq = position.seq;
+        self.leader_ts = position.leader_ts;
+        self.details.ledger_id.clone_from(&position.ledger_id);
+        self.metrics.applier.seq.set(position.seq.0);
+        let fetched = self.record.as_ref().map_or(0, |record| record.details().fetched);
+        if std::mem::replace(&mut self.fetched, fetched) != fetched {
+            // Whatever else failed did so in an LDB that is replaced.
+            self.failing.retain(|failing| *failing == work);
+        }
+        self.works(work);
+        Ok(position)
+    }
+
     fn works(&mut self, work: Work) {
-        if self.failing.remove(&work) && self.failing.is_empty() {
+        self.failing.remove(&work);
+        if self.failing.is_empty() && self.state == RoleState::Retrying {
             tracing::info!(role = "applier", seq = %self.seq, "working again");
             self.failures.end();
             self.state = RoleState::Running;
@@ -169,8 +227,8 @@ impl Actor for Applier {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        let Some(ldb) = self.ldb.take() else { return };
-        match WriterThread::start(ldb, ctx.address().recipient(), self.metrics.clone()) {
+        let Some(holding) = self.holding.take() else { return };
+        match WriterThread::start(holding, ctx.address().recipient(), self.metrics.clone()) {
             Ok(thread) => {
                 self.thread = Some(thread);
                 self.state = RoleState::Running;
@@ -190,6 +248,7 @@ impl Handler<ApplyBatch> for Applier {
             Ok(applied) => {
                 this.applied(&applied);
                 this.works(Work::Apply);
+                this.works(Work::Bootstrap);
                 Ok(this.seq)
             }
             Err(error) => {
@@ -207,11 +266,16 @@ impl Handler<GetPosition> for Applier {
 
     fn handle(&mut self, _: GetPosition, _: &mut Self::Context) -> Self::Result {
         let outcome = self.ask(Job::Position);
-        Box::pin(outcome.into_actor(self).map(|outcome, this, _| {
-            let position = outcome?.map_err(|error| this.fails(Work::Position, kind_of_ldb(&error), &error))?;
-            this.works(Work::Position);
-            Ok(position)
-        }))
+        Box::pin(outcome.into_actor(self).map(|outcome, this, _| this.stands(Work::Position, outcome?)))
+    }
+}
+
+impl Handler<Bootstrap> for Applier {
+    type Result = ResponseActFuture<Self, Result<LdbPosition, ApplyFailed>>;
+
+    fn handle(&mut self, Bootstrap(ledger): Bootstrap, _: &mut Self::Context) -> Self::Result {
+        let outcome = self.ask(|reply| Job::Replace(ledger, reply));
+        Box::pin(outcome.into_actor(self).map(|outcome, this, _| this.stands(Work::Bootstrap, outcome?)))
     }
 }
 
@@ -240,6 +304,7 @@ impl Handler<CaughtUp> for Applier {
             self.caught_up_at = Some(caught_up.at);
             // Whatever could not be applied is no longer in the ledger.
             self.works(Work::Apply);
+            self.works(Work::Bootstrap);
         }
     }
 }
@@ -271,7 +336,11 @@ impl Handler<GetStatus> for Applier {
     fn handle(&mut self, _: GetStatus, _: &mut Self::Context) -> RoleStatus {
         self.details.failures = self.failures.count();
         self.details.applied_at = self.leader_ts.as_ref().map(ToString::to_string);
-        let status = RoleStatus::new(Role::Applier, self.state).with_error(self.failures.last());
+        self.details.bootstrap = self.record.as_ref().map(|record| record.details());
+        let is_fetching = self.record.as_ref().is_some_and(|record| record.is_active());
+        let state =
+            if is_fetching && self.state != RoleState::Stopping { RoleState::Bootstrapping } else { self.state };
+        let status = RoleStatus::new(Role::Applier, state).with_error(self.failures.last());
         let mut status = status.with_details(&self.details);
         status.last_seq = Some(self.seq);
         status.lag_seconds = lag(self.leader_ts, self.caught_up_at, Timestamp::now()).map(|lag| lag.as_secs_f64());
@@ -285,6 +354,7 @@ impl Handler<Stop> for Applier {
 
     fn handle(&mut self, _: Stop, _: &mut Self::Context) -> Self::Result {
         self.state = RoleState::Stopping;
+        self.abort.abort();
         let thread = self.thread.take();
         let ended = async move {
             if let Some(thread) = thread {

@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use crate::actors::task::Task;
 use crate::ledger::{BlockLimit, LedgerSource, Seq};
 use crate::messages::executive::LedgerGrew;
-use crate::messages::ledger::{AdoptLedger, ApplyBatch, CaughtUp, GetPosition};
+use crate::messages::ledger::{AdoptLedger, ApplyBatch, Bootstrap, CaughtUp, GetPosition};
 use crate::messages::status::{GetStatus, Role, RoleState, RoleStatus};
 use crate::messages::stop::Stop;
 use crate::metrics::{Component, Metrics};
@@ -40,6 +40,9 @@ pub struct PollerPeers {
     pub apply: Recipient<ApplyBatch>,
     pub position: Recipient<GetPosition>,
     pub adopt: Recipient<AdoptLedger>,
+    /// Where a snapshot can be fetched; without one, a ledger that can't be followed
+    /// stays that.
+    pub bootstrap: Option<Recipient<Bootstrap>>,
     /// All that measure lag.
     pub caught_up: Vec<Recipient<CaughtUp>>,
 }

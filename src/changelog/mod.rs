@@ -14,6 +14,7 @@ mod file;
 mod pending;
 mod tail;
 
+use std::ops::Add;
 use std::path::PathBuf;
 
 use rusqlite::Connection;
@@ -67,6 +68,19 @@ pub struct Written {
     pub lost: u64,
     /// Times that a new file took the path.
     pub rotations: u64,
+}
+
+impl Add for Written {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            entries: self.entries + other.entries,
+            jumps: self.jumps + other.jumps,
+            lost: self.lost + other.lost,
+            rotations: self.rotations + other.rotations,
+        }
+    }
 }
 
 /// The changelog of one LDB, on the connection that writes it.

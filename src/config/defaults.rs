@@ -86,6 +86,12 @@ impl Default for Ldb {
     }
 }
 
+impl Default for Bootstrap {
+    fn default() -> Self {
+        Self { urls: Vec::new(), allow_empty: AllowEmpty::Auto }
+    }
+}
+
 impl Default for Changelog {
     fn default() -> Self {
         Self { path: PathBuf::from("change.log"), max_bytes: MIB }

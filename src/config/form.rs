@@ -15,7 +15,7 @@ use serde::{Deserialize, Deserializer};
 use tracing_subscriber::EnvFilter;
 
 use super::problem::shown_text;
-use super::settings::{LogFormat, Role};
+use super::settings::{AllowEmpty, LogFormat, Role};
 use super::snapshot_url::SnapshotUrl;
 
 pub use super::names::{family_name, identifier, table_name, writer_name};
@@ -147,6 +147,21 @@ pub fn snapshot_destinations<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<
 
 fn refused_url<E: Error>(url: &str, why: &str) -> E {
     E::custom(format!("{}: {why}", shown_text(url)))
+}
+
+pub fn allow_empty<'de, D: Deserializer<'de>>(input: D) -> Result<AllowEmpty, D::Error> {
+    let bad = || D::Error::custom("neither auto nor true nor false");
+    match Value::deserialize(input)?.kind {
+        ValueKind::Boolean(true) => Ok(AllowEmpty::True),
+        ValueKind::Boolean(false) => Ok(AllowEmpty::False),
+        ValueKind::String(text) => match text.as_str() {
+            "auto" => Ok(AllowEmpty::Auto),
+            "true" => Ok(AllowEmpty::True),
+            "false" => Ok(AllowEmpty::False),
+            _ => Err(bad()),
+        },
+        _ => Err(bad()),
+    }
 }
 
 /// A time with its unit: "250ms", "1m 30s".

@@ -29,7 +29,7 @@ fn paths(settings: &mut Settings, findings: &mut Findings) {
         Ok(path) => settings.node.data_dir = path,
         Err(error) => findings.refuse(&["node.data_dir"], format!("cannot be made absolute: {error}")),
     }
-    let Settings { node, ctldb, ldb, changelog, snapshotter, heartbeat, .. } = settings;
+    let Settings { node, ctldb, ldb, bootstrap, changelog, snapshotter, heartbeat, .. } = settings;
     let under = |path: &mut PathBuf| *path = node.data_dir.join(&path);
     under(&mut ldb.path);
     under(&mut changelog.path);
@@ -38,7 +38,7 @@ fn paths(settings: &mut Settings, findings: &mut Findings) {
     if let CtldbUrl::Sqlite(path) = &mut ctldb.url {
         under(path);
     }
-    for url in &mut snapshotter.urls {
+    for url in snapshotter.urls.iter_mut().chain(&mut bootstrap.urls) {
         if let SnapshotUrl::File(path) = url {
             under(path);
         }

@@ -25,6 +25,7 @@ pub struct Settings {
     pub executive: Executive,
     pub reflector: Reflector,
     pub ldb: Ldb,
+    pub bootstrap: Bootstrap,
     pub changelog: Changelog,
     pub reader: Reader,
     pub snapshotter: Snapshotter,
@@ -182,6 +183,27 @@ pub struct Ldb {
     /// The WAL's size from which on it is checkpointed.
     #[serde(with = "form::bytes")]
     pub wal_checkpoint_bytes: u64,
+}
+
+/// Where a reflector gets an LDB that it does not have.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bootstrap {
+    /// Snapshots, asked for in this order.
+    #[serde(deserialize_with = "form::snapshot_urls")]
+    pub urls: Vec<SnapshotUrl>,
+    /// Whether to begin with an empty LDB where none of them exists.
+    #[serde(deserialize_with = "form::allow_empty")]
+    pub allow_empty: AllowEmpty,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AllowEmpty {
+    /// Where the ledger still begins at its start.
+    Auto,
+    True,
+    False,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

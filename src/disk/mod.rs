@@ -5,8 +5,12 @@ mod files;
 mod lock;
 #[cfg(feature = "node")]
 mod network;
+#[cfg(feature = "node")]
+mod space;
 
 pub use files::{DIRECTORY_MODE, FILE_MODE, FileId, beside, create_directory, directory_of, flush};
 pub use lock::{LockError, ProcessLock};
 #[cfg(feature = "node")]
 pub use network::network_filesystem;
+#[cfg(feature = "node")]
+pub use space::free_bytes;

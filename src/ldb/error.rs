@@ -68,6 +68,11 @@ impl LdbError {
         }
     }
 
+    /// Whether the file is no database, or a damaged one: only another file helps.
+    pub fn is_corrupt(&self) -> bool {
+        matches!(self, Self::Corrupt { .. })
+    }
+
     /// Whether the same call may succeed later without anyone's help.
     pub fn may_pass(&self) -> bool {
         matches!(self, Self::DiskFull { .. } | Self::Busy { .. } | Self::Io { .. })

@@ -145,9 +145,6 @@ pub fn tidy(path: &Path) -> Result<(), LdbError> {
     let failed = |error| LdbError::io(path, "tidying up around it", error);
     let linked = current.as_deref().and_then(Path::file_name);
     let mut superfluous = vec![beside(path, ".link")];
-    for suffix in ["", "-wal", "-shm", "-journal"] {
-        superfluous.push(beside(&incoming(path), suffix));
-    }
     let mut is_generation = false;
     for (number, found) in names_behind(path, GENERATION).map_err(failed)? {
         let generation = beside(path, &format!("{GENERATION}{number}"));
@@ -161,7 +158,14 @@ pub fn tidy(path: &Path) -> Result<(), LdbError> {
         Some(_) if is_generation => superfluous.extend(COMPANIONS.map(|suffix| beside(path, suffix))),
         Some(_) => {}
     }
-    superfluous.iter().try_for_each(|path| remove(path)).map_err(failed)
+    superfluous.iter().try_for_each(|path| remove(path)).map_err(failed)?;
+    clear_incoming(path)
+}
+
+/// Removes an unfinished file, and what SQLite may have left beside it.
+pub fn clear_incoming(path: &Path) -> Result<(), LdbError> {
+    let left = ["", "-wal", "-shm", "-journal"].map(|suffix| beside(&incoming(path), suffix));
+    left.iter().try_for_each(|left| remove(left)).map_err(|error| LdbError::io(path, "tidying up beside it", error))
 }
 
 /// Where an LDB that is fetched for `path` is made.

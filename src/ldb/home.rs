@@ -80,16 +80,32 @@ impl Home {
     /// opens the path. Readers go on with the file that they have until they look
     /// again. Numbers of changelog entries go on behind `changelog_number`, and jump.
     ///
-    /// Whatever fails, the path leads to the old file or to the new one, whole.
+    /// Whatever fails, the path leads to the old file or to the new one, whole, and
+    /// `finished` is gone.
     pub fn install(&self, finished: &Path, replaced: Replaced, changelog_number: Option<u64>) -> Result<(), LdbError> {
-        connection::adopt(finished, changelog_number)?;
-        failpoint::hit("bootstrap-after-adoption");
-        if replaced == Replaced::KeptAside {
-            generation::keep_unreadable(&self.path)?;
-        }
-        generation::install(&self.path, finished)?;
+        let install = || {
+            connection::adopt(finished, changelog_number)?;
+            failpoint::hit("bootstrap-after-adoption");
+            if replaced == Replaced::KeptAside {
+                generation::keep_unreadable(&self.path)?;
+            }
+            generation::install(&self.path, finished)
+        };
+        install().inspect_err(|_| drop(self.clear_incoming()))?;
         failpoint::hit("bootstrap-after-link");
         Ok(())
+    }
+
+    /// Puts an empty LDB in the place of one that could not be read, or of none.
+    pub fn start_empty(&self) -> Result<(), LdbError> {
+        self.clear_incoming()?;
+        connection::create(&self.incoming())?;
+        self.install(&self.incoming(), Replaced::KeptAside, None)
+    }
+
+    /// Removes what may be left where a file is to be made.
+    pub fn clear_incoming(&self) -> Result<(), LdbError> {
+        generation::clear_incoming(&self.path)
     }
 
     /// Removes files that nothing leads to any more.

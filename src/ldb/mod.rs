@@ -32,6 +32,8 @@ mod writer;
 #[cfg(feature = "node")]
 pub use apply::Applied;
 #[cfg(feature = "node")]
+pub use bookkeeping::FORMAT_VERSION;
+#[cfg(feature = "node")]
 pub use checkpoint::{Checkpoint, CheckpointMode};
 #[cfg(feature = "node")]
 pub use error::{ApplyError, LdbError};

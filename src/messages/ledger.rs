@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use actix::Message;
 
-use crate::ledger::{Batch, LdbPosition, Seq};
+use crate::ledger::{Batch, LdbPosition, LedgerInfo, Seq};
 use crate::metrics::ErrorKind;
 use crate::schema::Timestamp;
 
@@ -14,7 +14,8 @@ use crate::schema::Timestamp;
 #[rtype(result = "Result<Seq, ApplyFailed>")]
 pub struct ApplyBatch(pub Batch);
 
-/// To the applier: where does the LDB stand?
+/// To the applier: where does the LDB stand? Where there is none, or none that can be
+/// read, one is fetched before the answer, which can take as long as that takes.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "Result<LdbPosition, ApplyFailed>")]
 pub struct GetPosition;
@@ -23,6 +24,13 @@ pub struct GetPosition;
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<(), ApplyFailed>")]
 pub struct AdoptLedger(pub String);
+
+/// To the applier: the LDB can't follow this ledger; fetch a snapshot that can, and
+/// put it in the LDB's place. Answered with where the new LDB stands. What can't be
+/// followed either does not take the place.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<LdbPosition, ApplyFailed>")]
+pub struct Bootstrap(pub LedgerInfo);
 
 /// From the poller: the ledger ended at `seq` when it was read at `at`, and the LDB
 /// has all of it. A quiet ledger is told by this from a stale host.

@@ -54,6 +54,8 @@ impl fmt::Display for Role {
 pub enum RoleState {
     /// Getting ready for the first time.
     Starting,
+    /// Fetches the data that it works on.
+    Bootstrapping,
     /// Doing its work, or waiting for some.
     Running,
     /// Its work fails; it tries again and again, with backoff. `last_error` says why.
@@ -67,6 +69,7 @@ impl RoleState {
     const fn not_ready(self) -> Option<&'static str> {
         match self {
             Self::Starting => Some("is starting"),
+            Self::Bootstrapping => Some("is bootstrapping"),
             Self::Running => None,
             Self::Retrying => Some("is retrying"),
             Self::Stopping => Some("is stopping"),

@@ -63,6 +63,8 @@ labels!(
         Statement = "statement",
         /// The ledger is not the one followed, is pruned, or contradicts itself.
         Ledger = "ledger",
+        /// A snapshot is damaged, or not what it is said to be.
+        Snapshot = "snapshot",
         /// The disk is full.
         DiskFull = "disk_full",
         /// Any other failure of a file or of SQLite.

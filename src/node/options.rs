@@ -6,12 +6,13 @@ use std::time::Duration;
 use secrecy::SecretString;
 use url::Url;
 
+use crate::actors::applier::{AllowEmpty, BootstrapOptions};
 use crate::actors::executive::ExecutiveSettings;
 use crate::actors::heartbeat::HeartbeatOptions;
 use crate::actors::poller::PollerOptions;
 use crate::actors::snapshotter::SnapshotterOptions;
 use crate::changelog::ChangelogOptions;
-use crate::config::{CtldbUrl, Settings, SnapshotUrl};
+use crate::config::{self, CtldbUrl, Settings, SnapshotUrl};
 use crate::ctldb::{Location, TableLimit};
 use crate::executive::{Options, RateLimit};
 use crate::http::reader::ReaderOptions;
@@ -37,6 +38,15 @@ pub fn location(settings: &Settings) -> Location {
 pub fn ldb(settings: &Settings) -> LdbOptions {
     let changelog = ChangelogOptions { path: settings.changelog.path.clone(), max_bytes: settings.changelog.max_bytes };
     LdbOptions { wal_checkpoint_bytes: settings.ldb.wal_checkpoint_bytes, changelog: Some(changelog) }
+}
+
+pub fn bootstrap(settings: &Settings) -> BootstrapOptions {
+    let allow_empty = match settings.bootstrap.allow_empty {
+        config::AllowEmpty::Auto => AllowEmpty::Auto,
+        config::AllowEmpty::True => AllowEmpty::Always,
+        config::AllowEmpty::False => AllowEmpty::Never,
+    };
+    BootstrapOptions { urls: settings.bootstrap.urls.clone(), allow_empty }
 }
 
 pub fn poller(settings: &Settings) -> PollerOptions {

@@ -22,7 +22,6 @@ use crate::http::executive;
 use crate::http::observe::Observer;
 use crate::http::ops::{self, OpsState};
 use crate::http::serve::{ServerOptions, serve};
-use crate::ldb::Ldb;
 use crate::messages::executive::LedgerGrew;
 use crate::messages::ledger::CaughtUp;
 use crate::messages::status::{GetStatus, Role as Part, RoleState};
@@ -136,9 +135,8 @@ impl Node {
     }
 
     fn start_applier(&mut self, settings: &Settings) -> Result<Addr<Applier>, NodeError> {
-        let ldb = Ldb::open(&settings.ldb.path, &options::ldb(settings))?;
-        let position = ldb.position()?;
-        let applier = Applier::new(ldb, &position, self.metrics.clone()).start();
+        let (ldb, bootstrap) = (options::ldb(settings), options::bootstrap(settings));
+        let applier = Applier::open(&settings.ldb.path, ldb, bootstrap, self.metrics.clone())?.start();
         self.statuses.push((Part::Applier, applier.clone().recipient()));
         self.applier = Some(applier.clone().recipient());
         Ok(applier)
@@ -154,6 +152,7 @@ impl Node {
             apply: applier.clone().recipient(),
             position: applier.clone().recipient(),
             adopt: applier.clone().recipient(),
+            bootstrap: (!settings.bootstrap.urls.is_empty()).then(|| applier.clone().recipient()),
             caught_up,
         };
         let ledger = LedgerTable::new(&settings.ctldb.ledger_table)?;

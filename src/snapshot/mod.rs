@@ -9,6 +9,7 @@
 
 mod destination;
 mod error;
+pub mod fetch;
 mod manifest;
 mod names;
 mod progress;

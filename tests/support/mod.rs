@@ -20,6 +20,7 @@ pub mod server;
 pub mod small_disk;
 pub mod sql;
 pub mod wait;
+pub mod web;
 
 pub use client::Client;
 pub use database::{TestDatabase, every_ctldb, mariadb, mysql56, sqlite};
@@ -28,3 +29,4 @@ pub use process::scratch_dir;
 pub use server::{Flavour, PrivateServer};
 pub use small_disk::SmallDisk;
 pub use wait::wait_until;
+pub use web::Web;

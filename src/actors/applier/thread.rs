@@ -11,9 +11,11 @@ use tokio::sync::oneshot;
 
 use crate::changelog::Written;
 use crate::ldb::{Applied, ApplyError, Checkpoint, CheckpointMode, Ldb, LdbError};
-use crate::ledger::{Batch, LdbPosition};
+use crate::ledger::{Batch, LdbPosition, LedgerInfo};
 use crate::messages::ledger::ApplyFailed;
 use crate::metrics::{self, ErrorKind, Metrics};
+
+use super::holding::{Holding, NoLdb};
 
 /// Jobs that may wait: the poller has one batch on its way at a time.
 const QUEUE: usize = 4;
@@ -24,8 +26,9 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// What the thread can be asked to do. Who asked may be gone when it is done.
 pub enum Job {
     Apply(Batch, oneshot::Sender<Result<Applied, ApplyError>>),
-    Position(oneshot::Sender<Result<LdbPosition, LdbError>>),
+    Position(oneshot::Sender<Result<LdbPosition, NoLdb>>),
     Adopt(String, oneshot::Sender<Result<(), LdbError>>),
+    Replace(LedgerInfo, oneshot::Sender<Result<LdbPosition, NoLdb>>),
 }
 
 /// To the applier, after the thread has looked after its files.
@@ -49,9 +52,9 @@ pub struct WriterThread {
 }
 
 impl WriterThread {
-    pub fn start(ldb: Ldb, upkeep: Recipient<Upkeep>, metrics: Arc<Metrics>) -> std::io::Result<Self> {
+    pub fn start(holding: Holding, upkeep: Recipient<Upkeep>, metrics: Arc<Metrics>) -> std::io::Result<Self> {
         let (jobs, queue) = bounded(QUEUE);
-        let worker = Worker { ldb, upkeep, counted: Written::default(), metrics };
+        let worker = Worker { holding, upkeep, counted: Written::default(), metrics };
         let handle = std::thread::Builder::new().name("ldb-writer".to_owned()).spawn(move || worker.run(&queue))?;
         Ok(Self { jobs, handle })
     }
@@ -74,7 +77,7 @@ impl WriterThread {
 }
 
 struct Worker {
-    ldb: Ldb,
+    holding: Holding,
     upkeep: Recipient<Upkeep>,
     /// What the metrics have of the changelog.
     counted: Written,
@@ -91,31 +94,37 @@ impl Worker {
             }
             self.look_after();
         }
-        if let Err(error) = self.ldb.close() {
+        if let Err(error) = self.holding.close() {
             tracing::warn!(role = "applier", %error, "the ldb was not closed cleanly");
         }
     }
 
     fn work(&mut self, job: Job) {
         match job {
-            Job::Apply(batch, reply) => drop(reply.send(self.ldb.apply(&batch))),
-            Job::Position(reply) => drop(reply.send(self.ldb.position())),
-            Job::Adopt(id, reply) => drop(reply.send(self.ldb.adopt_ledger_id(&id))),
+            Job::Apply(batch, reply) => drop(reply.send(self.holding.apply(&batch))),
+            Job::Position(reply) => drop(reply.send(self.holding.position())),
+            Job::Adopt(id, reply) => drop(reply.send(self.holding.adopt(&id))),
+            Job::Replace(ledger, reply) => drop(reply.send(self.holding.replace(ledger))),
         }
     }
 
     fn look_after(&mut self) {
-        let outcome = self.ldb.maintain().map(|checkpoint| {
+        self.holding.tidy();
+        if self.holding.ldb().is_none() {
+            return;
+        }
+        let outcome = self.holding.with_ldb(Ldb::maintain).map(|checkpoint| {
             if let Some(checkpoint) = checkpoint {
                 self.count(checkpoint);
             }
         });
-        let wal_bytes = self.ldb.wal_bytes();
+        let ldb = self.holding.ldb();
+        let wal_bytes = ldb.map_or(0, Ldb::wal_bytes);
+        let changelog_error = ldb.and_then(Ldb::changelog_error).map(ToString::to_string);
+        let seq_file_error = ldb.and_then(Ldb::seq_file_error).map(ToString::to_string);
+        let changelog = self.holding.changelog_total();
         self.metrics.applier.wal_bytes.set(wal_bytes as i64);
-        let changelog = self.ldb.changelog_total();
         self.count_changelog(changelog);
-        let changelog_error = self.ldb.changelog_error().map(ToString::to_string);
-        let seq_file_error = self.ldb.seq_file_error().map(ToString::to_string);
         // When the mailbox is full the next round says it again.
         let _ = self.upkeep.try_send(Upkeep { wal_bytes, outcome, changelog, changelog_error, seq_file_error });
     }

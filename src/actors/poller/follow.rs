@@ -8,7 +8,7 @@ use crate::actors::backoff::Backoff;
 use crate::actors::failures::failed;
 use crate::actors::task::Stopping;
 use crate::ledger::{AssembleError, Assembler, Batch, Found, LedgerSource, Seq, SourceError, Tail, TailError};
-use crate::messages::ledger::{AdoptLedger, ApplyBatch, ApplyFailed, CaughtUp, GetPosition};
+use crate::messages::ledger::{AdoptLedger, ApplyBatch, ApplyFailed, Bootstrap, CaughtUp, GetPosition};
 use crate::messages::status::RoleState;
 use crate::metrics::{ErrorKind, Queue};
 use crate::schema::Timestamp;
@@ -54,6 +54,12 @@ pub(super) async fn run<S: LedgerSource>(shared: Rc<Shared>, mut source: S, mut 
         let mut follower = Follower { shared: &shared, backoff: &mut backoff };
         let Some(failure) = stopping.unless(follower.follow(&mut source)).await else { break };
         shared.report(&failure);
+        let is_bootstrapped = follower.bootstrap(&mut source, &failure);
+        match stopping.unless(is_bootstrapped).await {
+            Some(true) => continue,
+            Some(false) => {}
+            None => break,
+        }
         if stopping.unless(tokio::time::sleep(backoff.next_pause())).await.is_none() {
             break;
         }
@@ -123,6 +129,16 @@ struct Follower<'a> {
 }
 
 impl Follower<'_> {
+    /// Has another LDB fetched where this one can't follow the ledger. Whether there
+    /// is one now; why there is none, the applier says.
+    async fn bootstrap<S: LedgerSource>(&mut self, source: &mut S, failure: &Failure) -> bool {
+        let Failure::Tail(TailError::CannotFollow(_)) = failure else { return false };
+        let Some(applier) = &self.shared.peers.bootstrap else { return false };
+        // Asked again: it may have changed since.
+        let Ok(info) = source.describe().await else { return false };
+        matches!(applier.send(Bootstrap(info)).await, Ok(Ok(_)))
+    }
+
     /// Reads and hands on until something fails.
     async fn follow<S: LedgerSource>(&mut self, source: &mut S) -> Failure {
         match self.try_follow(source).await {

@@ -1,0 +1,221 @@
+//! Asks the sources for a snapshot, in order, and keeps the record of it: what the
+//! status shows and the metrics count. Blocking; runs on the writer thread.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use serde::Serialize;
+
+use crate::config::SnapshotUrl;
+use crate::ldb::Home;
+use crate::metrics::{ErrorKind, Metrics};
+use crate::schema::Timestamp;
+use crate::snapshot::Abort;
+use crate::snapshot::fetch::{BadSnapshot, FetchError, Fetched, Sources, Wanted};
+use crate::snapshot::progress::{Phase, Progress};
+
+/// Whether an LDB may begin empty where no source has a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AllowEmpty {
+    /// Where the ledger still begins at its start.
+    Auto,
+    Always,
+    Never,
+}
+
+/// Where snapshots come from.
+#[derive(Debug, Clone)]
+pub struct BootstrapOptions {
+    /// Asked in this order.
+    pub urls: Vec<SnapshotUrl>,
+    pub allow_empty: AllowEmpty,
+}
+
+/// Why no source gave a snapshot.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
+pub struct NoSnapshot {
+    pub kind: ErrorKind,
+    pub message: String,
+}
+
+/// What the bootstrap shows of itself.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct BootstrapDetails {
+    /// Snapshots asked for, at each source.
+    pub attempts: u64,
+    /// Snapshots that took the LDB's place, or were about to.
+    pub fetched: u64,
+    /// The source that is being asked now, without secrets.
+    pub source: Option<String>,
+    /// Whether its snapshot is downloaded and being checked.
+    pub is_checking: bool,
+    /// Bytes downloaded, as they are stored, and in all where that is known.
+    pub bytes: u64,
+    pub total_bytes: Option<u64>,
+    /// Why the last round brought nothing, until one brings something.
+    pub last_error: Option<String>,
+    /// The snapshot that the LDB was last replaced by, and when that was fetched.
+    pub last_source: Option<String>,
+    pub last_at: Option<String>,
+    pub last_seq: Option<i64>,
+    pub last_bytes: Option<u64>,
+}
+
+/// The record, which the actor reads while the thread works.
+#[derive(Debug)]
+pub struct Record {
+    details: Mutex<BootstrapDetails>,
+    metrics: Arc<Metrics>,
+}
+
+impl Record {
+    pub fn new(metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self { details: Mutex::default(), metrics })
+    }
+
+    pub fn details(&self) -> BootstrapDetails {
+        self.lock().clone()
+    }
+
+    /// Whether a source is being asked right now.
+    pub fn is_active(&self) -> bool {
+        self.lock().source.is_some()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BootstrapDetails> {
+        // Plain values, which no panic leaves half-written.
+        self.details.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn asks(&self, source: &str) {
+        self.metrics.bootstrap.attempts.inc();
+        let details = &mut *self.lock();
+        details.attempts += 1;
+        details.source = Some(source.to_owned());
+        (details.is_checking, details.bytes, details.total_bytes) = (false, 0, None);
+    }
+
+    fn rests(&self) {
+        let details = &mut *self.lock();
+        (details.source, details.is_checking, details.bytes, details.total_bytes) = (None, false, 0, None);
+    }
+
+    fn fetched(&self, source: &str, fetched: &Fetched, began: Instant) {
+        let now = Timestamp::now();
+        self.metrics.bootstrap.duration_seconds.observe(began.elapsed().as_secs_f64());
+        self.metrics.bootstrap.last_success_seconds.set(now.unix_micros() as f64 / 1e6);
+        let (seq, bytes) = (fetched.position.seq, fetched.bytes);
+        tracing::info!(role = "applier", source, %seq, bytes, ms = began.elapsed().as_millis() as u64, "snapshot fetched");
+        let details = &mut *self.lock();
+        details.fetched += 1;
+        details.last_error = None;
+        details.last_source = Some(source.to_owned());
+        details.last_at = Some(now.to_string());
+        details.last_seq = Some(seq.0);
+        details.last_bytes = Some(bytes);
+    }
+}
+
+impl Progress for Record {
+    fn at(&self, phase: Phase, done: u64, total: Option<u64>) {
+        let details = &mut *self.lock();
+        if phase != Phase::Fetch {
+            details.is_checking = true;
+            return;
+        }
+        // It begins at 0 again when a download is begun again.
+        let more = if done < details.bytes { done } else { done - details.bytes };
+        self.metrics.bootstrap.bytes.inc_by(more);
+        details.is_checking = false;
+        (details.bytes, details.total_bytes) = (done, total);
+    }
+}
+
+pub struct Bootstrap {
+    sources: Sources,
+    allow_empty: AllowEmpty,
+    abort: Abort,
+    record: Arc<Record>,
+}
+
+impl Bootstrap {
+    pub fn new(options: BootstrapOptions, abort: Abort, record: Arc<Record>) -> Self {
+        Self { sources: Sources::new(options.urls), allow_empty: options.allow_empty, abort, record }
+    }
+
+    pub fn has_sources(&self) -> bool {
+        !self.sources.is_empty()
+    }
+
+    pub fn allow_empty(&self) -> AllowEmpty {
+        self.allow_empty
+    }
+
+    /// Asks every source until one gives a good snapshot, which is then where `home`
+    /// takes it from. False when all of them were reached and none has one.
+    pub fn round(&mut self, home: &Home, wanted: &Wanted) -> Result<bool, NoSnapshot> {
+        let outcome = self.ask_all(home, wanted);
+        self.record.rests();
+        if let Err(error) = &outcome {
+            self.record.lock().last_error = Some(error.message.clone());
+        }
+        outcome
+    }
+
+    fn ask_all(&mut self, home: &Home, wanted: &Wanted) -> Result<bool, NoSnapshot> {
+        let mut errors = Vec::new();
+        for index in 0..self.sources.len() {
+            let began = Instant::now();
+            let url = self.sources.url(index).to_string();
+            self.record.asks(&url);
+            if let Err(error) = home.clear_incoming() {
+                return Err(NoSnapshot { kind: ErrorKind::Storage, message: error.to_string() });
+            }
+            match self.sources.fetch(index, &home.incoming(), wanted, &self.abort, &*self.record) {
+                Ok(fetched) => {
+                    self.record.fetched(&url, &fetched, began);
+                    return Ok(true);
+                }
+                Err(FetchError::Aborted) => return Err(of(&FetchError::Aborted)),
+                Err(error) => {
+                    self.record.metrics.bootstrap.failed(kind_of(&error));
+                    errors.push(error);
+                }
+            }
+        }
+        // What is only not there says less than what is wrong.
+        match errors.iter().find(|error| !error.is_not_found()) {
+            None => Ok(false),
+            Some(first) => {
+                let messages: Vec<_> = errors.iter().map(ToString::to_string).collect();
+                Err(NoSnapshot { kind: kind_of(first), message: messages.join("; ") })
+            }
+        }
+    }
+
+    /// The error of a round in which every source was reached and had nothing.
+    pub fn nothing_there(&self) -> NoSnapshot {
+        let urls: Vec<_> = (0..self.sources.len()).map(|index| self.sources.url(index).to_string()).collect();
+        let error =
+            NoSnapshot { kind: ErrorKind::Unavailable, message: format!("there is no snapshot at {}", urls.join(", ")) };
+        self.record.lock().last_error = Some(error.message.clone());
+        error
+    }
+}
+
+fn of(error: &FetchError) -> NoSnapshot {
+    NoSnapshot { kind: kind_of(error), message: error.to_string() }
+}
+
+fn kind_of(error: &FetchError) -> ErrorKind {
+    match error {
+        FetchError::NotFound(_) | FetchError::Unavailable(_) | FetchError::Changed(_) => ErrorKind::Unavailable,
+        FetchError::Refused(_) => ErrorKind::Refused,
+        FetchError::Bad { reason: BadSnapshot::Unwanted { .. }, .. } => ErrorKind::Ledger,
+        FetchError::Bad { .. } => ErrorKind::Snapshot,
+        FetchError::DiskFull { .. } => ErrorKind::DiskFull,
+        FetchError::Io { .. } => ErrorKind::Storage,
+        FetchError::Aborted => ErrorKind::Internal,
+    }
+}

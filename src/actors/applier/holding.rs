@@ -1,0 +1,225 @@
+//! What the writer thread has of an LDB: an open one, none yet, or one that can't be
+//! read, and how it comes by another. Blocking.
+
+use std::time::{Duration, Instant};
+
+use crate::changelog::Written;
+use crate::ldb::{Applied, ApplyError, Home, Ldb, LdbError, LdbOptions, Replaced};
+use crate::ledger::{Batch, LdbPosition, LedgerInfo};
+use crate::snapshot::fetch::Wanted;
+
+use super::bootstrap::{AllowEmpty, Bootstrap, NoSnapshot};
+
+/// How long readers have to leave a file that was replaced before it is removed. They
+/// look every 50 ms; one that is just opening it needs its WAL a moment longer.
+const READERS_LEAVE: Duration = Duration::from_secs(60);
+
+/// Why there is no LDB to work on.
+#[derive(Debug, thiserror::Error)]
+pub enum NoLdb {
+    #[error(transparent)]
+    Ldb(#[from] LdbError),
+    #[error(transparent)]
+    Snapshot(#[from] NoSnapshot),
+}
+
+pub struct Holding {
+    home: Home,
+    options: LdbOptions,
+    bootstrap: Bootstrap,
+    ldb: Option<Ldb>,
+    /// Why the LDB that is there can't be read. It is closed then.
+    unreadable: Option<String>,
+    /// Whether whoever brings the ledger may begin with an LDB that is not made yet.
+    may_begin_empty: bool,
+    /// The ledger that was followed last.
+    ledger_id: Option<String>,
+    replaced_at: Option<Instant>,
+    /// What those that are closed wrote to the changelog.
+    written: Written,
+}
+
+impl Holding {
+    /// Opens what is there. Where nothing is, or nothing that can be read, and
+    /// snapshots can be asked for, that is left for [`position`](Self::position).
+    pub fn open(home: Home, options: LdbOptions, bootstrap: Bootstrap) -> Result<Self, LdbError> {
+        let mut holding = Self {
+            home,
+            options,
+            bootstrap,
+            ldb: None,
+            unreadable: None,
+            may_begin_empty: false,
+            ledger_id: None,
+            replaced_at: None,
+            written: Written::default(),
+        };
+        let may_fetch = holding.bootstrap.has_sources();
+        if may_fetch && holding.home.is_missing()? {
+            return Ok(holding);
+        }
+        match holding.open_ldb() {
+            Err(error) if may_fetch && error.is_corrupt() => {
+                holding.unreadable = Some(error.to_string());
+                Ok(holding)
+            }
+            opened => opened.map(|_| holding),
+        }
+    }
+
+    /// Where the open LDB stands, `None` while none is open.
+    pub fn open_position(&mut self) -> Result<Option<LdbPosition>, LdbError> {
+        if self.ldb.is_none() { Ok(None) } else { self.with_ldb(|ldb| ldb.position()).map(Some) }
+    }
+
+    /// Where the LDB stands. Has one fetched first where there is none to be read.
+    pub fn position(&mut self) -> Result<LdbPosition, NoLdb> {
+        if self.ldb.is_none() && !self.obtain()? {
+            return Ok(LdbPosition::default());
+        }
+        let position = self.with_ldb(|ldb| ldb.position())?;
+        self.ledger_id.clone_from(&position.ledger_id);
+        Ok(position)
+    }
+
+    pub fn adopt(&mut self, id: &str) -> Result<(), LdbError> {
+        self.begin_empty()?;
+        self.with_ldb(|ldb| ldb.adopt_ledger_id(id))?;
+        self.ledger_id = Some(id.to_owned());
+        Ok(())
+    }
+
+    pub fn apply(&mut self, batch: &Batch) -> Result<Applied, ApplyError> {
+        self.begin_empty()?;
+        let applied = self.ldb.as_mut().ok_or_else(|| self.closed())?.apply(batch);
+        match applied {
+            Err(ApplyError::Ldb(error)) => Err(self.noted(error).into()),
+            other => other,
+        }
+    }
+
+    /// Replaces the LDB by a snapshot that can follow `ledger`.
+    pub fn replace(&mut self, ledger: LedgerInfo) -> Result<LdbPosition, NoLdb> {
+        let wanted = Wanted { ledger_id: ledger.ledger_id.clone(), ledger: Some(ledger) };
+        // Room is wanted now, and the readers of an earlier one have left it.
+        self.home.tidy()?;
+        match self.bootstrap.round(&self.home, &wanted)? {
+            true => self.switch()?,
+            false => return Err(self.bootstrap.nothing_there().into()),
+        }
+        self.position()
+    }
+
+    /// The open LDB, to look after.
+    pub fn ldb(&self) -> Option<&Ldb> {
+        self.ldb.as_ref()
+    }
+
+    /// What was written to the changelog since the start.
+    pub fn changelog_total(&self) -> Written {
+        self.ldb.as_ref().map_or(self.written, |ldb| self.written + ldb.changelog_total())
+    }
+
+    /// Runs `work` on the open LDB, and remembers when that finds it damaged.
+    pub fn with_ldb<T>(&mut self, work: impl FnOnce(&mut Ldb) -> Result<T, LdbError>) -> Result<T, LdbError> {
+        let Some(ldb) = &mut self.ldb else { return Err(self.closed()) };
+        work(ldb).map_err(|error| self.noted(error))
+    }
+
+    /// Removes the files that an LDB had which was replaced, once its readers have left.
+    pub fn tidy(&mut self) {
+        if self.replaced_at.is_some_and(|at| at.elapsed() >= READERS_LEAVE) {
+            self.replaced_at = None;
+            if let Err(error) = self.home.tidy() {
+                tracing::warn!(role = "applier", %error, "the next start tries again");
+            }
+        }
+    }
+
+    pub fn close(self) -> Result<(), LdbError> {
+        self.ldb.map_or(Ok(()), Ldb::close)
+    }
+
+    /// Opens an LDB, a fetched one where there is none to be read. False where there
+    /// is nothing to fetch either and whoever brings the ledger may begin without.
+    fn obtain(&mut self) -> Result<bool, NoLdb> {
+        self.may_begin_empty = false;
+        let is_missing = self.home.is_missing()?;
+        let may_fetch = self.bootstrap.has_sources() && (is_missing || self.unreadable.is_some());
+        if !may_fetch {
+            return self.open_ldb().map(|()| true).map_err(|error| self.noted(error).into());
+        }
+        let wanted = Wanted { ledger_id: self.ledger_id.clone(), ledger: None };
+        if self.bootstrap.round(&self.home, &wanted)? {
+            self.switch()?;
+            return Ok(true);
+        }
+        match self.bootstrap.allow_empty() {
+            AllowEmpty::Never => Err(self.bootstrap.nothing_there().into()),
+            AllowEmpty::Always => {
+                self.may_begin_empty = true;
+                self.begin_empty()?;
+                Ok(true)
+            }
+            AllowEmpty::Auto => {
+                self.may_begin_empty = true;
+                Ok(false)
+            }
+        }
+    }
+
+    /// Makes the empty LDB that was spoken of.
+    fn begin_empty(&mut self) -> Result<(), LdbError> {
+        if self.ldb.is_some() || !self.may_begin_empty {
+            return Ok(());
+        }
+        self.home.start_empty()?;
+        self.unreadable = None;
+        self.open_ldb()
+    }
+
+    /// Puts what was fetched in the LDB's place and opens it.
+    fn switch(&mut self) -> Result<(), LdbError> {
+        let number = self.ldb.as_ref().and_then(Ldb::next_changelog_number);
+        let replaced = if self.unreadable.is_some() { Replaced::KeptAside } else { Replaced::Discarded };
+        self.home.install(&self.home.incoming(), replaced, number)?;
+        self.unreadable = None;
+        self.replaced_at = Some(Instant::now());
+        if let Some(old) = self.take_ldb()
+            && let Err(error) = old.close()
+        {
+            tracing::debug!(role = "applier", %error, "the replaced ldb was not closed cleanly");
+        }
+        self.open_ldb()
+    }
+
+    /// The open LDB, to be closed.
+    fn take_ldb(&mut self) -> Option<Ldb> {
+        self.written = self.changelog_total();
+        self.ldb.take()
+    }
+
+    fn open_ldb(&mut self) -> Result<(), LdbError> {
+        let ldb = self.home.open(&self.options)?;
+        self.ledger_id = ldb.position()?.ledger_id;
+        self.ldb = Some(ldb);
+        Ok(())
+    }
+
+    /// A damaged LDB is closed where another one can be had.
+    fn noted(&mut self, error: LdbError) -> LdbError {
+        if error.is_corrupt() && self.bootstrap.has_sources() {
+            self.unreadable = Some(error.to_string());
+            drop(self.take_ldb());
+        }
+        error
+    }
+
+    fn closed(&self) -> LdbError {
+        let path = self.home.path().to_owned();
+        match self.unreadable.clone() {
+            Some(reason) => LdbError::Corrupt { path, reason },
+            None => LdbError::Removed { path },
+        }
+    }
+}

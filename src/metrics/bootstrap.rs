@@ -1,0 +1,58 @@
+//! Fetching an LDB from a snapshot.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+use super::labels::ErrorKind;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabels {
+    kind: ErrorKind,
+}
+
+/// The reflector's bootstrap.
+#[derive(Debug)]
+pub struct Bootstrap {
+    /// Snapshots that were asked for, one for each source and try.
+    pub attempts: Counter,
+    /// Bytes downloaded, as they are stored, those that came to nothing among them.
+    pub bytes: Counter,
+    /// From the first byte to the switch, of those that succeeded.
+    pub duration_seconds: Histogram,
+    /// When an LDB was last switched to a fetched one, in unix time.
+    pub last_success_seconds: Gauge<f64, AtomicU64>,
+    failures: Family<KindLabels, Counter>,
+}
+
+impl Bootstrap {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let this = Self {
+            attempts: Counter::default(),
+            bytes: Counter::default(),
+            duration_seconds: Histogram::new(exponential_buckets(0.01, 3.0, 12)),
+            last_success_seconds: Gauge::default(),
+            failures: Family::default(),
+        };
+        let registry = registry.sub_registry_with_prefix("bootstrap");
+        registry.register("attempts", "Snapshots asked for, at each source", this.attempts.clone());
+        registry.register("failures", "Snapshots that were not had, by cause", this.failures.clone());
+        registry.register_with_unit("downloaded", "Bytes of snapshots downloaded", Unit::Bytes, this.bytes.clone());
+        let help = "Time from the first byte of a snapshot to the switch";
+        registry.register_with_unit("duration", help, Unit::Seconds, this.duration_seconds.clone());
+        let help = "When the LDB was last replaced by a snapshot";
+        let gauge = this.last_success_seconds.clone();
+        registry.register_with_unit("last_success_timestamp", help, Unit::Seconds, gauge);
+        this
+    }
+
+    /// Counts a source that did not give a snapshot.
+    pub fn failed(&self, kind: ErrorKind) {
+        self.failures.get_or_create(&KindLabels { kind }).inc();
+    }
+}

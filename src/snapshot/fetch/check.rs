@@ -1,0 +1,108 @@
+//! Whether a file that was fetched is an LDB that this program can go on with. Reads
+//! it through SQLite alone, as a file that nobody writes.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
+
+use crate::ldb;
+use crate::ldb::read::{LdbReader, ReadError, sqlite_uri};
+use crate::ledger::LdbPosition;
+
+use super::error::BadSnapshot;
+use crate::snapshot::Abort;
+
+/// How every SQLite database begins.
+const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+
+const CHECK: &str = "PRAGMA quick_check(1)";
+const OURS: &str = "SELECT count(*) FROM sqlite_schema
+WHERE type = 'table' AND name IN ('_ldb_seq', '_ldb_last_update')";
+const HAS_META: &str = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = '_ldb_meta'";
+const FORMAT_VERSION: &str = "SELECT value FROM _ldb_meta WHERE name = 'format_version'";
+const TABLES: &str = "SELECT name FROM sqlite_schema
+WHERE type = 'table' AND substr(name, 1, 5) <> '_ldb_' AND substr(name, 1, 7) <> 'sqlite_'";
+
+/// SQLite's own instructions between two looks at the abort flag: well below a millisecond.
+const ABORT_CHECK: i32 = 10_000;
+
+/// Checks the database at `path` and says where it stands.
+pub fn check(path: &Path, abort: &Abort) -> Result<LdbPosition, BadSnapshot> {
+    let mut start = Vec::new();
+    File::open(path)?.take(MAGIC.len() as u64).read_to_end(&mut start)?;
+    if start != MAGIC {
+        return Err(BadSnapshot::NotADatabase);
+    }
+    let connection = open(path, abort)?;
+    let report: String = connection.query_row(CHECK, [], |row| row.get(0))?;
+    if report != "ok" {
+        return Err(BadSnapshot::Damaged(report));
+    }
+    let ours: u32 = connection.query_row(OURS, [], |row| row.get(0))?;
+    if ours != 2 {
+        return Err(BadSnapshot::NotAnLdb);
+    }
+    refuse_newer(&connection)?;
+    drop(connection);
+    LdbReader::immutable(path).position().map_err(|error| match error {
+        ReadError::Sqlite(error) => error.into(),
+        other => BadSnapshot::Damaged(other.to_string()),
+    })
+}
+
+/// Holds the rows of every table against `said`, which names all of them.
+pub fn check_tables(path: &Path, said: &[TableDigest], abort: &Abort) -> Result<(), BadSnapshot> {
+    let wanted: BTreeMap<&str, u64> = said.iter().map(|table| (table.name.as_str(), table.rows)).collect();
+    let connection = open(path, abort)?;
+    let mut tables = connection.prepare(TABLES)?;
+    let found = tables.query_map([], |row| row.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<_>>>()?;
+    if let Some(extra) = found.iter().find(|table| !wanted.contains_key(table.as_str())) {
+        return Err(BadSnapshot::Mismatch(format!("table {extra} is not in the manifest")));
+    }
+    for (table, rows) in wanted {
+        if !found.iter().any(|found| found == table) {
+            return Err(BadSnapshot::Mismatch(format!("table {table} is missing")));
+        }
+        let count = format!("SELECT count(*) FROM \"{}\"", table.replace('"', "\"\""));
+        let count: i64 = connection.query_row(&count, [], |row| row.get(0))?;
+        if u64::try_from(count) != Ok(rows) {
+            return Err(BadSnapshot::Mismatch(format!("table {table} has {count} rows, the manifest says {rows}")));
+        }
+    }
+    Ok(())
+}
+
+fn open(path: &Path, abort: &Abort) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+    // It may be marked for WAL: opened in any other way it would get one beside it.
+    let mut connection = Connection::open_with_flags(sqlite_uri(path, "immutable=1"), flags)?;
+    let flag = abort.clone();
+    connection.progress_handler(ABORT_CHECK, Some(move || flag.is_aborted()))?;
+    Ok(connection)
+}
+
+fn refuse_newer(connection: &Connection) -> Result<(), BadSnapshot> {
+    if !connection.prepare(HAS_META)?.exists([])? {
+        return Ok(());
+    }
+    let found: Option<String> = connection.query_row(FORMAT_VERSION, [], |row| row.get(0)).optional()?;
+    match found {
+        Some(found) if found.parse().map_or(true, |version: u32| version > ldb::FORMAT_VERSION) => {
+            Err(BadSnapshot::NewerFormat { what: "ldb", found, known: ldb::FORMAT_VERSION })
+        }
+        _ => Ok(()),
+    }
+}
+
+impl From<rusqlite::Error> for BadSnapshot {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::OperationInterrupted) => Self::Aborted,
+            Some(ErrorCode::NotADatabase) => Self::NotADatabase,
+            _ => Self::Damaged(error.to_string()),
+        }
+    }
+}

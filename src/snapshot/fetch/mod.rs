@@ -1,0 +1,252 @@
+//! Getting a snapshot from where it was published: found by its manifest, or where
+//! there is none by its key, downloaded in one pass, and checked before anyone uses it.
+//!
+//! - [`fetch`] keeps the file, [`verify`] does not, [`look`] reads the manifest alone.
+//! - [`Sources`] are places that are asked again and again.
+
+mod check;
+mod decode;
+mod error;
+mod receive;
+mod resume;
+mod sources;
+
+use std::fs;
+use std::path::Path;
+
+use crate::failpoint;
+use crate::ledger::{LdbPosition, LedgerInfo, may_follow};
+use crate::config::SnapshotUrl;
+use crate::snapshot::Abort;
+use crate::snapshot::manifest::{self, Manifest, ManifestError};
+use crate::snapshot::progress::{Phase, Progress};
+use crate::snapshot::store::{Object, Part, Store, StoreError};
+
+pub use error::{BadSnapshot, FetchError, Unwanted};
+pub use sources::Sources;
+
+use receive::{Received, Waiting, receive};
+use resume::Resuming;
+
+/// How often a place is asked again because someone was publishing meanwhile.
+const MAX_RACES: u32 = 3;
+
+/// What a snapshot must be, besides whole.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    /// Of this ledger. One that names no ledger is taken.
+    pub ledger_id: Option<String>,
+    /// Able to follow this ledger.
+    pub ledger: Option<LedgerInfo>,
+}
+
+impl Wanted {
+    fn judge(&self, position: &LdbPosition) -> Result<(), BadSnapshot> {
+        let unwanted = |reason| BadSnapshot::Unwanted { position: position.clone(), reason };
+        if let (Some(wanted), Some(found)) = (&self.ledger_id, &position.ledger_id)
+            && wanted != found
+        {
+            return Err(unwanted(Unwanted::OtherLedger { found: found.clone(), wanted: wanted.clone() }));
+        }
+        match &self.ledger {
+            Some(ledger) => may_follow(ledger, position).map_err(|reason| unwanted(reason.into())),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A snapshot that was downloaded and checked.
+#[derive(Debug, Clone)]
+pub struct Fetched {
+    pub position: LdbPosition,
+    /// The size of the file, and of what was downloaded for it.
+    pub bytes: u64,
+    pub stored_bytes: u64,
+    /// `None` where there is none, as for the original's snapshots.
+    pub manifest: Option<Manifest>,
+}
+
+/// The manifest of what is published at `url`, `None` where there is none. Nothing else
+/// is looked at.
+pub fn look(url: &SnapshotUrl, abort: &Abort) -> Result<Option<Manifest>, FetchError> {
+    read_manifest(&Store::open(url)?, abort)
+}
+
+/// Downloads the snapshot at `url` to `to`, where nothing may be, and checks it. It
+/// says of itself by its header that it is in WAL mode, and has none beside it.
+///
+/// # Errors
+/// Whatever fails, nothing is left at `to`.
+pub fn fetch(
+    url: &SnapshotUrl,
+    to: &Path,
+    wanted: &Wanted,
+    abort: &Abort,
+    progress: &dyn Progress,
+) -> Result<Fetched, FetchError> {
+    let mut refuse = |_: &str| Ok(());
+    Fetch { store: Store::open(url)?, url: url.to_string(), to, wanted, abort, progress }.run(&mut refuse)
+}
+
+/// The same without keeping the file, which needs room in `directory` meanwhile.
+pub fn verify(
+    url: &SnapshotUrl,
+    directory: &Path,
+    wanted: &Wanted,
+    abort: &Abort,
+    progress: &dyn Progress,
+) -> Result<Fetched, FetchError> {
+    let to = directory.join(format!("verify-{}.incoming", uuid::Uuid::new_v4()));
+    let fetched = fetch(url, &to, wanted, abort, progress)?;
+    fs::remove_file(&to).map_err(FetchError::io("remove", &to))?;
+    Ok(fetched)
+}
+
+/// Asked with what names the snapshot before it is downloaded; an error ends the fetch.
+type Refuse<'a> = dyn FnMut(&str) -> Result<(), BadSnapshot> + 'a;
+
+struct Fetch<'a> {
+    store: Store,
+    /// As it may be shown.
+    url: String,
+    to: &'a Path,
+    wanted: &'a Wanted,
+    abort: &'a Abort,
+    progress: &'a dyn Progress,
+}
+
+impl Fetch<'_> {
+    fn run(&self, refuse: &mut Refuse<'_>) -> Result<Fetched, FetchError> {
+        let mut manifest = self.manifest()?;
+        let mut races = 0;
+        loop {
+            let outcome = self.get(manifest.as_ref(), refuse);
+            let Err(error) = outcome else { return outcome };
+            let _ = fs::remove_file(self.to);
+            races += 1;
+            if races > MAX_RACES || !error.may_be_a_race() {
+                return Err(error);
+            }
+            // Data is published before its manifest, so a new one names what is there now.
+            let again = self.manifest()?;
+            if again == manifest && !matches!(error, FetchError::Changed(_)) {
+                return Err(error);
+            }
+            manifest = again;
+        }
+    }
+
+    /// A place that lets nobody ask for a manifest has none: object stores that hide
+    /// what there is say "denied" where nothing is.
+    fn manifest(&self) -> Result<Option<Manifest>, FetchError> {
+        match read_manifest(&self.store, self.abort) {
+            Err(FetchError::Refused(StoreError::Denied { .. })) => Ok(None),
+            read => read,
+        }
+    }
+
+    fn get(&self, manifest: Option<&Manifest>, refuse: &mut Refuse<'_>) -> Result<Fetched, FetchError> {
+        let bad = FetchError::bad(&self.url);
+        if let Some(manifest) = manifest {
+            self.wanted.judge(&manifest.position()).map_err(&bad)?;
+        }
+        let open = |part: &Part| self.open(manifest, part);
+        let mut stream = Resuming::open(&open, self.abort)?;
+        let info = stream.info().clone();
+        let identity = match manifest {
+            Some(manifest) => Some(manifest.stored_sha256.clone()),
+            None => info.etag.clone(),
+        };
+        identity.map_or(Ok(()), |identity| refuse(&identity)).map_err(&bad)?;
+        let waiting = Waiting {
+            abort: self.abort,
+            progress: self.progress,
+            stored_bytes: Some(info.size),
+            bytes: manifest.map(|manifest| manifest.bytes),
+        };
+        let received = receive(&self.url, &mut stream, self.to, &waiting)?;
+        failpoint::hit("bootstrap-after-download");
+        match manifest {
+            Some(manifest) => matches_manifest(&received, manifest).map_err(&bad)?,
+            None => matches_checksum(&received, info.checksum.as_deref()).map_err(&bad)?,
+        }
+        let position = self.check(manifest).map_err(&bad)?;
+        failpoint::hit("bootstrap-after-check");
+        let Received { bytes, stored_bytes, .. } = received;
+        Ok(Fetched { position, bytes, stored_bytes, manifest: manifest.cloned() })
+    }
+
+    /// What the manifest names; where that is not kept, what stands at the key itself.
+    fn open(&self, manifest: Option<&Manifest>, part: &Part) -> Result<Object, StoreError> {
+        let plain = |part| self.store.get(self.store.name(), part, self.abort);
+        let Some(manifest) = manifest else { return plain(part) };
+        match self.store.get(&manifest.key, part, self.abort) {
+            Err(StoreError::NotFound { .. }) => plain(part),
+            opened => opened,
+        }
+    }
+
+    fn check(&self, manifest: Option<&Manifest>) -> Result<LdbPosition, BadSnapshot> {
+        self.progress.at(Phase::Check, 0, None);
+        let position = check::check(self.to, self.abort)?;
+        if let Some(manifest) = manifest {
+            let said = manifest.position();
+            if (said.seq, &said.ledger_id) != (position.seq, &position.ledger_id) {
+                let reason = format!("it is at seq {}, the manifest says {}", position.seq, said.seq);
+                return Err(BadSnapshot::Mismatch(reason));
+            }
+            check::check_tables(self.to, &manifest.tables, self.abort)?;
+        }
+        self.wanted.judge(&position)?;
+        Ok(position)
+    }
+}
+
+fn read_manifest(store: &Store, abort: &Abort) -> Result<Option<Manifest>, FetchError> {
+    let name = format!("{}{}", store.name(), manifest::SUFFIX);
+    let json = match store.read(&name, manifest::MAX_BYTES, abort) {
+        Ok((json, _)) => json,
+        Err(StoreError::NotFound { .. }) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    Manifest::parse(&json).map(Some).map_err(|error| {
+        FetchError::bad(&store.url().to_string())(match error {
+            ManifestError::Newer(found) => BadSnapshot::NewerFormat {
+                what: "manifest",
+                found: found.to_string(),
+                known: manifest::FORMAT_VERSION,
+            },
+            other => BadSnapshot::Mismatch(other.to_string()),
+        })
+    })
+}
+
+fn matches_manifest(received: &Received, manifest: &Manifest) -> Result<(), BadSnapshot> {
+    let differs = |what: &str, found: &dyn ToString, said: &dyn ToString| {
+        let (found, said) = (found.to_string(), said.to_string());
+        Err(BadSnapshot::Mismatch(format!("{what} is {found}, the manifest says {said}")))
+    };
+    if received.stored_bytes != manifest.stored_bytes {
+        return differs("its stored size", &received.stored_bytes, &manifest.stored_bytes);
+    }
+    if received.stored_sha256 != manifest.stored_sha256 {
+        return differs("its stored sha-256", &received.stored_sha256, &manifest.stored_sha256);
+    }
+    if received.bytes != manifest.bytes {
+        return differs("its size", &received.bytes, &manifest.bytes);
+    }
+    if received.sha256 != manifest.sha256 {
+        return differs("its sha-256", &received.sha256, &manifest.sha256);
+    }
+    Ok(())
+}
+
+/// The checksum that the original puts beside what it uploads.
+fn matches_checksum(received: &Received, checksum: Option<&str>) -> Result<(), BadSnapshot> {
+    match checksum {
+        Some(said) if said.trim() != received.sha1 => {
+            Err(BadSnapshot::Mismatch(format!("its sha-1 is {}, its checksum says {said}", received.sha1)))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,127 @@
+//! An object as one unbroken stream: where the connection breaks, it is read on from
+//! there, as long as the object is still the same one.
+
+use std::io::{self, Read};
+use std::time::Duration;
+
+use crate::snapshot::Abort;
+use crate::snapshot::store::{Object, ObjectInfo, Part, StoreError};
+
+use super::error::FetchError;
+
+/// Times that a connection may break without a byte in between.
+const MAX_TRIES: u32 = 5;
+/// The first pause before such a try, which doubles each time.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Bytes that are read at once where a server sends again what is known.
+const SKIPPED_AT_ONCE: usize = 64 * 1024;
+/// How long an abort may go unnoticed meanwhile.
+const ABORT_CHECK: Duration = Duration::from_millis(50);
+
+/// Opens a part of the object.
+pub type Open<'a> = dyn Fn(&Part) -> Result<Object, StoreError> + 'a;
+
+/// The object, from its first byte to its last. Its errors hold a [`FetchError`].
+pub struct Resuming<'a> {
+    open: &'a Open<'a>,
+    object: Object,
+    /// Bytes read.
+    position: u64,
+    /// Tries since the last byte.
+    tries: u32,
+    abort: &'a Abort,
+}
+
+impl<'a> Resuming<'a> {
+    pub fn open(open: &'a Open<'a>, abort: &'a Abort) -> Result<Self, StoreError> {
+        Ok(Self { object: open(&Part::default())?, open, position: 0, tries: 0, abort })
+    }
+
+    pub fn info(&self) -> &ObjectInfo {
+        &self.object.info
+    }
+
+    fn next(&mut self, buffer: &mut [u8]) -> Result<usize, StoreError> {
+        loop {
+            let broke = match self.object.read_some(buffer) {
+                Ok(0) if self.position < self.object.info.size && !buffer.is_empty() => {
+                    let place = self.object.info.name.clone();
+                    let reason = format!("ends after {} of {} bytes", self.position, self.object.info.size);
+                    StoreError::Temporary { place, reason }
+                }
+                Ok(length) => {
+                    self.position += length as u64;
+                    self.tries = 0;
+                    return Ok(length);
+                }
+                Err(error) => error,
+            };
+            self.resume(broke)?;
+        }
+    }
+
+    /// Opens the rest of the object, or fails with what it broke with.
+    fn resume(&mut self, broke: StoreError) -> Result<(), StoreError> {
+        // Without an etag nobody can say whether the rest belongs to what was read.
+        let etag = self.object.info.etag.clone();
+        if !broke.is_temporary() || etag.is_none() {
+            return Err(broke);
+        }
+        let mut last = broke;
+        while self.tries < MAX_TRIES {
+            self.pause()?;
+            self.tries += 1;
+            match self.open_rest(&etag) {
+                Ok(object) => {
+                    self.object = object;
+                    return Ok(());
+                }
+                Err(error) if error.is_temporary() => last = error,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(last)
+    }
+
+    fn open_rest(&self, etag: &Option<String>) -> Result<Object, StoreError> {
+        let rest = Part { offset: self.position, if_match: etag.clone() };
+        let (mut object, mut skip) = match (self.open)(&rest) {
+            // A server that can only begin at the start: what is known already goes by.
+            Err(StoreError::Unsupported { .. }) => ((self.open)(&Part { offset: 0, ..rest })?, self.position),
+            opened => (opened?, 0),
+        };
+        if object.info.etag != *etag {
+            // A server that does not look at conditions.
+            return Err(StoreError::Changed { place: object.info.name });
+        }
+        let mut known = vec![0; SKIPPED_AT_ONCE];
+        while skip > 0 {
+            let most = known.len().min(usize::try_from(skip).unwrap_or(usize::MAX));
+            match object.read_some(&mut known[..most])? {
+                0 => return Err(StoreError::Changed { place: object.info.name }),
+                length => skip -= length as u64,
+            }
+        }
+        Ok(object)
+    }
+
+    fn pause(&self) -> Result<(), StoreError> {
+        let full = PAUSE * (1 << self.tries);
+        let mut left = full.mul_f64(rand::random_range(0.5..=1.0));
+        while !left.is_zero() {
+            if self.abort.is_aborted() {
+                return Err(StoreError::Aborted);
+            }
+            let step = left.min(ABORT_CHECK);
+            std::thread::sleep(step);
+            left -= step;
+        }
+        Ok(())
+    }
+}
+
+impl Read for Resuming<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.next(buffer).map_err(|error| io::Error::other(FetchError::from(error)))
+    }
+}

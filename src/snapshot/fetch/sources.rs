@@ -1,0 +1,92 @@
+//! Places that are asked again and again, until one of them has what is wanted. What
+//! was found to be of no use is not downloaded again at once.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::config::SnapshotUrl;
+use crate::snapshot::Abort;
+use crate::snapshot::progress::Progress;
+use crate::snapshot::store::Store;
+
+use super::error::{BadSnapshot, FetchError};
+use super::{Fetch, Fetched, Wanted};
+
+/// How long a snapshot that was bad is taken to be so. What was damaged on its way is
+/// then had once more.
+const BAD_FOR: Duration = Duration::from_secs(300);
+
+#[derive(Debug)]
+pub struct Sources(Vec<Source>);
+
+#[derive(Debug)]
+struct Source {
+    url: SnapshotUrl,
+    seen: Option<Seen>,
+}
+
+/// What came of the last download.
+#[derive(Debug)]
+struct Seen {
+    /// Names the snapshot: a hash, or an etag.
+    identity: String,
+    at: Instant,
+    reason: BadSnapshot,
+}
+
+impl Sources {
+    pub fn new(urls: Vec<SnapshotUrl>) -> Self {
+        Self(urls.into_iter().map(|url| Source { url, seen: None }).collect())
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The address of a source, which shows no secrets.
+    pub fn url(&self, index: usize) -> &SnapshotUrl {
+        &self.0[index].url
+    }
+
+    /// As [`fetch`](super::fetch), of one of the sources.
+    pub fn fetch(
+        &mut self,
+        index: usize,
+        to: &Path,
+        wanted: &Wanted,
+        abort: &Abort,
+        progress: &dyn Progress,
+    ) -> Result<Fetched, FetchError> {
+        let Source { url, seen } = &mut self.0[index];
+        let fetch = Fetch { store: Store::open(url)?, url: url.to_string(), to, wanted, abort, progress };
+        let mut asked = None;
+        let mut refuse = |identity: &str| {
+            asked = Some(identity.to_owned());
+            match seen {
+                Some(seen) if seen.identity == identity && seen.at.elapsed() < BAD_FOR => seen.judge(wanted),
+                _ => Ok(()),
+            }
+        };
+        let outcome = fetch.run(&mut refuse);
+        if let (Err(FetchError::Bad { reason, .. }), Some(identity)) = (&outcome, asked)
+            && seen.as_ref().is_none_or(|seen| seen.identity != identity || seen.at.elapsed() >= BAD_FOR)
+        {
+            *seen = Some(Seen { identity, at: Instant::now(), reason: reason.clone() });
+        }
+        outcome
+    }
+}
+
+impl Seen {
+    /// Whether it is still of no use: another ledger may want what one did not.
+    fn judge(&self, wanted: &Wanted) -> Result<(), BadSnapshot> {
+        match &self.reason {
+            BadSnapshot::Unwanted { position, .. } => wanted.judge(position),
+            reason => Err(reason.clone()),
+        }
+    }
+}

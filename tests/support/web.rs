@@ -1,0 +1,184 @@
+//! A web server for a handful of objects in memory, which can be told to behave badly: to fail, to break off, to
+//! hang, to know nothing of ranges. It counts what it sends.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Bytes that are sent at once, and so how finely a break can be placed.
+const CHUNK: usize = 16 * 1024;
+
+/// Running until the test's process ends.
+pub struct Web {
+    /// `http://127.0.0.1:PORT`
+    pub url: String,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    objects: BTreeMap<String, (Arc<Vec<u8>>, u64)>,
+    versions: u64,
+    manners: Manners,
+    requests: Vec<Request>,
+}
+
+/// How it answers for objects that are there.
+#[derive(Debug, Clone, Default)]
+pub struct Manners {
+    /// Requests that are still answered by this status.
+    pub fail: u64,
+    pub status: u16,
+    /// Answers that are still broken off, after so many bytes of their body.
+    pub breaks: u64,
+    pub break_after: usize,
+    /// Sends the head of an answer and nothing more.
+    pub hangs: bool,
+    /// Sends the whole object, whatever part was asked for.
+    pub ignores_ranges: bool,
+    /// Bytes a second, where it is not as fast as it can be.
+    pub slow: Option<usize>,
+}
+
+/// One request that was answered for an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    pub path: String,
+    /// The first byte that was asked for.
+    pub offset: Option<usize>,
+    /// Bytes of the body that were sent.
+    pub sent: usize,
+}
+
+impl Web {
+    pub fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bind a port");
+        let url = format!("http://{}", listener.local_addr().expect("a bound address"));
+        let state = Arc::<Mutex<State>>::default();
+        let shared = Arc::clone(&state);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let state = Arc::clone(&shared);
+                std::thread::spawn(move || drop(answer(stream, &state)));
+            }
+        });
+        Self { url, state }
+    }
+
+    /// Puts an object at `/name`; gives its URL.
+    pub fn put(&self, name: &str, bytes: Vec<u8>) -> String {
+        let state = &mut *self.lock();
+        state.versions += 1;
+        state.objects.insert(format!("/{name}"), (Arc::new(bytes), state.versions));
+        format!("{}/{name}", self.url)
+    }
+
+    pub fn remove(&self, name: &str) {
+        self.lock().objects.remove(&format!("/{name}"));
+    }
+
+    pub fn behave(&self, manners: Manners) {
+        self.lock().manners = manners;
+    }
+
+    /// How it behaves now: what was to happen a number of times counts down.
+    pub fn manners(&self) -> Manners {
+        self.lock().manners.clone()
+    }
+
+    /// What was asked for the object at `/name` so far.
+    pub fn requests(&self, name: &str) -> Vec<Request> {
+        let path = format!("/{name}");
+        self.lock().requests.iter().filter(|request| request.path == path).cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn answer(mut stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
+    let (mut method, mut path) = (String::new(), String::new());
+    let (mut offset, mut if_match) = (None, None);
+    for line in BufReader::new(stream.try_clone()?).lines() {
+        let line = line?;
+        if method.is_empty() {
+            let mut words = line.split(' ').map(str::to_owned);
+            (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        } else if line.is_empty() {
+            break;
+        } else if let Some((name, value)) = line.split_once(": ") {
+            match name.to_ascii_lowercase().as_str() {
+                "range" => offset = value.trim_start_matches("bytes=").trim_end_matches('-').parse::<usize>().ok(),
+                "if-match" => if_match = Some(value.to_owned()),
+                _ => {}
+            }
+        }
+    }
+    let (object, manners) = {
+        let state = &mut *state.lock().unwrap_or_else(PoisonError::into_inner);
+        let object = state.objects.get(&path).cloned();
+        let manners = state.manners.clone();
+        if object.is_some() {
+            state.manners.fail = manners.fail.saturating_sub(1);
+        }
+        (object, manners)
+    };
+    let Some((bytes, version)) = object else { return plain(stream, 404) };
+    if manners.fail > 0 {
+        return plain(stream, manners.status);
+    }
+    let etag = format!("\"v{version}\"");
+    if if_match.is_some_and(|wanted| wanted != etag) {
+        return plain(stream, 412);
+    }
+    let offset = if manners.ignores_ranges { None } else { offset };
+    let from = offset.unwrap_or(0).min(bytes.len());
+    let status = match offset {
+        Some(from) => format!("206 Partial Content\r\nContent-Range: bytes {from}-{}/{}", bytes.len() - 1, bytes.len()),
+        None => "200 OK".to_owned(),
+    };
+    write!(
+        stream,
+        "HTTP/1.1 {status}\r\nContent-Length: {}\r\nETag: {etag}\r\nLast-Modified: Thu, 01 Jan 2026 00:00:00 GMT\r\n\
+         Connection: close\r\n\r\n",
+        bytes.len() - from
+    )?;
+    let sent = if method == "HEAD" { 0 } else { body(&mut stream, &bytes[from..], &manners, state) };
+    state.lock().unwrap_or_else(PoisonError::into_inner).requests.push(Request { path, offset, sent });
+    stream.shutdown(Shutdown::Both)
+}
+
+/// Sends as much as the manners allow and as is taken.
+fn body(stream: &mut TcpStream, bytes: &[u8], manners: &Manners, state: &Mutex<State>) -> usize {
+    if manners.hangs {
+        // Until the client has had enough.
+        let _ = stream.set_read_timeout(None);
+        let _ = std::io::Read::read(stream, &mut [0]);
+        return 0;
+    }
+    let breaks = manners.breaks > 0 && manners.break_after < bytes.len();
+    if breaks {
+        state.lock().unwrap_or_else(PoisonError::into_inner).manners.breaks -= 1;
+    }
+    let wanted = if breaks { &bytes[..manners.break_after] } else { bytes };
+    let mut sent = 0;
+    for chunk in wanted.chunks(CHUNK) {
+        if stream.write_all(chunk).is_err() {
+            break;
+        }
+        sent += chunk.len();
+        if let Some(rate) = manners.slow {
+            // The pace of the link, not a wait for anything.
+            std::thread::sleep(Duration::from_secs_f64(chunk.len() as f64 / rate as f64));
+        }
+    }
+    sent
+}
+
+fn plain(mut stream: TcpStream, status: u16) -> std::io::Result<()> {
+    write!(stream, "HTTP/1.1 {status} Said So\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")?;
+    stream.shutdown(Shutdown::Both)
+}
