@@ -9,7 +9,7 @@ use crate::schema::Timestamp;
 use super::take::{Snapshot, TableDigest};
 
 /// The newest form that we know.
-const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 1;
 
 /// How a snapshot's bytes are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

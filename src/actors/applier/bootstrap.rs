@@ -197,8 +197,10 @@ impl Bootstrap {
     /// The error of a round in which every source was reached and had nothing.
     pub fn nothing_there(&self) -> NoSnapshot {
         let urls: Vec<_> = (0..self.sources.len()).map(|index| self.sources.url(index).to_string()).collect();
-        let error =
-            NoSnapshot { kind: ErrorKind::Unavailable, message: format!("there is no snapshot at {}", urls.join(", ")) };
+        let error = NoSnapshot {
+            kind: ErrorKind::Unavailable,
+            message: format!("there is no snapshot at {}", urls.join(", ")),
+        };
         self.record.lock().last_error = Some(error.message.clone());
         error
     }

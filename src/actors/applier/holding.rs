@@ -91,8 +91,8 @@ impl Holding {
 
     pub fn apply(&mut self, batch: &Batch) -> Result<Applied, ApplyError> {
         self.begin_empty()?;
-        let applied = self.ldb.as_mut().ok_or_else(|| self.closed())?.apply(batch);
-        match applied {
+        let Some(ldb) = &mut self.ldb else { return Err(self.closed().into()) };
+        match ldb.apply(batch) {
             Err(ApplyError::Ldb(error)) => Err(self.noted(error).into()),
             other => other,
         }

@@ -13,7 +13,7 @@ use crate::ldb::read::{LdbReader, ReadError, sqlite_uri};
 use crate::ledger::LdbPosition;
 
 use super::error::BadSnapshot;
-use crate::snapshot::Abort;
+use crate::snapshot::{Abort, TableDigest};
 
 /// How every SQLite database begins.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";

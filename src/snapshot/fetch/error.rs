@@ -101,7 +101,9 @@ impl From<StoreError> for FetchError {
             StoreError::NotFound { .. } => Self::NotFound(error),
             StoreError::Temporary { .. } => Self::Unavailable(error),
             StoreError::Changed { .. } => Self::Changed(error),
-            StoreError::Denied { .. } | StoreError::Unsupported { .. } | StoreError::Other { .. } => Self::Refused(error),
+            StoreError::Denied { .. } | StoreError::Unsupported { .. } | StoreError::Other { .. } => {
+                Self::Refused(error)
+            }
             StoreError::DiskFull(path) => Self::DiskFull { path, wanted: None, free: None },
             StoreError::Io { doing, path, source } => Self::Io { doing, path, source },
             StoreError::Aborted => Self::Aborted,

@@ -14,11 +14,11 @@ mod sources;
 use std::fs;
 use std::path::Path;
 
+use crate::config::SnapshotUrl;
 use crate::failpoint;
 use crate::ledger::{LdbPosition, LedgerInfo, may_follow};
-use crate::config::SnapshotUrl;
 use crate::snapshot::Abort;
-use crate::snapshot::manifest::{self, Manifest, ManifestError};
+use crate::snapshot::manifest::{FORMAT_VERSION, Manifest, ManifestError};
 use crate::snapshot::progress::{Phase, Progress};
 use crate::snapshot::store::{Object, Part, Store, StoreError};
 
@@ -203,19 +203,16 @@ impl Fetch<'_> {
 }
 
 fn read_manifest(store: &Store, abort: &Abort) -> Result<Option<Manifest>, FetchError> {
-    let name = format!("{}{}", store.name(), manifest::SUFFIX);
-    let json = match store.read(&name, manifest::MAX_BYTES, abort) {
+    let json = match store.read(&Manifest::name_of(store.name()), Manifest::MAX_BYTES, abort) {
         Ok((json, _)) => json,
         Err(StoreError::NotFound { .. }) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
     Manifest::parse(&json).map(Some).map_err(|error| {
         FetchError::bad(&store.url().to_string())(match error {
-            ManifestError::Newer(found) => BadSnapshot::NewerFormat {
-                what: "manifest",
-                found: found.to_string(),
-                known: manifest::FORMAT_VERSION,
-            },
+            ManifestError::Newer(found) => {
+                BadSnapshot::NewerFormat { what: "manifest", found: found.to_string(), known: FORMAT_VERSION }
+            }
             other => BadSnapshot::Mismatch(other.to_string()),
         })
     })
