@@ -1,0 +1,10 @@
+//! Hosts that start from a snapshot, as real processes: where they get it, what they refuse, and that neither bad
+//! places nor crashes leave them with half an LDB.
+
+mod bad;
+mod killed;
+mod pruned;
+mod sources;
+mod stage;
+#[path = "../support/mod.rs"]
+mod support;
