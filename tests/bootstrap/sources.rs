@@ -158,8 +158,9 @@ fn a_server_that_knows_no_ranges_is_read_again_from_its_start() {
     let manners = Manners { breaks: 1, break_after: file.len() / 2, ignores_ranges: true, ..Manners::default() };
     web.behave(manners);
     let host = origin.host().set("bootstrap.urls", vec![url]);
-    let _process = host.start();
+    let process = host.start();
     wait_until_equal(&host, &origin);
+    assert_eq!(metric(&process, "ctlstore_bootstrap_attempts_total"), 1.0);
 }
 
 #[test]

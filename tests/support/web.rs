@@ -101,7 +101,7 @@ impl Web {
 
 fn answer(mut stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
     let (mut method, mut path) = (String::new(), String::new());
-    let (mut offset, mut if_match) = (None, None);
+    let (mut offset, mut if_match) = (None::<usize>, None);
     for line in BufReader::new(stream.try_clone()?).lines() {
         let line = line?;
         if method.is_empty() {
@@ -111,7 +111,7 @@ fn answer(mut stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
             break;
         } else if let Some((name, value)) = line.split_once(": ") {
             match name.to_ascii_lowercase().as_str() {
-                "range" => offset = value.trim_start_matches("bytes=").trim_end_matches('-').parse::<usize>().ok(),
+                "range" => offset = value.trim_start_matches("bytes=").split('-').next().and_then(|n| n.parse().ok()),
                 "if-match" => if_match = Some(value.to_owned()),
                 _ => {}
             }

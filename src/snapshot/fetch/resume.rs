@@ -64,7 +64,9 @@ impl<'a> Resuming<'a> {
     fn resume(&mut self, broke: StoreError) -> Result<(), StoreError> {
         // Without an etag nobody can say whether the rest belongs to what was read.
         let etag = self.object.info.etag.clone();
-        if !broke.is_temporary() || etag.is_none() {
+        // "Unsupported" comes from a store that tried to go on by itself.
+        let may_pass = broke.is_temporary() || matches!(broke, StoreError::Unsupported { .. });
+        if !may_pass || etag.is_none() {
             return Err(broke);
         }
         let mut last = broke;
