@@ -113,6 +113,9 @@ fn connect(file: &Path) -> rusqlite::Result<Connection> {
     let connection =
         Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
+    // Readers without write access can't make -wal and -shm, so these stay; and those of
+    // a file that turns out to be no database are somebody's evidence.
+    connection.file_control(Some("main"), FileControl::PersistWal(&mut 1))?;
     connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
     Ok(connection)
 }
@@ -125,8 +128,6 @@ fn settle(connection: &Connection) -> rusqlite::Result<()> {
             Some(format!("journal mode is {mode}, not wal")),
         ));
     }
-    // Readers without write access can't make -wal and -shm, so these stay.
-    connection.file_control(Some("main"), FileControl::PersistWal(&mut 1))?;
     connection.execute_batch(SETTINGS)?;
     // A misspelled column must be an error, not a text.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, false)?;

@@ -15,7 +15,10 @@ fn refused(origin: &Origin, web: &Web, url: &str, text: &str, kind: &str) {
     let process = host.start();
     let status = wait_for_failure(&process, text);
     assert_eq!(status["last_error"]["kind"], kind, "{status}");
-    assert!(status["not_ready"].as_str().is_some_and(|why| why.contains(text) || why == "is bootstrapping"), "{status}");
+    assert!(
+        status["not_ready"].as_str().is_some_and(|why| why.contains(text) || why == "is bootstrapping"),
+        "{status}"
+    );
     assert_eq!(names(&host, "ldb.db"), ["ldb.db.lock"], "after {text}");
     let name = url.rsplit('/').next().expect("a name");
     web.remove(&format!("{name}.json"));

@@ -18,7 +18,7 @@ pub const DEADLINE: Duration = Duration::from_secs(60);
 /// An executive with a snapshotter of its own, and a table `fam___tab`.
 pub struct Origin {
     pub node: Node,
-    pub process: NodeProcess,
+    _process: NodeProcess,
     pub client: Client,
 }
 
@@ -29,7 +29,7 @@ impl Origin {
         let process = node.start();
         let client = Client::registered(process.executive_url());
         client.create_simple_table("fam", "tab");
-        let origin = Self { node, process, client };
+        let origin = Self { node, _process: process, client };
         origin.write(0, rows, "first");
         origin
     }

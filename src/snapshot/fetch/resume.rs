@@ -64,9 +64,7 @@ impl<'a> Resuming<'a> {
     fn resume(&mut self, broke: StoreError) -> Result<(), StoreError> {
         // Without an etag nobody can say whether the rest belongs to what was read.
         let etag = self.object.info.etag.clone();
-        // "Unsupported" comes from a store that tried to go on by itself.
-        let may_pass = broke.is_temporary() || matches!(broke, StoreError::Unsupported { .. });
-        if !may_pass || etag.is_none() {
+        if etag.is_none() || !(broke.is_temporary() || is_without_ranges(&broke)) {
             return Err(broke);
         }
         let mut last = broke;
@@ -89,7 +87,7 @@ impl<'a> Resuming<'a> {
         let rest = Part { offset: self.position, if_match: etag.clone() };
         let (mut object, mut skip) = match (self.open)(&rest) {
             // A server that can only begin at the start: what is known already goes by.
-            Err(StoreError::Unsupported { .. }) => ((self.open)(&Part { offset: 0, ..rest })?, self.position),
+            Err(error) if is_without_ranges(&error) => ((self.open)(&Part { offset: 0, ..rest })?, self.position),
             opened => (opened?, 0),
         };
         if object.info.etag != *etag {
@@ -120,6 +118,12 @@ impl<'a> Resuming<'a> {
         }
         Ok(())
     }
+}
+
+/// Whether it may be the answer of a server that can't begin at an offset. It can also
+/// come while reading, from a store's client that tried to go on by itself.
+fn is_without_ranges(error: &StoreError) -> bool {
+    matches!(error, StoreError::Unsupported { .. } | StoreError::Other { .. })
 }
 
 impl Read for Resuming<'_> {
