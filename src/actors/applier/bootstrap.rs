@@ -214,8 +214,11 @@ fn kind_of(error: &FetchError) -> ErrorKind {
     match error {
         FetchError::NotFound(_) | FetchError::Unavailable(_) | FetchError::Changed(_) => ErrorKind::Unavailable,
         FetchError::Refused(_) => ErrorKind::Refused,
-        FetchError::Bad { reason: BadSnapshot::Unwanted { .. }, .. } => ErrorKind::Ledger,
-        FetchError::Bad { .. } => ErrorKind::Snapshot,
+        FetchError::Bad { reason, .. } => match **reason {
+            BadSnapshot::Unwanted { .. } => ErrorKind::Ledger,
+            BadSnapshot::Io(_) => ErrorKind::Storage,
+            _ => ErrorKind::Snapshot,
+        },
         FetchError::DiskFull { .. } => ErrorKind::DiskFull,
         FetchError::Io { .. } => ErrorKind::Storage,
         FetchError::Aborted => ErrorKind::Internal,

@@ -54,7 +54,7 @@ pub enum FetchError {
     #[error("{0}")]
     Changed(StoreError),
     #[error("the snapshot at {url} {reason}")]
-    Bad { url: String, reason: BadSnapshot },
+    Bad { url: String, reason: Box<BadSnapshot> },
     #[error("no room for the snapshot at {}: {}", path.display(), needed(*.wanted, *.free))]
     DiskFull { path: PathBuf, wanted: Option<u64>, free: Option<u64> },
     #[error("{doing} {}: {source}", path.display())]
@@ -67,7 +67,7 @@ impl FetchError {
     pub(super) fn bad(url: &str) -> impl Fn(BadSnapshot) -> Self {
         move |reason| match reason {
             BadSnapshot::Aborted => Self::Aborted,
-            reason => Self::Bad { url: url.to_owned(), reason },
+            reason => Self::Bad { url: url.to_owned(), reason: Box::new(reason) },
         }
     }
 
@@ -89,7 +89,7 @@ impl FetchError {
     pub(super) fn may_be_a_race(&self) -> bool {
         match self {
             Self::NotFound(_) | Self::Changed(_) => true,
-            Self::Bad { reason, .. } => !matches!(reason, BadSnapshot::Unwanted { .. } | BadSnapshot::Io(_)),
+            Self::Bad { reason, .. } => !matches!(**reason, BadSnapshot::Unwanted { .. } | BadSnapshot::Io(_)),
             _ => false,
         }
     }

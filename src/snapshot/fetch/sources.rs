@@ -75,7 +75,7 @@ impl Sources {
         if let (Err(FetchError::Bad { reason, .. }), Some(identity)) = (&outcome, asked)
             && seen.as_ref().is_none_or(|seen| seen.identity != identity || seen.at.elapsed() >= BAD_FOR)
         {
-            *seen = Some(Seen { identity, at: Instant::now(), reason: reason.clone() });
+            *seen = Some(Seen { identity, at: Instant::now(), reason: BadSnapshot::clone(reason) });
         }
         outcome
     }
