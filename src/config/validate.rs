@@ -176,6 +176,10 @@ fn overlap(a: &SocketAddr, b: &SocketAddr) -> bool {
 
 /// Files that would overwrite each other.
 fn files(settings: &Settings, findings: &mut Findings) {
+    // A host may start from what it publishes, but not from itself.
+    if settings.bootstrap.urls.iter().any(|url| matches!(url, SnapshotUrl::File(path) if *path == settings.ldb.path)) {
+        findings.refuse(&["bootstrap.urls", "ldb.path"], "bootstrap.urls and ldb.path are the same file");
+    }
     let mut files: Vec<(&str, &Path)> =
         vec![("ldb.path", &settings.ldb.path), ("changelog.path", &settings.changelog.path)];
     if let CtldbUrl::Sqlite(path) = &settings.ctldb.url {

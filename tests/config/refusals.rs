@@ -54,6 +54,10 @@ const WRONG_VALUES: &[(&str, &str, &str)] = &[
     ("reflector.block_bytes", "0", "must be 1 byte to 1 GiB"),
     ("ldb.path", "5", "not a string"),
     ("ldb.wal_checkpoint_bytes", "0", "must be more than 0"),
+    ("bootstrap.urls", r#"["ftp://h/p"]"#, "\"ftp://h/p\": not a file:, s3:, gs:, az:, http(s): or data: URL"),
+    ("bootstrap.urls", r#"["s3://bucket"]"#, "\"s3://bucket\": names no object in its bucket or host"),
+    ("bootstrap.allow_empty", r#""yes""#, "neither auto nor true nor false"),
+    ("bootstrap.allow_empty", "1", "neither auto nor true nor false"),
     ("changelog.path", r#""""#, "an empty path"),
     ("changelog.max_bytes", "1.5", "not a size such as \"50 MiB\" or a number of bytes"),
     ("reader.bind", "1331", "not a string"),
@@ -200,6 +204,10 @@ const COMBINATIONS: &[(&str, &str)] = &[
     (
         "snapshotter.urls = [\"file:ldb.db\"]",
         "snapshotter.urls = [\"file:ldb.db\"] (file c.toml): snapshotter.urls and ldb.path are the same file",
+    ),
+    (
+        "bootstrap.urls = [\"file:ldb.db\"]",
+        "bootstrap.urls = [\"file:ldb.db\"] (file c.toml): bootstrap.urls and ldb.path are the same file",
     ),
     (
         "heartbeat.family = \"a_family_of_thirty_characters1\"\nheartbeat.table = \"a_table_of_thirty_two_characters\"",
