@@ -5,7 +5,9 @@
 //! failpoint costs one load. The names: `ddl-after-intent`, `ddl-after-ddl`,
 //! `ddl-after-ledger` and `ddl-after-commit` in a schema change on MySQL;
 //! `apply-after-begin`, `apply-after-statements`, `apply-after-seq`,
-//! `apply-after-commit` and `apply-after-changelog` in the LDB's applier. Compiled in always, so that what is tested is what runs.
+//! `apply-after-commit` and `apply-after-changelog` in the LDB's applier;
+//! `bootstrap-after-download`, `bootstrap-after-check`, `bootstrap-after-adoption`,
+//! `bootstrap-before-link` and `bootstrap-after-link` where an LDB is fetched. Compiled in always, so that what is tested is what runs.
 //! Knows no other module.
 
 use std::sync::LazyLock;
