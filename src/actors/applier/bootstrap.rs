@@ -12,7 +12,7 @@ use crate::metrics::{ErrorKind, Metrics};
 use crate::schema::Timestamp;
 use crate::snapshot::Abort;
 use crate::snapshot::fetch::{BadSnapshot, FetchError, Fetched, Sources, Wanted};
-use crate::snapshot::progress::{Phase, Progress};
+use crate::snapshot::{Phase, Progress};
 
 /// Whether an LDB may begin empty where no source has a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

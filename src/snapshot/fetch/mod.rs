@@ -17,10 +17,10 @@ use std::path::Path;
 use crate::config::SnapshotUrl;
 use crate::failpoint;
 use crate::ledger::{LdbPosition, LedgerInfo, may_follow};
-use crate::snapshot::Abort;
 use crate::snapshot::manifest::{FORMAT_VERSION, Manifest, ManifestError};
-use crate::snapshot::progress::{Phase, Progress};
 use crate::snapshot::store::{Object, Part, Store, StoreError};
+use crate::snapshot::{Abort, TableDigest};
+use crate::snapshot::{Phase, Progress};
 
 pub use error::{BadSnapshot, FetchError, Unwanted};
 pub use sources::Sources;
@@ -64,6 +64,9 @@ pub struct Fetched {
     pub stored_bytes: u64,
     /// `None` where there is none, as for the original's snapshots.
     pub manifest: Option<Manifest>,
+    /// What each table holds, where it was looked at: by [`verify`], and wherever a
+    /// manifest says what it should be.
+    pub tables: Vec<TableDigest>,
 }
 
 /// The manifest of what is published at `url`, `None` where there is none. Nothing else
@@ -84,11 +87,12 @@ pub fn fetch(
     abort: &Abort,
     progress: &dyn Progress,
 ) -> Result<Fetched, FetchError> {
-    let mut refuse = |_: &str| Ok(());
-    Fetch { store: Store::open(url)?, url: url.to_string(), to, wanted, abort, progress }.run(&mut refuse)
+    let places = Places { url, to, digests: false };
+    Fetch::new(&places, wanted, abort, progress)?.run(&mut |_| Ok(()))
 }
 
-/// The same without keeping the file, which needs room in `directory` meanwhile.
+/// The same without keeping the file, which needs room in `directory` meanwhile. A
+/// process that is killed leaves it there, under a name that ends in `.incoming`.
 pub fn verify(
     url: &SnapshotUrl,
     directory: &Path,
@@ -97,7 +101,8 @@ pub fn verify(
     progress: &dyn Progress,
 ) -> Result<Fetched, FetchError> {
     let to = directory.join(format!("verify-{}.incoming", uuid::Uuid::new_v4()));
-    let fetched = fetch(url, &to, wanted, abort, progress)?;
+    let places = Places { url, to: &to, digests: true };
+    let fetched = Fetch::new(&places, wanted, abort, progress)?.run(&mut |_| Ok(()))?;
     fs::remove_file(&to).map_err(FetchError::io("remove", &to))?;
     Ok(fetched)
 }
@@ -105,17 +110,36 @@ pub fn verify(
 /// Asked with what names the snapshot before it is downloaded; an error ends the fetch.
 type Refuse<'a> = dyn FnMut(&str) -> Result<(), BadSnapshot> + 'a;
 
+/// From where to where.
+struct Places<'a> {
+    url: &'a SnapshotUrl,
+    to: &'a Path,
+    /// Whether the tables are digested though no manifest wants it.
+    digests: bool,
+}
+
 struct Fetch<'a> {
     store: Store,
     /// As it may be shown.
     url: String,
     to: &'a Path,
+    digests: bool,
     wanted: &'a Wanted,
     abort: &'a Abort,
     progress: &'a dyn Progress,
 }
 
-impl Fetch<'_> {
+impl<'a> Fetch<'a> {
+    fn new(
+        places: &Places<'a>,
+        wanted: &'a Wanted,
+        abort: &'a Abort,
+        progress: &'a dyn Progress,
+    ) -> Result<Self, FetchError> {
+        let Places { url, to, digests } = *places;
+        Ok(Self { store: Store::open(url)?, url: url.to_string(), to, digests, wanted, abort, progress })
+    }
+
     fn run(&self, refuse: &mut Refuse<'_>) -> Result<Fetched, FetchError> {
         let mut manifest = self.manifest()?;
         let mut races = 0;
@@ -170,10 +194,10 @@ impl Fetch<'_> {
             Some(manifest) => matches_manifest(&received, manifest).map_err(&bad)?,
             None => matches_checksum(&received, info.checksum.as_deref()).map_err(&bad)?,
         }
-        let position = self.check(manifest).map_err(&bad)?;
+        let (position, tables) = self.check(manifest).map_err(&bad)?;
         failpoint::hit("bootstrap-after-check");
         let Received { bytes, stored_bytes, .. } = received;
-        Ok(Fetched { position, bytes, stored_bytes, manifest: manifest.cloned() })
+        Ok(Fetched { position, bytes, stored_bytes, manifest: manifest.cloned(), tables })
     }
 
     /// What the manifest names; where that is not kept, what stands at the key itself.
@@ -186,7 +210,7 @@ impl Fetch<'_> {
         }
     }
 
-    fn check(&self, manifest: Option<&Manifest>) -> Result<LdbPosition, BadSnapshot> {
+    fn check(&self, manifest: Option<&Manifest>) -> Result<(LdbPosition, Vec<TableDigest>), BadSnapshot> {
         self.progress.at(Phase::Check, 0, None);
         let position = check::check(self.to, self.abort)?;
         if let Some(manifest) = manifest {
@@ -195,12 +219,16 @@ impl Fetch<'_> {
                 let reason = format!("it is at seq {}, the manifest says {}", position.seq, said.seq);
                 return Err(BadSnapshot::Mismatch(reason));
             }
-            if !manifest.tables.is_empty() {
-                check::check_tables(self.to, &manifest.tables, self.abort)?;
-            }
         }
         self.wanted.judge(&position)?;
-        Ok(position)
+        // None at all is what a manifest says that does not tell.
+        let said = manifest.map(|manifest| &manifest.tables).filter(|tables| !tables.is_empty());
+        if said.is_none() && !self.digests {
+            return Ok((position, Vec::new()));
+        }
+        let found = check::digests(self.to, self.abort, self.progress)?;
+        said.map_or(Ok(()), |said| check::compare(&found, said))?;
+        Ok((position, found))
     }
 }
 
@@ -242,8 +270,8 @@ fn matches_manifest(received: &Received, manifest: &Manifest) -> Result<(), BadS
 
 /// The checksum that the original puts beside what it uploads.
 fn matches_checksum(received: &Received, checksum: Option<&str>) -> Result<(), BadSnapshot> {
-    match checksum {
-        Some(said) if said.trim() != received.sha1 => {
+    match checksum.map(str::trim) {
+        Some(said) if !said.is_empty() && said != received.sha1 => {
             Err(BadSnapshot::Mismatch(format!("its sha-1 is {}, its checksum says {said}", received.sha1)))
         }
         _ => Ok(()),

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::disk::{self, FILE_MODE, directory_of};
 use crate::snapshot::Abort;
-use crate::snapshot::progress::{Phase, Progress};
+use crate::snapshot::{Phase, Progress};
 
 use super::decode::decode;
 use super::error::{BadSnapshot, FetchError};
