@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
@@ -18,6 +19,13 @@ use crate::snapshot::{Abort, Phase, Progress, TableDigest, table_digest};
 /// How every SQLite database begins.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
+/// The part of SQLite's header that is looked at, and where the size of a page is in it.
+const HEADER_BYTES: u64 = 18;
+const PAGE_SIZE: std::ops::Range<usize> = 16..18;
+/// Where SQLite's header says how the file is written and read, and its value for WAL.
+const VERSIONS_OFFSET: u64 = 18;
+const WAL_VERSIONS: [u8; 2] = [2, 2];
+
 const CHECK: &str = "PRAGMA quick_check(1)";
 const OURS: &str = "SELECT count(*) FROM sqlite_schema
 WHERE type = 'table' AND name IN ('_ldb_seq', '_ldb_last_update')";
@@ -31,11 +39,7 @@ const ABORT_CHECK: i32 = 10_000;
 
 /// Checks the database at `path` and says where it stands.
 pub fn check(path: &Path, abort: &Abort) -> Result<LdbPosition, BadSnapshot> {
-    let mut start = Vec::new();
-    File::open(path)?.take(MAGIC.len() as u64).read_to_end(&mut start)?;
-    if start != MAGIC {
-        return Err(BadSnapshot::NotADatabase);
-    }
+    check_header(path)?;
     let connection = open(path, abort)?;
     let report: String = connection.query_row(CHECK, [], |row| row.get(0))?;
     if report != "ok" {
@@ -51,6 +55,40 @@ pub fn check(path: &Path, abort: &Abort) -> Result<LdbPosition, BadSnapshot> {
         ReadError::Sqlite(error) => error.into(),
         other => BadSnapshot::Damaged(other.to_string()),
     })
+}
+
+/// That it is SQLite's, and ends where a page does: SQLite itself would take what is
+/// missing from the last page for zeroes.
+fn check_header(path: &Path) -> Result<(), BadSnapshot> {
+    let file = File::open(path)?;
+    let length = file.metadata()?.len();
+    let mut header = Vec::new();
+    file.take(HEADER_BYTES).read_to_end(&mut header)?;
+    let Some(&[high, low]) = header.get(PAGE_SIZE).filter(|_| header.starts_with(MAGIC)) else {
+        return Err(BadSnapshot::NotADatabase);
+    };
+    let page_size = match u16::from_be_bytes([high, low]) {
+        // Too large for its place.
+        1 => 65_536,
+        size => u64::from(size),
+    };
+    match page_size.is_power_of_two() && length.is_multiple_of(page_size) {
+        true => Ok(()),
+        false => Err(BadSnapshot::Damaged(format!("{length} bytes are no whole number of pages"))),
+    }
+}
+
+/// Marks the file as one that is in WAL mode, as its readers expect it. Snapshots of
+/// other programs may lack that.
+pub fn mark_for_wal(path: &Path) -> Result<(), BadSnapshot> {
+    let file = File::options().read(true).write(true).open(path)?;
+    let mut versions = [0; 2];
+    file.read_exact_at(&mut versions, VERSIONS_OFFSET)?;
+    if versions != WAL_VERSIONS {
+        file.write_all_at(&WAL_VERSIONS, VERSIONS_OFFSET)?;
+        file.sync_all()?;
+    }
+    Ok(())
 }
 
 /// What each table holds, by name.

@@ -75,11 +75,11 @@ pub fn look(url: &SnapshotUrl, abort: &Abort) -> Result<Option<Manifest>, FetchE
     read_manifest(&Store::open(url)?, abort)
 }
 
-/// Downloads the snapshot at `url` to `to`, where nothing may be, and checks it. It
-/// says of itself by its header that it is in WAL mode, and has none beside it.
+/// Downloads the snapshot at `url` to `to`, and checks it. The file says of itself by
+/// its header that it is in WAL mode, and has no WAL beside it.
 ///
 /// # Errors
-/// Whatever fails, nothing is left at `to`.
+/// When something is at `to`, which stays. Whatever else fails, nothing is left there.
 pub fn fetch(
     url: &SnapshotUrl,
     to: &Path,
@@ -146,7 +146,6 @@ impl<'a> Fetch<'a> {
         loop {
             let outcome = self.get(manifest.as_ref(), refuse);
             let Err(error) = outcome else { return outcome };
-            let _ = fs::remove_file(self.to);
             races += 1;
             if races > MAX_RACES || !error.may_be_a_race() {
                 return Err(error);
@@ -190,11 +189,12 @@ impl<'a> Fetch<'a> {
         };
         let received = receive(&self.url, &mut stream, self.to, &waiting)?;
         failpoint::hit("bootstrap-after-download");
-        match manifest {
-            Some(manifest) => matches_manifest(&received, manifest).map_err(&bad)?,
-            None => matches_checksum(&received, info.checksum.as_deref()).map_err(&bad)?,
-        }
-        let (position, tables) = self.check(manifest).map_err(&bad)?;
+        let matched = match manifest {
+            Some(manifest) => matches_manifest(&received, manifest),
+            None => matches_checksum(&received, info.checksum.as_deref()),
+        };
+        let checked = matched.and_then(|()| self.check(manifest));
+        let (position, tables) = checked.map_err(&bad).inspect_err(|_| remove(self.to))?;
         failpoint::hit("bootstrap-after-check");
         let Received { bytes, stored_bytes, .. } = received;
         Ok(Fetched { position, bytes, stored_bytes, manifest: manifest.cloned(), tables })
@@ -215,12 +215,16 @@ impl<'a> Fetch<'a> {
         let position = check::check(self.to, self.abort)?;
         if let Some(manifest) = manifest {
             let said = manifest.position();
-            if (said.seq, &said.ledger_id) != (position.seq, &position.ledger_id) {
+            if said.seq != position.seq {
                 let reason = format!("it is at seq {}, the manifest says {}", position.seq, said.seq);
                 return Err(BadSnapshot::Mismatch(reason));
             }
+            if said.ledger_id != position.ledger_id {
+                return Err(BadSnapshot::Mismatch("it is of another ledger than the manifest says".to_owned()));
+            }
         }
         self.wanted.judge(&position)?;
+        check::mark_for_wal(self.to)?;
         // None at all is what a manifest says that does not tell.
         let said = manifest.map(|manifest| &manifest.tables).filter(|tables| !tables.is_empty());
         if said.is_none() && !self.digests {
@@ -230,6 +234,11 @@ impl<'a> Fetch<'a> {
         said.map_or(Ok(()), |said| check::compare(&found, said))?;
         Ok((position, found))
     }
+}
+
+/// Removes what was downloaded. What led to that says more than an error here would.
+fn remove(path: &Path) {
+    let _ = fs::remove_file(path);
 }
 
 fn read_manifest(store: &Store, abort: &Abort) -> Result<Option<Manifest>, FetchError> {
