@@ -11,7 +11,36 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::http;
+use crate::support::client::wait_for_value;
+use crate::support::{Client, Node, NodeProcess, http};
+
+/// How long a node may take to stop, and anything that must come to come.
+pub const STOP: Duration = Duration::from_secs(60);
+/// How long nothing comes where nothing is to come.
+pub const SOON: Duration = Duration::from_millis(300);
+/// The simple table, as the reader's routes name it.
+pub const TABLE: &str = "fam/tab";
+
+/// An executive, a reflector and a reader.
+pub fn node() -> Node {
+    Node::new().roles(&["executive", "reflector", "reader"]).set("reflector.poll_interval", "50ms")
+}
+
+/// A node with an empty simple table.
+pub fn with_table(node: &Node) -> (NodeProcess, Client) {
+    let process = node.start();
+    let client = Client::registered(process.executive_url());
+    client.create_simple_table("fam", "tab");
+    client.upsert("fam", "tab", &[(0, "zero")]);
+    wait_for_value(&process.reader_url(), "fam", "tab", 0, "zero");
+    (process, client)
+}
+
+/// A stream that is not refused.
+#[track_caller]
+pub fn open(base: &str, query: &str, last: &str) -> Stream {
+    Stream::open(base, query, last).expect("an answer").expect("a stream")
+}
 
 /// One server-sent event.
 #[derive(Debug, Clone, PartialEq)]

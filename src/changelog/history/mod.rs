@@ -12,6 +12,7 @@
 
 mod bridge;
 mod cursor;
+mod found;
 mod line;
 mod segment;
 mod tail;

@@ -10,8 +10,9 @@ use crate::disk;
 use crate::ledger::Seq;
 
 use super::bridge::{self, BridgeError};
-use super::line::{self, Line, Op, TableChange};
-use super::segment::{self, Header, Lines};
+use super::found::{Found, belongs};
+use super::line::{self, Op, TableChange};
+use super::segment::{self, Header};
 use super::{HistoryError, HistoryOptions, MAX_PENDING_BYTES};
 
 /// The history is this many segments, as a rule.
@@ -347,56 +348,5 @@ impl History {
         }
         (self.at, self.ledger) = (at, ledger.map(str::to_owned).or(followed));
         Ok(())
-    }
-}
-
-/// Whether the history, which ends at the first, goes on to be that of an LDB that
-/// stands at the second.
-fn belongs(history: (Seq, Option<&str>), ldb: (Seq, Option<&str>)) -> bool {
-    match (history.1, ldb.1) {
-        // The same ledger again brings the same rows again: nothing is lost by that.
-        (Some(followed), Some(follows)) => followed == follows && ldb.0 <= history.0,
-        _ => ldb.0 == history.0,
-    }
-}
-
-/// The last segment, as the one before has left it.
-struct Found {
-    header: Header,
-    committed: u64,
-    next: u64,
-    at: Seq,
-    ledger: Option<String>,
-    tail: Option<WholeGroup>,
-}
-
-/// A group that is written to its end and not marked as committed.
-struct WholeGroup {
-    until: Seq,
-    /// Behind its last line, in bytes.
-    end: u64,
-    next: u64,
-}
-
-impl Found {
-    fn read(path: &Path) -> io::Result<Self> {
-        let header = segment::read_header(path)?;
-        let mut lines = Lines::new(File::open(path)?, 0);
-        lines.read_line()?;
-        let (mut next, ledger) = (header.first, header.ledger.clone());
-        let mut found = Self { committed: lines.offset(), next, at: header.from, ledger, tail: None, header };
-        while let Some(line) = lines.read_line()? {
-            match Line::parse(line) {
-                Some(Line::Record(record)) if record.number == next => next += 1,
-                Some(Line::Until(until)) => found.tail = Some(WholeGroup { until, end: lines.offset(), next }),
-                Some(Line::Commit { at, ledger }) => {
-                    (found.committed, found.next, found.at, found.tail) = (lines.offset(), next, at, None);
-                    found.ledger = ledger.or(found.ledger);
-                }
-                // Damage: what was committed before it is what there is.
-                _ => break,
-            }
-        }
-        Ok(found)
     }
 }

@@ -1,20 +1,20 @@
 //! The history of changes: whoever goes on in it knows which rows there are, whatever
 //! has happened to the applier, its LDB or the files in between, or is told.
 
+mod bridge;
+mod client;
+#[path = "../ldb_support/mod.rs"]
 mod ldb_support;
 
-use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 
-use ctlstore::changelog::history::{
-    Cursor, Grown, HistoryOptions, Op, Record, TableChange, Tail, TooOld, What, at_ledger_seq, directory_of,
-};
+use client::Client;
+use ctlstore::changelog::history::{Cursor, Grown, HistoryOptions, Tail, TooOld, What, at_ledger_seq, directory_of};
 use ctlstore::ldb::{Ldb, LdbOptions};
 use ctlstore::ledger::Seq;
-use ldb_support::follower::rows;
 use ldb_support::workload::{self, Dice, Task, Workload};
 use ldb_support::{CREATE, Scratch, batch, reader, seq, upsert};
 use rusqlite::Connection;
@@ -22,94 +22,6 @@ use rusqlite::Connection;
 /// The test that the killed processes run.
 const APPLIER: &str = "a_workload_is_applied_to_its_end";
 const SIGABRT: i32 = 6;
-
-/// A program that knows which rows there are from the history alone.
-struct Client {
-    directory: PathBuf,
-    tail: Tail,
-    history: Option<String>,
-    next: u64,
-    /// Each row, with its values where they were read since they changed.
-    rows: BTreeMap<String, Option<String>>,
-    resyncs: Vec<String>,
-}
-
-impl Client {
-    /// Begins with the rows of `ldb` and the end of the history.
-    fn new(ldb: &Path) -> Self {
-        let directory = directory_of(ldb);
-        let mut client = Self {
-            tail: Tail::new(&directory),
-            directory,
-            history: None,
-            next: 1,
-            rows: BTreeMap::new(),
-            resyncs: Vec::new(),
-        };
-        client.look();
-        client.next = client.tail.next();
-        client.history = client.tail.history().map(str::to_owned);
-        client.load(ldb);
-        client
-    }
-
-    fn load(&mut self, ldb: &Path) {
-        self.rows = rows(&reader(ldb)).into_iter().map(|(row, values)| (row, Some(values))).collect();
-    }
-
-    fn look(&mut self) {
-        while !matches!(self.tail.look().unwrap(), Grown::By(records) if records.is_empty()) {}
-    }
-
-    /// Goes on where it was, as after a time of absence.
-    fn go_on(&mut self) -> Vec<Record> {
-        self.tail = Tail::new(&self.directory);
-        self.look();
-        assert_eq!(self.tail.history(), self.history.as_deref(), "another history");
-        let mut cursor = Cursor::seek(&self.directory, self.next).unwrap().expect("not too old");
-        let mut all = Vec::new();
-        while self.next < self.tail.next() {
-            for record in cursor.read(self.tail.next(), 1000).unwrap().expect("not too old") {
-                assert_eq!(record.number, self.next);
-                self.next += 1;
-                self.take(&record);
-                all.push(record);
-            }
-        }
-        all
-    }
-
-    fn take(&mut self, record: &Record) {
-        let is_of = |row: &str, family: &str, table: &str| row.starts_with(&format!("{family}___{table} "));
-        match &record.what {
-            What::Row { op, family, table, key } => {
-                let key: Vec<serde_json::Value> = serde_json::from_str(key.get()).unwrap();
-                let values: Vec<_> = key.iter().map(|part| part["value"].to_string()).collect();
-                let row = format!("{family}___{table} {}", values.join(","));
-                match op.expect("an op") {
-                    Op::Upsert => drop(self.rows.insert(row, None)),
-                    Op::Delete => drop(self.rows.remove(&row)),
-                }
-            }
-            What::Table { change: TableChange::Cleared | TableChange::Dropped, family, table } => {
-                self.rows.retain(|row, _| !is_of(row, family, table));
-            }
-            What::Table { change, .. } => panic!("{change:?}"),
-            What::Resync { reason } => self.resyncs.push(reason.clone()),
-        }
-    }
-
-    /// Compares with what is really there, and reads what has changed.
-    #[track_caller]
-    fn check(&mut self, ldb: &Path) {
-        let there = rows(&reader(ldb));
-        assert_eq!(self.rows.keys().collect::<Vec<_>>(), there.keys().collect::<Vec<_>>());
-        for (row, values) in &self.rows {
-            assert!(values.as_ref().is_none_or(|values| *values == there[row]), "{row} has changed unsaid");
-        }
-        self.load(ldb);
-    }
-}
 
 fn workload_of(seed: u64) -> Workload {
     Workload::new(seed, 4_000, true)
@@ -369,102 +281,4 @@ fn a_history_that_cannot_be_written_stops_nothing_and_says_so_when_it_can() {
     ldb.apply(&batch(seq, &[&upsert(1, "last")])).unwrap();
     client.go_on();
     client.check(&scratch.ldb());
-}
-
-/// Applies `workload` up to `until` in `directory`, and closes the LDB.
-fn applied(directory: &Path, workload: &Workload, until: i64) {
-    let mut ldb = workload::open(directory, 1);
-    ldb.adopt_ledger_id("a ledger").unwrap();
-    let rows = workload.rows.iter().filter(|row| row.seq.0 <= until).cloned().collect();
-    Workload { rows }.apply(&mut ldb, || 500);
-    ldb.close().unwrap();
-}
-
-/// Where a ledger transaction ends, not before `seq`.
-fn boundary(workload: &Workload, seq: i64) -> i64 {
-    let replay = workload::Replay::new(workload);
-    (seq..).find(|seq| replay.is_boundary(*seq)).unwrap()
-}
-
-#[test]
-fn a_snapshot_that_takes_the_place_of_an_ldb_is_no_gap() {
-    let workload = workload_of(21);
-    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let path = here.path().join("ldb.db");
-    applied(here.path(), &workload, boundary(&workload, 1_500));
-    applied(there.path(), &workload, boundary(&workload, 3_000));
-    let snapshot = here.path().join("snapshot.db");
-    fs::copy(fs::canonicalize(there.path().join("ldb.db")).unwrap(), &snapshot).unwrap();
-    let mut client = Client::new(&path);
-
-    // One that did not take the place after all leaves no trace, in this process...
-    let mut ldb = workload::open(here.path(), 1);
-    ldb.bridge(&snapshot).unwrap();
-    let more = Workload { rows: workload.rows.iter().filter(|row| row.seq.0 <= 1_700).cloned().collect() };
-    more.apply(&mut ldb, || 50);
-    client.go_on();
-    client.check(&path);
-    // ...and in the next.
-    ldb.bridge(&snapshot).unwrap();
-    drop(ldb);
-    let mut ldb = workload::open(here.path(), 1);
-    assert_eq!(client.go_on().len(), 0);
-    client.check(&path);
-
-    // Killed right behind the switch: the next start finds what it means.
-    ldb.bridge(&snapshot).unwrap();
-    drop(ldb);
-    fs::rename(&snapshot, &path).unwrap();
-    assert_eq!(client.go_on().len(), 0);
-    let mut ldb = workload::open(here.path(), 1);
-    let records = client.go_on();
-    assert!(records.iter().all(|record| record.ledger_seq == ldb.position().unwrap().seq));
-    client.check(&path);
-    workload.apply(&mut ldb, || 100);
-    client.go_on();
-    client.check(&path);
-    assert_eq!(client.resyncs, [""; 0]);
-}
-
-#[test]
-fn of_tables_that_differ_as_a_whole_a_bridge_names_the_table() {
-    let (old, new) = (Scratch::new(), Scratch::new());
-    let (mut ldb, client) = with_rows(&old);
-    let table = |name: &str| CREATE.replace("fam___tab", name);
-    ldb.apply(&batch(4, &[&table("fam___gone"), &table("fam___wide"), &table("fam___same")])).unwrap();
-    let next = Cursor::seek(&client.directory, client.next).unwrap().unwrap().number();
-    let mut other = open(&new);
-    other.adopt_ledger_id("a ledger").unwrap();
-    let wide = "ALTER TABLE fam___wide ADD COLUMN \"c\" REAL";
-    let (fresh, row) = (table("fam___fresh"), r#"REPLACE INTO fam___fresh ("id","v") VALUES(7,'x')"#);
-    let statements = [CREATE, &table("fam___wide"), &table("fam___same"), wide, &upsert(2, "c"), &fresh, row];
-    other.apply(&batch(1, &statements)).unwrap();
-    other.apply(&batch(8, &[&upsert(3, "d")])).unwrap();
-    other.close().unwrap();
-    let snapshot = fs::canonicalize(new.ldb()).unwrap();
-    ldb.bridge(&snapshot).unwrap();
-    drop(ldb);
-    let file = fs::canonicalize(old.ldb()).unwrap();
-    for suffix in ["-wal", "-shm"] {
-        fs::remove_file(format!("{}{suffix}", file.display())).unwrap();
-    }
-    fs::copy(&snapshot, &file).unwrap();
-    drop(open(&old));
-    let mut tail = Tail::new(&client.directory);
-    tail.look().unwrap();
-    let mut cursor = Cursor::seek(&client.directory, next).unwrap().unwrap();
-    let records = cursor.read(tail.next(), 1 << 20).unwrap().unwrap();
-    let shown: Vec<_> = records
-        .iter()
-        .map(|record| match &record.what {
-            What::Row { op, table, key, .. } => {
-                let key: serde_json::Value = serde_json::from_str(key.get()).unwrap();
-                format!("{} {table} {}", op.map_or("?".to_owned(), |op| format!("{op:?}")), key[0]["value"])
-            }
-            What::Table { change, table, .. } => format!("{change:?} {table}"),
-            What::Resync { reason } => reason.clone(),
-        })
-        .collect();
-    let want = ["Upsert fresh 7", "Dropped gone", "Delete tab 1", "Upsert tab 2", "Upsert tab 3", "Altered wide"];
-    assert_eq!(shown, want);
 }
