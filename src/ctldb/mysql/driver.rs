@@ -18,7 +18,7 @@ use super::unit::{Commit, Locked, Unit};
 /// The lock before anything is read; what is known of the schema holds unless the
 /// ledger has rows since then that change it.
 const BEGIN: &str = "START TRANSACTION; UPDATE locks SET clock = clock + 1 WHERE id = 'ledger'; \
-    SELECT ROW_COUNT(), (SELECT clock FROM locks WHERE id = 'ledger'), \
+    SELECT ROW_COUNT(), UNIX_TIMESTAMP(), (SELECT clock FROM locks WHERE id = 'ledger'), \
     (SELECT COALESCE(MAX(seq), (SELECT CAST(value AS SIGNED) - 1 FROM ctlstore_meta WHERE name = 'low_water_seq'), 0) \
     FROM {ledger}), \
     (SELECT COUNT(*) FROM ctlstore_ddl_intent), \
@@ -96,8 +96,8 @@ async fn begin(shared: &Shared, deadline: Instant) -> Result<(Unit<'_>, Vec<Fini
         let from = known.map_or(i64::MAX - ROWS_LOOKED_THROUGH, |seq| seq.0);
         let sql = shared.ledger.fill(BEGIN).replace("{from}", &from.to_string());
         let sql = sql.replace("{to}", &(from + ROWS_LOOKED_THROUGH).to_string());
-        let begun = link.row::<(i64, Option<i64>, i64, i64, i64)>(&sql, deadline).await;
-        let (locked, clock, last, intents, changes) = match begun {
+        let begun = link.row::<(i64, i64, Option<i64>, i64, i64, i64)>(&sql, deadline).await;
+        let (locked, now, clock, last, intents, changes) = match begun {
             Ok(row) => row,
             Err(error) => {
                 Unit::new(shared, server, link, deadline, None).abandon().await;
@@ -114,7 +114,7 @@ async fn begin(shared: &Shared, deadline: Instant) -> Result<(Unit<'_>, Vec<Fini
         };
         if intents == 0 {
             shared.catalog.catch_up(known, last, changes > 0);
-            let locked = Locked { clock, last, ..Locked::default() };
+            let locked = Locked { clock, now, last, ..Locked::default() };
             return Ok((Unit::new(shared, server, link, deadline, Some(locked)), finished));
         }
         finished.extend(finish_intents(shared, link, last, deadline).await?);
