@@ -176,3 +176,41 @@ fn significant_digits(number: &str) -> usize {
     }
     significant
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_byte_comes_back_from_its_hex() {
+        let all: Vec<u8> = (0..=255).collect();
+        for digits in [hex::encode(&all), hex::encode_upper(&all)] {
+            let mut bytes = vec![7];
+            Hex::new(&digits).unwrap().decode_into(&mut bytes);
+            assert_eq!(bytes, all);
+        }
+        for bad in ["0", "0g", "é", "0 ", "@0", "`0", "/0", ":0"] {
+            assert_eq!(Hex::new(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn integers_end_where_64_bits_do() {
+        for text in [
+            "0",
+            "-0",
+            "999999999999999999",
+            "-999999999999999999",
+            "1000000000000000000",
+            "9223372036854775807",
+            "-9223372036854775808",
+            "00000000000000000000001",
+        ] {
+            let (value, rest) = Cursor { text }.literal().unwrap();
+            assert_eq!((value, rest.text), (Literal::Integer(text.parse().unwrap()), ""), "{text}");
+        }
+        let (value, _) = Cursor { text: "9223372036854776000" }.literal().unwrap();
+        assert_eq!(value, Literal::Real(9_223_372_036_854_775_808.0));
+        assert!(Cursor { text: "9223372036854775808" }.literal().is_none());
+    }
+}
