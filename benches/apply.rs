@@ -1,12 +1,18 @@
 //! How fast ledger statements become rows of an LDB, against the ceiling: the same
 //! rows through one prepared statement, without a ledger, a parser or a changelog.
-//! Both with synchronous FULL, into a fresh file, with keys in random order.
+//! Both with synchronous FULL and 16 KiB pages. What counts is the ratio of two that
+//! ran one right after the other; its median is shown, by the clock and by the CPU
+//! time of the thread, which says more where other programs share the cores.
+//!
+//! `cargo bench --bench apply -- fresh` is rows of new keys into an empty table, `-- large`
+//! upserts of random keys into 1,000,000 rows, `-- large=5000000` into more; without
+//! either, both. `-- alone=changelog`, `alone=plain` and `alone=ceiling` run one way once,
+//! for a profiler. Files go to the temporary directory (`TMPDIR`).
 
 use std::hint::black_box;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use ctlstore::changelog::ChangelogOptions;
 use ctlstore::ldb::{Ldb, LdbOptions};
 use ctlstore::ledger::{Assembler, Batch, LedgerRow, Seq};
@@ -15,10 +21,19 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 
 const ROWS: usize = 20_000;
+const ROUNDS: usize = 9;
 const BATCHES: [usize; 3] = [100, 1_000, 10_000];
+const CEILING_BATCH: usize = 10_000;
+const LARGE: usize = 1_000_000;
+/// The node's default.
+const CHECKPOINT_BYTES: u64 = 40 << 20;
 const CREATE: &str =
     r#"CREATE TABLE fam___tab ("id" VARCHAR(191), "n" INTEGER, "r" REAL, "v" TEXT, "b" BLOB, PRIMARY KEY("id"));"#;
 const UPSERT: &str = r#"REPLACE INTO fam___tab ("id","n","r","v","b") VALUES(?,?,?,?,?)"#;
+/// As the applier has them.
+const NEW_FILE: &str = "PRAGMA page_size = 16384; PRAGMA journal_mode = WAL";
+const SETTINGS: &str = "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -32768";
+const SHOWN: [&str; 5] = ["page_size", "journal_mode", "synchronous", "wal_autocheckpoint", "cache_size"];
 
 /// About 130 bytes.
 struct Row {
@@ -29,47 +44,51 @@ struct Row {
     b: Vec<u8>,
 }
 
-fn rows() -> Vec<Row> {
-    let row = |i: usize| {
-        // Odd, so that every number below 2^64 comes once.
-        let random = (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        Row {
-            id: format!("key-{random:020}"),
-            n: random as i64 >> 8,
-            r: random as f64 / 7.0,
-            v: format!("{random:064}"),
-            b: random.to_be_bytes().to_vec(),
+impl Row {
+    fn new(key: u64, value: u64) -> Self {
+        Self {
+            id: format!("key-{key:020}"),
+            n: value as i64 >> 8,
+            r: (value >> 20) as f64 / 64.0,
+            v: format!("{value:064}"),
+            b: value.to_be_bytes().to_vec(),
         }
-    };
-    (0..ROWS).map(row).collect()
-}
+    }
 
-fn batches(rows: &[Row], size: usize) -> Vec<Batch> {
-    let statement = |row: &Row| {
-        let b = hex::encode(&row.b);
+    fn statement(&self) -> String {
+        let b = hex::encode(&self.b);
         format!(
             r#"REPLACE INTO fam___tab ("id","n","r","v","b") VALUES('{}',{},{},'{}',x'{b}')"#,
-            row.id, row.n, row.r, row.v
+            self.id, self.n, self.r, self.v
         )
-    };
-    let mut seq = Seq(1);
-    let chunk = |chunk: &[Row]| {
-        let mut assembler = Assembler::after(seq);
+    }
+}
+
+/// Odd, so that every number below 2^64 comes once.
+fn random(i: usize) -> u64 {
+    (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+/// Rows as ledger batches behind `seq`, which moves on.
+fn batches(rows: &[Row], size: usize, seq: &mut Seq) -> Vec<Batch> {
+    let batch = |chunk: &[Row]| {
+        let mut assembler = Assembler::after(*seq);
         for row in chunk {
-            seq = seq.next();
-            let row = LedgerRow { seq, leader_ts: Some(Timestamp::now()), statement: statement(row) };
+            *seq = seq.next();
+            let row = LedgerRow { seq: *seq, leader_ts: Some(Timestamp::now()), statement: row.statement() };
             assembler.push(row).expect("rows are in order");
         }
         assembler.take_complete().expect("there are rows")
     };
-    rows.chunks(size).map(chunk).collect()
+    rows.chunks(size).map(batch).collect()
 }
 
+/// An LDB with an empty table at seq 1.
 fn fresh_ldb(with_changelog: bool) -> (TempDir, Ldb) {
     let directory = tempfile::tempdir().expect("a directory for the ldb");
     let changelog = ChangelogOptions { path: directory.path().join("change.log"), max_bytes: 1 << 20 };
-    let options =
-        LdbOptions { wal_checkpoint_bytes: 40 << 20, changelog: with_changelog.then_some(changelog), history: None };
+    let changelog = with_changelog.then_some(changelog);
+    let options = LdbOptions { wal_checkpoint_bytes: CHECKPOINT_BYTES, changelog, history: None };
     let mut ldb = Ldb::open(&directory.path().join("ldb.db"), &options).expect("an ldb");
     let mut assembler = Assembler::after(Seq(0));
     let create = LedgerRow { seq: Seq(1), leader_ts: None, statement: CREATE.to_owned() };
@@ -78,59 +97,196 @@ fn fresh_ldb(with_changelog: bool) -> (TempDir, Ldb) {
     (directory, ldb)
 }
 
-fn fresh_file(directory: &Path) -> Connection {
-    let connection = Connection::open(directory.join("ceiling.db")).expect("a database");
-    let settings = "PRAGMA page_size = 16384; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
-                    PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -32768;";
-    connection.execute_batch(settings).and_then(|()| connection.execute_batch(CREATE)).expect("the table is made");
-    connection
-}
-
-fn insert(connection: &Connection, rows: &[Row], size: usize) -> rusqlite::Result<()> {
-    let mut statement = connection.prepare(UPSERT)?;
-    for chunk in rows.chunks(size) {
-        connection.execute_batch("BEGIN IMMEDIATE")?;
-        for row in chunk {
-            statement.execute((&row.id, row.n, row.r, &row.v, &row.b))?;
-        }
-        connection.execute_batch("COMMIT")?;
+fn apply(ldb: &mut Ldb, batches: &[Batch]) {
+    for batch in batches {
+        black_box(ldb.apply(batch).expect("the batch is applied"));
+        ldb.maintain().expect("the wal is checkpointed");
     }
-    Ok(())
 }
 
-fn apply(criterion: &mut Criterion) {
-    let rows = rows();
-    let mut group = criterion.benchmark_group("apply");
-    group.throughput(Throughput::Elements(ROWS as u64)).sample_size(10).measurement_time(Duration::from_secs(5));
-    for size in BATCHES {
-        let batches = batches(&rows, size);
-        for (name, with_changelog) in [("plain", false), ("changelog", true)] {
-            group.bench_function(BenchmarkId::new(name, size), |bencher| {
-                bencher.iter_batched_ref(
-                    || fresh_ldb(with_changelog),
-                    |(_directory, ldb)| {
-                        for batch in &batches {
-                            black_box(ldb.apply(batch).expect("the batch is applied"));
-                        }
-                    },
-                    BatchSize::PerIteration,
-                );
-            });
+/// The file that the ceiling writes, with a look at its WAL.
+struct Ceiling {
+    connection: Connection,
+    wal: std::path::PathBuf,
+}
+
+impl Ceiling {
+    fn open(path: &Path) -> Self {
+        let connection = Connection::open(path).expect("a database");
+        connection.execute_batch(SETTINGS).expect("the settings are taken");
+        let mut wal = path.as_os_str().to_owned();
+        wal.push("-wal");
+        Self { connection, wal: wal.into() }
+    }
+
+    fn fresh(directory: &Path) -> Self {
+        let path = directory.join("ceiling.db");
+        let connection = Connection::open(&path).expect("a database");
+        connection.execute_batch(&format!("{NEW_FILE}; {CREATE}")).expect("the table is made");
+        Self::open(&path)
+    }
+
+    fn insert(&self, rows: &[Row]) -> rusqlite::Result<()> {
+        let mut statement = self.connection.prepare(UPSERT)?;
+        for chunk in rows.chunks(CEILING_BATCH) {
+            self.connection.execute_batch("BEGIN IMMEDIATE")?;
+            for row in chunk {
+                statement.execute((&row.id, row.n, row.r, &row.v, &row.b))?;
+            }
+            self.connection.execute_batch("COMMIT")?;
+            if std::fs::metadata(&self.wal).is_ok_and(|wal| wal.len() >= CHECKPOINT_BYTES) {
+                self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn print_settings(&self) {
+        let value = |name| {
+            let value = self.connection.pragma_query_value(None, name, |row| row.get::<_, rusqlite::types::Value>(0));
+            format!("{name}={:?}", value.expect("the pragma has a value"))
+        };
+        println!("SQLite {}, {}", rusqlite::version(), SHOWN.map(value).join(", "));
+    }
+}
+
+/// What one run of one way took.
+#[derive(Clone, Copy)]
+struct Took {
+    elapsed: Duration,
+    cpu: Duration,
+}
+
+fn measure(work: impl FnOnce()) -> Took {
+    let (start, cpu) = (Instant::now(), thread_cpu());
+    work();
+    Took { elapsed: start.elapsed(), cpu: thread_cpu() - cpu }
+}
+
+/// CPU time of this thread so far, user and system.
+fn thread_cpu() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the clock exists on every Linux, and `time` is there to be written to.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// Medians of what `ours` took, and of its ratios to the ceiling of the same round.
+fn print(what: &str, ours: &[Took], ceiling: &[Took]) {
+    let nanos = |took: &[Took], part: fn(&Took) -> Duration| {
+        median(took.iter().map(|took| part(took).as_secs_f64() * 1e9 / ROWS as f64).collect())
+    };
+    let ratio = |part: fn(&Took) -> Duration| {
+        median(ours.iter().zip(ceiling).map(|(a, b)| part(b).as_secs_f64() / part(a).as_secs_f64()).collect())
+    };
+    println!(
+        "| {what} | {:.0} | {:.0} | {:.0} | {:.2} | {:.2} |",
+        1e9 / nanos(ours, |took| took.elapsed),
+        nanos(ours, |took| took.elapsed),
+        nanos(ours, |took| took.cpu),
+        ratio(|took| took.elapsed),
+        ratio(|took| took.cpu),
+    );
+}
+
+fn print_head(title: &str) {
+    println!("\n{title}: {ROWS} rows, {ROUNDS} rounds\n");
+    println!(
+        "| way | statements/s | elapsed ns | CPU ns | rate to ceiling | by CPU |\n| --- | --- | --- | --- | --- | --- |"
+    );
+}
+
+fn fresh() {
+    let rows: Vec<_> = (0..ROWS).map(|i| Row::new(random(i), random(i))).collect();
+    let ways: Vec<_> = BATCHES.into_iter().flat_map(|size| [(size, false), (size, true)]).collect();
+    let (mut ceiling, mut ours) = (Vec::new(), vec![Vec::new(); ways.len()]);
+    for round in 0..ROUNDS {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = Ceiling::fresh(directory.path());
+        if round == 0 {
+            file.print_settings();
+        }
+        ceiling.push(measure(|| file.insert(&rows).expect("the rows are written")));
+        for ((size, with_changelog), took) in ways.iter().zip(&mut ours) {
+            let batches = batches(&rows, *size, &mut Seq(1));
+            let (_directory, mut ldb) = fresh_ldb(*with_changelog);
+            took.push(measure(|| apply(&mut ldb, &batches)));
         }
     }
-    group.bench_function("ceiling/10000", |bencher| {
-        bencher.iter_batched_ref(
-            || {
-                let directory = tempfile::tempdir().expect("a directory");
-                let connection = fresh_file(directory.path());
-                (directory, connection)
-            },
-            |(_directory, connection)| insert(connection, &rows, 10_000).expect("the rows are written"),
-            BatchSize::PerIteration,
-        );
-    });
-    group.finish();
+    print_head("Into an empty table");
+    print("ceiling, commits of 10,000", &ceiling, &ceiling);
+    for ((size, with_changelog), took) in ways.iter().zip(&ours) {
+        let changelog = if *with_changelog { ", changelog" } else { "" };
+        print(&format!("commits of {size}{changelog}"), took, &ceiling);
+    }
 }
 
-criterion_group!(benches, apply);
-criterion_main!(benches);
+fn large(size: usize) {
+    let (directory, mut ldb) = fresh_ldb(true);
+    let mut keys: Vec<u64> = (0..size).map(random).collect();
+    // In the order of the key, since only then does it not take as long as all the rest.
+    keys.sort_unstable();
+    let mut seq = Seq(1);
+    for chunk in keys.chunks(CEILING_BATCH) {
+        let rows: Vec<_> = chunk.iter().map(|key| Row::new(*key, *key)).collect();
+        apply(&mut ldb, &batches(&rows, CEILING_BATCH, &mut seq));
+    }
+    let path = ldb.path().to_owned();
+    let file = ldb.file().to_owned();
+    ldb.close().expect("the ldb closes");
+    let copy = directory.path().join("ceiling.db");
+    let bytes = std::fs::copy(&file, &copy).expect("the file is copied");
+    let changelog = ChangelogOptions { path: directory.path().join("change.log"), max_bytes: 1 << 20 };
+    let options = LdbOptions { wal_checkpoint_bytes: CHECKPOINT_BYTES, changelog: Some(changelog), history: None };
+    let mut ldb = Ldb::open(&path, &options).expect("the ldb opens again");
+    let file = Ceiling::open(&copy);
+    file.print_settings();
+    let (mut ceiling, mut ours) = (Vec::new(), Vec::new());
+    for round in 0..ROUNDS {
+        let row = |i| Row::new(keys[random(round * ROWS + i) as usize % size], random(i));
+        let rows: Vec<_> = (0..ROWS).map(row).collect();
+        let batches = batches(&rows, CEILING_BATCH, &mut seq);
+        ceiling.push(measure(|| file.insert(&rows).expect("the rows are written")));
+        ours.push(measure(|| apply(&mut ldb, &batches)));
+    }
+    print_head(&format!("Upserts of random keys into {size} rows, {} MB", bytes / 1_000_000));
+    print("ceiling, commits of 10,000", &ceiling, &ceiling);
+    print("commits of 10,000, changelog", &ours, &ceiling);
+}
+
+/// One way once, with as little around it as can be.
+fn alone(way: &str) {
+    let rows: Vec<_> = (0..ROWS).map(|i| Row::new(random(i), random(i))).collect();
+    let took = if way == "ceiling" {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = Ceiling::fresh(directory.path());
+        measure(|| file.insert(&rows).expect("the rows are written"))
+    } else {
+        let batches = batches(&rows, CEILING_BATCH, &mut Seq(1));
+        let (_directory, mut ldb) = fresh_ldb(way == "changelog");
+        measure(|| apply(&mut ldb, &batches))
+    };
+    println!("{way}: {:.0} ns CPU a statement", took.cpu.as_secs_f64() * 1e9 / ROWS as f64);
+}
+
+fn main() {
+    let asked: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+    let defaults = ["fresh".to_owned(), "large".to_owned()];
+    for part in if asked.is_empty() { &defaults[..] } else { &asked } {
+        match part.split_once('=').unwrap_or((part, "")) {
+            ("fresh", "") => fresh(),
+            ("large", "") => large(LARGE),
+            ("large", rows) => large(rows.parse().expect("a number of rows")),
+            ("alone", way @ ("changelog" | "plain" | "ceiling")) => alone(way),
+            _ => {
+                eprintln!("{part} is none of fresh, large, large=ROWS, alone=changelog, alone=plain, alone=ceiling");
+                std::process::exit(2);
+            }
+        }
+    }
+}

@@ -90,6 +90,59 @@ async fn usage_adds_up_per_bucket_and_is_pruned() {
 }
 
 #[tokio::test]
+async fn what_is_expected_is_answered_as_if_it_had_not_been() {
+    on_every_ctldb(async |ctldb, _| {
+        let (limited, other) = (table_ref("fam___tab"), table_ref("fam___other"));
+        let row = |cookie: u8| WriterRow { secret_hash: "ab".repeat(32), cookie: vec![cookie], rows_per_minute: None };
+        let limit = TableLimit { warn_bytes: 1, max_bytes: 2 };
+        write(
+            ctldb,
+            vec![
+                Step::InsertWriter("o'ne", row(1)),
+                Step::InsertWriter("{place}", row(2)),
+                Step::SetWriterLimit("{place}", 7),
+                Step::AddUsage("o'ne", 60, 3),
+                Step::AddUsage("nobody", 60, 4),
+                Step::SetTableLimit(limited.clone(), limit),
+            ],
+        )
+        .await;
+        let asked = || {
+            vec![
+                Step::Writer("o'ne"),
+                Step::Writer("{place}"),
+                Step::Writer("O'NE"),
+                Step::Writer("nobody"),
+                Step::Usage("o'ne", 60),
+                Step::Usage("o'ne", 120),
+                Step::Usage("{place}", 60),
+                Step::Usage("nobody", 60),
+                Step::TableLimit(limited.clone()),
+                Step::TableLimit(other.clone()),
+            ]
+        };
+        let expect = Step::Expect(&["o'ne", "{place}", "O'NE", "nobody"], 60, vec![limited.clone(), other.clone()]);
+        // What is written afterwards is seen as well.
+        let changes =
+            [Step::SetCookie("o'ne", vec![9]), Step::AddUsage("o'ne", 60, 5), Step::DeleteTableLimit(limited.clone())];
+        let steps = [vec![expect], asked(), changes.to_vec(), asked()].concat();
+        let answers = write(ctldb, steps).await;
+        let writer = |row: Option<WriterRow>| Answer::Writer(row);
+        let second = WriterRow { rows_per_minute: Some(7), ..row(2) };
+        let before = [writer(Some(row(1))), writer(Some(second)), writer(None), writer(None)];
+        assert_eq!(answers[1..5], before);
+        assert_eq!(answers[5..9], [3, 0, 0, 4].map(Answer::Number));
+        assert_eq!(answers[9..11], [Answer::TableLimit(Some(limit)), Answer::TableLimit(None)]);
+        let after = &answers[14..];
+        assert_eq!(after[0], writer(Some(row(9))));
+        assert_eq!(after[1..4], before[1..]);
+        assert_eq!(after[4..8], [8, 0, 0, 4].map(Answer::Number));
+        assert_eq!(after[8..], [Answer::TableLimit(None), Answer::TableLimit(None)]);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn the_clock_is_the_time_of_day() {
     on_every_ctldb(async |ctldb, _| {
         let unix = || std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() as i64;

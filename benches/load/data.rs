@@ -7,6 +7,8 @@ pub const WRITERS: usize = 8;
 /// Rows of one group, which a prefix read gives.
 pub const GROUP: usize = 100;
 const POINT_READ: &str = "/get-row-by-key/bench/points";
+/// The route that serves it.
+pub const POINT_READ_PATTERN: &str = "/get-row-by-key/{family}/{table}";
 /// Different requests that are prepared of a kind.
 const VARIETY: usize = 1_000;
 
@@ -80,14 +82,9 @@ pub fn point_reads() -> Vec<Vec<u8>> {
     (0..VARIETY).map(|i| request("POST", POINT_READ, "", &key(i * 7_919 % ROWS))).collect()
 }
 
-/// The same with a last byte that makes the body no JSON: as much is received and parsed.
-pub fn refused_reads() -> Vec<Vec<u8>> {
-    let mut requests = point_reads();
-    for request in &mut requests {
-        request.pop();
-        request.push(b']');
-    }
-    requests
+/// What a point read gives.
+pub fn row_json(i: usize) -> String {
+    format!("{{\"id\":\"{}\",\"n\":{i},\"v\":\"{}\"}}\n", id(i), text(i))
 }
 
 pub fn group_reads() -> Vec<Vec<u8>> {

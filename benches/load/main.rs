@@ -6,6 +6,7 @@
 //! `-- sqlite` or `-- mariadb` a part. A missing MariaDB fails its part: `make bench` installs it.
 
 mod client;
+mod constant;
 mod data;
 mod direct;
 mod process;
@@ -35,6 +36,9 @@ fn roomy(node: Node) -> Node {
 }
 
 fn main() {
+    if std::env::args().nth(1).as_deref() == Some(constant::ARGUMENT) {
+        return constant::run();
+    }
     let asked: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
     if let Some(unknown) = asked.iter().find(|part| !PARTS.contains(&part.as_str())) {
         eprintln!("{unknown} is none of {}", PARTS.join(", "));

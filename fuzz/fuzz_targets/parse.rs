@@ -22,7 +22,11 @@ fn value(literal: &Literal<'_>) -> Value {
         // SQLite keeps one zero of the two.
         Literal::Real(float) => Value::Real(float + 0.0),
         Literal::Text(text) => Value::Text(text.clone().into_owned()),
-        Literal::Blob(bytes) => Value::Blob(bytes.clone()),
+        Literal::Blob(hex) => {
+            let mut bytes = Vec::new();
+            hex.decode_into(&mut bytes);
+            Value::Blob(bytes)
+        }
     }
 }
 

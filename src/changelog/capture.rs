@@ -14,10 +14,12 @@ use rusqlite::types::ValueRef;
 use crate::sql::Statement;
 
 use super::changes::Changes;
+use super::direct::Direct;
 use super::entry::{self, TableKey};
 
 const TABLES: &str = "SELECT name FROM sqlite_schema WHERE type = 'table'";
-const SCHEMA_VERSION: &str = "PRAGMA schema_version";
+const SCHEMA_VERSION: &str = "PRAGMA main.schema_version";
+const TEMP_SCHEMA_VERSION: &str = "PRAGMA temp.schema_version";
 
 /// The applier's own tables, which no follower caches.
 const OWN_TABLES: &[u8] = b"_ldb_";
@@ -63,59 +65,121 @@ struct Collector {
     changes: Changes,
 }
 
-/// The hook of one connection.
+/// The hook of one connection. It is there only while it is needed: where the
+/// statement itself names its row, a call for each row is much of the row's cost.
 #[derive(Debug)]
 pub struct Capture {
     collector: Arc<Mutex<Collector>>,
+    is_hooked: bool,
+    direct: Direct,
+    /// Whether the statement at hand names its row.
+    is_direct: bool,
     /// What the last statement changed.
     changes: Changes,
+    /// As of which schema tables are known, and whether that was looked at in this transaction.
+    schema: Option<SchemaVersion>,
+    looked: bool,
     /// The schema's version before a statement that is not in a known form.
-    schema_before: Option<i64>,
+    schema_before: Option<SchemaVersion>,
 }
+
+/// Of the database and of what is temporary.
+type SchemaVersion = (i64, i64);
 
 impl Capture {
     pub fn install(connection: &Connection) -> rusqlite::Result<Self> {
         let collector = Arc::new(Mutex::new(Collector::default()));
-        // SAFETY: the connection owns the clone until it is closed, under a name that
-        // nobody else uses, so the pointer to it is good for as long as the hook can
-        // be called. The hook reads it as the type that it has here.
-        unsafe {
-            let owned: *mut Arc<Mutex<Collector>> =
-                connection.set_clientdata(CLIENT_DATA, Some(Arc::clone(&collector)))?;
-            ffi::sqlite3_preupdate_hook(connection.handle(), Some(on_change), owned.cast::<c_void>());
+        // SAFETY: the hook, which reads it as the type that it has here, is not set yet,
+        // and nobody else uses the name.
+        unsafe { connection.set_clientdata(CLIENT_DATA, Some(Arc::clone(&collector)))? };
+        let mut capture = Self {
+            collector,
+            is_hooked: false,
+            direct: Direct::default(),
+            is_direct: false,
+            changes: Changes::default(),
+            schema: None,
+            looked: false,
+            schema_before: None,
+        };
+        capture.hook(connection, true)?;
+        Ok(capture)
+    }
+
+    /// Sets the hook, or takes it off.
+    fn hook(&mut self, connection: &Connection, wanted: bool) -> rusqlite::Result<()> {
+        if self.is_hooked == wanted {
+            return Ok(());
         }
-        Ok(Self { collector, changes: Changes::default(), schema_before: None })
+        // SAFETY: the connection owns the data until it is closed, under a name that
+        // nobody else uses and with the type that it was set with, so the pointer to it
+        // is good for as long as the hook can be called.
+        unsafe {
+            let owned: Option<&Arc<Mutex<Collector>>> = connection.get_clientdata(CLIENT_DATA)?;
+            let context = owned.map_or(std::ptr::null_mut(), |owned| std::ptr::from_ref(owned).cast_mut().cast());
+            let callback = (wanted && owned.is_some()).then_some(on_change as PreUpdate);
+            ffi::sqlite3_preupdate_hook(connection.handle(), callback, context);
+        }
+        self.is_hooked = wanted;
+        Ok(())
     }
 
     fn collector(&self) -> MutexGuard<'_, Collector> {
         self.collector.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn forget_tables(&mut self) {
-        *self.collector() = Collector::default();
+    /// A transaction begins: others may have changed tables before it.
+    pub fn begin(&mut self) {
+        self.looked = false;
     }
 
-    /// Gets ready for one statement. The hook itself can't ask SQLite anything, so
-    /// the keys of the tables to come are looked up here.
+    pub fn forget_tables(&mut self) {
+        *self.collector() = Collector::default();
+        self.direct.forget();
+    }
+
+    /// Forgets what was learned of tables in an earlier schema.
+    fn look(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        let schema = Some(schema_version(connection)?);
+        if self.schema != schema {
+            self.forget_tables();
+        }
+        (self.schema, self.looked) = (schema, true);
+        Ok(())
+    }
+
+    /// Gets ready for one statement.
     pub fn before(&mut self, connection: &Connection, statement: &Statement<'_>) -> rusqlite::Result<()> {
+        if !self.looked {
+            self.look(connection)?;
+        }
+        self.changes.clear();
+        self.is_direct = match statement {
+            Statement::Upsert(row) => self.direct.enter(connection, true, row, &mut self.changes)?,
+            Statement::Delete(row) => self.direct.enter(connection, false, row, &mut self.changes)?,
+            _ => false,
+        };
+        self.hook(connection, !self.is_direct)?;
+        if self.is_direct { Ok(()) } else { self.arm(connection, statement) }
+    }
+
+    /// Gets the hook ready. It can't ask SQLite anything, so the keys of the tables to
+    /// come are looked up here.
+    fn arm(&mut self, connection: &Connection, statement: &Statement<'_>) -> rusqlite::Result<()> {
         self.schema_before = None;
         match statement {
             Statement::Begin | Statement::Commit => return Ok(()),
             Statement::Upsert(_) | Statement::Delete(_) | Statement::Clear { .. } => {
-                // One lock for all of it: this is what nearly every statement comes by.
-                let mut collector = self.collector();
-                collector.tables.learn(connection, statement.table().unwrap_or_default())?;
-                collector.is_armed = true;
-                return Ok(());
+                self.collector().tables.learn(connection, statement.table().unwrap_or_default())?;
             }
             // All of them, since the same table may be spelled in another case.
-            Statement::CreateTable { .. } | Statement::AddColumn { .. } => self.collector().tables = Tables::default(),
+            Statement::CreateTable { .. } | Statement::AddColumn { .. } => self.forget_tables(),
             Statement::DropTable { table } => {
                 // SQLite does not report the rows that go with a table.
                 let entry = entry::of_one_row(connection, table)?;
-                let mut collector = self.collector();
-                collector.tables = Tables::default();
+                self.forget_tables();
                 if let Some(entry) = entry {
+                    let mut collector = self.collector();
                     collector.changes.jump = true;
                     collector.changes.push(|out| out.extend_from_slice(&entry));
                 }
@@ -137,19 +201,26 @@ impl Capture {
 
     /// What the statement changed.
     pub fn after(&mut self, connection: &Connection) -> rusqlite::Result<&Changes> {
-        self.changes.clear();
+        if self.is_direct {
+            // A delete need not have found its row.
+            if connection.changes() == 0 {
+                self.changes.clear();
+            }
+            return Ok(&self.changes);
+        }
         {
             let mut collector = self.collector.lock().unwrap_or_else(PoisonError::into_inner);
             collector.is_armed = false;
             std::mem::swap(&mut collector.changes, &mut self.changes);
         }
         self.changes.drop_repeats();
-        if let Some(before) = self.schema_before.take()
-            && schema_version(connection)? != before
-        {
+        if let Some(before) = self.schema_before.take() {
+            let (main, temp) = schema_version(connection)?;
+            if (main, temp) != before {
+                self.forget_tables();
+            }
             // Whatever it did to the tables, it may have taken rows along.
-            self.collector().tables = Tables::default();
-            self.changes.jump = true;
+            self.changes.jump |= main != before.0;
         }
         if self.changes.jump && self.changes.is_empty() {
             let entry = entry::of_any_row(connection)?;
@@ -159,9 +230,12 @@ impl Capture {
     }
 }
 
-fn schema_version(connection: &Connection) -> rusqlite::Result<i64> {
-    connection.query_row(SCHEMA_VERSION, [], |row| row.get(0))
+fn schema_version(connection: &Connection) -> rusqlite::Result<SchemaVersion> {
+    let version = |sql| connection.prepare_cached(sql)?.query_row([], |row| row.get(0));
+    Ok((version(SCHEMA_VERSION)?, version(TEMP_SCHEMA_VERSION)?))
 }
+
+type PreUpdate = unsafe extern "C" fn(*mut c_void, *mut ffi::sqlite3, c_int, *const c_char, *const c_char, i64, i64);
 
 /// Called by SQLite for each row, before it changes.
 unsafe extern "C" fn on_change(
@@ -173,7 +247,7 @@ unsafe extern "C" fn on_change(
     _old_rowid: i64,
     _new_rowid: i64,
 ) {
-    // SAFETY: see `install`; SQLite hands over a NUL-terminated name.
+    // SAFETY: see `hook`; SQLite hands over a NUL-terminated name.
     let (collector, table) = unsafe { (&*context.cast::<Arc<Mutex<Collector>>>(), CStr::from_ptr(table)) };
     let mut collector = collector.lock().unwrap_or_else(PoisonError::into_inner);
     let Collector { is_armed, tables, changes } = &mut *collector;

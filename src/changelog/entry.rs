@@ -8,6 +8,9 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::schema::FieldType;
+use crate::sql::Literal;
+
+use super::direct::Affinity;
 
 const KEY_COLUMNS: &str = "SELECT cid, name, type FROM pragma_table_info(?) WHERE pk > 0 ORDER BY cid";
 const TABLES: &str =
@@ -36,6 +39,7 @@ struct KeyColumn {
     /// `{"name":…,"type":…,"value":`
     start: Vec<u8>,
     is_bytes: bool,
+    affinity: Affinity,
 }
 
 impl TableKey {
@@ -51,15 +55,49 @@ impl TableKey {
         Ok((!columns.is_empty()).then(|| Self { start: start.into_bytes(), columns }))
     }
 
+    /// The key's columns in the table's order, with what they make of values.
+    pub fn columns(&self) -> impl Iterator<Item = (&str, Affinity)> {
+        self.columns.iter().map(|column| (column.name.as_str(), column.affinity))
+    }
+
     /// Appends the entry of the row whose values `value_at` gives by column position.
     pub fn push<'v>(&self, out: &mut Vec<u8>, value_at: impl Fn(i32) -> ValueRef<'v>) {
+        self.push_each(out, |out, column| push_value(out, value_at(column.index), column.is_bytes));
+    }
+
+    /// Appends the entry of the row whose key `values` are, by key column. The bytes of
+    /// blobs pass through `bytes`.
+    pub fn push_literals<'v>(
+        &self,
+        out: &mut Vec<u8>,
+        mut values: impl Iterator<Item = &'v Literal<'v>>,
+        bytes: &mut Vec<u8>,
+    ) {
+        self.push_each(out, |out, column| {
+            let value = match values.next() {
+                Some(Literal::Text(text)) if !column.is_bytes => return push_text(out, text),
+                Some(Literal::Integer(integer)) => ValueRef::Integer(*integer),
+                Some(Literal::Boolean(boolean)) => ValueRef::Integer((*boolean).into()),
+                Some(Literal::Real(float)) => ValueRef::Real(*float),
+                Some(Literal::Text(text)) => ValueRef::Text(text.as_bytes()),
+                Some(Literal::Blob(hex)) => {
+                    hex.decode_into(bytes);
+                    ValueRef::Blob(bytes)
+                }
+                Some(Literal::Null) | None => ValueRef::Null,
+            };
+            push_value(out, value, column.is_bytes);
+        });
+    }
+
+    fn push_each(&self, out: &mut Vec<u8>, mut push: impl FnMut(&mut Vec<u8>, &KeyColumn)) {
         out.extend_from_slice(&self.start);
         for (i, column) in self.columns.iter().enumerate() {
             if i > 0 {
                 out.push(b',');
             }
             out.extend_from_slice(&column.start);
-            push_value(out, value_at(column.index), column.is_bytes);
+            push(out, column);
             out.push(b'}');
         }
         out.push(b']');
@@ -88,7 +126,7 @@ impl KeyColumn {
     fn new(index: i32, name: String, declared: &str) -> Self {
         let start = format!("{{\"name\":{},\"type\":{},\"value\":", json(&name), json(declared));
         let is_bytes = FieldType::from_column_type(declared).is_some_and(FieldType::is_bytes);
-        Self { index, name, start: start.into_bytes(), is_bytes }
+        Self { index, name, start: start.into_bytes(), is_bytes, affinity: Affinity::of(declared) }
     }
 }
 
@@ -134,7 +172,9 @@ fn push_value(out: &mut Vec<u8>, value: ValueRef<'_>, is_bytes: bool) {
 
 fn push_text(out: &mut Vec<u8>, text: &str) {
     // The usual key needs no escape, and is copied as it is.
-    if text.bytes().all(|b| (0x20..0x7f).contains(&b) && b != b'"' && b != b'\\') {
+    let is_plain = |b: u8| (0x20..0x7f).contains(&b) & (b != b'"') & (b != b'\\');
+    // Without an early end, which would keep the compiler from taking many at a time.
+    if text.bytes().fold(true, |all, b| all & is_plain(b)) {
         out.push(b'"');
         out.extend_from_slice(text.as_bytes());
         out.push(b'"');

@@ -9,6 +9,7 @@
 
 mod capture;
 mod changes;
+mod direct;
 mod entry;
 mod file;
 mod follow;
@@ -181,7 +182,8 @@ impl Changelog {
 
     /// A transaction begins.
     pub fn begin(&mut self) {
-        self.pending = Pending::new(self.next);
+        self.pending.restart(self.next);
+        self.capture.begin();
         if let Some(history) = &mut self.history {
             history.begin();
         }
@@ -287,6 +289,9 @@ impl Changelog {
         self.total.jumps += written.jumps;
         self.total.lost += written.lost;
         self.total.rotations += written.rotations;
+        // For the memory of its lines.
+        self.pending = pending;
+        self.pending.restart(self.next);
         written
     }
 }

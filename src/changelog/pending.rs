@@ -6,6 +6,9 @@ use crate::ledger::Seq;
 /// a file of the usual size would not have held them either.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
 
+/// Memory that is kept for the lines of the next transaction, in bytes.
+const KEPT_BYTES: usize = 2 * 1024 * 1024;
+
 #[derive(Debug)]
 pub struct Pending {
     next: u64,
@@ -18,6 +21,14 @@ impl Pending {
     /// `next` is the number of the first entry to come.
     pub fn new(next: u64) -> Self {
         Self { next, lines: Vec::new(), entries: 0, jumps: 0 }
+    }
+
+    /// Starts over with `next` as the number of the first entry to come.
+    pub fn restart(&mut self, next: u64) {
+        let mut lines = std::mem::take(&mut self.lines);
+        lines.clear();
+        lines.shrink_to(KEPT_BYTES);
+        *self = Self { lines, ..Self::new(next) };
     }
 
     /// The number behind the last entry.
@@ -47,7 +58,7 @@ impl Pending {
     /// Adds one entry, given as its members but for the two numbers.
     pub fn push(&mut self, entry: &[u8], ledger_seq: Seq) {
         if self.lines.len() + entry.len() > MAX_BYTES {
-            self.lines = Vec::new();
+            self.lines.clear();
             self.entries = 0;
             self.jumps += 1;
         }

@@ -1,5 +1,6 @@
 //! What a connection to a ctldb can do, whatever the backend.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::ledger::{HeadRow, Seq};
@@ -99,6 +100,17 @@ pub struct LedgerIdentity {
 pub trait Session {
     // What is there.
 
+    /// Says what is about to be asked for: these writers, their usage in `bucket` and the
+    /// limits of these tables. A backend for which every question is a round trip may
+    /// read it all at once.
+    async fn expect(
+        &mut self,
+        _writers: &BTreeSet<&WriterName>,
+        _bucket: i64,
+        _tables: &BTreeSet<&TableRef>,
+    ) -> Result<(), CtldbError> {
+        Ok(())
+    }
     /// The ctldb's clock, seconds since 1970.
     async fn now(&mut self) -> Result<i64, CtldbError>;
     /// The ledger's last seq, 0 when it is empty.

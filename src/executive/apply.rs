@@ -41,7 +41,7 @@ impl Operation for MutationGroup {
     type Output = Vec<Outcome>;
 
     async fn run<S: Session>(&self, session: &mut S) -> Result<Vec<Outcome>, CtldbError> {
-        let mut known = Known::begin(&self.options, session).await?;
+        let mut known = Known::begin(&self.options, session, &self.requests).await?;
         let mut outcomes = BTreeMap::new();
         let mut batch = Batch::new();
         for (index, request) in self.requests.iter().enumerate() {

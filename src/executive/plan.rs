@@ -16,6 +16,10 @@ use super::error::{ExecutiveError, Refusal};
 use super::mutation::MutationRequest;
 use super::rate::Buckets;
 
+/// Mutations whose tables are looked up before the first request is judged; the tables
+/// of all others are when it is their turn.
+const MAX_EXPECTED: usize = 256;
+
 /// A table that was written to and has passed its warning size, not yet its maximum.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OverWarnSize {
@@ -77,9 +81,16 @@ pub(super) struct Known<'a> {
 }
 
 impl<'a> Known<'a> {
-    pub(super) async fn begin<S: Session>(options: &'a Options, session: &mut S) -> Result<Known<'a>, CtldbError> {
+    pub(super) async fn begin<S: Session>(
+        options: &'a Options,
+        session: &mut S,
+        requests: &[Arc<MutationRequest>],
+    ) -> Result<Known<'a>, CtldbError> {
         let buckets = Buckets::of(options.writer_limit);
         let now = session.now().await?;
+        let writers = requests.iter().map(|request| &request.credentials.writer).collect();
+        let tables = requests.iter().flat_map(|request| request.mutations.iter().map(|mutation| &mutation.table));
+        session.expect(&writers, buckets.bucket_at(now), &tables.take(MAX_EXPECTED).collect()).await?;
         Ok(Self { options, buckets, now, writers: HashMap::new(), tables: HashMap::new() })
     }
 

@@ -2,11 +2,12 @@
 //! deadline, never many large ones at once.
 
 use std::ops::Deref;
+use std::pin::pin;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::web::{Bytes, BytesMut, Payload};
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::error::HttpError;
@@ -49,7 +50,12 @@ impl Deref for Body {
 
 /// Reads a body of at most [`MAX_BODY_BYTES`]: 413 beyond, 408 when it takes too long.
 pub async fn read(payload: Payload) -> Result<Body, HttpError> {
-    tokio::time::timeout(DEADLINE, read_all(payload))
+    let mut reading = pin!(read_all(payload));
+    // A small body came with its head, and needs no clock.
+    if let Some(read) = reading.as_mut().now_or_never() {
+        return read;
+    }
+    tokio::time::timeout(DEADLINE, reading)
         .await
         .unwrap_or_else(|_| Err(HttpError::new(StatusCode::REQUEST_TIMEOUT, "the request body took too long")))
 }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use actix_web::dev::Server;
 use actix_web::http::StatusCode;
-use actix_web::http::header::CONTENT_TYPE;
+use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
 use actix_web::web::{self, Data, Path, Payload, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, ResponseError};
 use serde::Serialize;
@@ -34,6 +34,8 @@ use super::{body, error};
 use age::Age;
 use big_scans::{BigScans, NotRun};
 use changes::{Feed, FeedOptions};
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// What a worker reads itself before it hands a scan over: less than a millisecond's work.
 const INLINE: Limits = Limits { max_rows: Some(256), max_bytes: 64 * 1024 };
@@ -162,7 +164,7 @@ async fn row_by_key(
     let mut row = Vec::with_capacity(512);
     if worker.read(|reader| reader.get_json(&table, &key, &mut row))? {
         row.push(b'\n');
-        return Ok(fresh.on(HttpResponse::Ok().insert_header((CONTENT_TYPE, "application/json")).body(row)));
+        return Ok(fresh.on(HttpResponse::Ok().insert_header((CONTENT_TYPE, JSON)).body(row)));
     }
     Ok(fresh.on(HttpResponse::NotFound().insert_header(("X-Ctlstore", "Not Found")).finish()))
 }
@@ -176,7 +178,7 @@ async fn rows_by_key_prefix(
     let (table, prefix) = asked(&path, payload).await?;
     let fresh = age::asked(&worker, &request).await?;
     let mut answer = HttpResponse::Ok();
-    answer.insert_header((CONTENT_TYPE, "application/json"));
+    answer.insert_header((CONTENT_TYPE, JSON));
     let mut rows = Vec::with_capacity(4096);
     let read = worker.reader.borrow_mut().scan_json(&table, &prefix, smaller(INLINE, worker.limits), &mut rows);
     match read {

@@ -176,6 +176,7 @@ impl Ldb {
             applied.bytes += row.statement.len() as u64;
             applied.seq = row.seq;
             applied.leader_ts = row.leader_ts.or(applied.leader_ts);
+            parser.reuse(statement);
         }
         applied.rows_changed = connection.total_changes() - changes_before;
         Ok(())

@@ -25,6 +25,12 @@ const WAIT_FOR_READERS: Duration = Duration::from_millis(20);
 /// How often that is tried.
 const WAIT_INTERVAL: Duration = Duration::from_secs(1);
 
+/// So long without a batch, a small WAL is copied as well: from the database file readers
+/// take rows in place, from the WAL they copy each page that they look at.
+const IDLE: Duration = Duration::from_millis(900);
+/// What the WAL has in use by then to be worth it, in bytes.
+const IDLE_BYTES: u64 = 1024 * 1024;
+
 /// How hard a checkpoint tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CheckpointMode {
@@ -62,24 +68,30 @@ pub struct Checkpointer {
     threshold: u64,
     frame_bytes: Option<u64>,
     waited: Option<Instant>,
+    /// When it was last asked, which is after each batch.
+    asked: Option<Instant>,
 }
 
 impl Checkpointer {
     pub fn new(threshold: u64) -> Self {
-        Self { threshold, frame_bytes: None, waited: None }
+        Self { threshold, frame_bytes: None, waited: None, asked: None }
     }
 
-    /// Checkpoints when the WAL in use has passed the threshold; `None` when it has not.
+    /// Checkpoints when the WAL in use has passed the threshold, or nothing else was to be
+    /// done for a while; `None` when there was no need.
     pub fn run(&mut self, connection: &Connection, wal: &Path) -> rusqlite::Result<Option<Checkpoint>> {
         let file_bytes = std::fs::metadata(wal).map_or(0, |metadata| metadata.len());
-        if file_bytes < self.threshold {
+        let is_idle = self.asked.replace(Instant::now()).is_some_and(|asked| asked.elapsed() >= IDLE);
+        let idle_bytes = IDLE_BYTES.min(self.threshold);
+        if file_bytes < if is_idle { idle_bytes } else { self.threshold } {
             return Ok(None);
         }
         let frame_bytes = self.frame_bytes(connection)?;
         let state = frames(connection, STATE)?;
         let used_bytes = state.in_wal * frame_bytes;
+        let left_bytes = state.in_wal.saturating_sub(state.copied) * frame_bytes;
         let mut last = None;
-        if used_bytes >= self.threshold && state.copied < state.in_wal {
+        if (used_bytes >= self.threshold && left_bytes > 0) || (is_idle && left_bytes >= idle_bytes) {
             last = Some(self.checkpoint(connection, CheckpointMode::Passive)?);
         }
         let is_stuck = last.is_some_and(|passive| !passive.is_complete) && used_bytes >= self.threshold * RESTART_AT;

@@ -2,7 +2,7 @@
 //! bound values, everything else as text through SQLite. Both ways leave the same
 //! file; a property test compares them.
 
-use rusqlite::types::{ToSql, ToSqlOutput, Value, ValueRef};
+use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 use rusqlite::{CachedStatement, Connection};
 
 use crate::sql::{Literal, RowStatement, Statement};
@@ -17,6 +17,8 @@ pub struct Runner<'c> {
     /// The one used last comes first.
     shapes: Vec<Shape<'c>>,
     sql: String,
+    /// The bytes of the value that is being bound.
+    bytes: Vec<u8>,
 }
 
 /// What row statements have in common, besides their values.
@@ -35,7 +37,7 @@ impl Shape<'_> {
 
 impl<'c> Runner<'c> {
     pub fn new(connection: &'c Connection) -> Self {
-        Self { connection, shapes: Vec::new(), sql: String::new() }
+        Self { connection, shapes: Vec::new(), sql: String::new(), bytes: Vec::new() }
     }
 
     /// Runs `statement`, which was read from `text` and is no marker. Tells whether
@@ -59,7 +61,7 @@ impl<'c> Runner<'c> {
         }
         let statement = &mut self.shapes[0].statement;
         for (i, value) in row.values.iter().enumerate() {
-            statement.raw_bind_parameter(i + 1, Bound(value))?;
+            statement.raw_bind_parameter(i + 1, parameter(value, &mut self.bytes))?;
         }
         statement.raw_execute().map(drop)
     }
@@ -84,18 +86,17 @@ fn can_be_bound(row: &RowStatement<'_>) -> bool {
     row.values.iter().all(|value| !matches!(value, Literal::Real(float) if !float.is_finite()))
 }
 
-/// A literal as a parameter.
-struct Bound<'a>(&'a Literal<'a>);
-
-impl ToSql for Bound<'_> {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(match self.0 {
-            Literal::Null => ToSqlOutput::Owned(Value::Null),
-            Literal::Integer(integer) => ToSqlOutput::Owned(Value::Integer(*integer)),
-            Literal::Boolean(boolean) => ToSqlOutput::Owned(Value::Integer((*boolean).into())),
-            Literal::Real(float) => ToSqlOutput::Owned(Value::Real(*float)),
-            Literal::Text(text) => ToSqlOutput::Borrowed(ValueRef::Text(text.as_bytes())),
-            Literal::Blob(bytes) => ToSqlOutput::Borrowed(ValueRef::Blob(bytes)),
-        })
+/// A literal as a parameter. A blob's bytes are put into `bytes`.
+fn parameter<'a>(literal: &'a Literal<'_>, bytes: &'a mut Vec<u8>) -> ToSqlOutput<'a> {
+    match literal {
+        Literal::Null => ToSqlOutput::Owned(Value::Null),
+        Literal::Integer(integer) => ToSqlOutput::Owned(Value::Integer(*integer)),
+        Literal::Boolean(boolean) => ToSqlOutput::Owned(Value::Integer((*boolean).into())),
+        Literal::Real(float) => ToSqlOutput::Owned(Value::Real(*float)),
+        Literal::Text(text) => ToSqlOutput::Borrowed(ValueRef::Text(text.as_bytes())),
+        Literal::Blob(hex) => {
+            hex.decode_into(bytes);
+            ToSqlOutput::Borrowed(ValueRef::Blob(bytes))
+        }
     }
 }

@@ -71,6 +71,11 @@ impl<'a> Statement<'a> {
 }
 
 impl RowStatement<'_> {
+    /// The names of the columns that the values belong to.
+    pub fn columns(&self) -> impl Iterator<Item = &str> {
+        self.columns.trim_matches('"').split("\",\"")
+    }
+
     /// Writes the upsert with a parameter in place of each literal into `sql`.
     pub fn parameterized_upsert(&self, sql: &mut String) {
         sql.clear();
@@ -90,8 +95,7 @@ impl RowStatement<'_> {
         sql.clear();
         sql.push_str("DELETE FROM ");
         sql.push_str(self.table);
-        let names = self.columns.trim_matches('"').split("\",\"");
-        for (i, column) in names.enumerate() {
+        for (i, column) in self.columns().enumerate() {
             sql.push_str(if i == 0 { " WHERE \"" } else { " AND \"" });
             sql.push_str(column);
             sql.push_str("\" = ?");
@@ -109,6 +113,8 @@ pub fn parse(text: &str) -> Statement<'_> {
 #[derive(Debug, Default)]
 pub struct Parser<'a> {
     head: Option<Head<'a>>,
+    /// Room for the next statement's values.
+    spare: Vec<Literal<'a>>,
 }
 
 /// An upsert up to its first value.
@@ -127,7 +133,7 @@ impl<'a> Parser<'a> {
         let cursor = Cursor { text };
         let statement = match text.as_bytes().first() {
             Some(b'R') => self.upsert(cursor),
-            Some(b'D') => cursor.delete_or_drop(),
+            Some(b'D') => cursor.delete_or_drop(&mut self.spare),
             Some(b'-') if text == BEGIN => Some(Statement::Begin),
             Some(b'-') if text == COMMIT => Some(Statement::Commit),
             Some(b'C') => cursor.after("CREATE TABLE ").and_then(|c| {
@@ -143,6 +149,13 @@ impl<'a> Parser<'a> {
         statement.unwrap_or(Statement::Other)
     }
 
+    /// Takes a statement back that is done with, for the memory of its values.
+    pub fn reuse(&mut self, statement: Statement<'a>) {
+        if let Statement::Upsert(row) | Statement::Delete(row) = statement {
+            self.spare = row.values;
+        }
+    }
+
     fn upsert(&mut self, cursor: Cursor<'a>) -> Option<Statement<'a>> {
         cursor.refuse_nul()?;
         let (head, cursor) = match self.head {
@@ -150,7 +163,7 @@ impl<'a> Parser<'a> {
             _ => cursor.upsert_head()?,
         };
         self.head = Some(head);
-        let values = cursor.values(head.width)?;
+        let values = cursor.values(head.width, &mut self.spare)?;
         Some(Statement::Upsert(RowStatement { table: head.table, columns: Cow::Borrowed(head.columns), values }))
     }
 }
@@ -176,8 +189,8 @@ impl<'a> Cursor<'a> {
     }
 
     /// The `width` values that end the statement.
-    fn values(self, width: usize) -> Option<Vec<Literal<'a>>> {
-        let mut values = Vec::with_capacity(width);
+    fn values(self, width: usize, spare: &mut Vec<Literal<'a>>) -> Option<Vec<Literal<'a>>> {
+        let mut values = emptied(spare, width);
         let mut cursor = self;
         loop {
             let (value, rest) = cursor.literal()?;
@@ -189,7 +202,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    fn delete_or_drop(self) -> Option<Statement<'a>> {
+    fn delete_or_drop(self, spare: &mut Vec<Literal<'a>>) -> Option<Statement<'a>> {
         if let Some(cursor) = self.after("DROP TABLE IF EXISTS ") {
             let (table, rest) = cursor.table()?;
             return rest.is_at_end().then_some(Statement::DropTable { table });
@@ -200,7 +213,7 @@ impl<'a> Cursor<'a> {
         }
         self.refuse_nul()?;
         let mut cursor = rest.after(" WHERE ")?;
-        let (mut columns, mut values) = (String::new(), Vec::with_capacity(4));
+        let (mut columns, mut values) = (String::new(), emptied(spare, 4));
         loop {
             let (column, rest) = cursor.quoted_name()?;
             let (value, rest) = rest.after(" = ")?.literal()?;
@@ -216,9 +229,18 @@ impl<'a> Cursor<'a> {
     }
 }
 
+/// A list without values and with room for `width` of them.
+fn emptied<'a>(spare: &mut Vec<Literal<'a>>, width: usize) -> Vec<Literal<'a>> {
+    let mut values = std::mem::take(spare);
+    values.clear();
+    values.reserve(width);
+    values
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sql::Hex;
 
     fn upsert(text: &str) -> RowStatement<'_> {
         match parse(text) {
@@ -239,7 +261,7 @@ mod tests {
                 Literal::Text("it's '".into()),
                 Literal::Integer(-7),
                 Literal::Real(0.5),
-                Literal::Blob(vec![0, 255]),
+                Literal::Blob(Hex::new("00ff").unwrap()),
                 Literal::Null,
                 Literal::Boolean(true)
             ]

@@ -173,8 +173,9 @@ async fn a_write_that_is_given_up_leaves_neither_rows_nor_the_lock() {
         let reached = std::sync::Mutex::new(Some(reached));
         let signal = Step::hook_once(move || reached.lock().unwrap().take().unwrap().send(()).unwrap());
         // Many calls after the signal, in the midst of which the write is dropped.
-        let mut steps = vec![append("given up"), Step::Now, signal];
-        steps.extend((0..100_000).map(|_| Step::Now));
+        let call = || Step::FamilyExists("fam");
+        let mut steps = vec![append("given up"), call(), signal];
+        steps.extend((0..100_000).map(|_| call()));
         tokio::select! {
             _ = write(&ctldb, steps) => panic!("the write ended"),
             reached = wait => reached.unwrap(),

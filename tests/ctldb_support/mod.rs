@@ -23,6 +23,8 @@ use crate::support::{TestDatabase, every_ctldb, mariadb, mysql56};
 /// One call on a session.
 #[derive(Debug, Clone)]
 pub enum Step {
+    /// Writers, a bucket of their usage, and tables that are asked about next.
+    Expect(&'static [&'static str], i64, Vec<TableRef>),
     Now,
     LastSeq,
     FamilyExists(&'static str),
@@ -142,6 +144,10 @@ async fn run<S: Session>(s: &mut S, step: &Step) -> Result<Answer, CtldbError> {
         Step::FamilyExists(name) => s.family_exists(&family(name)).await.map(Answer::Flag),
         Step::Table(table) => s.table(table).await.map(Answer::Table),
         Step::TablesOf(name) => s.tables_of(&family(name)).await.map(Answer::Tables),
+        Step::Expect(names, bucket, tables) => {
+            let names: Vec<_> = names.iter().map(|name| writer(name)).collect();
+            s.expect(&names.iter().collect(), *bucket, &tables.iter().collect()).await.map(done)
+        }
         Step::TableSize(table) => s.table_size(table).await.map(Answer::Size),
         Step::Writer(name) => s.writer(&writer(name)).await.map(Answer::Writer),
         Step::Usage(name, bucket) => s.usage(&writer(name), *bucket).await.map(Answer::Number),

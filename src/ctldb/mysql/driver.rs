@@ -18,7 +18,7 @@ use super::unit::{Commit, Locked, Unit};
 /// The lock before anything is read; what is known of the schema holds unless the
 /// ledger has rows since then that change it, or has lost some to pruning.
 const BEGIN: &str = "START TRANSACTION; UPDATE locks SET clock = clock + 1 WHERE id = 'ledger'; \
-    SELECT ROW_COUNT(), (SELECT clock FROM locks WHERE id = 'ledger'), \
+    SELECT ROW_COUNT(), UNIX_TIMESTAMP(), (SELECT clock FROM locks WHERE id = 'ledger'), \
     (SELECT COALESCE(MAX(seq), (SELECT CAST(value AS SIGNED) - 1 FROM ctlstore_meta WHERE name = 'low_water_seq'), 0) \
     FROM {ledger}), \
     (SELECT CAST(value AS SIGNED) FROM ctlstore_meta WHERE name = 'low_water_seq'), \
@@ -97,8 +97,8 @@ async fn begin(shared: &Shared, deadline: Instant) -> Result<(Unit<'_>, Vec<Fini
         let from = known.map_or(i64::MAX - ROWS_LOOKED_THROUGH, |seq| seq.0);
         let sql = shared.ledger.fill(BEGIN).replace("{from}", &from.to_string());
         let sql = sql.replace("{to}", &(from + ROWS_LOOKED_THROUGH).to_string());
-        let begun = link.row::<(i64, Option<i64>, i64, Option<i64>, i64, i64)>(&sql, deadline).await;
-        let (locked, clock, last, low_water, intents, changes) = match begun {
+        let begun = link.row::<(i64, i64, Option<i64>, i64, Option<i64>, i64, i64)>(&sql, deadline).await;
+        let (locked, now, clock, last, low_water, intents, changes) = match begun {
             Ok(row) => row,
             Err(error) => {
                 Unit::new(shared, server, link, deadline, None).abandon().await;
@@ -116,7 +116,7 @@ async fn begin(shared: &Shared, deadline: Instant) -> Result<(Unit<'_>, Vec<Fini
         if intents == 0 {
             let lost = low_water.is_some_and(|first| known.is_some_and(|seq| seq.next() < first));
             shared.catalog.catch_up(known, last, changes > 0 || lost);
-            let locked = Locked { clock, last, low_water, ..Locked::default() };
+            let locked = Locked { clock, now, last, low_water, ..Locked::default() };
             return Ok((Unit::new(shared, server, link, deadline, Some(locked)), finished));
         }
         finished.extend(finish_intents(shared, link, last, deadline).await?);

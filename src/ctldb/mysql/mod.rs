@@ -4,6 +4,7 @@
 //! `driver` carries a write through, `unit` is one transaction, `session` what can be
 //! said in it, `ddl` how the schema changes. Used from one single-threaded runtime.
 
+mod ahead;
 mod catalog;
 mod connect;
 mod ddl;

@@ -1,5 +1,6 @@
 //! The session on MySQL: what each call says to the server.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::ctldb::{CtldbError, LedgerIdentity, RowChange, SchemaChange, Session, StoredTable, TableLimit, WriterRow};
@@ -8,6 +9,7 @@ use crate::ledger::{HeadRow, Seq};
 use crate::schema::{FamilyName, TableRef, Value, WriterName};
 use crate::sql;
 
+use super::ahead::{self, Ahead};
 use super::catalog;
 use super::ddl::{self, Intent, Outcome};
 use super::error::{DUPLICATE_KEY, SqlError};
@@ -27,7 +29,23 @@ const TABLE_LIMITS: &str = "SELECT family_name, table_name, warn_size_bytes, max
 const WRITER_LIMITS: &str = "SELECT writer_name, max_rows_per_minute FROM max_writer_rates ORDER BY writer_name";
 
 impl Session for Unit<'_> {
+    async fn expect(
+        &mut self,
+        writers: &BTreeSet<&WriterName>,
+        bucket: i64,
+        tables: &BTreeSet<&TableRef>,
+    ) -> Result<(), CtldbError> {
+        if let Some(sql) = ahead::question(writers, bucket, tables) {
+            let found = self.ask::<ahead::Found>(&sql).await?;
+            self.ahead = Ahead::new(writers, bucket, tables, found);
+        }
+        Ok(())
+    }
+
     async fn now(&mut self) -> Result<i64, CtldbError> {
+        if let Some(locked) = &self.locked {
+            return Ok(locked.now);
+        }
         one(self.ask(NOW).await?)
     }
 
@@ -72,6 +90,9 @@ impl Session for Unit<'_> {
     }
 
     async fn writer(&mut self, writer: &WriterName) -> Result<Option<WriterRow>, CtldbError> {
+        if let Some(known) = self.ahead.writers.get(writer) {
+            return Ok(known.clone());
+        }
         let name = text(writer.as_str());
         let sql = format!(
             "SELECT writer, secret, cookie, (SELECT max_rows_per_minute FROM max_writer_rates \
@@ -83,6 +104,9 @@ impl Session for Unit<'_> {
     }
 
     async fn usage(&mut self, writer: &WriterName, bucket: i64) -> Result<i64, CtldbError> {
+        if let Some(known) = self.ahead.usage.get(&(writer.clone(), bucket)) {
+            return Ok(*known);
+        }
         let name = text(writer.as_str());
         let sql =
             format!("SELECT COALESCE(amount, 0) FROM writer_usage WHERE writer_name = {name} AND bucket = {bucket}");
@@ -90,6 +114,9 @@ impl Session for Unit<'_> {
     }
 
     async fn table_limit(&mut self, table: &TableRef) -> Result<Option<TableLimit>, CtldbError> {
+        if let Some(known) = self.ahead.limits.get(table) {
+            return Ok(*known);
+        }
         let sql = format!(
             "SELECT warn_size_bytes, max_size_bytes FROM max_table_sizes WHERE {} AND {IS_LIMIT}",
             limit_key(table)

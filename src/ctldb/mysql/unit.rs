@@ -13,6 +13,7 @@ use crate::failpoint;
 use crate::ledger::Seq;
 
 use super::Shared;
+use super::ahead::Ahead;
 use super::ddl::Intent;
 use super::error::SqlError;
 use super::link::Link;
@@ -25,6 +26,8 @@ pub(super) struct Unit<'a> {
     pub deadline: Instant,
     /// There for a transaction under the ledger lock.
     pub locked: Option<Locked>,
+    /// What was read before it is asked for, until something is written.
+    pub ahead: Ahead,
     /// Statements not yet sent.
     pending: String,
     /// The error after which nothing of this unit may be committed any more.
@@ -36,6 +39,8 @@ pub(super) struct Unit<'a> {
 pub(super) struct Locked {
     /// The lock row's clock as this transaction has set it.
     pub clock: i64,
+    /// The server's clock when it had the lock, seconds since 1970.
+    pub now: i64,
     /// The ledger's last seq, with what this transaction has appended.
     pub last: Seq,
     /// The low-water mark when the lock was taken.
@@ -60,7 +65,7 @@ pub(super) enum Commit {
 
 impl<'a> Unit<'a> {
     pub fn new(shared: &'a Shared, server: Server, link: Link, deadline: Instant, locked: Option<Locked>) -> Self {
-        Self { shared, server, link, deadline, locked, pending: String::new(), doomed: None }
+        Self { shared, server, link, deadline, locked, ahead: Ahead::default(), pending: String::new(), doomed: None }
     }
 
     /// Sends `sql` with what was held back, and gives the rows of its last statement.
@@ -151,6 +156,7 @@ impl<'a> Unit<'a> {
 
     fn note_write(&mut self) -> Result<(), SqlError> {
         self.locked.as_mut().ok_or_else(outside_lock)?.wrote_rows = true;
+        self.ahead = Ahead::default();
         Ok(())
     }
 

@@ -10,6 +10,9 @@ use super::error::ReadError;
 use super::row::Row;
 use super::table::{Column, Table};
 
+/// How much of a text is looked at before it is known whether the rest is worth a look.
+const PLAIN_PIECE: usize = 64;
+
 /// Appends a row as an object, its members in column order.
 pub(super) fn push_row(out: &mut Vec<u8>, row: Row<'_>) -> Result<(), ReadError> {
     let table = row.table();
@@ -47,6 +50,17 @@ fn push_float(out: &mut Vec<u8>, float: f64) {
 }
 
 fn push_text(out: &mut Vec<u8>, bytes: &[u8]) {
+    // Without an early end, which would keep the compiler from taking many at a time.
+    let is_plain = |piece: &[u8]| {
+        piece.iter().fold(true, |plain, &b| plain & (0x20..0x7f).contains(&b) & (b != b'"') & (b != b'\\'))
+    };
+    if bytes.chunks(PLAIN_PIECE).all(is_plain) {
+        out.reserve(bytes.len() + 2);
+        out.push(b'"');
+        out.extend_from_slice(bytes);
+        out.push(b'"');
+        return;
+    }
     // Text that is no UTF-8 only comes from other programs; the original replaces what is not.
     let text = String::from_utf8_lossy(bytes);
     // A string serializes into memory without fail.
