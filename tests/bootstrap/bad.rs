@@ -65,6 +65,11 @@ fn what_is_no_sound_ldb_is_refused_by_name() {
     }
 }
 
+/// A manifest's tables, with a digest that no table has.
+fn table(name: &str, rows: i64) -> serde_json::Value {
+    json!([{ "name": name, "rows": rows, "digest": "00".repeat(32) }])
+}
+
 #[test]
 fn what_does_not_match_its_manifest_is_refused() {
     let origin = Origin::with_rows(500);
@@ -77,8 +82,9 @@ fn what_does_not_match_its_manifest_is_refused() {
         ("bytes", json!(file.len() - 1), "does not match: it has more than"),
         ("sha256", json!("00".repeat(32)), "does not match: its sha-256 is"),
         ("seq", json!(good["seq"].as_i64().expect("a number") - 1), "does not match: it is at seq"),
-        ("tables", json!([{ "name": "fam___tab", "rows": 499, "digest": "00" }]), "does not match: table fam___tab"),
-        ("tables", json!([{ "name": "fam___other", "rows": 1, "digest": "00" }]), "does not match: table fam___tab"),
+        ("tables", table("fam___tab", 499), "does not match: table fam___tab has 500 rows, the manifest says 499"),
+        ("tables", table("fam___tab", 500), "does not match: table fam___tab has other rows than the manifest says"),
+        ("tables", table("fam___other", 1), "does not match: table fam___tab is not in the manifest"),
         ("format_version", json!(2), "has manifest format version 2"),
         ("key", json!("../m.db"), "does not match: manifest has a bad key"),
     ] {

@@ -4,6 +4,7 @@
 mod bad;
 mod killed;
 mod pruned;
+mod s3;
 mod sources;
 mod stage;
 #[path = "../support/mod.rs"]

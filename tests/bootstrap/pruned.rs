@@ -181,6 +181,19 @@ fn an_ldb_that_is_no_database_is_kept_aside_and_replaced() {
 }
 
 #[test]
+fn an_ldb_that_is_no_database_gives_way_to_an_empty_one_where_that_is_all_there_is() {
+    let origin = Origin::with_rows(50);
+    let nowhere = format!("file://{}/none.db", origin.node.data_dir().display());
+    let host = origin.host().set("bootstrap.urls", vec![nowhere]);
+    std::fs::create_dir_all(host.data_dir()).expect("make the data directory");
+    std::fs::write(host.ldb_path(), "no database at all, but long enough: ".repeat(100)).expect("write");
+    let process = host.start();
+    wait_until_equal(&host, &origin);
+    assert!(!names(&host, ".unreadable-").is_empty());
+    assert_eq!(role_status(&process.ops_url(), "applier")["details"]["bootstrap"]["fetched"], 0);
+}
+
+#[test]
 fn without_a_place_to_ask_an_ldb_that_is_no_database_fails_the_start() {
     let origin = Origin::with_rows(1);
     let host = origin.host();

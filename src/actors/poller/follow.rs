@@ -2,12 +2,14 @@
 
 use std::convert::Infallible;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::actors::backoff::Backoff;
 use crate::actors::failures::failed;
 use crate::actors::task::Stopping;
-use crate::ledger::{AssembleError, Assembler, Batch, Found, LedgerSource, Seq, SourceError, Tail, TailError};
+use crate::ledger::{
+    AssembleError, Assembler, Batch, CannotFollow, Found, LedgerSource, Seq, SourceError, Tail, TailError,
+};
 use crate::messages::ledger::{AdoptLedger, ApplyBatch, ApplyFailed, Bootstrap, CaughtUp, GetPosition};
 use crate::messages::status::RoleState;
 use crate::metrics::{ErrorKind, Queue};
@@ -48,17 +50,49 @@ impl Failure {
 /// The batch that is being applied, as an answer to come.
 type InFlight = tokio::task::JoinHandle<Result<Seq, Failure>>;
 
+/// How long the ledger must have been shorter than the LDB before that is believed. A
+/// replica that lags behind another one looks like a ctldb that was restored.
+const AHEAD_GRACE: Duration = Duration::from_secs(60);
+
+/// What was found of the LDB and the ledger again and again, and since when.
+#[derive(Debug, Default)]
+struct Patience {
+    ahead_since: Option<Instant>,
+}
+
+impl Patience {
+    /// Whether the LDB is to be given up because of `failure`, found at `now`.
+    fn is_over(&mut self, failure: &Failure, now: Instant) -> bool {
+        match failure {
+            Failure::Tail(TailError::CannotFollow(CannotFollow::AheadOfLedger { .. })) => {
+                now.duration_since(*self.ahead_since.get_or_insert(now)) >= AHEAD_GRACE
+            }
+            Failure::Tail(TailError::CannotFollow(_)) => {
+                self.ahead_since = None;
+                true
+            }
+            // A ctldb that is away says nothing of what it holds.
+            _ => false,
+        }
+    }
+}
+
 pub(super) async fn run<S: LedgerSource>(shared: Rc<Shared>, mut source: S, mut stopping: Stopping) {
     let mut backoff = Backoff::new(RETRY.0, RETRY.1);
+    let mut patience = Patience::default();
     loop {
-        let mut follower = Follower { shared: &shared, backoff: &mut backoff };
+        let mut follower = Follower { shared: &shared, backoff: &mut backoff, has_followed: false };
         let Some(failure) = stopping.unless(follower.follow(&mut source)).await else { break };
         shared.report(&failure);
-        let is_bootstrapped = follower.bootstrap(&mut source, &failure);
-        match stopping.unless(is_bootstrapped).await {
-            Some(true) => continue,
-            Some(false) => {}
-            None => break,
+        if follower.has_followed {
+            patience = Patience::default();
+        }
+        if patience.is_over(&failure, Instant::now()) {
+            match stopping.unless(follower.bootstrap(&mut source)).await {
+                Some(true) => continue,
+                Some(false) => {}
+                None => break,
+            }
         }
         if stopping.unless(tokio::time::sleep(backoff.next_pause())).await.is_none() {
             break;
@@ -126,13 +160,14 @@ impl Shared {
 struct Follower<'a> {
     shared: &'a Rc<Shared>,
     backoff: &'a mut Backoff,
+    /// Whether the LDB could follow the ledger this time.
+    has_followed: bool,
 }
 
 impl Follower<'_> {
     /// Has another LDB fetched where this one can't follow the ledger. Whether there
     /// is one now; why there is none, the applier says.
-    async fn bootstrap<S: LedgerSource>(&mut self, source: &mut S, failure: &Failure) -> bool {
-        let Failure::Tail(TailError::CannotFollow(_)) = failure else { return false };
+    async fn bootstrap<S: LedgerSource>(&mut self, source: &mut S) -> bool {
         let Some(applier) = &self.shared.peers.bootstrap else { return false };
         // Asked again: it may have changed since.
         let Ok(info) = source.describe().await else { return false };
@@ -152,6 +187,7 @@ impl Follower<'_> {
         shared.view.borrow_mut().details.starts += 1;
         let position = shared.peers.position.send(GetPosition).await.map_err(|_| Failure::ApplierGone)??;
         let (mut tail, info) = Tail::open(source, &position).await?;
+        self.has_followed = true;
         if let (None, Some(id)) = (&position.ledger_id, &info.ledger_id) {
             shared.peers.adopt.send(AdoptLedger(id.clone())).await.map_err(|_| Failure::ApplierGone)??;
         }
@@ -224,5 +260,24 @@ impl Follower<'_> {
                 self.shared.metrics.poller.wakeups.inc();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ledger_that_is_shorter_than_the_ldb_is_believed_after_a_while_and_pruning_at_once() {
+        let ahead = || Failure::from(TailError::from(CannotFollow::AheadOfLedger { ldb: Seq(9), last: Seq(8) }));
+        let pruned = Failure::from(TailError::from(CannotFollow::Pruned { ldb: Seq(1), first: Seq(5) }));
+        let away = Failure::from(TailError::from(SourceError::Unavailable("away".to_owned())));
+        let start = Instant::now();
+        let mut patience = Patience::default();
+        assert!(!patience.is_over(&ahead(), start));
+        assert!(!patience.is_over(&away, start + AHEAD_GRACE / 2));
+        assert!(patience.is_over(&ahead(), start + AHEAD_GRACE));
+        assert!(patience.is_over(&pruned, start));
+        assert!(!patience.is_over(&ahead(), start + AHEAD_GRACE));
     }
 }

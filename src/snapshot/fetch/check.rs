@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
@@ -13,29 +14,32 @@ use crate::ldb::read::{LdbReader, ReadError, sqlite_uri};
 use crate::ledger::LdbPosition;
 
 use super::error::BadSnapshot;
-use crate::snapshot::{Abort, TableDigest};
+use crate::snapshot::{Abort, Phase, Progress, TableDigest, table_digest};
 
 /// How every SQLite database begins.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+
+/// The part of SQLite's header that is looked at, and where the size of a page is in it.
+const HEADER_BYTES: u64 = 18;
+const PAGE_SIZE: std::ops::Range<usize> = 16..18;
+/// Where SQLite's header says how the file is written and read, and its value for WAL.
+const VERSIONS_OFFSET: u64 = 18;
+const WAL_VERSIONS: [u8; 2] = [2, 2];
 
 const CHECK: &str = "PRAGMA quick_check(1)";
 const OURS: &str = "SELECT count(*) FROM sqlite_schema
 WHERE type = 'table' AND name IN ('_ldb_seq', '_ldb_last_update')";
 const HAS_META: &str = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = '_ldb_meta'";
 const FORMAT_VERSION: &str = "SELECT value FROM _ldb_meta WHERE name = 'format_version'";
-const TABLES: &str = "SELECT name FROM sqlite_schema
-WHERE type = 'table' AND substr(name, 1, 5) <> '_ldb_' AND substr(name, 1, 7) <> 'sqlite_'";
+const TABLES: &str = "SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage > 0
+AND substr(name, 1, 5) <> '_ldb_' AND substr(name, 1, 7) <> 'sqlite_' ORDER BY name";
 
 /// SQLite's own instructions between two looks at the abort flag: well below a millisecond.
 const ABORT_CHECK: i32 = 10_000;
 
 /// Checks the database at `path` and says where it stands.
 pub fn check(path: &Path, abort: &Abort) -> Result<LdbPosition, BadSnapshot> {
-    let mut start = Vec::new();
-    File::open(path)?.take(MAGIC.len() as u64).read_to_end(&mut start)?;
-    if start != MAGIC {
-        return Err(BadSnapshot::NotADatabase);
-    }
+    check_header(path)?;
     let connection = open(path, abort)?;
     let report: String = connection.query_row(CHECK, [], |row| row.get(0))?;
     if report != "ok" {
@@ -53,23 +57,71 @@ pub fn check(path: &Path, abort: &Abort) -> Result<LdbPosition, BadSnapshot> {
     })
 }
 
-/// Holds the rows of every table against `said`, which names all of them.
-pub fn check_tables(path: &Path, said: &[TableDigest], abort: &Abort) -> Result<(), BadSnapshot> {
-    let wanted: BTreeMap<&str, u64> = said.iter().map(|table| (table.name.as_str(), table.rows)).collect();
+/// That it is SQLite's, and ends where a page does: SQLite itself would take what is
+/// missing from the last page for zeroes.
+fn check_header(path: &Path) -> Result<(), BadSnapshot> {
+    let file = File::open(path)?;
+    let length = file.metadata()?.len();
+    let mut header = Vec::new();
+    file.take(HEADER_BYTES).read_to_end(&mut header)?;
+    let Some(&[high, low]) = header.get(PAGE_SIZE).filter(|_| header.starts_with(MAGIC)) else {
+        return Err(BadSnapshot::NotADatabase);
+    };
+    let page_size = match u16::from_be_bytes([high, low]) {
+        // Too large for its place.
+        1 => 65_536,
+        size => u64::from(size),
+    };
+    match page_size.is_power_of_two() && length.is_multiple_of(page_size) {
+        true => Ok(()),
+        false => Err(BadSnapshot::Damaged(format!("{length} bytes are no whole number of pages"))),
+    }
+}
+
+/// Marks the file as one that is in WAL mode, as its readers expect it. Snapshots of
+/// other programs may lack that.
+pub fn mark_for_wal(path: &Path) -> Result<(), BadSnapshot> {
+    let file = File::options().read(true).write(true).open(path)?;
+    let mut versions = [0; 2];
+    file.read_exact_at(&mut versions, VERSIONS_OFFSET)?;
+    if versions != WAL_VERSIONS {
+        file.write_all_at(&WAL_VERSIONS, VERSIONS_OFFSET)?;
+        file.sync_all()?;
+    }
+    Ok(())
+}
+
+/// What each table holds, by name.
+pub fn digests(path: &Path, abort: &Abort, progress: &dyn Progress) -> Result<Vec<TableDigest>, BadSnapshot> {
     let connection = open(path, abort)?;
     let mut tables = connection.prepare(TABLES)?;
-    let found = tables.query_map([], |row| row.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<_>>>()?;
-    if let Some(extra) = found.iter().find(|table| !wanted.contains_key(table.as_str())) {
+    let names = tables.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;
+    let mut before = 0;
+    let digest = |name| {
+        let table = table_digest(&connection, name, &mut |rows| progress.at(Phase::Check, before + rows, None))?;
+        before += table.rows;
+        Ok(table)
+    };
+    names.into_iter().map(digest).collect()
+}
+
+/// Holds every table against `said`, which names all of them.
+pub fn compare(found: &[TableDigest], said: &[TableDigest]) -> Result<(), BadSnapshot> {
+    let found: BTreeMap<_, _> = found.iter().map(|table| (table.name.as_str(), table)).collect();
+    let said: BTreeMap<_, _> = said.iter().map(|table| (table.name.as_str(), table)).collect();
+    if let Some(extra) = found.keys().find(|name| !said.contains_key(*name)) {
         return Err(BadSnapshot::Mismatch(format!("table {extra} is not in the manifest")));
     }
-    for (table, rows) in wanted {
-        if !found.iter().any(|found| found == table) {
-            return Err(BadSnapshot::Mismatch(format!("table {table} is missing")));
+    for (name, said) in said {
+        let Some(found) = found.get(name) else {
+            return Err(BadSnapshot::Mismatch(format!("table {name} is missing")));
+        };
+        if found.rows != said.rows {
+            let (found, said) = (found.rows, said.rows);
+            return Err(BadSnapshot::Mismatch(format!("table {name} has {found} rows, the manifest says {said}")));
         }
-        let count = format!("SELECT count(*) FROM \"{}\"", table.replace('"', "\"\""));
-        let count: i64 = connection.query_row(&count, [], |row| row.get(0))?;
-        if u64::try_from(count) != Ok(rows) {
-            return Err(BadSnapshot::Mismatch(format!("table {table} has {count} rows, the manifest says {rows}")));
+        if found.digest != said.digest {
+            return Err(BadSnapshot::Mismatch(format!("table {name} has other rows than the manifest says")));
         }
     }
     Ok(())

@@ -17,9 +17,9 @@ use std::path::Path;
 use crate::config::SnapshotUrl;
 use crate::failpoint;
 use crate::ledger::{LdbPosition, LedgerInfo, may_follow};
-use crate::snapshot::Abort;
 use crate::snapshot::manifest::{FORMAT_VERSION, Manifest, ManifestError};
 use crate::snapshot::store::{Object, Part, Store, StoreError};
+use crate::snapshot::{Abort, TableDigest};
 use crate::snapshot::{Phase, Progress};
 
 pub use error::{BadSnapshot, FetchError, Unwanted};
@@ -64,6 +64,9 @@ pub struct Fetched {
     pub stored_bytes: u64,
     /// `None` where there is none, as for the original's snapshots.
     pub manifest: Option<Manifest>,
+    /// What each table holds, where it was looked at: by [`verify`], and wherever a
+    /// manifest says what it should be.
+    pub tables: Vec<TableDigest>,
 }
 
 /// The manifest of what is published at `url`, `None` where there is none. Nothing else
@@ -72,11 +75,11 @@ pub fn look(url: &SnapshotUrl, abort: &Abort) -> Result<Option<Manifest>, FetchE
     read_manifest(&Store::open(url)?, abort)
 }
 
-/// Downloads the snapshot at `url` to `to`, where nothing may be, and checks it. It
-/// says of itself by its header that it is in WAL mode, and has none beside it.
+/// Downloads the snapshot at `url` to `to`, and checks it. The file says of itself by
+/// its header that it is in WAL mode, and has no WAL beside it.
 ///
 /// # Errors
-/// Whatever fails, nothing is left at `to`.
+/// When something is at `to`, which stays. Whatever else fails, nothing is left there.
 pub fn fetch(
     url: &SnapshotUrl,
     to: &Path,
@@ -84,11 +87,12 @@ pub fn fetch(
     abort: &Abort,
     progress: &dyn Progress,
 ) -> Result<Fetched, FetchError> {
-    let mut refuse = |_: &str| Ok(());
-    Fetch { store: Store::open(url)?, url: url.to_string(), to, wanted, abort, progress }.run(&mut refuse)
+    let places = Places { url, to, digests: false };
+    Fetch::new(&places, wanted, abort, progress)?.run(&mut |_| Ok(()))
 }
 
-/// The same without keeping the file, which needs room in `directory` meanwhile.
+/// The same without keeping the file, which needs room in `directory` meanwhile. A
+/// process that is killed leaves it there, under a name that ends in `.incoming`.
 pub fn verify(
     url: &SnapshotUrl,
     directory: &Path,
@@ -97,7 +101,8 @@ pub fn verify(
     progress: &dyn Progress,
 ) -> Result<Fetched, FetchError> {
     let to = directory.join(format!("verify-{}.incoming", uuid::Uuid::new_v4()));
-    let fetched = fetch(url, &to, wanted, abort, progress)?;
+    let places = Places { url, to: &to, digests: true };
+    let fetched = Fetch::new(&places, wanted, abort, progress)?.run(&mut |_| Ok(()))?;
     fs::remove_file(&to).map_err(FetchError::io("remove", &to))?;
     Ok(fetched)
 }
@@ -105,24 +110,42 @@ pub fn verify(
 /// Asked with what names the snapshot before it is downloaded; an error ends the fetch.
 type Refuse<'a> = dyn FnMut(&str) -> Result<(), BadSnapshot> + 'a;
 
+/// From where to where.
+struct Places<'a> {
+    url: &'a SnapshotUrl,
+    to: &'a Path,
+    /// Whether the tables are digested though no manifest wants it.
+    digests: bool,
+}
+
 struct Fetch<'a> {
     store: Store,
     /// As it may be shown.
     url: String,
     to: &'a Path,
+    digests: bool,
     wanted: &'a Wanted,
     abort: &'a Abort,
     progress: &'a dyn Progress,
 }
 
-impl Fetch<'_> {
+impl<'a> Fetch<'a> {
+    fn new(
+        places: &Places<'a>,
+        wanted: &'a Wanted,
+        abort: &'a Abort,
+        progress: &'a dyn Progress,
+    ) -> Result<Self, FetchError> {
+        let Places { url, to, digests } = *places;
+        Ok(Self { store: Store::open(url)?, url: url.to_string(), to, digests, wanted, abort, progress })
+    }
+
     fn run(&self, refuse: &mut Refuse<'_>) -> Result<Fetched, FetchError> {
         let mut manifest = self.manifest()?;
         let mut races = 0;
         loop {
             let outcome = self.get(manifest.as_ref(), refuse);
             let Err(error) = outcome else { return outcome };
-            let _ = fs::remove_file(self.to);
             races += 1;
             if races > MAX_RACES || !error.may_be_a_race() {
                 return Err(error);
@@ -166,14 +189,15 @@ impl Fetch<'_> {
         };
         let received = receive(&self.url, &mut stream, self.to, &waiting)?;
         failpoint::hit("bootstrap-after-download");
-        match manifest {
-            Some(manifest) => matches_manifest(&received, manifest).map_err(&bad)?,
-            None => matches_checksum(&received, info.checksum.as_deref()).map_err(&bad)?,
-        }
-        let position = self.check(manifest).map_err(&bad)?;
+        let matched = match manifest {
+            Some(manifest) => matches_manifest(&received, manifest),
+            None => matches_checksum(&received, info.checksum.as_deref()),
+        };
+        let checked = matched.and_then(|()| self.check(manifest));
+        let (position, tables) = checked.map_err(&bad).inspect_err(|_| remove(self.to))?;
         failpoint::hit("bootstrap-after-check");
         let Received { bytes, stored_bytes, .. } = received;
-        Ok(Fetched { position, bytes, stored_bytes, manifest: manifest.cloned() })
+        Ok(Fetched { position, bytes, stored_bytes, manifest: manifest.cloned(), tables })
     }
 
     /// What the manifest names; where that is not kept, what stands at the key itself.
@@ -186,22 +210,35 @@ impl Fetch<'_> {
         }
     }
 
-    fn check(&self, manifest: Option<&Manifest>) -> Result<LdbPosition, BadSnapshot> {
+    fn check(&self, manifest: Option<&Manifest>) -> Result<(LdbPosition, Vec<TableDigest>), BadSnapshot> {
         self.progress.at(Phase::Check, 0, None);
         let position = check::check(self.to, self.abort)?;
         if let Some(manifest) = manifest {
             let said = manifest.position();
-            if (said.seq, &said.ledger_id) != (position.seq, &position.ledger_id) {
+            if said.seq != position.seq {
                 let reason = format!("it is at seq {}, the manifest says {}", position.seq, said.seq);
                 return Err(BadSnapshot::Mismatch(reason));
             }
-            if !manifest.tables.is_empty() {
-                check::check_tables(self.to, &manifest.tables, self.abort)?;
+            if said.ledger_id != position.ledger_id {
+                return Err(BadSnapshot::Mismatch("it is of another ledger than the manifest says".to_owned()));
             }
         }
         self.wanted.judge(&position)?;
-        Ok(position)
+        check::mark_for_wal(self.to)?;
+        // None at all is what a manifest says that does not tell.
+        let said = manifest.map(|manifest| &manifest.tables).filter(|tables| !tables.is_empty());
+        if said.is_none() && !self.digests {
+            return Ok((position, Vec::new()));
+        }
+        let found = check::digests(self.to, self.abort, self.progress)?;
+        said.map_or(Ok(()), |said| check::compare(&found, said))?;
+        Ok((position, found))
     }
+}
+
+/// Removes what was downloaded. What led to that says more than an error here would.
+fn remove(path: &Path) {
+    let _ = fs::remove_file(path);
 }
 
 fn read_manifest(store: &Store, abort: &Abort) -> Result<Option<Manifest>, FetchError> {
@@ -242,8 +279,8 @@ fn matches_manifest(received: &Received, manifest: &Manifest) -> Result<(), BadS
 
 /// The checksum that the original puts beside what it uploads.
 fn matches_checksum(received: &Received, checksum: Option<&str>) -> Result<(), BadSnapshot> {
-    match checksum {
-        Some(said) if said.trim() != received.sha1 => {
+    match checksum.map(str::trim) {
+        Some(said) if !said.is_empty() && said != received.sha1 => {
             Err(BadSnapshot::Mismatch(format!("its sha-1 is {}, its checksum says {said}", received.sha1)))
         }
         _ => Ok(()),

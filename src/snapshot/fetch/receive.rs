@@ -17,6 +17,7 @@ use crate::snapshot::{Phase, Progress};
 
 use super::decode::decode;
 use super::error::{BadSnapshot, FetchError};
+use super::remove;
 
 /// Bytes that are written at once, and between two looks at the abort flag.
 const CHUNK: usize = 256 * 1024;
@@ -56,6 +57,16 @@ pub fn receive(url: &str, stream: &mut dyn Read, path: &Path, waiting: &Waiting<
     }
     let create = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path);
     let file = create.map_err(FetchError::io("make", path))?;
+    write(url, stream, path, file, waiting).inspect_err(|_| remove(path))
+}
+
+fn write(
+    url: &str,
+    stream: &mut dyn Read,
+    path: &Path,
+    file: File,
+    waiting: &Waiting<'_>,
+) -> Result<Received, FetchError> {
     let mut stored = Stored { stream, waiting, hash: Sha256::new(), bytes: 0 };
     let mut out = Out { url, file, path, waiting, sha256: Sha256::new(), sha1: Sha1::new(), bytes: 0 };
     out.take_all(&mut stored)?;

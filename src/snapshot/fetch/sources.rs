@@ -7,10 +7,9 @@ use std::time::{Duration, Instant};
 use crate::config::SnapshotUrl;
 use crate::snapshot::Abort;
 use crate::snapshot::progress::Progress;
-use crate::snapshot::store::Store;
 
 use super::error::{BadSnapshot, FetchError};
-use super::{Fetch, Fetched, Wanted};
+use super::{Fetch, Fetched, Places, Wanted};
 
 /// How long a snapshot that was bad is taken to be so. What was damaged on its way is
 /// then had once more.
@@ -62,7 +61,7 @@ impl Sources {
         progress: &dyn Progress,
     ) -> Result<Fetched, FetchError> {
         let Source { url, seen } = &mut self.0[index];
-        let fetch = Fetch { store: Store::open(url)?, url: url.to_string(), to, wanted, abort, progress };
+        let fetch = Fetch::new(&Places { url, to, digests: false }, wanted, abort, progress)?;
         let mut asked = None;
         let mut refuse = |identity: &str| {
             asked = Some(identity.to_owned());

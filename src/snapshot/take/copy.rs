@@ -191,8 +191,8 @@ mod tests {
         let mut statement = connection.prepare(explain).unwrap();
         let steps: Vec<String> =
             statement.query_map([], |row| row.get("opcode")).unwrap().collect::<rusqlite::Result<_>>().unwrap();
-        let has = |step: &str| steps.iter().any(|name| name == step);
-        // Not taken apart into columns and put together again.
-        assert!(has("RowData") && !has("Column") && !has("MakeRecord"), "{steps:?}");
+        // The plan has a slow way too, for a target that is not empty as this one is.
+        let whole = steps.iter().filter(|step| *step == "RowData").count();
+        assert_eq!(whole, 2, "of the table and of its index: {steps:?}");
     }
 }

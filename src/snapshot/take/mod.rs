@@ -2,10 +2,10 @@
 //! goes on, then checked and hashed as the file that will be published.
 //!
 //! The copy is made in one read transaction of the LDB, table by table, and so are
-//! the row counts that it is checked against. `VACUUM INTO` makes the same file about
-//! a third faster, but allows no statement beside it, so that nothing could be said
-//! about the state that it copied; SQLite's backup copies free and half-empty pages
-//! too, which LDBs have many of, since each upsert moves its row to the table's end.
+//! the row counts that it is checked against. `VACUUM INTO` makes the same file in half
+//! the time, but allows no statement beside it, so that nothing could be said about the
+//! state that it copied; SQLite's backup copies free and half-empty pages too, of which
+//! an LDB has many, since each upsert moves its row to the table's end.
 //! docs/performance.md has the figures.
 
 mod abort;

@@ -106,5 +106,11 @@ fn write_out(file: &File, from: u64, to: u64, wait: bool) -> io::Result<()> {
     }
     // SAFETY: the descriptor is open as long as `file` is, and no memory is handed over.
     let result = unsafe { libc::sync_file_range(file.as_raw_fd(), from as i64, (to - from) as i64, flags) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        _ if result == 0 => Ok(()),
+        // A kernel or file system that can't; the flush at the end does it all.
+        Some(libc::ENOSYS | libc::EINVAL) => Ok(()),
+        _ => Err(error),
+    }
 }
