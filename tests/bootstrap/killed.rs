@@ -85,7 +85,10 @@ fn assert_tidy(host: &Node) {
     let generation = generation.to_str().expect("a name");
     let unwanted: Vec<_> = names(host, "ldb.db")
         .into_iter()
-        .filter(|name| !name.starts_with(generation) && !["ldb.db", "ldb.db.lock", "ldb.db.seq"].contains(&&**name))
+        .filter(|name| {
+            !name.starts_with(generation)
+                && !["ldb.db", "ldb.db.changes", "ldb.db.lock", "ldb.db.seq"].contains(&&**name)
+        })
         .collect();
     assert_eq!(unwanted, [""; 0]);
 }
