@@ -54,11 +54,15 @@ static SPAWNER: LazyLock<Mutex<mpsc::Sender<Order>>> = LazyLock::new(|| {
 /// Starts `command` so that the kernel kills it when the test binary ends.
 pub fn spawn(mut command: Command) -> Child {
     let name = command.get_program().to_string_lossy().into_owned();
-    // SAFETY: prctl is async-signal-safe and touches nothing of the parent's memory.
+    // SAFETY: signal and prctl are async-signal-safe and touch nothing of the parent's memory.
     unsafe {
-        command.pre_exec(|| match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
-            0 => Ok(()),
-            _ => Err(std::io::Error::last_os_error()),
+        command.pre_exec(|| {
+            // What a shell starts in the background ignores ctrl-C, and so would all that it starts.
+            libc::signal(libc::SIGINT, libc::SIG_DFL);
+            match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            }
         });
     }
     let (answer, outcome) = mpsc::channel();
