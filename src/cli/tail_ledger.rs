@@ -64,12 +64,12 @@ impl TailLedger {
 
     async fn show(&self, source: &mut AnySource) -> anyhow::Result<()> {
         let mut out = Out::new();
-        let mut after = match self.after {
-            Some(after) => Seq(after),
-            None => source.describe().await?.last.map_or(Seq::ZERO, |last| Seq(last.0 - i64::from(self.lines))),
-        };
+        let last = source.describe().await?.last.unwrap_or_default();
+        let mut after = self.after.map_or(Seq(last.0 - i64::from(self.lines)), Seq);
+        // What comes meanwhile was not asked for.
+        let end = (!self.follow).then_some(last);
         loop {
-            let block = source.read(after, None, BLOCK).await?;
+            let block = source.read(after, end, BLOCK).await?;
             for row in &block.rows {
                 self.line(&mut out, row)?;
                 after = row.seq;
