@@ -49,8 +49,8 @@ fraction of a second; on SQLite, leader_ts is not TEXT) takes --no-original-refl
 A node that runs has its embedded SQLite ctldb for itself: set executive.ledger_retention
 there (--dry-run works beside it). On MySQL it runs beside executives.
 
-Exit codes: 0 done, or nothing to do; 1 failed; 2 wrong flags or settings; 130 stopped
-by a signal after a whole transaction.
+Exit code 0 also where there is nothing to do, 3 where a snapshot is not there, 130 where a
+signal stopped it after a whole transaction.
 
 Examples:
   ctlstore ledger prune --keep 7d --dry-run
