@@ -47,8 +47,9 @@ bytes in a key are {\"Binary\":\"<base64>\"}
 /// What the reader's server is made of.
 #[derive(Debug, Clone)]
 pub struct ReaderOptions {
-    /// Where the LDB is, or will be.
+    /// Where the LDB is, or will be; the directory of its versions where it is versioned.
     pub ldb_path: PathBuf,
+    pub versioned: bool,
     /// The most rows that one answer holds; 0 is no limit.
     pub max_rows: u64,
     /// The most bytes that one answer's rows have.
@@ -57,6 +58,14 @@ pub struct ReaderOptions {
 }
 
 impl ReaderOptions {
+    /// One of the readers of the LDB; each thread has its own.
+    pub fn ldb_reader(&self) -> LdbReader {
+        match self.versioned {
+            true => LdbReader::versioned(&self.ldb_path),
+            false => LdbReader::new(&self.ldb_path),
+        }
+    }
+
     fn limits(&self) -> Limits {
         Limits { max_rows: (self.max_rows > 0).then_some(self.max_rows), max_bytes: self.max_response_bytes }
     }
@@ -64,11 +73,11 @@ impl ReaderOptions {
 
 /// Sets the server going on a bound socket. The LDB need not exist yet.
 pub fn serve(listener: TcpListener, options: &ReaderOptions, metrics: &Arc<Metrics>) -> io::Result<Server> {
-    let big_scans = Arc::new(BigScans::start(&options.ldb_path, options.limits())?);
+    let big_scans = Arc::new(BigScans::start(options)?);
     let observer = Observer::new(ServerLabel::Reader, Arc::clone(metrics));
-    let (path, limits, metrics) = (options.ldb_path.clone(), options.limits(), Arc::clone(metrics));
+    let (ours, limits, metrics) = (options.clone(), options.limits(), Arc::clone(metrics));
     serve::serve(listener, &options.server, observer, move |config| {
-        let reader = RefCell::new(LdbReader::new(&path));
+        let reader = RefCell::new(ours.ldb_reader());
         let (big_scans, metrics) = (Arc::clone(&big_scans), Arc::clone(&metrics));
         let worker = Worker { reader, limits, big_scans, metrics, said: RefCell::default() };
         config.app_data(Data::new(worker));

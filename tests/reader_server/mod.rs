@@ -58,6 +58,7 @@ pub struct ReaderServer {
 pub fn options(ldb_path: impl Into<PathBuf>) -> ReaderOptions {
     ReaderOptions {
         ldb_path: ldb_path.into(),
+        versioned: false,
         max_rows: 0,
         max_response_bytes: 64 * 1024 * 1024,
         server: ServerOptions { workers: 2, shutdown_timeout: Duration::from_secs(5), ..ServerOptions::default() },
