@@ -7,6 +7,8 @@ use super::support::{Node, http, wait_until};
 #[test]
 fn each_new_snapshot_becomes_a_version_that_is_whole_when_it_appears() {
     let origin = Origin::with_rows(300);
+    // Nobody is to find nothing.
+    origin.snapshot();
     let host = host(&[&format!("file://{}", origin.published().display())]);
     let process = host.start();
     let watch = Watch::on(&host);

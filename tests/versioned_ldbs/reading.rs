@@ -53,10 +53,12 @@ fn by_library(reader: &Reader) -> String {
 #[test]
 fn readers_go_from_version_to_version_without_an_error_to_any_request() {
     let origin = Origin::with_rows(ROWS);
+    origin.write(0, 100, "first");
+    // No reader is to meet a version that has fewer rows.
+    origin.snapshot();
     let host = host(&[&format!("file://{}", origin.published().display())]).set("ldb.versioned_keep", 2);
     let process = host.start();
     let url = process.reader_url();
-    origin.write(0, 100, "first");
     wait_for_value(&url, "fam", "tab", 5, &origin.rows()[5][1].clone().expect("a value"));
     let library = Reader::open_versioned(versions_of(&host)).expect("open the versions");
     let (stop, reads) = (AtomicBool::new(false), AtomicU64::new(0));
