@@ -1,9 +1,12 @@
 //! What the sources offer: what is taken, what is refused, and that nothing is downloaded twice.
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE;
+
 use super::stage::*;
 use super::support::client::read_value;
 use super::support::web::Manners;
-use super::support::{NodeProcess, Web};
+use super::support::{NodeProcess, Web, wait_until};
 
 /// Waits until the sources were asked a few times more.
 #[track_caller]
@@ -32,6 +35,33 @@ fn what_is_here_already_is_not_downloaded_again() {
         assert_eq!(metric(&process, "ctlstore_fetcher_downloaded_bytes_total"), file.len() as f64);
         assert!(!has_manifest || web.requests("snapshot.db").len() == 1);
     }
+}
+
+#[test]
+fn a_snapshot_that_is_the_url_itself_becomes_one_version() {
+    let origin = Origin::with_rows(10);
+    let file = origin.snapshot();
+    let host = host(&[&format!("data:{}", URL_SAFE.encode(&file))]);
+    let process = host.start();
+    wait_for_rounds(&process);
+    assert_eq!(metric(&process, "ctlstore_fetcher_versions_total"), 1.0);
+    assert_eq!(metric(&process, "ctlstore_fetcher_downloaded_bytes_total"), file.len() as f64);
+}
+
+#[test]
+fn a_version_that_was_damaged_afterwards_is_fetched_again() {
+    let origin = Origin::with_rows(50);
+    let published = Published::new("snapshot.db", &origin.snapshot());
+    let host = host(&[&published.url]);
+    let process = host.start();
+    wait_for_version(&host, origin.last_seq());
+    let bad = versions(&versions_of(&host)).pop().expect("a version");
+    let junk = host.data_dir().join("junk");
+    std::fs::write(&junk, b"x".repeat(9000)).expect("write junk");
+    std::fs::rename(junk, bad.join("ldb.db")).expect("damage the version");
+    wait_until("a new version appears", DEADLINE, || versions(&versions_of(&host)).pop().is_some_and(|new| new > bad));
+    wait_for_version(&host, origin.last_seq());
+    assert!(read_value(&process.reader_url(), "fam", "tab", 5).is_some());
 }
 
 #[test]
