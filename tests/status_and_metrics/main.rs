@@ -10,6 +10,7 @@ mod proxy;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod fetching;
 mod following;
 mod heartbeats;
 mod ldb;
@@ -33,7 +34,7 @@ use watch::{Moved, Watch, metric_names};
 
 type Scenario = (&'static str, fn(&Moved));
 
-const SCENARIOS: [Scenario; 24] = [
+const SCENARIOS: [Scenario; 25] = [
     ("a request on its way to the ldb", writing::a_request_on_its_way_to_the_ldb),
     ("writes that wait for a stranger", writing::writes_that_wait_for_a_stranger),
     ("a table over its warning size", writing::a_table_over_its_warning_size),
@@ -49,6 +50,7 @@ const SCENARIOS: [Scenario; 24] = [
     ("a destination that can't be written", snapshots::a_destination_that_cant_be_written),
     ("a destination that says nothing", snapshots::a_destination_that_says_nothing),
     ("a copy that fails its check", snapshots::a_copy_that_fails_its_check),
+    ("snapshots that are fetched", fetching::snapshots_that_are_fetched),
     ("an executive that comes and goes", heartbeats::an_executive_that_comes_and_goes),
     ("an executive that hangs", heartbeats::an_executive_that_hangs),
     ("every route of every server", reading::every_route_of_every_server),
