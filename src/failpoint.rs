@@ -10,7 +10,9 @@
 //! `bootstrap-before-link` and `bootstrap-after-link` where an LDB is fetched;
 //! `snapshot-after-copy` and `snapshot-after-flush` while a snapshot is made,
 //! `snapshot-before-rename`, `snapshot-after-rename` and `snapshot-after-manifest` while
-//! it is put in place at a destination; `prune-after-mark`, `prune-after-delete` and
+//! it is put in place at a destination; `versioned-before-rename`, `versioned-after-rename`
+//! and `versioned-before-removal` where a version of the LDB appears and an old one goes;
+//! `prune-after-mark`, `prune-after-delete` and
 //! `prune-after-commit` where the ledger is pruned; `restore-copied`, `restore-set-aside`
 //! and `restore-done` in the restore of a ctldb. Compiled in always, so that what is
 //! tested is what runs.

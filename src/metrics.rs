@@ -9,6 +9,7 @@
 mod applier;
 mod bootstrap;
 mod executive;
+mod fetcher;
 mod http;
 mod labels;
 mod poller;
@@ -27,6 +28,7 @@ use prometheus_client::registry::Registry;
 pub use applier::{Applier, Changelog};
 pub use bootstrap::Bootstrap;
 pub use executive::{Executive, Heartbeat};
+pub use fetcher::Fetcher;
 pub use http::{Http, Route};
 pub use labels::{CheckpointMode, Component, ErrorKind, ExecutionPath, Method, Queue, RetryReason, Server};
 pub use poller::Poller;
@@ -45,6 +47,7 @@ pub struct Metrics {
     pub bootstrap: Bootstrap,
     pub executive: Executive,
     pub heartbeat: Heartbeat,
+    pub fetcher: Fetcher,
     pub reader: Reader,
     pub snapshotter: Snapshotter,
     pub http: Http,
@@ -79,6 +82,7 @@ impl Metrics {
             bootstrap: Bootstrap::register(&mut registry),
             executive: Executive::register(&mut registry),
             heartbeat: Heartbeat::register(&mut registry),
+            fetcher: Fetcher::register(&mut registry),
             reader: Reader::register(&mut registry),
             snapshotter: Snapshotter::register(&mut registry),
             http: Http::register(&mut registry),

@@ -30,7 +30,7 @@ pub use self::bootstrap::{AllowEmpty, BootstrapOptions};
 use self::bootstrap::{BootstrapDetails, Record};
 use self::holding::{Holding, NoLdb};
 use self::thread::{Job, WriterThread};
-use super::failures::{Failures, failed};
+use super::failures::{Failures, failed, kind_of_ldb};
 
 /// What fails, in the log's words.
 const CANT_APPLY: &str = "can't apply, retrying";
@@ -387,14 +387,5 @@ fn kind_of(error: &ApplyError) -> ErrorKind {
     match error {
         ApplyError::Statement { .. } => ErrorKind::Statement,
         ApplyError::Ldb(error) => kind_of_ldb(error),
-    }
-}
-
-fn kind_of_ldb(error: &LdbError) -> ErrorKind {
-    match error {
-        LdbError::DiskFull { .. } => ErrorKind::DiskFull,
-        LdbError::OtherLedger { .. } => ErrorKind::Ledger,
-        LdbError::Busy { .. } => ErrorKind::Contention,
-        _ => ErrorKind::Storage,
     }
 }

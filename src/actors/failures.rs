@@ -3,8 +3,10 @@
 
 use std::sync::Arc;
 
+use crate::ldb::LdbError;
 use crate::messages::status::ErrorReport;
 use crate::metrics::{Component, ErrorKind, Metrics};
+use crate::snapshot::fetch::{BadSnapshot, FetchError};
 
 /// Notes a failure, and logs it as one of the module that it is written in, so that
 /// directives for that module hold for it: the failures, its kind, the error, and what
@@ -76,6 +78,32 @@ impl Failures {
     /// The last one, which stays after its end.
     pub fn last(&self) -> Option<ErrorReport> {
         self.last.clone()
+    }
+}
+
+/// What goes wrong with a file of the LDB, as one kind.
+pub fn kind_of_ldb(error: &LdbError) -> ErrorKind {
+    match error {
+        LdbError::DiskFull { .. } => ErrorKind::DiskFull,
+        LdbError::OtherLedger { .. } => ErrorKind::Ledger,
+        LdbError::Busy { .. } => ErrorKind::Contention,
+        _ => ErrorKind::Storage,
+    }
+}
+
+/// What goes wrong while a snapshot is fetched, as one kind.
+pub fn kind_of_fetch(error: &FetchError) -> ErrorKind {
+    match error {
+        FetchError::NotFound(_) | FetchError::Unavailable(_) | FetchError::Changed(_) => ErrorKind::Unavailable,
+        FetchError::Refused(_) => ErrorKind::Refused,
+        FetchError::Bad { reason, .. } => match **reason {
+            BadSnapshot::Unwanted { .. } => ErrorKind::Ledger,
+            BadSnapshot::Io(_) => ErrorKind::Storage,
+            _ => ErrorKind::Snapshot,
+        },
+        FetchError::DiskFull { .. } => ErrorKind::DiskFull,
+        FetchError::Io { .. } => ErrorKind::Storage,
+        FetchError::Aborted => ErrorKind::Internal,
     }
 }
 

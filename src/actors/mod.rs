@@ -6,6 +6,7 @@ pub mod applier;
 pub mod backoff;
 pub mod executive;
 pub mod failures;
+pub mod fetcher;
 pub mod heartbeat;
 pub mod poller;
 pub mod reader;

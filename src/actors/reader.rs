@@ -85,7 +85,7 @@ impl HttpReader {
         Ok(Self {
             shared: Rc::new(Shared { ready_max_lag, metrics, feed, age, view: RefCell::new(view) }),
             handle: server.handle(),
-            parts: Some((server, LdbReader::new(&options.ldb_path))),
+            parts: Some((server, options.ldb_reader())),
             running: None,
             task: None,
         })

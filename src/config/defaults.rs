@@ -85,7 +85,13 @@ impl Default for Reflector {
 
 impl Default for Ldb {
     fn default() -> Self {
-        Self { path: PathBuf::from("ldb.db"), wal_checkpoint_bytes: 40 * MIB }
+        Self {
+            path: PathBuf::from("ldb.db"),
+            wal_checkpoint_bytes: 40 * MIB,
+            versioned: false,
+            versioned_keep: 3,
+            versioned_interval: Duration::from_secs(30),
+        }
     }
 }
 

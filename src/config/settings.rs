@@ -39,6 +39,16 @@ impl Settings {
         self.node.roles.contains(&role)
     }
 
+    /// Whether this node keeps an LDB up to date by the ledger's rows.
+    pub fn follows_ledger(&self) -> bool {
+        self.plays(Role::Reflector) && !self.ldb.versioned
+    }
+
+    /// Whether it fetches versions of the LDB instead.
+    pub fn fetches_versions(&self) -> bool {
+        self.plays(Role::Reflector) && self.ldb.versioned
+    }
+
     /// All of it as TOML, secrets masked.
     ///
     /// # Errors
@@ -49,7 +59,7 @@ impl Settings {
 
     /// Whether any role of this node opens the ctldb.
     pub fn uses_ctldb(&self) -> bool {
-        self.plays(Role::Executive) || self.plays(Role::Reflector)
+        self.plays(Role::Executive) || self.follows_ledger()
     }
 }
 
@@ -200,6 +210,22 @@ pub struct Ldb {
     /// The WAL's size from which on it is checkpointed.
     #[serde(with = "form::bytes")]
     pub wal_checkpoint_bytes: u64,
+    /// Whether this host fetches whole LDBs, each a version, instead of following the ledger.
+    #[serde(deserialize_with = "form::boolean")]
+    pub versioned: bool,
+    /// Versions that stay.
+    #[serde(deserialize_with = "form::whole")]
+    pub versioned_keep: usize,
+    /// Between two times that the sources are asked for a newer one.
+    #[serde(with = "form::duration")]
+    pub versioned_interval: Duration,
+}
+
+impl Ldb {
+    /// The directory of versions, beside the LDB's path.
+    pub fn versions(&self) -> PathBuf {
+        self.path.with_file_name("versioned")
+    }
 }
 
 /// Where a reflector gets an LDB that it does not have.

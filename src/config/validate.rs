@@ -23,6 +23,8 @@ const MAX_READER_WORKERS: usize = 1024;
 const MIN_RETAIN_BYTES: u64 = 64 * 1024;
 /// Far fewer than a destination's listing can hold.
 const MAX_KEPT_SNAPSHOTS: usize = 1000;
+/// A reader may be about to open the version before the newest.
+const KEPT_VERSIONS: std::ops::RangeInclusive<usize> = 2..=1000;
 /// The protocol's limits of a writer's secret, in bytes.
 const SECRET_BYTES: std::ops::RangeInclusive<usize> = 3..=100;
 /// MySQL's limit of a table's name, `family___table`.
@@ -97,6 +99,7 @@ pub fn validate(settings: &Settings, findings: &mut Findings) {
     servers(settings, findings);
     files(settings, findings);
     roles(settings, findings);
+    versions(settings, findings);
     retention(settings, findings);
     heartbeat(settings, findings);
 }
@@ -107,6 +110,7 @@ fn times(settings: &Settings, findings: &mut Findings) {
         ("executive.request_timeout", settings.executive.request_timeout),
         ("reflector.poll_interval", settings.reflector.poll_interval),
         ("reflector.poll_timeout", settings.reflector.poll_timeout),
+        ("ldb.versioned_interval", settings.ldb.versioned_interval),
         ("snapshotter.interval", settings.snapshotter.interval),
         ("snapshotter.store_timeout", settings.snapshotter.store_timeout),
         ("heartbeat.interval", settings.heartbeat.interval),
@@ -147,6 +151,10 @@ fn sizes(settings: &Settings, findings: &mut Findings) {
     }
     if (1..MIN_RETAIN_BYTES).contains(&settings.changes.retain_bytes) {
         findings.refuse(&["changes.retain_bytes"], "must be 0 or at least 64 KiB");
+    }
+    if !KEPT_VERSIONS.contains(&ldb.versioned_keep) {
+        let (least, most) = KEPT_VERSIONS.into_inner();
+        findings.refuse(&["ldb.versioned_keep"], format!("must be {least} to {most}"));
     }
     if settings.snapshotter.keep > MAX_KEPT_SNAPSHOTS {
         findings.refuse(&["snapshotter.keep"], format!("must be at most {MAX_KEPT_SNAPSHOTS}"));
@@ -215,6 +223,21 @@ fn roles(settings: &Settings, findings: &mut Findings) {
             &["heartbeat.executive_url", "node.roles"],
             "the role heartbeat needs the role executive or heartbeat.executive_url",
         );
+    }
+}
+
+/// A versioned LDB is fetched from elsewhere, and nothing follows the ledger on this host.
+fn versions(settings: &Settings, findings: &mut Findings) {
+    if !settings.ldb.versioned {
+        return;
+    }
+    if settings.plays(Role::Reflector) && settings.bootstrap.urls.is_empty() {
+        findings
+            .refuse(&["ldb.versioned", "bootstrap.urls"], "versions are fetched from bootstrap.urls, which names none");
+    }
+    if settings.plays(Role::Snapshotter) {
+        let reason = "the role snapshotter copies ldb.path, which nothing writes where the ldb is versioned";
+        findings.refuse(&["ldb.versioned", "node.roles"], reason);
     }
 }
 

@@ -58,8 +58,9 @@ bytes in a key are {\"Binary\":\"<base64>\"}
 /// What the reader's server is made of.
 #[derive(Debug, Clone)]
 pub struct ReaderOptions {
-    /// Where the LDB is, or will be.
+    /// Where the LDB is, or will be; the directory of its versions where it is versioned.
     pub ldb_path: PathBuf,
+    pub versioned: bool,
     /// The most rows that one answer holds; 0 is no limit.
     pub max_rows: u64,
     /// The most bytes that one answer's rows have.
@@ -69,6 +70,14 @@ pub struct ReaderOptions {
 }
 
 impl ReaderOptions {
+    /// One of the readers of the LDB; each thread has its own.
+    pub fn ldb_reader(&self) -> LdbReader {
+        match self.versioned {
+            true => LdbReader::versioned(&self.ldb_path),
+            false => LdbReader::new(&self.ldb_path),
+        }
+    }
+
     fn limits(&self) -> Limits {
         Limits { max_rows: (self.max_rows > 0).then_some(self.max_rows), max_bytes: self.max_response_bytes }
     }
@@ -84,11 +93,11 @@ pub fn serve(
     metrics: &Arc<Metrics>,
 ) -> io::Result<Server> {
     let (feed, age) = (Data::from(Arc::clone(feed)), Arc::clone(age));
-    let big_scans = Arc::new(BigScans::start(&options.ldb_path, options.limits())?);
+    let big_scans = Arc::new(BigScans::start(options)?);
     let observer = Observer::new(ServerLabel::Reader, Arc::clone(metrics));
-    let (path, limits, metrics) = (options.ldb_path.clone(), options.limits(), Arc::clone(metrics));
+    let (ours, limits, metrics) = (options.clone(), options.limits(), Arc::clone(metrics));
     serve::serve(listener, &options.server, observer, move |config| {
-        let reader = RefCell::new(LdbReader::new(&path));
+        let reader = RefCell::new(ours.ldb_reader());
         let (big_scans, metrics, age) = (Arc::clone(&big_scans), Arc::clone(&metrics), Arc::clone(&age));
         let (said, last_update) = (RefCell::default(), Cell::default());
         let worker = Worker { reader, limits, big_scans, metrics, said, age, last_update };

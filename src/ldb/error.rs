@@ -18,6 +18,8 @@ use super::apply::Applied;
 pub enum LdbError {
     #[error("ldb {path} is held by another applier ({holder})")]
     Locked { path: PathBuf, holder: String },
+    #[error("versions in {path} are fetched by another process ({holder})")]
+    VersionsClaimed { path: PathBuf, holder: String },
     #[error("ldb {path} is on a network filesystem ({kind}), where a write-ahead log is not safe")]
     NetworkFilesystem { path: PathBuf, kind: &'static str },
     #[error("ldb {path} has format version {found}, this program knows versions up to {known}")]

@@ -27,6 +27,8 @@ mod seq_file;
 #[cfg(feature = "node")]
 mod statements;
 #[cfg(feature = "node")]
+mod versions;
+#[cfg(feature = "node")]
 mod writer;
 
 #[cfg(feature = "node")]
@@ -39,5 +41,7 @@ pub use checkpoint::{Checkpoint, CheckpointMode};
 pub use error::{ApplyError, LdbError};
 #[cfg(feature = "node")]
 pub use home::{Home, Replaced};
+#[cfg(feature = "node")]
+pub use versions::{Standing, Versions};
 #[cfg(feature = "node")]
 pub use writer::{Ldb, LdbOptions};

@@ -24,6 +24,8 @@ pub enum Role {
     Executive,
     Poller,
     Applier,
+    /// Takes the place of poller and applier where the LDB is versioned.
+    Fetcher,
     Reader,
     Snapshotter,
     Heartbeat,
@@ -35,6 +37,7 @@ impl Role {
             Self::Executive => "executive",
             Self::Poller => "poller",
             Self::Applier => "applier",
+            Self::Fetcher => "fetcher",
             Self::Reader => "reader",
             Self::Snapshotter => "snapshotter",
             Self::Heartbeat => "heartbeat",

@@ -44,6 +44,8 @@ labels!(
         /// The executive's pruning of the ledger.
         Retention = "retention",
         Heartbeat = "heartbeat",
+        /// Of versions of the LDB.
+        Fetcher = "fetcher",
         Reader = "reader",
         Snapshotter = "snapshotter",
         Ops = "ops",

@@ -8,6 +8,7 @@ use url::Url;
 
 use crate::actors::applier::{AllowEmpty, BootstrapOptions};
 use crate::actors::executive::{ExecutiveSettings, RetentionSettings};
+use crate::actors::fetcher::FetcherOptions;
 use crate::actors::heartbeat::HeartbeatOptions;
 use crate::actors::poller::PollerOptions;
 use crate::actors::snapshotter::SnapshotterOptions;
@@ -51,6 +52,15 @@ pub fn bootstrap(settings: &Settings) -> BootstrapOptions {
         config::AllowEmpty::False => AllowEmpty::Never,
     };
     BootstrapOptions { urls: settings.bootstrap.urls.clone(), allow_empty }
+}
+
+pub fn fetcher(settings: &Settings) -> FetcherOptions {
+    FetcherOptions {
+        directory: settings.ldb.versions(),
+        keep: settings.ldb.versioned_keep,
+        interval: settings.ldb.versioned_interval,
+        urls: settings.bootstrap.urls.clone(),
+    }
 }
 
 pub fn poller(settings: &Settings) -> PollerOptions {
@@ -104,7 +114,8 @@ pub fn reader(settings: &Settings) -> ReaderOptions {
     let reader = &settings.reader;
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     ReaderOptions {
-        ldb_path: settings.ldb.path.clone(),
+        ldb_path: if settings.ldb.versioned { settings.ldb.versions() } else { settings.ldb.path.clone() },
+        versioned: settings.ldb.versioned,
         max_rows: reader.max_rows,
         max_response_bytes: usize::try_from(reader.max_response_bytes).unwrap_or(usize::MAX),
         feed: FeedOptions { max_clients: settings.changes.max_clients, heartbeat: settings.changes.heartbeat },

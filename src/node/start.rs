@@ -11,6 +11,7 @@ use actix_web::dev::{Server, ServerHandle};
 
 use crate::actors::applier::Applier;
 use crate::actors::executive::ExecutiveActor;
+use crate::actors::fetcher::Fetcher;
 use crate::actors::heartbeat::Heartbeat;
 use crate::actors::poller::{Poller, PollerPeers};
 use crate::actors::reader::HttpReader;
@@ -51,6 +52,7 @@ pub struct Node {
     executive: Option<Recipient<Stop>>,
     poller: Option<Recipient<Stop>>,
     applier: Option<Recipient<Stop>>,
+    fetcher: Option<Recipient<Stop>>,
     snapshotter: Option<Recipient<Stop>>,
     reader: Option<Recipient<Stop>>,
     ops: Option<ServerHandle>,
@@ -77,10 +79,13 @@ impl Node {
             lag_watchers.push(reader.clone().recipient());
             commit_watchers.push(reader.recipient());
         }
-        let applier = match settings.plays(Role::Reflector) {
+        let applier = match settings.follows_ledger() {
             true => Some(node.start_applier(settings, commit_watchers)?),
             false => None,
         };
+        if settings.fetches_versions() {
+            node.start_fetcher(settings)?;
+        }
         // It takes nothing from the applier but the time of its commits.
         if settings.plays(Role::Snapshotter) {
             node.start_snapshotter(settings, applier.as_ref())?;
@@ -110,6 +115,7 @@ impl Node {
             executive: None,
             poller: None,
             applier: None,
+            fetcher: None,
             snapshotter: None,
             reader: None,
             ops: None,
@@ -133,6 +139,13 @@ impl Node {
         let snapshotter = snapshotter.measuring(applier.map(|applier| applier.clone().recipient())).start();
         self.statuses.push((Part::Snapshotter, snapshotter.clone().recipient()));
         self.snapshotter = Some(snapshotter.recipient());
+        Ok(())
+    }
+
+    fn start_fetcher(&mut self, settings: &Settings) -> Result<(), NodeError> {
+        let fetcher = Fetcher::open(options::fetcher(settings), self.metrics.clone())?.start();
+        self.statuses.push((Part::Fetcher, fetcher.clone().recipient()));
+        self.fetcher = Some(fetcher.recipient());
         Ok(())
     }
 
@@ -239,6 +252,7 @@ impl Node {
         steps.actor("executive", self.executive).await;
         steps.actor("poller", self.poller).await;
         steps.actor("applier", self.applier).await;
+        steps.actor("fetcher", self.fetcher).await;
         steps.actor("snapshotter", self.snapshotter).await;
         steps.actor("reader", self.reader).await;
         steps.last_server("ops", self.ops).await;

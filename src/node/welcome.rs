@@ -3,7 +3,7 @@
 
 use std::io::Write;
 
-use crate::config::{Role, Settings};
+use crate::config::Settings;
 
 use super::listeners::Listeners;
 
@@ -19,7 +19,7 @@ impl Welcome {
         lines.extend(listeners.named().map(|(name, bound)| format!("listening {name} {}", bound.url())));
         lines.push("running; ctrl-C stops".to_owned());
         if let (Some(executive), Some(reader), true) =
-            (&listeners.executive, &listeners.reader, settings.plays(Role::Reflector))
+            (&listeners.executive, &listeners.reader, settings.follows_ledger())
         {
             lines.extend(first_steps(&executive.url(), &reader.url(), &listeners.ops.url()));
         }

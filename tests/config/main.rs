@@ -177,6 +177,8 @@ fn combinations_that_only_look_impossible_are_taken() {
         "reader.bind = \"127.0.0.2:3000\"",
         // Follows a file that the executive of another process writes.
         "node.roles = [\"reflector\"]",
+        // Reads versions that another process fetches.
+        "node.roles = [\"reader\"]\nldb.versioned = true",
         // Copies an LDB that another process writes.
         "node.roles = [\"snapshotter\"]",
         "node.roles = [\"heartbeat\"]\nheartbeat.executive_url = \"http://executive:3000\"",

@@ -59,6 +59,9 @@ const WRONG_VALUES: &[(&str, &str, &str)] = &[
     ("reflector.block_bytes", "0", "must be 1 byte to 1 GiB"),
     ("ldb.path", "5", "not a string"),
     ("ldb.wal_checkpoint_bytes", "0", "must be more than 0"),
+    ("ldb.versioned", r#""maybe""#, "neither true nor false"),
+    ("ldb.versioned_keep", "1", "must be 2 to 1000"),
+    ("ldb.versioned_interval", r#""0s""#, "must be longer than nothing"),
     ("bootstrap.urls", r#"["ftp://h/p"]"#, "\"ftp://h/p\": not a file:, s3:, gs:, az:, http(s): or data: URL"),
     ("bootstrap.urls", r#"["s3://bucket"]"#, "\"s3://bucket\": names no object in its bucket or host"),
     ("bootstrap.allow_empty", r#""yes""#, "neither auto nor true nor false"),
@@ -208,6 +211,14 @@ const COMBINATIONS: &[(&str, &str)] = &[
     (
         "bootstrap.urls = [\"file:ldb.db\"]",
         "bootstrap.urls = [\"file:ldb.db\"] (file c.toml): bootstrap.urls and ldb.path are the same file",
+    ),
+    (
+        "node.roles = [\"reflector\"]\nldb.versioned = true",
+        "ldb.versioned = true (file c.toml): versions are fetched from bootstrap.urls, which names none",
+    ),
+    (
+        "node.roles = [\"reader\", \"snapshotter\"]\nldb.versioned = true",
+        "ldb.versioned = true (file c.toml): the role snapshotter copies ldb.path, which nothing writes where the ldb is versioned",
     ),
     (
         "node.roles = [\"executive\"]\nexecutive.ledger_retention = \"7d\"\nsnapshotter.urls = []",

@@ -60,6 +60,7 @@ pub struct ReaderServer {
 pub fn options(ldb_path: impl Into<PathBuf>) -> ReaderOptions {
     ReaderOptions {
         ldb_path: ldb_path.into(),
+        versioned: false,
         max_rows: 0,
         max_response_bytes: 64 * 1024 * 1024,
         feed: FeedOptions { max_clients: 16, heartbeat: Duration::from_secs(15) },

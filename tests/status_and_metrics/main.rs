@@ -11,6 +11,7 @@ mod proxy;
 mod support;
 
 mod bootstrapping;
+mod fetching;
 mod following;
 mod heartbeats;
 mod ldb;
@@ -34,7 +35,7 @@ use watch::{Moved, Watch, metric_names};
 
 type Scenario = (&'static str, fn(&Moved));
 
-const SCENARIOS: [Scenario; 25] = [
+const SCENARIOS: [Scenario; 26] = [
     ("a request on its way to the ldb", writing::a_request_on_its_way_to_the_ldb),
     ("writes that wait for a stranger", writing::writes_that_wait_for_a_stranger),
     ("a table over its warning size", writing::a_table_over_its_warning_size),
@@ -51,6 +52,7 @@ const SCENARIOS: [Scenario; 25] = [
     ("a destination that says nothing", snapshots::a_destination_that_says_nothing),
     ("a copy that fails its check", snapshots::a_copy_that_fails_its_check),
     ("a snapshot that is away, then bad, then good", bootstrapping::a_snapshot_that_is_away_then_bad_then_good),
+    ("snapshots that are fetched", fetching::snapshots_that_are_fetched),
     ("an executive that comes and goes", heartbeats::an_executive_that_comes_and_goes),
     ("an executive that hangs", heartbeats::an_executive_that_hangs),
     ("every route of every server", reading::every_route_of_every_server),

@@ -6,12 +6,13 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use crate::actors::failures::kind_of_fetch;
 use crate::config::SnapshotUrl;
 use crate::ldb::Home;
 use crate::metrics::{ErrorKind, Metrics};
 use crate::schema::Timestamp;
 use crate::snapshot::Abort;
-use crate::snapshot::fetch::{BadSnapshot, FetchError, Fetched, Sources, Wanted};
+use crate::snapshot::fetch::{FetchError, Fetched, Sources, Wanted};
 use crate::snapshot::{Phase, Progress};
 
 /// Whether an LDB may begin empty where no source has a snapshot.
@@ -179,7 +180,7 @@ impl Bootstrap {
                 }
                 Err(FetchError::Aborted) => return Err(of(&FetchError::Aborted)),
                 Err(error) => {
-                    self.record.metrics.bootstrap.failed(kind_of(&error));
+                    self.record.metrics.bootstrap.failed(kind_of_fetch(&error));
                     errors.push(error);
                 }
             }
@@ -189,7 +190,7 @@ impl Bootstrap {
             None => Ok(false),
             Some(first) => {
                 let messages: Vec<_> = errors.iter().map(ToString::to_string).collect();
-                Err(NoSnapshot { kind: kind_of(first), message: messages.join("; ") })
+                Err(NoSnapshot { kind: kind_of_fetch(first), message: messages.join("; ") })
             }
         }
     }
@@ -207,20 +208,5 @@ impl Bootstrap {
 }
 
 fn of(error: &FetchError) -> NoSnapshot {
-    NoSnapshot { kind: kind_of(error), message: error.to_string() }
-}
-
-fn kind_of(error: &FetchError) -> ErrorKind {
-    match error {
-        FetchError::NotFound(_) | FetchError::Unavailable(_) | FetchError::Changed(_) => ErrorKind::Unavailable,
-        FetchError::Refused(_) => ErrorKind::Refused,
-        FetchError::Bad { reason, .. } => match **reason {
-            BadSnapshot::Unwanted { .. } => ErrorKind::Ledger,
-            BadSnapshot::Io(_) => ErrorKind::Storage,
-            _ => ErrorKind::Snapshot,
-        },
-        FetchError::DiskFull { .. } => ErrorKind::DiskFull,
-        FetchError::Io { .. } => ErrorKind::Storage,
-        FetchError::Aborted => ErrorKind::Internal,
-    }
+    NoSnapshot { kind: kind_of_fetch(error), message: error.to_string() }
 }

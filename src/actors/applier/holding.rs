@@ -100,7 +100,7 @@ impl Holding {
 
     /// Replaces the LDB by a snapshot that can follow `ledger`.
     pub fn replace(&mut self, ledger: LedgerInfo) -> Result<LdbPosition, NoLdb> {
-        let wanted = Wanted { ledger_id: ledger.ledger_id.clone(), ledger: Some(ledger) };
+        let wanted = Wanted { ledger_id: ledger.ledger_id.clone(), ledger: Some(ledger), from: None };
         // Room is wanted now, and the readers of an earlier one have left it.
         self.home.tidy()?;
         match self.bootstrap.round(&self.home, &wanted)? {
@@ -149,7 +149,7 @@ impl Holding {
         if !may_fetch {
             return self.open_ldb().map(|()| true).map_err(|error| self.noted(error).into());
         }
-        let wanted = Wanted { ledger_id: self.ledger_id.clone(), ledger: None };
+        let wanted = Wanted { ledger_id: self.ledger_id.clone(), ..Wanted::default() };
         if self.bootstrap.round(&self.home, &wanted)? {
             self.switch()?;
             return Ok(true);

@@ -35,7 +35,10 @@ pub fn look(settings: &Settings) -> Vec<Finding> {
 fn directories(settings: &Settings) -> Vec<(&'static str, PathBuf, bool)> {
     let of = |path: &Path| disk::directory_of(path).to_owned();
     let mut all = vec![("node.data_dir", settings.node.data_dir.clone(), false)];
-    if settings.plays(Role::Reflector) {
+    if settings.fetches_versions() {
+        all.push(("ldb.path", of(&settings.ldb.path), false));
+    }
+    if settings.follows_ledger() {
         all.push(("ldb.path", of(&settings.ldb.path), true));
         all.push(("changelog.path", of(&settings.changelog.path), false));
     }

@@ -4,7 +4,6 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -17,6 +16,7 @@ use crate::ledger::Seq;
 use crate::schema::TableRef;
 
 use super::super::observe;
+use super::ReaderOptions;
 use super::scan_body::ScanBody;
 
 const THREADS: usize = 2;
@@ -62,14 +62,15 @@ pub struct BigScans {
 }
 
 impl BigScans {
-    pub fn start(ldb_path: &Path, limits: Limits) -> io::Result<Self> {
+    pub fn start(options: &ReaderOptions) -> io::Result<Self> {
+        let limits = options.limits();
         let (queue, scans) = bounded(WAITING);
         let budget = LARGEST_ANSWERS.saturating_mul(limits.max_bytes).div_ceil(UNIT);
         let budget = Arc::new(Semaphore::new(budget.min(Semaphore::MAX_PERMITS)));
         let mut this = Self { queue: Some(queue), threads: Vec::with_capacity(THREADS) };
         for i in 0..THREADS {
-            let (reader, ldb_path) = (LdbReader::new(ldb_path), ldb_path.to_owned());
-            let scanner = Scanner { ldb_path, reader, limits, budget: Arc::clone(&budget) };
+            let (options, reader) = (options.clone(), options.ldb_reader());
+            let scanner = Scanner { options, reader, limits, budget: Arc::clone(&budget) };
             let scans = scans.clone();
             let thread = thread::Builder::new().name(format!("reader-scan-{i}"));
             this.threads.push(thread.spawn(move || scanner.run(&scans))?);
@@ -97,7 +98,7 @@ impl Drop for BigScans {
 }
 
 struct Scanner {
-    ldb_path: PathBuf,
+    options: ReaderOptions,
     reader: LdbReader,
     limits: Limits,
     budget: Arc<Semaphore>,
@@ -118,7 +119,7 @@ impl Scanner {
     fn scan_or_panic(&mut self, scan: &Scan) -> Outcome {
         let scan = AssertUnwindSafe(|| observe::answering(|| self.scan(scan)));
         catch_unwind(scan).unwrap_or_else(|_| {
-            self.reader = LdbReader::new(&self.ldb_path);
+            self.reader = self.options.ldb_reader();
             Err(NotRun::Panicked)
         })
     }

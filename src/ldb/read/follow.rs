@@ -1,6 +1,7 @@
 //! Which file a reader is to have open: the one at a path, or the newest version in
 //! a directory of versions.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,9 +19,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 const LOOK_FOR_VERSIONS_EVERY: Duration = Duration::from_secs(1);
 
 /// A version's directory is named by this many digits, its milliseconds.
-const VERSION_DIGITS: usize = 13;
+pub const VERSION_DIGITS: usize = 13;
 /// The LDB within a version's directory.
-const VERSIONED_LDB: &str = "ldb.db";
+pub const VERSIONED_LDB: &str = "ldb.db";
 
 /// Where an LDB is to be looked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +75,11 @@ impl Place {
     }
 }
 
+/// Whether a version's directory can be called so.
+pub fn is_version(name: &OsStr) -> bool {
+    name.len() == VERSION_DIGITS && name.as_encoded_bytes().iter().all(u8::is_ascii_digit)
+}
+
 /// The versions that have an LDB, newest first. They are complete when they appear, and
 /// nobody writes them.
 fn versions(directory: &Path) -> Result<Vec<Candidate>, ReadError> {
@@ -86,7 +92,7 @@ fn versions(directory: &Path) -> Result<Vec<Candidate>, ReadError> {
     let mut names = Vec::new();
     for entry in entries {
         let name = entry.map_err(failed)?.file_name();
-        if name.len() == VERSION_DIGITS && name.as_encoded_bytes().iter().all(u8::is_ascii_digit) {
+        if is_version(&name) {
             names.push(name);
         }
     }

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::ledger::{CannotFollow, LdbPosition};
+use crate::ledger::{CannotFollow, LdbPosition, Seq};
 use crate::snapshot::store::StoreError;
 
 /// What is wrong with a snapshot that was downloaded.
@@ -34,6 +34,8 @@ pub enum BadSnapshot {
 pub enum Unwanted {
     #[error("it is of ledger {found}, not {wanted}")]
     OtherLedger { found: String, wanted: String },
+    #[error("it is at seq {found}, wanted is {wanted} or a later one")]
+    Behind { found: Seq, wanted: Seq },
     #[error(transparent)]
     CannotFollow(#[from] CannotFollow),
 }

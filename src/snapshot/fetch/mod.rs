@@ -16,7 +16,7 @@ use std::path::Path;
 
 use crate::config::SnapshotUrl;
 use crate::failpoint;
-use crate::ledger::{LdbPosition, LedgerInfo, may_follow};
+use crate::ledger::{LdbPosition, LedgerInfo, Seq, may_follow};
 use crate::snapshot::manifest::{FORMAT_VERSION, Manifest, ManifestError};
 use crate::snapshot::store::{Object, Part, Store, StoreError};
 use crate::snapshot::{Abort, TableDigest};
@@ -38,6 +38,8 @@ pub struct Wanted {
     pub ledger_id: Option<String>,
     /// Able to follow this ledger.
     pub ledger: Option<LedgerInfo>,
+    /// At this seq or further on.
+    pub from: Option<Seq>,
 }
 
 impl Wanted {
@@ -47,6 +49,9 @@ impl Wanted {
             && wanted != found
         {
             return Err(unwanted(Unwanted::OtherLedger { found: found.clone(), wanted: wanted.clone() }));
+        }
+        if let Some(wanted) = self.from.filter(|wanted| position.seq < *wanted) {
+            return Err(unwanted(Unwanted::Behind { found: position.seq, wanted }));
         }
         match &self.ledger {
             Some(ledger) => may_follow(ledger, position).map_err(|reason| unwanted(reason.into())),
@@ -178,7 +183,7 @@ impl<'a> Fetch<'a> {
         let info = stream.info().clone();
         let identity = match manifest {
             Some(manifest) => Some(manifest.stored_sha256.clone()),
-            None => info.etag.clone(),
+            None => self.store.identity(&info),
         };
         identity.map_or(Ok(()), |identity| refuse(&identity)).map_err(&bad)?;
         let waiting = Waiting {

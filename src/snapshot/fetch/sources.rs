@@ -1,10 +1,12 @@
 //! Places that are asked again and again, until one of them has what is wanted. What
-//! was found to be of no use is not downloaded again at once.
+//! was found to be of no use is not downloaded again at once, and what was had before is
+//! judged by what it was.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::config::SnapshotUrl;
+use crate::ledger::LdbPosition;
 use crate::snapshot::Abort;
 use crate::snapshot::progress::Progress;
 
@@ -22,6 +24,14 @@ pub struct Sources(Vec<Source>);
 struct Source {
     url: SnapshotUrl,
     seen: Option<Seen>,
+    had: Option<Had>,
+}
+
+/// The last one that was good.
+#[derive(Debug)]
+struct Had {
+    identity: String,
+    position: LdbPosition,
 }
 
 /// What came of the last download.
@@ -35,7 +45,7 @@ struct Seen {
 
 impl Sources {
     pub fn new(urls: Vec<SnapshotUrl>) -> Self {
-        Self(urls.into_iter().map(|url| Source { url, seen: None }).collect())
+        Self(urls.into_iter().map(|url| Source { url, seen: None, had: None }).collect())
     }
 
     pub fn len(&self) -> usize {
@@ -60,19 +70,25 @@ impl Sources {
         abort: &Abort,
         progress: &dyn Progress,
     ) -> Result<Fetched, FetchError> {
-        let Source { url, seen } = &mut self.0[index];
+        let Source { url, seen, had } = &mut self.0[index];
         let fetch = Fetch::new(&Places { url, to, digests: false }, wanted, abort, progress)?;
         let mut asked = None;
         let mut refuse = |identity: &str| {
             asked = Some(identity.to_owned());
+            if let Some(had) = had.as_ref().filter(|had| had.identity == identity) {
+                return wanted.judge(&had.position);
+            }
             match seen {
-                Some(seen) if seen.identity == identity && seen.at.elapsed() < BAD_FOR => seen.judge(wanted),
+                Some(seen) if seen.identity == identity && seen.still_counts() => seen.judge(wanted),
                 _ => Ok(()),
             }
         };
         let outcome = fetch.run(&mut refuse);
+        if let (Ok(fetched), Some(identity)) = (&outcome, &asked) {
+            *had = Some(Had { identity: identity.clone(), position: fetched.position.clone() });
+        }
         if let (Err(FetchError::Bad { reason, .. }), Some(identity)) = (&outcome, asked)
-            && seen.as_ref().is_none_or(|seen| seen.identity != identity || seen.at.elapsed() >= BAD_FOR)
+            && seen.as_ref().is_none_or(|seen| seen.identity != identity || !seen.still_counts())
         {
             *seen = Some(Seen { identity, at: Instant::now(), reason: BadSnapshot::clone(reason) });
         }
@@ -81,6 +97,11 @@ impl Sources {
 }
 
 impl Seen {
+    /// What was sound and only not wanted stays what it is.
+    fn still_counts(&self) -> bool {
+        matches!(self.reason, BadSnapshot::Unwanted { .. }) || self.at.elapsed() < BAD_FOR
+    }
+
     /// Whether it is still of no use: another ledger may want what one did not.
     fn judge(&self, wanted: &Wanted) -> Result<(), BadSnapshot> {
         match &self.reason {

@@ -248,6 +248,21 @@ impl Store {
         }
     }
 
+    /// What tells an object from the one that will take its place; `None` where the
+    /// store tells nothing of the kind.
+    pub fn identity(&self, info: &ObjectInfo) -> Option<String> {
+        match (&self.kind, &info.etag) {
+            (_, Some(etag)) => Some(etag.clone()),
+            // Its bytes are its address.
+            (Kind::Data(_), None) => Some(self.name.clone()),
+            (_, None) if info.modified > UNIX_EPOCH => {
+                let since = info.modified.duration_since(UNIX_EPOCH).unwrap_or_default();
+                Some(format!("{}-{}", info.size, since.as_nanos()))
+            }
+            (_, None) => None,
+        }
+    }
+
     fn data(&self, name: &str, bytes: &[u8]) -> Result<ObjectInfo, StoreError> {
         if name != self.name {
             return Err(StoreError::NotFound { place: format!("{name} of {}", self.url) });
