@@ -140,7 +140,7 @@ async fn what_the_command_refuses_it_explains() {
     drop(node);
     assert_eq!(ends(&database), (1, 10, 10));
     let nowhere = format!("sqlite:{}", home.path().join("none.db").display());
-    let said = complaint(&run(&nowhere, home.path(), &["--keep", "7d", "--snapshot", &url]), 1);
+    let said = complaint(&run(&nowhere, home.path(), &["--keep", "7d", "--snapshot", &url]), 5);
     assert!(said.contains("none.db"), "{said}");
     let help = text(&run(&database.url, home.path(), &["--help"]).stdout);
     assert!(help.contains("Reflectors of the original do not") && help.contains("--no-original-reflectors"), "{help}");

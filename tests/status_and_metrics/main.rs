@@ -3,6 +3,8 @@
 //! The scenarios cause the events on real nodes, all at the same time. Each names what an event must move and waits
 //! for it; what a node shows and no scenario has moved fails the test.
 
+#[path = "../feed_support/mod.rs"]
+mod feed_support;
 #[path = "../in_process/hold.rs"]
 mod hold;
 #[path = "../ctldb_support/proxy.rs"]
@@ -11,6 +13,7 @@ mod proxy;
 mod support;
 
 mod bootstrapping;
+mod feeding;
 mod fetching;
 mod following;
 mod heartbeats;
@@ -35,7 +38,7 @@ use watch::{Moved, Watch, metric_names};
 
 type Scenario = (&'static str, fn(&Moved));
 
-const SCENARIOS: [Scenario; 26] = [
+const SCENARIOS: [Scenario; 27] = [
     ("a request on its way to the ldb", writing::a_request_on_its_way_to_the_ldb),
     ("writes that wait for a stranger", writing::writes_that_wait_for_a_stranger),
     ("a table over its warning size", writing::a_table_over_its_warning_size),
@@ -53,6 +56,7 @@ const SCENARIOS: [Scenario; 26] = [
     ("a copy that fails its check", snapshots::a_copy_that_fails_its_check),
     ("a snapshot that is away, then bad, then good", bootstrapping::a_snapshot_that_is_away_then_bad_then_good),
     ("snapshots that are fetched", fetching::snapshots_that_are_fetched),
+    ("a client of the change feed", feeding::a_client_of_the_change_feed),
     ("an executive that comes and goes", heartbeats::an_executive_that_comes_and_goes),
     ("an executive that hangs", heartbeats::an_executive_that_hangs),
     ("every route of every server", reading::every_route_of_every_server),

@@ -74,6 +74,7 @@ pub fn every_route_of_every_server(moved: &Moved) {
     reader(rows, "POST", "/get-rows-by-key-prefix/fam/tab", &key, 200);
     reader(rows, "POST", "/get-rows-by-key-prefix/fam/tab", &all, 416);
     reader("/get-ledger-latency", "GET", "/get-ledger-latency", "", 200);
+    reader("/changes", "GET", "/changes?since=nonsense", "", 400);
     reader("/healthcheck", "GET", "/healthcheck", "", 200);
     reader("/ping", "GET", "/ping", "", 200);
     reader("other", "GET", "/what/is/this", "", 404);
