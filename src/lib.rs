@@ -23,6 +23,7 @@ pub mod changelog;
 #[cfg(not(feature = "node"))]
 pub mod changelog {
     mod follow;
+    mod lines;
 
     #[cfg(feature = "stream")]
     pub use follow::FollowerStream;

@@ -8,7 +8,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::schema::FieldType;
-use crate::sql::Literal;
+use crate::sql::{Literal, quoted};
 
 use super::direct::Affinity;
 
@@ -185,11 +185,6 @@ fn push_text(out: &mut Vec<u8>, text: &str) {
 
 fn json<T: serde::Serialize + ?Sized>(value: &T) -> String {
     serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned())
-}
-
-/// Names of other programs' tables may hold quotes.
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ mod direct;
 mod entry;
 mod file;
 mod follow;
+mod lines;
 mod pending;
 mod tail;
 

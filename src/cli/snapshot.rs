@@ -278,21 +278,15 @@ impl Fetch {
     }
 }
 
-/// Fetches to a name of its own, so that the one that was asked for appears whole.
+/// Fetches to a name of this process's own, so that the one that was asked for appears
+/// whole, and nobody else who fetches to it is in the way.
 fn get(url: &SnapshotUrl, to: &Path, abort: &Abort, progress: &dyn Progress) -> Result<Fetched, FetchError> {
-    let incoming = disk::beside(to, ".incoming");
-    let failed = |doing| move |source| FetchError::Io { doing, path: to.to_owned(), source };
-    match std::fs::remove_file(&incoming) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(FetchError::Io { doing: "remove what is left at", path: incoming, source: error });
-        }
-        _ => {}
-    }
+    let incoming = disk::beside(to, &format!(".fetched-{}.tmp", std::process::id()));
     let fetched = fetch::fetch(url, &incoming, &Wanted::default(), abort, progress)?;
     disk::flush(&incoming)
         .and_then(|()| std::fs::rename(&incoming, to))
         .and_then(|()| disk::flush(disk::directory_of(to)))
-        .map_err(failed("put in place"))?;
+        .map_err(|source| FetchError::Io { doing: "put in place", path: to.to_owned(), source })?;
     Ok(fetched)
 }
 

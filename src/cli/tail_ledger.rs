@@ -75,7 +75,7 @@ impl TailLedger {
                 after = row.seq;
             }
             out.flush()?;
-            if block.at_end && !self.follow {
+            if end.is_some_and(|end| after >= end || block.rows.is_empty()) {
                 return Ok(());
             }
             if block.rows.is_empty() {

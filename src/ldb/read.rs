@@ -29,7 +29,6 @@ use crate::ledger::{LdbPosition, Seq};
 use crate::schema::{TableRef, Timestamp};
 
 pub use error::ReadError;
-pub use file::uri as sqlite_uri;
 #[cfg(feature = "node")]
 pub(super) use follow::{VERSION_DIGITS, VERSIONED_LDB, is_version};
 pub use key::{Key, KeyPart};

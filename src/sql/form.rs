@@ -9,9 +9,9 @@ pub const BEGIN: &str = "--- BEGIN";
 /// Closes what [`BEGIN`] opened; a ledger row of its own.
 pub const COMMIT: &str = "--- COMMIT";
 
-/// A name in double quotes. Checked names hold no quote.
+/// A name in double quotes. Checked names hold none, those that others made may.
 pub fn quoted(name: &str) -> String {
-    format!("\"{name}\"")
+    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 pub fn create_table(table: &TableSchema) -> String {

@@ -41,7 +41,7 @@ fn a_snapshot_that_was_taken_can_be_looked_at_and_fetched() {
         let rows = stage.run(&["rows", "--ldb", &copy, "-f", "shop", "-t", "flags", "k7"]).ok();
         assert!(rows.starts_with("k7\t7"), "{rows}");
     }
-    assert!(!file_names(stage.directory.path()).iter().any(|name| name.contains("incoming")));
+    assert!(!file_names(stage.directory.path()).iter().any(|name| name.contains(".tmp")));
 }
 
 #[test]

@@ -3,15 +3,11 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use crate::changelog::lines::Lines;
 use crate::disk::FileId;
-
-/// How much is read at a time, in bytes.
-const CHUNK: usize = 64 * 1024;
-/// The longest line. A key is far shorter, so more than this is no changelog.
-const MAX_LINE: usize = 16 * 1024 * 1024;
 
 #[derive(Debug)]
 pub struct File {
@@ -21,12 +17,8 @@ pub struct File {
 
 #[derive(Debug)]
 struct Open {
-    file: fs::File,
+    lines: Lines,
     id: FileId,
-    /// Where in the file the bytes of `buffer` from `start` on are.
-    offset: u64,
-    buffer: Vec<u8>,
-    start: usize,
     /// Whether another file has the path, so that this one has got its last line.
     is_replaced: bool,
 }
@@ -66,13 +58,11 @@ impl File {
                 return Ok(None);
             }
             let Some(open) = &mut self.open else { return Ok(None) };
-            if let Some(length) = open.fill()? {
-                let (offset, start) = (open.offset, open.start);
-                open.start += length + 1;
-                open.offset += length as u64 + 1;
+            if let Some(length) = open.lines.fill()? {
                 // Taken from `self` anew: what is borrowed in a loop is borrowed for all of it.
-                let open = self.open.as_ref().ok_or(io::ErrorKind::NotFound)?;
-                return Ok(Some(Line { bytes: &open.buffer[start..start + length], file: open.id, offset }));
+                let open = self.open.as_mut().ok_or(io::ErrorKind::NotFound)?;
+                let (file, offset) = (open.id, open.lines.offset());
+                return Ok(Some(Line { bytes: open.lines.take(length), file, offset }));
             }
             if open.is_replaced {
                 self.open = None;
@@ -80,7 +70,7 @@ impl File {
             }
             match FileId::of(&self.path)? {
                 Some(id) if id == open.id => {
-                    if open.file.metadata()?.len() >= open.offset {
+                    if open.lines.file().metadata()?.len() >= open.lines.offset() {
                         return Ok(None);
                     }
                     // Cut short by someone: from its beginning it is another file.
@@ -98,28 +88,6 @@ impl Open {
     fn new(file: fs::File, offset: u64) -> io::Result<Self> {
         let metadata = file.metadata()?;
         let id = FileId { device: metadata.dev(), inode: metadata.ino() };
-        Ok(Self { file, id, offset, buffer: Vec::new(), start: 0, is_replaced: false })
-    }
-
-    /// Reads until there is a complete line; gives its length without the line feed.
-    fn fill(&mut self) -> io::Result<Option<usize>> {
-        let mut searched = self.start;
-        loop {
-            if let Some(end) = self.buffer[searched..].iter().position(|&byte| byte == b'\n') {
-                return Ok(Some(searched + end - self.start));
-            }
-            self.buffer.drain(..self.start);
-            self.start = 0;
-            searched = self.buffer.len();
-            if searched > MAX_LINE {
-                return Err(io::Error::other("a line without an end"));
-            }
-            self.buffer.resize(searched + CHUNK, 0);
-            let read = self.file.read_at(&mut self.buffer[searched..], self.offset + searched as u64);
-            self.buffer.truncate(searched + *read.as_ref().unwrap_or(&0));
-            if read? == 0 {
-                return Ok(None);
-            }
-        }
+        Ok(Self { lines: Lines::new(file, offset), id, is_replaced: false })
     }
 }

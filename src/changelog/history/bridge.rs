@@ -6,7 +6,6 @@
 //! commits it. Whoever opens the history next, with the seq of the LDB that is there
 //! then, marks it or cuts it off.
 
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rusqlite::types::ValueRef;
@@ -14,6 +13,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
 
 use crate::changelog::entry::TableKey;
 use crate::ledger::Seq;
+use crate::sql::{IMMUTABLE, file_uri, quoted};
 
 use super::History;
 use super::line::{Op, TableChange};
@@ -50,7 +50,7 @@ type Column = (String, String, i64);
 pub(super) fn enter(history: &mut History, old: &Path, new: &Path) -> Result<(), BridgeError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
     let connection = Connection::open_with_flags(old, flags)?;
-    connection.execute(ATTACH, [immutable(new)])?;
+    connection.execute(ATTACH, [file_uri(new, IMMUTABLE)])?;
     let seq = |sql| connection.query_row(sql, [], |row| row.get(0)).optional().map(|seq| Seq(seq.unwrap_or(0)));
     let (from, to) = (seq(SEQ)?, seq(FRESH_SEQ)?);
     // An LDB of the original has no such table, and names no ledger.
@@ -166,22 +166,4 @@ fn list(columns: &[Column], alias: &str) -> String {
     let key = columns.iter().filter(|column| column.2 > 0);
     let names: Vec<_> = key.map(|(name, ..)| format!("{alias}.{}", quoted(name))).collect();
     if names.is_empty() { "NULL".to_owned() } else { names.join(",") }
-}
-
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-/// A URI by which SQLite takes no lock and makes no file beside it.
-fn immutable(path: &Path) -> String {
-    let mut uri = "file:".to_owned();
-    for &byte in path.as_os_str().as_bytes() {
-        match byte {
-            b'/' | b'.' | b'-' | b'_' => uri.push(char::from(byte)),
-            _ if byte.is_ascii_alphanumeric() => uri.push(char::from(byte)),
-            _ => uri.push_str(&format!("%{byte:02x}")),
-        }
-    }
-    uri.push_str("?immutable=1");
-    uri
 }

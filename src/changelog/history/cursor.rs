@@ -5,11 +5,12 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::changelog::lines::Lines;
 use crate::ledger::Seq;
 
 use super::HistoryError;
 use super::line::{Line, Record};
-use super::segment::{self, Lines};
+use super::segment;
 
 /// The records that were asked for are no longer kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,10 +4,11 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
+use crate::changelog::lines::Lines;
 use crate::ledger::Seq;
 
 use super::line::Line;
-use super::segment::{self, Header, Lines};
+use super::segment::{self, Header};
 
 /// Whether the history, which ends at the first, goes on to be that of an LDB that
 /// stands at the second.

@@ -5,12 +5,13 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::changelog::lines::Lines;
 use crate::disk::FileId;
 use crate::ledger::Seq;
 
 use super::HistoryError;
 use super::line::{Line, Record};
-use super::segment::{self, Header, Lines};
+use super::segment::{self, Header};
 
 /// The end of a history.
 #[derive(Debug)]

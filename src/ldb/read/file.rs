@@ -4,7 +4,6 @@
 //! it, this process would lose the locks of all its connections to it.
 
 use std::cell::{Cell, RefCell};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +12,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{CachedStatement, Connection, ErrorCode, OpenFlags, Statement, StatementStatus};
 
 use crate::disk::FileId;
+use crate::sql::{IMMUTABLE, file_uri};
 
 use super::error::ReadError;
 use super::key::Key;
@@ -54,26 +54,10 @@ impl Access {
         match self {
             Self::Shared => Connection::open_with_flags(path, flags),
             Self::Immutable => {
-                Connection::open_with_flags(uri(path, "immutable=1"), flags | OpenFlags::SQLITE_OPEN_URI)
+                Connection::open_with_flags(file_uri(path, IMMUTABLE), flags | OpenFlags::SQLITE_OPEN_URI)
             }
         }
     }
-}
-
-/// `path` as a `file:` URI, with every byte escaped that could mean something in one;
-/// `parameters` are SQLite's own, such as `immutable=1`.
-pub fn uri(path: &Path, parameters: &str) -> String {
-    let mut uri = "file:".to_owned();
-    for &byte in path.as_os_str().as_bytes() {
-        match byte {
-            b'/' | b'.' | b'-' | b'_' => uri.push(char::from(byte)),
-            _ if byte.is_ascii_alphanumeric() => uri.push(char::from(byte)),
-            _ => uri.push_str(&format!("%{byte:02x}")),
-        }
-    }
-    uri.push('?');
-    uri.push_str(parameters);
-    uri
 }
 
 pub(super) struct LdbFile {

@@ -183,14 +183,14 @@ fn column(name: String, declared: String) -> Column {
 }
 
 fn select(sql_name: &str, columns: &[Column], key: &[usize], keys: usize, resume: bool) -> String {
-    let quoted = |index: &usize| quote(&columns[*index].name);
-    let list: Vec<String> = columns.iter().map(|column| quote(&column.name)).collect();
-    let mut sql = format!("SELECT {} FROM {}", list.join(","), quote(sql_name));
+    let column = |index: &usize| quoted(&columns[*index].name);
+    let list: Vec<String> = columns.iter().map(|column| quoted(&column.name)).collect();
+    let mut sql = format!("SELECT {} FROM {}", list.join(","), quoted(sql_name));
     for (i, index) in key[..keys].iter().enumerate() {
         let word = if i == 0 { "WHERE" } else { "AND" };
-        sql.push_str(&format!(" {word} {} = ?{}", quoted(index), i + 1));
+        sql.push_str(&format!(" {word} {} = ?{}", column(index), i + 1));
     }
-    let rest: Vec<String> = key[keys..].iter().map(quoted).collect();
+    let rest: Vec<String> = key[keys..].iter().map(column).collect();
     if resume {
         let word = if keys == 0 { "WHERE" } else { "AND" };
         let after: Vec<String> = (keys..key.len()).map(|i| format!("?{}", i + 1)).collect();
@@ -200,9 +200,4 @@ fn select(sql_name: &str, columns: &[Column], key: &[usize], keys: usize, resume
         sql.push_str(&format!(" ORDER BY {}", rest.join(",")));
     }
     sql
-}
-
-/// Columns made by others may be named in any way.
-fn quote(name: &str) -> String {
-    quoted(&name.replace('"', "\"\""))
 }

@@ -10,11 +10,12 @@ use std::path::Path;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
 
 use crate::ldb;
-use crate::ldb::read::{LdbReader, ReadError, sqlite_uri};
+use crate::ldb::read::{LdbReader, ReadError};
 use crate::ledger::LdbPosition;
 
 use super::error::BadSnapshot;
 use crate::snapshot::{Abort, Phase, Progress, TableDigest, table_digest};
+use crate::sql::{IMMUTABLE, file_uri};
 
 /// How every SQLite database begins.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
@@ -130,7 +131,7 @@ pub fn compare(found: &[TableDigest], said: &[TableDigest]) -> Result<(), BadSna
 fn open(path: &Path, abort: &Abort) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
     // It may be marked for WAL: opened in any other way it would get one beside it.
-    let mut connection = Connection::open_with_flags(sqlite_uri(path, "immutable=1"), flags)?;
+    let mut connection = Connection::open_with_flags(file_uri(path, IMMUTABLE), flags)?;
     let flag = abort.clone();
     connection.progress_handler(ABORT_CHECK, Some(move || flag.is_aborted()))?;
     Ok(connection)
@@ -154,6 +155,15 @@ impl From<rusqlite::Error> for BadSnapshot {
         match error.sqlite_error_code() {
             Some(ErrorCode::OperationInterrupted) => Self::Aborted,
             Some(ErrorCode::NotADatabase) => Self::NotADatabase,
+            // A full disk or too few descriptors say nothing about the snapshot.
+            Some(
+                ErrorCode::CannotOpen
+                | ErrorCode::SystemIoFailure
+                | ErrorCode::OutOfMemory
+                | ErrorCode::DiskFull
+                | ErrorCode::DatabaseBusy
+                | ErrorCode::PermissionDenied,
+            ) => Self::Io(error.to_string()),
             _ => Self::Damaged(error.to_string()),
         }
     }

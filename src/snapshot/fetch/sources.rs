@@ -88,6 +88,7 @@ impl Sources {
             *had = Some(Had { identity: identity.clone(), position: fetched.position.clone() });
         }
         if let (Err(FetchError::Bad { reason, .. }), Some(identity)) = (&outcome, asked)
+            && !matches!(**reason, BadSnapshot::Io(_))
             && seen.as_ref().is_none_or(|seen| seen.identity != identity || !seen.still_counts())
         {
             *seen = Some(Seen { identity, at: Instant::now(), reason: BadSnapshot::clone(reason) });

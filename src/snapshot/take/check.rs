@@ -10,13 +10,14 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OpenFlags};
 
-use crate::ldb::read::{LdbReader, sqlite_uri};
+use crate::ldb::read::LdbReader;
 use crate::ledger::LdbPosition;
 use crate::snapshot::error::SnapshotError;
 use crate::snapshot::progress::{Phase, Progress};
+use crate::sql::{IMMUTABLE, file_uri, quoted};
 
 use super::abort::Abort;
-use super::copy::{Copied, count, quoted};
+use super::copy::{Copied, count};
 use super::digest::{TableDigest, table_digest, table_names};
 use super::index;
 
@@ -45,7 +46,7 @@ pub(super) fn check(
     };
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
     // It is marked for WAL: opened in any other way it would get one beside it.
-    let mut connection = Connection::open_with_flags(sqlite_uri(path, "immutable=1"), flags).map_err(failed)?;
+    let mut connection = Connection::open_with_flags(file_uri(path, IMMUTABLE), flags).map_err(failed)?;
     abort.watch(&mut connection).map_err(failed)?;
     let report: String = connection.query_row(CHECK, [], |row| row.get(0)).map_err(failed)?;
     if report != "ok" {

@@ -13,11 +13,11 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
-use crate::ldb::read::sqlite_uri;
 use crate::ledger::Seq;
 use crate::schema::Timestamp;
 use crate::snapshot::error::SnapshotError;
 use crate::snapshot::progress::{Phase, Progress};
+use crate::sql::{file_uri, quoted};
 
 use super::abort::Abort;
 use super::pace::Pace;
@@ -89,7 +89,7 @@ fn run(ldb: &Path, path: &Path, shape: &Shape, mut pace: Pace) -> rusqlite::Resu
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DDL, true)?;
     connection.execute_batch(&shape.settings())?;
     connection.execute_batch(SETTINGS)?;
-    connection.execute(ATTACH, [sqlite_uri(ldb, "mode=ro")])?;
+    connection.execute(ATTACH, [file_uri(ldb, "mode=ro")])?;
     connection.progress_handler(PACE_CHECK, Some(move || pace.must_end()))?;
     connection.execute_batch("BEGIN")?;
     let copied = copy_all(&connection)?;
@@ -168,11 +168,6 @@ impl Shape {
         let Self { page_size, encoding, auto_vacuum, .. } = self;
         format!("PRAGMA page_size = {page_size}; PRAGMA encoding = '{encoding}'; PRAGMA auto_vacuum = {auto_vacuum};")
     }
-}
-
-/// Names made by others may hold anything.
-pub(super) fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 #[cfg(test)]
