@@ -278,8 +278,8 @@ impl Handler<ApplyBatch> for Applier {
 impl Handler<GetPosition> for Applier {
     type Result = ResponseActFuture<Self, Result<LdbPosition, ApplyFailed>>;
 
-    fn handle(&mut self, _: GetPosition, _: &mut Self::Context) -> Self::Result {
-        let outcome = self.ask(Job::Position);
+    fn handle(&mut self, GetPosition(ledger): GetPosition, _: &mut Self::Context) -> Self::Result {
+        let outcome = self.ask(|reply| Job::Position(ledger, reply));
         Box::pin(outcome.into_actor(self).map(|outcome, this, _| this.stands(Work::Position, outcome?)))
     }
 }

@@ -15,10 +15,11 @@ use crate::schema::Timestamp;
 pub struct ApplyBatch(pub Batch);
 
 /// To the applier: where does the LDB stand? Where there is none, or none that can be
-/// read, one is fetched before the answer, which can take as long as that takes.
-#[derive(Debug, Clone, Copy, Message)]
+/// read, one is fetched before the answer, which can take as long as that takes. Only
+/// one that can follow the ledger is taken then, if that could be asked.
+#[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<LdbPosition, ApplyFailed>")]
-pub struct GetPosition;
+pub struct GetPosition(pub Option<LedgerInfo>);
 
 /// To the applier: the LDB follows this ledger from now on.
 #[derive(Debug, Clone, Message)]

@@ -248,3 +248,17 @@ fn an_ldb_of_another_ledger_gives_way_to_a_snapshot_of_the_right_one() {
     let _process = host.clone().set("bootstrap.urls", vec![wrong.url.clone(), right.url.clone()]).start();
     wait_until_equal(&host, &two);
 }
+
+#[test]
+fn a_new_host_takes_no_snapshot_of_another_ledger() {
+    let (one, two) = (Origin::with_rows(50), Origin::with_rows(80));
+    let wrong = Published::new("one.db", &one.snapshot());
+    let right = Published::new("two.db", &two.snapshot());
+    let host = two.host();
+    let process = host.clone().set("bootstrap.urls", vec![wrong.url.clone()]).start();
+    wait_for_failure(&process, "is of no use here: it is of ledger");
+    assert!(!host.ldb_path().exists(), "the foreign snapshot took the ldb's place");
+    drop(process);
+    let _process = host.clone().set("bootstrap.urls", vec![wrong.url.clone(), right.url.clone()]).start();
+    wait_until_equal(&host, &two);
+}

@@ -72,9 +72,10 @@ impl Holding {
         if self.ldb.is_none() { Ok(None) } else { self.with_ldb(|ldb| ldb.position()).map(Some) }
     }
 
-    /// Where the LDB stands. Has one fetched first where there is none to be read.
-    pub fn position(&mut self) -> Result<LdbPosition, NoLdb> {
-        if self.ldb.is_none() && !self.obtain()? {
+    /// Where the LDB stands. Has one fetched first where there is none to be read, and
+    /// only one that can follow `ledger`, if that is known.
+    pub fn position(&mut self, ledger: Option<LedgerInfo>) -> Result<LdbPosition, NoLdb> {
+        if self.ldb.is_none() && !self.obtain(ledger)? {
             return Ok(LdbPosition::default());
         }
         let position = self.with_ldb(|ldb| ldb.position())?;
@@ -107,7 +108,7 @@ impl Holding {
             true => self.switch()?,
             false => return Err(self.bootstrap.nothing_there().into()),
         }
-        self.position()
+        self.position(None)
     }
 
     /// The open LDB, to look after.
@@ -142,14 +143,15 @@ impl Holding {
 
     /// Opens an LDB, a fetched one where there is none to be read. False where there
     /// is nothing to fetch either and whoever brings the ledger may begin without.
-    fn obtain(&mut self) -> Result<bool, NoLdb> {
+    fn obtain(&mut self, ledger: Option<LedgerInfo>) -> Result<bool, NoLdb> {
         self.may_begin_empty = false;
         let is_missing = self.home.is_missing()?;
         let may_fetch = self.bootstrap.has_sources() && (is_missing || self.unreadable.is_some());
         if !may_fetch {
             return self.open_ldb().map(|()| true).map_err(|error| self.noted(error).into());
         }
-        let wanted = Wanted { ledger_id: self.ledger_id.clone(), ..Wanted::default() };
+        let ledger_id = self.ledger_id.clone().or_else(|| ledger.as_ref()?.ledger_id.clone());
+        let wanted = Wanted { ledger_id, ledger, from: None };
         if self.bootstrap.round(&self.home, &wanted)? {
             self.switch()?;
             return Ok(true);

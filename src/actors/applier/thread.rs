@@ -26,7 +26,7 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// What the thread can be asked to do. Who asked may be gone when it is done.
 pub enum Job {
     Apply(Batch, oneshot::Sender<Result<Applied, ApplyError>>),
-    Position(oneshot::Sender<Result<LdbPosition, NoLdb>>),
+    Position(Option<LedgerInfo>, oneshot::Sender<Result<LdbPosition, NoLdb>>),
     Adopt(String, oneshot::Sender<Result<(), LdbError>>),
     Replace(LedgerInfo, oneshot::Sender<Result<LdbPosition, NoLdb>>),
 }
@@ -102,7 +102,7 @@ impl Worker {
     fn work(&mut self, job: Job) {
         match job {
             Job::Apply(batch, reply) => drop(reply.send(self.holding.apply(&batch))),
-            Job::Position(reply) => drop(reply.send(self.holding.position())),
+            Job::Position(ledger, reply) => drop(reply.send(self.holding.position(ledger))),
             Job::Adopt(id, reply) => drop(reply.send(self.holding.adopt(&id))),
             Job::Replace(ledger, reply) => drop(reply.send(self.holding.replace(ledger))),
         }

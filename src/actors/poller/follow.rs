@@ -185,7 +185,9 @@ impl Follower<'_> {
     async fn try_follow<S: LedgerSource>(&mut self, source: &mut S) -> Result<Infallible, Failure> {
         let shared = self.shared;
         shared.view.borrow_mut().details.starts += 1;
-        let position = shared.peers.position.send(GetPosition).await.map_err(|_| Failure::ApplierGone)??;
+        // A host that starts while the control plane is away takes the snapshot that it is given.
+        let ledger = source.describe().await.ok();
+        let position = shared.peers.position.send(GetPosition(ledger)).await.map_err(|_| Failure::ApplierGone)??;
         let (mut tail, info) = Tail::open(source, &position).await?;
         self.has_followed = true;
         if let (None, Some(id)) = (&position.ledger_id, &info.ledger_id) {
