@@ -91,6 +91,24 @@ fn an_abort_ends_the_wait_for_a_silent_destination() {
 }
 
 #[test]
+fn failing_again_and_again_fills_nothing_up() {
+    let directory = support::scratch_dir();
+    let ldb = ldb(directory.path(), 1);
+    let files = directory.path().join("files");
+    // Nothing can be put at the plain key, behind the data.
+    std::fs::create_dir_all(files.join("snapshot.db/in the way")).unwrap();
+    let mut publisher = Publisher::new(&ldb, [file_target(&files.join("snapshot.db"))]);
+    let mut applier = Applier::open(&ldb);
+    for transaction in 2..5 {
+        round(&mut publisher, &Abort::default()).unwrap_err();
+        applier.apply_to(end_of(transaction));
+    }
+    assert_eq!(names_in(&files), ["snapshot.db", "snapshot.db.lock"]);
+    std::fs::remove_dir_all(files.join("snapshot.db")).unwrap();
+    take(&mut publisher);
+}
+
+#[test]
 fn a_destination_that_answers_500_for_a_while_gets_the_next_snapshot() {
     let (directory, bucket) = (support::scratch_dir(), Bucket::new());
     let ldb = ldb(directory.path(), 5);

@@ -114,12 +114,13 @@ impl Destination {
         let key = self.store.name();
         let name = names::immutable(key, snapshot.position.seq, &snapshot.sha256);
         let stored = self.put_data(snapshot, &name, abort, progress)?;
-        failpoint::hit("snapshot-before-rename");
-        self.put_plain(snapshot, &name, abort)?;
-        failpoint::hit("snapshot-after-rename");
         let manifest = Manifest::new(snapshot, name, self.compression, stored.bytes, stored.sha256);
         let before = published.manifest.as_ref().map(|before| before.key.clone());
-        if !self.put_manifest(&manifest, published, abort)? {
+        let named = self.name(snapshot, &manifest, published, abort);
+        if named.is_err() {
+            self.take_back(&manifest.key, abort);
+        }
+        if !named? {
             return Ok(None);
         }
         failpoint::hit("snapshot-after-manifest");
@@ -127,6 +128,31 @@ impl Destination {
             .and_then(|()| sweep::remove_old(&self.store, &manifest, before.as_deref(), abort));
         let trouble = swept.err().map(SnapshotError::from);
         Ok(Some(Delivered { position: snapshot.position.clone(), bytes: snapshot.bytes, trouble }))
+    }
+
+    /// Makes data that is there already what the plain key and the manifest lead to.
+    /// `false` as for [`Self::put_manifest`].
+    fn name(
+        &self,
+        snapshot: &Snapshot,
+        manifest: &Manifest,
+        published: Published,
+        abort: &Abort,
+    ) -> Result<bool, SnapshotError> {
+        failpoint::hit("snapshot-before-rename");
+        self.put_plain(snapshot, &manifest.key, abort)?;
+        failpoint::hit("snapshot-after-rename");
+        self.put_manifest(manifest, published, abort)
+    }
+
+    /// Removes data that no manifest came to name, so that failing again and again fills
+    /// nothing up. What can't be removed now goes with the next snapshot that succeeds.
+    fn take_back(&self, key: &str, abort: &Abort) {
+        let is_named = |published: Published| published.manifest.is_some_and(|manifest| manifest.key == key);
+        // A manifest whose answer was lost may name it after all.
+        if Published::look(&self.store, abort).is_ok_and(|published| !is_named(published)) {
+            let _ = self.store.delete(key, abort);
+        }
     }
 
     fn put_data(
@@ -155,10 +181,9 @@ impl Destination {
         self.clear_wal()?;
         match self.store.copy(name, self.store.name(), abort) {
             Ok(()) => Ok(()),
-            Err(error) if error.is_temporary() || matches!(error, StoreError::Aborted | StoreError::DiskFull(_)) => {
-                Err(error.into())
-            }
-            // Above some size, or without a right of its own, stores copy nothing.
+            Err(error) if matches!(error, StoreError::Aborted | StoreError::DiskFull(_)) => Err(error.into()),
+            // Above some size, or without a right of its own, stores copy nothing; and a
+            // copy that takes them long says nothing until its end.
             Err(_) => stream::store(snapshot, self.compression, &self.store, self.store.name(), abort, &()).map(|_| ()),
         }
     }
