@@ -109,6 +109,18 @@ fn failing_again_and_again_fills_nothing_up() {
 }
 
 #[test]
+fn a_directory_that_was_removed_is_made_again() {
+    let directory = support::scratch_dir();
+    let ldb = ldb(directory.path(), 1);
+    let files = directory.path().join("files");
+    let mut publisher = Publisher::new(&ldb, [file_target(&files.join("snapshot.db"))]);
+    take(&mut publisher);
+    std::fs::remove_dir_all(&files).unwrap();
+    take(&mut publisher);
+    assert!(files.join("snapshot.db.json").is_file());
+}
+
+#[test]
 fn a_destination_that_answers_500_for_a_while_gets_the_next_snapshot() {
     let (directory, bucket) = (support::scratch_dir(), Bucket::new());
     let ldb = ldb(directory.path(), 5);

@@ -70,6 +70,12 @@ impl Destination {
         Ok(Self { compression: Compression::of(store.name()), store, keep: target.keep, _lock: lock })
     }
 
+    /// Whether someone has removed the directory that a file was to be in; it is made
+    /// where a destination is opened.
+    pub(super) fn is_gone(&self) -> bool {
+        self.store.path(self.store.name()).is_some_and(|path| !directory_of(&path).is_dir())
+    }
+
     /// Publishes the round's snapshot if it is news here; `position` is the LDB's.
     ///
     /// # Errors

@@ -196,7 +196,7 @@ fn offer(
     abort: &Abort,
 ) -> Result<Option<Delivered>, SnapshotError> {
     let destination = match destination {
-        Some(destination) => destination,
+        Some(destination) if !destination.is_gone() => destination,
         none => none.insert(Destination::open(target)?),
     };
     destination.offer(position, copy, abort)

@@ -175,6 +175,9 @@ impl Bootstrap {
             }
             match self.sources.fetch(index, &home.incoming(), wanted, &self.abort, &*self.record) {
                 Ok(fetched) => {
+                    for error in &errors {
+                        tracing::warn!(role = "applier", %error, "a source had no good snapshot, a later one has");
+                    }
                     self.record.fetched(&url, &fetched, began);
                     return Ok(true);
                 }
