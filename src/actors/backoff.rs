@@ -1,7 +1,13 @@
 //! How long to wait before trying again: longer each time, capped, and never the
-//! same for two processes that failed together. Pure.
+//! same for two processes that failed together; nor for two that do something at an
+//! interval. Pure.
 
 use std::time::Duration;
+
+/// An interval of which up to `part`, 0 to 1, is added or taken away by chance.
+pub fn jittered(interval: Duration, part: f64) -> Duration {
+    interval.mul_f64(1.0 + part * (2.0 * rand::random::<f64>() - 1.0))
+}
 
 /// Doubling pauses between a first and a longest one.
 #[derive(Debug, Clone)]

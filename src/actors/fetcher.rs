@@ -14,7 +14,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use serde::Serialize;
 
-use crate::actors::backoff::Backoff;
+use crate::actors::backoff::{Backoff, jittered};
 use crate::actors::failures::{Failures, failed};
 use crate::actors::task::{Stopping, Task};
 use crate::config::SnapshotUrl;
@@ -185,7 +185,7 @@ impl Shared {
             Ok(round) => {
                 self.went_well(round);
                 backoff.reset();
-                self.interval.mul_f64(1.0 + JITTER * (2.0 * rand::random::<f64>() - 1.0))
+                jittered(self.interval, JITTER)
             }
             Err(none) => {
                 let view = &mut *self.view.borrow_mut();

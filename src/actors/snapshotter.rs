@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use serde::Serialize;
 
-use crate::actors::backoff::Backoff;
+use crate::actors::backoff::{Backoff, jittered};
 use crate::actors::failures::{Failures, failed};
 use crate::actors::task::{Stopping, Task};
 use crate::ledger::Seq;
@@ -251,7 +251,7 @@ impl Shared {
             self.works();
         }
         // A round that waited for a slow destination has used some of the pause already.
-        let pause = self.interval.mul_f64(1.0 + JITTER * (2.0 * rand::random::<f64>() - 1.0));
+        let pause = jittered(self.interval, JITTER);
         if round.busy.is_empty() { pause } else { pause.saturating_sub(took) }
     }
 

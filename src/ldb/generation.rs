@@ -198,7 +198,8 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-fn unix_millis() -> u128 {
+/// What numbers files, so that later ones come later.
+pub fn unix_millis() -> u128 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()
 }
 

@@ -29,6 +29,8 @@ mod statements;
 #[cfg(feature = "node")]
 mod versions;
 #[cfg(feature = "node")]
+mod wal_mark;
+#[cfg(feature = "node")]
 mod writer;
 
 #[cfg(feature = "node")]
@@ -43,5 +45,7 @@ pub use error::{ApplyError, LdbError};
 pub use home::{Home, Replaced};
 #[cfg(feature = "node")]
 pub use versions::{Standing, Versions};
+#[cfg(feature = "node")]
+pub use wal_mark::mark_for_wal;
 #[cfg(feature = "node")]
 pub use writer::{Ldb, LdbOptions};

@@ -7,23 +7,20 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::disk::{self, FILE_MODE, LockError, ProcessLock, beside, directory_of};
 use crate::failpoint;
 use crate::ledger::{LdbPosition, Seq};
 
 use super::error::LdbError;
+use super::generation::unix_millis;
 use super::read::{LdbReader, VERSION_DIGITS, VERSIONED_LDB, is_version};
+use super::wal_mark::mark_for_wal;
 
 /// The largest number of a version.
 const LAST_NUMBER: u64 = 10_u64.pow(VERSION_DIGITS as u32) - 1;
-/// Where an SQLite file says which versions may read and write it, and what it says of
-/// a file in WAL mode. The original's readers refuse any other.
-const VERSIONS_OFFSET: u64 = 18;
-const WAL_VERSIONS: [u8; 2] = [2, 2];
 
 /// A claimed directory of versions. The claim is held as long as this lives.
 #[derive(Debug)]
@@ -196,11 +193,7 @@ fn finish(file: &Path) -> io::Result<()> {
     // The process's umask may not take the group's right to read.
     fs::set_permissions(file, Permissions::from_mode(FILE_MODE))?;
     let open: File = OpenOptions::new().read(true).write(true).open(file)?;
-    let mut versions = [0; WAL_VERSIONS.len()];
-    open.read_exact_at(&mut versions, VERSIONS_OFFSET)?;
-    if versions != WAL_VERSIONS {
-        open.write_all_at(&WAL_VERSIONS, VERSIONS_OFFSET)?;
-    }
+    mark_for_wal(&open)?;
     open.sync_all()
 }
 
@@ -223,10 +216,6 @@ fn remove_all(directory: &Path) -> io::Result<()> {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
-}
-
-fn unix_millis() -> u128 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()
 }
 
 #[cfg(test)]

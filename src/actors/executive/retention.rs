@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::actors::backoff::Backoff;
+use crate::actors::backoff::{Backoff, jittered};
 use crate::actors::failures::{Failures, failed};
 use crate::actors::task::{Stopping, Task};
 use crate::ctldb::{Ctldb, CtldbError};
@@ -130,7 +130,7 @@ async fn run<C: Ctldb>(shared: Rc<Shared>, mut keeper: Keeper<C>, mut stopping: 
             Ok(outcome) => {
                 shared.succeeded(outcome, keeper.known.as_ref());
                 backoff.reset();
-                interval.mul_f64(1.0 + JITTER * (2.0 * rand::random::<f64>() - 1.0))
+                jittered(interval, JITTER)
             }
             Err(error) => {
                 shared.failed(&error);

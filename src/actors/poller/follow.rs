@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::actors::backoff::Backoff;
+use crate::actors::backoff::{Backoff, jittered};
 use crate::actors::failures::failed;
 use crate::actors::task::Stopping;
 use crate::ledger::{
@@ -255,9 +255,8 @@ impl Follower<'_> {
 
     async fn wait_for_more(&self) {
         let options = &self.shared.options;
-        let spread = 1.0 + options.jitter * (rand::random::<f64>() * 2.0 - 1.0);
         tokio::select! {
-            () = tokio::time::sleep(options.interval.mul_f64(spread)) => {}
+            () = tokio::time::sleep(jittered(options.interval, options.jitter)) => {}
             () = self.shared.grew.notified() => {
                 self.shared.metrics.poller.wakeups.inc();
             }

@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
@@ -23,9 +22,6 @@ const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 /// The part of SQLite's header that is looked at, and where the size of a page is in it.
 const HEADER_BYTES: u64 = 18;
 const PAGE_SIZE: std::ops::Range<usize> = 16..18;
-/// Where SQLite's header says how the file is written and read, and its value for WAL.
-const VERSIONS_OFFSET: u64 = 18;
-const WAL_VERSIONS: [u8; 2] = [2, 2];
 
 const CHECK: &str = "PRAGMA quick_check(1)";
 const OURS: &str = "SELECT count(*) FROM sqlite_schema
@@ -83,10 +79,7 @@ fn check_header(path: &Path) -> Result<(), BadSnapshot> {
 /// other programs may lack that.
 pub fn mark_for_wal(path: &Path) -> Result<(), BadSnapshot> {
     let file = File::options().read(true).write(true).open(path)?;
-    let mut versions = [0; 2];
-    file.read_exact_at(&mut versions, VERSIONS_OFFSET)?;
-    if versions != WAL_VERSIONS {
-        file.write_all_at(&WAL_VERSIONS, VERSIONS_OFFSET)?;
+    if ldb::mark_for_wal(&file)? {
         file.sync_all()?;
     }
     Ok(())

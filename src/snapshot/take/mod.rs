@@ -17,12 +17,13 @@ mod index;
 mod pace;
 
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::disk::FILE_MODE;
 use crate::failpoint;
+use crate::ldb::mark_for_wal;
 use crate::ldb::read::LdbReader;
 use crate::ledger::{LdbPosition, Seq};
 use crate::schema::Timestamp;
@@ -33,11 +34,6 @@ use super::progress::Progress;
 pub use abort::Abort;
 pub use digest::{TableDigest, TableHasher, digests, table_digest};
 pub use hash::{FileHashes, hash_file};
-
-/// Where SQLite's header says how the file is written and read, and its value for WAL.
-/// A new file has 1 there, which the original's readers refuse.
-const VERSIONS_OFFSET: u64 = 18;
-const WAL_VERSIONS: [u8; 2] = [2, 2];
 
 /// A whole, checked and flushed copy of an LDB.
 #[derive(Debug, Clone)]
@@ -103,6 +99,6 @@ fn make(ldb: &Path, path: &Path, abort: &Abort, progress: &Arc<dyn Progress>) ->
 /// Marks the copy as the original's readers want it, and brings it to the disk. SQLite
 /// has closed it: from here on it is a plain file.
 fn finish(file: &File) -> std::io::Result<()> {
-    file.write_all_at(&WAL_VERSIONS, VERSIONS_OFFSET)?;
+    mark_for_wal(file)?;
     file.sync_all()
 }
