@@ -70,10 +70,24 @@ pub fn spawn(mut command: Command) -> Child {
     outcome.recv().expect("the spawner answers").unwrap_or_else(|error| panic!("start {name}: {error}"))
 }
 
-/// Sends `signal` (libc::SIGTERM, …) to a child that has not been waited for yet.
+/// Sends `signal` (libc::SIGTERM, …) to a child that has not been waited for yet. A SIGSTOP has stopped all its threads when this
+/// returns: `kill` alone comes back while some of them still run, and may still answer.
 pub fn signal(child: &Child, signal: i32) {
     let pid = i32::try_from(child.id()).expect("a pid fits");
     // SAFETY: plain system call; the pid is that of our own child, which is not reaped yet.
     let result = unsafe { libc::kill(pid, signal) };
     assert_eq!(result, 0, "send signal {signal} to {pid}: {}", std::io::Error::last_os_error());
+    if signal == libc::SIGSTOP {
+        await_stop(pid);
+    }
+}
+
+/// Returns when the child has stopped or ended, which is left for others to learn too.
+fn await_stop(pid: i32) {
+    let id = libc::id_t::try_from(pid).expect("a pid is positive");
+    // SAFETY: all zeros is a valid siginfo_t, which the call fills in.
+    let mut info = unsafe { std::mem::zeroed() };
+    // SAFETY: plain system call on our own child; WNOWAIT reaps nothing.
+    let result = unsafe { libc::waitid(libc::P_PID, id, &mut info, libc::WSTOPPED | libc::WEXITED | libc::WNOWAIT) };
+    assert_eq!(result, 0, "wait for {pid} to stop: {}", std::io::Error::last_os_error());
 }
