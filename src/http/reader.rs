@@ -6,6 +6,7 @@ pub mod age;
 mod big_scans;
 pub mod changes;
 mod scan_body;
+mod v1;
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -114,7 +115,8 @@ fn routes(config: &mut ServiceConfig) {
         .service(web::resource("/changes").get(changes::changes))
         .service(web::resource("/get-ledger-latency").get(ledger_latency))
         .service(web::resource("/healthcheck").get(health))
-        .service(web::resource("/ping").get(health));
+        .service(web::resource("/ping").get(health))
+        .configure(v1::routes);
 }
 
 /// What one worker thread has.
