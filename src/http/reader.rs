@@ -35,6 +35,7 @@ use super::{body, error};
 use age::Age;
 use big_scans::{BigScans, NotRun};
 use changes::{Feed, FeedOptions};
+use scan_body::ScanBody;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -47,6 +48,11 @@ ctlstore reader: rows of the local database
 POST /get-row-by-key/{family}/{table}          {\"Key\":[{\"Value\":v},...]}: one row; every key column, in key order
 POST /get-rows-by-key-prefix/{family}/{table}  the same with the leading key columns, or none: all rows that match
 GET  /changes?family=&table=&since=&rows=      changes as server-sent events
+GET  /v1/families                              families with their tables
+GET  /v1/families/{family}/tables/{table}      a table's fields and key, how many rows and bytes it has
+GET  /v1/rows/{family}/{table}/{key...}        one row; a path segment for each key column, bytes as 0x...
+GET  /v1/rows/{family}/{table}?prefix=&limit=&after=  rows by page, in key order; prefix for each leading key column
+POST /v1/rows:batch                            {\"rows\":[{\"family\",\"table\",\"key\":[...]},...]}: many rows of one moment
 GET  /get-ledger-latency                       seconds since the last applied change was written
 GET  /healthcheck, /ping                       200 once a change has been applied
 
@@ -138,6 +144,16 @@ impl Worker {
         read(&mut self.reader.borrow_mut()).map_err(|error| self.failed(error))
     }
 
+    /// Reads on a thread of its own kind, which may take longer.
+    async fn read_elsewhere<T: Send + 'static>(
+        &self,
+        at_least: Seq,
+        read: impl FnOnce(&mut LdbReader, &mut Vec<u8>) -> Result<T, ReadError> + Send + 'static,
+    ) -> Result<(T, ScanBody), HttpError> {
+        let outcome = self.big_scans.run(at_least, read).await.map_err(|why| self.not_run(&why))?;
+        outcome.map_err(|error| self.failed(error))
+    }
+
     fn not_run(&self, why: &NotRun) -> HttpError {
         if !matches!(why, NotRun::Panicked) {
             return HttpError::unavailable(why);
@@ -198,8 +214,14 @@ async fn rows_by_key_prefix(
             Ok(fresh.on(answer.body(rows)))
         }
         Err(ReadError::TooManyRows { .. } | ReadError::TooManyBytes { .. }) => {
-            let rows = worker.big_scans.run(table, prefix, fresh.seq).await.map_err(|why| worker.not_run(&why))?;
-            Ok(fresh.on(answer.body(rows.map_err(|error| worker.failed(error))?)))
+            let limits = worker.limits;
+            let scan = move |reader: &mut LdbReader, rows: &mut Vec<u8>| {
+                reader.scan_json(&table, &prefix, limits, rows)?;
+                rows.push(b'\n');
+                Ok(())
+            };
+            let ((), rows) = worker.read_elsewhere(fresh.seq, scan).await?;
+            Ok(fresh.on(answer.body(rows)))
         }
         Err(error) => Err(worker.failed(error)),
     }

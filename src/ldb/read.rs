@@ -12,12 +12,18 @@ mod file;
 mod follow;
 mod json;
 mod key;
+#[cfg(feature = "node")]
+mod measure;
+#[cfg(feature = "node")]
+mod page;
 mod position;
 mod request_key;
 mod row;
 mod scan;
 mod snapshot;
 mod table;
+#[cfg(feature = "node")]
+mod typed_key;
 mod value;
 
 use std::path::{Path, PathBuf};
@@ -32,6 +38,8 @@ pub use error::ReadError;
 #[cfg(feature = "node")]
 pub(super) use follow::{VERSION_DIGITS, VERSIONED_LDB, is_version};
 pub use key::{Key, KeyPart};
+#[cfg(feature = "node")]
+pub(crate) use page::{After, PageLimits};
 pub use request_key::KeyValue;
 pub use row::Row;
 pub(crate) use snapshot::Pieces;

@@ -19,7 +19,7 @@ const LATENCY_SECONDS: [f64; 18] = [
 ];
 
 /// The patterns that are labels; whatever else was asked for is [`Route::OTHER`].
-const PATTERNS: [&str; 26] = [
+const PATTERNS: [&str; 31] = [
     "/",
     "/changes",
     "/clear-rows/families/{family}",
@@ -45,6 +45,11 @@ const PATTERNS: [&str; 26] = [
     "/schema/table/{family}/{table}",
     "/status",
     "/tables",
+    "/v1/families",
+    "/v1/families/{family}/tables/{table}",
+    "/v1/rows/{family}/{table}",
+    "/v1/rows/{family}/{table}/{key:.*}",
+    "/v1/rows:batch",
     "/writers/{writer}",
 ];
 
