@@ -19,7 +19,7 @@ const LATENCY_SECONDS: [f64; 18] = [
 ];
 
 /// The patterns that are labels; whatever else was asked for is [`Route::OTHER`].
-const PATTERNS: [&str; 31] = [
+const PATTERNS: [&str; 32] = [
     "/",
     "/changes",
     "/clear-rows/families/{family}",
@@ -38,6 +38,7 @@ const PATTERNS: [&str; 31] = [
     "/limits/writers",
     "/limits/writers/{writer}",
     "/metrics",
+    "/openapi.json",
     "/ping",
     "/readyz",
     "/readyz/{role}",

@@ -14,24 +14,29 @@ mod rows;
 use actix_web::HttpResponse;
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::http::header::CONTENT_TYPE;
-use actix_web::web::{self, ServiceConfig};
 
 use crate::ldb::read::{LdbReader, Limits, ReadError};
 use crate::ledger::Seq;
 
-use super::age::Fresh;
+use super::age::{self, Fresh};
 use super::{INLINE, JSON, Worker, smaller};
 use crate::http::error::HttpError;
+use crate::http::openapi::Operation;
 use etag::{Conditions, Moment};
 
-pub(super) fn routes(config: &mut ServiceConfig) {
-    config
-        .service(web::resource("/v1/families").get(families::families))
-        .service(web::resource("/v1/families/{family}/tables/{table}").get(families::table))
-        .service(web::resource("/v1/rows:batch").post(batch::batch))
-        .service(web::resource("/v1/rows/{family}/{table}").get(rows::page))
-        // Behind the slash stands a key, also the one that is an empty string.
-        .service(web::resource("/v1/rows/{family}/{table}/{key:.*}").get(rows::row));
+pub(super) fn operations() -> Vec<Operation> {
+    families::operations().into_iter().chain(rows::operations()).chain([batch::operation()]).collect()
+}
+
+/// What reads that a client may have already have in common, in the document.
+fn tagged(operation: Operation) -> Operation {
+    operation
+        .header::<String>("if-none-match", "entity tags that the client has answers of, or *", "\"4711-0a1b2c\"")
+        .says::<String>(200, "etag", "the answer's entity tag: another seq has another one")
+        .answers_nothing(304, "the client has this answer")
+        .says::<String>(304, "etag", "the answer's entity tag")
+        .with(age::described)
+        .tag("rows")
 }
 
 /// The moment, where the client has what it would get at it: told by one read of the

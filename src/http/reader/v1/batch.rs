@@ -5,11 +5,15 @@ use actix_web::http::header::CONTENT_TYPE;
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Deserialize;
+use serde_json::json;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
+use utoipa::openapi::Array;
 
 use crate::http::error::HttpError;
-use crate::http::reader::{JSON, Worker, age};
-use crate::http::{body, json};
+use crate::http::openapi::{self, Operation, post};
+use crate::http::reader::{JSON, Row, Worker, age};
+use crate::http::{body, json as from_json};
 use crate::ldb::read::{LdbReader, ReadError, Snapshot, Value};
 use crate::ledger::Seq;
 use crate::schema::TableRef;
@@ -21,19 +25,53 @@ const MAX_KEYS: usize = 1_000;
 /// What is looked up on the worker itself: a fraction of a millisecond's work.
 const SHORT_KEYS: usize = 64;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[schema(as = BatchOfKeys)]
 #[serde(deny_unknown_fields)]
 struct Request<'b> {
     #[serde(borrow)]
+    #[schema(value_type = Vec<Entry>, max_items = 1000)]
     rows: Vec<&'b RawValue>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[schema(as = BatchKey)]
 #[serde(deny_unknown_fields)]
 struct Entry {
     family: String,
     table: String,
+    /// A value for each key column, in key order: bytes as padded base64.
+    #[schema(schema_with = scalars)]
     key: Vec<Value>,
+}
+
+pub fn operation() -> Operation {
+    let row = |key| json!({"family": "shop", "table": "prices", "key": [key]});
+    let (wanted, found) = (json!({"rows": [row("de"), row("at")]}), json!({"country": "de", "cents": 1999}));
+    post("/v1/rows:batch", "Many rows of many tables, of one moment", batch)
+        .takes_json::<Request<'_>>("tables and keys, each with every key column in key order", wanted)
+        .gives_json::<Rows>("a row for each, in their order", json!({"seq": 4711, "rows": [found, null]}))
+        .refuses(400, "not json, or an entry, which the text names, with a bad name or a key that its table can't have")
+        .refuses(404, "an entry's table is not there; the text names it")
+        .refuses(413, "more than 1,000 rows are asked for")
+        .refuses(416, "the rows have more bytes than one answer holds")
+        .with(age::described)
+        .tag("rows")
+}
+
+/// Each row or null, in the order of the request.
+#[derive(ToSchema)]
+#[schema(as = BatchOfRows)]
+#[expect(dead_code, reason = "written row by row")]
+struct Rows {
+    /// Where the ledger stood at the moment of the read.
+    seq: i64,
+    #[schema(value_type = Vec<Option<Row>>)]
+    rows: (),
+}
+
+fn scalars() -> Array {
+    Array::new(openapi::scalar())
 }
 
 pub async fn batch(worker: Data<Worker>, request: HttpRequest, payload: Payload) -> Result<HttpResponse, HttpError> {
@@ -54,14 +92,14 @@ type Wanted = (TableRef, Vec<Value>);
 
 /// The tables and keys of a request.
 fn asked(body: &[u8]) -> Result<Vec<Wanted>, HttpError> {
-    let rows = json::parse::<Request<'_>>(body)?.rows;
+    let rows = from_json::parse::<Request<'_>>(body)?.rows;
     if rows.len() > MAX_KEYS {
         let message = format!("{} rows are asked for, at most {MAX_KEYS} can be", rows.len());
         return Err(HttpError::new(StatusCode::PAYLOAD_TOO_LARGE, message));
     }
     let one = |(index, row): (usize, &&RawValue)| {
         let read = || {
-            let row: Entry = json::parse(row.get().as_bytes())?;
+            let row: Entry = from_json::parse(row.get().as_bytes())?;
             let table = TableRef::parse(&row.family, &row.table).map_err(HttpError::bad_request)?;
             Ok((table, row.key))
         };

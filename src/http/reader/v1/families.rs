@@ -6,9 +6,12 @@ use actix_web::http::header::ETAG;
 use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
+use serde_json::json;
 use tokio::sync::Semaphore;
+use utoipa::ToSchema;
 
 use crate::http::error::HttpError;
+use crate::http::openapi::{Operation, get};
 use crate::http::reader::{Worker, age};
 use crate::ldb::read::{LdbReader, ReadError, Snapshot};
 use crate::ledger::Seq;
@@ -24,29 +27,56 @@ static COUNTED: Semaphore = Semaphore::const_new(1);
 /// Requests that wait for that.
 static WAITING: Semaphore = Semaphore::const_new(64);
 
-#[derive(Serialize)]
+pub fn operations() -> Vec<Operation> {
+    let list = json!({"seq": 4711, "families": [{"name": "shop", "tables": ["prices"]}]});
+    let one = json!({
+        "seq": 4711, "family": "shop", "name": "prices", "fields": [["country", "string"], ["cents", "integer"]],
+        "keyFields": ["country"], "rows": 17, "bytes": 8192,
+    });
+    vec![
+        get("/v1/families", "Families with their tables", self::families)
+            .gives_json::<Families<'_>>("those that have a table", list)
+            .with(super::tagged),
+        get("/v1/families/{family}/tables/{table}", "What a table is, and how much it holds", self::table)
+            .gives_json::<Table<'_>>("the table; rows and bytes are null where counting takes too long", one)
+            .refuses(400, "bad name")
+            .refuses(404, "no such table")
+            .with(super::tagged),
+    ]
+}
+
+#[derive(Serialize, ToSchema)]
 struct Families<'a> {
+    /// Where the ledger stood at the moment of the read.
+    #[schema(value_type = i64)]
     seq: Seq,
     families: Vec<Family<'a>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Family<'a> {
     name: &'a str,
     tables: Vec<&'a str>,
 }
 
 /// The members that the executive's /schema has, and what the table holds.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = CountedTable)]
 #[serde(rename_all = "camelCase")]
 struct Table<'a> {
+    #[schema(value_type = i64)]
     seq: Seq,
     family: &'a str,
     name: &'a str,
+    /// Name and type.
     fields: Vec<(String, &'static str)>,
+    /// In the key's order.
     key_fields: Vec<String>,
     /// Null, as the bytes, where counting takes too long.
+    #[schema(required)]
     rows: Option<u64>,
+    /// Of all pages of the table and its index.
+    #[schema(required)]
     bytes: Option<u64>,
 }
 

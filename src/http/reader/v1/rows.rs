@@ -3,9 +3,11 @@
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse, ResponseError};
 use serde_json::json;
+use utoipa::ToSchema;
 
 use crate::http::error::HttpError;
-use crate::http::reader::{Worker, age};
+use crate::http::openapi::{Operation, get};
+use crate::http::reader::{Row, Worker, age};
 use crate::ldb::read::{LdbReader, PageLimits, ReadError, Snapshot};
 use crate::schema::TableRef;
 
@@ -19,6 +21,42 @@ const DEFAULT_ROWS: u64 = 100;
 const MAX_ROWS: u64 = 1_000;
 /// A page ends with the row that reaches so many bytes.
 const PAGE_BYTES: usize = 1 << 20;
+
+pub fn operations() -> Vec<Operation> {
+    let row = || json!({"country": "de", "item": 7, "cents": 1999});
+    let page = json!({"seq": 4711, "rows": [row()], "next": null});
+    let one_key = "the key: a path segment for each key column, percent-encoded, bytes as 0x and hex";
+    vec![
+        get("/v1/rows/{family}/{table}/{key:.*}", "One row, by the key in its path", self::row)
+            .in_path::<String>("key", one_key, "de")
+            .gives_json::<Row>("the row", row())
+            .refuses(400, "bad name, another number of key columns, or what can be no value of one")
+            .refuses(404, "no such row, with the header X-Ctlstore: Not Found; or no such table, without it")
+            .with(super::tagged),
+        get("/v1/rows/{family}/{table}", "Rows in key order, page by page", self::page)
+            .query::<Vec<String>>("prefix", "the leading key columns, each its own parameter", json!(["de"]))
+            .query::<u64>("limit", "the most rows of the page, 100 where it is not said", 100)
+            .query::<String>("after", "next of the page before", "")
+            .gives_json::<Page>("a page; next is null in the last one", page)
+            .refuses(400, "bad name, limit, cursor or parameter, or what can be no value of a key column")
+            .refuses(404, "no such table")
+            .refuses(416, "a row has more bytes than one answer holds")
+            .with(super::tagged),
+    ]
+}
+
+#[derive(ToSchema)]
+#[schema(as = PageOfRows)]
+#[expect(dead_code, reason = "written row by row")]
+struct Page {
+    /// Where the ledger stood at the moment of the read.
+    seq: i64,
+    #[schema(value_type = Vec<Row>)]
+    rows: (),
+    /// What `after` of the next page is.
+    #[schema(required)]
+    next: Option<String>,
+}
 
 pub async fn row(worker: Data<Worker>, request: HttpRequest) -> Result<HttpResponse, HttpError> {
     let (table, key) = address::of_row(&request)?;
