@@ -32,7 +32,7 @@ use crate::schema::{TableRef, Timestamp};
 use super::error::HttpError;
 use super::json::{self, Members};
 use super::observe::Observer;
-use super::openapi::{self, Documented, Operation, get, post};
+use super::openapi::{Documented, Operation, get, post, shapes};
 use super::serve::{self, ServerOptions};
 use super::{body, error};
 
@@ -136,7 +136,8 @@ fn operations() -> Vec<Operation> {
         post("/get-row-by-key/{family}/{table}", "One row, by its key", row_by_key)
             .takes_json::<AskedKey>("every key column, in key order", key())
             .gives_json::<Row>("the row", row())
-            .answers_nothing(404, "no such row, with the header X-Ctlstore: Not Found and no body")
+            .answers_nothing(404, "no such row, without a body")
+            .says::<String>(404, "x-ctlstore", "Not Found, where it is the row that is not there")
             .with(reading)
             .tag("rows"),
         post("/get-rows-by-key-prefix/{family}/{table}", "Rows, by the beginning of their key", rows_by_key_prefix)
@@ -185,9 +186,9 @@ struct AskedKey {
 #[schema(as = KeyColumn, rename_all = "PascalCase")]
 #[expect(dead_code, reason = "read by the key's own reader")]
 struct AskedColumn {
-    #[schema(schema_with = openapi::scalar)]
+    #[schema(schema_with = shapes::scalar)]
     value: Option<serde_json::Value>,
-    #[schema(schema_with = openapi::base64)]
+    #[schema(schema_with = shapes::base64)]
     binary: Option<String>,
 }
 
@@ -198,7 +199,7 @@ impl ToSchema for Row {}
 
 impl PartialSchema for Row {
     fn schema() -> RefOr<Schema> {
-        openapi::columns().into()
+        shapes::columns().into()
     }
 }
 
