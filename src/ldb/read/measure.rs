@@ -53,3 +53,26 @@ impl Snapshot<'_> {
         Ok(Some(size))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::Connection;
+
+    use super::super::LdbReader;
+    use super::*;
+
+    #[test]
+    fn a_count_that_takes_longer_than_it_may_is_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ldb.db");
+        let tables = "CREATE TABLE _ldb_seq (id INTEGER PRIMARY KEY, seq BIGINT); CREATE TABLE fam___tab (k TEXT);
+            WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM n WHERE i < 10000)
+            INSERT INTO fam___tab SELECT 'key ' || i FROM n";
+        Connection::open(&path).unwrap().execute_batch(tables).unwrap();
+        let table = TableRef::parse("fam", "tab").unwrap();
+        let mut reader = LdbReader::new(path);
+        let mut within = |most| reader.snapshot(|now| now.measure(&table, most)).unwrap();
+        assert_eq!(within(Duration::ZERO), None);
+        assert_eq!(within(Duration::from_secs(600)).unwrap().rows, 10_000);
+    }
+}

@@ -119,8 +119,10 @@ pub async fn table(
     }
     let busy = || HttpError::unavailable("too many tables wait to be counted");
     let _waiting = WAITING.try_acquire().map_err(|_| busy())?;
-    let _counted = COUNTED.acquire().await.map_err(|_| busy())?;
+    let counted = COUNTED.acquire().await.map_err(|_| busy())?;
     let read = move |reader: &mut LdbReader, answer: &mut Vec<u8>| {
+        // Kept until the count has ended, also where the client goes away before.
+        let _counted = counted;
         reader.snapshot(|now| {
             let moment = conditions.at(now)?;
             let is_counted = describe(now, &table, moment.seq, answer)?;
