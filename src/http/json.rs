@@ -71,7 +71,7 @@ pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, HttpError> {
 }
 
 /// A parser's reason, cut short: it may repeat what it was sent.
-fn reason(error: &serde_json::Error) -> String {
+pub fn reason(error: &serde_json::Error) -> String {
     error.to_string().chars().take(200).collect()
 }
 

@@ -5,6 +5,7 @@
 pub mod age;
 mod big_scans;
 pub mod changes;
+pub mod queries;
 mod scan_body;
 mod v1;
 
@@ -35,6 +36,7 @@ use super::{body, error};
 use age::Age;
 use big_scans::{BigScans, NotRun};
 use changes::{Feed, FeedOptions};
+use queries::{Queries, QueryOptions};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -47,6 +49,7 @@ ctlstore reader: rows of the local database
 POST /get-row-by-key/{family}/{table}          {\"Key\":[{\"Value\":v},...]}: one row; every key column, in key order
 POST /get-rows-by-key-prefix/{family}/{table}  the same with the leading key columns, or none: all rows that match
 GET  /changes?family=&table=&since=&rows=      changes as server-sent events
+POST /v1/query                                 {\"sql\":\"...\",\"params\":[v,...]}: rows of one read-only statement, where enabled
 GET  /get-ledger-latency                       seconds since the last applied change was written
 GET  /healthcheck, /ping                       200 once a change has been applied
 
@@ -67,6 +70,8 @@ pub struct ReaderOptions {
     /// The most bytes that one answer's rows have.
     pub max_response_bytes: usize,
     pub feed: FeedOptions,
+    /// `None`: no queries.
+    pub query: Option<QueryOptions>,
     pub server: ServerOptions,
 }
 
@@ -95,13 +100,16 @@ pub fn serve(
 ) -> io::Result<Server> {
     let (feed, age) = (Data::from(Arc::clone(feed)), Arc::clone(age));
     let big_scans = Arc::new(BigScans::start(options)?);
+    let queries = options.query.as_ref().map(|query| Queries::start(options, query, &age, metrics)).transpose()?;
+    let queries = queries.map(Arc::new);
     let observer = Observer::new(ServerLabel::Reader, Arc::clone(metrics));
     let (ours, limits, metrics) = (options.clone(), options.limits(), Arc::clone(metrics));
     serve::serve(listener, &options.server, observer, move |config| {
         let reader = RefCell::new(ours.ldb_reader());
         let (big_scans, metrics, age) = (Arc::clone(&big_scans), Arc::clone(&metrics), Arc::clone(&age));
         let (said, last_update) = (RefCell::default(), Cell::default());
-        let worker = Worker { reader, limits, big_scans, metrics, said, age, last_update };
+        let queries = queries.clone();
+        let worker = Worker { reader, limits, big_scans, queries, metrics, said, age, last_update };
         config.app_data(Data::new(worker)).app_data(feed.clone());
         routes(config);
     })
@@ -124,6 +132,8 @@ struct Worker {
     reader: RefCell<LdbReader>,
     limits: Limits,
     big_scans: Arc<BigScans>,
+    /// Where they are enabled.
+    queries: Option<Arc<Queries>>,
     metrics: Arc<Metrics>,
     /// The last failure that the log has; a damaged file would fill it otherwise.
     said: RefCell<String>,

@@ -13,6 +13,8 @@ mod follow;
 mod json;
 mod key;
 mod position;
+#[cfg(feature = "node")]
+pub mod query;
 mod request_key;
 mod row;
 mod scan;

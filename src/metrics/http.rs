@@ -19,7 +19,7 @@ const LATENCY_SECONDS: [f64; 18] = [
 ];
 
 /// The patterns that are labels; whatever else was asked for is [`Route::OTHER`].
-const PATTERNS: [&str; 26] = [
+const PATTERNS: [&str; 27] = [
     "/",
     "/changes",
     "/clear-rows/families/{family}",
@@ -45,6 +45,7 @@ const PATTERNS: [&str; 26] = [
     "/schema/table/{family}/{table}",
     "/status",
     "/tables",
+    "/v1/query",
     "/writers/{writer}",
 ];
 

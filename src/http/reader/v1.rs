@@ -1,6 +1,10 @@
 //! The reader's own routes under /v1, beside those that the original has: each file
 //! has one group. They read through the worker of their thread as all reads do.
 
-use actix_web::web::ServiceConfig;
+mod query;
 
-pub(super) fn routes(_config: &mut ServiceConfig) {}
+use actix_web::web::{self, ServiceConfig};
+
+pub(super) fn routes(config: &mut ServiceConfig) {
+    config.service(web::resource("/v1/query").post(query::query));
+}
