@@ -27,12 +27,11 @@ const CANCELLED: u8 = 2;
 
 /// Bounds for the parser and for single values; what the whole takes is bounded by the
 /// clock and the memory's budget.
-const LIMITS: [(Limit, i32); 10] = [
+const LIMITS: [(Limit, i32); 9] = [
     (Limit::SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES as i32),
     (Limit::SQLITE_LIMIT_SQL_LENGTH, MAX_SQL_BYTES as i32),
-    (Limit::SQLITE_LIMIT_EXPR_DEPTH, 100),
+    (Limit::SQLITE_LIMIT_EXPR_DEPTH, 400),
     (Limit::SQLITE_LIMIT_COMPOUND_SELECT, 50),
-    (Limit::SQLITE_LIMIT_VDBE_OP, 50_000),
     (Limit::SQLITE_LIMIT_FUNCTION_ARG, 64),
     (Limit::SQLITE_LIMIT_ATTACHED, 0),
     (Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 256),
@@ -67,6 +66,7 @@ impl Gate {
         ] {
             connection.set_db_config(config, on)?;
         }
+        rights::drop_modules(connection)?;
         functions::register(connection, MAX_VALUE_BYTES)?;
         let gate = Arc::new(Self::default());
         let seen = Arc::clone(&gate);

@@ -2,8 +2,6 @@
 //! process, where the applier must not go without because of a query; so its allocator
 //! is told to count for the thread that runs one. It must be told before anything uses
 //! SQLite, and is only where queries are enabled.
-//!
-//! This file, and no other beside the changelog's capture, calls SQLite directly.
 
 use std::cell::Cell;
 use std::ffi::{c_int, c_void};
