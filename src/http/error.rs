@@ -55,6 +55,12 @@ impl HttpError {
         self
     }
 
+    /// Says which part of the request it is about.
+    pub fn at(mut self, part: impl std::fmt::Display) -> Self {
+        self.message = format!("{part}: {}", self.message);
+        self
+    }
+
     /// Whether the client is told to try again.
     pub fn is_temporary(&self) -> bool {
         self.retry_after.is_some()
@@ -169,7 +175,7 @@ impl From<ReadError> for HttpError {
                 return Self::unavailable(error);
             }
             ReadError::UnknownTable(_) => StatusCode::NOT_FOUND,
-            ReadError::Name(_) | ReadError::KeyArity { .. } => StatusCode::BAD_REQUEST,
+            ReadError::Name(_) | ReadError::KeyArity { .. } | ReadError::KeyType { .. } => StatusCode::BAD_REQUEST,
             ReadError::SeqNotReached { .. } => StatusCode::PRECONDITION_FAILED,
             ReadError::TooManyRows { .. } | ReadError::TooManyBytes { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
             ReadError::Path { .. }

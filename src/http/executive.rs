@@ -14,7 +14,7 @@ use std::time::Duration;
 use actix::Recipient;
 use actix_web::HttpResponse;
 use actix_web::dev::Server;
-use actix_web::web::{self, Data, ServiceConfig};
+use actix_web::web::Data;
 
 use crate::executive::{
     AddFields, ClearFamily, ClearTable, CreateFamily, CreateTables, DeleteTableLimit, DeleteWriterLimit, DropTable,
@@ -26,7 +26,12 @@ use crate::messages::executive::{Ask, Mutate};
 
 use super::error::HttpError;
 use super::observe::Observer;
+use super::openapi::{Documented, Operation, get};
 use super::serve::{ServerOptions, serve};
+
+const ABOUT: &str = "Guards the ctldb: schemas, mutations, writers and limits. Members of JSON bodies match \
+in any letter case, unknown ones are ignored, and null counts as absent. What writes the ledger answers with \
+ctlstore-seq.";
 
 /// Carries the last seq that a request wrote, on every route that writes the ledger.
 pub const SEQ_HEADER: &str = "ctlstore-seq";
@@ -79,46 +84,40 @@ pub fn server(
     to: ExecutiveRecipients,
     timeout: Duration,
 ) -> io::Result<Server> {
-    serve(listener, options, observer, move |config| routes(config, to.clone(), timeout))
+    let documented = documented();
+    serve(listener, options, observer, move |config| {
+        config.app_data(Data::new(Api { to: to.clone(), timeout }));
+        documented.configure(config);
+    })
 }
 
-fn routes(config: &mut ServiceConfig, to: ExecutiveRecipients, timeout: Duration) {
-    config.app_data(Data::new(Api { to, timeout }));
-    let at = web::resource::<&str>;
-    config
-        .service(at("/families/{family}").route(web::post().to(tables::create_family)))
-        .service(
-            at("/families/{family}/tables/{table}")
-                .route(web::post().to(tables::create))
-                .route(web::put().to(tables::add_fields))
-                .route(web::delete().to(tables::drop)),
-        )
-        .service(at("/families/{family}/mutations").route(web::post().to(mutations::mutate)))
-        .service(at("/tables").route(web::post().to(tables::create_many)))
-        .service(at("/clear-rows/families/{family}").route(web::delete().to(tables::clear_family)))
-        .service(at("/clear-rows/families/{family}/tables/{table}").route(web::delete().to(tables::clear)))
-        .service(at("/schema/table/{family}/{table}").route(web::get().to(tables::read)))
-        .service(at("/schema/family/{family}").route(web::get().to(tables::read_family)))
-        .service(at("/cookie").route(web::get().to(writers::cookie)).route(web::post().to(writers::set_cookie)))
-        .service(
-            at("/writers/{writer}")
-                .route(web::post().to(writers::register))
-                .route(web::put().to(writers::rotate))
-                .route(web::delete().to(writers::remove)),
-        )
-        .service(at("/limits/tables").route(web::get().to(limits::list_tables)))
-        .service(
-            at("/limits/tables/{family}/{table}")
-                .route(web::post().to(limits::set_table))
-                .route(web::delete().to(limits::delete_table)),
-        )
-        .service(at("/limits/writers").route(web::get().to(limits::list_writers)))
-        .service(
-            at("/limits/writers/{writer}")
-                .route(web::post().to(limits::set_writer))
-                .route(web::delete().to(limits::delete_writer)),
-        )
-        .service(at("/status").route(web::get().to(status)));
+/// All that the executive serves and says of itself.
+pub fn documented() -> Documented {
+    Documented::new("ctlstore executive", ABOUT, operations)
+}
+
+fn operations() -> Vec<Operation> {
+    let mut all = tables::operations();
+    all.push(mutations::operation());
+    all.extend(writers::operations());
+    all.extend(limits::operations());
+    all.push(get("/status", "Whether the ctldb answers", status).tag("about").gives_nothing("it does").with(asking));
+    all
+}
+
+/// An answer of the executive's own, which may come too late or not at all.
+fn asking(operation: Operation) -> Operation {
+    operation
+        .refuses(503, "the executive or the ctldb can't answer now; Retry-After says when to try again")
+        .says::<u64>(503, "retry-after", "seconds")
+}
+
+/// Success with an empty body, of a route that writes the ledger.
+fn writing(operation: Operation) -> Operation {
+    operation
+        .gives_nothing("done")
+        .says::<i64>(200, SEQ_HEADER, "the last ledger seq that the request wrote, if it wrote")
+        .with(asking)
 }
 
 /// Whether the ctldb answers; any failure is a 503.

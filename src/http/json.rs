@@ -66,12 +66,12 @@ impl<'de> Deserialize<'de> for Members {
 }
 
 /// Reads a whole body as JSON; 400 says where it is wrong.
-pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, HttpError> {
+pub fn parse<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, HttpError> {
     serde_json::from_slice(body).map_err(|error| HttpError::bad_request(format!("bad json: {}", reason(&error))))
 }
 
 /// A parser's reason, cut short: it may repeat what it was sent.
-pub fn reason(error: &serde_json::Error) -> String {
+fn reason(error: &serde_json::Error) -> String {
     error.to_string().chars().take(200).collect()
 }
 

@@ -1,13 +1,15 @@
 //! HTTP at the node's edge: requests become messages or reader calls, answers
 //! become responses. Nothing is decided here about data. One file maps errors to
 //! statuses (`error`); what all servers share is in `serve`, `observe`, `origin`,
-//! `body` and `json`, and each server has its routes in a file of its own.
+//! `body` and `json`, and each server has its routes in a file of its own, described
+//! where they are listed (`openapi`).
 
 pub mod body;
 pub mod error;
 pub mod executive;
 pub mod json;
 pub mod observe;
+pub mod openapi;
 pub mod ops;
 pub mod origin;
 pub mod reader;

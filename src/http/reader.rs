@@ -18,9 +18,12 @@ use std::sync::Arc;
 use actix_web::dev::Server;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
-use actix_web::web::{self, Data, Path, Payload, ServiceConfig};
+use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse, ResponseError};
 use serde::Serialize;
+use serde_json::json;
+use utoipa::openapi::{Array, RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 use crate::ldb::read::{KeyValue, LdbReader, Limits, ReadError};
 use crate::ledger::Seq;
@@ -30,6 +33,7 @@ use crate::schema::{TableRef, Timestamp};
 use super::error::HttpError;
 use super::json::{self, Members};
 use super::observe::Observer;
+use super::openapi::{self, Documented, Operation, get, post};
 use super::serve::{self, ServerOptions};
 use super::{body, error};
 
@@ -37,11 +41,15 @@ use age::Age;
 use big_scans::{BigScans, NotRun};
 use changes::{Feed, FeedOptions};
 use queries::{Queries, QueryOptions};
+use scan_body::ScanBody;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// What a worker reads itself before it hands a scan over: less than a millisecond's work.
 const INLINE: Limits = Limits { max_rows: Some(256), max_bytes: 64 * 1024 };
+
+const ABOUT: &str = "Reads rows of the local database. Members of JSON bodies match in any letter case, and \
+unknown ones are ignored.";
 
 const INDEX: &str = "\
 ctlstore reader: rows of the local database
@@ -49,9 +57,15 @@ ctlstore reader: rows of the local database
 POST /get-row-by-key/{family}/{table}          {\"Key\":[{\"Value\":v},...]}: one row; every key column, in key order
 POST /get-rows-by-key-prefix/{family}/{table}  the same with the leading key columns, or none: all rows that match
 GET  /changes?family=&table=&since=&rows=      changes as server-sent events
+GET  /v1/families                              families with their tables
+GET  /v1/families/{family}/tables/{table}      a table's fields and key, how many rows and bytes it has
+GET  /v1/rows/{family}/{table}/{key...}        one row; a path segment for each key column, bytes as 0x...
+GET  /v1/rows/{family}/{table}?prefix=&limit=&after=  rows by page, in key order; prefix for each leading key column
+POST /v1/rows:batch                            {\"rows\":[{\"family\",\"table\",\"key\":[...]},...]}: many rows of one moment
 POST /v1/query                                 {\"sql\":\"...\",\"params\":[v,...]}: rows of one read-only statement, where enabled
 GET  /get-ledger-latency                       seconds since the last applied change was written
 GET  /healthcheck, /ping                       200 once a change has been applied
+GET  /openapi.json                             all of this for programs
 
 reads say how old they are in ctlstore-seq and ctlstore-lag-ms, and wait for a seq with
 ctlstore-min-seq: N and ctlstore-wait: 500ms; ctlstore-max-lag: 10s refuses older data
@@ -102,6 +116,7 @@ pub fn serve(
     let big_scans = Arc::new(BigScans::start(options)?);
     let queries = options.query.as_ref().map(|query| Queries::start(options, query, &age, metrics)).transpose()?;
     let queries = queries.map(Arc::new);
+    let documented = documented();
     let observer = Observer::new(ServerLabel::Reader, Arc::clone(metrics));
     let (ours, limits, metrics) = (options.clone(), options.limits(), Arc::clone(metrics));
     serve::serve(listener, &options.server, observer, move |config| {
@@ -111,20 +126,98 @@ pub fn serve(
         let queries = queries.clone();
         let worker = Worker { reader, limits, big_scans, queries, metrics, said, age, last_update };
         config.app_data(Data::new(worker)).app_data(feed.clone());
-        routes(config);
+        documented.configure(config);
     })
 }
 
-fn routes(config: &mut ServiceConfig) {
-    config
-        .service(web::resource("/").get(|| async { INDEX }))
-        .service(web::resource("/get-row-by-key/{family}/{table}").post(row_by_key))
-        .service(web::resource("/get-rows-by-key-prefix/{family}/{table}").post(rows_by_key_prefix))
-        .service(web::resource("/changes").get(changes::changes))
-        .service(web::resource("/get-ledger-latency").get(ledger_latency))
-        .service(web::resource("/healthcheck").get(health))
-        .service(web::resource("/ping").get(health))
-        .configure(v1::routes);
+/// All that the reader serves and says of itself.
+pub fn documented() -> Documented {
+    Documented::new("ctlstore reader", ABOUT, || operations().into_iter().chain(v1::operations()).collect())
+}
+
+fn operations() -> Vec<Operation> {
+    let key = || json!({"Key": [{"Value": "de"}, {"Value": 7}]});
+    let row = || json!({"country": "de", "item": 7, "cents": 1999});
+    let last_update = |operation: Operation| operation.refuses(500, "nothing has been applied yet");
+    vec![
+        get("/", "What there is", || async { INDEX }).tag("about").gives_text("a text for people", None),
+        post("/get-row-by-key/{family}/{table}", "One row, by its key", row_by_key)
+            .takes_json::<AskedKey>("every key column, in key order", key())
+            .gives_json::<Row>("the row", row())
+            .answers_nothing(404, "no such row, with the header X-Ctlstore: Not Found and no body")
+            .with(reading)
+            .tag("rows"),
+        post("/get-rows-by-key-prefix/{family}/{table}", "Rows, by the beginning of their key", rows_by_key_prefix)
+            .takes_json::<AskedKey>("the leading key columns, or none", key())
+            .gives_json::<Rows>("all rows that match, in key order", json!([row()]))
+            .refuses(416, "more rows, or bytes, than one answer holds")
+            .with(reading)
+            .tag("rows"),
+        changes::operation(),
+        get("/get-ledger-latency", "How old the newest change is", ledger_latency)
+            .gives_json::<Latency>("seconds since it was written", json!({"unit": "seconds", "value": 1.25}))
+            .with(age::described)
+            .with(last_update)
+            .tag("about"),
+        get("/healthcheck", "Whether there is something to read", health)
+            .gives_nothing("there is")
+            .refuses(503, "the ldb is not there yet")
+            .with(last_update)
+            .tag("about"),
+        get("/ping", "The same as /healthcheck", health)
+            .gives_nothing("there is")
+            .refuses(503, "the ldb is not there yet")
+            .with(last_update)
+            .tag("about"),
+    ]
+}
+
+/// What reads by key have in common.
+fn reading(operation: Operation) -> Operation {
+    operation
+        .refuses(400, "not json, bad name, or another number of key columns than the table has")
+        .refuses(404, "no such table")
+        .with(age::described)
+}
+
+/// What `asked` reads.
+#[derive(ToSchema)]
+#[schema(as = Key, rename_all = "PascalCase")]
+#[expect(dead_code, reason = "read member by member")]
+struct AskedKey {
+    key: Option<Vec<AskedColumn>>,
+}
+
+/// One of both; bytes win.
+#[derive(ToSchema)]
+#[schema(as = KeyColumn, rename_all = "PascalCase")]
+#[expect(dead_code, reason = "read by the key's own reader")]
+struct AskedColumn {
+    #[schema(schema_with = openapi::scalar)]
+    value: Option<serde_json::Value>,
+    #[schema(schema_with = openapi::base64)]
+    binary: Option<String>,
+}
+
+/// Column to value; bytes as standard padded base64.
+struct Row;
+
+impl ToSchema for Row {}
+
+impl PartialSchema for Row {
+    fn schema() -> RefOr<Schema> {
+        openapi::columns().into()
+    }
+}
+
+struct Rows;
+
+impl ToSchema for Rows {}
+
+impl PartialSchema for Rows {
+    fn schema() -> RefOr<Schema> {
+        Array::new(Row::schema()).into()
+    }
 }
 
 /// What one worker thread has.
@@ -146,6 +239,16 @@ impl Worker {
     /// Reads at once, on this thread: only for what takes microseconds.
     fn read<T>(&self, read: impl FnOnce(&mut LdbReader) -> Result<T, ReadError>) -> Result<T, HttpError> {
         read(&mut self.reader.borrow_mut()).map_err(|error| self.failed(error))
+    }
+
+    /// Reads on a thread of its own kind, which may take longer.
+    async fn read_elsewhere<T: Send + 'static>(
+        &self,
+        at_least: Seq,
+        read: impl FnOnce(&mut LdbReader, &mut Vec<u8>) -> Result<T, ReadError> + Send + 'static,
+    ) -> Result<(T, ScanBody), HttpError> {
+        let outcome = self.big_scans.run(at_least, read).await.map_err(|why| self.not_run(&why))?;
+        outcome.map_err(|error| self.failed(error))
     }
 
     fn not_run(&self, why: &NotRun) -> HttpError {
@@ -208,14 +311,20 @@ async fn rows_by_key_prefix(
             Ok(fresh.on(answer.body(rows)))
         }
         Err(ReadError::TooManyRows { .. } | ReadError::TooManyBytes { .. }) => {
-            let rows = worker.big_scans.run(table, prefix, fresh.seq).await.map_err(|why| worker.not_run(&why))?;
-            Ok(fresh.on(answer.body(rows.map_err(|error| worker.failed(error))?)))
+            let limits = worker.limits;
+            let scan = move |reader: &mut LdbReader, rows: &mut Vec<u8>| {
+                reader.scan_json(&table, &prefix, limits, rows)?;
+                rows.push(b'\n');
+                Ok(())
+            };
+            let ((), rows) = worker.read_elsewhere(fresh.seq, scan).await?;
+            Ok(fresh.on(answer.body(rows)))
         }
         Err(error) => Err(worker.failed(error)),
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Latency {
     unit: &'static str,
     value: f64,

@@ -12,6 +12,10 @@ mod file;
 mod follow;
 mod json;
 mod key;
+#[cfg(feature = "node")]
+mod measure;
+#[cfg(feature = "node")]
+mod page;
 mod position;
 #[cfg(feature = "node")]
 pub mod query;
@@ -20,6 +24,8 @@ mod row;
 mod scan;
 mod snapshot;
 mod table;
+#[cfg(feature = "node")]
+mod typed_key;
 mod value;
 
 use std::path::{Path, PathBuf};
@@ -34,6 +40,8 @@ pub use error::ReadError;
 #[cfg(feature = "node")]
 pub(super) use follow::{VERSION_DIGITS, VERSIONED_LDB, is_version};
 pub use key::{Key, KeyPart};
+#[cfg(feature = "node")]
+pub(crate) use page::{After, PageLimits};
 pub use request_key::KeyValue;
 pub use row::Row;
 pub(crate) use snapshot::Pieces;

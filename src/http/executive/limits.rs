@@ -5,7 +5,9 @@ use std::time::Duration;
 use actix_web::HttpResponse;
 use actix_web::web::{Data, Path, Payload};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+use utoipa::openapi::{ObjectBuilder, OneOfBuilder, Schema, Type};
 
 use crate::ctldb::TableLimit;
 use crate::executive::{
@@ -15,12 +17,82 @@ use crate::executive::{
 use crate::http::body;
 use crate::http::error::HttpError;
 use crate::http::json::{self, Members};
+use crate::http::openapi::{Operation, delete, get, limited_text, post};
 use crate::schema::{TableRef, WriterName};
 
 use super::writers::writer_in;
-use super::{Api, done};
+use super::{Api, asking, done};
 
-#[derive(Serialize)]
+pub(super) fn operations() -> Vec<Operation> {
+    let size = || json!({"max-size": 104_857_600, "warn-size": 52_428_800});
+    let rate = || json!({"amount": 1000, "period": 60_000_000_000_u64});
+    let table = json!({"family": "shop", "table": "prices", "max-size": 1000, "warn-size": 500});
+    let writer = json!({"writer": "billing", "rate-limit": rate()});
+    vec![
+        get("/limits/tables", "The limits of tables", list_tables)
+            .gives_json::<ShownTables>("all of them, in bytes", json!({"global": size(), "tables": [table]}))
+            .with(asking),
+        post("/limits/tables/{family}/{table}", "Sets a table's own limit", set_table)
+            .takes_json::<Size>("bytes of data and indexes", size())
+            .gives_nothing("set")
+            .refuses(400, "not json, bad name, or sizes that make no sense")
+            .refuses(404, "no such table")
+            .with(asking),
+        delete("/limits/tables/{family}/{table}", "Takes a table's own limit away", delete_table)
+            .gives_nothing("gone")
+            .refuses(400, "bad name")
+            .refuses(404, "it has none")
+            .with(asking),
+        get("/limits/writers", "The limits of writers", list_writers)
+            .gives_json::<ShownWriters>("all of them", json!({"global": rate(), "writers": [writer]}))
+            .with(asking),
+        post("/limits/writers/{writer}", "Sets a writer's own limit", set_writer)
+            .describe("Stored as rows per minute, rounded half to even.")
+            .takes_json::<Rate>("rows in a period", json!({"amount": 100, "period": "1m"}))
+            .gives_nothing("set")
+            .refuses(400, "not json, bad name, or a rate that makes no sense")
+            .refuses(404, "no such writer")
+            .with(asking),
+        delete("/limits/writers/{writer}", "Takes a writer's own limit away", delete_writer)
+            .gives_nothing("gone")
+            .refuses(404, "it has none")
+            .with(asking),
+    ]
+    .into_iter()
+    .map(|operation| operation.tag("limits"))
+    .collect()
+}
+
+/// What `set_table` reads.
+#[derive(ToSchema)]
+#[schema(as = TableSize, rename_all = "kebab-case")]
+#[expect(dead_code, reason = "read member by member")]
+struct Size {
+    max_size: i64,
+    warn_size: i64,
+}
+
+/// What `set_writer` reads.
+#[derive(ToSchema)]
+#[schema(as = WriterRate)]
+#[expect(dead_code, reason = "read member by member")]
+struct Rate {
+    #[schema(minimum = 0)]
+    amount: i64,
+    #[schema(schema_with = described_period)]
+    period: Value,
+}
+
+/// What `period` reads.
+fn described_period() -> Schema {
+    let go = limited_text(1, 20).pattern(Some("^([0-9]{1,6}([.][0-9]{1,6})?(ns|us|ms|s|m|h))+$"));
+    OneOfBuilder::new()
+        .item(ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1)).description(Some("nanoseconds")))
+        .item(go.description(Some("a duration as Go writes it")))
+        .into()
+}
+
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 struct ShownSize {
     max_size: i64,
@@ -33,7 +105,7 @@ impl From<TableLimit> for ShownSize {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct ShownTable {
     #[serde(flatten)]
     size: ShownSize,
@@ -41,14 +113,14 @@ struct ShownTable {
     table: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct ShownTables {
     global: ShownSize,
     tables: Vec<ShownTable>,
 }
 
 /// A rate; its period is in nanoseconds.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct ShownRate {
     amount: i64,
     period: u64,
@@ -60,14 +132,14 @@ impl From<RateLimit> for ShownRate {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 struct ShownWriter {
     writer: String,
     rate_limit: ShownRate,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct ShownWriters {
     global: ShownRate,
     writers: Vec<ShownWriter>,

@@ -1,20 +1,72 @@
 //! Mutations over HTTP: the one body with much in it.
 
+use std::collections::BTreeMap;
+
 use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use serde_json::json;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use crate::executive::{Credentials, MAX_MUTATIONS, Mutation, MutationRequest, Refusal};
 use crate::http::body;
 use crate::http::error::HttpError;
 use crate::http::json::{self, Members};
+use crate::http::openapi::{self, Operation, post};
 use crate::messages::executive::Mutate;
 use crate::schema::FamilyName;
 
-use super::writers::credentials;
-use super::{Api, written};
+use super::writers::{self, credentials};
+use super::{Api, writing, written};
+
+pub(super) fn operation() -> Operation {
+    let row = json!({"table": "prices", "values": {"country": "de", "item": 7, "cents": 1999}});
+    let key = json!({"table": "prices", "delete": true, "values": {"country": "de", "item": 8}});
+    post("/families/{family}/mutations", "Writes rows, all or none", mutate)
+        .describe(
+            "One transaction: every row, its ledger statement, and the writer's cookie. An upsert names every field \
+            of its table, a deletion at least those of the key.",
+        )
+        .with(writers::shown)
+        .takes_json::<Mutations>("at most 100 mutations", json!({"cookie": "djI=", "mutations": [row, key]}))
+        .refuses(400, "not json, no mutations, a field missing, unknown or not of its type, or too much of something")
+        .refuses(401, "unknown writer or wrong secret")
+        .refuses(404, "no such table")
+        .refuses(409, "check_cookie is not the stored cookie; or a key that the ctldb takes for another one")
+        .refuses(413, "more than 100 mutations")
+        .refuses(429, "the writer is over its limit")
+        .says::<u64>(429, "retry-after", "seconds")
+        .refuses(507, "a table is over its maximum size")
+        .with(writing)
+        .tag("rows")
+}
+
+/// What `read` reads.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "read member by member")]
+struct Mutations {
+    #[schema(min_items = 1, max_items = 100)]
+    mutations: Vec<OneMutation>,
+    /// Stored with the rows; the empty cookie where it is absent.
+    #[schema(schema_with = openapi::base64)]
+    cookie: Option<String>,
+    /// What the stored cookie has to be; nothing is compared where it is absent.
+    #[schema(schema_with = openapi::base64)]
+    check_cookie: Option<String>,
+}
+
+#[derive(ToSchema)]
+#[schema(as = Mutation)]
+#[expect(dead_code, reason = "read member by member")]
+struct OneMutation {
+    table: String,
+    delete: Option<bool>,
+    /// Field to value; bytes as standard padded base64.
+    #[schema(schema_with = openapi::columns)]
+    values: BTreeMap<String, serde_json::Value>,
+}
 
 pub(super) async fn mutate(
     api: Data<Api>,

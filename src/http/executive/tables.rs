@@ -3,16 +3,89 @@
 use actix_web::HttpResponse;
 use actix_web::web::{Data, Path, Payload};
 use serde::Serialize;
+use serde_json::json;
+use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 use crate::executive::{
     AddFields, ClearFamily, ClearTable, CreateFamily, CreateTables, DropTable, ReadFamily, ReadTable,
 };
 use crate::http::error::HttpError;
 use crate::http::json::Members;
+use crate::http::openapi::{Operation, delete, get, post, put};
 use crate::http::{body, json};
 use crate::schema::{FamilyName, Field, FieldName, FieldType, TableRef, TableSchema};
 
-use super::{Api, done, written};
+use super::{Api, asking, done, writing, written};
+
+pub(super) fn operations() -> Vec<Operation> {
+    let table = || json!({"fields": [["country", "string"], ["item", "integer"]], "keyFields": ["country", "item"]});
+    let named = || {
+        let mut named = table();
+        named["family"] = "shop".into();
+        named["name"] = "prices".into();
+        named
+    };
+    let clearing = "destructive changes are not enabled, or a bad name";
+    vec![
+        post("/families/{family}", "Creates a family", create_family)
+            .gives_nothing("it exists now")
+            .refuses(400, "bad name")
+            .refuses(409, "it exists already")
+            .with(asking),
+        post("/families/{family}/tables/{table}", "Creates a table", create)
+            .takes_json::<Definition>("fields in their order, and those of the key", table())
+            .with(definition)
+            .with(writing),
+        put("/families/{family}/tables/{table}", "Adds fields to a table", add_fields)
+            .describe("One transaction for each field. A conflict stops it; the answer says which were added.")
+            .takes_json::<MoreFields>("fields in their order", json!({"fields": [["cents", "integer"]]}))
+            .refuses(400, "not json, bad name, no fields, or a bad one")
+            .refuses(404, "no such table")
+            .refuses(409, "the field exists already")
+            .with(writing),
+        delete("/families/{family}/tables/{table}", "Drops a table", drop)
+            .refuses(400, clearing)
+            .refuses(404, "no such table")
+            .with(writing),
+        post("/tables", "Creates tables, in order", create_many)
+            .describe("The first conflict stops it; the answer names the tables that were created before.")
+            .takes_json::<Option<Vec<NamedDefinition>>>("the tables", json!([named()]))
+            .with(definition)
+            .with(writing),
+        delete("/clear-rows/families/{family}", "Deletes all rows of a family", clear_family)
+            .refuses(400, clearing)
+            .refuses(404, "no such family")
+            .with(writing),
+        delete("/clear-rows/families/{family}/tables/{table}", "Deletes all rows of a table", clear)
+            .refuses(400, clearing)
+            .refuses(404, "no such table")
+            .with(writing),
+        get("/schema/table/{family}/{table}", "A table's fields", read)
+            .gives_json::<Shown>("the table", named())
+            .refuses(400, "bad name")
+            .refuses(404, "no such table")
+            .with(asking),
+        get("/schema/family/{family}", "The fields of a family's tables", read_family)
+            .gives_json::<Vec<Shown>>("the tables; none of a family that does not exist", json!([named()]))
+            .refuses(400, "bad name")
+            .with(asking),
+    ]
+    .into_iter()
+    .map(|operation| operation.tag("tables"))
+    .collect()
+}
+
+/// How the definition of a table may be refused.
+fn definition(operation: Operation) -> Operation {
+    operation
+        .refuses(
+            400,
+            "not json, bad name, unknown type, no key or one that can't be, or a table that the ctldb can't hold",
+        )
+        .refuses(404, "no such family")
+        .refuses(409, "the table exists already")
+}
 
 /// Family and table as they stand in the path.
 type InPath = Path<(String, String)>;
@@ -104,13 +177,65 @@ fn field(pair: &[String]) -> Result<Field, HttpError> {
 }
 
 /// A table as `/schema` shows it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Table)]
 #[serde(rename_all = "camelCase")]
 struct Shown<'a> {
     family: &'a str,
     name: &'a str,
+    /// Name and type.
+    #[schema(value_type = Vec<(String, TypeName)>)]
     fields: Vec<(&'a str, &'static str)>,
+    /// In the key's order.
     key_fields: Vec<&'a str>,
+}
+
+/// What `schema` reads.
+#[derive(ToSchema)]
+#[schema(as = TableDefinition, rename_all = "camelCase")]
+#[expect(dead_code, reason = "read member by member")]
+struct Definition {
+    /// Name and type of each.
+    #[schema(min_items = 1)]
+    fields: Vec<(String, TypeName)>,
+    /// In the key's order.
+    #[schema(min_items = 1)]
+    key_fields: Vec<String>,
+}
+
+#[derive(ToSchema)]
+#[schema(as = NamedTableDefinition, rename_all = "camelCase")]
+#[expect(dead_code, reason = "read member by member")]
+struct NamedDefinition {
+    family: String,
+    name: String,
+    /// Name and type of each.
+    #[schema(min_items = 1)]
+    fields: Vec<(String, TypeName)>,
+    /// In the key's order.
+    #[schema(min_items = 1)]
+    key_fields: Vec<String>,
+}
+
+/// What `add_fields` reads.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "read member by member")]
+struct MoreFields {
+    /// Name and type of each.
+    #[schema(min_items = 1)]
+    fields: Vec<(String, TypeName)>,
+}
+
+/// The types of fields; those of keys are string, integer and bytestring.
+struct TypeName;
+
+impl ToSchema for TypeName {}
+
+impl PartialSchema for TypeName {
+    fn schema() -> RefOr<Schema> {
+        let names = FieldType::ALL.map(FieldType::api_name);
+        ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names)).into()
+    }
 }
 
 impl<'a> From<&'a TableSchema> for Shown<'a> {

@@ -3,16 +3,68 @@
 use actix_web::http::header::{CONTENT_TYPE, HeaderMap};
 use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
+use utoipa::openapi::Object;
 
 use crate::executive::{Credentials, ReadCookie, RegisterWriter, RemoveWriter, RotateSecret, Secret, SetCookie};
 use crate::http::body;
 use crate::http::error::HttpError;
+use crate::http::openapi::{self, Operation, delete, get, post, put};
 use crate::schema::{NameError, WriterName};
 
-use super::{Api, done};
+use super::{Api, asking, done};
 
 const WRITER_HEADER: &str = "ctlstore-writer";
 const SECRET_HEADER: &str = "ctlstore-secret";
+
+pub(super) fn operations() -> Vec<Operation> {
+    let secret = || openapi::limited_text(3, 100).build();
+    vec![
+        get("/cookie", "The writer's cookie", cookie_of)
+            .with(shown)
+            .gives_bytes("the cookie, at most 1,024 bytes")
+            .refuses(400, "bad writer name")
+            .refuses(404, "unknown writer or wrong secret")
+            .with(asking),
+        post("/cookie", "Stores the writer's cookie", set_cookie)
+            .with(shown)
+            .takes_bytes("the cookie, at most 1,024 bytes", Object::new())
+            .gives_nothing("stored")
+            .refuses(400, "bad writer name, or the cookie is too long")
+            .refuses(404, "unknown writer or wrong secret")
+            .with(asking),
+        post("/writers/{writer}", "Registers a writer", register)
+            .takes_text("its secret, 3 to 100 bytes", secret(), "correct horse")
+            .gives_nothing("it is registered, or was with this secret")
+            .refuses(400, "bad writer name, or a secret too short or too long")
+            .refuses(409, "it is registered with another secret")
+            .with(asking),
+        put("/writers/{writer}", "Changes a writer's secret", rotate)
+            .with(shown_secret_only)
+            .takes_text("its new secret, 3 to 100 bytes", secret(), "battery staple")
+            .gives_nothing("the new secret holds")
+            .refuses(400, "bad writer name, or a secret too short or too long")
+            .refuses(404, "unknown writer or wrong secret")
+            .with(asking),
+        delete("/writers/{writer}", "Removes a writer", remove)
+            .with(shown_secret_only)
+            .gives_nothing("it is gone, with its cookie and its limit")
+            .refuses(400, "bad writer name")
+            .refuses(404, "unknown writer or wrong secret")
+            .with(asking),
+    ]
+    .into_iter()
+    .map(|operation| operation.tag("writers"))
+    .collect()
+}
+
+/// The headers by which a writer shows who it is.
+pub(super) fn shown(operation: Operation) -> Operation {
+    operation.header::<String>(WRITER_HEADER, "the writer's name", "billing").with(shown_secret_only)
+}
+
+fn shown_secret_only(operation: Operation) -> Operation {
+    operation.header::<String>(SECRET_HEADER, "the writer's secret", "correct horse")
+}
 
 /// Who asks, as the headers say. Only the writer's name can be wrong in itself.
 pub(super) fn credentials(headers: &HeaderMap) -> Result<Credentials, NameError> {
@@ -68,7 +120,7 @@ pub(super) async fn remove(
     Ok(done())
 }
 
-pub(super) async fn cookie(api: Data<Api>, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+pub(super) async fn cookie_of(api: Data<Api>, request: HttpRequest) -> Result<HttpResponse, HttpError> {
     let credentials = credentials(request.headers()).map_err(HttpError::bad_request)?;
     let cookie = api.ask(&api.to.read_cookie, ReadCookie(credentials)).await?;
     Ok(HttpResponse::Ok().insert_header((CONTENT_TYPE, "application/octet-stream")).body(cookie))

@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::disk::beside;
 use crate::http::error::HttpError;
 use crate::http::executive::SEQ_HEADER;
+use crate::http::openapi::Operation;
 use crate::ledger::{Seq, lag};
 use crate::schema::Timestamp;
 
@@ -31,6 +32,21 @@ const MAX_WAIT: Duration = Duration::from_secs(30);
 const MAX_WAITING: usize = 1024;
 /// Between two looks at an LDB that another process writes.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
+
+/// The headers of every read, in the document.
+pub(super) fn described(operation: Operation) -> Operation {
+    operation
+        .header::<u64>(MIN_SEQ, "waits until the local database has this ledger seq", 0)
+        .header::<String>(WAIT, "how long to wait for it, at most 30s", "500ms")
+        .header::<String>(MAX_LAG, "refuses to answer from older data", "10s")
+        .says::<i64>(200, SEQ_HEADER, "the ledger seq that the answer holds, at least")
+        .says::<u64>(200, LAG, "how far the local database was behind, in milliseconds; absent where it is unknown")
+        .refuses(400, "a header that makes no sense")
+        .refuses(412, "the ledger seq did not come in time")
+        .says::<i64>(412, SEQ_HEADER, "the ledger seq at which the local database is")
+        .refuses(503, "the local database is older than allowed, or not there yet; or too much is asked at one time")
+        .says::<u64>(503, "retry-after", "seconds")
+}
 
 /// What this process knows of the LDB's age besides the LDB itself.
 #[derive(Debug)]

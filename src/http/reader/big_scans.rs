@@ -1,6 +1,6 @@
-//! Prefix scans too long for a worker thread: a few threads of their own, each
-//! with its own connection, fed by a bounded queue. Answers that wait for their
-//! clients share one budget of memory.
+//! Reads too long for a worker thread: a few threads of their own, each with its own
+//! connection, fed by a bounded queue. Answers that wait for their clients share one
+//! budget of memory.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,9 +11,8 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::ldb::read::{KeyValue, LdbReader, Limits, ReadError};
+use crate::ldb::read::{LdbReader, ReadError};
 use crate::ledger::Seq;
-use crate::schema::TableRef;
 
 use super::super::observe;
 use super::ReaderOptions;
@@ -44,16 +43,11 @@ pub enum NotRun {
     Panicked,
 }
 
-type Outcome = Result<Result<ScanBody, ReadError>, NotRun>;
+/// What a read gives besides the bytes that it wrote.
+type Outcome<T> = Result<Result<(T, ScanBody), ReadError>, NotRun>;
 
-struct Scan {
-    table: TableRef,
-    prefix: Vec<KeyValue>,
-    /// What the answer says that it holds.
-    at_least: Seq,
-    began: Instant,
-    answer: oneshot::Sender<Outcome>,
-}
+/// A read with its way back to who asked for it.
+type Scan = Box<dyn FnOnce(&mut Scanner) + Send>;
 
 /// The threads and their queue. Dropping it waits for the scans that are running.
 pub struct BigScans {
@@ -63,14 +57,13 @@ pub struct BigScans {
 
 impl BigScans {
     pub fn start(options: &ReaderOptions) -> io::Result<Self> {
-        let limits = options.limits();
         let (queue, scans) = bounded(WAITING);
-        let budget = LARGEST_ANSWERS.saturating_mul(limits.max_bytes).div_ceil(UNIT);
+        let budget = LARGEST_ANSWERS.saturating_mul(options.max_response_bytes).div_ceil(UNIT);
         let budget = Arc::new(Semaphore::new(budget.min(Semaphore::MAX_PERMITS)));
         let mut this = Self { queue: Some(queue), threads: Vec::with_capacity(THREADS) };
         for i in 0..THREADS {
             let (options, reader) = (options.clone(), options.ldb_reader());
-            let scanner = Scanner { options, reader, limits, budget: Arc::clone(&budget) };
+            let scanner = Scanner { options, reader, budget: Arc::clone(&budget) };
             let scans = scans.clone();
             let thread = thread::Builder::new().name(format!("reader-scan-{i}"));
             this.threads.push(thread.spawn(move || scanner.run(&scans))?);
@@ -78,11 +71,24 @@ impl BigScans {
         Ok(this)
     }
 
-    /// Runs one scan within the server's limits, on an LDB that is at `at_least`.
-    pub async fn run(&self, table: TableRef, prefix: Vec<KeyValue>, at_least: Seq) -> Outcome {
+    /// Runs one read on an LDB that is at `at_least`, what the answer says that it holds.
+    /// The read bounds what it appends to the answer, and how long it takes.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        at_least: Seq,
+        read: impl FnOnce(&mut LdbReader, &mut Vec<u8>) -> Result<T, ReadError> + Send + 'static,
+    ) -> Outcome<T> {
         let (answer, outcome) = oneshot::channel();
+        let began = Instant::now();
+        let scan = move |scanner: &mut Scanner| {
+            // A client that has gone away is not read for.
+            if !answer.is_closed() {
+                let outcome = scanner.scan_or_panic(at_least, began, read);
+                let _ = answer.send(outcome);
+            }
+        };
         let queue = self.queue.as_ref().ok_or(NotRun::Stopping)?;
-        queue.try_send(Scan { table, prefix, at_least, began: Instant::now(), answer }).map_err(|_| NotRun::Queue)?;
+        queue.try_send(Box::new(scan)).map_err(|_| NotRun::Queue)?;
         outcome.await.unwrap_or(Err(NotRun::Stopping))
     }
 }
@@ -100,43 +106,48 @@ impl Drop for BigScans {
 struct Scanner {
     options: ReaderOptions,
     reader: LdbReader,
-    limits: Limits,
     budget: Arc<Semaphore>,
 }
 
 impl Scanner {
     fn run(mut self, scans: &Receiver<Scan>) {
         for scan in scans {
-            // A client that has gone away is not read for.
-            if !scan.answer.is_closed() {
-                let outcome = self.scan_or_panic(&scan);
-                let _ = scan.answer.send(outcome);
-            }
+            scan(&mut self);
         }
     }
 
     /// A panic is this one request's, as it is on a worker.
-    fn scan_or_panic(&mut self, scan: &Scan) -> Outcome {
-        let scan = AssertUnwindSafe(|| observe::answering(|| self.scan(scan)));
+    fn scan_or_panic<T>(
+        &mut self,
+        at_least: Seq,
+        began: Instant,
+        read: impl FnOnce(&mut LdbReader, &mut Vec<u8>) -> Result<T, ReadError>,
+    ) -> Outcome<T> {
+        let scan = AssertUnwindSafe(|| observe::answering(|| self.scan(at_least, began, read)));
         catch_unwind(scan).unwrap_or_else(|_| {
             self.reader = self.options.ldb_reader();
             Err(NotRun::Panicked)
         })
     }
 
-    fn scan(&mut self, scan: &Scan) -> Outcome {
+    fn scan<T>(
+        &mut self,
+        at_least: Seq,
+        began: Instant,
+        read: impl FnOnce(&mut LdbReader, &mut Vec<u8>) -> Result<T, ReadError>,
+    ) -> Outcome<T> {
         // Right behind the replacement of the file, this reader may have the old one.
-        while self.reader.last_seq().is_ok_and(|seq| seq < scan.at_least) && scan.began.elapsed() < MAX_BEHIND {
+        while self.reader.last_seq().is_ok_and(|seq| seq < at_least) && began.elapsed() < MAX_BEHIND {
             thread::sleep(LOOK_AGAIN);
         }
         let mut rows = Vec::new();
-        if let Err(error) = self.reader.scan_json(&scan.table, &scan.prefix, self.limits, &mut rows) {
-            return Ok(Err(error));
-        }
-        rows.push(b'\n');
+        let read = match read(&mut self.reader, &mut rows) {
+            Ok(read) => read,
+            Err(error) => return Ok(Err(error)),
+        };
         rows.shrink_to_fit();
         let units = u32::try_from(rows.len().div_ceil(UNIT)).map_err(|_| NotRun::Memory)?;
         let held = Arc::clone(&self.budget).try_acquire_many_owned(units).map_err(|_| NotRun::Memory)?;
-        Ok(Ok(ScanBody::new(rows, held)))
+        Ok(Ok((read, ScanBody::new(rows, held))))
     }
 }

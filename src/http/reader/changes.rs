@@ -19,6 +19,7 @@ use tokio::time::timeout;
 
 use crate::changelog::history::{self, TooOld};
 use crate::http::error::HttpError;
+use crate::http::openapi::{Operation, get};
 use crate::ledger::Seq;
 
 use super::Worker;
@@ -29,10 +30,26 @@ use feed::{Seen, Shared};
 
 pub use feed::{Feed, FeedOptions, FeedStatus};
 
+const EVENTS: &str = "text/event-stream";
 /// How long a client waits for the LDB to come to the ledger seq that it has.
 const MAX_AHEAD: Duration = Duration::from_secs(5);
 /// How long a client that finds no place waits, in seconds.
 const RETRY_AFTER_SECONDS: u64 = 5;
+
+pub(super) fn operation() -> Operation {
+    get("/changes", "Changes as they come", changes)
+        .describe("Server-sent events, from now on or from where the client was; docs/changes.md describes them.")
+        .query::<String>("family", "only its changes", "shop")
+        .query::<String>("table", "only its changes; family has to be given too", "prices")
+        .query::<bool>("rows", "whether events carry the row as it is now", true)
+        .query::<String>("since", "an event's id, or a ledger seq", "4711")
+        .header::<String>(asked::LAST_EVENT_ID, "the id of the last event that the client got; goes before since", "")
+        .gives_text("events without end", Some(EVENTS))
+        .refuses(400, "a parameter that makes no sense, is unknown or is given twice")
+        .refuses(503, "no changes are kept, too many clients, or the reader is stopping")
+        .says::<u64>(503, "retry-after", "seconds")
+        .tag("rows")
+}
 
 pub(super) async fn changes(
     worker: Data<Worker>,
@@ -81,7 +98,7 @@ pub(super) async fn changes(
         Some((Ok::<_, actix_web::Error>(piece), client))
     });
     let mut answer = HttpResponse::Ok();
-    answer.insert_header((CONTENT_TYPE, "text/event-stream")).insert_header((CACHE_CONTROL, "no-store"));
+    answer.insert_header((CONTENT_TYPE, EVENTS)).insert_header((CACHE_CONTROL, "no-store"));
     // Proxies that gather an answer before they pass it on are asked not to.
     answer.insert_header(("x-accel-buffering", "no"));
     Ok(answer.streaming(pieces))

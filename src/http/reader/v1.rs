@@ -1,10 +1,116 @@
 //! The reader's own routes under /v1, beside those that the original has: each file
-//! has one group. They read through the worker of their thread as all reads do.
+//! has one group. They read through the worker of their thread as all reads do, and
+//! every answer is of one moment, whose seq it says.
+//!
+//! Errors are plain text here too: there is one kind of error on all routes.
 
+mod address;
+mod batch;
+mod cursor;
+mod etag;
+mod families;
 mod query;
+mod rows;
 
-use actix_web::web::{self, ServiceConfig};
+use actix_web::HttpResponse;
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::http::header::CONTENT_TYPE;
 
-pub(super) fn routes(config: &mut ServiceConfig) {
-    config.service(web::resource("/v1/query").post(query::query));
+use crate::ldb::read::{LdbReader, Limits, ReadError};
+use crate::ledger::Seq;
+
+use super::age::{self, Fresh};
+use super::{INLINE, JSON, Worker, smaller};
+use crate::http::error::HttpError;
+use crate::http::openapi::Operation;
+use etag::{Conditions, Moment};
+
+pub(super) fn operations() -> Vec<Operation> {
+    families::operations()
+        .into_iter()
+        .chain(rows::operations())
+        .chain([batch::operation(), query::operation()])
+        .collect()
+}
+
+/// What reads that a client may have already have in common, in the document.
+fn tagged(operation: Operation) -> Operation {
+    operation
+        .header::<String>("if-none-match", "entity tags that the client has answers of, or *", "\"4711-0a1b2c\"")
+        .says::<String>(200, "etag", "the answer's entity tag: another seq has another one")
+        .answers_nothing(304, "the client has this answer")
+        .says::<String>(304, "etag", "the answer's entity tag")
+        .with(age::described)
+        .tag("rows")
+}
+
+/// The moment, where the client has what it would get at it: told by one read of the
+/// seq, before anything that takes longer.
+fn known(worker: &Worker, conditions: &Conditions) -> Result<Option<Moment>, HttpError> {
+    if conditions.are_none() {
+        return Ok(None);
+    }
+    let moment = worker.read(|reader| reader.snapshot(|now| conditions.at(now)))?;
+    Ok(Some(moment).filter(|moment| conditions.knows(moment)))
+}
+
+/// 200 with what was read at `moment`; 304 where the client wants no answer if there is one.
+fn found(fresh: Fresh, moment: &Moment, body: impl MessageBody + 'static) -> HttpResponse {
+    if moment.is_known_if_any {
+        return unchanged(fresh, moment);
+    }
+    let answer = HttpResponse::Ok().insert_header((CONTENT_TYPE, JSON)).insert_header(moment.tag()).body(body);
+    at(fresh, moment.seq, answer)
+}
+
+/// 304: the client has what it would get.
+fn unchanged(fresh: Fresh, moment: &Moment) -> HttpResponse {
+    at(fresh, moment.seq, HttpResponse::NotModified().insert_header(moment.tag()).finish())
+}
+
+/// Says at which seq it was read, where `fresh` may have one before it.
+fn at(mut fresh: Fresh, seq: Seq, answer: HttpResponse) -> HttpResponse {
+    fresh.seq = seq;
+    fresh.on(answer)
+}
+
+/// What one read may take.
+#[derive(Debug, Clone, Copy)]
+struct Room {
+    rows: u64,
+    bytes: usize,
+    /// Whether there is more of it elsewhere, for the same read once more.
+    is_short: bool,
+}
+
+/// Reads on the worker what fits into a short read, and elsewhere what does not, which
+/// `read` says by [`ReadError::TooManyRows`] and [`ReadError::TooManyBytes`].
+async fn read<T: Send + 'static>(
+    worker: &Worker,
+    at_least: Seq,
+    read: impl Fn(&mut LdbReader, Room, &mut Vec<u8>) -> Result<T, ReadError> + Send + 'static,
+) -> Result<(T, BoxBody), HttpError> {
+    let room = |limits: Limits, is_short| Room {
+        rows: limits.max_rows.unwrap_or(u64::MAX),
+        bytes: limits.max_bytes,
+        is_short,
+    };
+    let mut answer = Vec::with_capacity(4096);
+    let outcome = read(&mut worker.reader.borrow_mut(), room(smaller(INLINE, worker.limits), true), &mut answer);
+    match outcome {
+        Ok(outcome) => Ok((outcome, answer.boxed())),
+        Err(ReadError::TooManyRows { .. } | ReadError::TooManyBytes { .. }) => {
+            let whole = room(worker.limits, false);
+            let scan = move |reader: &mut LdbReader, answer: &mut Vec<u8>| read(reader, whole, answer);
+            worker.read_elsewhere(at_least, scan).await.map(|(outcome, answer)| (outcome, answer.boxed()))
+        }
+        Err(error) => Err(worker.failed(error)),
+    }
+}
+
+impl Room {
+    /// Ends an answer that has outgrown it.
+    fn holds(self, answer: &[u8]) -> Result<(), ReadError> {
+        if answer.len() > self.bytes { Err(ReadError::TooManyBytes { max: self.bytes }) } else { Ok(()) }
+    }
 }

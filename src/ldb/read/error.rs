@@ -32,6 +32,9 @@ pub enum ReadError {
     UnknownTable(TableRef),
     #[error("table {table} has {wanted} key columns, not {got}")]
     KeyArity { table: TableRef, wanted: usize, got: usize },
+    /// What was given for a key column can be no value of its type.
+    #[error("key column {column:?} of table {table} wants {wanted}")]
+    KeyType { table: TableRef, column: String, wanted: &'static str },
     /// The table was made again with another key while it was being scanned, so there is
     /// no going on from where the scan stood.
     #[error("table {table} got another key while it was scanned")]

@@ -2,11 +2,15 @@
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
+#[cfg(feature = "node")]
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+#[cfg(feature = "node")]
+use crate::disk::FileId;
 use crate::ledger::{LdbPosition, Seq, lag};
 use crate::schema::{TableRef, TableSchema, Timestamp};
 
@@ -16,6 +20,8 @@ use super::key::Key;
 use super::position;
 use super::row::Row;
 use super::scan::{Cursor, PIECE};
+#[cfg(feature = "node")]
+use super::table::Table;
 
 /// The LDB at one moment: one read transaction, in which every read sees the same
 /// ledger transactions and the seq that covers them.
@@ -23,13 +29,25 @@ use super::scan::{Cursor, PIECE};
 /// It keeps the LDB's WAL from shrinking as long as it lives: a matter of
 /// milliseconds, not for work that waits for anything.
 pub struct Snapshot<'f> {
-    file: &'f LdbFile,
+    pub(super) file: &'f LdbFile,
 }
 
 impl<'f> Snapshot<'f> {
     /// The caller has begun a transaction on `file` and ends it.
     pub(super) fn new(file: &'f LdbFile) -> Self {
         Self { file }
+    }
+
+    /// What the table is at this moment.
+    #[cfg(feature = "node")]
+    pub(super) fn table(&self, table: &TableRef) -> Result<Arc<Table>, ReadError> {
+        self.file.table(table.family.as_str(), table.table.as_str())
+    }
+
+    /// Which file is read: a replaced LDB is another one.
+    #[cfg(feature = "node")]
+    pub(crate) fn file_id(&self) -> FileId {
+        self.file.id()
     }
 
     /// As [`Reader::get`](crate::reader::Reader::get).

@@ -34,6 +34,13 @@ pub(super) struct Column {
     pub(super) is_bytes: bool,
 }
 
+impl Column {
+    /// `None` where another program declared it by what no field has.
+    pub(super) fn field_type(&self) -> Option<FieldType> {
+        FieldType::from_column_type(&self.declared)
+    }
+}
+
 pub(super) struct Table {
     pub(super) table: TableRef,
     /// In the table's column order.
@@ -96,7 +103,7 @@ impl Table {
         let name = |name: &str| FieldName::new(name).map_err(|error| odd(error.to_string()));
         let field = |column: &Column| -> Result<Field, ReadError> {
             let unknown = || odd(format!("column {:?} has the type {:?}", column.name, column.declared));
-            let field_type = FieldType::from_column_type(&column.declared).ok_or_else(unknown)?;
+            let field_type = column.field_type().ok_or_else(unknown)?;
             Ok(Field { name: name(&column.name)?, field_type })
         };
         let fields = self.columns.iter().map(field).collect::<Result<_, _>>()?;

@@ -10,7 +10,7 @@ use crate::ledger::Seq;
 use crate::schema::{FamilyName, TableName};
 
 /// The header by which a client that lost its connection says what it got last.
-const LAST_EVENT_ID: &str = "last-event-id";
+pub(super) const LAST_EVENT_ID: &str = "last-event-id";
 
 #[derive(Debug, Default)]
 pub struct Asked {

@@ -1,0 +1,249 @@
+//! One operation: the handler that serves it, and what the document says of it.
+
+use std::collections::BTreeMap;
+
+use actix_web::{FromRequest, Handler, Responder, Route, web};
+use serde_json::Value;
+use utoipa::openapi::path::{OperationBuilder, Parameter, ParameterBuilder, ParameterIn, PathItem};
+use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
+use utoipa::openapi::{
+    Content, ContentBuilder, HeaderBuilder, HttpMethod, Object, Ref, RefOr, Required, Response, ResponseBuilder,
+    Schema, Type,
+};
+use utoipa::{PartialSchema, ToSchema};
+
+use super::parameters;
+
+const JSON: &str = "application/json";
+const TEXT: &str = "text/plain; charset=utf-8";
+const BYTES: &str = "application/octet-stream";
+
+/// What any request may meet, whatever it asks for.
+const ALWAYS: [(u16, &str); 2] = [
+    (403, "the request carries the origin of another site"),
+    (500, "a failure within the server; the text says which part it met"),
+];
+/// What any request with a body may meet besides.
+const WITH_BODY: [(u16, &str); 4] = [
+    (400, "the body is cut short or not well-formed"),
+    (408, "the body took too long"),
+    (413, "the body is larger than 1 MiB"),
+    (503, "too many large bodies at one time"),
+];
+
+/// A route and its description.
+pub struct Operation {
+    pub(super) pattern: &'static str,
+    pub(super) route: Route,
+    method: HttpMethod,
+    said: OperationBuilder,
+    /// Those of the path that are not among the common ones.
+    in_path: Vec<Parameter>,
+    body: Option<RequestBody>,
+    answers: BTreeMap<u16, Answer>,
+    schemas: Vec<(String, RefOr<Schema>)>,
+}
+
+#[derive(Default)]
+struct Answer {
+    /// Each a reason for this one status.
+    reasons: Vec<&'static str>,
+    content: Option<(&'static str, Content)>,
+    headers: Vec<(&'static str, &'static str, RefOr<Schema>)>,
+}
+
+macro_rules! methods {
+    ($($name:ident $method:ident),+) => {
+        $(
+            /// `pattern` is the router's; `summary` says in a few words what comes of it.
+            pub fn $name<F, A>(pattern: &'static str, summary: &str, handler: F) -> Operation
+            where
+                F: Handler<A>,
+                A: FromRequest + 'static,
+                F::Output: Responder + 'static,
+            {
+                Operation::new(pattern, HttpMethod::$method, summary, web::$name().to(handler))
+            }
+        )+
+    };
+}
+
+methods!(get Get, post Post, put Put, delete Delete);
+
+impl Operation {
+    fn new(pattern: &'static str, method: HttpMethod, summary: &str, route: Route) -> Self {
+        let said = OperationBuilder::new().summary(Some(summary));
+        let (in_path, answers, schemas) = (Vec::new(), BTreeMap::new(), Vec::new());
+        let this = Self { pattern, route, method, said, in_path, body: None, answers, schemas };
+        ALWAYS.iter().fold(this, |this, (status, reason)| this.refuses(*status, reason))
+    }
+
+    /// The group under which viewers show it.
+    pub fn tag(mut self, tag: &str) -> Self {
+        self.said = self.said.tag(tag);
+        self
+    }
+
+    /// What the summary has no room for.
+    pub fn describe(mut self, description: &str) -> Self {
+        self.said = self.said.description(Some(description));
+        self
+    }
+
+    /// What several operations have in common.
+    pub fn with(self, described: fn(Self) -> Self) -> Self {
+        described(self)
+    }
+
+    /// A segment of the path that `parameters` does not know.
+    pub fn in_path<T: PartialSchema>(mut self, name: &str, description: &str, example: impl Into<Value>) -> Self {
+        self.in_path.push(parameters::of::<T>(name, ParameterIn::Path, description, example).build());
+        self
+    }
+
+    /// A parameter in the query, which may be absent.
+    pub fn query<T: PartialSchema>(mut self, name: &str, description: &str, example: impl Into<Value>) -> Self {
+        self.said = self.said.parameter(parameters::of::<T>(name, ParameterIn::Query, description, example));
+        self
+    }
+
+    /// A header of the request, which may be absent.
+    pub fn header<T: PartialSchema>(mut self, name: &str, description: &str, example: impl Into<Value>) -> Self {
+        self.said = self.said.parameter(parameters::of::<T>(name, ParameterIn::Header, description, example));
+        self
+    }
+
+    /// A parameter with a schema of its own.
+    pub fn parameter(mut self, parameter: ParameterBuilder) -> Self {
+        self.said = self.said.parameter(parameter);
+        self
+    }
+
+    /// A JSON body.
+    pub fn takes_json<T: ToSchema>(mut self, description: &str, example: Value) -> Self {
+        let content = ContentBuilder::new().schema(Some(self.reference::<T>())).example(Some(example));
+        self.takes(JSON, content.build(), description)
+    }
+
+    /// A body of text; `schema` says how long it may be.
+    pub fn takes_text(self, description: &str, schema: Object, example: &str) -> Self {
+        let content = ContentBuilder::new().schema(Some(schema)).example(Some(example.into()));
+        self.takes("text/plain", content.build(), description)
+    }
+
+    /// A body of any bytes.
+    pub fn takes_bytes(self, description: &str, schema: Object) -> Self {
+        self.takes(BYTES, Content::new(Some(schema)), description)
+    }
+
+    fn takes(mut self, content_type: &str, content: Content, description: &str) -> Self {
+        let body = RequestBodyBuilder::new().description(Some(description)).content(content_type, content);
+        self.body = Some(body.required(Some(Required::True)).build());
+        WITH_BODY.iter().fold(self, |this, (status, reason)| this.refuses(*status, reason))
+    }
+
+    /// Success with an empty body.
+    pub fn gives_nothing(mut self, description: &'static str) -> Self {
+        self.answers.entry(200).or_default().reasons.push(description);
+        self
+    }
+
+    /// Success with a JSON body.
+    pub fn gives_json<T: ToSchema>(mut self, description: &'static str, example: Value) -> Self {
+        let content = ContentBuilder::new().schema(Some(self.reference::<T>())).example(Some(example));
+        self.gives(description, JSON, content.build())
+    }
+
+    /// Success with text of a content type, plain where it is `None`.
+    pub fn gives_text(self, description: &'static str, content_type: Option<&'static str>) -> Self {
+        self.gives(description, content_type.unwrap_or(TEXT), Content::new(Some(Object::with_type(Type::String))))
+    }
+
+    /// Success with any bytes.
+    pub fn gives_bytes(self, description: &'static str) -> Self {
+        self.gives(description, BYTES, Content::new(Some(Object::new())))
+    }
+
+    fn gives(mut self, description: &'static str, content_type: &'static str, content: Content) -> Self {
+        let answer = self.answers.entry(200).or_default();
+        answer.reasons.push(description);
+        answer.content = Some((content_type, content));
+        self
+    }
+
+    /// A header of an answer.
+    pub fn says<T: PartialSchema>(mut self, status: u16, name: &'static str, description: &'static str) -> Self {
+        self.answers.entry(status).or_default().headers.push((name, description, T::schema()));
+        self
+    }
+
+    /// A refusal, as plain text. One status may have several reasons.
+    pub fn refuses(mut self, status: u16, reason: &'static str) -> Self {
+        let answer = self.answers.entry(status).or_default();
+        answer.reasons.push(reason);
+        answer.content.get_or_insert_with(|| (TEXT, Content::new(Some(Object::with_type(Type::String)))));
+        self
+    }
+
+    /// An answer other than 200 whose body is empty.
+    pub fn answers_nothing(mut self, status: u16, reason: &'static str) -> Self {
+        self.answers.entry(status).or_default().reasons.push(reason);
+        self
+    }
+
+    fn reference<T: ToSchema>(&mut self) -> RefOr<Schema> {
+        let schema = T::schema();
+        // What has no fields of its own is said where it stands.
+        if !matches!(&schema, RefOr::T(Schema::Object(object)) if !object.properties.is_empty()) {
+            T::schemas(&mut self.schemas);
+            return schema;
+        }
+        self.schemas.push((T::name().into_owned(), schema));
+        T::schemas(&mut self.schemas);
+        Ref::from_schema_name(T::name()).into()
+    }
+
+    /// The path, the item, and the schemas that the item refers to.
+    pub(super) fn described(self) -> (String, PathItem, Vec<(String, RefOr<Schema>)>) {
+        let path = parameters::template(self.pattern);
+        let mut said = self.said.operation_id(Some(operation_id(&self.method, &path)));
+        for name in parameters::names(&path) {
+            let own = self.in_path.iter().find(|parameter| parameter.name == name).cloned();
+            said = said.parameter(own.unwrap_or_else(|| parameters::common(name)));
+        }
+        for (status, answer) in self.answers {
+            said = said.response(status.to_string(), answer.described());
+        }
+        let operation = said.request_body(self.body).build();
+        (path, PathItem::new(self.method, operation), self.schemas)
+    }
+}
+
+impl Answer {
+    fn described(self) -> Response {
+        let mut response = ResponseBuilder::new().description(self.reasons.join("; or "));
+        if let Some((content_type, content)) = self.content {
+            response = response.content(content_type, content);
+        }
+        for (name, description, schema) in self.headers {
+            let header = HeaderBuilder::new().schema(Some(schema)).description(Some(description));
+            response = response.header(name, header.build());
+        }
+        response.build()
+    }
+}
+
+/// `postFamiliesFamilyMutations`: it stays as long as the route does.
+fn operation_id(method: &HttpMethod, path: &str) -> String {
+    let method = match method {
+        HttpMethod::Get => "get",
+        HttpMethod::Post => "post",
+        HttpMethod::Put => "put",
+        HttpMethod::Delete => "delete",
+        // No function above makes another one.
+        _ => "other",
+    };
+    let words = path.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    let capital = |word: &str| word[..1].to_ascii_uppercase() + &word[1..];
+    method.to_owned() + &words.map(capital).collect::<String>()
+}

@@ -1,0 +1,146 @@
+//! Many rows of many tables by their keys, in one read of one moment.
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::CONTENT_TYPE;
+use actix_web::web::{Data, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+use serde::Deserialize;
+use serde_json::json;
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+use utoipa::openapi::Array;
+
+use crate::http::error::HttpError;
+use crate::http::openapi::{self, Operation, post};
+use crate::http::reader::{JSON, Row, Worker, age};
+use crate::http::{body, json as from_json};
+use crate::ldb::read::{LdbReader, ReadError, Snapshot, Value};
+use crate::ledger::Seq;
+use crate::schema::TableRef;
+
+use super::{Room, at};
+
+/// The most rows that one request may ask for.
+const MAX_KEYS: usize = 1_000;
+/// What is looked up on the worker itself: a fraction of a millisecond's work.
+const SHORT_KEYS: usize = 64;
+
+#[derive(Deserialize, ToSchema)]
+#[schema(as = BatchOfKeys)]
+#[serde(deny_unknown_fields)]
+struct Request<'b> {
+    #[serde(borrow)]
+    #[schema(value_type = Vec<Entry>, max_items = 1000)]
+    rows: Vec<&'b RawValue>,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[schema(as = BatchKey)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    family: String,
+    table: String,
+    /// A value for each key column, in key order: bytes as padded base64.
+    #[schema(schema_with = scalars)]
+    key: Vec<Value>,
+}
+
+pub fn operation() -> Operation {
+    let row = |key| json!({"family": "shop", "table": "prices", "key": [key]});
+    let (wanted, found) = (json!({"rows": [row("de"), row("at")]}), json!({"country": "de", "cents": 1999}));
+    post("/v1/rows:batch", "Many rows of many tables, of one moment", batch)
+        .takes_json::<Request<'_>>("tables and keys, each with every key column in key order", wanted)
+        .gives_json::<Rows>("a row for each, in their order", json!({"seq": 4711, "rows": [found, null]}))
+        .refuses(400, "not json, or an entry, which the text names, with a bad name or a key that its table can't have")
+        .refuses(404, "an entry's table is not there; the text names it")
+        .refuses(413, "more than 1,000 rows are asked for")
+        .refuses(416, "the rows have more bytes than one answer holds")
+        .with(age::described)
+        .tag("rows")
+}
+
+/// Each row or null, in the order of the request.
+#[derive(ToSchema)]
+#[schema(as = BatchOfRows)]
+#[expect(dead_code, reason = "written row by row")]
+struct Rows {
+    /// Where the ledger stood at the moment of the read.
+    seq: i64,
+    #[schema(value_type = Vec<Option<Row>>)]
+    rows: (),
+}
+
+fn scalars() -> Array {
+    Array::new(openapi::scalar())
+}
+
+pub async fn batch(worker: Data<Worker>, request: HttpRequest, payload: Payload) -> Result<HttpResponse, HttpError> {
+    let wanted = asked(&body::read(payload).await?)?;
+    let fresh = age::asked(&worker, &request).await?;
+    let read = move |reader: &mut LdbReader, room: Room, answer: &mut Vec<u8>| {
+        if room.is_short && wanted.len() > SHORT_KEYS {
+            return Err(ReadError::TooManyRows { max: SHORT_KEYS as u64 });
+        }
+        reader.snapshot(|now| look_up(now, &wanted, room, answer))
+    };
+    let (outcome, answer) = super::read(&worker, fresh.seq, read).await?;
+    let seq = outcome.map_err(|refused| HttpError::from(refused.why).at(entry(refused.index)))?;
+    Ok(at(fresh, seq, HttpResponse::Ok().insert_header((CONTENT_TYPE, JSON)).body(answer)))
+}
+
+type Wanted = (TableRef, Vec<Value>);
+
+/// The tables and keys of a request.
+fn asked(body: &[u8]) -> Result<Vec<Wanted>, HttpError> {
+    let rows = from_json::parse::<Request<'_>>(body)?.rows;
+    if rows.len() > MAX_KEYS {
+        let message = format!("{} rows are asked for, at most {MAX_KEYS} can be", rows.len());
+        return Err(HttpError::new(StatusCode::PAYLOAD_TOO_LARGE, message));
+    }
+    let one = |(index, row): (usize, &&RawValue)| {
+        let read = || {
+            let row: Entry = from_json::parse(row.get().as_bytes())?;
+            let table = TableRef::parse(&row.family, &row.table).map_err(HttpError::bad_request)?;
+            Ok((table, row.key))
+        };
+        read().map_err(|error: HttpError| error.at(entry(index)))
+    };
+    rows.iter().enumerate().map(one).collect()
+}
+
+fn entry(index: usize) -> String {
+    format!("rows[{index}]")
+}
+
+/// Which entry can't be looked up.
+struct Refused {
+    index: usize,
+    why: ReadError,
+}
+
+fn look_up(
+    now: &Snapshot<'_>,
+    wanted: &[Wanted],
+    room: Room,
+    answer: &mut Vec<u8>,
+) -> Result<Result<Seq, Refused>, ReadError> {
+    let seq = now.last_seq()?;
+    answer.extend_from_slice(format!("{{\"seq\":{seq},\"rows\":[").as_bytes());
+    for (index, (table, key)) in wanted.iter().enumerate() {
+        if index > 0 {
+            answer.push(b',');
+        }
+        let found = now.key_of_values(table, key).and_then(|key| now.get_json(table, &key, answer));
+        match found {
+            Ok(true) => {}
+            Ok(false) => answer.extend_from_slice(b"null"),
+            Err(why @ (ReadError::UnknownTable(_) | ReadError::KeyArity { .. } | ReadError::KeyType { .. })) => {
+                return Ok(Err(Refused { index, why }));
+            }
+            Err(error) => return Err(error),
+        }
+        room.holds(answer)?;
+    }
+    answer.extend_from_slice(b"]}\n");
+    room.holds(answer).map(|()| Ok(seq))
+}
