@@ -105,6 +105,10 @@ impl Age {
         self.news.send_modify(|news| news.is_stopping = true);
     }
 
+    pub fn is_stopping(&self) -> bool {
+        self.news.borrow().is_stopping
+    }
+
     pub fn caught_up_at(&self) -> Option<Timestamp> {
         self.news.borrow().caught_up_at
     }
