@@ -19,7 +19,7 @@ pub use ctldb_url::{CtldbUrl, MysqlUrl};
 pub use load::{Sources, load};
 pub use problem::{Origin, Problem, Problems};
 pub use settings::{
-    AllowEmpty, Bootstrap, Changelog, Ctldb, Executive, Heartbeat, Ldb, Log, LogFormat, Node, Ops, Reader, Reflector,
-    Role, Settings, Snapshotter, TableLimit, WriterLimit,
+    AllowEmpty, Bootstrap, Changelog, Ctldb, Executive, Heartbeat, Ldb, Log, LogFormat, Node, Ops, Reader, ReaderQuery,
+    Reflector, Role, Settings, Snapshotter, TableLimit, WriterLimit,
 };
 pub use snapshot_url::SnapshotUrl;

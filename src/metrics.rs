@@ -30,7 +30,9 @@ pub use bootstrap::Bootstrap;
 pub use executive::{Executive, Heartbeat};
 pub use fetcher::Fetcher;
 pub use http::{Http, Route};
-pub use labels::{CheckpointMode, Component, ErrorKind, ExecutionPath, Method, Queue, RetryReason, Server};
+pub use labels::{
+    CheckpointMode, Component, ErrorKind, ExecutionPath, Method, QueryOutcome, Queue, RetryReason, Server,
+};
 pub use poller::Poller;
 pub use reader::Reader;
 pub use snapshotter::Snapshotter;

@@ -121,6 +121,21 @@ impl Default for Reader {
             max_response_bytes: 64 * MIB,
             ready_max_lag: Duration::from_secs(60),
             workers: 0,
+            query: ReaderQuery::default(),
+        }
+    }
+}
+
+impl Default for ReaderQuery {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            max_rows: 10_000,
+            max_response_bytes: 4 * MIB,
+            max_time: Duration::from_secs(1),
+            max_memory_bytes: 16 * MIB,
+            max_running: 2,
+            max_waiting: 16,
         }
     }
 }

@@ -290,6 +290,33 @@ pub struct Reader {
     /// Threads that serve requests; 0 is one per core.
     #[serde(deserialize_with = "form::whole")]
     pub workers: usize,
+    pub query: ReaderQuery,
+}
+
+/// SQL in the words of others.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReaderQuery {
+    #[serde(deserialize_with = "form::boolean")]
+    pub enabled: bool,
+    /// The most rows that one answer may hold.
+    #[serde(deserialize_with = "form::whole")]
+    pub max_rows: u64,
+    /// The most bytes that one answer's body may have.
+    #[serde(with = "form::bytes")]
+    pub max_response_bytes: u64,
+    /// How long one query may run.
+    #[serde(with = "form::duration")]
+    pub max_time: Duration,
+    /// What SQLite may hold for one query.
+    #[serde(with = "form::bytes")]
+    pub max_memory_bytes: u64,
+    /// Queries that run at one time, each on a thread of its own.
+    #[serde(deserialize_with = "form::whole")]
+    pub max_running: usize,
+    /// Queries that wait for a thread.
+    #[serde(deserialize_with = "form::whole")]
+    pub max_waiting: usize,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

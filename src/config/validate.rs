@@ -10,7 +10,7 @@ use secrecy::ExposeSecret;
 
 use super::ctldb_url::CtldbUrl;
 use super::problem::{Origin, Problem, shown_text};
-use super::settings::{Role, Settings};
+use super::settings::{ReaderQuery, Role, Settings};
 use super::snapshot_url::SnapshotUrl;
 
 /// The writer's usage is kept for a day, so a longer period could not be counted.
@@ -19,6 +19,10 @@ const MAX_WRITER_PERIOD: Duration = Duration::from_secs(24 * 60 * 60);
 const MAX_BLOCK_ROWS: usize = 1_000_000;
 const MAX_BLOCK_BYTES: u64 = 1 << 30;
 const MAX_READER_WORKERS: usize = 1024;
+const MAX_QUERIES: usize = 64;
+const MAX_WAITING_QUERIES: usize = 4096;
+const MAX_QUERY_TIME: Duration = Duration::from_secs(60);
+const QUERY_BYTES: std::ops::RangeInclusive<u64> = 64 * 1024..=1 << 30;
 /// Less would not hold the changes of a moment.
 const MIN_RETAIN_BYTES: u64 = 64 * 1024;
 /// Far fewer than a destination's listing can hold.
@@ -132,6 +136,8 @@ fn sizes(settings: &Settings, findings: &mut Findings) {
         ("executive.table_limit.max_bytes", executive.table_limit.max_bytes),
         ("ldb.wal_checkpoint_bytes", ldb.wal_checkpoint_bytes),
         ("reader.max_response_bytes", reader.max_response_bytes),
+        ("reader.query.max_rows", reader.query.max_rows),
+        ("reader.query.max_waiting", reader.query.max_waiting as u64),
     ] {
         if value == 0 {
             findings.refuse(&[key], "must be more than 0");
@@ -159,8 +165,30 @@ fn sizes(settings: &Settings, findings: &mut Findings) {
     if settings.snapshotter.keep > MAX_KEPT_SNAPSHOTS {
         findings.refuse(&["snapshotter.keep"], format!("must be at most {MAX_KEPT_SNAPSHOTS}"));
     }
+    queries(&reader.query, findings);
     if reader.workers > MAX_READER_WORKERS {
         findings.refuse(&["reader.workers"], format!("must be at most {MAX_READER_WORKERS}"));
+    }
+}
+
+/// Each of them costs a thread, memory or a log that can't be cut short.
+fn queries(query: &ReaderQuery, findings: &mut Findings) {
+    if !(1..=MAX_QUERIES).contains(&query.max_running) {
+        findings.refuse(&["reader.query.max_running"], format!("must be 1 to {MAX_QUERIES}"));
+    }
+    if query.max_waiting > MAX_WAITING_QUERIES {
+        findings.refuse(&["reader.query.max_waiting"], format!("must be at most {MAX_WAITING_QUERIES}"));
+    }
+    if query.max_time.is_zero() || query.max_time > MAX_QUERY_TIME {
+        findings.refuse(&["reader.query.max_time"], "must be longer than nothing and at most a minute");
+    }
+    for (key, bytes) in [
+        ("reader.query.max_response_bytes", query.max_response_bytes),
+        ("reader.query.max_memory_bytes", query.max_memory_bytes),
+    ] {
+        if !QUERY_BYTES.contains(&bytes) {
+            findings.refuse(&[key], "must be 64 KiB to 1 GiB");
+        }
     }
 }
 

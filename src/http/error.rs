@@ -9,6 +9,7 @@ use actix_web::{HttpResponse, ResponseError};
 use crate::ctldb::CtldbError;
 use crate::executive::{ExecutiveError, Refusal};
 use crate::ldb::read::ReadError;
+use crate::ldb::read::query::QueryError;
 
 /// How long a client waits before it tries again when nothing better is known, in seconds.
 pub const RETRY_AFTER_SECONDS: u64 = 1;
@@ -188,6 +189,26 @@ impl From<ReadError> for HttpError {
             | ReadError::OddTable { .. }
             | ReadError::NothingToRotate { .. }
             | ReadError::Sqlite(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, error)
+    }
+}
+
+/// What asks too much, of time and memory too, is to be changed and not to be tried again.
+impl From<QueryError> for HttpError {
+    fn from(error: QueryError) -> Self {
+        let status = match error {
+            QueryError::Read(error) => return error.into(),
+            QueryError::Cancelled => return Self::unavailable("the reader is stopping"),
+            QueryError::Sql(_) | QueryError::Parameters(_) | QueryError::Limit { .. } | QueryError::Infinite { .. } => {
+                StatusCode::BAD_REQUEST
+            }
+            QueryError::NotAllowed(_) => StatusCode::FORBIDDEN,
+            QueryError::SqlTooLong { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            QueryError::TooManyRows { .. } | QueryError::TooManyBytes { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
+            QueryError::ValueTooLong { .. } | QueryError::TooLong { .. } | QueryError::TooMuchMemory { .. } => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
         };
         Self::new(status, error)
     }

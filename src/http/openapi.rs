@@ -19,6 +19,7 @@
 
 mod operation;
 mod parameters;
+pub mod shapes;
 
 use std::collections::BTreeMap;
 
@@ -29,7 +30,7 @@ use serde_json::json;
 use utoipa::openapi::{ComponentsBuilder, InfoBuilder, License, OpenApiBuilder, PathsBuilder};
 
 pub use operation::{Operation, delete, get, post, put};
-pub use parameters::{base64, columns, limited_text, scalar};
+pub use shapes::scalar;
 
 /// Where every documented server has its document.
 pub const PATH: &str = "/openapi.json";

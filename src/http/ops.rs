@@ -11,12 +11,15 @@ use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpResponse, Responder};
 use futures::future::join_all;
 use serde::Serialize;
+use serde_json::json;
+use utoipa::ToSchema;
 
 use crate::messages::status::{GetStatus, Role, RoleStatus};
 use crate::metrics::{CONTENT_TYPE as METRICS_TYPE, Metrics};
 
 use super::error::HttpError;
 use super::json;
+use super::openapi::{Documented, Operation, get};
 
 /// How long an actor may take to say how it is.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
@@ -32,11 +35,13 @@ pub struct OpsState {
 }
 
 /// The answer of `/status`.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct NodeStatus {
     version: &'static str,
     /// Whether `/readyz` says yes.
     ready: bool,
+    /// Each with its name, its state, and what else it tells of itself.
+    #[schema(value_type = Vec<Object>)]
     roles: Vec<Answer>,
 }
 
@@ -80,18 +85,40 @@ impl OpsState {
     }
 }
 
+/// All that the ops server serves and says of itself.
+pub fn documented() -> Documented {
+    Documented::new("ctlstore node", "What a node says about itself.", operations)
+}
+
 /// The routes of the ops server.
 pub fn routes(state: OpsState) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'static {
+    let documented = documented();
     move |config| {
-        config
-            .app_data(web::Data::new(state.clone()))
-            .service(web::resource("/").route(web::get().to(index)))
-            .service(web::resource("/status").route(web::get().to(status)))
-            .service(web::resource("/metrics").route(web::get().to(metrics)))
-            .service(web::resource("/healthz").route(web::get().to(healthz)))
-            .service(web::resource("/readyz").route(web::get().to(readyz)))
-            .service(web::resource("/readyz/{role}").route(web::get().to(readyz_of_one)));
+        config.app_data(web::Data::new(state.clone()));
+        documented.configure(config);
     }
+}
+
+fn operations() -> Vec<Operation> {
+    let role = json!({"role": "applier", "state": "following"});
+    let node = json!({"version": "0.1.0", "ready": true, "roles": [role]});
+    vec![
+        get("/", "What there is", index).gives_text("a text for people", None),
+        get("/status", "How every role is", status).gives_json::<NodeStatus>("every role of the node", node),
+        get("/metrics", "Metrics for Prometheus", metrics).gives_text("in OpenMetrics", Some(METRICS_TYPE)),
+        get("/healthz", "Whether the process is alive", healthz).gives_text("it is", None),
+        get("/readyz", "Whether every role is ready", readyz).with(readiness_described),
+        get("/readyz/{role}", "Whether one role is ready", readyz_of_one)
+            .with(readiness_described)
+            .refuses(404, "this node has no such role"),
+    ]
+    .into_iter()
+    .map(|operation| operation.tag("node"))
+    .collect()
+}
+
+fn readiness_described(operation: Operation) -> Operation {
+    operation.gives_text("ready", None).refuses(503, "a line for each role that is not, or the node is stopping")
 }
 
 async fn index() -> &'static str {
@@ -99,7 +126,8 @@ async fn index() -> &'static str {
      GET /metrics        prometheus\n\
      GET /healthz        200 while the process is alive\n\
      GET /readyz         200 when every role is ready, else 503 and which are not\n\
-     GET /readyz/{role}  the same for one role, as /status names it\n"
+     GET /readyz/{role}  the same for one role, as /status names it\n\
+     GET /openapi.json   all of this for programs\n"
 }
 
 async fn status(state: web::Data<OpsState>) -> Result<HttpResponse, HttpError> {

@@ -5,6 +5,7 @@
 pub mod age;
 mod big_scans;
 pub mod changes;
+pub mod queries;
 mod scan_body;
 mod v1;
 
@@ -32,13 +33,14 @@ use crate::schema::{TableRef, Timestamp};
 use super::error::HttpError;
 use super::json::{self, Members};
 use super::observe::Observer;
-use super::openapi::{self, Documented, Operation, get, post};
+use super::openapi::{Documented, Operation, get, post, shapes};
 use super::serve::{self, ServerOptions};
 use super::{body, error};
 
 use age::Age;
 use big_scans::{BigScans, NotRun};
 use changes::{Feed, FeedOptions};
+use queries::{Queries, QueryOptions};
 use scan_body::ScanBody;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -60,6 +62,7 @@ GET  /v1/families/{family}/tables/{table}      a table's fields and key, how man
 GET  /v1/rows/{family}/{table}/{key...}        one row; a path segment for each key column, bytes as 0x...
 GET  /v1/rows/{family}/{table}?prefix=&limit=&after=  rows by page, in key order; prefix for each leading key column
 POST /v1/rows:batch                            {\"rows\":[{\"family\",\"table\",\"key\":[...]},...]}: many rows of one moment
+POST /v1/query                                 {\"sql\":\"...\",\"params\":[v,...]}: rows of one read-only statement, where enabled
 GET  /get-ledger-latency                       seconds since the last applied change was written
 GET  /healthcheck, /ping                       200 once a change has been applied
 GET  /openapi.json                             all of this for programs
@@ -81,6 +84,8 @@ pub struct ReaderOptions {
     /// The most bytes that one answer's rows have.
     pub max_response_bytes: usize,
     pub feed: FeedOptions,
+    /// `None`: no queries.
+    pub query: Option<QueryOptions>,
     pub server: ServerOptions,
 }
 
@@ -109,6 +114,8 @@ pub fn serve(
 ) -> io::Result<Server> {
     let (feed, age) = (Data::from(Arc::clone(feed)), Arc::clone(age));
     let big_scans = Arc::new(BigScans::start(options)?);
+    let queries = options.query.as_ref().map(|query| Queries::start(options, query, &age, metrics)).transpose()?;
+    let queries = queries.map(Arc::new);
     let documented = documented();
     let observer = Observer::new(ServerLabel::Reader, Arc::clone(metrics));
     let (ours, limits, metrics) = (options.clone(), options.limits(), Arc::clone(metrics));
@@ -116,7 +123,8 @@ pub fn serve(
         let reader = RefCell::new(ours.ldb_reader());
         let (big_scans, metrics, age) = (Arc::clone(&big_scans), Arc::clone(&metrics), Arc::clone(&age));
         let (said, last_update) = (RefCell::default(), Cell::default());
-        let worker = Worker { reader, limits, big_scans, metrics, said, age, last_update };
+        let queries = queries.clone();
+        let worker = Worker { reader, limits, big_scans, queries, metrics, said, age, last_update };
         config.app_data(Data::new(worker)).app_data(feed.clone());
         documented.configure(config);
     })
@@ -136,7 +144,8 @@ fn operations() -> Vec<Operation> {
         post("/get-row-by-key/{family}/{table}", "One row, by its key", row_by_key)
             .takes_json::<AskedKey>("every key column, in key order", key())
             .gives_json::<Row>("the row", row())
-            .answers_nothing(404, "no such row, with the header X-Ctlstore: Not Found and no body")
+            .answers_nothing(404, "no such row, without a body")
+            .says::<String>(404, "x-ctlstore", "Not Found, where it is the row that is not there")
             .with(reading)
             .tag("rows"),
         post("/get-rows-by-key-prefix/{family}/{table}", "Rows, by the beginning of their key", rows_by_key_prefix)
@@ -185,9 +194,9 @@ struct AskedKey {
 #[schema(as = KeyColumn, rename_all = "PascalCase")]
 #[expect(dead_code, reason = "read by the key's own reader")]
 struct AskedColumn {
-    #[schema(schema_with = openapi::scalar)]
+    #[schema(schema_with = shapes::scalar)]
     value: Option<serde_json::Value>,
-    #[schema(schema_with = openapi::base64)]
+    #[schema(schema_with = shapes::base64)]
     binary: Option<String>,
 }
 
@@ -198,7 +207,7 @@ impl ToSchema for Row {}
 
 impl PartialSchema for Row {
     fn schema() -> RefOr<Schema> {
-        openapi::columns().into()
+        shapes::columns().into()
     }
 }
 
@@ -217,6 +226,8 @@ struct Worker {
     reader: RefCell<LdbReader>,
     limits: Limits,
     big_scans: Arc<BigScans>,
+    /// Where they are enabled.
+    queries: Option<Arc<Queries>>,
     metrics: Arc<Metrics>,
     /// The last failure that the log has; a damaged file would fill it otherwise.
     said: RefCell<String>,

@@ -17,6 +17,8 @@ mod measure;
 #[cfg(feature = "node")]
 mod page;
 mod position;
+#[cfg(feature = "node")]
+pub mod query;
 mod request_key;
 mod row;
 mod scan;

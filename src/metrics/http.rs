@@ -19,7 +19,7 @@ const LATENCY_SECONDS: [f64; 18] = [
 ];
 
 /// The patterns that are labels; whatever else was asked for is [`Route::OTHER`].
-const PATTERNS: [&str; 32] = [
+const PATTERNS: [&str; 33] = [
     "/",
     "/changes",
     "/clear-rows/families/{family}",
@@ -48,6 +48,7 @@ const PATTERNS: [&str; 32] = [
     "/tables",
     "/v1/families",
     "/v1/families/{family}/tables/{table}",
+    "/v1/query",
     "/v1/rows/{family}/{table}",
     "/v1/rows/{family}/{table}/{key:.*}",
     "/v1/rows:batch",

@@ -127,6 +127,23 @@ labels!(
 );
 
 labels!(
+    /// How a query ended.
+    QueryOutcome {
+        Answered = "answered",
+        /// It is wrong, or wants what it may not.
+        Refused = "refused",
+        /// It has more rows, bytes or long values than allowed.
+        TooLarge = "too_large",
+        OutOfTime = "out_of_time",
+        OutOfMemory = "out_of_memory",
+        /// Its client has gone away, or the node stops.
+        Cancelled = "cancelled",
+        /// The LDB is at fault, or this program.
+        Failed = "failed",
+    }
+);
+
+labels!(
     /// A request's method; all that no route takes are one.
     Method {
         Get = "GET",

@@ -1,10 +1,16 @@
 //! Reading: where the LDB stands as those see it who read it.
 
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
+
+use super::labels::QueryOutcome;
 
 /// The HTTP reader. What it sees may be another process's LDB.
 #[derive(Debug)]
@@ -20,6 +26,16 @@ pub struct Reader {
     pub changes_events: Counter,
     /// Times that one of them was told to start over.
     pub changes_resyncs: Counter,
+    /// Queries that are running.
+    pub queries_running: Gauge,
+    /// Queries that wait to be run.
+    pub queries_waiting: Gauge,
+    query_duration: Family<QueryLabels, Histogram>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct QueryLabels {
+    outcome: QueryOutcome,
 }
 
 impl Reader {
@@ -31,6 +47,9 @@ impl Reader {
             changes_clients: Gauge::default(),
             changes_events: Counter::default(),
             changes_resyncs: Counter::default(),
+            queries_running: Gauge::default(),
+            queries_waiting: Gauge::default(),
+            query_duration: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.0001, 4.0, 10))),
         };
         this.lag_seconds.set(f64::NAN);
         registry.register("seq", "Seq of the LDB that answers come from", this.seq.clone());
@@ -41,6 +60,15 @@ impl Reader {
         registry.register("changes_events", "Changes sent to clients of the feed", this.changes_events.clone());
         let help = "Times that a client of the change feed was told to start over";
         registry.register("changes_resyncs", help, this.changes_resyncs.clone());
+        registry.register("queries_running", "Queries that are running", this.queries_running.clone());
+        registry.register("queries_waiting", "Queries that wait to be run", this.queries_waiting.clone());
+        let help = "How long queries ran";
+        registry.register_with_unit("query_duration", help, Unit::Seconds, this.query_duration.clone());
         this
+    }
+
+    /// A query ended so, having run for `took`.
+    pub fn query(&self, outcome: QueryOutcome, took: Duration) {
+        self.query_duration.get_or_create(&QueryLabels { outcome }).observe(took.as_secs_f64());
     }
 }

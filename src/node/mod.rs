@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use crate::config::Settings;
 use crate::ctldb::CtldbError;
 use crate::ldb::LdbError;
+use crate::ldb::read::query::memory::NotBounded;
 use crate::schema::NameError;
 
 use self::listeners::Listeners;
@@ -37,6 +38,8 @@ pub enum NodeError {
     Ctldb(#[from] CtldbError),
     #[error(transparent)]
     Ldb(#[from] LdbError),
+    #[error("reader.query: {0}")]
+    Queries(#[from] NotBounded),
     #[error("{what}: {source}")]
     Server { what: &'static str, source: io::Error },
     #[error("heartbeat: {0}")]

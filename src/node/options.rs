@@ -19,8 +19,10 @@ use crate::ctldb::{Location, TableLimit};
 use crate::executive::{Options, RateLimit};
 use crate::http::reader::ReaderOptions;
 use crate::http::reader::changes::FeedOptions;
+use crate::http::reader::queries::QueryOptions;
 use crate::http::serve::ServerOptions;
 use crate::ldb::LdbOptions;
+use crate::ldb::read::query::QueryLimits;
 use crate::ledger::BlockLimit;
 use crate::schema::TableRef;
 use crate::snapshot::store::StoreOptions;
@@ -119,8 +121,21 @@ pub fn reader(settings: &Settings) -> ReaderOptions {
         max_rows: reader.max_rows,
         max_response_bytes: usize::try_from(reader.max_response_bytes).unwrap_or(usize::MAX),
         feed: FeedOptions { max_clients: settings.changes.max_clients, heartbeat: settings.changes.heartbeat },
+        query: query(&reader.query),
         server: ServerOptions { workers: if reader.workers == 0 { cores } else { reader.workers }, ..server(settings) },
     }
+}
+
+fn query(query: &config::ReaderQuery) -> Option<QueryOptions> {
+    let bytes = |bytes| usize::try_from(bytes).unwrap_or(usize::MAX);
+    let limits = QueryLimits {
+        max_rows: query.max_rows,
+        max_bytes: bytes(query.max_response_bytes),
+        max_time: query.max_time,
+        max_memory_bytes: bytes(query.max_memory_bytes),
+    };
+    let options = QueryOptions { limits, max_running: query.max_running, max_waiting: query.max_waiting };
+    query.enabled.then_some(options)
 }
 
 pub fn snapshotter(settings: &Settings) -> SnapshotterOptions {

@@ -23,6 +23,7 @@ use crate::http::executive;
 use crate::http::observe::Observer;
 use crate::http::ops::{self, OpsState};
 use crate::http::serve::{ServerOptions, serve};
+use crate::ldb::read::query::memory;
 use crate::messages::executive::LedgerGrew;
 use crate::messages::ledger::{CaughtUp, Committed};
 use crate::messages::status::{GetStatus, Role as Part, RoleState};
@@ -62,6 +63,10 @@ pub struct Node {
 
 impl Node {
     pub async fn start(settings: &Settings, listeners: Listeners) -> Result<Self, NodeError> {
+        // Before anything uses SQLite.
+        if settings.plays(Role::Reader) && settings.reader.query.enabled {
+            memory::bound()?;
+        }
         let data_dir = &settings.node.data_dir;
         disk::create_directory(data_dir)
             .map_err(|source| NodeError::DataDirectory { path: data_dir.clone(), source })?;

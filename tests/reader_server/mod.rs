@@ -63,6 +63,7 @@ pub fn options(ldb_path: impl Into<PathBuf>) -> ReaderOptions {
         versioned: false,
         max_rows: 0,
         max_response_bytes: 64 * 1024 * 1024,
+        query: None,
         feed: FeedOptions { max_clients: 16, heartbeat: Duration::from_secs(15) },
         server: ServerOptions { workers: 2, shutdown_timeout: Duration::from_secs(5), ..ServerOptions::default() },
     }

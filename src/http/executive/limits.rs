@@ -17,7 +17,7 @@ use crate::executive::{
 use crate::http::body;
 use crate::http::error::HttpError;
 use crate::http::json::{self, Members};
-use crate::http::openapi::{Operation, delete, get, limited_text, post};
+use crate::http::openapi::{Operation, delete, get, post, shapes};
 use crate::schema::{TableRef, WriterName};
 
 use super::writers::writer_in;
@@ -68,7 +68,9 @@ pub(super) fn operations() -> Vec<Operation> {
 #[schema(as = TableSize, rename_all = "kebab-case")]
 #[expect(dead_code, reason = "read member by member")]
 struct Size {
+    #[schema(minimum = 0)]
     max_size: i64,
+    #[schema(minimum = 0)]
     warn_size: i64,
 }
 
@@ -85,7 +87,7 @@ struct Rate {
 
 /// What `period` reads.
 fn described_period() -> Schema {
-    let go = limited_text(1, 20).pattern(Some("^([0-9]{1,6}([.][0-9]{1,6})?(ns|us|ms|s|m|h))+$"));
+    let go = shapes::limited_text(2, 20).pattern(Some("^([1-9][0-9]{0,4}([.][0-9]{1,6})?(ns|us|ms|s|m|h))+$"));
     OneOfBuilder::new()
         .item(ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1)).description(Some("nanoseconds")))
         .item(go.description(Some("a duration as Go writes it")))

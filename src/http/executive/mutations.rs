@@ -14,7 +14,7 @@ use crate::executive::{Credentials, MAX_MUTATIONS, Mutation, MutationRequest, Re
 use crate::http::body;
 use crate::http::error::HttpError;
 use crate::http::json::{self, Members};
-use crate::http::openapi::{self, Operation, post};
+use crate::http::openapi::{Operation, post, shapes};
 use crate::messages::executive::Mutate;
 use crate::schema::FamilyName;
 
@@ -50,10 +50,10 @@ struct Mutations {
     #[schema(min_items = 1, max_items = 100)]
     mutations: Vec<OneMutation>,
     /// Stored with the rows; the empty cookie where it is absent.
-    #[schema(schema_with = openapi::base64)]
+    #[schema(schema_with = shapes::base64)]
     cookie: Option<String>,
     /// What the stored cookie has to be; nothing is compared where it is absent.
-    #[schema(schema_with = openapi::base64)]
+    #[schema(schema_with = shapes::base64)]
     check_cookie: Option<String>,
 }
 
@@ -61,10 +61,11 @@ struct Mutations {
 #[schema(as = Mutation)]
 #[expect(dead_code, reason = "read member by member")]
 struct OneMutation {
+    #[schema(schema_with = shapes::table)]
     table: String,
     delete: Option<bool>,
     /// Field to value; bytes as standard padded base64.
-    #[schema(schema_with = openapi::columns)]
+    #[schema(schema_with = shapes::columns)]
     values: BTreeMap<String, serde_json::Value>,
 }
 

@@ -4,15 +4,14 @@ use actix_web::HttpResponse;
 use actix_web::web::{Data, Path, Payload};
 use serde::Serialize;
 use serde_json::json;
-use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type};
-use utoipa::{PartialSchema, ToSchema};
+use utoipa::ToSchema;
 
 use crate::executive::{
     AddFields, ClearFamily, ClearTable, CreateFamily, CreateTables, DropTable, ReadFamily, ReadTable,
 };
 use crate::http::error::HttpError;
 use crate::http::json::Members;
-use crate::http::openapi::{Operation, delete, get, post, put};
+use crate::http::openapi::{Operation, delete, get, post, put, shapes};
 use crate::http::{body, json};
 use crate::schema::{FamilyName, Field, FieldName, FieldType, TableRef, TableSchema};
 
@@ -184,7 +183,7 @@ struct Shown<'a> {
     family: &'a str,
     name: &'a str,
     /// Name and type.
-    #[schema(value_type = Vec<(String, TypeName)>)]
+    #[schema(schema_with = shapes::fields)]
     fields: Vec<(&'a str, &'static str)>,
     /// In the key's order.
     key_fields: Vec<&'a str>,
@@ -196,10 +195,10 @@ struct Shown<'a> {
 #[expect(dead_code, reason = "read member by member")]
 struct Definition {
     /// Name and type of each.
-    #[schema(min_items = 1)]
-    fields: Vec<(String, TypeName)>,
+    #[schema(schema_with = shapes::fields)]
+    fields: Vec<Vec<String>>,
     /// In the key's order.
-    #[schema(min_items = 1)]
+    #[schema(schema_with = shapes::key_fields)]
     key_fields: Vec<String>,
 }
 
@@ -207,13 +206,15 @@ struct Definition {
 #[schema(as = NamedTableDefinition, rename_all = "camelCase")]
 #[expect(dead_code, reason = "read member by member")]
 struct NamedDefinition {
+    #[schema(schema_with = shapes::family)]
     family: String,
+    #[schema(schema_with = shapes::table)]
     name: String,
     /// Name and type of each.
-    #[schema(min_items = 1)]
-    fields: Vec<(String, TypeName)>,
+    #[schema(schema_with = shapes::fields)]
+    fields: Vec<Vec<String>>,
     /// In the key's order.
-    #[schema(min_items = 1)]
+    #[schema(schema_with = shapes::key_fields)]
     key_fields: Vec<String>,
 }
 
@@ -222,20 +223,8 @@ struct NamedDefinition {
 #[expect(dead_code, reason = "read member by member")]
 struct MoreFields {
     /// Name and type of each.
-    #[schema(min_items = 1)]
-    fields: Vec<(String, TypeName)>,
-}
-
-/// The types of fields; those of keys are string, integer and bytestring.
-struct TypeName;
-
-impl ToSchema for TypeName {}
-
-impl PartialSchema for TypeName {
-    fn schema() -> RefOr<Schema> {
-        let names = FieldType::ALL.map(FieldType::api_name);
-        ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names)).into()
-    }
+    #[schema(schema_with = shapes::fields)]
+    fields: Vec<Vec<String>>,
 }
 
 impl<'a> From<&'a TableSchema> for Shown<'a> {

@@ -3,12 +3,11 @@
 use actix_web::http::header::{CONTENT_TYPE, HeaderMap};
 use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
-use utoipa::openapi::Object;
 
 use crate::executive::{Credentials, ReadCookie, RegisterWriter, RemoveWriter, RotateSecret, Secret, SetCookie};
 use crate::http::body;
 use crate::http::error::HttpError;
-use crate::http::openapi::{self, Operation, delete, get, post, put};
+use crate::http::openapi::{Operation, delete, get, post, put, shapes};
 use crate::schema::{NameError, WriterName};
 
 use super::{Api, asking, done};
@@ -17,7 +16,6 @@ const WRITER_HEADER: &str = "ctlstore-writer";
 const SECRET_HEADER: &str = "ctlstore-secret";
 
 pub(super) fn operations() -> Vec<Operation> {
-    let secret = || openapi::limited_text(3, 100).build();
     vec![
         get("/cookie", "The writer's cookie", cookie_of)
             .with(shown)
@@ -27,29 +25,29 @@ pub(super) fn operations() -> Vec<Operation> {
             .with(asking),
         post("/cookie", "Stores the writer's cookie", set_cookie)
             .with(shown)
-            .takes_bytes("the cookie, at most 1,024 bytes", Object::new())
+            .takes_bytes("the cookie, at most 1,024 bytes")
             .gives_nothing("stored")
             .refuses(400, "bad writer name, or the cookie is too long")
             .refuses(404, "unknown writer or wrong secret")
             .with(asking),
         post("/writers/{writer}", "Registers a writer", register)
-            .takes_text("its secret, 3 to 100 bytes", secret(), "correct horse")
+            .takes_text::<shapes::AnySecret>("its secret, 3 to 100 bytes", "correct horse")
             .gives_nothing("it is registered, or was with this secret")
             .refuses(400, "bad writer name, or a secret too short or too long")
             .refuses(409, "it is registered with another secret")
             .with(asking),
         put("/writers/{writer}", "Changes a writer's secret", rotate)
             .with(shown_secret_only)
-            .takes_text("its new secret, 3 to 100 bytes", secret(), "battery staple")
+            .takes_text::<shapes::AnySecret>("its new secret, 3 to 100 bytes", "battery staple")
             .gives_nothing("the new secret holds")
             .refuses(400, "bad writer name, or a secret too short or too long")
-            .refuses(404, "unknown writer or wrong secret")
+            .refuses(401, "unknown writer or wrong secret")
             .with(asking),
         delete("/writers/{writer}", "Removes a writer", remove)
             .with(shown_secret_only)
             .gives_nothing("it is gone, with its cookie and its limit")
             .refuses(400, "bad writer name")
-            .refuses(404, "unknown writer or wrong secret")
+            .refuses(401, "unknown writer or wrong secret")
             .with(asking),
     ]
     .into_iter()
@@ -59,11 +57,11 @@ pub(super) fn operations() -> Vec<Operation> {
 
 /// The headers by which a writer shows who it is.
 pub(super) fn shown(operation: Operation) -> Operation {
-    operation.header::<String>(WRITER_HEADER, "the writer's name", "billing").with(shown_secret_only)
+    operation.required_header::<shapes::Writer>(WRITER_HEADER, "the writer's name", "billing").with(shown_secret_only)
 }
 
 fn shown_secret_only(operation: Operation) -> Operation {
-    operation.header::<String>(SECRET_HEADER, "the writer's secret", "correct horse")
+    operation.required_header::<shapes::Secret>(SECRET_HEADER, "the writer's secret", "correct horse")
 }
 
 /// Who asks, as the headers say. Only the writer's name can be wrong in itself.

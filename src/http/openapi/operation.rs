@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use actix_web::{FromRequest, Handler, Responder, Route, web};
 use serde_json::Value;
-use utoipa::openapi::path::{OperationBuilder, Parameter, ParameterBuilder, ParameterIn, PathItem};
+use utoipa::openapi::path::{OperationBuilder, Parameter, ParameterIn, PathItem};
 use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
 use utoipa::openapi::{
     Content, ContentBuilder, HeaderBuilder, HttpMethod, Object, Ref, RefOr, Required, Response, ResponseBuilder,
@@ -113,9 +113,10 @@ impl Operation {
         self
     }
 
-    /// A parameter with a schema of its own.
-    pub fn parameter(mut self, parameter: ParameterBuilder) -> Self {
-        self.said = self.said.parameter(parameter);
+    /// A header without which the request is refused.
+    pub fn required_header<T: PartialSchema>(mut self, name: &str, description: &str, example: &str) -> Self {
+        let parameter = parameters::of::<T>(name, ParameterIn::Header, description, example);
+        self.said = self.said.parameter(parameter.required(Required::True));
         self
     }
 
@@ -125,15 +126,15 @@ impl Operation {
         self.takes(JSON, content.build(), description)
     }
 
-    /// A body of text; `schema` says how long it may be.
-    pub fn takes_text(self, description: &str, schema: Object, example: &str) -> Self {
-        let content = ContentBuilder::new().schema(Some(schema)).example(Some(example.into()));
+    /// A body of text.
+    pub fn takes_text<T: PartialSchema>(self, description: &str, example: &str) -> Self {
+        let content = ContentBuilder::new().schema(Some(T::schema())).example(Some(example.into()));
         self.takes("text/plain", content.build(), description)
     }
 
     /// A body of any bytes.
-    pub fn takes_bytes(self, description: &str, schema: Object) -> Self {
-        self.takes(BYTES, Content::new(Some(schema)), description)
+    pub fn takes_bytes(self, description: &str) -> Self {
+        self.takes(BYTES, Content::new(Some(Object::new())), description)
     }
 
     fn takes(mut self, content_type: &str, content: Content, description: &str) -> Self {

@@ -1,14 +1,11 @@
-//! Parameters of paths, queries and headers: the names of the protocol with their
-//! rules, and schemas for the few shapes that Rust's types do not say.
+//! Parameters: the segments that many paths have, and how the router writes them.
 
 use serde_json::Value;
 use utoipa::PartialSchema;
+use utoipa::openapi::Required;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
-use utoipa::openapi::schema::SchemaType;
-use utoipa::openapi::{Object, ObjectBuilder, Required, Schema, Type};
 
-/// Letters, digits and single underscores, beginning with a letter and not ending in an underscore.
-const NAME: &str = "^[A-Za-z][A-Za-z0-9]*(_[A-Za-z0-9]+)*$";
+use super::shapes;
 
 /// A parameter of the shape of `T`, required in a path and nowhere else.
 pub fn of<T: PartialSchema>(
@@ -28,43 +25,15 @@ pub fn of<T: PartialSchema>(
 /// On one that has no description here nor in its operation: every test that starts a
 /// server meets it.
 pub(super) fn common(name: &str) -> Parameter {
-    let (schema, description, example) = match name {
-        "family" => (named(3, 30), "a family; upper case counts as lower case", "shop"),
-        "table" => (named(3, 50), "a table; upper case counts as lower case", "prices"),
-        "writer" => (limited_text(3, 50).build(), "a writer's name, at most 50 bytes", "billing"),
+    let path = ParameterIn::Path;
+    match name {
+        "family" => of::<shapes::Family>(name, path, "a family; upper case counts as lower case", "shop"),
+        "table" => of::<shapes::Table>(name, path, "a table; upper case counts as lower case", "prices"),
+        "writer" => of::<shapes::WriterInPath>(name, path, "a writer's name, at most 50 bytes", "billing"),
+        "role" => of::<String>(name, path, "a role of the node, as /status names it", "executive"),
         _ => panic!("nothing is said of the segment {name}"),
-    };
-    let parameter = ParameterBuilder::new().name(name).parameter_in(ParameterIn::Path).required(Required::True);
-    parameter.description(Some(description)).schema(Some(schema)).example(Some(example.into())).build()
-}
-
-fn named(min: usize, max: usize) -> Object {
-    limited_text(min, max).pattern(Some(NAME)).build()
-}
-
-/// Text of so many characters.
-pub fn limited_text(min: usize, max: usize) -> ObjectBuilder {
-    ObjectBuilder::new().schema_type(Type::String).min_length(Some(min)).max_length(Some(max))
-}
-
-/// Bytes as standard padded base64, or null.
-pub fn base64() -> Object {
-    ObjectBuilder::new()
-        .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
-        .pattern(Some("^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"))
-        .description(Some("standard padded base64"))
-        .build()
-}
-
-/// What a column may hold, in JSON: no array and no object.
-pub fn scalar() -> Object {
-    let types = [Type::String, Type::Number, Type::Boolean, Type::Null];
-    ObjectBuilder::new().schema_type(SchemaType::from_iter(types)).build()
-}
-
-/// Columns to values.
-pub fn columns() -> Object {
-    ObjectBuilder::new().schema_type(Type::Object).additional_properties(Some(Schema::Object(scalar()))).build()
+    }
+    .build()
 }
 
 /// The router's pattern as a path of the document: without what the router matches by.

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::disk::beside;
 use crate::http::error::HttpError;
 use crate::http::executive::SEQ_HEADER;
-use crate::http::openapi::Operation;
+use crate::http::openapi::{Operation, shapes};
 use crate::ledger::{Seq, lag};
 use crate::schema::Timestamp;
 
@@ -36,9 +36,9 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_mi
 /// The headers of every read, in the document.
 pub(super) fn described(operation: Operation) -> Operation {
     operation
-        .header::<u64>(MIN_SEQ, "waits until the local database has this ledger seq", 0)
-        .header::<String>(WAIT, "how long to wait for it, at most 30s", "500ms")
-        .header::<String>(MAX_LAG, "refuses to answer from older data", "10s")
+        .header::<shapes::Seq>(MIN_SEQ, "waits until the local database has this ledger seq", 0)
+        .header::<shapes::Wait>(WAIT, "how long to wait for it, at most 30s", "500ms")
+        .header::<shapes::Duration>(MAX_LAG, "refuses to answer from older data", "10s")
         .says::<i64>(200, SEQ_HEADER, "the ledger seq that the answer holds, at least")
         .says::<u64>(200, LAG, "how far the local database was behind, in milliseconds; absent where it is unknown")
         .refuses(400, "a header that makes no sense")
@@ -103,6 +103,10 @@ impl Age {
     /// Sends away whoever waits.
     pub fn stop(&self) {
         self.news.send_modify(|news| news.is_stopping = true);
+    }
+
+    pub fn is_stopping(&self) -> bool {
+        self.news.borrow().is_stopping
     }
 
     pub fn caught_up_at(&self) -> Option<Timestamp> {

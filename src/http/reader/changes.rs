@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 use crate::changelog::history::{self, TooOld};
 use crate::http::error::HttpError;
-use crate::http::openapi::{Operation, get};
+use crate::http::openapi::{Operation, get, shapes};
 use crate::ledger::Seq;
 
 use super::Worker;
@@ -39,10 +39,10 @@ const RETRY_AFTER_SECONDS: u64 = 5;
 pub(super) fn operation() -> Operation {
     get("/changes", "Changes as they come", changes)
         .describe("Server-sent events, from now on or from where the client was; docs/changes.md describes them.")
-        .query::<String>("family", "only its changes", "shop")
-        .query::<String>("table", "only its changes; family has to be given too", "prices")
+        .query::<shapes::Family>("family", "only its changes", "shop")
+        .query::<shapes::Table>("table", "only its changes; family has to be given too", "prices")
         .query::<bool>("rows", "whether events carry the row as it is now", true)
-        .query::<String>("since", "an event's id, or a ledger seq", "4711")
+        .query::<shapes::Since>("since", "an event's id, or a ledger seq", "4711")
         .header::<String>(asked::LAST_EVENT_ID, "the id of the last event that the client got; goes before since", "")
         .gives_text("events without end", Some(EVENTS))
         .refuses(400, "a parameter that makes no sense, is unknown or is given twice")

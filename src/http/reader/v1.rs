@@ -9,6 +9,7 @@ mod batch;
 mod cursor;
 mod etag;
 mod families;
+mod query;
 mod rows;
 
 use actix_web::HttpResponse;
@@ -25,7 +26,11 @@ use crate::http::openapi::Operation;
 use etag::{Conditions, Moment};
 
 pub(super) fn operations() -> Vec<Operation> {
-    families::operations().into_iter().chain(rows::operations()).chain([batch::operation()]).collect()
+    families::operations()
+        .into_iter()
+        .chain(rows::operations())
+        .chain([batch::operation(), query::operation()])
+        .collect()
 }
 
 /// What reads that a client may have already have in common, in the document.

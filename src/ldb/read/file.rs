@@ -98,6 +98,18 @@ impl LdbFile {
         self.id
     }
 
+    /// For statements that are not ours, which are kept in no cache.
+    #[cfg(feature = "node")]
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// The same, to change its hooks.
+    #[cfg(feature = "node")]
+    pub(super) fn connection_mut(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
+
     pub(super) fn prepare(&self, sql: &str) -> Result<CachedStatement<'_>, ReadError> {
         Ok(self.connection.prepare_cached(sql)?)
     }
@@ -116,8 +128,8 @@ impl LdbFile {
     }
 
     /// Runs `read` in a read transaction, which ends with it however it ends.
-    pub(super) fn transaction<T>(&self, read: impl FnOnce(&Self) -> Result<T, ReadError>) -> Result<T, ReadError> {
-        self.prepare(BEGIN)?.raw_execute()?;
+    pub(super) fn transaction<T, E: From<ReadError>>(&self, read: impl FnOnce(&Self) -> Result<T, E>) -> Result<T, E> {
+        self.prepare(BEGIN)?.raw_execute().map_err(ReadError::from)?;
         self.tables_checked.set(false);
         let open = OpenTransaction(self);
         let outcome = read(self);

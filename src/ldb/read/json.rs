@@ -42,14 +42,14 @@ fn push_value(out: &mut Vec<u8>, table: &Table, column: &Column, value: ValueRef
 
 /// The shortest digits that read back equal; an exponent only where the plain
 /// form would be long, as the original's JSON has it.
-fn push_float(out: &mut Vec<u8>, float: f64) {
+pub(super) fn push_float(out: &mut Vec<u8>, float: f64) {
     let plain = float == 0.0 || (1e-6..1e21).contains(&float.abs());
     let mut out = Utf8(out);
     // Writing to memory can't fail.
     let _ = if plain { write!(out, "{float}") } else { write!(out, "{float:e}") };
 }
 
-fn push_text(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(super) fn push_text(out: &mut Vec<u8>, bytes: &[u8]) {
     // Without an early end, which would keep the compiler from taking many at a time.
     let is_plain = |piece: &[u8]| {
         piece.iter().fold(true, |plain, &b| plain & (0x20..0x7f).contains(&b) & (b != b'"') & (b != b'\\'))
@@ -67,7 +67,7 @@ fn push_text(out: &mut Vec<u8>, bytes: &[u8]) {
     let _ = serde_json::to_writer(out, text.as_ref());
 }
 
-fn push_base64(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(super) fn push_base64(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'"');
     let start = out.len();
     out.resize(start + bytes.len().div_ceil(3) * 4, 0);

@@ -181,9 +181,14 @@ fn learn(file: &LdbFile, table: &TableRef) -> Result<Table, ReadError> {
     Ok(Table { table: table.clone(), columns, key, selects, resumes })
 }
 
-fn column(name: String, declared: String) -> Column {
+/// Whether a column declared so holds bytes rather than text.
+pub(super) fn is_bytes(declared: &str) -> bool {
     let upper = declared.trim_start().to_ascii_uppercase();
-    let is_bytes = upper.starts_with("BLOB") || upper.starts_with("VARBINARY");
+    upper.starts_with("BLOB") || upper.starts_with("VARBINARY")
+}
+
+fn column(name: String, declared: String) -> Column {
+    let is_bytes = is_bytes(&declared);
     // A string always serializes.
     let member = format!("{}:", serde_json::Value::from(name.as_str())).into_bytes();
     Column { is_bytes, name, declared, member }

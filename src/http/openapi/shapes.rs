@@ -1,0 +1,102 @@
+//! What the protocol's names and values look like in JSON and in headers, where Rust's
+//! types do not say it. Functions are for `schema_with` of a derive, types stand where a
+//! parameter has them as its type.
+
+use utoipa::PartialSchema;
+use utoipa::openapi::schema::{ArrayItems, SchemaType};
+use utoipa::openapi::{Array, ArrayBuilder, Object, ObjectBuilder, RefOr, Schema, Type};
+
+use crate::schema::FieldType;
+
+/// A shape as a type, for parameters.
+macro_rules! shape {
+    ($($(#[$doc:meta])* $name:ident = $schema:expr;)+) => {
+        $(
+            $(#[$doc])*
+            pub struct $name;
+
+            impl PartialSchema for $name {
+                fn schema() -> RefOr<Schema> {
+                    $schema.into()
+                }
+            }
+        )+
+    };
+}
+
+shape! {
+    Family = family();
+    Table = table();
+    /// A number of the ledger.
+    Seq = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0)).maximum(Some(i64::MAX));
+    /// Text of numbers and units; there is no zero in front, so that no number is too long.
+    Duration = limited_text(2, 12).pattern(Some("^[0-9]{1,6}(ms|s|m|h)$"));
+    /// A duration of at most 30 s.
+    Wait = limited_text(2, 6).pattern(Some("^([0-9]{1,4}ms|[0-9]s|[12][0-9]s|30s)$"));
+    WriterInPath = limited_text(3, 50);
+    /// A writer's name in a header.
+    Writer = limited_text(3, 50).pattern(Some("^[!-~]+$"));
+    /// A secret in a header.
+    Secret = limited_text(3, 100).pattern(Some("^[!-~]([ -~]*[!-~])?$"));
+    /// The body of a secret.
+    AnySecret = limited_text(3, 100);
+    /// An event's id, or a ledger seq.
+    Since = limited_text(1, 53).pattern(Some("^([0-9a-f]{32}-[0-9]{1,19}|[0-9]{1,18})$"));
+    /// A page's length.
+    Limit = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1));
+}
+
+pub fn family() -> Object {
+    name(3, 30)
+}
+
+pub fn table() -> Object {
+    name(3, 50)
+}
+
+/// Letters, digits and single underscores, beginning with a letter and not ending in an underscore.
+fn name(min: usize, max: usize) -> Object {
+    limited_text(min, max).pattern(Some("^[A-Za-z][A-Za-z0-9]*(_[A-Za-z0-9]+)*$")).build()
+}
+
+fn field() -> Object {
+    limited_text(1, 64).pattern(Some("^[A-Za-z][A-Za-z0-9_]*$")).build()
+}
+
+/// Fields in their order, each a name and a type.
+pub fn fields() -> Array {
+    let field_type = ObjectBuilder::new().enum_values(Some(FieldType::ALL.map(FieldType::api_name))).build();
+    let pair = ArrayBuilder::new().prefix_items([Schema::Object(field()), Schema::Object(field_type)]);
+    let pair = pair.items(ArrayItems::False).min_items(Some(2)).max_items(Some(2));
+    ArrayBuilder::new().items(RefOr::T(Schema::Array(pair.build()))).min_items(Some(1)).build()
+}
+
+/// The fields of a key, in its order.
+pub fn key_fields() -> Array {
+    ArrayBuilder::new().items(RefOr::T(Schema::Object(field()))).min_items(Some(1)).build()
+}
+
+/// Text of so many characters.
+pub fn limited_text(min: usize, max: usize) -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::String).min_length(Some(min)).max_length(Some(max))
+}
+
+/// Bytes as standard padded base64, or null.
+pub fn base64() -> Object {
+    ObjectBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
+        .pattern(Some("^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?$"))
+        .description(Some("standard padded base64"))
+        .build()
+}
+
+/// What a column may hold, in JSON: no array and no object.
+pub fn scalar() -> Object {
+    let types = [Type::String, Type::Number, Type::Boolean, Type::Null];
+    ObjectBuilder::new().schema_type(SchemaType::from_iter(types)).build()
+}
+
+/// Columns to values.
+pub fn columns() -> Object {
+    ObjectBuilder::new().schema_type(Type::Object).additional_properties(Some(Schema::Object(scalar()))).build()
+}

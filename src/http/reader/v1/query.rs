@@ -1,0 +1,130 @@
+//! POST /v1/query: a statement and its values in, columns and rows out.
+
+use std::collections::BTreeMap;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::CONTENT_TYPE;
+use actix_web::web::{Data, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+use serde::Deserialize;
+use serde_json::json;
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+use utoipa::openapi::schema::SchemaType;
+use utoipa::openapi::{Array, Object, ObjectBuilder, Type};
+
+use crate::http::error::HttpError;
+use crate::http::openapi::{self, Operation, post};
+use crate::http::reader::{JSON, Worker, age};
+use crate::http::{body, json as from_json};
+use crate::ldb::read::query::{Parameters, Query, QueryError};
+use crate::ldb::read::{KeyValue, Value};
+
+use super::at;
+
+const OFF: &str = "queries are off; reader.query.enabled turns them on";
+
+#[derive(Deserialize, ToSchema)]
+#[schema(as = Query)]
+#[serde(deny_unknown_fields)]
+struct Request<'b> {
+    /// One SELECT, WITH, VALUES or EXPLAIN, of at most 64 KiB.
+    sql: String,
+    /// A list for ?, or an object for :name; bytes are {"Binary": base64}.
+    #[serde(borrow, default)]
+    #[schema(schema_with = parameters)]
+    params: Option<&'b RawValue>,
+    /// The most rows that are wanted; more are cut off, and the answer says so.
+    limit: Option<u64>,
+}
+
+pub fn operation() -> Operation {
+    let asked = json!({"sql": "SELECT country, cents FROM shop___prices WHERE cents < ?", "params": [2000]});
+    let columns = json!([{"name": "country", "type": "string"}, {"name": "cents", "type": "integer"}]);
+    let found = json!({"columns": columns, "rows": [["de", 1999]], "seq": 4711, "truncated": false});
+    post("/v1/query", "The rows of a read-only SQL statement, where queries are enabled", query)
+        .takes_json::<Request<'_>>("a statement on tables called family___table, and its values", asked)
+        .gives_json::<Rows>("columns and rows of one moment", found)
+        .refuses(400, "not json, no statement that sqlite takes, params that are not its, or more than one statement")
+        .refuses(403, "queries are off, or the statement does what a query may not")
+        .refuses(413, "the sql is longer than 64 KiB")
+        .refuses(416, "more rows or bytes than one answer holds")
+        .refuses(422, "the query takes longer, needs more memory or makes longer values than is allowed")
+        .with(age::described)
+        .tag("rows")
+}
+
+/// As the query gives them.
+#[derive(ToSchema)]
+#[schema(as = QueryRows)]
+#[expect(dead_code, reason = "written row by row")]
+struct Rows {
+    columns: Vec<Column>,
+    /// A value for each column.
+    #[schema(schema_with = rows)]
+    rows: (),
+    /// Where the ledger stood at the moment of the read.
+    seq: i64,
+    /// Whether there are rows beyond the limit.
+    truncated: bool,
+}
+
+#[derive(ToSchema)]
+#[schema(as = QueryColumn)]
+#[expect(dead_code, reason = "written column by column")]
+struct Column {
+    name: String,
+    /// The field's type, where the column is a table's.
+    #[schema(required = false)]
+    r#type: Option<String>,
+}
+
+fn rows() -> Array {
+    Array::new(Array::new(openapi::scalar()))
+}
+
+fn parameters() -> Object {
+    let types = [Type::Array, Type::Object, Type::Null];
+    ObjectBuilder::new().schema_type(SchemaType::from_iter(types)).build()
+}
+
+async fn query(worker: Data<Worker>, request: HttpRequest, payload: Payload) -> Result<HttpResponse, HttpError> {
+    let query = asked(&body::read(payload).await?)?;
+    let Some(queries) = &worker.queries else { return Err(HttpError::new(StatusCode::FORBIDDEN, OFF)) };
+    let fresh = age::asked(&worker, &request).await?;
+    let outcome = queries.run(query, fresh.seq).await.map_err(|why| worker.not_run(&why))?;
+    let (seq, rows) = outcome.map_err(|error| match error {
+        QueryError::Read(error) => worker.failed(error),
+        error => error.into(),
+    })?;
+    Ok(at(fresh, seq, HttpResponse::Ok().insert_header((CONTENT_TYPE, JSON)).body(rows)))
+}
+
+fn asked(body: &[u8]) -> Result<Query, HttpError> {
+    let Request { sql, params, limit } = from_json::parse(body)?;
+    let parameters = match params.map(RawValue::get) {
+        None | Some("null") => Parameters::Positional(Vec::new()),
+        Some(list) if list.starts_with('[') => {
+            let values: Vec<&RawValue> = in_params(list)?;
+            Parameters::Positional(values.into_iter().map(parameter).collect::<Result<_, _>>()?)
+        }
+        Some(object) => {
+            let values: BTreeMap<String, &RawValue> = in_params(object)?;
+            let named = |(name, value)| Ok((name, parameter(value)?));
+            Parameters::Named(values.into_iter().map(named).collect::<Result<_, HttpError>>()?)
+        }
+    };
+    Ok(Query { sql, parameters, limit })
+}
+
+/// A scalar as it is, or `{"Value": v}` and `{"Binary": base64}` as in keys.
+fn parameter(raw: &RawValue) -> Result<Value, HttpError> {
+    match raw.get().starts_with('{') {
+        true => in_params(raw.get()).map(|value: KeyValue| value.0),
+        false => in_params(raw.get()),
+    }
+}
+
+fn in_params<'b, T: Deserialize<'b>>(text: &'b str) -> Result<T, HttpError> {
+    from_json::parse(text.as_bytes()).map_err(|error| error.at("params"))
+}
