@@ -1,6 +1,7 @@
 //! The reader's HTTP API: rows of the LDB by key and by key prefix, and how old
-//! the LDB is. Every worker thread reads through a connection of its own; what may
-//! take long is handed to `big_scans`, so that no worker is held up by it.
+//! the LDB is. Every worker thread reads through a connection of its own, in a read
+//! transaction that the reads of a moment share; what may take long is handed to
+//! `big_scans`, so that no worker is held up by it.
 
 pub mod age;
 mod big_scans;
@@ -12,6 +13,7 @@ use std::io;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::dev::Server;
 use actix_web::http::StatusCode;
@@ -20,8 +22,7 @@ use actix_web::web::{self, Data, Path, Payload, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, ResponseError};
 use serde::Serialize;
 
-use crate::ldb::read::{KeyValue, LdbReader, Limits, ReadError};
-use crate::ledger::Seq;
+use crate::ldb::read::{KeyValue, LdbReader, Limits, ReadError, Snapshot};
 use crate::metrics::{Component, ErrorKind, Metrics, Server as ServerLabel};
 use crate::schema::{TableRef, Timestamp};
 
@@ -31,7 +32,7 @@ use super::observe::Observer;
 use super::serve::{self, ServerOptions};
 use super::{body, error};
 
-use age::Age;
+use age::{Age, Fresh};
 use big_scans::{BigScans, NotRun};
 use changes::{Feed, FeedOptions};
 
@@ -39,6 +40,10 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// What a worker reads itself before it hands a scan over: less than a millisecond's work.
 const INLINE: Limits = Limits { max_rows: Some(256), max_bytes: 64 * 1024 };
+
+/// When a worker ends the transaction that its reads share. The clock of its loop is late
+/// by up to a millisecond, and 5 ms are what a transaction may last.
+const SHARED_FOR: Duration = Duration::from_millis(4);
 
 const INDEX: &str = "\
 ctlstore reader: rows of the local database
@@ -99,8 +104,8 @@ pub fn serve(
     serve::serve(listener, &options.server, observer, move |config| {
         let reader = RefCell::new(ours.ldb_reader());
         let (big_scans, metrics, age) = (Arc::clone(&big_scans), Arc::clone(&metrics), Arc::clone(&age));
-        let (said, last_update) = (RefCell::default(), Cell::default());
-        let worker = Worker { reader, limits, big_scans, metrics, said, age, last_update };
+        let (said, is_ending) = (RefCell::default(), Cell::default());
+        let worker = Worker { reader, limits, big_scans, metrics, said, age, is_ending };
         config.app_data(Data::new(worker)).app_data(feed.clone());
         routes(config);
     })
@@ -126,11 +131,30 @@ struct Worker {
     /// The last failure that the log has; a damaged file would fill it otherwise.
     said: RefCell<String>,
     age: Arc<Age>,
-    /// When what was applied last was written, as of this seq.
-    last_update: Cell<(Seq, Option<Timestamp>)>,
+    /// Whether the end of the shared transaction is on its way.
+    is_ending: Cell<bool>,
 }
 
 impl Worker {
+    /// Reads at once, in the transaction that the reads of a moment share and that ends
+    /// within milliseconds, whether more come or not: only for what takes microseconds.
+    fn shared<T>(
+        this: &Data<Self>,
+        read: impl FnOnce(&Snapshot<'_>) -> Result<T, ReadError>,
+    ) -> Result<(Fresh, T), ReadError> {
+        if !this.is_ending.replace(true) {
+            let this = this.clone();
+            actix_rt::spawn(async move {
+                actix_rt::time::sleep(SHARED_FOR).await;
+                this.is_ending.set(false);
+                this.reader.borrow_mut().let_go();
+            });
+        }
+        let mut reader = this.reader.borrow_mut();
+        let (progress, found) = reader.shared(|snapshot| Ok((snapshot.progress()?, read(snapshot)?)))?;
+        Ok((this.age.of(progress), found))
+    }
+
     /// Reads at once, on this thread: only for what takes microseconds.
     fn read<T>(&self, read: impl FnOnce(&mut LdbReader) -> Result<T, ReadError>) -> Result<T, HttpError> {
         read(&mut self.reader.borrow_mut()).map_err(|error| self.failed(error))
@@ -169,9 +193,11 @@ async fn row_by_key(
     payload: Payload,
 ) -> Result<HttpResponse, HttpError> {
     let (table, key) = asked(&path, payload).await?;
-    let fresh = age::asked(&worker, &request).await?;
+    age::demanded(&worker, &request).await?;
     let mut row = Vec::with_capacity(512);
-    if worker.read(|reader| reader.get_json(&table, &key, &mut row))? {
+    let read = Worker::shared(&worker, |snapshot| snapshot.get_json(&table, &key, &mut row));
+    let (fresh, is_there) = read.map_err(|error| worker.failed(error))?;
+    if is_there {
         row.push(b'\n');
         return Ok(fresh.on(HttpResponse::Ok().insert_header((CONTENT_TYPE, JSON)).body(row)));
     }
@@ -185,17 +211,18 @@ async fn rows_by_key_prefix(
     payload: Payload,
 ) -> Result<HttpResponse, HttpError> {
     let (table, prefix) = asked(&path, payload).await?;
-    let fresh = age::asked(&worker, &request).await?;
+    age::demanded(&worker, &request).await?;
     let mut answer = HttpResponse::Ok();
     answer.insert_header((CONTENT_TYPE, JSON));
     let mut rows = Vec::with_capacity(4096);
-    let read = worker.reader.borrow_mut().scan_json(&table, &prefix, smaller(INLINE, worker.limits), &mut rows);
-    match read {
-        Ok(_) => {
+    let limits = smaller(INLINE, worker.limits);
+    match Worker::shared(&worker, |snapshot| snapshot.scan_json(&table, &prefix, limits, &mut rows)) {
+        Ok((fresh, _)) => {
             rows.push(b'\n');
             Ok(fresh.on(answer.body(rows)))
         }
         Err(ReadError::TooManyRows { .. } | ReadError::TooManyBytes { .. }) => {
+            let fresh = age::fresh(&worker)?;
             let rows = worker.big_scans.run(table, prefix, fresh.seq).await.map_err(|why| worker.not_run(&why))?;
             Ok(fresh.on(answer.body(rows.map_err(|error| worker.failed(error))?)))
         }
@@ -210,7 +237,8 @@ struct Latency {
 }
 
 async fn ledger_latency(worker: Data<Worker>, request: HttpRequest) -> Result<HttpResponse, HttpError> {
-    let fresh = age::asked(&worker, &request).await?;
+    age::demanded(&worker, &request).await?;
+    let fresh = age::fresh(&worker)?;
     let age = last_update(&worker)?.age_at(Timestamp::now());
     Ok(fresh.on(json::answer(&Latency { unit: "seconds", value: age.as_secs_f64() })?))
 }
