@@ -4,6 +4,7 @@
 //! `big_scans`, so that no worker is held up by it.
 
 pub mod age;
+mod asked;
 mod big_scans;
 pub mod changes;
 mod scan_body;
@@ -18,19 +19,18 @@ use std::time::Duration;
 use actix_web::dev::Server;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
-use actix_web::web::{self, Data, Path, Payload, ServiceConfig};
+use actix_web::web::{self, Data, Payload, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, ResponseError};
 use serde::Serialize;
 
-use crate::ldb::read::{KeyValue, LdbReader, Limits, ReadError, Snapshot};
+use crate::ldb::read::{LdbReader, Limits, ReadError, Snapshot};
 use crate::metrics::{Component, ErrorKind, Metrics, Server as ServerLabel};
-use crate::schema::{TableRef, Timestamp};
+use crate::schema::Timestamp;
 
-use super::error::HttpError;
-use super::json::{self, Members};
+use super::error::{self, HttpError};
+use super::json;
 use super::observe::Observer;
 use super::serve::{self, ServerOptions};
-use super::{body, error};
 
 use age::{Age, Fresh};
 use big_scans::{BigScans, NotRun};
@@ -104,8 +104,8 @@ pub fn serve(
     serve::serve(listener, &options.server, observer, move |config| {
         let reader = RefCell::new(ours.ldb_reader());
         let (big_scans, metrics, age) = (Arc::clone(&big_scans), Arc::clone(&metrics), Arc::clone(&age));
-        let (said, is_ending) = (RefCell::default(), Cell::default());
-        let worker = Worker { reader, limits, big_scans, metrics, said, age, is_ending };
+        let (said, is_ending, room) = (RefCell::default(), Cell::default(), Cell::default());
+        let worker = Worker { reader, limits, big_scans, metrics, said, age, is_ending, room };
         config.app_data(Data::new(worker)).app_data(feed.clone());
         routes(config);
     })
@@ -133,6 +133,9 @@ struct Worker {
     age: Arc<Age>,
     /// Whether the end of the shared transaction is on its way.
     is_ending: Cell<bool>,
+    /// The bytes of the last rows by prefix. The next ones mostly have as many, and are
+    /// then not moved as they grow.
+    room: Cell<usize>,
 }
 
 impl Worker {
@@ -186,13 +189,8 @@ impl Worker {
     }
 }
 
-async fn row_by_key(
-    worker: Data<Worker>,
-    path: Path<(String, String)>,
-    request: HttpRequest,
-    payload: Payload,
-) -> Result<HttpResponse, HttpError> {
-    let (table, key) = asked(&path, payload).await?;
+async fn row_by_key(worker: Data<Worker>, request: HttpRequest, payload: Payload) -> Result<HttpResponse, HttpError> {
+    let (table, key) = asked::asked(&request, payload).await?;
     age::demanded(&worker, &request).await?;
     let mut row = Vec::with_capacity(512);
     let read = Worker::shared(&worker, |snapshot| snapshot.get_json(&table, &key, &mut row));
@@ -206,19 +204,19 @@ async fn row_by_key(
 
 async fn rows_by_key_prefix(
     worker: Data<Worker>,
-    path: Path<(String, String)>,
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, HttpError> {
-    let (table, prefix) = asked(&path, payload).await?;
+    let (table, prefix) = asked::asked(&request, payload).await?;
     age::demanded(&worker, &request).await?;
     let mut answer = HttpResponse::Ok();
     answer.insert_header((CONTENT_TYPE, JSON));
-    let mut rows = Vec::with_capacity(4096);
+    let mut rows = Vec::with_capacity(worker.room.get() + 256);
     let limits = smaller(INLINE, worker.limits);
     match Worker::shared(&worker, |snapshot| snapshot.scan_json(&table, &prefix, limits, &mut rows)) {
         Ok((fresh, _)) => {
             rows.push(b'\n');
+            worker.room.set(rows.len());
             Ok(fresh.on(answer.body(rows)))
         }
         Err(ReadError::TooManyRows { .. } | ReadError::TooManyBytes { .. }) => {
@@ -249,14 +247,6 @@ async fn health(worker: Data<Worker>) -> Result<HttpResponse, HttpError> {
 
 fn last_update(worker: &Worker) -> Result<Timestamp, HttpError> {
     worker.read(LdbReader::last_update)?.ok_or_else(error::nothing_applied)
-}
-
-/// The table and the key that a request names.
-async fn asked(path: &(String, String), payload: Payload) -> Result<(TableRef, Vec<KeyValue>), HttpError> {
-    let table = TableRef::parse(&path.0, &path.1).map_err(HttpError::bad_request)?;
-    let body = body::read(payload).await?;
-    let key = json::parse::<Members>(&body)?.optional("key")?.unwrap_or_default();
-    Ok((table, key))
 }
 
 fn smaller(a: Limits, b: Limits) -> Limits {

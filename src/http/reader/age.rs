@@ -25,7 +25,8 @@ use super::Worker;
 const MIN_SEQ: &str = "ctlstore-min-seq";
 const WAIT: &str = "ctlstore-wait";
 const MAX_LAG: &str = "ctlstore-max-lag";
-const LAG: &str = "ctlstore-lag-ms";
+const LAG: HeaderName = HeaderName::from_static("ctlstore-lag-ms");
+const SEQ: HeaderName = HeaderName::from_static(SEQ_HEADER);
 
 /// How long a request waits for a seq when it does not say, and at most.
 const DEFAULT_WAIT: Duration = Duration::from_millis(500);
@@ -208,10 +209,10 @@ impl Fresh {
     /// Says in an answer how old it is.
     pub fn on(self, mut answer: HttpResponse) -> HttpResponse {
         let headers = answer.headers_mut();
-        headers.insert(HeaderName::from_static(SEQ_HEADER), HeaderValue::from(self.seq.0));
+        headers.insert(SEQ, HeaderValue::from(self.seq.0));
         if let Some(lag) = self.lag {
             let millis = u64::try_from(lag.as_millis()).unwrap_or(u64::MAX);
-            headers.insert(HeaderName::from_static(LAG), HeaderValue::from(millis));
+            headers.insert(LAG, HeaderValue::from(millis));
         }
         answer
     }

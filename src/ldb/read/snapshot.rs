@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use crate::ledger::{LdbPosition, Seq, lag};
 use crate::schema::{TableRef, TableSchema, Timestamp};
 
+use super::Limits;
 use super::error::ReadError;
 use super::file::LdbFile;
 use super::json;
@@ -19,7 +20,6 @@ use super::position::{self, Progress};
 use super::row::Row;
 use super::scan::{Cursor, PIECE};
 use super::table::Table;
-use super::Limits;
 
 /// The LDB at one moment: one read transaction, in which every read sees the same
 /// ledger transactions and the seq that covers them.
