@@ -1,8 +1,10 @@
 //! The reader's HTTP API: rows of the LDB by key and by key prefix, and how old
-//! the LDB is. Every worker thread reads through a connection of its own; what may
-//! take long is handed to `big_scans`, so that no worker is held up by it.
+//! the LDB is. Every worker thread reads through a connection of its own, in a read
+//! transaction that the reads of a moment share; what may take long is handed to
+//! `big_scans`, so that no worker is held up by it.
 
 pub mod age;
+mod asked;
 mod big_scans;
 pub mod changes;
 pub mod queries;
@@ -14,30 +16,30 @@ use std::io;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::dev::Server;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
-use actix_web::web::{Data, Path, Payload};
+use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse, ResponseError};
 use serde::Serialize;
 use serde_json::json;
 use utoipa::openapi::{Array, RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::ldb::read::{KeyValue, LdbReader, Limits, ReadError};
+use crate::ldb::read::{LdbReader, Limits, ReadError, Snapshot};
 use crate::ledger::Seq;
 use crate::metrics::{Component, ErrorKind, Metrics, Server as ServerLabel};
-use crate::schema::{TableRef, Timestamp};
+use crate::schema::Timestamp;
 
-use super::error::HttpError;
-use super::json::{self, Members};
+use super::error::{self, HttpError};
+use super::json;
 use super::observe::Observer;
 use super::openapi::{Documented, Operation, get, post, shapes};
 use super::serve::{self, ServerOptions};
-use super::{body, error};
 
-use age::Age;
+use age::{Age, Fresh};
 use big_scans::{BigScans, NotRun};
 use changes::{Feed, FeedOptions};
 use queries::{Queries, QueryOptions};
@@ -50,6 +52,10 @@ const INLINE: Limits = Limits { max_rows: Some(256), max_bytes: 64 * 1024 };
 
 const ABOUT: &str = "Reads rows of the local database. Members of JSON bodies match in any letter case, and \
 unknown ones are ignored.";
+
+/// When a worker ends the transaction that its reads share. The clock of its loop is late
+/// by up to a millisecond, and 5 ms are what a transaction may last.
+const SHARED_FOR: Duration = Duration::from_millis(4);
 
 const INDEX: &str = "\
 ctlstore reader: rows of the local database
@@ -122,9 +128,9 @@ pub fn serve(
     serve::serve(listener, &options.server, observer, move |config| {
         let reader = RefCell::new(ours.ldb_reader());
         let (big_scans, metrics, age) = (Arc::clone(&big_scans), Arc::clone(&metrics), Arc::clone(&age));
-        let (said, last_update) = (RefCell::default(), Cell::default());
+        let (said, is_ending, room) = (RefCell::default(), Cell::default(), Cell::default());
         let queries = queries.clone();
-        let worker = Worker { reader, limits, big_scans, queries, metrics, said, age, last_update };
+        let worker = Worker { reader, limits, big_scans, queries, metrics, said, age, is_ending, room };
         config.app_data(Data::new(worker)).app_data(feed.clone());
         documented.configure(config);
     })
@@ -232,11 +238,33 @@ struct Worker {
     /// The last failure that the log has; a damaged file would fill it otherwise.
     said: RefCell<String>,
     age: Arc<Age>,
-    /// When what was applied last was written, as of this seq.
-    last_update: Cell<(Seq, Option<Timestamp>)>,
+    /// Whether the end of the shared transaction is on its way.
+    is_ending: Cell<bool>,
+    /// The bytes of the last rows by prefix. The next ones mostly have as many, and are
+    /// then not moved as they grow.
+    room: Cell<usize>,
 }
 
 impl Worker {
+    /// Reads at once, in the transaction that the reads of a moment share and that ends
+    /// within milliseconds, whether more come or not: only for what takes microseconds.
+    fn shared<T>(
+        this: &Data<Self>,
+        read: impl FnOnce(&Snapshot<'_>) -> Result<T, ReadError>,
+    ) -> Result<(Fresh, T), ReadError> {
+        if !this.is_ending.replace(true) {
+            let this = this.clone();
+            actix_rt::spawn(async move {
+                actix_rt::time::sleep(SHARED_FOR).await;
+                this.is_ending.set(false);
+                this.reader.borrow_mut().let_go();
+            });
+        }
+        let mut reader = this.reader.borrow_mut();
+        let (progress, found) = reader.shared(|snapshot| Ok((snapshot.progress()?, read(snapshot)?)))?;
+        Ok((this.age.of(progress), found))
+    }
+
     /// Reads at once, on this thread: only for what takes microseconds.
     fn read<T>(&self, read: impl FnOnce(&mut LdbReader) -> Result<T, ReadError>) -> Result<T, HttpError> {
         read(&mut self.reader.borrow_mut()).map_err(|error| self.failed(error))
@@ -278,16 +306,13 @@ impl Worker {
     }
 }
 
-async fn row_by_key(
-    worker: Data<Worker>,
-    path: Path<(String, String)>,
-    request: HttpRequest,
-    payload: Payload,
-) -> Result<HttpResponse, HttpError> {
-    let (table, key) = asked(&path, payload).await?;
-    let fresh = age::asked(&worker, &request).await?;
+async fn row_by_key(worker: Data<Worker>, request: HttpRequest, payload: Payload) -> Result<HttpResponse, HttpError> {
+    let (table, key) = asked::asked(&request, payload).await?;
+    age::demanded(&worker, &request).await?;
     let mut row = Vec::with_capacity(512);
-    if worker.read(|reader| reader.get_json(&table, &key, &mut row))? {
+    let read = Worker::shared(&worker, |snapshot| snapshot.get_json(&table, &key, &mut row));
+    let (fresh, is_there) = read.map_err(|error| worker.failed(error))?;
+    if is_there {
         row.push(b'\n');
         return Ok(fresh.on(HttpResponse::Ok().insert_header((CONTENT_TYPE, JSON)).body(row)));
     }
@@ -296,23 +321,23 @@ async fn row_by_key(
 
 async fn rows_by_key_prefix(
     worker: Data<Worker>,
-    path: Path<(String, String)>,
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, HttpError> {
-    let (table, prefix) = asked(&path, payload).await?;
-    let fresh = age::asked(&worker, &request).await?;
+    let (table, prefix) = asked::asked(&request, payload).await?;
+    age::demanded(&worker, &request).await?;
     let mut answer = HttpResponse::Ok();
     answer.insert_header((CONTENT_TYPE, JSON));
-    let mut rows = Vec::with_capacity(4096);
-    let read = worker.reader.borrow_mut().scan_json(&table, &prefix, smaller(INLINE, worker.limits), &mut rows);
-    match read {
-        Ok(_) => {
+    let mut rows = Vec::with_capacity(worker.room.get() + 256);
+    let limits = smaller(INLINE, worker.limits);
+    match Worker::shared(&worker, |snapshot| snapshot.scan_json(&table, &prefix, limits, &mut rows)) {
+        Ok((fresh, _)) => {
             rows.push(b'\n');
+            worker.room.set(rows.len());
             Ok(fresh.on(answer.body(rows)))
         }
         Err(ReadError::TooManyRows { .. } | ReadError::TooManyBytes { .. }) => {
-            let limits = worker.limits;
+            let (limits, fresh) = (worker.limits, age::fresh(&worker)?);
             let scan = move |reader: &mut LdbReader, rows: &mut Vec<u8>| {
                 reader.scan_json(&table, &prefix, limits, rows)?;
                 rows.push(b'\n');
@@ -332,7 +357,8 @@ struct Latency {
 }
 
 async fn ledger_latency(worker: Data<Worker>, request: HttpRequest) -> Result<HttpResponse, HttpError> {
-    let fresh = age::asked(&worker, &request).await?;
+    age::demanded(&worker, &request).await?;
+    let fresh = age::fresh(&worker)?;
     let age = last_update(&worker)?.age_at(Timestamp::now());
     Ok(fresh.on(json::answer(&Latency { unit: "seconds", value: age.as_secs_f64() })?))
 }
@@ -343,14 +369,6 @@ async fn health(worker: Data<Worker>) -> Result<HttpResponse, HttpError> {
 
 fn last_update(worker: &Worker) -> Result<Timestamp, HttpError> {
     worker.read(LdbReader::last_update)?.ok_or_else(error::nothing_applied)
-}
-
-/// The table and the key that a request names.
-async fn asked(path: &(String, String), payload: Payload) -> Result<(TableRef, Vec<KeyValue>), HttpError> {
-    let table = TableRef::parse(&path.0, &path.1).map_err(HttpError::bad_request)?;
-    let body = body::read(payload).await?;
-    let key = json::parse::<Members>(&body)?.optional("key")?.unwrap_or_default();
-    Ok((table, key))
 }
 
 fn smaller(a: Limits, b: Limits) -> Limits {

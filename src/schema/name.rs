@@ -147,9 +147,8 @@ impl TableRef {
     /// Fails where `family___table` would be longer than MySQL takes (64 characters).
     pub fn new(family: FamilyName, table: TableName) -> Result<Self, NameError> {
         let this = Self { family, table };
-        let name = this.sql_name();
-        if name.len() > MAX_SQL_TABLE_CHARS {
-            return Err(NameError::SqlNameTooLong { name });
+        if this.family.0.len() + SEPARATOR.len() + this.table.0.len() > MAX_SQL_TABLE_CHARS {
+            return Err(NameError::SqlNameTooLong { name: this.sql_name() });
         }
         Ok(this)
     }

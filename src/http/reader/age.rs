@@ -1,12 +1,14 @@
 //! Reads that know their age: what a request asks of it, waiting for the LDB to come
-//! to a seq, and what every answer says. The seq is read before the rows, so that an
-//! answer holds everything up to it, and maybe more.
+//! to a seq, and what every answer says. The seq is read in the transaction that reads
+//! the rows, so that an answer holds everything up to it and nothing more; only of a
+//! large scan, read elsewhere, it may hold more.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
@@ -15,6 +17,7 @@ use crate::disk::beside;
 use crate::http::error::HttpError;
 use crate::http::executive::SEQ_HEADER;
 use crate::http::openapi::{Operation, shapes};
+use crate::ldb::read::Progress;
 use crate::ledger::{Seq, lag};
 use crate::schema::Timestamp;
 
@@ -23,7 +26,9 @@ use super::Worker;
 const MIN_SEQ: &str = "ctlstore-min-seq";
 const WAIT: &str = "ctlstore-wait";
 const MAX_LAG: &str = "ctlstore-max-lag";
-const LAG: &str = "ctlstore-lag-ms";
+const LAG_HEADER: &str = "ctlstore-lag-ms";
+const LAG: HeaderName = HeaderName::from_static(LAG_HEADER);
+const SEQ: HeaderName = HeaderName::from_static(SEQ_HEADER);
 
 /// How long a request waits for a seq when it does not say, and at most.
 const DEFAULT_WAIT: Duration = Duration::from_millis(500);
@@ -40,7 +45,11 @@ pub(super) fn described(operation: Operation) -> Operation {
         .header::<shapes::Wait>(WAIT, "how long to wait for it, at most 30s", "500ms")
         .header::<shapes::Duration>(MAX_LAG, "refuses to answer from older data", "10s")
         .says::<i64>(200, SEQ_HEADER, "the ledger seq that the answer holds, at least")
-        .says::<u64>(200, LAG, "how far the local database was behind, in milliseconds; absent where it is unknown")
+        .says::<u64>(
+            200,
+            LAG_HEADER,
+            "how far the local database was behind, in milliseconds; absent where it is unknown",
+        )
         .refuses(400, "a header that makes no sense")
         .refuses(412, "the ledger seq did not come in time")
         .says::<i64>(412, SEQ_HEADER, "the ledger seq at which the local database is")
@@ -113,6 +122,12 @@ impl Age {
         self.news.borrow().caught_up_at
     }
 
+    /// How old an answer is that was read when the LDB was so far.
+    pub(super) fn of(&self, progress: Progress) -> Fresh {
+        let lag = lag(progress.last_update, self.caught_up_at(), Timestamp::now());
+        Fresh { seq: progress.seq, lag }
+    }
+
     /// The seq that the applier has announced; `None` where none does.
     fn announced(&self) -> Option<Seq> {
         std::fs::read_to_string(&self.seq_file).ok()?.trim().parse().ok().map(Seq)
@@ -161,17 +176,17 @@ impl Demands {
     }
 }
 
-/// How fresh the LDB is, once it is as fresh as the request asks for: 412 when it does
-/// not come to a seq in time, 503 when it is older than allowed.
-pub(super) async fn asked(worker: &Worker, request: &HttpRequest) -> Result<Fresh, HttpError> {
+/// Waits until the LDB is as fresh as the request asks for: 412 when it does not come to
+/// a seq in time, 503 when it is older than allowed.
+pub(super) async fn demanded(worker: &Data<Worker>, request: &HttpRequest) -> Result<(), HttpError> {
     let headers = request.headers();
     if ![MIN_SEQ, WAIT, MAX_LAG].iter().any(|name| headers.contains_key(*name)) {
-        return worker.fresh();
+        return Ok(());
     }
     let demands = Demands::of(headers)?;
     let fresh = match demands.min_seq {
         Some(seq) => reached(worker, seq, demands.wait).await?,
-        None => worker.fresh()?,
+        None => fresh(worker)?,
     };
     match (demands.max_lag, fresh.lag) {
         (Some(max), lag) if lag.is_none_or(|lag| lag > max) => {
@@ -179,16 +194,21 @@ pub(super) async fn asked(worker: &Worker, request: &HttpRequest) -> Result<Fres
             let message = format!("ldb is {lag}, at most {} ms are allowed", max.as_millis());
             Err(HttpError::unavailable(message).with_header(SEQ_HEADER, fresh.seq))
         }
-        _ => Ok(fresh),
+        _ => Ok(()),
     }
 }
 
-async fn reached(worker: &Worker, seq: Seq, wait: Duration) -> Result<Fresh, HttpError> {
+/// How fresh the LDB is.
+pub(super) fn fresh(worker: &Data<Worker>) -> Result<Fresh, HttpError> {
+    Worker::shared(worker, |_| Ok(())).map(|(fresh, ())| fresh).map_err(|error| worker.failed(error))
+}
+
+async fn reached(worker: &Data<Worker>, seq: Seq, wait: Duration) -> Result<Fresh, HttpError> {
     let age = &worker.age;
     // Subscribed before the first look, so that no news falls between the two.
     let mut news = age.news.subscribe();
     news.mark_unchanged();
-    let mut found = worker.fresh();
+    let mut found = fresh(worker);
     if found.as_ref().is_ok_and(|fresh| fresh.seq >= seq) {
         return found;
     }
@@ -200,7 +220,7 @@ async fn reached(worker: &Worker, seq: Seq, wait: Duration) -> Result<Fresh, Htt
         if news.borrow().is_stopping {
             return Err(HttpError::unavailable("the reader is stopping"));
         }
-        found = worker.fresh();
+        found = fresh(worker);
         if found.as_ref().is_ok_and(|fresh| fresh.seq >= seq) {
             return found;
         }
@@ -210,27 +230,14 @@ async fn reached(worker: &Worker, seq: Seq, wait: Duration) -> Result<Fresh, Htt
     Err(HttpError::new(StatusCode::PRECONDITION_FAILED, message).with_header(SEQ_HEADER, at))
 }
 
-impl Worker {
-    fn fresh(&self) -> Result<Fresh, HttpError> {
-        let seq = self.read(super::LdbReader::last_seq)?;
-        // A commit changes both or none.
-        if self.last_update.get().0 != seq {
-            let at = self.read(super::LdbReader::last_update)?;
-            self.last_update.set((seq, at));
-        }
-        let lag = lag(self.last_update.get().1, self.age.caught_up_at(), Timestamp::now());
-        Ok(Fresh { seq, lag })
-    }
-}
-
 impl Fresh {
     /// Says in an answer how old it is.
     pub fn on(self, mut answer: HttpResponse) -> HttpResponse {
         let headers = answer.headers_mut();
-        headers.insert(HeaderName::from_static(SEQ_HEADER), HeaderValue::from(self.seq.0));
+        headers.insert(SEQ, HeaderValue::from(self.seq.0));
         if let Some(lag) = self.lag {
             let millis = u64::try_from(lag.as_millis()).unwrap_or(u64::MAX);
-            headers.insert(HeaderName::from_static(LAG), HeaderValue::from(millis));
+            headers.insert(LAG, HeaderValue::from(millis));
         }
         answer
     }

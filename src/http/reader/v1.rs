@@ -15,8 +15,9 @@ mod rows;
 use actix_web::HttpResponse;
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::http::header::CONTENT_TYPE;
+use actix_web::web::Data;
 
-use crate::ldb::read::{LdbReader, Limits, ReadError};
+use crate::ldb::read::{LdbReader, Limits, ReadError, Snapshot};
 use crate::ledger::Seq;
 
 use super::age::{self, Fresh};
@@ -46,11 +47,11 @@ fn tagged(operation: Operation) -> Operation {
 
 /// The moment, where the client has what it would get at it: told by one read of the
 /// seq, before anything that takes longer.
-fn known(worker: &Worker, conditions: &Conditions) -> Result<Option<Moment>, HttpError> {
+fn known(worker: &Data<Worker>, conditions: &Conditions) -> Result<Option<Moment>, HttpError> {
     if conditions.are_none() {
         return Ok(None);
     }
-    let moment = worker.read(|reader| reader.snapshot(|now| conditions.at(now)))?;
+    let (_, moment) = Worker::shared(worker, |now| conditions.at(now)).map_err(|error| worker.failed(error))?;
     Ok(Some(moment).filter(|moment| conditions.knows(moment)))
 }
 
@@ -68,7 +69,7 @@ fn unchanged(fresh: Fresh, moment: &Moment) -> HttpResponse {
     at(fresh, moment.seq, HttpResponse::NotModified().insert_header(moment.tag()).finish())
 }
 
-/// Says at which seq it was read, where `fresh` may have one before it.
+/// Says at which seq it was read: where that was elsewhere, `fresh` may have one before it.
 fn at(mut fresh: Fresh, seq: Seq, answer: HttpResponse) -> HttpResponse {
     fresh.seq = seq;
     fresh.on(answer)
@@ -86,23 +87,24 @@ struct Room {
 /// Reads on the worker what fits into a short read, and elsewhere what does not, which
 /// `read` says by [`ReadError::TooManyRows`] and [`ReadError::TooManyBytes`].
 async fn read<T: Send + 'static>(
-    worker: &Worker,
-    at_least: Seq,
-    read: impl Fn(&mut LdbReader, Room, &mut Vec<u8>) -> Result<T, ReadError> + Send + 'static,
-) -> Result<(T, BoxBody), HttpError> {
+    worker: &Data<Worker>,
+    read: impl Fn(&Snapshot<'_>, Room, &mut Vec<u8>) -> Result<T, ReadError> + Send + 'static,
+) -> Result<(Fresh, T, BoxBody), HttpError> {
     let room = |limits: Limits, is_short| Room {
         rows: limits.max_rows.unwrap_or(u64::MAX),
         bytes: limits.max_bytes,
         is_short,
     };
+    let (short, whole) = (room(smaller(INLINE, worker.limits), true), room(worker.limits, false));
     let mut answer = Vec::with_capacity(4096);
-    let outcome = read(&mut worker.reader.borrow_mut(), room(smaller(INLINE, worker.limits), true), &mut answer);
-    match outcome {
-        Ok(outcome) => Ok((outcome, answer.boxed())),
+    match Worker::shared(worker, |now| read(now, short, &mut answer)) {
+        Ok((fresh, outcome)) => Ok((fresh, outcome, answer.boxed())),
         Err(ReadError::TooManyRows { .. } | ReadError::TooManyBytes { .. }) => {
-            let whole = room(worker.limits, false);
-            let scan = move |reader: &mut LdbReader, answer: &mut Vec<u8>| read(reader, whole, answer);
-            worker.read_elsewhere(at_least, scan).await.map(|(outcome, answer)| (outcome, answer.boxed()))
+            let fresh = age::fresh(worker)?;
+            let scan =
+                move |reader: &mut LdbReader, answer: &mut Vec<u8>| reader.snapshot(|now| read(now, whole, answer));
+            let (outcome, answer) = worker.read_elsewhere(fresh.seq, scan).await?;
+            Ok((fresh, outcome, answer.boxed()))
         }
         Err(error) => Err(worker.failed(error)),
     }

@@ -6,7 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{CachedStatement, Connection, ErrorCode, OpenFlags, Statement, StatementStatus};
@@ -16,9 +16,10 @@ use crate::sql::{IMMUTABLE, file_uri};
 
 use super::error::ReadError;
 use super::key::Key;
-use super::position;
+use super::position::{self, Progress};
 use super::row::Row;
 use super::table::{Table, Tables};
+use super::wal_index::{Header, WatchedConnection};
 
 /// How long a read waits for a lock. WAL readers wait for none but while the WAL
 /// is being recovered after a crash of its writer.
@@ -60,13 +61,31 @@ impl Access {
     }
 }
 
+/// How long the reads of a moment may share a transaction: what an applier that cuts
+/// its WAL waits for.
+const SHARED_FOR: Duration = Duration::from_millis(5);
+
 pub(super) struct LdbFile {
-    connection: Connection,
+    connection: WatchedConnection,
+    access: Access,
     tables: RefCell<Tables>,
     /// Whether the tables have been held against the schema in this transaction, in
     /// which it can't move again.
     tables_checked: Cell<bool>,
+    /// How far the LDB is in this transaction, once that has been asked.
+    progress: Cell<Option<Progress>>,
+    /// The transaction that was left open for the reads that follow.
+    shared: Cell<Option<Shared>>,
     id: FileId,
+}
+
+/// A transaction that is open between reads.
+#[derive(Clone, Copy)]
+struct Shared {
+    /// The wal-index's header before the transaction began, `None` for a file that
+    /// nobody writes.
+    header: Option<Header>,
+    since: Instant,
 }
 
 impl LdbFile {
@@ -74,10 +93,21 @@ impl LdbFile {
     /// the path meanwhile, the next look finds that and opens again.
     pub(super) fn open(path: &Path, id: FileId, access: Access) -> Result<Self, ReadError> {
         let connection = access.open(path).map_err(|error| opening(path, error))?;
-        let file = Self { connection, tables: RefCell::default(), tables_checked: Cell::new(false), id };
+        let mut file = Self {
+            connection: WatchedConnection::new(connection),
+            access,
+            tables: RefCell::default(),
+            tables_checked: Cell::new(false),
+            progress: Cell::new(None),
+            shared: Cell::new(None),
+            id,
+        };
         file.set_up().map_err(|error| opening(path, error))?;
         if !file.transaction(position::is_ldb)? {
             return Err(ReadError::NotThereYet { path: PathBuf::from(path) });
+        }
+        if access == Access::Shared {
+            file.connection.watch().map_err(|error| opening(path, error))?;
         }
         Ok(file)
     }
@@ -104,10 +134,11 @@ impl LdbFile {
         &self.connection
     }
 
-    /// The same, to change its hooks.
+    /// The same, to change its hooks. From then on no reads share a transaction.
     #[cfg(feature = "node")]
     pub(super) fn connection_mut(&mut self) -> &mut Connection {
-        &mut self.connection
+        self.let_go();
+        self.connection.unwatched()
     }
 
     pub(super) fn prepare(&self, sql: &str) -> Result<CachedStatement<'_>, ReadError> {
@@ -127,18 +158,78 @@ impl LdbFile {
         }
     }
 
-    /// Runs `read` in a read transaction, which ends with it however it ends.
+    /// How far the LDB is within the current transaction.
+    pub(super) fn progress(&self) -> Result<Progress, ReadError> {
+        if let Some(known) = self.progress.get() {
+            return Ok(known);
+        }
+        let progress = position::progress(self)?;
+        self.progress.set(Some(progress));
+        Ok(progress)
+    }
+
+    /// Runs `read` in a read transaction, which ends with it however it ends; in the
+    /// shared one, where that is open and sees the LDB as it is.
     pub(super) fn transaction<T, E: From<ReadError>>(&self, read: impl FnOnce(&Self) -> Result<T, E>) -> Result<T, E> {
-        self.prepare(BEGIN)?.raw_execute().map_err(ReadError::from)?;
-        self.tables_checked.set(false);
+        if self.shared_is_current() {
+            return read(self);
+        }
+        self.begin()?;
         let open = OpenTransaction(self);
         let outcome = read(self);
         drop(open);
         outcome
     }
 
-    /// Hands the row with this key to `read`; `None` when there is no such row. To be
-    /// called outside of a transaction.
+    /// Runs `read` in a read transaction that stays open for the reads that follow, and
+    /// sees the LDB as one begun now would: each use asks whether anybody has committed
+    /// since. Somebody has to call [`LdbFile::let_go`] in time.
+    pub(super) fn shared<T>(&self, read: impl FnOnce(&Self) -> Result<T, ReadError>) -> Result<T, ReadError> {
+        if !self.shared_is_current() {
+            // Before the transaction begins: so it is never newer than what the transaction sees.
+            let header = self.connection.header();
+            if header.is_none() && self.access == Access::Shared {
+                // A rollback journal's commits would wait for it, unseen.
+                return self.transaction(read);
+            }
+            self.begin()?;
+            self.shared.set(Some(Shared { header, since: Instant::now() }));
+        }
+        let outcome = read(self);
+        if outcome.is_err() {
+            // It may be the transaction's.
+            self.let_go();
+        }
+        outcome
+    }
+
+    /// Ends the shared transaction, if it is open.
+    pub(super) fn let_go(&self) {
+        if self.shared.take().is_some() {
+            drop(OpenTransaction(self));
+        }
+    }
+
+    /// Whether the shared transaction is open and nobody has committed since it began;
+    /// ends it when it is of no more use.
+    fn shared_is_current(&self) -> bool {
+        let Some(shared) = self.shared.get() else { return false };
+        let is_current = shared.header == self.connection.header() && shared.since.elapsed() < SHARED_FOR;
+        if !is_current {
+            self.let_go();
+        }
+        is_current
+    }
+
+    fn begin(&self) -> Result<(), ReadError> {
+        self.prepare(BEGIN)?.raw_execute()?;
+        self.tables_checked.set(false);
+        self.progress.set(None);
+        Ok(())
+    }
+
+    /// Hands the row with this key to `read`; `None` when there is no such row. Not to be
+    /// called within a transaction, but the shared one is used where it is open.
     ///
     /// A transaction of three statements (begin, schema version, end) around the query
     /// would cost as much as the query. So the query runs by itself where its statement
@@ -151,6 +242,9 @@ impl LdbFile {
         key: &K,
         read: impl FnOnce(Row<'_>) -> Result<T, ReadError>,
     ) -> Result<Option<T>, ReadError> {
+        if self.shared_is_current() {
+            return self.find_here((family, name), key, read);
+        }
         let known = self.tables.borrow_mut().known(family, name);
         if let Some(table) = known.filter(|table| key.parts() == table.key_columns() && key.parts() > 0)
             // What fails here fails again below, where the reason is known.

@@ -1,4 +1,4 @@
-//! Rows as JSON within a snapshot: one by its key, and pages of a table in key order.
+//! Pages of a table's rows as JSON, in key order, within a snapshot.
 
 use rusqlite::Rows;
 use rusqlite::types::{ToSqlOutput, ValueRef as Stored};
@@ -7,7 +7,6 @@ use crate::schema::TableRef;
 
 use super::error::ReadError;
 use super::json;
-use super::key::Key;
 use super::row::Row;
 use super::snapshot::Snapshot;
 use super::table::Table;
@@ -35,25 +34,6 @@ pub(crate) struct Page {
 pub(crate) type After = Vec<Value>;
 
 impl Snapshot<'_> {
-    /// As [`LdbReader::get_json`](super::LdbReader::get_json), of this moment.
-    ///
-    /// # Errors
-    /// As there; `out` is then as it was.
-    pub(crate) fn get_json(
-        &self,
-        table: &TableRef,
-        key: &(impl Key + ?Sized),
-        out: &mut Vec<u8>,
-    ) -> Result<bool, ReadError> {
-        let start = out.len();
-        let names = (table.family.as_str(), table.table.as_str());
-        let found = self.file.find_here(names, key, |row| json::push_row(out, row));
-        if found.is_err() {
-            out.truncate(start);
-        }
-        found.map(|row| row.is_some())
-    }
-
     /// Appends the rows whose key begins with `prefix` and comes behind `after`, as a JSON
     /// array in key order, until the page is full. It has one row where one matches.
     ///

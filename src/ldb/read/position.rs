@@ -17,6 +17,16 @@ const SEQ: &str = "SELECT seq FROM _ldb_seq WHERE id = 1";
 const LAST_UPDATE: &str = "SELECT timestamp FROM _ldb_last_update WHERE name = 'ledger'";
 const LEDGER_ID: &str = "SELECT value FROM _ldb_meta WHERE name = 'ledger_id'";
 
+/// What a commit moves together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// The last applied seq, 0 before the first.
+    pub seq: Seq,
+    /// When the last applied statement was written to the ledger, by the ctldb's
+    /// clock; `None` before the first.
+    pub last_update: Option<Timestamp>,
+}
+
 /// False for an empty file, which an applier may be about to fill.
 pub(super) fn is_ldb(file: &LdbFile) -> Result<bool, ReadError> {
     Ok(file.prepare(IS_LDB)?.exists([])?)
@@ -37,6 +47,10 @@ pub(super) fn last_update(file: &LdbFile) -> Result<Option<Timestamp>, ReadError
         other => Err(rusqlite::Error::InvalidColumnType(0, "timestamp".into(), other.data_type())),
     };
     Ok(file.prepare(LAST_UPDATE)?.query_row([], read).optional()?.flatten())
+}
+
+pub(super) fn progress(file: &LdbFile) -> Result<Progress, ReadError> {
+    Ok(Progress { seq: last_seq(file)?, last_update: last_update(file)? })
 }
 
 /// An LDB of the original knows no ledger id.

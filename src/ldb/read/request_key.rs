@@ -34,13 +34,11 @@ impl<'de> Deserialize<'de> for KeyValue {
 
             fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<KeyValue, A::Error> {
                 let (mut value, mut binary) = (Value::Null, None);
-                while let Some(name) = members.next_key::<String>()? {
-                    if name.eq_ignore_ascii_case("value") {
-                        value = members.next_value::<Scalar>()?.0;
-                    } else if name.eq_ignore_ascii_case("binary") {
-                        binary = members.next_value::<Option<String>>()?;
-                    } else {
-                        members.next_value::<IgnoredAny>()?;
+                while let Some(name) = members.next_key::<Member>()? {
+                    match name {
+                        Member::Value => value = members.next_value::<Scalar>()?.0,
+                        Member::Binary => binary = members.next_value::<Option<String>>()?,
+                        Member::Other => drop(members.next_value::<IgnoredAny>()?),
                     }
                 }
                 let Some(encoded) = binary else { return Ok(KeyValue(value)) };
@@ -52,6 +50,37 @@ impl<'de> Deserialize<'de> for KeyValue {
         }
 
         input.deserialize_map(Entry)
+    }
+}
+
+/// A member's name, of which nothing is kept.
+enum Member {
+    Value,
+    Binary,
+    Other,
+}
+
+impl<'de> Deserialize<'de> for Member {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        struct Name;
+
+        impl Visitor<'_> for Name {
+            type Value = Member;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a member's name")
+            }
+
+            fn visit_str<E>(self, name: &str) -> Result<Member, E> {
+                Ok(match name {
+                    _ if name.eq_ignore_ascii_case("value") => Member::Value,
+                    _ if name.eq_ignore_ascii_case("binary") => Member::Binary,
+                    _ => Member::Other,
+                })
+            }
+        }
+
+        input.deserialize_str(Name)
     }
 }
 

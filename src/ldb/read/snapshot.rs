@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rusqlite::Rows;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -14,13 +15,14 @@ use crate::disk::FileId;
 use crate::ledger::{LdbPosition, Seq, lag};
 use crate::schema::{TableRef, TableSchema, Timestamp};
 
+use super::Limits;
 use super::error::ReadError;
 use super::file::LdbFile;
+use super::json;
 use super::key::Key;
-use super::position;
+use super::position::{self, Progress};
 use super::row::Row;
 use super::scan::{Cursor, PIECE};
-#[cfg(feature = "node")]
 use super::table::Table;
 
 /// The LDB at one moment: one read transaction, in which every read sees the same
@@ -93,6 +95,52 @@ impl<'f> Snapshot<'f> {
         Cursor::new((family, table), &prefix).advance(self.file, None, each)
     }
 
+    /// As [`LdbReader::get_json`](super::LdbReader::get_json).
+    pub(crate) fn get_json(
+        &self,
+        table: &TableRef,
+        key: &(impl Key + ?Sized),
+        out: &mut Vec<u8>,
+    ) -> Result<bool, ReadError> {
+        let start = out.len();
+        let names = (table.family.as_str(), table.table.as_str());
+        let found = self.file.find_here(names, key, |row| json::push_row(out, row));
+        if found.is_err() {
+            out.truncate(start);
+        }
+        found.map(|row| row.is_some())
+    }
+
+    /// As [`LdbReader::scan_json`](super::LdbReader::scan_json).
+    pub(crate) fn scan_json(
+        &self,
+        table: &TableRef,
+        prefix: &(impl Key + ?Sized),
+        limits: Limits,
+        out: &mut Vec<u8>,
+    ) -> Result<u64, ReadError> {
+        let start = out.len();
+        let mut scan = || {
+            let table = self.file.table(table.family.as_str(), table.table.as_str())?;
+            if prefix.parts() > table.key_columns() {
+                return Err(table.arity_error(prefix.parts()));
+            }
+            let mut statement = self.file.prepare(table.select(prefix.parts()))?;
+            table.bind(&mut statement, prefix)?;
+            push_rows(out, &table, statement.raw_query(), limits)
+        };
+        let count = scan();
+        if count.is_err() {
+            out.truncate(start);
+        }
+        count
+    }
+
+    /// The last applied seq and when it was written.
+    pub(crate) fn progress(&self) -> Result<Progress, ReadError> {
+        self.file.progress()
+    }
+
     /// The last applied seq, 0 before the first.
     pub fn last_seq(&self) -> Result<Seq, ReadError> {
         position::last_seq(self.file)
@@ -127,6 +175,28 @@ impl<'f> Snapshot<'f> {
     pub fn schema(&self, family: &str, table: &str) -> Result<TableSchema, ReadError> {
         self.file.table(family, table)?.schema()
     }
+}
+
+fn push_rows(out: &mut Vec<u8>, table: &Table, mut rows: Rows<'_>, limits: Limits) -> Result<u64, ReadError> {
+    let start = out.len();
+    let mut count = 0;
+    out.push(b'[');
+    while let Some(row) = rows.next()? {
+        if let Some(max) = limits.max_rows.filter(|max| count == *max) {
+            return Err(ReadError::TooManyRows { max });
+        }
+        if count > 0 {
+            out.push(b',');
+        }
+        json::push_row(out, Row::new(table, row))?;
+        count += 1;
+        // One byte is kept for the bracket.
+        if out.len() - start >= limits.max_bytes {
+            return Err(ReadError::TooManyBytes { max: limits.max_bytes });
+        }
+    }
+    out.push(b']');
+    Ok(count)
 }
 
 /// The rows of [`Snapshot::scan_prefix`]. After an error there are no more.

@@ -14,7 +14,7 @@ use crate::http::error::HttpError;
 use crate::http::openapi::{self, Operation, post};
 use crate::http::reader::{JSON, Row, Worker, age};
 use crate::http::{body, json as from_json};
-use crate::ldb::read::{LdbReader, ReadError, Snapshot, Value};
+use crate::ldb::read::{ReadError, Snapshot, Value};
 use crate::ledger::Seq;
 use crate::schema::TableRef;
 
@@ -76,14 +76,14 @@ fn scalars() -> Array {
 
 pub async fn batch(worker: Data<Worker>, request: HttpRequest, payload: Payload) -> Result<HttpResponse, HttpError> {
     let wanted = asked(&body::read(payload).await?)?;
-    let fresh = age::asked(&worker, &request).await?;
-    let read = move |reader: &mut LdbReader, room: Room, answer: &mut Vec<u8>| {
+    age::demanded(&worker, &request).await?;
+    let read = move |now: &Snapshot<'_>, room: Room, answer: &mut Vec<u8>| {
         if room.is_short && wanted.len() > SHORT_KEYS {
             return Err(ReadError::TooManyRows { max: SHORT_KEYS as u64 });
         }
-        reader.snapshot(|now| look_up(now, &wanted, room, answer))
+        look_up(now, &wanted, room, answer)
     };
-    let (outcome, answer) = super::read(&worker, fresh.seq, read).await?;
+    let (fresh, outcome, answer) = super::read(&worker, read).await?;
     match outcome {
         Outcome::Read(seq) => Ok(at(fresh, seq, HttpResponse::Ok().insert_header((CONTENT_TYPE, JSON)).body(answer))),
         Outcome::Refused { index, why } => Err(HttpError::from(why).at(entry(index))),

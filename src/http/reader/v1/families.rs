@@ -82,7 +82,8 @@ struct Table<'a> {
 
 pub async fn families(worker: Data<Worker>, request: HttpRequest) -> Result<HttpResponse, HttpError> {
     let conditions = Conditions::of(&request);
-    let fresh = age::asked(&worker, &request).await?;
+    age::demanded(&worker, &request).await?;
+    let fresh = age::fresh(&worker)?;
     if let Some(moment) = known(&worker, &conditions)? {
         return Ok(unchanged(fresh, &moment));
     }
@@ -113,7 +114,8 @@ pub async fn table(
 ) -> Result<HttpResponse, HttpError> {
     let table = TableRef::parse(&path.0, &path.1).map_err(HttpError::bad_request)?;
     let conditions = Conditions::of(&request);
-    let fresh = age::asked(&worker, &request).await?;
+    age::demanded(&worker, &request).await?;
+    let fresh = age::fresh(&worker)?;
     if let Some(moment) = known(&worker, &conditions)? {
         return Ok(unchanged(fresh, &moment));
     }

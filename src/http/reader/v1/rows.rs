@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use crate::http::error::HttpError;
 use crate::http::openapi::{Operation, get};
 use crate::http::reader::{Row, Worker, age};
-use crate::ldb::read::{LdbReader, PageLimits, ReadError, Snapshot};
+use crate::ldb::read::{PageLimits, ReadError, Snapshot};
 use crate::schema::TableRef;
 
 use super::cursor::Scope;
@@ -61,7 +61,7 @@ struct Page {
 pub async fn row(worker: Data<Worker>, request: HttpRequest) -> Result<HttpResponse, HttpError> {
     let (table, key) = address::of_row(&request)?;
     let conditions = Conditions::of(&request);
-    let fresh = age::asked(&worker, &request).await?;
+    age::demanded(&worker, &request).await?;
     let mut row = Vec::with_capacity(512);
     let read = |now: &Snapshot<'_>| {
         let moment = conditions.at(now)?;
@@ -72,7 +72,7 @@ pub async fn row(worker: Data<Worker>, request: HttpRequest) -> Result<HttpRespo
         let is_there = now.get_json(&table, &key, &mut row)?;
         Ok((moment, Some(is_there)))
     };
-    let (moment, is_there) = worker.read(|reader| reader.snapshot(read))?;
+    let (fresh, (moment, is_there)) = Worker::shared(&worker, read).map_err(|error| worker.failed(error))?;
     row.push(b'\n');
     Ok(match is_there {
         None => unchanged(fresh, &moment),
@@ -87,11 +87,9 @@ pub async fn row(worker: Data<Worker>, request: HttpRequest) -> Result<HttpRespo
 
 pub async fn page(worker: Data<Worker>, request: HttpRequest) -> Result<HttpResponse, HttpError> {
     let asked = Asked::of(&request, worker.limits.max_rows.unwrap_or(MAX_ROWS))?;
-    let fresh = age::asked(&worker, &request).await?;
-    let read = move |reader: &mut LdbReader, room: Room, answer: &mut Vec<u8>| {
-        reader.snapshot(|now| asked.read(now, room, answer))
-    };
-    let ((moment, outcome), answer) = super::read(&worker, fresh.seq, read).await?;
+    age::demanded(&worker, &request).await?;
+    let read = move |now: &Snapshot<'_>, room: Room, answer: &mut Vec<u8>| asked.read(now, room, answer);
+    let (fresh, (moment, outcome), answer) = super::read(&worker, read).await?;
     match outcome {
         Outcome::Page => Ok(found(fresh, &moment, answer)),
         Outcome::Unchanged => Ok(unchanged(fresh, &moment)),

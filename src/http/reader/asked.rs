@@ -1,0 +1,122 @@
+//! What a read asks for: the table in its path and the key in its body.
+
+use std::fmt;
+
+use actix_web::HttpRequest;
+use actix_web::web::Payload;
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+
+use crate::http::body;
+use crate::http::error::HttpError;
+use crate::http::json::{self, Members};
+use crate::ldb::read::KeyValue;
+use crate::schema::TableRef;
+
+/// The table and the key that a request names.
+pub(super) async fn asked(request: &HttpRequest, payload: Payload) -> Result<(TableRef, Vec<KeyValue>), HttpError> {
+    // As they stand in the path: whatever is escaped there can be in no name.
+    let [family, table] = ["family", "table"].map(|part| request.match_info().get(part).unwrap_or_default());
+    let table = TableRef::parse(family, table).map_err(HttpError::bad_request)?;
+    Ok((table, key(&body::read(payload).await?)?))
+}
+
+fn key(body: &[u8]) -> Result<Vec<KeyValue>, HttpError> {
+    if let Ok(Asked(key)) = serde_json::from_slice(body) {
+        return Ok(key);
+    }
+    // Once more, piece by piece, which says what is wrong and where.
+    Ok(json::parse::<Members>(body)?.optional("key")?.unwrap_or_default())
+}
+
+/// A body read in one pass, as nearly all can be.
+struct Asked(Vec<KeyValue>);
+
+impl<'de> Deserialize<'de> for Asked {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        struct Body;
+
+        impl<'de> Visitor<'de> for Body {
+            type Value = Asked;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Asked, A::Error> {
+                let mut key = None;
+                while let Some(IsKey(is_key)) = members.next_key()? {
+                    match is_key {
+                        true => key = members.next_value::<Option<Vec<KeyValue>>>()?,
+                        false => drop(members.next_value::<IgnoredAny>()?),
+                    }
+                }
+                Ok(Asked(key.unwrap_or_default()))
+            }
+        }
+
+        input.deserialize_map(Body)
+    }
+}
+
+/// Whether a member is the key, in any letter case.
+struct IsKey(bool);
+
+impl<'de> Deserialize<'de> for IsKey {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        struct Name;
+
+        impl Visitor<'_> for Name {
+            type Value = IsKey;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a member's name")
+            }
+
+            fn visit_str<E>(self, name: &str) -> Result<IsKey, E> {
+                Ok(IsKey(name.eq_ignore_ascii_case("key")))
+            }
+        }
+
+        input.deserialize_str(Name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ldb::read::Value;
+
+    #[test]
+    fn one_pass_reads_what_reading_by_pieces_does() {
+        let one = vec![KeyValue(Value::from("a"))];
+        for (body, want) in [
+            (r#"{"Key":[{"Value":"a"}]}"#, &one),
+            (r#"{"more":{"key":1},"KEY":[{"value":"a"}],"x":[]}"#, &one),
+            (r#"{"Key":[{"Value":"b"}],"key":[{"Value":"a"}]}"#, &one),
+            (r#"{"k\u0065y":[{"Value":"a"}]}"#, &one),
+            (r#"{"Key":null}"#, &vec![]),
+            (r#"{"Key":[{"Value":"b"}],"key":null}"#, &vec![]),
+            ("{}", &vec![]),
+        ] {
+            assert!(serde_json::from_str::<Asked>(body).is_ok(), "{body}");
+            assert_eq!(&key(body.as_bytes()).unwrap(), want, "{body}");
+            let by_pieces: Option<Vec<KeyValue>> =
+                json::parse::<Members>(body.as_bytes()).unwrap().optional("key").unwrap();
+            assert_eq!(&by_pieces.unwrap_or_default(), want, "{body}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_body_is_said() {
+        for (body, reason) in [
+            (r#"{"Key":[{"Value":[1]}]}"#, "key: an array can't be a key"),
+            (r#"{"Key":"a"}"#, "key: invalid type"),
+            ("", "bad json"),
+            ("[]", "bad json"),
+            (r#"{"Key":[]} more"#, "bad json"),
+        ] {
+            let error = key(body.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(reason), "{body}: {error}");
+        }
+    }
+}
