@@ -23,7 +23,7 @@ impl Snapshot<'_> {
     /// [`ReadError::UnknownTable`]; [`ReadError::KeyArity`] when there are more than key
     /// columns; [`ReadError::KeyType`] naming the column.
     pub(crate) fn key_of_texts(&self, table: &TableRef, texts: &[String]) -> Result<Vec<Value>, ReadError> {
-        self.key_of(table, texts, of_text)
+        self.key_of(table, texts, |field_type, text| of_text(field_type, text))
     }
 
     /// The same from JSON's values, bytes in base64 as rows have them.
@@ -68,7 +68,7 @@ fn of_column(
     read(field_type).map_err(wrong)
 }
 
-fn of_text(field_type: FieldType, text: &String) -> Result<Value, &'static str> {
+fn of_text(field_type: FieldType, text: &str) -> Result<Value, &'static str> {
     match field_type {
         FieldType::String | FieldType::Text => Ok(text_as_stored(text)),
         FieldType::Integer => text.parse().map(Value::Integer).map_err(|_| WHOLE),
@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn texts_are_read_by_the_type_of_their_column() {
         use FieldType::*;
-        let text = |t, s: &str| of_text(t, &s.to_owned());
+        let text = of_text;
         assert_eq!(text(String, ""), Ok(Value::from("")));
         assert_eq!(text(String, "0xff"), Ok(Value::from("0xff")));
         assert_eq!(text(String, "a\0"), Ok(Value::Blob(b"a\0".to_vec())));

@@ -84,8 +84,10 @@ pub async fn batch(worker: Data<Worker>, request: HttpRequest, payload: Payload)
         reader.snapshot(|now| look_up(now, &wanted, room, answer))
     };
     let (outcome, answer) = super::read(&worker, fresh.seq, read).await?;
-    let seq = outcome.map_err(|refused| HttpError::from(refused.why).at(entry(refused.index)))?;
-    Ok(at(fresh, seq, HttpResponse::Ok().insert_header((CONTENT_TYPE, JSON)).body(answer)))
+    match outcome {
+        Outcome::Read(seq) => Ok(at(fresh, seq, HttpResponse::Ok().insert_header((CONTENT_TYPE, JSON)).body(answer))),
+        Outcome::Refused { index, why } => Err(HttpError::from(why).at(entry(index))),
+    }
 }
 
 type Wanted = (TableRef, Vec<Value>);
@@ -112,18 +114,16 @@ fn entry(index: usize) -> String {
     format!("rows[{index}]")
 }
 
-/// Which entry can't be looked up.
-struct Refused {
-    index: usize,
-    why: ReadError,
+enum Outcome {
+    Read(Seq),
+    /// That entry can't be looked up.
+    Refused {
+        index: usize,
+        why: ReadError,
+    },
 }
 
-fn look_up(
-    now: &Snapshot<'_>,
-    wanted: &[Wanted],
-    room: Room,
-    answer: &mut Vec<u8>,
-) -> Result<Result<Seq, Refused>, ReadError> {
+fn look_up(now: &Snapshot<'_>, wanted: &[Wanted], room: Room, answer: &mut Vec<u8>) -> Result<Outcome, ReadError> {
     let seq = now.last_seq()?;
     answer.extend_from_slice(format!("{{\"seq\":{seq},\"rows\":[").as_bytes());
     for (index, (table, key)) in wanted.iter().enumerate() {
@@ -135,12 +135,12 @@ fn look_up(
             Ok(true) => {}
             Ok(false) => answer.extend_from_slice(b"null"),
             Err(why @ (ReadError::UnknownTable(_) | ReadError::KeyArity { .. } | ReadError::KeyType { .. })) => {
-                return Ok(Err(Refused { index, why }));
+                return Ok(Outcome::Refused { index, why });
             }
             Err(error) => return Err(error),
         }
         room.holds(answer)?;
     }
     answer.extend_from_slice(b"]}\n");
-    room.holds(answer).map(|()| Ok(seq))
+    room.holds(answer).map(|()| Outcome::Read(seq))
 }
