@@ -128,10 +128,11 @@ fn judge(node: &NodeProcess, url: &str) {
     let output = command.output().expect("run schemathesis");
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{said}");
-    // It must have come to all of them: one that it can make no request for would only be passed over.
+    // It must have come to all of them but the document itself, which it has already read: one that it can make no
+    // request for would only be passed over.
     let paths = document(url)["paths"].as_object().expect("paths").clone();
     let operations: usize = paths.values().map(|item| item.as_object().expect("an item").len()).sum();
-    assert!(said.contains(&format!("Tested: {operations}\n")), "{said}");
+    assert!(said.contains(&format!("Tested: {}\n", operations - 1)), "{said}");
     let errors: Vec<_> = node.log().lines().filter(|line| line.contains("ERROR")).map(str::to_owned).collect();
     assert!(errors.is_empty(), "{errors:#?}");
 }
