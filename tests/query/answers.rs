@@ -96,7 +96,7 @@ fn a_query_waits_for_its_seq_and_refuses_data_that_is_too_old() {
     ask(&[("ctlstore-max-lag", "1s")]).expect(503);
     thread::scope(|scope| {
         let waits = scope.spawn(|| ask(&[("ctlstore-min-seq", "2"), ("ctlstore-wait", "20s")]));
-        reader.ldb.apply(["REPLACE INTO fam___tab VALUES (1, NULL, NULL, NULL, NULL)"]);
+        reader.ldb().apply(["REPLACE INTO fam___tab VALUES (1, NULL, NULL, NULL, NULL)"]);
         assert_eq!(waits.join().unwrap().expect(200).json()["seq"], 2);
     });
 }

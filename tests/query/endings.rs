@@ -1,4 +1,4 @@
-//! Queries that nobody waits for any more, and answers that nobody takes.
+//! Queries that a stopping node ends, and answers that nobody takes.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -28,20 +28,6 @@ fn wait_for_running(reader: &Reader, count: f64) {
 }
 
 #[test]
-fn a_query_ends_when_its_client_hangs_up() {
-    let settings = [("reader.query.max_time", json!("1m")), ("reader.query.max_running", json!(1))];
-    let reader = Reader::start(&settings, &[]);
-    let clients: Vec<_> = (0..3).map(|_| send(&reader, ENDLESS)).collect();
-    wait_for_running(&reader, 1.0);
-    wait_until("two wait", DEADLINE, || reader.metric("ctlstore_reader_queries_waiting") == 2.0);
-    drop(clients);
-    wait_for_running(&reader, 0.0);
-    let cancelled = "ctlstore_reader_query_duration_seconds_count{outcome=\"cancelled\"}";
-    wait_until("three are given up", DEADLINE, || reader.metric(cancelled) == 3.0);
-    assert_eq!(reader.rows("SELECT 1"), json!([[1]]));
-}
-
-#[test]
 fn a_stopping_node_ends_its_queries_and_says_so() {
     let mut reader = Reader::start(&[("reader.query.max_time", json!("1m"))], &[]);
     let mut client = send(&reader, ENDLESS);
@@ -57,13 +43,14 @@ fn a_stopping_node_ends_its_queries_and_says_so() {
 
 #[test]
 fn an_answer_on_its_way_holds_no_part_of_the_ldb() {
-    let reader = Reader::start(&[("reader.query.max_rows", json!(100_000))], &[MANY_TABLE, MANY]);
+    let settings = [("reader.query.max_rows", json!(100_000)), ("reader.query.max_response_bytes", json!("16 MiB"))];
+    let reader = Reader::start(&settings, &[MANY_TABLE, MANY]);
     // More than the buffers of the sockets take.
     let _client = send(&reader, "SELECT * FROM fam___many");
     let answered = "ctlstore_reader_query_duration_seconds_count{outcome=\"answered\"}";
     wait_until("the answer is made", DEADLINE, || reader.metric(answered) == 1.0);
-    reader.ldb.apply(["DELETE FROM fam___many WHERE k < 10"]);
+    reader.ldb().apply(["DELETE FROM fam___many WHERE k < 10"]);
     let checkpoint = |row: &rusqlite::Row<'_>| row.get::<_, i64>(0);
-    let is_busy = reader.ldb.0.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], checkpoint).unwrap();
+    let is_busy = reader.ldb().0.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], checkpoint).unwrap();
     assert_eq!(is_busy, 0);
 }

@@ -12,6 +12,7 @@ mod support;
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard};
 
 use serde_json::{Value, json};
 
@@ -30,7 +31,8 @@ const MANY_TABLE: &str = r#"CREATE TABLE fam___many ("k" INTEGER, "v" TEXT, PRIM
 /// A reader that takes queries, on an LDB with these statements applied.
 struct Reader {
     node: NodeProcess,
-    ldb: OriginalLdb,
+    /// Clients of several threads share a reader, and a connection can't be shared.
+    ldb: Mutex<OriginalLdb>,
     url: String,
     /// Of the LDB, and all that the node has.
     directory: PathBuf,
@@ -45,7 +47,11 @@ impl Reader {
         ldb.apply(statements);
         let directory = node.data_dir();
         let node = node.start();
-        Self { directory, url: format!("{}/v1/query", node.reader_url()), node, ldb }
+        Self { directory, url: format!("{}/v1/query", node.reader_url()), node, ldb: Mutex::new(ldb) }
+    }
+
+    fn ldb(&self) -> MutexGuard<'_, OriginalLdb> {
+        self.ldb.lock().expect("no test panics while it has it")
     }
 
     fn ask(&self, body: &Value) -> Answer {
