@@ -6,6 +6,7 @@
 //! `-- sqlite` or `-- mariadb` a part. A missing MariaDB fails its part: `make bench` installs it.
 
 mod client;
+mod commits;
 mod constant;
 mod data;
 mod direct;
@@ -54,7 +55,7 @@ fn main() {
     if wanted("sqlite") {
         let directory = scratch_dir();
         let [ours, theirs] = ["ours", "theirs"].map(|name| format!("sqlite:{}/{name}.db", directory.path().display()));
-        runtime.block_on(writes::measure(&mut report, "SQLite", &ours, &theirs));
+        runtime.block_on(writes::measure(&mut report, "SQLite", &ours, &theirs, None));
     }
     if wanted("mariadb") {
         let server = PrivateServer::start_with(Flavour::MariaDb, &DURABLE);
@@ -64,7 +65,8 @@ fn main() {
         for name in ["ours", "theirs"] {
             server.execute(&format!("CREATE DATABASE {name}"));
         }
-        runtime.block_on(writes::measure(&mut report, "MariaDB", &server.url("ours"), &server.url("theirs")));
+        let (ours, theirs) = (server.url("ours"), server.url("theirs"));
+        runtime.block_on(writes::measure(&mut report, "MariaDB", &ours, &theirs, Some(server.pid())));
     }
     report.print();
 }
