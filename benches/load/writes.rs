@@ -32,7 +32,8 @@ fn requests(size: usize) -> Arc<Vec<Vec<Vec<u8>>>> {
     Arc::new((0..WRITERS).map(of_writer).collect())
 }
 
-fn middle(mut rates: Vec<f64>) -> f64 {
+/// The median.
+pub fn middle(mut rates: Vec<f64>) -> f64 {
     rates.sort_by(f64::total_cmp);
     rates[rates.len() / 2]
 }
@@ -92,7 +93,11 @@ pub async fn measure(report: &mut Report, kind: &str, ours: &str, theirs: &str, 
     report.ratio(&what, rows, ("multi-row, commits of 100", by_100 * 100.0), "rows/s", "≥ 0.4");
     report.ratio(&what, rows, ("multi-row, commits of 800", by_800 * 800.0), "rows/s", "≥ 0.4");
     if server.is_some() {
-        report.figure(&format!("{what}, of the original's {ORIGINAL} rows/s"), format!("{:.1}", rows / ORIGINAL), "≥ 8");
+        report.figure(
+            &format!("{what}, of the original's {ORIGINAL} rows/s"),
+            format!("{:.1}", rows / ORIGINAL),
+            "≥ 8",
+        );
     }
     let what = format!("{kind}, 8 writers × 1 mutation");
     let singles = one_at_a_time.tell(report, &what).per_second;

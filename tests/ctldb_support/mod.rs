@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ctlstore::ctldb::{
-    AnyCtldb, Ctldb, CtldbError, Expected, LedgerTable, Location, Operation, RowChange, SchemaChange, Session, StoredTable,
-    TableLimit, WriterRow,
+    AnyCtldb, Ctldb, CtldbError, Expected, LedgerTable, Location, Operation, RowChange, SchemaChange, Session,
+    StoredTable, TableLimit, WriterRow,
 };
 use ctlstore::ledger::Seq;
 use ctlstore::schema::{FamilyName, Field, FieldName, FieldType, TableRef, TableSchema, Value, WriterName};
