@@ -26,4 +26,5 @@ check: ## formatting, lints, documentation, licences and sources of the dependen
 bench: ## the benchmarks (results go to target/criterion), then the loads against the real binary and their table
 	tools/install-mariadb
 	cargo bench --locked --bench apply --bench read --bench literals
+	cargo bench --locked --bench growth -- $(CURDIR)/docs/growth.svg
 	cargo bench --locked --bench load

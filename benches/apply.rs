@@ -6,103 +6,31 @@
 //!
 //! `cargo bench --bench apply -- fresh` is rows of new keys into an empty table, `-- large`
 //! upserts of random keys into 1,000,000 rows, `-- large=5000000` into more; without
-//! either, both. `-- alone=changelog`, `alone=plain` and `alone=ceiling` run one way once,
+//! either, both. `-- alone=changelog`, `alone=history`, `alone=plain` and `alone=ceiling` run one way once,
 //! for a profiler. Files go to the temporary directory (`TMPDIR`).
 
-use std::hint::black_box;
-use std::path::Path;
-use std::time::{Duration, Instant};
+mod ldb_support;
 
-use ctlstore::changelog::ChangelogOptions;
-use ctlstore::ldb::{Ldb, LdbOptions};
-use ctlstore::ledger::{Assembler, Batch, LedgerRow, Seq};
-use ctlstore::schema::Timestamp;
+use std::path::Path;
+use std::time::Duration;
+
+use ctlstore::ldb::Ldb;
+use ctlstore::ledger::Seq;
 use rusqlite::Connection;
-use tempfile::TempDir;
+
+use ldb_support::{Beside, CHECKPOINT_BYTES, CREATE, Row, Took, apply, batches, fresh_ldb, measure, median, random};
 
 const ROWS: usize = 20_000;
 const ROUNDS: usize = 9;
+const WAYS: [Beside; 3] = [Beside::Nothing, Beside::Changelog, Beside::History];
 const BATCHES: [usize; 3] = [100, 1_000, 10_000];
 const CEILING_BATCH: usize = 10_000;
 const LARGE: usize = 1_000_000;
-/// The node's default.
-const CHECKPOINT_BYTES: u64 = 40 << 20;
-const CREATE: &str =
-    r#"CREATE TABLE fam___tab ("id" VARCHAR(191), "n" INTEGER, "r" REAL, "v" TEXT, "b" BLOB, PRIMARY KEY("id"));"#;
 const UPSERT: &str = r#"REPLACE INTO fam___tab ("id","n","r","v","b") VALUES(?,?,?,?,?)"#;
 /// As the applier has them.
 const NEW_FILE: &str = "PRAGMA page_size = 16384; PRAGMA journal_mode = WAL";
 const SETTINGS: &str = "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -32768";
 const SHOWN: [&str; 5] = ["page_size", "journal_mode", "synchronous", "wal_autocheckpoint", "cache_size"];
-
-/// About 130 bytes.
-struct Row {
-    id: String,
-    n: i64,
-    r: f64,
-    v: String,
-    b: Vec<u8>,
-}
-
-impl Row {
-    fn new(key: u64, value: u64) -> Self {
-        Self {
-            id: format!("key-{key:020}"),
-            n: value as i64 >> 8,
-            r: (value >> 20) as f64 / 64.0,
-            v: format!("{value:064}"),
-            b: value.to_be_bytes().to_vec(),
-        }
-    }
-
-    fn statement(&self) -> String {
-        let b = hex::encode(&self.b);
-        format!(
-            r#"REPLACE INTO fam___tab ("id","n","r","v","b") VALUES('{}',{},{},'{}',x'{b}')"#,
-            self.id, self.n, self.r, self.v
-        )
-    }
-}
-
-/// Odd, so that every number below 2^64 comes once.
-fn random(i: usize) -> u64 {
-    (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-}
-
-/// Rows as ledger batches behind `seq`, which moves on.
-fn batches(rows: &[Row], size: usize, seq: &mut Seq) -> Vec<Batch> {
-    let batch = |chunk: &[Row]| {
-        let mut assembler = Assembler::after(*seq);
-        for row in chunk {
-            *seq = seq.next();
-            let row = LedgerRow { seq: *seq, leader_ts: Some(Timestamp::now()), statement: row.statement() };
-            assembler.push(row).expect("rows are in order");
-        }
-        assembler.take_complete().expect("there are rows")
-    };
-    rows.chunks(size).map(batch).collect()
-}
-
-/// An LDB with an empty table at seq 1.
-fn fresh_ldb(with_changelog: bool) -> (TempDir, Ldb) {
-    let directory = tempfile::tempdir().expect("a directory for the ldb");
-    let changelog = ChangelogOptions { path: directory.path().join("change.log"), max_bytes: 1 << 20 };
-    let changelog = with_changelog.then_some(changelog);
-    let options = LdbOptions { wal_checkpoint_bytes: CHECKPOINT_BYTES, changelog, history: None };
-    let mut ldb = Ldb::open(&directory.path().join("ldb.db"), &options).expect("an ldb");
-    let mut assembler = Assembler::after(Seq(0));
-    let create = LedgerRow { seq: Seq(1), leader_ts: None, statement: CREATE.to_owned() };
-    assembler.push(create).expect("the first row");
-    ldb.apply(&assembler.take_complete().expect("a batch")).expect("the table is made");
-    (directory, ldb)
-}
-
-fn apply(ldb: &mut Ldb, batches: &[Batch]) {
-    for batch in batches {
-        black_box(ldb.apply(batch).expect("the batch is applied"));
-        ldb.maintain().expect("the wal is checkpointed");
-    }
-}
 
 /// The file that the ceiling writes, with a look at its WAL.
 struct Ceiling {
@@ -150,32 +78,6 @@ impl Ceiling {
     }
 }
 
-/// What one run of one way took.
-#[derive(Clone, Copy)]
-struct Took {
-    elapsed: Duration,
-    cpu: Duration,
-}
-
-fn measure(work: impl FnOnce()) -> Took {
-    let (start, cpu) = (Instant::now(), thread_cpu());
-    work();
-    Took { elapsed: start.elapsed(), cpu: thread_cpu() - cpu }
-}
-
-/// CPU time of this thread so far, user and system.
-fn thread_cpu() -> Duration {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the clock exists on every Linux, and `time` is there to be written to.
-    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
 /// Medians of what `ours` took, and of its ratios to the ceiling of the same round.
 fn print(what: &str, ours: &[Took], ceiling: &[Took]) {
     let nanos = |took: &[Took], part: fn(&Took) -> Duration| {
@@ -203,7 +105,7 @@ fn print_head(title: &str) {
 
 fn fresh() {
     let rows: Vec<_> = (0..ROWS).map(|i| Row::new(random(i), random(i))).collect();
-    let ways: Vec<_> = BATCHES.into_iter().flat_map(|size| [(size, false), (size, true)]).collect();
+    let ways: Vec<_> = BATCHES.into_iter().flat_map(|size| WAYS.map(|beside| (size, beside))).collect();
     let (mut ceiling, mut ours) = (Vec::new(), vec![Vec::new(); ways.len()]);
     for round in 0..ROUNDS {
         let directory = tempfile::tempdir().expect("a directory");
@@ -212,22 +114,21 @@ fn fresh() {
             file.print_settings();
         }
         ceiling.push(measure(|| file.insert(&rows).expect("the rows are written")));
-        for ((size, with_changelog), took) in ways.iter().zip(&mut ours) {
+        for ((size, beside), took) in ways.iter().zip(&mut ours) {
             let batches = batches(&rows, *size, &mut Seq(1));
-            let (_directory, mut ldb) = fresh_ldb(*with_changelog);
+            let (_directory, mut ldb) = fresh_ldb(*beside);
             took.push(measure(|| apply(&mut ldb, &batches)));
         }
     }
     print_head("Into an empty table");
     print("ceiling, commits of 10,000", &ceiling, &ceiling);
-    for ((size, with_changelog), took) in ways.iter().zip(&ours) {
-        let changelog = if *with_changelog { ", changelog" } else { "" };
-        print(&format!("commits of {size}{changelog}"), took, &ceiling);
+    for ((size, beside), took) in ways.iter().zip(&ours) {
+        print(&format!("commits of {size}, beside it: {beside:?}"), took, &ceiling);
     }
 }
 
 fn large(size: usize) {
-    let (directory, mut ldb) = fresh_ldb(true);
+    let (directory, mut ldb) = fresh_ldb(Beside::Changelog);
     let mut keys: Vec<u64> = (0..size).map(random).collect();
     // In the order of the key, since only then does it not take as long as all the rest.
     keys.sort_unstable();
@@ -241,9 +142,7 @@ fn large(size: usize) {
     ldb.close().expect("the ldb closes");
     let copy = directory.path().join("ceiling.db");
     let bytes = std::fs::copy(&file, &copy).expect("the file is copied");
-    let changelog = ChangelogOptions { path: directory.path().join("change.log"), max_bytes: 1 << 20 };
-    let options = LdbOptions { wal_checkpoint_bytes: CHECKPOINT_BYTES, changelog: Some(changelog), history: None };
-    let mut ldb = Ldb::open(&path, &options).expect("the ldb opens again");
+    let mut ldb = Ldb::open(&path, &Beside::Changelog.options(&directory)).expect("the ldb opens again");
     let file = Ceiling::open(&copy);
     file.print_settings();
     let (mut ceiling, mut ours) = (Vec::new(), Vec::new());
@@ -267,8 +166,13 @@ fn alone(way: &str) {
         let file = Ceiling::fresh(directory.path());
         measure(|| file.insert(&rows).expect("the rows are written"))
     } else {
+        let beside = match way {
+            "plain" => Beside::Nothing,
+            "changelog" => Beside::Changelog,
+            _ => Beside::History,
+        };
         let batches = batches(&rows, CEILING_BATCH, &mut Seq(1));
-        let (_directory, mut ldb) = fresh_ldb(way == "changelog");
+        let (_directory, mut ldb) = fresh_ldb(beside);
         measure(|| apply(&mut ldb, &batches))
     };
     println!("{way}: {:.0} ns CPU a statement", took.cpu.as_secs_f64() * 1e9 / ROWS as f64);
@@ -282,9 +186,11 @@ fn main() {
             ("fresh", "") => fresh(),
             ("large", "") => large(LARGE),
             ("large", rows) => large(rows.parse().expect("a number of rows")),
-            ("alone", way @ ("changelog" | "plain" | "ceiling")) => alone(way),
+            ("alone", way @ ("changelog" | "history" | "plain" | "ceiling")) => alone(way),
             _ => {
-                eprintln!("{part} is none of fresh, large, large=ROWS, alone=changelog, alone=plain, alone=ceiling");
+                eprintln!(
+                    "{part} is none of fresh, large, large=ROWS, alone=changelog, alone=history, alone=plain, alone=ceiling"
+                );
                 std::process::exit(2);
             }
         }

@@ -101,8 +101,8 @@ async fn what_is_expected_is_answered_as_if_it_had_not_been() {
                 Step::InsertWriter("o'ne", row(1)),
                 Step::InsertWriter("{place}", row(2)),
                 Step::SetWriterLimit("{place}", 7),
-                Step::AddUsage("o'ne", 60, 3),
-                Step::AddUsage("nobody", 60, 4),
+                Step::AddUsage("o'ne", 0, 3),
+                Step::AddUsage("nobody", 0, 4),
                 Step::SetTableLimit(limited.clone(), limit),
             ],
         )
@@ -113,18 +113,20 @@ async fn what_is_expected_is_answered_as_if_it_had_not_been() {
                 Step::Writer("{place}"),
                 Step::Writer("O'NE"),
                 Step::Writer("nobody"),
-                Step::Usage("o'ne", 60),
+                Step::Usage("o'ne", 0),
                 Step::Usage("o'ne", 120),
-                Step::Usage("{place}", 60),
-                Step::Usage("nobody", 60),
+                Step::Usage("{place}", 0),
+                Step::Usage("nobody", 0),
                 Step::TableLimit(limited.clone()),
                 Step::TableLimit(other.clone()),
             ]
         };
-        let expect = Step::Expect(&["o'ne", "{place}", "O'NE", "nobody"], 60, vec![limited.clone(), other.clone()]);
+        let names = ["o'ne", "{place}", "O'NE", "nobody"].map(writer);
+        // Of a period this long, now is in the first bucket.
+        let expect = Step::Expect(names.to_vec(), i64::MAX, vec![limited.clone(), other.clone()]);
         // What is written afterwards is seen as well.
         let changes =
-            [Step::SetCookie("o'ne", vec![9]), Step::AddUsage("o'ne", 60, 5), Step::DeleteTableLimit(limited.clone())];
+            [Step::SetCookie("o'ne", vec![9]), Step::AddUsage("o'ne", 0, 5), Step::DeleteTableLimit(limited.clone())];
         let steps = [vec![expect], asked(), changes.to_vec(), asked()].concat();
         let answers = write(ctldb, steps).await;
         let writer = |row: Option<WriterRow>| Answer::Writer(row);

@@ -1,5 +1,6 @@
-//! What one connection straight to the database does: the reference for writes.
+//! What connections straight to the database do: the reference for writes.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mysql_async::prelude::Queryable;
@@ -13,8 +14,8 @@ const SQLITE_TABLES: &str = "
         leader_ts TEXT DEFAULT (strftime('%Y-%m-%d %H:%M:%f','now')), statement TEXT NOT NULL);
     CREATE TABLE locks (id VARCHAR(191) PRIMARY KEY, clock BIGINT NOT NULL);
     CREATE TABLE writers (id VARCHAR(191) PRIMARY KEY, cookie BLOB NOT NULL, clock BIGINT NOT NULL);
-    INSERT INTO locks VALUES ('ledger', 0);
-    INSERT INTO writers VALUES ('writer', '', 0);";
+    CREATE TABLE written (id VARCHAR(191) PRIMARY KEY, amount BIGINT NOT NULL);
+    INSERT INTO locks VALUES ('ledger', 0);";
 const MYSQL_TABLES: [&str; 6] = [
     "CREATE TABLE points (id VARCHAR(191) CHARACTER SET utf8mb4 PRIMARY KEY, n BIGINT, v MEDIUMTEXT CHARACTER SET utf8mb4)",
     "CREATE TABLE ledger (seq BIGINT AUTO_INCREMENT PRIMARY KEY,
@@ -22,7 +23,7 @@ const MYSQL_TABLES: [&str; 6] = [
     "CREATE TABLE locks (id VARCHAR(191) PRIMARY KEY, clock BIGINT NOT NULL)",
     "CREATE TABLE writers (id VARCHAR(191) PRIMARY KEY, cookie BLOB NOT NULL, clock BIGINT NOT NULL)",
     "INSERT INTO locks VALUES ('ledger', 0)",
-    "INSERT INTO writers VALUES ('writer', '', 0)",
+    "CREATE TABLE written (id VARCHAR(191) PRIMARY KEY, amount BIGINT NOT NULL)",
 ];
 
 /// An open connection to a database with the reference's tables.
@@ -45,6 +46,19 @@ impl Direct {
             connection.query_drop(statement).await.expect("the tables are made");
         }
         Self::MySql(connection)
+    }
+
+    /// Another connection to a server's database that has the tables.
+    pub async fn join(url: &str) -> Self {
+        Self::MySql(mysql_async::Conn::from_url(url).await.expect("the server takes connections"))
+    }
+
+    /// Writers 0 to `writers`, of whom nothing is written yet.
+    pub async fn add_writers(&mut self, writers: usize) {
+        for writer in 0..writers {
+            self.run(&format!("INSERT INTO writers VALUES ('writer-{writer}', '', 0)")).await;
+            self.run(&format!("INSERT INTO written VALUES ('writer-{writer}', 0)")).await;
+        }
     }
 
     async fn run(&mut self, statement: &str) {
@@ -92,20 +106,41 @@ pub fn multi_row(size: usize, rows: usize) -> Vec<Vec<String>> {
     (0..rows / size).map(|i| unit(i * size)).collect()
 }
 
-/// One transaction for each row, with one round trip for each statement that the protocol asks for.
-pub fn one_by_one(rows: usize) -> Vec<Vec<String>> {
+/// One transaction for each of `rows`, with one round trip for each statement that the
+/// protocol asks for: the lock, usage and cookie of `writer` read and written, the row and
+/// its statement.
+pub fn one_by_one(writer: usize, rows: std::ops::Range<usize>) -> Vec<Vec<String>> {
     let unit = |i| {
         vec![
             "BEGIN".to_owned(),
             "UPDATE locks SET clock = clock + 1 WHERE id = 'ledger'".to_owned(),
-            "SELECT cookie FROM writers WHERE id = 'writer'".to_owned(),
+            format!("SELECT amount FROM written WHERE id = 'writer-{writer}'"),
+            format!("SELECT cookie FROM writers WHERE id = 'writer-{writer}'"),
             format!("REPLACE INTO points VALUES {}", row(i)),
+            format!("UPDATE writers SET cookie = '', clock = clock + 1 WHERE id = 'writer-{writer}'"),
+            format!("UPDATE written SET amount = amount + 1 WHERE id = 'writer-{writer}'"),
             format!("INSERT INTO ledger (statement) VALUES {}", ledger_row(i)),
-            "UPDATE writers SET cookie = '', clock = clock + 1 WHERE id = 'writer'".to_owned(),
             "COMMIT".to_owned(),
         ]
     };
-    (0..rows).map(unit).collect()
+    rows.map(unit).collect()
+}
+
+/// A connection for each writer, each as [`Direct::rate`] by itself; units per second of all.
+pub async fn rate_of_all(connections: &mut Vec<Direct>, units: &[Arc<Vec<Vec<String>>>], time: Duration) -> f64 {
+    let tasks = connections.drain(..).zip(units.iter().cloned()).map(|(mut connection, units)| {
+        tokio::spawn(async move {
+            let rate = connection.rate(&units, time).await;
+            (connection, rate)
+        })
+    });
+    let mut all = 0.0;
+    for task in tasks.collect::<Vec<_>>() {
+        let (connection, rate) = task.await.expect("the writer runs");
+        connections.push(connection);
+        all += rate;
+    }
+    all
 }
 
 /// A commit for each row of the ledger, and nothing else.

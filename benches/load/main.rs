@@ -3,12 +3,14 @@
 //! on loopback and bounded in time and count; it takes about two minutes.
 //!
 //! `cargo bench --bench load` measures everything, `-- reads`, `-- steady`,
-//! `-- sqlite` or `-- mariadb` a part. A missing MariaDB fails its part: `make bench` installs it.
+//! `-- sqlite`, `-- mariadb`, `-- ledger` or `-- gigabyte` a part. A missing MariaDB fails its part: `make bench` installs it.
 
 mod client;
+mod commits;
 mod constant;
 mod data;
 mod direct;
+mod ledger;
 mod process;
 mod reads;
 mod report;
@@ -23,7 +25,7 @@ use report::Report;
 use support::port::Port;
 use support::{Flavour, Node, PrivateServer, scratch_dir, sql};
 
-const PARTS: [&str; 4] = ["reads", "steady", "sqlite", "mariadb"];
+const PARTS: [&str; 6] = ["reads", "steady", "sqlite", "mariadb", "ledger", "gigabyte"];
 /// The server's defaults, which the tests' servers do not run with.
 const DURABLE: [&str; 2] = ["--innodb-flush-log-at-trx-commit=1", "--performance-schema=0"];
 const SERVER_SETTINGS: &str = "SELECT CONCAT('MariaDB ', @@version, ', innodb_flush_log_at_trx_commit=', \
@@ -54,19 +56,40 @@ fn main() {
     if wanted("sqlite") {
         let directory = scratch_dir();
         let [ours, theirs] = ["ours", "theirs"].map(|name| format!("sqlite:{}/{name}.db", directory.path().display()));
-        runtime.block_on(writes::measure(&mut report, "SQLite", &ours, &theirs));
+        runtime.block_on(writes::measure(&mut report, "SQLite", &ours, &theirs, None));
     }
-    if wanted("mariadb") {
-        let server = PrivateServer::start_with(Flavour::MariaDb, &DURABLE);
-        for row in server.execute(SERVER_SETTINGS) {
-            println!("{}", row.into_iter().flatten().collect::<String>());
-        }
-        for name in ["ours", "theirs"] {
-            server.execute(&format!("CREATE DATABASE {name}"));
-        }
-        runtime.block_on(writes::measure(&mut report, "MariaDB", &server.url("ours"), &server.url("theirs")));
+    if wanted("mariadb") || wanted("ledger") {
+        on_mariadb(&mut report, &runtime, wanted("mariadb"), wanted("ledger"));
+    }
+    if wanted("gigabyte") {
+        let directory = scratch_dir();
+        let url = format!("sqlite:{}/ctldb.db", directory.path().display());
+        let port = Port::claim();
+        runtime.block_on(ledger::gigabyte(&mut report, &url, &format!("127.0.0.1:{}", port.number)));
     }
     report.print();
+}
+
+/// What needs a server: writes to it, and hosts that follow its ledger.
+fn on_mariadb(report: &mut Report, runtime: &tokio::runtime::Runtime, writes: bool, ledger: bool) {
+    let server = PrivateServer::start_with(Flavour::MariaDb, &DURABLE);
+    for row in server.execute(SERVER_SETTINGS) {
+        println!("{}", row.into_iter().flatten().collect::<String>());
+    }
+    let database = |name: &str| {
+        server.execute(&format!("CREATE DATABASE {name}"));
+        server.url(name)
+    };
+    if writes {
+        let (ours, theirs) = (database("ours"), database("theirs"));
+        runtime.block_on(writes::measure(report, "MariaDB", &ours, &theirs, Some(server.pid())));
+    }
+    if ledger {
+        runtime.block_on(steady::across(report, &database("across")));
+        let directory = scratch_dir();
+        let sqlite = format!("sqlite:{}/ctldb.db", directory.path().display());
+        runtime.block_on(ledger::from_both(report, &sqlite, &database("followed")));
+    }
 }
 
 /// Every role on an embedded database, with one thread that answers reads.

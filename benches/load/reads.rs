@@ -71,6 +71,11 @@ pub async fn measure(report: &mut Report, reader: &str, pid: u32, ldb: &Path) {
     report.ratio("prefix of 100 rows, 64 connections", prefix.per_second, ("in-process", scans), "req/s", "≥ 0.7");
 }
 
+/// Nothing but point reads for `time`.
+pub async fn point_reads(reader: &str, time: Duration) -> Load {
+    load(reader, CONNECTIONS, &Arc::new(vec![data::point_reads()]), 200, time).await
+}
+
 /// The same scans per second, on this thread.
 fn scan_in_process(ldb: &Path) -> f64 {
     let table = TableRef::parse("bench", "groups").expect("a table's name");

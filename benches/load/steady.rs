@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::client::{Connection, percentile};
+use super::client::{Connection, address, percentile, send_all};
 use super::data;
 use super::process::cpu;
 use super::report::Report;
@@ -13,6 +13,8 @@ const SAMPLES: usize = 300;
 const DEADLINE: Duration = Duration::from_secs(20);
 const WATCHED: Duration = Duration::from_secs(10);
 const STARTS: usize = 5;
+/// How often a node looks at the ledger of another.
+const POLL: &str = "100ms";
 
 /// Writes the mark and waits until it is readable; the time between the answer and that.
 pub async fn until_readable(executive: &mut Connection, reader: &mut Connection, n: usize) -> Duration {
@@ -28,7 +30,8 @@ pub async fn until_readable(executive: &mut Connection, reader: &mut Connection,
     }
 }
 
-pub async fn latency(report: &mut Report, executive: &str, reader: &str) {
+/// Median and 99th percentile of [`until_readable`].
+async fn readable(executive: &str, reader: &str) -> (Duration, Duration) {
     let mut executive = Connection::open(executive).await.expect("the executive takes connections");
     let mut reader = Connection::open(reader).await.expect("the reader takes connections");
     let mut times = Vec::with_capacity(SAMPLES);
@@ -38,8 +41,24 @@ pub async fn latency(report: &mut Report, executive: &str, reader: &str) {
         times.push(until_readable(&mut executive, &mut reader, n + 1).await);
     }
     times.sort_unstable();
-    let (p50, p99) = (percentile(&times, 50), percentile(&times, 99));
+    (percentile(&times, 50), percentile(&times, 99))
+}
+
+pub async fn latency(report: &mut Report, executive: &str, reader: &str) {
+    let (p50, p99) = readable(executive, reader).await;
     report.figure("answer to readable row, p50 / p99", format!("{p50:.2?} / {p99:.2?}"), "p99 < 5 ms");
+}
+
+/// One node writes to the ctldb at `url`, another follows it, which looks every [`POLL`].
+pub async fn across(report: &mut Report, url: &str) {
+    let writer = super::roomy(Node::new()).roles(&["executive"]).ctldb(url).start();
+    send_all(address(&writer.executive_url()), &data::schema(), 1).await;
+    let host = Node::new().roles(&["reflector", "reader"]).ctldb(url);
+    // Without chance the longest interval is the one that is stated.
+    let host = host.set("reflector.poll_interval", POLL).set("reflector.poll_jitter", 0.0).start();
+    let (p50, p99) = readable(address(&writer.executive_url()), address(&host.reader_url())).await;
+    let what = format!("answer to readable row on another node, polled every {POLL}, p50 / p99");
+    report.figure(&what, format!("{p50:.1?} / {p99:.1?}"), "p99 < 120 ms");
 }
 
 /// CPU with nothing to do, and with one mutation a second.

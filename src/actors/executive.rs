@@ -2,10 +2,12 @@
 //! answers after the ctldb's commit, and tells the poller that the ledger grew.
 //!
 //! Mutations that arrive while a write is in flight wait in a bounded queue and are
-//! committed together by the next one. Everything else has the ctldb for itself.
+//! committed together by the next one; `gather` says whether that one lets the writers
+//! come back who were just answered. Everything else has the ctldb for itself.
 //! Transactions run in this actor's own tasks, so a client that goes away touches
 //! no connection. While the ctldb is away nothing is queued: that is a 503.
 
+mod gather;
 mod queue;
 mod report;
 mod retention;
@@ -17,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use actix::{
     Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Recipient, ResponseActFuture, ResponseFuture,
-    WrapFuture,
+    SpawnHandle, WrapFuture,
 };
 use tokio::sync::oneshot;
 
@@ -31,7 +33,8 @@ use crate::messages::stop::Stop;
 use crate::metrics::{Component, Metrics, Queue as QueueLabel};
 use crate::schema::TableRef;
 
-use self::queue::{Queue, Waiting};
+use self::gather::Gathering;
+use self::queue::{MAX_GROUP, Queue, Waiting};
 use self::report::Details;
 use self::retention::Retention;
 pub use self::retention::RetentionSettings;
@@ -81,6 +84,9 @@ pub struct ExecutiveActor<C: Ctldb + Unpin> {
     backoff: Backoff,
     queue: Queue,
     writing: bool,
+    gathering: Gathering,
+    /// Wakes the group that is held back.
+    held: Option<SpawnHandle>,
     asked: usize,
     measuring: bool,
     looking: bool,
@@ -115,6 +121,8 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
             queue: Queue::default(),
             writing: false,
+            gathering: Gathering::default(),
+            held: None,
             asked: 0,
             measuring: false,
             looking: false,
@@ -169,12 +177,29 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
         Ok(())
     }
 
-    /// Sends the next group on its way, unless one is under way already.
+    /// Whether the next group waits for more requests, which wakes it when it has waited enough.
+    fn holds_back(&mut self, ctx: &mut Context<Self>) -> bool {
+        let goes = self.state == RoleState::Stopping || self.queue.next_is_alone();
+        let left = self.gathering.hold(Instant::now(), self.queue.len()).filter(|_| !goes);
+        match left {
+            Some(left) if self.held.is_none() => {
+                self.held = Some(ctx.run_later(left, |this, ctx| {
+                    this.held = None;
+                    this.write_next(ctx);
+                }));
+            }
+            Some(_) => {}
+            None => drop(self.held.take().map(|held| ctx.cancel_future(held))),
+        }
+        left.is_some()
+    }
+
+    /// Sends the next group on its way, unless one is under way already or it waits for more.
     fn write_next(&mut self, ctx: &mut Context<Self>) {
         for late in self.queue.expired(Instant::now()) {
             late.answer(Err(ExecutiveError::NotServing("the request waited too long for the ctldb".to_owned())));
         }
-        if self.writing || self.queue.is_empty() {
+        if self.writing || self.queue.is_empty() || self.holds_back(ctx) {
             self.show_queue();
             return;
         }
@@ -208,6 +233,7 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
 
     fn committed(&mut self, group: Vec<Waiting>, outcomes: Vec<Result<Written, Refusal>>, took: Duration) {
         self.works();
+        self.gathering.answered(Instant::now(), took, group.len(), self.queue.len(), MAX_GROUP);
         let written: Vec<&Written> = outcomes.iter().flatten().collect();
         if let Some(last) = written.last() {
             self.ledger_grew(last.seq);

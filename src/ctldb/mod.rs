@@ -19,7 +19,8 @@ pub use any::{AnyCtldb, AnySource, Location};
 pub use ledger_table::LedgerTable;
 pub use mysql::{MysqlCtldb, MysqlSource};
 pub use session::{
-    ColumnCollation, CtldbError, LedgerIdentity, RowChange, SchemaChange, Session, StoredTable, TableLimit, WriterRow,
+    ColumnCollation, CtldbError, Expected, LedgerIdentity, RowChange, SchemaChange, Session, StoredTable, TableLimit,
+    WriterMark, WriterRow,
 };
 pub use sqlite::{SqliteCtldb, SqliteSource};
 pub use tally::Tally;
@@ -40,6 +41,11 @@ pub fn schema_sql(ledger: &LedgerTable, mysql_collation: Option<&str>) -> String
 #[allow(async_fn_in_trait)] // run on the backend's own thread, never sent while pending
 pub trait Operation: Send + 'static {
     type Output: Send + 'static;
+
+    /// What `run` will ask for first. A hint: nothing has to be asked, or is known only then.
+    fn expected(&self) -> Expected<'_> {
+        Expected::default()
+    }
 
     async fn run<S: Session>(&self, session: &mut S) -> Result<Self::Output, CtldbError>;
 }

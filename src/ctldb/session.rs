@@ -94,23 +94,33 @@ pub struct LedgerIdentity {
     pub made_by_original: bool,
 }
 
+/// What an operation will ask for in any case, so that a backend for which every question
+/// is a round trip can read it together with the lock.
+#[derive(Debug, Clone, Default)]
+pub struct Expected<'a> {
+    /// Their rows, own limits and usage.
+    pub writers: BTreeSet<&'a WriterName>,
+    /// The seconds that usage is counted over: the bucket is the one of the ctldb's clock.
+    pub usage_period: i64,
+    /// Their limits.
+    pub tables: BTreeSet<&'a TableRef>,
+}
+
+/// What requests of one writer leave of it.
+#[derive(Debug, Clone, Copy)]
+pub struct WriterMark<'a> {
+    pub writer: &'a WriterName,
+    pub cookie: &'a [u8],
+    /// Rows to add to its usage.
+    pub rows: i64,
+}
+
 /// One connection, within a transaction that holds the ledger lock where the
 /// operation runs by [`super::Ctldb::write`].
 #[allow(async_fn_in_trait)] // one session stays on one thread
 pub trait Session {
     // What is there.
 
-    /// Says what is about to be asked for: these writers, their usage in `bucket` and the
-    /// limits of these tables. A backend for which every question is a round trip may
-    /// read it all at once.
-    async fn expect(
-        &mut self,
-        _writers: &BTreeSet<&WriterName>,
-        _bucket: i64,
-        _tables: &BTreeSet<&TableRef>,
-    ) -> Result<(), CtldbError> {
-        Ok(())
-    }
     /// The ctldb's clock, seconds since 1970.
     async fn now(&mut self) -> Result<i64, CtldbError>;
     /// The ledger's last seq, 0 when it is empty.
@@ -146,6 +156,14 @@ pub trait Session {
     async fn delete_writer(&mut self, writer: &WriterName) -> Result<(), CtldbError>;
     async fn set_cookie(&mut self, writer: &WriterName, cookie: &[u8]) -> Result<(), CtldbError>;
     async fn add_usage(&mut self, writer: &WriterName, bucket: i64, rows: i64) -> Result<(), CtldbError>;
+    /// Sets the cookie of each writer and adds to its usage in the bucket. No writer twice.
+    async fn mark_writers(&mut self, bucket: i64, marks: &[WriterMark<'_>]) -> Result<(), CtldbError> {
+        for mark in marks {
+            self.set_cookie(mark.writer, mark.cookie).await?;
+            self.add_usage(mark.writer, bucket, mark.rows).await?;
+        }
+        Ok(())
+    }
     /// Forgets usage in buckets that begin before `before`.
     async fn prune_usage(&mut self, before: i64) -> Result<(), CtldbError>;
     async fn set_table_limit(&mut self, table: &TableRef, limit: TableLimit) -> Result<(), CtldbError>;
@@ -156,6 +174,11 @@ pub trait Session {
     async fn delete_writer_limit(&mut self, writer: &WriterName) -> Result<bool, CtldbError>;
     /// Applies row changes in order, in as few round trips as it can.
     async fn apply(&mut self, changes: &[RowChange]) -> Result<(), CtldbError>;
+    /// As [`Session::apply`], for changes that nobody but the whole transaction answers
+    /// for: what the ctldb refuses of them may come up as late as at the commit.
+    async fn apply_unanswered(&mut self, changes: &[RowChange]) -> Result<(), CtldbError> {
+        self.apply(changes).await
+    }
     /// Deletes every row of a table.
     async fn clear(&mut self, table: &TableRef) -> Result<(), CtldbError>;
     /// Appends ledger rows with consecutive seqs and gives the last one.

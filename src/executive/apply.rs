@@ -1,11 +1,14 @@
 //! A group of mutation requests as one transaction. What a request is refused for
 //! is found before it has written anything; only what the ctldb itself refuses is
-//! found while writing, and then the savepoint before it is gone back to.
+//! found while writing. That hardly ever happens, so a group is first written without
+//! asking: all that it changes goes with the commit. Where the ctldb refuses some of that,
+//! nothing is written, and the group is done again step by step, with savepoints to go
+//! back to.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::ctldb::{ColumnCollation, CtldbError, Operation, RowChange, Session, StoredTable};
+use crate::ctldb::{ColumnCollation, CtldbError, Expected, Operation, RowChange, Session, StoredTable, WriterMark};
 use crate::ledger::Seq;
 use crate::schema::{Value, WriterName};
 use crate::sql;
@@ -13,7 +16,7 @@ use crate::sql;
 use super::Options;
 use super::error::{ExecutiveError, Refusal};
 use super::mutation::MutationRequest;
-use super::plan::{Known, OverWarnSize, Plan, table_of};
+use super::plan::{self, Known, OverWarnSize, Plan, table_of};
 
 /// A request that is committed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +32,9 @@ pub struct Written {
 pub(super) struct MutationGroup {
     pub requests: Vec<Arc<MutationRequest>>,
     pub options: Arc<Options>,
+    /// Whether what is written is asked for at once, so that a refusal can be told to be
+    /// one request's.
+    pub step_by_step: bool,
 }
 
 type Outcome = Result<Written, Refusal>;
@@ -40,15 +46,21 @@ type Batch = Vec<(usize, Plan)>;
 impl Operation for MutationGroup {
     type Output = Vec<Outcome>;
 
+    fn expected(&self) -> Expected<'_> {
+        plan::expected(&self.options, &self.requests)
+    }
+
     async fn run<S: Session>(&self, session: &mut S) -> Result<Vec<Outcome>, CtldbError> {
-        let mut known = Known::begin(&self.options, session, &self.requests).await?;
+        let mut known = Known::begin(&self.options, session).await?;
         let mut outcomes = BTreeMap::new();
         let mut batch = Batch::new();
+        let mut step_by_step = self.step_by_step;
         for (index, request) in self.requests.iter().enumerate() {
             match refused(known.plan(session, request).await)? {
                 Err(refusal) => drop(outcomes.insert(index, Err(refusal))),
                 Ok(plan) if plan.may_merge() => {
                     // Its keys are compared with what is stored, so that must be all there is.
+                    step_by_step = true;
                     self.write_batch(session, &mut known, &mut batch, &mut outcomes).await?;
                     outcomes.insert(index, self.write_alone(session, &mut known, request).await?);
                 }
@@ -58,7 +70,14 @@ impl Operation for MutationGroup {
                 }
             }
         }
-        self.write_batch(session, &mut known, &mut batch, &mut outcomes).await?;
+        if step_by_step {
+            self.write_batch(session, &mut known, &mut batch, &mut outcomes).await?;
+        } else if !batch.is_empty() {
+            let (indexes, mut plans): (Vec<usize>, Vec<Plan>) = batch.into_iter().unzip();
+            session.apply_unanswered(&changes_of(&mut plans)).await?;
+            let written = record(session, known.bucket(), &mut plans).await?;
+            outcomes.extend(indexes.into_iter().zip(written.into_iter().map(Ok)));
+        }
         Ok(outcomes.into_values().collect())
     }
 }
@@ -140,9 +159,12 @@ fn refused<T>(outcome: Result<T, ExecutiveError>) -> Result<Result<T, Refusal>, 
 
 /// Writes rows, cookies, usage and ledger of all plans.
 async fn write<S: Session>(session: &mut S, bucket: i64, plans: &mut [Plan]) -> Result<Vec<Written>, CtldbError> {
-    let changes: Vec<RowChange> = plans.iter_mut().flat_map(|plan| std::mem::take(&mut plan.changes)).collect();
-    session.apply(&changes).await?;
+    session.apply(&changes_of(plans)).await?;
     record(session, bucket, plans).await
+}
+
+fn changes_of(plans: &mut [Plan]) -> Vec<RowChange> {
+    plans.iter_mut().flat_map(|plan| std::mem::take(&mut plan.changes)).collect()
 }
 
 /// Writes cookies, usage and ledger of all plans; their rows are written already.
@@ -153,10 +175,8 @@ async fn record<S: Session>(session: &mut S, bucket: i64, plans: &mut [Plan]) ->
         *cookie = &plan.cookie;
         *rows += plan.usage();
     }
-    for (writer, (cookie, rows)) in writers {
-        session.set_cookie(writer, cookie).await?;
-        session.add_usage(writer, bucket, rows).await?;
-    }
+    let marks = writers.into_iter().map(|(writer, (cookie, rows))| WriterMark { writer, cookie, rows });
+    session.mark_writers(bucket, &marks.collect::<Vec<_>>()).await?;
     let counts: Vec<usize> = plans.iter().map(|plan| plan.statements.len()).collect();
     let statements: Vec<String> = plans.iter_mut().flat_map(|plan| std::mem::take(&mut plan.statements)).collect();
     let last = session.append(&statements).await?;

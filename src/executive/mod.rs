@@ -121,8 +121,16 @@ impl<C: Ctldb> Executive<C> {
         requests: Vec<Arc<MutationRequest>>,
         deadline: Instant,
     ) -> Result<Vec<Result<Written, Refusal>>, CtldbError> {
-        let group = apply::MutationGroup { requests, options: Arc::clone(&self.options) };
-        self.ctldb.write(group, deadline).await
+        let group = |requests, step_by_step| apply::MutationGroup {
+            requests,
+            options: Arc::clone(&self.options),
+            step_by_step,
+        };
+        match self.ctldb.write(group(requests.clone(), false), deadline).await {
+            // Of some request, nobody knows which: nothing is written, so it is done again.
+            Err(CtldbError::Refused(_)) => self.ctldb.write(group(requests, true), deadline).await,
+            outcome => outcome,
+        }
     }
 
     /// Runs an operation that may refuse its input, under the ledger lock.

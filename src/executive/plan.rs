@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
-use crate::ctldb::{ColumnCollation, CtldbError, RowChange, Session, StoredTable, TableLimit, WriterRow};
+use crate::ctldb::{ColumnCollation, CtldbError, Expected, RowChange, Session, StoredTable, TableLimit, WriterRow};
 use crate::schema::{TableRef, WriterName};
 use crate::sql;
 
@@ -19,6 +19,16 @@ use super::rate::Buckets;
 /// Mutations whose tables are looked up before the first request is judged; the tables
 /// of all others are when it is their turn.
 const MAX_EXPECTED: usize = 256;
+
+/// What judging these requests will ask for.
+pub(super) fn expected<'a>(options: &Options, requests: &'a [Arc<MutationRequest>]) -> Expected<'a> {
+    let tables = requests.iter().flat_map(|request| request.mutations.iter().map(|mutation| &mutation.table));
+    Expected {
+        writers: requests.iter().map(|request| &request.credentials.writer).collect(),
+        usage_period: Buckets::of(options.writer_limit).period_seconds(),
+        tables: tables.take(MAX_EXPECTED).collect(),
+    }
+}
 
 /// A table that was written to and has passed its warning size, not yet its maximum.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,16 +91,8 @@ pub(super) struct Known<'a> {
 }
 
 impl<'a> Known<'a> {
-    pub(super) async fn begin<S: Session>(
-        options: &'a Options,
-        session: &mut S,
-        requests: &[Arc<MutationRequest>],
-    ) -> Result<Known<'a>, CtldbError> {
-        let buckets = Buckets::of(options.writer_limit);
-        let now = session.now().await?;
-        let writers = requests.iter().map(|request| &request.credentials.writer).collect();
-        let tables = requests.iter().flat_map(|request| request.mutations.iter().map(|mutation| &mutation.table));
-        session.expect(&writers, buckets.bucket_at(now), &tables.take(MAX_EXPECTED).collect()).await?;
+    pub(super) async fn begin<S: Session>(options: &'a Options, session: &mut S) -> Result<Known<'a>, CtldbError> {
+        let (buckets, now) = (Buckets::of(options.writer_limit), session.now().await?);
         Ok(Self { options, buckets, now, writers: HashMap::new(), tables: HashMap::new() })
     }
 

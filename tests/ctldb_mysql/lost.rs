@@ -91,7 +91,7 @@ async fn a_deadlock_starts_the_whole_transaction_again() {
 }
 
 /// A ctldb by way of a proxy that can cut its commits.
-async fn through_proxy(database: &TestDatabase) -> (impl Ctldb + use<>, Proxy) {
+pub async fn through_proxy(database: &TestDatabase) -> (impl Ctldb + use<>, Proxy) {
     let (_, port) = database.url.rsplit_once('/').unwrap().0.rsplit_once(':').unwrap();
     let proxy = Proxy::to(port.parse().unwrap());
     let ctldb = prepared_at(&proxy.url(&database.url)).await;

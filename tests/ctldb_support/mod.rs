@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ctlstore::ctldb::{
-    AnyCtldb, Ctldb, CtldbError, LedgerTable, Location, Operation, RowChange, SchemaChange, Session, StoredTable,
-    TableLimit, WriterRow,
+    AnyCtldb, Ctldb, CtldbError, Expected, LedgerTable, Location, Operation, RowChange, SchemaChange, Session,
+    StoredTable, TableLimit, WriterRow,
 };
 use ctlstore::ledger::Seq;
 use ctlstore::schema::{FamilyName, Field, FieldName, FieldType, TableRef, TableSchema, Value, WriterName};
@@ -23,8 +23,8 @@ use crate::support::{TestDatabase, every_ctldb, mariadb, mysql56};
 /// One call on a session.
 #[derive(Debug, Clone)]
 pub enum Step {
-    /// Writers, a bucket of their usage, and tables that are asked about next.
-    Expect(&'static [&'static str], i64, Vec<TableRef>),
+    /// Writers, the period of their usage, and tables that are asked about: read with the lock.
+    Expect(Vec<WriterName>, i64, Vec<TableRef>),
     Now,
     LastSeq,
     FamilyExists(&'static str),
@@ -127,6 +127,17 @@ pub struct Steps(pub Vec<Step>);
 impl Operation for Steps {
     type Output = Vec<Answer>;
 
+    fn expected(&self) -> Expected<'_> {
+        let mut expected = Expected::default();
+        for step in &self.0 {
+            if let Step::Expect(writers, period, tables) = step {
+                (expected.usage_period, expected.writers) = (*period, writers.iter().collect());
+                expected.tables = tables.iter().collect();
+            }
+        }
+        expected
+    }
+
     async fn run<S: Session>(&self, session: &mut S) -> Result<Vec<Answer>, CtldbError> {
         let mut answers = Vec::new();
         for step in &self.0 {
@@ -144,10 +155,7 @@ async fn run<S: Session>(s: &mut S, step: &Step) -> Result<Answer, CtldbError> {
         Step::FamilyExists(name) => s.family_exists(&family(name)).await.map(Answer::Flag),
         Step::Table(table) => s.table(table).await.map(Answer::Table),
         Step::TablesOf(name) => s.tables_of(&family(name)).await.map(Answer::Tables),
-        Step::Expect(names, bucket, tables) => {
-            let names: Vec<_> = names.iter().map(|name| writer(name)).collect();
-            s.expect(&names.iter().collect(), *bucket, &tables.iter().collect()).await.map(done)
-        }
+        Step::Expect(..) => Ok(Answer::Done),
         Step::TableSize(table) => s.table_size(table).await.map(Answer::Size),
         Step::Writer(name) => s.writer(&writer(name)).await.map(Answer::Writer),
         Step::Usage(name, bucket) => s.usage(&writer(name), *bucket).await.map(Answer::Number),

@@ -1,9 +1,9 @@
-//! A way to a server that can be cut at the moment of a commit.
+//! A way to a server that can be cut at the moment of a commit, and that counts what is sent.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 /// What happens to the next text that ends in COMMIT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +20,7 @@ pub enum Cut {
 pub struct Proxy {
     port: u16,
     cut: Arc<AtomicU8>,
+    sent: Arc<AtomicUsize>,
 }
 
 impl Proxy {
@@ -28,14 +29,15 @@ impl Proxy {
         let this = Self {
             port: listener.local_addr().expect("the proxy's address").port(),
             cut: Arc::new(AtomicU8::new(Cut::Nothing as u8)),
+            sent: Arc::default(),
         };
-        let cut = this.cut.clone();
+        let (cut, sent) = (this.cut.clone(), this.sent.clone());
         // Both end with the process.
         std::thread::spawn(move || {
             for client in listener.incoming() {
                 let client = client.expect("accept a connection");
                 let server = TcpStream::connect(("127.0.0.1", port)).expect("connect to the server");
-                pass(client, server, cut.clone());
+                pass(client, server, cut.clone(), sent.clone());
             }
         });
         this
@@ -53,18 +55,25 @@ impl Proxy {
         self.cut.store(cut as u8, Ordering::SeqCst);
     }
 
+    /// What clients have sent so far: texts below 64 KiB are one each, and a client that
+    /// waits for its answer makes a round trip of each.
+    pub fn sent(&self) -> usize {
+        self.sent.load(Ordering::SeqCst)
+    }
+
     /// Whether the cut has been made.
     pub fn has_cut(&self) -> bool {
         self.cut.load(Ordering::SeqCst) == Cut::Nothing as u8
     }
 }
 
-fn pass(client: TcpStream, server: TcpStream, cut: Arc<AtomicU8>) {
+fn pass(client: TcpStream, server: TcpStream, cut: Arc<AtomicU8>, sent: Arc<AtomicUsize>) {
     let (mut from_client, mut to_server) = (client.try_clone().expect("clone"), server.try_clone().expect("clone"));
     let (mut from_server, mut to_client) = (server, client);
     std::thread::spawn(move || {
         let mut buffer = vec![0; 65_536];
         while let Ok(count @ 1..) = from_client.read(&mut buffer) {
+            sent.fetch_add(1, Ordering::SeqCst);
             if buffer[..count].ends_with(b"COMMIT") {
                 let cut = cut.swap(Cut::Nothing as u8, Ordering::SeqCst);
                 if cut == Cut::AfterCommit as u8 {

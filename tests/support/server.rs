@@ -99,6 +99,11 @@ impl PrivateServer {
         process::signal(self.child.as_ref().expect("the server runs"), signal);
     }
 
+    /// Of the running server.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("the server runs").id()
+    }
+
     pub fn port(&self) -> u16 {
         self.port.number
     }

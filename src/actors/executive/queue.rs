@@ -14,7 +14,7 @@ const MAX_WAITING: usize = 1024;
 const MAX_WAITING_BYTES: usize = 32 * 1024 * 1024;
 
 /// Bounds of one commit.
-const MAX_GROUP: usize = 64;
+pub const MAX_GROUP: usize = 64;
 const MAX_GROUP_BYTES: usize = 4 * 1024 * 1024;
 
 /// A request and who waits for its answer.
@@ -103,6 +103,10 @@ impl Queue {
         }
         self.bytes -= expired.iter().map(|waiting| waiting.bytes).sum::<usize>();
         expired
+    }
+
+    pub fn next_is_alone(&self) -> bool {
+        self.waiting.front().is_some_and(|next| next.alone)
     }
 
     pub fn len(&self) -> usize {

@@ -1,69 +1,92 @@
-//! What a group of requests is about to ask for, read in one round trip: writers, their
-//! usage, and limits of tables. Good until the transaction writes anything.
+//! What an operation is about to ask for, read in one round trip with the ledger lock:
+//! writers, their limits and usage, and limits of tables. Good until the transaction
+//! writes anything.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
-use crate::ctldb::{TableLimit, WriterRow};
+use mysql_async::Row;
+
+use crate::ctldb::{Expected, TableLimit, WriterRow};
 use crate::schema::{TableRef, WriterName};
 
+use super::error::SqlError;
+use super::link::{ResultSets, read_row};
 use super::rows::text;
 
-pub(super) type Found = (i64, Option<String>, Option<String>, Option<Vec<u8>>, Option<i64>, Option<i64>);
+/// One question for all names of a kind; each row says whose it is. A collation may find
+/// other names' rows as well, which are passed over.
+const WRITERS: &str = "SELECT writer, secret, cookie FROM mutators WHERE writer IN ({names})";
+const RATES: &str = "SELECT writer_name, max_rows_per_minute FROM max_writer_rates WHERE writer_name IN ({names})";
+const USAGE: &str = "SELECT writer_name, bucket, amount FROM writer_usage WHERE writer_name IN ({names}) \
+                     AND bucket = UNIX_TIMESTAMP() - UNIX_TIMESTAMP() % {period}";
+const LIMITS: &str = "SELECT family_name, table_name, warn_size_bytes, max_size_bytes FROM max_table_sizes WHERE ";
 
 /// Answers by what was asked; a name that is missing was not asked for.
 #[derive(Debug, Default)]
 pub(super) struct Ahead {
     pub writers: HashMap<WriterName, Option<WriterRow>>,
-    /// By writer and bucket.
+    /// By writer and bucket, where there is such a row.
     pub usage: HashMap<(WriterName, i64), i64>,
     pub limits: HashMap<TableRef, Option<TableLimit>>,
 }
 
-/// The question for all of them; `None` when there are none. Rows are told by the place
-/// of the name that they were asked for by, tables behind writers.
-pub(super) fn question(writers: &BTreeSet<&WriterName>, bucket: i64, tables: &BTreeSet<&TableRef>) -> Option<String> {
-    let writer = |(place, name): (usize, &&WriterName)| {
-        let name = text(name.as_str());
-        format!(
-            "SELECT {place}, writer, secret, cookie, \
-             (SELECT max_rows_per_minute FROM max_writer_rates WHERE writer_name = {name}), \
-             (SELECT amount FROM writer_usage WHERE writer_name = {name} AND bucket = {bucket}) \
-             FROM mutators WHERE writer = {name}"
-        )
-    };
-    let limit = |(place, table): (usize, &&TableRef)| {
-        let (place, family, name) = (writers.len() + place, text(table.family.as_str()), text(table.table.as_str()));
-        format!(
-            "SELECT {place}, NULL, NULL, NULL, warn_size_bytes, max_size_bytes FROM max_table_sizes \
-             WHERE family_name = {family} AND table_name = {name}"
-        )
-    };
-    let parts = writers.iter().enumerate().map(writer).chain(tables.iter().enumerate().map(limit));
-    let all = parts.collect::<Vec<_>>().join(" UNION ALL ");
-    (!all.is_empty()).then_some(all)
+/// The questions, each with a result set of its own.
+pub(super) fn questions(expected: &Expected<'_>) -> Vec<String> {
+    let mut questions = Vec::new();
+    if !expected.writers.is_empty() {
+        let names: Vec<String> = expected.writers.iter().map(|name| text(name.as_str())).collect();
+        let fill = |sql: &str| sql.replace("{names}", &names.join(","));
+        let period = expected.usage_period.max(1).to_string();
+        questions.extend([fill(WRITERS), fill(RATES), fill(USAGE).replace("{period}", &period)]);
+    }
+    if !expected.tables.is_empty() {
+        let key = |table: &&TableRef| {
+            let (family, name) = (text(table.family.as_str()), text(table.table.as_str()));
+            format!("(family_name = {family} AND table_name = {name})")
+        };
+        questions.push(format!("{LIMITS}{}", expected.tables.iter().map(key).collect::<Vec<_>>().join(" OR ")));
+    }
+    questions
 }
 
 impl Ahead {
-    /// What `found` says of those who were asked for.
-    pub fn new(writers: &BTreeSet<&WriterName>, bucket: i64, tables: &BTreeSet<&TableRef>, found: Vec<Found>) -> Self {
-        let mut ahead = Self::default();
-        ahead.writers.extend(writers.iter().map(|name| ((*name).clone(), None)));
-        ahead.limits.extend(tables.iter().map(|table| ((*table).clone(), None)));
-        for (place, writer, secret, cookie, first, second) in found {
-            let Ok(place) = usize::try_from(place) else { continue };
-            if let Some(name) = writers.iter().nth(place) {
-                // A collation may have found another writer's row.
-                if writer.as_deref() == Some(name.as_str()) {
-                    let (secret_hash, cookie) = (secret.unwrap_or_default(), cookie.unwrap_or_default());
-                    let row = WriterRow { secret_hash, cookie, rows_per_minute: first };
-                    ahead.writers.insert((*name).clone(), Some(row));
-                    ahead.usage.insert(((*name).clone(), bucket), second.unwrap_or(0));
+    /// What the result sets of [`questions`] say, in their order.
+    pub fn read(expected: &Expected<'_>, sets: ResultSets) -> Result<Self, SqlError> {
+        let (mut ahead, mut sets) = (Self::default(), sets.into_iter());
+        if !expected.writers.is_empty() {
+            let [writers, rates, usage] = [(); 3].map(|()| sets.next().unwrap_or_default());
+            ahead.read_writers(expected, writers, rates)?;
+            for row in usage {
+                let (name, bucket, amount) = read_row::<(String, i64, Option<i64>)>(row)?;
+                if let Some(writer) = expected.writers.iter().find(|writer| writer.as_str() == name) {
+                    ahead.usage.insert(((*writer).clone(), bucket), amount.unwrap_or(0));
                 }
-            } else if let Some(table) = tables.iter().nth(place - writers.len()) {
-                let limit = first.zip(second).map(|(warn_bytes, max_bytes)| TableLimit { warn_bytes, max_bytes });
+            }
+        }
+        ahead.limits.extend(expected.tables.iter().map(|table| ((*table).clone(), None)));
+        for row in sets.next().unwrap_or_default() {
+            let (family, name, warn, max) = read_row::<(String, String, Option<i64>, Option<i64>)>(row)?;
+            let is_it = |table: &&&TableRef| table.family.as_str() == family && table.table.as_str() == name;
+            if let Some(table) = expected.tables.iter().find(is_it) {
+                let limit = warn.zip(max).map(|(warn_bytes, max_bytes)| TableLimit { warn_bytes, max_bytes });
                 ahead.limits.insert((*table).clone(), limit);
             }
         }
-        ahead
+        Ok(ahead)
+    }
+
+    fn read_writers(&mut self, expected: &Expected<'_>, writers: Vec<Row>, rates: Vec<Row>) -> Result<(), SqlError> {
+        let rates = rates.into_iter().map(read_row).collect::<Result<HashMap<String, Option<i64>>, _>>();
+        let mut rates = rates?;
+        self.writers.extend(expected.writers.iter().map(|name| ((*name).clone(), None)));
+        for row in writers {
+            let (name, secret_hash, cookie) = read_row::<(String, String, Vec<u8>)>(row)?;
+            if let Some(writer) = expected.writers.iter().find(|writer| writer.as_str() == name) {
+                let rows_per_minute = rates.remove(&name).flatten();
+                let row = WriterRow { secret_hash, cookie, rows_per_minute };
+                self.writers.insert((*writer).clone(), Some(row));
+            }
+        }
+        Ok(())
     }
 }

@@ -4,13 +4,15 @@
 
 use std::time::{Duration, Instant};
 
-use crate::ctldb::{CtldbError, Operation, meta};
+use crate::ctldb::{CtldbError, Expected, Operation, meta};
 use crate::ledger::Seq;
 
 use super::Shared;
+use super::ahead::{self, Ahead};
 use super::catalog::ROWS_LOOKED_THROUGH;
 use super::ddl;
-use super::link::Link;
+use super::error::SqlError;
+use super::link::{Link, ResultSets, read_row};
 use super::retry::Retry;
 use super::rows;
 use super::unit::{Commit, Locked, Unit};
@@ -66,7 +68,7 @@ pub(super) async fn write<O: Operation>(
 }
 
 async fn attempt<O: Operation>(shared: &Shared, operation: &O, deadline: Instant) -> Result<O::Output, CtldbError> {
-    let (mut unit, _) = begin(shared, deadline).await?;
+    let (mut unit, _) = begin(shared, &operation.expected(), deadline).await?;
     let result = operation.run(&mut unit).await;
     match result.and_then(|output| unit.check().map(|()| output)) {
         Ok(output) => match unit.commit().await {
@@ -87,19 +89,34 @@ fn with_grace(deadline: Instant) -> Instant {
     deadline.max(Instant::now() + LOOK_UP_GRACE)
 }
 
+/// Where the state is among the result sets of a transaction's first text.
+const STATE: usize = 2;
+
+/// Lock, server's clock, lock row's clock, last seq, low-water mark, intents, schema changes.
+type State = (i64, i64, Option<i64>, i64, Option<i64>, i64, i64);
+
 /// Begins a transaction that has the ledger lock and finds no unfinished schema change.
-async fn begin(shared: &Shared, deadline: Instant) -> Result<(Unit<'_>, Vec<Finished>), CtldbError> {
+async fn begin<'a>(
+    shared: &'a Shared,
+    expected: &Expected<'_>,
+    deadline: Instant,
+) -> Result<(Unit<'a>, Vec<Finished>), CtldbError> {
     let server = shared.server()?;
+    let questions = ahead::questions(expected);
     let mut finished = Vec::new();
     for _ in 0..FINISHING_ROUNDS {
         let mut link = shared.connections.get(deadline).await?;
         let known = shared.catalog.as_of();
         let from = known.map_or(i64::MAX - ROWS_LOOKED_THROUGH, |seq| seq.0);
         let sql = shared.ledger.fill(BEGIN).replace("{from}", &from.to_string());
-        let sql = sql.replace("{to}", &(from + ROWS_LOOKED_THROUGH).to_string());
-        let begun = link.row::<(i64, i64, Option<i64>, i64, Option<i64>, i64, i64)>(&sql, deadline).await;
-        let (locked, now, clock, last, low_water, intents, changes) = match begun {
-            Ok(row) => row,
+        let mut sql = sql.replace("{to}", &(from + ROWS_LOOKED_THROUGH).to_string());
+        for question in &questions {
+            sql.push(';');
+            sql.push_str(question);
+        }
+        let begun = link.query(&sql, deadline).await.and_then(|sets| read_begun(expected, sets));
+        let ((locked, now, clock, last, low_water, intents, changes), ahead) = match begun {
+            Ok(begun) => begun,
             Err(error) => {
                 Unit::new(shared, server, link, deadline, None).abandon().await;
                 return Err(error.into());
@@ -117,11 +134,20 @@ async fn begin(shared: &Shared, deadline: Instant) -> Result<(Unit<'_>, Vec<Fini
             let lost = low_water.is_some_and(|first| known.is_some_and(|seq| seq.next() < first));
             shared.catalog.catch_up(known, last, changes > 0 || lost);
             let locked = Locked { clock, now, last, low_water, ..Locked::default() };
-            return Ok((Unit::new(shared, server, link, deadline, Some(locked)), finished));
+            let mut unit = Unit::new(shared, server, link, deadline, Some(locked));
+            unit.ahead = ahead;
+            return Ok((unit, finished));
         }
         finished.extend(finish_intents(shared, link, last, deadline).await?);
     }
     Err(CtldbError::Contention("schema changes were begun faster than they could be finished".to_owned()))
+}
+
+fn read_begun(expected: &Expected<'_>, mut sets: ResultSets) -> Result<(State, Ahead), SqlError> {
+    let answers = sets.split_off(sets.len().min(STATE + 1));
+    let state = sets.pop().and_then(|mut rows| rows.pop());
+    let state = state.ok_or_else(|| SqlError::Server { code: 0, message: "answer without a row".to_owned() })?;
+    Ok((read_row(state)?, Ahead::read(expected, answers)?))
 }
 
 /// Finishes what was begun, in a transaction of its own on `link`, which has the lock.
@@ -197,7 +223,7 @@ async fn after_failure(shared: &Shared, error: CtldbError, locked: &Locked, dead
 async fn begin_again(shared: &Shared, deadline: Instant) -> Result<(Unit<'_>, Vec<Finished>), CtldbError> {
     let mut retry = Retry::until(deadline, &shared.counts);
     loop {
-        match begin(shared, deadline).await {
+        match begin(shared, &Expected::default(), deadline).await {
             Ok(begun) => return Ok(begun),
             Err(error) => retry.after(error).await?,
         }

@@ -7,7 +7,7 @@ use std::fmt::Write;
 
 use mysql_async::Value as Stored;
 
-use crate::ctldb::{CtldbError, LedgerTable, RowChange, StoredTable};
+use crate::ctldb::{CtldbError, LedgerTable, RowChange, StoredTable, WriterMark};
 use crate::ledger::Seq;
 use crate::schema::{Field, FieldType, TableSchema, Value};
 use crate::sql::{push_blob, push_literal, push_text, quoted};
@@ -95,6 +95,27 @@ pub(super) fn ledger_rows(ledger: &LedgerTable, first: Seq, statements: &[String
         }
     }
     inserts
+}
+
+/// The cookies and the usage of writers who all have a row, each by one statement.
+pub(super) fn mark_writers(bucket: i64, marks: &[WriterMark<'_>]) -> [String; 2] {
+    let (mut cookies, mut names, mut usage) = (String::new(), String::new(), String::new());
+    for (i, WriterMark { writer, cookie, rows }) in marks.iter().enumerate() {
+        let (name, separator) = (text(writer.as_str()), if i > 0 { "," } else { "" });
+        let _ = write!(cookies, " WHEN {name} THEN {}", blob(cookie));
+        let _ = write!(names, "{separator}{name}");
+        let _ = write!(usage, "{separator}({name},{bucket},{rows})");
+    }
+    [
+        format!(
+            "UPDATE mutators SET cookie = CASE writer{cookies} ELSE cookie END, clock = clock + 1 \
+             WHERE writer IN ({names})"
+        ),
+        format!(
+            "INSERT INTO writer_usage (writer_name, bucket, amount) VALUES {usage} \
+             ON DUPLICATE KEY UPDATE amount = amount + VALUES(amount)"
+        ),
+    ]
 }
 
 fn key_columns(table: &TableSchema) -> impl Iterator<Item = &Field> {

@@ -1,15 +1,15 @@
 //! The session on MySQL: what each call says to the server.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::ctldb::{CtldbError, LedgerIdentity, RowChange, SchemaChange, Session, StoredTable, TableLimit, WriterRow};
+use crate::ctldb::{
+    CtldbError, LedgerIdentity, RowChange, SchemaChange, Session, StoredTable, TableLimit, WriterMark, WriterRow,
+};
 use crate::failpoint;
 use crate::ledger::{HeadRow, Seq};
 use crate::schema::{FamilyName, TableRef, Value, WriterName};
 use crate::sql;
 
-use super::ahead::{self, Ahead};
 use super::catalog;
 use super::ddl::{self, Intent, Outcome};
 use super::error::{DUPLICATE_KEY, SqlError};
@@ -22,6 +22,9 @@ const SET_LOW_WATER: &str = "INSERT INTO ctlstore_meta (name, value) VALUES ('lo
                              ON DUPLICATE KEY UPDATE value = '{first}'";
 const PRUNE: &str = "DELETE FROM {ledger} WHERE seq < {first}";
 const LAST_SEQ: &str = "SELECT COALESCE(MAX(seq), 0) FROM {ledger}";
+/// Writers marked by one statement, each with a cookie in it.
+const MARKED_AT_ONCE: usize = 32;
+
 /// A limit without numbers, which the columns allow, is none.
 const IS_LIMIT: &str = "warn_size_bytes IS NOT NULL AND max_size_bytes IS NOT NULL";
 const TABLE_LIMITS: &str = "SELECT family_name, table_name, warn_size_bytes, max_size_bytes FROM max_table_sizes \
@@ -29,19 +32,6 @@ const TABLE_LIMITS: &str = "SELECT family_name, table_name, warn_size_bytes, max
 const WRITER_LIMITS: &str = "SELECT writer_name, max_rows_per_minute FROM max_writer_rates ORDER BY writer_name";
 
 impl Session for Unit<'_> {
-    async fn expect(
-        &mut self,
-        writers: &BTreeSet<&WriterName>,
-        bucket: i64,
-        tables: &BTreeSet<&TableRef>,
-    ) -> Result<(), CtldbError> {
-        if let Some(sql) = ahead::question(writers, bucket, tables) {
-            let found = self.ask::<ahead::Found>(&sql).await?;
-            self.ahead = Ahead::new(writers, bucket, tables, found);
-        }
-        Ok(())
-    }
-
     async fn now(&mut self) -> Result<i64, CtldbError> {
         if let Some(locked) = &self.locked {
             return Ok(locked.now);
@@ -93,10 +83,10 @@ impl Session for Unit<'_> {
         if let Some(known) = self.ahead.writers.get(writer) {
             return Ok(known.clone());
         }
-        let name = text(writer.as_str());
+        let (name, bytes) = (text(writer.as_str()), blob(writer.as_str().as_bytes()));
         let sql = format!(
             "SELECT writer, secret, cookie, (SELECT max_rows_per_minute FROM max_writer_rates \
-             WHERE writer_name = {name}) FROM mutators WHERE writer = {name}"
+             WHERE writer_name = {name} AND CAST(writer_name AS BINARY) = {bytes}) FROM mutators WHERE writer = {name}"
         );
         let found = self.ask::<(String, String, Vec<u8>, Option<i64>)>(&sql).await?;
         let row = found.into_iter().find(|(stored, ..)| stored == writer.as_str());
@@ -200,6 +190,15 @@ impl Session for Unit<'_> {
         .await
     }
 
+    async fn mark_writers(&mut self, bucket: i64, marks: &[WriterMark<'_>]) -> Result<(), CtldbError> {
+        for marks in marks.chunks(MARKED_AT_ONCE) {
+            for statement in rows::mark_writers(bucket, marks) {
+                self.later(&statement).await?;
+            }
+        }
+        Ok(())
+    }
+
     async fn prune_usage(&mut self, before: i64) -> Result<(), CtldbError> {
         self.later(&format!("DELETE FROM writer_usage WHERE bucket < {before}")).await
     }
@@ -234,11 +233,16 @@ impl Session for Unit<'_> {
     }
 
     async fn apply(&mut self, changes: &[RowChange]) -> Result<(), CtldbError> {
+        self.apply_unanswered(changes).await?;
+        // A row that the server refuses is this caller's business, so it is told here.
+        self.flush().await
+    }
+
+    async fn apply_unanswered(&mut self, changes: &[RowChange]) -> Result<(), CtldbError> {
         for statement in rows::statements(changes, self.server.text_bytes) {
             self.later(&statement).await?;
         }
-        // A row that the server refuses is this caller's business, so it is told here.
-        self.flush().await
+        Ok(())
     }
 
     async fn clear(&mut self, table: &TableRef) -> Result<(), CtldbError> {
