@@ -57,7 +57,7 @@ impl ReadKeys {
                 schema.fields().iter().zip(values).map(|(field, v)| (field.name.as_str(), ldb::shown(field, *v)));
             let mut cells: Vec<(&str, String)> = shown.collect();
             cells.sort();
-            let mut table = Table::new(["COLUMN", "VALUE"]);
+            let mut table = Table::new(["COLUMN", "VALUE"]).whole();
             cells.iter().for_each(|(name, value)| table.row([*name, value]));
             table.write(&mut out, if self.quiet { Piped::Bare } else { Piped::Aligned })
         })?;

@@ -218,7 +218,7 @@ impl<'a> Facts<'a> {
     }
 
     fn write(&self, out: &mut Out, url: &str, is_checked: bool) -> anyhow::Result<()> {
-        let mut facts = Table::new(["SNAPSHOT", ""]);
+        let mut facts = Table::new(["SNAPSHOT", ""]).whole();
         facts.row(["url", url]);
         facts.row(["seq", &self.seq.to_string()]);
         facts.row(["ledger", self.ledger_id.unwrap_or("without an id")]);

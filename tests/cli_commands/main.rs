@@ -17,4 +17,5 @@ mod stage;
 mod tables;
 mod terminal;
 mod transfer;
+mod watch;
 mod writers;
