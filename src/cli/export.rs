@@ -111,11 +111,11 @@ pub struct Import {
 
 impl Import {
     pub fn run(&self) -> anyhow::Result<()> {
-        let mut lines = Lines::open(&self.file)?;
-        let tables = self.head(&mut lines)?;
         let executive = self.executive.client()?;
         let (writer, secret) = (self.credentials.writer.clone(), self.credentials.secret()?);
+        let mut lines = Lines::open(&self.file)?;
         let summary = client::run(async {
+            let tables = self.head(&mut lines).await?;
             let Some(family) = tables.first().map(|schema| schema.table().family.clone()) else {
                 return Err(lines.wrong("the export has no tables").into());
             };
@@ -123,7 +123,7 @@ impl Import {
             let mut sender = Sender::begin(To { executive, family, writer, secret }, self.resume).await?;
             let mut rows = 0;
             let announced = loop {
-                let Some(line) = lines.next()? else { break None };
+                let Some(line) = sender.awaiting(lines.next()).await? else { break None };
                 if let Ok(End { end: true, rows }) = serde_json::from_str(&line) {
                     break Some(rows);
                 }
@@ -141,8 +141,8 @@ impl Import {
     }
 
     /// The tables of the first line, in the family that is written to.
-    fn head(&self, lines: &mut Lines) -> anyhow::Result<Vec<TableSchema>> {
-        let line = lines.next()?.ok_or_else(|| Failure::refused("the export is empty"))?;
+    async fn head(&self, lines: &mut Lines) -> anyhow::Result<Vec<TableSchema>> {
+        let line = lines.next().await?.ok_or_else(|| Failure::refused("the export is empty"))?;
         let head: Head = serde_json::from_str(&line).map_err(|error| lines.wrong(format!("no export: {error}")))?;
         if head.ctlstore_export > FORMAT {
             return Err(lines.wrong(format!("format {} is newer than this program", head.ctlstore_export)).into());

@@ -2,6 +2,7 @@
 
 use crate::config::Problems;
 use crate::ctldb::CtldbError;
+use crate::executive::{PruneError, PruneRefusal};
 use crate::ldb::read::ReadError;
 use crate::ledger::SourceError;
 use crate::snapshot::fetch::FetchError;
@@ -47,6 +48,9 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Option<Exit>> {
     }
     if cause.is::<Problems>() {
         return Some(Some(Exit::Usage));
+    }
+    if cause.is::<PruneRefusal>() || matches!(cause.downcast_ref(), Some(PruneError::Refused(_))) {
+        return Some(Some(Exit::Refused));
     }
     let of_ctldb = cause.downcast_ref::<CtldbError>().and_then(|error| match error {
         CtldbError::Unavailable(_) | CtldbError::Contention(_) => Some(Exit::Unavailable),

@@ -39,6 +39,10 @@ impl Ldb {
             );
             return Err(Failure::absent(message).into());
         }
+        if path.is_dir() {
+            let message = format!("{} is a directory; the ldb is a file in it, such as ldb.db", path.display());
+            return Err(Failure::usage(message).into());
+        }
         let failed = |error: rusqlite::Error| {
             Failure::new(Exit::Failed, format!("ldb {} can't be read: {error}", path.display()))
         };

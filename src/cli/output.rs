@@ -131,6 +131,11 @@ pub fn note(line: &str) {
     let _ = writeln!(io::stderr(), "ctlstore: {line}");
 }
 
+/// A number of bytes for people.
+pub fn size(bytes: u64) -> String {
+    bytesize::ByteSize(bytes).to_string()
+}
+
 /// Text without characters that would steer a terminal or break a line.
 pub fn printable(text: &str) -> String {
     if !text.chars().any(char::is_control) {

@@ -12,6 +12,7 @@ mod mistakes;
 mod node;
 mod one_row;
 mod schema;
+mod signals;
 mod snapshot;
 mod stage;
 mod tables;

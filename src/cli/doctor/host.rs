@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
 
-use crate::config::{CtldbUrl, Role, Settings};
+use crate::config::{CtldbUrl, Role, Settings, SnapshotUrl};
 use crate::disk::{self, LockError, ProcessLock};
 
 use super::super::ldb::Ldb;
@@ -45,6 +45,13 @@ fn directories(settings: &Settings) -> Vec<(&'static str, PathBuf, bool)> {
     if let (true, CtldbUrl::Sqlite(path)) = (settings.plays(Role::Executive), &settings.ctldb.url) {
         all.push(("ctldb.url", of(path), true));
     }
+    if settings.plays(Role::Snapshotter) {
+        let files = settings.snapshotter.urls.iter().filter_map(|url| match url {
+            SnapshotUrl::File(path) => Some(("snapshotter.urls", of(path), false)),
+            _ => None,
+        });
+        all.extend(files);
+    }
     all
 }
 
@@ -68,16 +75,16 @@ fn place(what: &str, directory: &Path, has_wal: bool) -> Vec<Finding> {
             let reason = format!("{what}: {shown} is on a network filesystem ({kind}), where no wal can be");
             findings.push(Finding::fail(reason, format!("{what} = a path on a local disk")));
         }
-        Err(error) => findings.push(Finding::warn(format!("{what}: {shown}: {error}"), "look at the filesystem")),
+        Err(error) => findings.push(Finding::warn(format!("{what}: {shown}: {error}"), format!("stat -f {shown}"))),
         Ok(_) => {}
     }
     match free_bytes(existing) {
         Ok(free) if free < LITTLE_ROOM => {
-            let mend = "make room: the LDB needs its size twice while a snapshot is taken".to_owned();
+            let mend = format!("make room in {shown}: the ldb needs its size twice while a snapshot is taken");
             findings.push(Finding::warn(format!("{what}: only {} are free in {shown}", ByteSize(free)), mend));
         }
         Ok(free) => findings.push(Finding::ok(format!("{what}: {shown} is writable, {} free", ByteSize(free)))),
-        Err(error) => findings.push(Finding::warn(format!("{what}: {shown}: {error}"), "look at the filesystem")),
+        Err(error) => findings.push(Finding::warn(format!("{what}: {shown}: {error}"), format!("stat -f {shown}"))),
     }
     findings
 }

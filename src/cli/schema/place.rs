@@ -65,7 +65,8 @@ pub async fn tables_at(executive: &Client, families: &[FamilyName]) -> anyhow::R
 
 fn tables_in(path: &Path, families: &[FamilyName]) -> anyhow::Result<Vec<TableSchema>> {
     let shown = path.display();
-    let mut file = File::open(path).map_err(|error| Failure::absent(format!("{shown}: {error}")))?;
+    let mut file = File::open(path)
+        .map_err(|error| Failure::absent(format!("{shown}: {error} (an executive is named by http://host:port)")))?;
     let mut start = Vec::new();
     (&mut file).take(SQLITE_MAGIC.len() as u64).read_to_end(&mut start).with_context(|| shown.to_string())?;
     let tables = if start == SQLITE_MAGIC {
