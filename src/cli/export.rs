@@ -7,12 +7,13 @@ use clap::Args;
 use reqwest::StatusCode;
 use serde::{Deserialize, Serialize};
 
+use crate::reader::Snapshot;
 use crate::schema::{FamilyName, TableRef, TableSchema};
 
 use super::args::{CredentialsArg, ExecutiveArg, JsonArg, LdbArg};
 use super::client::{self, Client};
 use super::failure::{Exit, Failure};
-use super::ldb::{self, Ldb};
+use super::ldb;
 use super::mutate::lines::{self, Lines};
 use super::mutate::report;
 use super::mutate::sender::{Sender, To};
@@ -60,21 +61,24 @@ pub struct Export {
 
 impl Export {
     pub fn run(&self) -> anyhow::Result<()> {
-        let ldb = Ldb::open(&self.ldb.path())?;
-        let tables = ldb.tables(Some(&self.family))?;
+        ldb::read(&self.ldb.path(), |ldb| self.of(ldb))
+    }
+
+    fn of(&self, ldb: &Snapshot<'_>) -> anyhow::Result<()> {
+        let tables = ldb::tables(ldb, Some(&self.family))?;
         if tables.is_empty() {
-            let there = Vec::from_iter(ldb.families()?).join(", ");
+            let there = Vec::from_iter(ldb::families(ldb)?).join(", ");
             let message = format!("no tables of family {} in the ldb, which has the families: {there}", self.family);
             return Err(Failure::absent(message).into());
         }
         let mut out = Out::new();
-        let shapes = tables.iter().map(Shape::from).collect();
-        out.json(&Head { ctlstore_export: FORMAT, family: self.family.to_string(), seq: ldb.seq()?, tables: shapes })?;
+        let (seq, shapes) = (ldb.last_seq()?.0, tables.iter().map(Shape::from).collect());
+        out.json(&Head { ctlstore_export: FORMAT, family: self.family.to_string(), seq, tables: shapes })?;
         let mut rows = 0;
         for schema in &tables {
             let table = schema.table().table.as_str();
-            rows += ldb.rows(schema, &[], None, |values| {
-                out.line(&format!(r#"{{"table":"{table}","values":{}}}"#, ldb::json_row(schema, values)?))
+            rows += ldb::rows(ldb, schema, &[], None, |row| {
+                out.line(&format!(r#"{{"table":"{table}","values":{}}}"#, ldb::json_row(schema, row)?))
             })?;
         }
         out.json(&End { end: true, rows })?;

@@ -76,7 +76,12 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Option<Exit>> {
         FetchError::Refused(error) => of_store(error),
         _ => None,
     });
-    of_ctldb.or(of_source).or(of_snapshot).or(of_fetch).map(Some)
+    let of_read = cause.downcast_ref::<ReadError>().and_then(|error| match error {
+        ReadError::NotThereYet { .. } | ReadError::UnknownTable(_) => Some(Exit::Absent),
+        ReadError::Busy => Some(Exit::Unavailable),
+        _ => None,
+    });
+    of_ctldb.or(of_read).or(of_source).or(of_snapshot).or(of_fetch).map(Some)
 }
 
 fn of_store(error: &StoreError) -> Option<Exit> {

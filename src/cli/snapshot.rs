@@ -19,7 +19,7 @@ use crate::snapshot::{Abort, Delivered, Ended, Progress, Publisher, SnapshotErro
 use super::args::{JsonArg, LdbArg, here};
 use super::failure::Failure;
 use super::interrupt::{Interrupt, Interrupted, abortable};
-use super::ldb::Ldb;
+use super::ldb;
 use super::output::{Out, say, say_json, size};
 
 use self::facts::Facts;
@@ -122,7 +122,7 @@ impl Take {
         }
         let (ldb, shown) = (self.ldb.path(), url.to_string());
         // What is none is told as all commands tell it, before anything is made.
-        drop(Ldb::open(&ldb)?);
+        ldb::read(&ldb, |_| Ok(()))?;
         let target = Target { keep: self.keep, ..Target::new(url) };
         let taken = abortable(interrupt, move |abort, progress| publish(ldb, target, abort, progress)).await?;
         match taken {

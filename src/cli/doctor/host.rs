@@ -11,7 +11,7 @@ use bytesize::ByteSize;
 use crate::config::{CtldbUrl, Role, Settings, SnapshotUrl};
 use crate::disk::{self, LockError, ProcessLock};
 
-use super::super::ldb::Ldb;
+use super::super::ldb;
 use super::Finding;
 
 /// Less free room than this is a warning, in bytes.
@@ -116,7 +116,7 @@ fn ldb_of_another(path: &Path) -> Finding {
         let mend = "ldb.path = the LDB of this host's reflector, or play the role reflector here";
         return Finding::warn(format!("ldb.path: no ldb at {shown} yet"), mend);
     }
-    match Ldb::open(path).and_then(|ldb| ldb.seq()) {
+    match ldb::read(path, |ldb| Ok(ldb.last_seq()?)) {
         Ok(seq) => Finding::ok(format!("ldb.path: {shown} is readable, at seq {seq}")),
         Err(error) => {
             let mend = format!("chmod g+r {shown} {shown}-wal {shown}-shm, and join the group of its owner");
