@@ -50,7 +50,7 @@ fn finding(key: &str, url: &SnapshotUrl, found: Result<Option<Manifest>, FetchEr
         Err(error) => error,
     };
     let mend = match &error {
-        FetchError::Refused(StoreError::Denied { .. }) => credentials(url),
+        FetchError::Refused(StoreError::Denied { .. } | StoreError::Other { .. }) => credentials(url),
         FetchError::Unavailable(_) | FetchError::Aborted => format!("{key} = a place that answers this host"),
         _ => format!("ctlstore snapshot inspect {url}"),
     };
