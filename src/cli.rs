@@ -30,6 +30,7 @@ mod shape;
 mod snapshot;
 mod status;
 mod tail_ledger;
+mod watch;
 mod writers;
 
 use std::path::PathBuf;
@@ -70,6 +71,7 @@ Examples:
   export CTLSTORE_WRITER=loader CTLSTORE_SECRET=a-secret
   ctlstore writer register loader
   ctlstore rows -l data/ldb.db -f shop -t flags   what this host has of it
+  ctlstore watch -f shop                          what changes in it, as it changes
 
 Environment:
   CTLSTORE_EXECUTIVE, CTLSTORE_READER, CTLSTORE_LDB, CTLSTORE_WRITER and CTLSTORE_SECRET
@@ -131,6 +133,8 @@ enum Command {
     /// Tables of an executive, an LDB or a file: show them, compare them, create what is missing
     #[command(subcommand)]
     Schema(schema::Schema),
+    /// Follow what changes: the change feed of a reader
+    Watch(watch::Watch),
     /// What every actor of a node is doing
     Status(status::Status),
     /// Print the ledger's last rows, and follow it
@@ -195,6 +199,7 @@ impl Cli {
             Command::Export(command) => command.run(),
             Command::Import(command) => command.run(),
             Command::Schema(command) => command.run(),
+            Command::Watch(command) => command.run(),
             Command::Status(command) => command.run(),
             Command::TailLedger(command) => command.run(),
             Command::Ctldb(command) => command.run(),

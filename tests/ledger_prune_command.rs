@@ -90,7 +90,7 @@ async fn nothing_is_deleted_on_the_word_of_a_bad_snapshot() {
     let url = publish(&database, &file);
     let arguments = ["--keep", "7d", "--snapshot", &url];
     // The snapshot of another ctldb.
-    let said = complaint(&run(&other.url, home.path(), &arguments), 1);
+    let said = complaint(&run(&other.url, home.path(), &arguments), 4);
     assert!(said.contains(&ledger_id(&database)) && said.contains(&ledger_id(&other)), "{said}");
     // Damaged wherever it may be read from.
     for entry in fs::read_dir(home.path()).expect("the directory") {
@@ -132,7 +132,7 @@ async fn what_the_command_refuses_it_explains() {
     assert!(said.contains("snapshots/snapshot.db"), "{said}");
     // A node that runs has its embedded ctldb for itself.
     let node = Node::new().roles(&["executive"]).ctldb(&database.url).start();
-    let said = complaint(&run(&database.url, home.path(), &["--keep", "7d", "--snapshot", &url]), 1);
+    let said = complaint(&run(&database.url, home.path(), &["--keep", "7d", "--snapshot", &url]), 4);
     let words = ["belongs to a node that runs", &format!("pid {}", node.pid()), "executive.ledger_retention"];
     assert!(words.iter().all(|word| said.contains(word)), "{said}");
     let said = printed(run(&database.url, home.path(), &["--keep", "7d", "--snapshot", &url, "--dry-run"]));
@@ -154,10 +154,10 @@ async fn a_ctldb_of_the_original_is_left_alone_and_not_even_asked_for_a_snapshot
         database.query("INSERT INTO ctlstore_dml_ledger (statement) VALUES ('a'), ('b')");
         let tables = "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE()";
         let before = number(&database, tables);
-        let said = complaint(&run(&database.url, home.path(), &["--keep", "7d"]), 1);
+        let said = complaint(&run(&database.url, home.path(), &["--keep", "7d"]), 4);
         assert!(said.contains("the original made this ctldb") && said.contains("--no-original-reflectors"), "{said}");
         // It has never seen an executive of ours either.
-        let said = complaint(&run(&database.url, home.path(), &["--keep", "7d", "--no-original-reflectors"]), 1);
+        let said = complaint(&run(&database.url, home.path(), &["--keep", "7d", "--no-original-reflectors"]), 4);
         assert!(said.contains("has no id yet"), "{said}");
         assert_eq!((number(&database, tables), ends(&database)), (before, (1, 2, 2)));
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use reqwest::redirect::Policy;
-use reqwest::{Method, RequestBuilder, StatusCode};
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
@@ -16,6 +16,8 @@ use super::failure::{Exit, Failure};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// To the end of the answer; an executive answers within 30 s by itself.
 const TIMEOUT: Duration = Duration::from_secs(60);
+/// Between two pieces of an answer that has no end; a reader's feed has a heartbeat in it.
+const SILENCE: Duration = Duration::from_secs(60);
 /// The longest answer; a reader's has up to 64 MiB unless it is told otherwise.
 const MAX_ANSWER_BYTES: usize = 256 * 1024 * 1024;
 /// The longest piece of a server's error that is repeated, in characters.
@@ -25,10 +27,18 @@ const SHOWN_CHARS: usize = 400;
 pub struct Client {
     http: reqwest::Client,
     base: Url,
+    /// The same as it may be shown: without a password.
+    shown: String,
     /// What it is to the user, such as `executive`.
     server: &'static str,
     /// How another one is named.
     by: &'static str,
+}
+
+/// An answer that goes on.
+pub struct Stream<'c> {
+    client: &'c Client,
+    answer: Response,
 }
 
 /// A server's answer, whatever its status.
@@ -55,10 +65,13 @@ impl Client {
             .no_proxy()
             .redirect(Policy::none())
             .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(TIMEOUT)
             .build()
             .context("http client")?;
-        Ok(Self { http, base, server, by })
+        let mut shown = base.clone();
+        // Neither can fail for a URL with a host, which these schemes need.
+        let _ = shown.set_username("").and_then(|()| shown.set_password(None));
+        let shown = shown.as_str().trim_end_matches('/').to_owned();
+        Ok(Self { http, base, shown, server, by })
     }
 
     pub fn url(&self, path: &[&str]) -> Url {
@@ -74,12 +87,30 @@ impl Client {
         self.http.request(method, self.url(path))
     }
 
+    /// A question to the path of these segments with these parameters.
+    pub fn get(&self, path: &[&str], query: &[(&str, &str)]) -> RequestBuilder {
+        let mut url = self.url(path);
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        self.http.request(Method::GET, url)
+    }
+
     /// The answer, whatever its status.
     pub async fn send(&self, request: RequestBuilder) -> Result<Answer, Failure> {
+        let (answer, asked) = self.execute(request.timeout(TIMEOUT)).await?;
+        self.whole(answer, asked).await
+    }
+
+    async fn execute(&self, request: RequestBuilder) -> Result<(Response, String), Failure> {
         let request = request.build().map_err(|error| Failure::usage(format!("the request: {error}")))?;
         let asked = format!("{} {}", request.method(), request.url());
+        let answer = self.http.execute(request).await.map_err(|error| self.unreachable(&error))?;
+        Ok((answer, asked))
+    }
+
+    async fn whole(&self, mut answer: Response, asked: String) -> Result<Answer, Failure> {
         let unreachable = |error: reqwest::Error| self.unreachable(&error);
-        let mut answer = self.http.execute(request).await.map_err(unreachable)?;
         let (status, headers) = (answer.status(), answer.headers().clone());
         let mut body = Vec::new();
         while let Some(chunk) = answer.chunk().await.map_err(unreachable)? {
@@ -96,14 +127,45 @@ impl Client {
         self.send(request).await?.success()
     }
 
+    /// The body of a 2xx as it comes, for as long as both sides want.
+    pub async fn open(&self, request: RequestBuilder) -> Result<Stream<'_>, Failure> {
+        let opening = async {
+            let (answer, asked) = self.execute(request).await?;
+            match answer.status().is_success() {
+                true => Ok(Stream { client: self, answer }),
+                false => Err(self.whole(answer, asked).await?.failure()),
+            }
+        };
+        tokio::time::timeout(TIMEOUT, opening).await.unwrap_or_else(|_| Err(self.silent()))
+    }
+
+    /// The server's address, as it may be shown.
+    pub fn shown(&self) -> &str {
+        &self.shown
+    }
+
+    fn silent(&self) -> Failure {
+        let message = format!("the {} at {} does not answer in time", self.server, self.shown());
+        Failure::new(Exit::Unavailable, message)
+    }
+
     fn unreachable(&self, error: &reqwest::Error) -> Failure {
-        let (server, base, by) = (self.server, &self.base, self.by);
-        let base = base.as_str().trim_end_matches('/');
+        let (server, base, by) = (self.server, self.shown(), self.by);
         let message = match error {
-            _ if error.is_timeout() => format!("the {server} at {base} does not answer in time"),
+            _ if error.is_timeout() => return self.silent(),
             _ => format!("the {server} at {base} can't be reached: {}; name another by {by}", root_cause(error)),
         };
         Failure::new(Exit::Unavailable, message)
+    }
+}
+
+impl Stream<'_> {
+    /// What comes next; `None` at an orderly end.
+    pub async fn next(&mut self) -> Result<Option<impl AsRef<[u8]> + use<>>, Failure> {
+        match tokio::time::timeout(SILENCE, self.answer.chunk()).await {
+            Ok(chunk) => chunk.map_err(|error| self.client.unreachable(&error)),
+            Err(_) => Err(self.client.silent()),
+        }
     }
 }
 

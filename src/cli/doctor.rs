@@ -4,6 +4,7 @@
 mod grants;
 mod host;
 mod server;
+mod stores;
 
 use std::fmt;
 
@@ -91,6 +92,7 @@ impl Doctor {
                 }
             }
         }
+        findings.extend(client::run(async { Ok(stores::look(&settings).await) })?);
         findings.extend(exposure(&settings));
         report(&findings, &self.json)
     }

@@ -7,12 +7,13 @@ use clap::Args;
 use reqwest::StatusCode;
 use serde::{Deserialize, Serialize};
 
+use crate::reader::Snapshot;
 use crate::schema::{FamilyName, TableRef, TableSchema};
 
 use super::args::{CredentialsArg, ExecutiveArg, JsonArg, LdbArg};
 use super::client::{self, Client};
 use super::failure::{Exit, Failure};
-use super::ldb::{self, Ldb};
+use super::ldb;
 use super::mutate::lines::{self, Lines};
 use super::mutate::report;
 use super::mutate::sender::{Sender, To};
@@ -60,21 +61,24 @@ pub struct Export {
 
 impl Export {
     pub fn run(&self) -> anyhow::Result<()> {
-        let ldb = Ldb::open(&self.ldb.path())?;
-        let tables = ldb.tables(Some(&self.family))?;
+        ldb::read(&self.ldb.path(), |ldb| self.of(ldb))
+    }
+
+    fn of(&self, ldb: &Snapshot<'_>) -> anyhow::Result<()> {
+        let tables = ldb::tables(ldb, Some(&self.family))?;
         if tables.is_empty() {
-            let there = Vec::from_iter(ldb.families()?).join(", ");
+            let there = Vec::from_iter(ldb::families(ldb)?).join(", ");
             let message = format!("no tables of family {} in the ldb, which has the families: {there}", self.family);
             return Err(Failure::absent(message).into());
         }
         let mut out = Out::new();
-        let shapes = tables.iter().map(Shape::from).collect();
-        out.json(&Head { ctlstore_export: FORMAT, family: self.family.to_string(), seq: ldb.seq()?, tables: shapes })?;
+        let (seq, shapes) = (ldb.last_seq()?.0, tables.iter().map(Shape::from).collect());
+        out.json(&Head { ctlstore_export: FORMAT, family: self.family.to_string(), seq, tables: shapes })?;
         let mut rows = 0;
         for schema in &tables {
             let table = schema.table().table.as_str();
-            rows += ldb.rows(schema, &[], None, |values| {
-                out.line(&format!(r#"{{"table":"{table}","values":{}}}"#, ldb::json_row(schema, values)?))
+            rows += ldb::rows(ldb, schema, &[], None, |row| {
+                out.line(&format!(r#"{{"table":"{table}","values":{}}}"#, ldb::json_row(schema, row)?))
             })?;
         }
         out.json(&End { end: true, rows })?;
@@ -111,11 +115,11 @@ pub struct Import {
 
 impl Import {
     pub fn run(&self) -> anyhow::Result<()> {
-        let mut lines = Lines::open(&self.file)?;
-        let tables = self.head(&mut lines)?;
         let executive = self.executive.client()?;
         let (writer, secret) = (self.credentials.writer.clone(), self.credentials.secret()?);
+        let mut lines = Lines::open(&self.file)?;
         let summary = client::run(async {
+            let tables = self.head(&mut lines).await?;
             let Some(family) = tables.first().map(|schema| schema.table().family.clone()) else {
                 return Err(lines.wrong("the export has no tables").into());
             };
@@ -123,7 +127,7 @@ impl Import {
             let mut sender = Sender::begin(To { executive, family, writer, secret }, self.resume).await?;
             let mut rows = 0;
             let announced = loop {
-                let Some(line) = lines.next()? else { break None };
+                let Some(line) = sender.awaiting(lines.next()).await? else { break None };
                 if let Ok(End { end: true, rows }) = serde_json::from_str(&line) {
                     break Some(rows);
                 }
@@ -141,8 +145,8 @@ impl Import {
     }
 
     /// The tables of the first line, in the family that is written to.
-    fn head(&self, lines: &mut Lines) -> anyhow::Result<Vec<TableSchema>> {
-        let line = lines.next()?.ok_or_else(|| Failure::refused("the export is empty"))?;
+    async fn head(&self, lines: &mut Lines) -> anyhow::Result<Vec<TableSchema>> {
+        let line = lines.next().await?.ok_or_else(|| Failure::refused("the export is empty"))?;
         let head: Head = serde_json::from_str(&line).map_err(|error| lines.wrong(format!("no export: {error}")))?;
         if head.ctlstore_export > FORMAT {
             return Err(lines.wrong(format!("format {} is newer than this program", head.ctlstore_export)).into());

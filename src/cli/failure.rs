@@ -2,6 +2,7 @@
 
 use crate::config::Problems;
 use crate::ctldb::CtldbError;
+use crate::executive::{PruneError, PruneRefusal};
 use crate::ldb::read::ReadError;
 use crate::ledger::SourceError;
 use crate::snapshot::fetch::FetchError;
@@ -48,6 +49,9 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Option<Exit>> {
     if cause.is::<Problems>() {
         return Some(Some(Exit::Usage));
     }
+    if cause.is::<PruneRefusal>() || matches!(cause.downcast_ref(), Some(PruneError::Refused(_))) {
+        return Some(Some(Exit::Refused));
+    }
     let of_ctldb = cause.downcast_ref::<CtldbError>().and_then(|error| match error {
         CtldbError::Unavailable(_) | CtldbError::Contention(_) => Some(Exit::Unavailable),
         _ => None,
@@ -72,7 +76,12 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Option<Exit>> {
         FetchError::Refused(error) => of_store(error),
         _ => None,
     });
-    of_ctldb.or(of_source).or(of_snapshot).or(of_fetch).map(Some)
+    let of_read = cause.downcast_ref::<ReadError>().and_then(|error| match error {
+        ReadError::NotThereYet { .. } | ReadError::UnknownTable(_) => Some(Exit::Absent),
+        ReadError::Busy => Some(Exit::Unavailable),
+        _ => None,
+    });
+    of_ctldb.or(of_read).or(of_source).or(of_snapshot).or(of_fetch).map(Some)
 }
 
 fn of_store(error: &StoreError) -> Option<Exit> {

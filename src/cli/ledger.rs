@@ -1,17 +1,18 @@
 //! `ctlstore ledger prune`: deletes old ledger rows that a snapshot has.
 
 mod report;
-mod watch;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::{Args, Subcommand};
 
 use super::SettingsArgs;
 use super::args::here;
+use super::failure::Failure;
 use super::interrupt::{Interrupt, Interrupted, abortable};
+use super::progress::Progress;
 use crate::config::{Settings, SnapshotUrl};
 use crate::ctldb::{AnyCtldb, AnySource, Ctldb, LedgerTable, Location};
 use crate::disk::{LockError, ProcessLock};
@@ -21,7 +22,6 @@ use crate::node;
 use crate::snapshot::VerifiedSnapshot;
 
 use self::report::Report;
-use self::watch::Pruning;
 
 /// What one question to the ctldb may take.
 const ASK_TIMEOUT: Duration = Duration::from_secs(30);
@@ -49,8 +49,8 @@ fraction of a second; on SQLite, leader_ts is not TEXT) takes --no-original-refl
 A node that runs has its embedded SQLite ctldb for itself: set executive.ledger_retention
 there (--dry-run works beside it). On MySQL it runs beside executives.
 
-Exit code 0 also where there is nothing to do, 3 where a snapshot is not there, 130 where a
-signal stopped it after a whole transaction.
+Exit code 0 also where there is nothing to do, 3 where a snapshot is not there, 4 where it is
+refused, 130 where a signal stopped it after a whole transaction.
 
 Examples:
   ctlstore ledger prune --keep 7d --dry-run
@@ -94,7 +94,10 @@ async fn prune_ledger(args: &PruneArgs, settings: &Settings) -> anyhow::Result<(
     let ledger = LedgerTable::new(&settings.ctldb.ledger_table)?;
     let no_original_reflectors = args.no_original_reflectors || settings.executive.no_original_reflectors;
     let mut source = AnySource::new(&location, ledger.clone(), ASK_TIMEOUT)?;
-    // Before a snapshot is fetched for nothing.
+    // Both before a snapshot is fetched for nothing.
+    if !args.dry_run {
+        not_held(&location)?;
+    }
     let identity = interrupt.unless(source.identity()).await.ok_or(Interrupted)?;
     may_be_pruned(&identity.context("look at the ledger")?, no_original_reflectors)?;
     let snapshot = verified(args, settings, &interrupt).await?;
@@ -119,7 +122,8 @@ async fn verified(args: &PruneArgs, settings: &Settings, interrupt: &Interrupt) 
     let given = args.snapshots.iter().map(here).collect::<Result<Vec<_>, _>>().context("--snapshot")?;
     let urls = if given.is_empty() { settings.executive.retention_snapshots(&settings.snapshotter) } else { &given };
     if urls.is_empty() {
-        bail!("no snapshot to go by: name one with --snapshot, or set snapshotter.urls");
+        let message = "no snapshot to go by: name one with --snapshot, or set snapshotter.urls";
+        return Err(Failure::usage(message).into());
     }
     let mut verifier = node::verifier(settings, urls);
     let verified = abortable(interrupt, move |abort, progress| verifier.lowest(abort, progress.as_ref())).await?;
@@ -140,13 +144,13 @@ async fn carry_out(
     not_held(location)?;
     let ctldb = AnyCtldb::open(location, ledger)?;
     ctldb.prepare().await?;
-    let mut progress = Pruning::new(planned.rows);
+    let mut progress = Progress::start("ledger rows deleted", Some(planned.rows));
     let outcome = prune(&ctldb, order, |so_far| {
-        progress.show(so_far);
+        progress.at(so_far.rows);
         !interrupt.came()
     })
     .await;
-    progress.end();
+    drop(progress);
     ctldb.close().await;
     outcome.context("prune the ledger")
 }
@@ -154,13 +158,17 @@ async fn carry_out(
 /// An embedded ctldb belongs to the node that runs.
 fn not_held(location: &Location) -> anyhow::Result<()> {
     let Location::Sqlite(path) = location else { return Ok(()) };
+    if !path.exists() {
+        return Ok(());
+    }
     match ProcessLock::take(path) {
         Ok(_) => Ok(()),
-        Err(LockError::Held { holder }) => bail!(
+        Err(LockError::Held { holder }) => Err(Failure::refused(format!(
             "{} belongs to a node that runs ({holder}): set executive.ledger_retention there and it prunes by itself, \
              or stop it for as long as this takes",
             path.display()
-        ),
+        ))
+        .into()),
         Err(error) => Err(error).with_context(|| format!("lock {}", path.display())),
     }
 }

@@ -36,7 +36,9 @@ A line of the input is one mutation, as the executive's API has it; bytes are ba
 The writer's cookie stays as it is. With --resume it becomes the place in the input: it is
 set with the rows of each request, in one transaction, to how many lines are written and a
 digest of them. The same command again skips what is written and goes on behind it, and
-refuses an input that begins differently. Use a writer of its own for that.")]
+refuses an input that begins differently. Use a writer of its own for that.
+
+Ctrl-C ends it behind the request that is under way, and says how many rows are written.")]
 pub struct Mutate {
     #[command(flatten)]
     executive: ExecutiveArg,
@@ -106,7 +108,7 @@ impl Mutate {
         }
         let mut lines = Lines::open(input)?;
         let mut sender = Sender::begin(to, self.resume).await?;
-        while let Some(line) = lines.next()? {
+        while let Some(line) = sender.awaiting(lines.next()).await? {
             let mutation = lines::mutation(&line, self.table.as_ref().map(TableName::as_str));
             sender.push(&line, mutation.map_err(|why| lines.wrong(why))?).await?;
         }

@@ -11,11 +11,35 @@ use serde::Serialize;
 #[error("standard output is closed")]
 pub struct Closed;
 
-/// The longest cell on a terminal, in characters.
-const MAX_CELL_CHARS: usize = 60;
-const BOLD: &str = "\x1b[1m";
-const RED: &str = "\x1b[31m";
+/// The width of a terminal that does not say it.
+const COLUMNS: usize = 80;
+/// Between two columns.
+const GAP: usize = 2;
+/// A column that is no wider is not cut further, in characters.
+const NARROW: usize = 8;
 const PLAIN: &str = "\x1b[0m";
+
+/// What a terminal shows a text in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Colour {
+    Bold,
+    Red,
+    Green,
+    Yellow,
+    Magenta,
+}
+
+impl Colour {
+    const fn code(self) -> &'static str {
+        match self {
+            Self::Bold => "\x1b[1m",
+            Self::Red => "\x1b[31m",
+            Self::Green => "\x1b[32m",
+            Self::Yellow => "\x1b[33m",
+            Self::Magenta => "\x1b[35m",
+        }
+    }
+}
 
 /// Whether standard output may be coloured.
 fn has_colours() -> bool {
@@ -59,9 +83,20 @@ impl Out {
         self.line(&cells.join("\t"))
     }
 
+    /// The terminal's width in characters.
+    pub fn columns(&self) -> usize {
+        terminal_size::terminal_size().map_or(COLUMNS, |(width, _)| usize::from(width.0)).max(1)
+    }
+
+    /// On a terminal `text` in this colour, elsewhere as it is.
+    pub fn coloured(&self, colour: Colour, text: &str) -> String {
+        let code = colour.code();
+        if self.is_terminal && has_colours() { format!("{code}{text}{PLAIN}") } else { text.to_owned() }
+    }
+
     /// On a terminal `text` in red, elsewhere as it is.
     pub fn alarming(&self, text: &str) -> String {
-        if self.is_terminal && has_colours() { format!("{RED}{text}{PLAIN}") } else { text.to_owned() }
+        self.coloured(Colour::Red, text)
     }
 
     /// Must be called at the end: what is still buffered may not be written.
@@ -96,6 +131,11 @@ pub fn note(line: &str) {
     let _ = writeln!(io::stderr(), "ctlstore: {line}");
 }
 
+/// A number of bytes for people.
+pub fn size(bytes: u64) -> String {
+    bytesize::ByteSize(bytes).to_string()
+}
+
 /// Text without characters that would steer a terminal or break a line.
 pub fn printable(text: &str) -> String {
     if !text.chars().any(char::is_control) {
@@ -115,6 +155,7 @@ pub fn printable(text: &str) -> String {
 pub struct Table {
     headings: Vec<String>,
     rows: Vec<Vec<String>>,
+    is_whole: bool,
 }
 
 /// How a table is written where there is no terminal.
@@ -130,7 +171,12 @@ pub enum Piped {
 
 impl Table {
     pub fn new<H: Into<String>>(headings: impl IntoIterator<Item = H>) -> Self {
-        Self { headings: headings.into_iter().map(Into::into).collect(), rows: Vec::new() }
+        Self { headings: headings.into_iter().map(Into::into).collect(), rows: Vec::new(), is_whole: false }
+    }
+
+    /// Cells that a terminal is too narrow for go on in its next line instead of being cut.
+    pub fn whole(self) -> Self {
+        Self { is_whole: true, ..self }
     }
 
     pub fn row<C: AsRef<str>>(&mut self, cells: impl IntoIterator<Item = C>) {
@@ -138,17 +184,20 @@ impl Table {
     }
 
     pub fn write(mut self, out: &mut Out, piped: Piped) -> anyhow::Result<()> {
-        if out.is_terminal {
-            self.rows.iter_mut().flatten().for_each(cut);
-        } else if piped == Piped::Tabs {
+        if !out.is_terminal && piped == Piped::Tabs {
             return self.rows.iter().try_for_each(|row| out.line(&row.join("\t")));
         }
-        let widths = self.widths(piped == Piped::Bare);
+        let mut widths = self.widths(piped == Piped::Bare);
+        if out.is_terminal && !self.is_whole {
+            fit(&mut widths, out.columns());
+            for row in self.rows.iter_mut().chain([&mut self.headings]) {
+                row.iter_mut().zip(&widths).for_each(|(cell, width)| cut(cell, *width));
+            }
+        }
         if piped != Piped::Bare {
             let headings = aligned(&self.headings, &widths);
             match out.is_terminal {
-                true if has_colours() => out.line(&format!("{BOLD}{headings}{PLAIN}"))?,
-                true => out.line(&headings)?,
+                true => out.line(&out.coloured(Colour::Bold, &headings))?,
                 false => {
                     let dashes: Vec<String> = self.headings.iter().map(|h| "-".repeat(h.chars().count())).collect();
                     out.line(&headings)?;
@@ -171,10 +220,25 @@ impl Table {
     }
 }
 
-fn cut(cell: &mut String) {
-    if let Some((at, _)) = cell.char_indices().nth(MAX_CELL_CHARS) {
-        cell.truncate(at);
-        cell.push('…');
+/// Makes the widest columns narrower until the line has room, as far as that goes.
+fn fit(widths: &mut [usize], room: usize) {
+    let gaps = GAP * widths.len().saturating_sub(1);
+    let mut excess = (widths.iter().sum::<usize>() + gaps).saturating_sub(room);
+    while excess > 0
+        && let Some(widest) = widths.iter_mut().max().filter(|widest| **widest > NARROW)
+    {
+        *widest -= 1;
+        excess -= 1;
+    }
+}
+
+/// Cuts a text that has more than `most` characters, at least 1, so that it is seen.
+pub fn cut(text: &mut String, most: usize) {
+    if text.chars().nth(most).is_some()
+        && let Some((at, _)) = text.char_indices().nth(most.saturating_sub(1))
+    {
+        text.truncate(at);
+        text.push('…');
     }
 }
 
@@ -200,5 +264,22 @@ mod tests {
         assert_eq!(table.widths(false), [9, 6]);
         assert_eq!(table.widths(true), [9, 1]);
         assert_eq!(aligned(&table.rows[0], &[9, 6]), "wide cell  x");
+    }
+
+    #[test]
+    fn the_widest_columns_give_way_to_a_narrow_terminal() {
+        let fitted = |widths: &[usize], room| {
+            let mut widths = widths.to_vec();
+            fit(&mut widths, room);
+            widths
+        };
+        assert_eq!(fitted(&[10, 20], 32), [10, 20]);
+        assert_eq!(fitted(&[10, 60, 60], 80), [10, 33, 33]);
+        assert_eq!(fitted(&[5, 200], 10), [5, 8]);
+        let mut text = "näh und fern".to_owned();
+        cut(&mut text, 12);
+        assert_eq!(text, "näh und fern");
+        cut(&mut text, 3);
+        assert_eq!(text, "nä…");
     }
 }

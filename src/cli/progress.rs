@@ -10,6 +10,9 @@ use super::output::note;
 
 /// Between two plain lines.
 const PLAIN_EVERY: Duration = Duration::from_secs(10);
+/// Where the end is known, and where it is not.
+const CLOSED: &str = "{bar:30} {human_pos}/{human_len} {prefix}, {rate}/s, {eta} left {msg}";
+const OPEN: &str = "{spinner} {human_pos} {prefix}, {rate}/s {msg}";
 const TICK: Duration = Duration::from_millis(120);
 
 pub struct Progress {
@@ -17,21 +20,23 @@ pub struct Progress {
     bar: Option<ProgressBar>,
     said: Instant,
     count: u64,
+    total: Option<u64>,
 }
 
 impl Progress {
-    /// `what` is counted, such as `rows written`.
-    pub fn start(what: &'static str) -> Self {
+    /// `what` is counted, such as `rows written`; of so many, where that is known.
+    pub fn start(what: &'static str, total: Option<u64>) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
-            let bar = ProgressBar::new_spinner();
-            if let Ok(style) = ProgressStyle::with_template("{spinner} {human_pos} {prefix}, {rate}/s {msg}") {
+            let template = if total.is_some() { CLOSED } else { OPEN };
+            let bar = total.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
+            if let Ok(style) = ProgressStyle::with_template(template) {
                 bar.set_style(style.with_key("rate", rate));
             }
             bar.set_prefix(what);
             bar.enable_steady_tick(TICK);
             bar
         });
-        Self { what, bar, said: Instant::now(), count: 0 }
+        Self { what, bar, said: Instant::now(), count: 0, total }
     }
 
     pub fn at(&mut self, count: u64) {
@@ -41,7 +46,7 @@ impl Progress {
                 bar.set_position(count);
                 bar.set_message("");
             }
-            None if self.said.elapsed() >= PLAIN_EVERY => self.plain(&format!("{count} {}", self.what)),
+            None if self.said.elapsed() >= PLAIN_EVERY => self.plain(&self.counted()),
             None => {}
         }
     }
@@ -50,8 +55,13 @@ impl Progress {
     pub fn waiting(&mut self, why: &str) {
         match &self.bar {
             Some(bar) => bar.set_message(format!("({why})")),
-            None => self.plain(&format!("{} {}, {why}", self.count, self.what)),
+            None => self.plain(&format!("{}, {why}", self.counted())),
         }
+    }
+
+    fn counted(&self) -> String {
+        let total = self.total.map_or(String::new(), |total| format!(" of {total}"));
+        format!("{}{total} {}", self.count, self.what)
     }
 
     fn plain(&mut self, line: &str) {

@@ -2,16 +2,16 @@
 
 use clap::Args;
 use reqwest::Method;
-use rusqlite::types::ValueRef;
 use serde_json::json;
 
 use crate::http::json::Members;
+use crate::reader::{Row, Snapshot};
 use crate::schema::TableSchema;
 
 use super::args::{JsonArg, LdbArg, TableArg};
 use super::client::{self, Client};
 use super::failure::{Exit, Failure};
-use super::ldb::{self, Key, Ldb};
+use super::ldb::{self, Key};
 use super::output::{Out, Piped, Table, say, say_json};
 
 /// The most rows of a table on a terminal, unless more are asked for: its columns are as
@@ -42,22 +42,23 @@ pub struct ReadKeys {
 
 impl ReadKeys {
     pub fn run(&self) -> anyhow::Result<()> {
-        let ldb = Ldb::open(&self.ldb.path())?;
-        let schema = ldb.known(&self.table.table()?)?;
+        ldb::read(&self.ldb.path(), |ldb| self.of(ldb))
+    }
+
+    fn of(&self, ldb: &Snapshot<'_>) -> anyhow::Result<()> {
+        let schema = ldb::known(ldb, &self.table.table()?)?;
         let wanted = schema.key_fields().len();
         if self.keys.len() != wanted {
             return Err(arity(&schema, self.keys.len()).into());
         }
         let mut out = Out::new();
-        let found = ldb.rows(&schema, &self.keys, None, |values| {
+        let found = ldb::rows(ldb, &schema, &self.keys, None, |row| {
             if self.json.json {
-                return out.line(&ldb::json_row(&schema, values)?);
+                return out.line(&ldb::json_row(&schema, row)?);
             }
-            let shown =
-                schema.fields().iter().zip(values).map(|(field, v)| (field.name.as_str(), ldb::shown(field, *v)));
-            let mut cells: Vec<(&str, String)> = shown.collect();
+            let mut cells: Vec<(&str, String)> = row.columns().map(|(name, value)| (name, ldb::shown(value))).collect();
             cells.sort();
-            let mut table = Table::new(["COLUMN", "VALUE"]);
+            let mut table = Table::new(["COLUMN", "VALUE"]).whole();
             cells.iter().for_each(|(name, value)| table.row([*name, value]));
             table.write(&mut out, if self.quiet { Piped::Bare } else { Piped::Aligned })
         })?;
@@ -85,7 +86,7 @@ pub struct ReadSeq {
 
 impl ReadSeq {
     pub fn run(&self) -> anyhow::Result<()> {
-        let seq = Ldb::open(&self.ldb.path())?.seq()?;
+        let seq = ldb::read(&self.ldb.path(), |ldb| Ok(ldb.last_seq()?))?;
         if self.json.json { say_json(&json!({ "seq": seq })) } else { say(&seq.to_string()) }
     }
 }
@@ -124,34 +125,31 @@ impl Rows {
         let reader_by_flag = self.reader.is_some() && self.reader != std::env::var("CTLSTORE_READER").ok();
         match &self.reader {
             Some(reader) if self.ldb.ldb.is_none() || reader_by_flag => self.of_reader(reader),
-            _ => self.of_file(),
+            _ => ldb::read(&self.ldb.path(), |ldb| self.of_file(ldb)),
         }
     }
 
-    fn of_file(&self) -> anyhow::Result<()> {
-        let ldb = Ldb::open(&self.ldb.path())?;
-        let schema = ldb.known(&self.table.table()?)?;
+    fn of_file(&self, ldb: &Snapshot<'_>) -> anyhow::Result<()> {
+        let schema = ldb::known(ldb, &self.table.table()?)?;
         if self.prefix.len() > schema.key_fields().len() {
             return Err(arity(&schema, self.prefix.len()).into());
         }
         let mut out = Out::new();
         if self.json.json {
-            ldb.rows(&schema, &self.prefix, self.limit, |values| out.line(&ldb::json_row(&schema, values)?))?;
+            ldb::rows(ldb, &schema, &self.prefix, self.limit, |row| out.line(&ldb::json_row(&schema, row)?))?;
             return out.flush();
         }
-        let cells = |values: &[ValueRef<'_>]| -> Vec<String> {
-            schema.fields().iter().zip(values).map(|(field, value)| ldb::shown(field, *value)).collect()
-        };
+        let cells = |row: Row<'_>| -> Vec<String> { row.columns().map(|(_, value)| ldb::shown(value)).collect() };
         if !out.is_terminal() {
-            ldb.rows(&schema, &self.prefix, self.limit, |values| {
-                out.tabbed(&cells(values).iter().map(String::as_str).collect::<Vec<_>>())
+            ldb::rows(ldb, &schema, &self.prefix, self.limit, |row| {
+                out.tabbed(&cells(row).iter().map(String::as_str).collect::<Vec<_>>())
             })?;
             return out.flush();
         }
         let mut table = Table::new(schema.fields().iter().map(|field| field.name.to_string()));
         let limit = self.limit.unwrap_or(ON_TERMINAL);
-        let count = ldb.rows(&schema, &self.prefix, Some(limit), |values| {
-            table.row(cells(values));
+        let count = ldb::rows(ldb, &schema, &self.prefix, Some(limit), |row| {
+            table.row(cells(row));
             Ok(())
         })?;
         table.write(&mut out, Piped::Tabs)?;

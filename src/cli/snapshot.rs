@@ -1,23 +1,29 @@
 //! `snapshot take`, `inspect` and `fetch`: by hand what nodes do by themselves.
 
+mod facts;
+mod patience;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use serde::Serialize;
 use serde_json::json;
 
 use crate::config::SnapshotUrl;
 use crate::disk;
 use crate::snapshot::fetch::{self, FetchError, Fetched, Wanted};
-use crate::snapshot::{Abort, Delivered, Ended, Manifest, Progress, Publisher, SnapshotError, TableDigest, Target};
+use crate::snapshot::{Abort, Delivered, Ended, Progress, Publisher, SnapshotError, Target};
 
 use super::args::{JsonArg, LdbArg, here};
 use super::failure::Failure;
 use super::interrupt::{Interrupt, Interrupted, abortable};
-use super::output::{Out, Piped, Table, say, say_json};
+use super::ldb;
+use super::output::{Out, say, say_json, size};
+
+use self::facts::Facts;
+use self::patience::patiently;
 
 #[derive(Debug, Subcommand)]
 pub enum SnapshotCommand {
@@ -58,8 +64,9 @@ Examples:
   ctlstore snapshot inspect https://host/snapshot.db.gz --json | jq .seq
   ctlstore snapshot inspect file:data/snapshots/snapshot.db --manifest-only
 
-It is downloaded to --temp-dir for that, and removed. Exit code 1 when a check fails, 3 when
-nothing is there.")]
+It is downloaded to --temp-dir for that, and removed. Each check is told with its outcome; with
+one that fails there is an error instead, and exit code 1. Exit code 3 when nothing is there. A
+place that can't be reached is asked again a few times.")]
 pub struct Inspect {
     /// Where it is: file:, s3:, gs:, az:, http(s): or data:
     #[arg(value_name = "URL")]
@@ -79,8 +86,8 @@ pub struct Inspect {
 Example:
   ctlstore snapshot fetch s3://bucket/snapshot.db.zst --to ldb.db
 
-The file is whole and checked when it appears; a broken download is resumed, and one that is
-given up leaves nothing.")]
+The file is whole and checked when it appears. A broken download is resumed, a place that can't
+be reached is asked again a few times, and a download that is given up leaves nothing.")]
 pub struct Fetch {
     /// Where it is: file:, s3:, gs:, az:, http(s): or data:
     #[arg(value_name = "URL")]
@@ -114,6 +121,8 @@ impl Take {
             return Err(Failure::usage(format!("nothing can be published at {url}, only read there")).into());
         }
         let (ldb, shown) = (self.ldb.path(), url.to_string());
+        // What is none is told as all commands tell it, before anything is made.
+        ldb::read(&ldb, |_| Ok(()))?;
         let target = Target { keep: self.keep, ..Target::new(url) };
         let taken = abortable(interrupt, move |abort, progress| publish(ldb, target, abort, progress)).await?;
         match taken {
@@ -160,89 +169,29 @@ impl Inspect {
         let url = here(&self.url).context("URL")?;
         let shown = url.to_string();
         if self.manifest_only {
-            let looked = abortable(interrupt, move |abort, _| fetch::look(&url, abort)).await?;
-            let Some(manifest) = looked? else {
+            let looked = patiently(interrupt, move |abort, _| fetch::look(&url, abort)).await?;
+            let Some(manifest) = looked else {
                 return Err(Failure::absent(format!("no manifest at {shown}")).into());
             };
             return self.show(&shown, &Facts::of_manifest(&manifest));
         }
         let directory = self.temp_dir.clone().unwrap_or_else(std::env::temp_dir);
-        let verifying = move |abort: &Abort, progress: Arc<dyn Progress>| {
-            fetch::verify(&url, &directory, &Wanted::default(), abort, progress.as_ref())
+        let verifying = move |abort: &Abort, progress: &dyn Progress| {
+            fetch::verify(&url, &directory, &Wanted::default(), abort, progress)
         };
-        let fetched = abortable(interrupt, verifying).await??;
+        let fetched = patiently(interrupt, verifying).await?;
         self.show(&shown, &Facts::of_fetched(&fetched))
     }
 
     fn show(&self, url: &str, facts: &Facts<'_>) -> anyhow::Result<()> {
         let mut out = Out::new();
         if self.json.json {
-            out.json(&json!({ "url": url, "checked": !self.manifest_only, "snapshot": facts }))?;
+            let checks = facts.checks();
+            out.json(&json!({ "url": url, "checked": !self.manifest_only, "checks": checks, "snapshot": facts }))?;
             return out.flush();
         }
-        facts.write(&mut out, url, !self.manifest_only)?;
+        facts.write(&mut out, url)?;
         out.flush()
-    }
-}
-
-/// What there is to say of a snapshot.
-#[derive(Debug, Serialize)]
-struct Facts<'a> {
-    seq: i64,
-    ledger_id: Option<&'a str>,
-    bytes: u64,
-    stored_bytes: u64,
-    /// `None` for a snapshot without one, such as the original's.
-    manifest: Option<&'a Manifest>,
-}
-
-impl<'a> Facts<'a> {
-    fn of_manifest(manifest: &'a Manifest) -> Self {
-        Self {
-            seq: manifest.seq,
-            ledger_id: manifest.ledger_id.as_deref(),
-            bytes: manifest.bytes,
-            stored_bytes: manifest.stored_bytes,
-            manifest: Some(manifest),
-        }
-    }
-
-    fn of_fetched(fetched: &'a Fetched) -> Self {
-        Self {
-            seq: fetched.position.seq.0,
-            ledger_id: fetched.position.ledger_id.as_deref(),
-            bytes: fetched.bytes,
-            stored_bytes: fetched.stored_bytes,
-            manifest: fetched.manifest.as_ref(),
-        }
-    }
-
-    fn write(&self, out: &mut Out, url: &str, is_checked: bool) -> anyhow::Result<()> {
-        let mut facts = Table::new(["SNAPSHOT", ""]);
-        facts.row(["url", url]);
-        facts.row(["seq", &self.seq.to_string()]);
-        facts.row(["ledger", self.ledger_id.unwrap_or("without an id")]);
-        facts.row(["size", &size(self.bytes)]);
-        facts.row(["stored size", &size(self.stored_bytes)]);
-        match self.manifest {
-            Some(manifest) => {
-                facts.row(["taken at", &manifest.taken_at]);
-                facts.row(["last change at", manifest.leader_ts.as_deref().unwrap_or("unknown")]);
-                facts.row(["key", &manifest.key]);
-                facts.row(["sha-256", &manifest.sha256]);
-                facts.row(["sqlite", &manifest.sqlite_version]);
-            }
-            None => facts.row(["manifest", "none"]),
-        }
-        facts.row(["checks", if is_checked { "all passed" } else { "not made: only the manifest was read" }]);
-        facts.write(out, Piped::Tabs)?;
-        let Some(manifest) = self.manifest else { return Ok(()) };
-        out.line("")?;
-        let mut tables = Table::new(["TABLE", "ROWS", "DIGEST"]);
-        for TableDigest { name, rows, digest } in &manifest.tables {
-            tables.row([name.as_str(), &rows.to_string(), digest.as_ref()]);
-        }
-        tables.write(out, Piped::Tabs)
     }
 }
 
@@ -250,8 +199,8 @@ impl Fetch {
     async fn run(self, interrupt: &Interrupt) -> anyhow::Result<()> {
         self.may_be_written()?;
         let (url, to) = (here(&self.url).context("URL")?, self.to.clone());
-        let getting = move |abort: &Abort, progress: Arc<dyn Progress>| get(&url, &to, abort, progress.as_ref());
-        let fetched = abortable(interrupt, getting).await??;
+        let getting = move |abort: &Abort, progress: &dyn Progress| get(&url, &to, abort, progress);
+        let fetched = patiently(interrupt, getting).await?;
         let (seq, path) = (fetched.position.seq, self.to.display());
         if self.json.json {
             let ledger_id = &fetched.position.ledger_id;
@@ -265,6 +214,10 @@ impl Fetch {
     /// A new file under the WAL of another one would be taken for a part of it, and a
     /// node's LDB is a link that its readers follow.
     fn may_be_written(&self) -> Result<(), Failure> {
+        let directory = disk::directory_of(&self.to);
+        if !directory.is_dir() {
+            return Err(Failure::absent(format!("no directory {}", directory.display())));
+        }
         let refused = |why: &str| Err(Failure::refused(format!("{} {why}", self.to.display())));
         if ["-wal", "-shm"].iter().any(|suffix| disk::beside(&self.to, suffix).exists()) {
             return refused("has a -wal or -shm beside it: a database that may be in use; name another file");
@@ -288,8 +241,4 @@ fn get(url: &SnapshotUrl, to: &Path, abort: &Abort, progress: &dyn Progress) -> 
         .and_then(|()| disk::flush(disk::directory_of(to)))
         .map_err(|source| FetchError::Io { doing: "put in place", path: to.to_owned(), source })?;
     Ok(fetched)
-}
-
-fn size(bytes: u64) -> String {
-    bytesize::ByteSize(bytes).to_string()
 }

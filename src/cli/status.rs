@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::args::JsonArg;
 use super::client::{self, Client};
-use super::output::{Out, Piped, Table};
+use super::output::{Out, Piped, Table, printable};
 
 /// To the terminal's upper left, and all behind it away.
 const HOME: &str = "\x1b[H\x1b[J";
@@ -103,13 +103,20 @@ impl Status {
         if out.is_terminal() {
             out.line(&format!("ctlstore {} at {}: {ready}\n", node.version, self.ops))?;
         }
-        let mut table = Table::new(["ROLE", "STATE", "SEQ", "LAG", "NOTE"]);
+        // A note is longer than a terminal has room for beside the rest.
+        let columns = if out.is_terminal() { 4 } else { 5 };
+        let mut table = Table::new(["ROLE", "STATE", "SEQ", "LAG", "NOTE"].into_iter().take(columns));
         for role in &node.roles {
             let seq = role.last_seq.map_or_else(|| "-".to_owned(), |seq| seq.to_string());
             let lag = role.lag_seconds.map_or_else(|| "-".to_owned(), |lag| format!("{lag:.3} s"));
-            table.row([role.role.as_str(), &role.state, &seq, &lag, &role.note()]);
+            table.row([role.role.as_str(), &role.state, &seq, &lag, &role.note()].into_iter().take(columns));
         }
         table.write(&mut out, Piped::Tabs)?;
+        if out.is_terminal() {
+            for role in node.roles.iter().filter(|role| !role.note().is_empty()) {
+                out.line(&format!("\n{}: {}", role.role, printable(&role.note())))?;
+            }
+        }
         out.flush()
     }
 }

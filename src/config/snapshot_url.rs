@@ -17,6 +17,7 @@ const STORES: [&str; 8] = ["s3", "s3a", "gs", "az", "adl", "azure", "abfs", "abf
 /// Those whose user part names the container.
 const NAMES_CONTAINER: [&str; 2] = ["abfs", "abfss"];
 const KINDS: &str = "not a file:, s3:, gs:, az:, http(s): or data: URL";
+const NO_SCHEME: &str = "no URL; a file is file:PATH";
 
 /// Where one snapshot, replaced by each newer one, is to be found.
 #[derive(Clone, PartialEq, Eq)]
@@ -52,7 +53,7 @@ impl FromStr for SnapshotUrl {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (scheme, rest) = text.split_once(':').ok_or(KINDS)?;
+        let (scheme, rest) = text.split_once(':').ok_or(NO_SCHEME)?;
         match scheme {
             "file" => file(text, rest),
             "data" => URL_SAFE.decode(rest).map(Self::Data).map_err(|_| "its data is not url-safe padded base64"),

@@ -1,5 +1,7 @@
 //! What the program tells of itself.
 
+use std::path::Path;
+
 use crate::stage::{Cli, alone, binary};
 use crate::support::scratch_dir;
 
@@ -100,6 +102,33 @@ fn the_documentation_has_every_command_and_the_exit_codes_of_the_help() {
     for (code, meaning) in codes {
         assert!(docs.contains(&format!("| {code} | {meaning} |")), "{code}: {meaning}");
     }
+}
+
+#[test]
+fn every_command_is_run_by_a_test() {
+    let tests = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests"));
+    let sources = sources_in(tests);
+    let is_group = |words: &[String]| commands().iter().any(|other| other.len() > words.len() && other[0] == words[0]);
+    for words in commands().into_iter().filter(|words| !is_group(words)) {
+        // As the first of the arguments that a test gives to the binary.
+        let quoted: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
+        let (list, line) = (format!("[{}", quoted.join(", ")), format!("\"{} ", words.join(" ")));
+        assert!(sources.contains(&list) || sources.contains(&line), "no test runs {words:?}");
+    }
+}
+
+/// The text of all test sources, without line breaks between arguments.
+fn sources_in(directory: &Path) -> String {
+    let mut text = String::new();
+    for entry in std::fs::read_dir(directory).expect("list the tests") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            text.push_str(&sources_in(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            text.push_str(&std::fs::read_to_string(&path).expect("a source"));
+        }
+    }
+    text
 }
 
 #[test]

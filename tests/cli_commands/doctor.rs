@@ -72,6 +72,26 @@ fn what_the_host_lacks_is_named() {
 }
 
 #[test]
+fn places_of_snapshots_are_asked() {
+    let stage = Stage::furnished();
+    stage.caught_up();
+    let away = "http://127.0.0.1:1/s.db";
+    let snapshots = stage.path("s.db");
+    let url = format!("file://{}", snapshots.display());
+    let config = format!("ctldb.url = {:?}\nbootstrap.urls = [{url:?}, {away:?}]", stage.ctldb_url());
+    let look = || doctor(&config, &["--role", "reflector"]);
+    let (code, findings) = look();
+    assert_eq!(code, Some(0), "a node starts without them: {findings:#?}");
+    mend(&findings, "ok", &format!("{url} can be asked, and has no manifest yet"));
+    let line = mend(&findings, "warn", &format!("bootstrap.urls: {away}"));
+    assert_eq!(line, "bootstrap.urls = a place that answers this host");
+    stage.run(&["snapshot", "take", "--to", &url]).ok();
+    mend(&look().1, "ok", &format!("{url} has a snapshot at seq 1"));
+    std::fs::write(stage.path("s.db.json"), "no manifest").expect("write it");
+    assert_eq!(mend(&look().1, "warn", "does not match"), format!("ctlstore snapshot inspect {url}"));
+}
+
+#[test]
 fn what_a_server_and_its_user_lack_is_named_and_the_line_mends_it() {
     let server =
         PrivateServer::start_with(Flavour::MariaDb, &["--max-allowed-packet=1M", "--loose-skip-innodb-doublewrite"]);

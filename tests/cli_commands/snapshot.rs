@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use serde_json::Value;
+
 use crate::stage::{Stage, alone, flags};
 use crate::support::s3::{Bucket, endpoint, variables};
 
@@ -45,6 +47,33 @@ fn a_snapshot_that_was_taken_can_be_looked_at_and_fetched() {
 }
 
 #[test]
+fn each_check_is_told_with_its_outcome() {
+    let stage = filled();
+    stage.run(&["snapshot", "take", "--to", "file:s.db"]).ok();
+    let checks = |arguments: &[&str]| {
+        let facts = stage.run(&[&["snapshot", "inspect", "--json"], arguments].concat()).json();
+        let checks = facts["checks"].as_array().expect("checks").clone();
+        let told =
+            |check: &Value| format!("{}: {}", check["check"].as_str().unwrap(), check["outcome"].as_str().unwrap());
+        (checks.iter().map(told).collect::<Vec<_>>(), facts["snapshot"]["tables"].clone())
+    };
+    let (all, tables) = checks(&["file:s.db"]);
+    let names = ["sizes and hashes", "quick_check", "tables of an ldb", "seq and ledger", "rows and digests"];
+    assert_eq!(all, names.map(|name| format!("{name}: passed")));
+    let (read, _) = checks(&["file:s.db", "--manifest-only"]);
+    assert_eq!(read, names.map(|name| format!("{name}: not_made")));
+    // Without a manifest there is nothing to compare with, and what was found is told all the same.
+    fs::remove_file(stage.path("s.db.json")).expect("remove the manifest");
+    let (found, same_tables) = checks(&["file:s.db"]);
+    let outcomes = ["impossible", "passed", "passed", "impossible", "impossible"];
+    assert_eq!(found, std::array::from_fn::<_, 5, _>(|i| format!("{}: {}", names[i], outcomes[i])));
+    assert_eq!(same_tables, tables);
+    let shown = stage.run(&["snapshot", "inspect", "file:s.db"]).ok();
+    assert!(shown.contains("seq and ledger\tnothing to compare with\n"), "{shown}");
+    assert!(shown.contains("shop___flags\t300\t"), "{shown}");
+}
+
+#[test]
 fn a_second_take_of_the_same_seq_has_nothing_to_do() {
     let stage = filled();
     stage.run(&["snapshot", "take", "--to", "file:s.db"]).ok();
@@ -63,7 +92,8 @@ fn snapshots_go_to_and_come_from_an_s3_server() {
     };
     s3(&["snapshot", "take", "--to", &url]).ok();
     let shown = s3(&["snapshot", "inspect", &url]).ok();
-    assert!(shown.contains("checks\tall passed") && shown.contains("shop___flags\t300\t"), "{shown}");
+    let matched = "sizes and hashes\tpassed, as the manifest says\n";
+    assert!(shown.contains(matched) && shown.contains("shop___flags\t300\t"), "{shown}");
     s3(&["snapshot", "fetch", &url, "--to", "from-s3.db"]).ok();
     assert_eq!(stage.run(&["read-seq", "--ldb", "from-s3.db"]).ok().trim(), stage.last_seq().to_string());
     let missing = bucket.url("other.db");
@@ -112,7 +142,15 @@ fn a_damaged_snapshot_fails_its_checks_and_leaves_nothing() {
 #[test]
 fn mistakes_are_told_in_a_line() {
     let line = alone(&["snapshot", "take", "--ldb", "none.db", "--to", "file:s.db"]).fails(3);
-    assert!(line.contains("none.db"), "{line}");
+    assert!(line.starts_with("no ldb at none.db; "), "{line}");
+    let line = alone(&["snapshot", "take", "--ldb", "/etc/passwd", "--to", "file:s.db"]).fails(1);
+    assert_eq!(line, "ldb /etc/passwd can't be read: file is not a database");
+    let line = alone(&["snapshot", "take", "--ldb", "/etc", "--to", "file:s.db"]).fails(2);
+    assert!(line.starts_with("/etc is a directory; "), "{line}");
+    let path = alone(&["snapshot", "inspect", "s.db"]);
+    assert!(path.code == Some(2) && path.err.contains("no URL; a file is file:PATH"), "{path:?}");
+    let line = alone(&["snapshot", "fetch", "file:s.db", "--to", "nowhere/s.db"]).fails(3);
+    assert_eq!(line, "no directory nowhere");
     let line = alone(&["snapshot", "take", "--ldb", "none.db", "--to", "https://host/s.db"]).fails(2);
     assert!(line.contains("only read"), "{line}");
     let line = alone(&["snapshot", "inspect", "file:none.db", "--manifest-only"]).fails(3);

@@ -112,6 +112,85 @@ fn progress_is_shown_on_a_terminal_and_leaves_nothing_behind_in_a_pipe() {
 }
 
 #[test]
+fn bars_are_drawn_on_a_terminal_only() {
+    let stage = Stage::furnished();
+    stage.cli().input(flags(300)).args(&["mutate", "-f", "shop"]).run().ok();
+    stage.caught_up();
+    let commands = [
+        ("snapshot take --to file:s.db", "copy"),
+        ("snapshot inspect file:s.db", "fetch"),
+        ("snapshot fetch file:s.db --to copy.db --force", "fetch"),
+    ];
+    for (command, bar) in commands {
+        let shown = on_terminal(&stage, &format!("ctlstore {command}"), "");
+        assert!(shown.contains(&format!(" {bar} ")) && shown.contains('█'), "{command}: {shown:?}");
+        // The screen has what the command says in the end, and no bar.
+        let last = shown.rsplit("\u{1b}[2K").next().expect("something");
+        assert!(!last.contains('█'), "{command}: {shown:?}");
+        // With standard output in a pipe the bars are still seen by whoever waits.
+        let shown = on_terminal(&stage, &format!("ctlstore {command} --json | cat"), "");
+        assert!(command.contains("take") || shown.contains('█'), "{command}: {shown:?}");
+        let arguments: Vec<&str> = command.split(' ').collect();
+        let piped = stage.run(&arguments);
+        assert_eq!(piped.code, Some(0), "{piped:?}");
+        assert!(!piped.err.contains(['█', '░', '\u{1b}', '\r']), "{command}: {piped:?}");
+    }
+}
+
+#[test]
+fn tables_fit_into_80_columns_and_single_values_are_whole() {
+    let stage = Stage::furnished();
+    let long = "long ".repeat(40);
+    let name = format!("name={}", "n".repeat(100));
+    stage.run(&["add-fields", "-f", "shop", "-t", "flags", "--field", "note:text"]).ok();
+    let note = format!("note={long}");
+    let set = ["--set", &name, "--set", "on=1", "--null", "raw", "--set", &note];
+    stage.run(&[&["mutate", "-f", "shop", "-t", "flags"], &set[..]].concat()).ok();
+    stage.caught_up();
+    stage.run(&["snapshot", "take", "--to", "file:s.db"]).ok();
+    let executive = stage.process.executive_url();
+    let commands = [
+        "rows -f shop -t flags".to_owned(),
+        format!("schema show --family shop {executive}"),
+        "table-limits read".to_owned(),
+        "writer-limits read".to_owned(),
+        "status --once".to_owned(),
+    ];
+    for command in commands {
+        let shown = on_terminal(&stage, &format!("stty cols 80; ctlstore {command}"), "");
+        let plain = shown.replace("\u{1b}[1m", "").replace("\u{1b}[0m", "");
+        let widest = plain.lines().map(|line| line.chars().count()).max().expect("lines");
+        assert!(widest <= 80, "{command}: {widest} in {shown}");
+    }
+    let value = on_terminal(&stage, &format!("stty cols 80; ctlstore read-keys -f shop -t flags {}", &name[5..]), "");
+    assert!(value.contains(long.trim_end()), "{value}");
+}
+
+#[test]
+fn the_change_feed_is_coloured_and_ends_with_ctrl_c() {
+    let stage = Stage::furnished();
+    stage.caught_up();
+    let watch = format!("ctlstore watch --since 1 --reader {}", stage.process.reader_url());
+    let set = "ctlstore mutate -f shop -t flags --set name=k1 --set on=1 --null raw";
+    let shown = on_terminal(&stage, &format!("{set} && {watch} --count 1"), "");
+    assert!(shown.contains("\u{1b}[32mupsert "), "{shown:?}");
+    assert!(shown.contains("the reader is at ledger seq "), "{shown:?}");
+    let (mut child, mut stdin) = start(&stage, &format!("{watch} && echo went on"));
+    let mut terminal = child.stdout.take().expect("stdout is a pipe");
+    let mut shown = String::new();
+    let mut piece = [0; 4096];
+    while !shown.contains("k1") {
+        let length = terminal.read(&mut piece).expect("read the terminal");
+        assert_ne!(length, 0, "it ended by itself: {shown:?}");
+        shown.push_str(&String::from_utf8_lossy(&piece[..length]));
+    }
+    stdin.write_all(&[3]).expect("type ctrl-C");
+    terminal.read_to_string(&mut shown).expect("read the terminal");
+    child.wait().expect("wait for script");
+    assert!(shown.contains("stopped by a signal; --since ") && !shown.contains("went on"), "{shown:?}");
+}
+
+#[test]
 fn a_reader_that_has_had_enough_ends_the_command_quietly() {
     let stage = Stage::furnished();
     stage.cli().input(flags(900)).args(&["mutate", "-f", "shop"]).run().ok();

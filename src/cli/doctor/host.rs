@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
 
-use crate::config::{CtldbUrl, Role, Settings};
+use crate::config::{CtldbUrl, Role, Settings, SnapshotUrl};
 use crate::disk::{self, LockError, ProcessLock};
 
-use super::super::ldb::Ldb;
+use super::super::ldb;
 use super::Finding;
 
 /// Less free room than this is a warning, in bytes.
@@ -45,6 +45,13 @@ fn directories(settings: &Settings) -> Vec<(&'static str, PathBuf, bool)> {
     if let (true, CtldbUrl::Sqlite(path)) = (settings.plays(Role::Executive), &settings.ctldb.url) {
         all.push(("ctldb.url", of(path), true));
     }
+    if settings.plays(Role::Snapshotter) {
+        let files = settings.snapshotter.urls.iter().filter_map(|url| match url {
+            SnapshotUrl::File(path) => Some(("snapshotter.urls", of(path), false)),
+            _ => None,
+        });
+        all.extend(files);
+    }
     all
 }
 
@@ -68,16 +75,16 @@ fn place(what: &str, directory: &Path, has_wal: bool) -> Vec<Finding> {
             let reason = format!("{what}: {shown} is on a network filesystem ({kind}), where no wal can be");
             findings.push(Finding::fail(reason, format!("{what} = a path on a local disk")));
         }
-        Err(error) => findings.push(Finding::warn(format!("{what}: {shown}: {error}"), "look at the filesystem")),
+        Err(error) => findings.push(Finding::warn(format!("{what}: {shown}: {error}"), format!("stat -f {shown}"))),
         Ok(_) => {}
     }
     match free_bytes(existing) {
         Ok(free) if free < LITTLE_ROOM => {
-            let mend = "make room: the LDB needs its size twice while a snapshot is taken".to_owned();
+            let mend = format!("make room in {shown}: the ldb needs its size twice while a snapshot is taken");
             findings.push(Finding::warn(format!("{what}: only {} are free in {shown}", ByteSize(free)), mend));
         }
         Ok(free) => findings.push(Finding::ok(format!("{what}: {shown} is writable, {} free", ByteSize(free)))),
-        Err(error) => findings.push(Finding::warn(format!("{what}: {shown}: {error}"), "look at the filesystem")),
+        Err(error) => findings.push(Finding::warn(format!("{what}: {shown}: {error}"), format!("stat -f {shown}"))),
     }
     findings
 }
@@ -109,7 +116,7 @@ fn ldb_of_another(path: &Path) -> Finding {
         let mend = "ldb.path = the LDB of this host's reflector, or play the role reflector here";
         return Finding::warn(format!("ldb.path: no ldb at {shown} yet"), mend);
     }
-    match Ldb::open(path).and_then(|ldb| ldb.seq()) {
+    match ldb::read(path, |ldb| Ok(ldb.last_seq()?)) {
         Ok(seq) => Finding::ok(format!("ldb.path: {shown} is readable, at seq {seq}")),
         Err(error) => {
             let mend = format!("chmod g+r {shown} {shown}-wal {shown}-shm, and join the group of its owner");

@@ -1,46 +1,89 @@
-//! NDJSON in: one line after the other, each of bounded length, with its number.
+//! NDJSON in: one line after the other, each of bounded length, with its number. A
+//! thread reads ahead, so that a signal is heeded also while the input is silent.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
+use std::thread;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use tokio::sync::mpsc;
 
 use super::super::failure::Failure;
 
 /// The longest line, in bytes: more than a request may have.
 const MAX_LINE: u64 = 2 * 1024 * 1024;
+/// Lines that are read ahead.
+const AHEAD: usize = 16;
 
 /// The lines of a file or of standard input; empty ones are left out.
 pub struct Lines {
-    from: Box<dyn BufRead>,
+    read: mpsc::Receiver<anyhow::Result<Option<Line>>>,
     number: u64,
+}
+
+struct Line {
+    number: u64,
+    text: String,
 }
 
 impl Lines {
     /// "-" is standard input.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
-        let from: Box<dyn BufRead> = match path == Path::new("-") {
-            true => Box::new(io::stdin().lock()),
-            false => {
-                let file = File::open(path).map_err(|error| {
-                    let message = format!("{}: {error}", path.display());
-                    if error.kind() == io::ErrorKind::NotFound {
-                        Failure::absent(message)
-                    } else {
-                        Failure::usage(message)
-                    }
-                })?;
-                Box::new(BufReader::new(file))
+        let from: Box<dyn Read + Send> = match path == Path::new("-") {
+            true => Box::new(io::stdin()),
+            false => Box::new(File::open(path).map_err(|error| not_opened(path, &error))?),
+        };
+        let (sender, read) = mpsc::channel(AHEAD);
+        let mut input = Input { from: BufReader::new(from), number: 0 };
+        let reading = move || {
+            loop {
+                let next = input.next();
+                let is_last = !matches!(next, Ok(Some(_)));
+                // Nobody wants more, or there is no more.
+                if sender.blocking_send(next).is_err() || is_last {
+                    return;
+                }
             }
         };
-        Ok(Self { from, number: 0 })
+        thread::Builder::new().name("input".to_owned()).spawn(reading).context("the input's thread")?;
+        Ok(Self { read, number: 0 })
     }
 
-    /// The next line without its end, `None` behind the last.
-    pub fn next(&mut self) -> anyhow::Result<Option<String>> {
+    /// The next line without its end, `None` behind the last. To be dropped in between loses nothing.
+    pub async fn next(&mut self) -> anyhow::Result<Option<String>> {
+        // Its end is a message too, so that a reader that is gone is not taken for one.
+        let Some(read) = self.read.recv().await else { bail!("the input was read to its end already") };
+        Ok(read?.map(|line| {
+            self.number = line.number;
+            line.text
+        }))
+    }
+
+    /// What is wrong with the line that was taken last.
+    pub fn wrong(&self, why: impl std::fmt::Display) -> Failure {
+        wrong(self.number, why)
+    }
+}
+
+fn not_opened(path: &Path, error: &io::Error) -> Failure {
+    let message = format!("{}: {error}", path.display());
+    if error.kind() == io::ErrorKind::NotFound { Failure::absent(message) } else { Failure::usage(message) }
+}
+
+fn wrong(number: u64, why: impl std::fmt::Display) -> Failure {
+    Failure::refused(format!("line {number}: {why}"))
+}
+
+struct Input {
+    from: BufReader<Box<dyn Read + Send>>,
+    number: u64,
+}
+
+impl Input {
+    fn next(&mut self) -> anyhow::Result<Option<Line>> {
         loop {
             let mut line = Vec::new();
             let read = (&mut self.from).take(MAX_LINE).read_until(b'\n', &mut line).context("input")?;
@@ -48,20 +91,16 @@ impl Lines {
                 return Ok(None);
             }
             self.number += 1;
+            let number = self.number;
             if line.len() as u64 >= MAX_LINE {
-                return Err(self.wrong("is too long").into());
+                return Err(wrong(number, "is too long").into());
             }
-            let line = String::from_utf8(line).map_err(|_| self.wrong("is not utf-8"))?;
-            let line = line.trim();
-            if !line.is_empty() {
-                return Ok(Some(line.to_owned()));
+            let line = String::from_utf8(line).map_err(|_| wrong(number, "is not utf-8"))?;
+            let text = line.trim();
+            if !text.is_empty() {
+                return Ok(Some(Line { number, text: text.to_owned() }));
             }
         }
-    }
-
-    /// What is wrong with the line that was read last.
-    pub fn wrong(&self, why: impl std::fmt::Display) -> Failure {
-        Failure::refused(format!("line {}: {why}", self.number))
     }
 }
 

@@ -8,6 +8,7 @@
 
 use std::time::Duration;
 
+use anyhow::Context;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::{Method, StatusCode};
@@ -19,6 +20,7 @@ use crate::schema::{FamilyName, WriterName};
 
 use super::super::client::{Answer, Client, signed};
 use super::super::failure::{Exit, Failure};
+use super::super::interrupt::{Interrupt, Interrupted};
 use super::super::progress::Progress;
 use super::super::writers::cookie_of;
 use super::position::{Place, Position};
@@ -51,8 +53,10 @@ pub struct Summary {
     pub seq: Option<i64>,
 }
 
+/// A signal ends it between two requests, never within one.
 pub struct Sender {
     to: To,
+    interrupt: Interrupt,
     /// The writer's cookie as the ctldb has it.
     cookie: Vec<u8>,
     /// With `resume`: where the input is, and where an earlier run had come to.
@@ -65,10 +69,16 @@ pub struct Sender {
 
 impl Sender {
     pub async fn begin(to: To, resume: bool) -> anyhow::Result<Self> {
-        let cookie = cookie_of(&to.executive, &to.writer, &to.secret).await?;
+        let interrupt = Interrupt::listen().context("signals")?;
+        let cookie = interrupt.unless(cookie_of(&to.executive, &to.writer, &to.secret)).await.ok_or(Interrupted)??;
         let position = resume.then(|| (Position::default(), Place::of_cookie(&cookie)));
-        let progress = Progress::start("rows written");
-        Ok(Self { to, cookie, position, batch: Vec::new(), bytes: 0, summary: Summary::default(), progress })
+        let progress = Progress::start("rows written", None);
+        Ok(Self { to, interrupt, cookie, position, batch: Vec::new(), bytes: 0, summary: Summary::default(), progress })
+    }
+
+    /// What the input gives next, unless a signal comes first.
+    pub async fn awaiting<T>(&self, input: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+        self.interrupt.unless(input).await.unwrap_or_else(|| Err(self.stopped(false).into()))
     }
 
     /// Takes a line of the input and the mutation that it means, as JSON.
@@ -140,11 +150,14 @@ impl Sender {
             self.batch.join(",")
         );
         let mut pause = FIRST_PAUSE;
-        let mut attempt = 0;
+        let (mut attempt, mut is_known) = (0, self.summary.requests > 0);
+        // An answer that was lost leaves it open whether the batch is written.
+        let mut is_open = false;
         loop {
+            if self.interrupt.came() {
+                return Err(self.stopped(is_open).into());
+            }
             attempt += 1;
-            // With nothing written yet a server that is not there is more likely a mistake.
-            let is_known = self.summary.requests > 0 || attempt > 1;
             let (failure, tries) = match self.post(&body).await {
                 Ok(answer) if answer.status.is_success() => return Ok(answer.seq()),
                 Ok(answer) if answer.status == StatusCode::CONFLICT && self.is_written(attempt, next).await? => {
@@ -155,8 +168,13 @@ impl Sender {
                     let is_over_limit = answer.status == StatusCode::TOO_MANY_REQUESTS;
                     (answer.failure(), if is_over_limit { MAX_TRIES_OVER_LIMIT } else { MAX_TRIES })
                 }
-                Err(failure) => (failure, if is_known { MAX_TRIES } else { 1 }),
+                // With nothing written yet a server that is not there is more likely a mistake.
+                Err(failure) => {
+                    is_open = true;
+                    (failure, if is_known { MAX_TRIES } else { 1 })
+                }
             };
+            is_known = true;
             if failure.exit() != Exit::Unavailable || attempt >= tries {
                 return Err(self.at_these_rows(&failure).into());
             }
@@ -165,7 +183,8 @@ impl Sender {
             // What was asked and how it was answered is for the one who gives up.
             let why = why.split(" (").next().unwrap_or_default();
             self.progress.waiting(&format!("next try in {:.1} s: {why}", pause_now.as_secs_f32()));
-            tokio::time::sleep(pause_now).await;
+            // A signal is looked for where the next try would begin.
+            self.interrupt.unless(tokio::time::sleep(pause_now)).await;
             pause = pause_now.saturating_mul(2);
         }
     }
@@ -182,6 +201,17 @@ impl Sender {
             return Ok(false);
         }
         Ok(cookie_of(&self.to.executive, &self.to.writer, &self.to.secret).await? == next)
+    }
+
+    /// What a signal has left.
+    fn stopped(&self, is_open: bool) -> Failure {
+        let (written, batch) = (self.summary.rows + self.summary.skipped, self.batch.len());
+        let open = if is_open { format!(", the {batch} behind may be") } else { String::new() };
+        let further = match self.position {
+            Some(_) => "the same command goes on behind them",
+            None => "the same command begins anew, with --resume it could go on",
+        };
+        Failure::new(Exit::Interrupted, format!("stopped by a signal: {written} rows are written{open}; {further}"))
     }
 
     fn at_these_rows(&self, failure: &Failure) -> Failure {

@@ -13,7 +13,7 @@ use crate::schema::{FamilyName, TableSchema};
 use super::super::client::Client;
 use super::super::export::Head;
 use super::super::failure::Failure;
-use super::super::ldb::Ldb;
+use super::super::ldb;
 use super::super::shape::{self, Shape};
 
 /// The largest schema file, in bytes.
@@ -65,11 +65,12 @@ pub async fn tables_at(executive: &Client, families: &[FamilyName]) -> anyhow::R
 
 fn tables_in(path: &Path, families: &[FamilyName]) -> anyhow::Result<Vec<TableSchema>> {
     let shown = path.display();
-    let mut file = File::open(path).map_err(|error| Failure::absent(format!("{shown}: {error}")))?;
+    let mut file = File::open(path)
+        .map_err(|error| Failure::absent(format!("{shown}: {error} (an executive is named by http://host:port)")))?;
     let mut start = Vec::new();
     (&mut file).take(SQLITE_MAGIC.len() as u64).read_to_end(&mut start).with_context(|| shown.to_string())?;
     let tables = if start == SQLITE_MAGIC {
-        Ldb::open(path)?.tables(None)?
+        ldb::read(path, |ldb| ldb::tables(ldb, None))?
     } else {
         let mut text = start;
         file.take(MAX_FILE).read_to_end(&mut text).with_context(|| shown.to_string())?;

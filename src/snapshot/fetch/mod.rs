@@ -69,6 +69,8 @@ pub struct Fetched {
     pub stored_bytes: u64,
     /// `None` where there is none, as for the original's snapshots.
     pub manifest: Option<Manifest>,
+    /// Whether it was compared with the original's checksum, which counts where there is no manifest.
+    pub has_checksum: bool,
     /// What each table holds, where it was looked at: by [`verify`], and wherever a
     /// manifest says what it should be.
     pub tables: Vec<TableDigest>,
@@ -202,7 +204,8 @@ impl<'a> Fetch<'a> {
         let (position, tables) = checked.map_err(&bad).inspect_err(|_| remove(self.to))?;
         failpoint::hit("bootstrap-after-check");
         let Received { bytes, stored_bytes, .. } = received;
-        Ok(Fetched { position, bytes, stored_bytes, manifest: manifest.cloned(), tables })
+        let has_checksum = manifest.is_none() && info.checksum.is_some_and(|checksum| !checksum.trim().is_empty());
+        Ok(Fetched { position, bytes, stored_bytes, manifest: manifest.cloned(), has_checksum, tables })
     }
 
     /// What the manifest names; where that is not kept, what stands at the key itself.

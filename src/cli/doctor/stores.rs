@@ -1,0 +1,75 @@
+//! Whether the places that snapshots go to and come from can be asked. Only manifests
+//! are read.
+
+use std::time::Duration;
+
+use crate::config::{Role, Settings, SnapshotUrl};
+use crate::snapshot::fetch::{self, FetchError};
+use crate::snapshot::{Abort, Manifest, StoreError};
+
+use super::Finding;
+
+/// For one place.
+const TIMEOUT: Duration = Duration::from_secs(15);
+
+pub async fn look(settings: &Settings) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (key, url) in places(settings) {
+        let found = ask(url).await;
+        findings.push(finding(key, url, found));
+    }
+    findings
+}
+
+fn places(settings: &Settings) -> impl Iterator<Item = (&'static str, &SnapshotUrl)> {
+    let to = settings.plays(Role::Snapshotter).then_some(&settings.snapshotter.urls);
+    let from = settings.plays(Role::Reflector).then_some(&settings.bootstrap.urls);
+    let to = to.into_iter().flatten().map(|url| ("snapshotter.urls", url));
+    to.chain(from.into_iter().flatten().map(|url| ("bootstrap.urls", url)))
+}
+
+/// The manifest there; [`FetchError::Aborted`] where it does not come in time.
+async fn ask(url: &SnapshotUrl) -> Result<Option<Manifest>, FetchError> {
+    let (abort, url) = (Abort::default(), url.clone());
+    let in_thread = abort.clone();
+    let mut asking = tokio::task::spawn_blocking(move || fetch::look(&url, &in_thread));
+    let asked = match tokio::time::timeout(TIMEOUT, &mut asking).await {
+        Ok(asked) => asked,
+        Err(_) => {
+            abort.abort();
+            asking.await
+        }
+    };
+    asked.unwrap_or(Err(FetchError::Aborted))
+}
+
+fn finding(key: &str, url: &SnapshotUrl, found: Result<Option<Manifest>, FetchError>) -> Finding {
+    let error = match found {
+        Ok(Some(manifest)) => return Finding::ok(format!("{key}: {url} has a snapshot at seq {}", manifest.seq)),
+        Ok(None) => return Finding::ok(format!("{key}: {url} can be asked, and has no manifest yet")),
+        Err(error) => error,
+    };
+    let mend = match &error {
+        FetchError::Refused(StoreError::Denied { .. } | StoreError::Other { .. }) => credentials(url),
+        FetchError::Unavailable(_) | FetchError::Aborted => format!("{key} = a place that answers this host"),
+        _ => format!("ctlstore snapshot inspect {url}"),
+    };
+    let reason = match error {
+        FetchError::Aborted => format!("{key}: {url} does not answer in time"),
+        error => format!("{key}: {error}"),
+    };
+    // A node starts without it, and tries again for as long as it runs.
+    Finding::warn(reason, mend)
+}
+
+fn credentials(url: &SnapshotUrl) -> String {
+    let shown = url.to_string();
+    let variables = match shown.split(':').next().unwrap_or_default() {
+        "s3" | "s3a" => "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION",
+        "gs" => "GOOGLE_SERVICE_ACCOUNT",
+        "http" | "https" => return "an address with the right user or signature in it".to_owned(),
+        "file" => return format!("chmod a+r {shown}"),
+        _ => "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
+    };
+    format!("export {variables} of one who may read {shown}")
+}
