@@ -150,6 +150,47 @@ fn a_broken_connection_is_resumed_from_where_it_broke() {
 }
 
 #[test]
+fn without_etags_a_broken_connection_is_resumed_where_a_manifest_has_the_hash() {
+    let origin = Origin::with_rows(3_000);
+    let file = origin.snapshot();
+    let web = Web::start();
+    let url = web.put("snapshot.db", file.clone());
+    let manners = Manners { breaks: 2, break_after: file.len() / 4, no_etags: true, ..Manners::default() };
+    web.behave(manners.clone());
+    // Without a manifest the rest could be another snapshot's, so it begins again.
+    let host = origin.host().set("bootstrap.urls", vec![url.clone()]);
+    let mut process = host.start();
+    wait_until_equal(&host, &origin);
+    assert!(process.stop(DEADLINE).success());
+    let offsets: Vec<_> = web.requests("snapshot.db").iter().map(|request| request.offset).collect();
+    assert_eq!(offsets, [None; 3]);
+    web.put("snapshot.db.json", manifest(&file, &file, "snapshot.db").to_string().into_bytes());
+    web.behave(manners);
+    let host = origin.host().set("bootstrap.urls", vec![url]);
+    let process = host.start();
+    wait_until_equal(&host, &origin);
+    let requests = web.requests("snapshot.db").split_off(offsets.len());
+    let offsets: Vec<_> = requests.iter().map(|request| request.offset.unwrap_or(0)).collect();
+    assert!(offsets.len() == 3 && offsets.is_sorted() && offsets[1] > 0, "{requests:?}");
+    assert_eq!(metric(&process, "ctlstore_bootstrap_attempts_total"), 1.0);
+}
+
+#[test]
+fn what_was_damaged_on_its_way_is_read_once_more() {
+    let origin = Origin::with_rows(500);
+    let file = origin.snapshot();
+    let web = Web::start();
+    let url = web.put("snapshot.db.gz", gzip(&file));
+    web.put("snapshot.db.gz.json", manifest(&file, &gzip(&file), "snapshot.db.gz").to_string().into_bytes());
+    web.behave(Manners { flips: 1, ..Manners::default() });
+    let host = origin.host().set("bootstrap.urls", vec![url]);
+    let process = host.start();
+    wait_until_equal(&host, &origin);
+    assert_eq!(web.requests("snapshot.db.gz").len(), 2);
+    assert_eq!(metric(&process, "ctlstore_bootstrap_attempts_total"), 1.0);
+}
+
+#[test]
 fn a_server_that_knows_no_ranges_is_read_again_from_its_start() {
     let origin = Origin::with_rows(2_000);
     let file = origin.snapshot();
