@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use crate::actors::task::Task;
 use crate::ledger::{BlockLimit, LedgerSource, Seq};
 use crate::messages::executive::LedgerGrew;
-use crate::messages::ledger::{AdoptLedger, ApplyBatch, Bootstrap, CaughtUp, GetPosition};
+use crate::messages::ledger::{AdoptLedger, ApplyBatch, Bootstrap, CaughtUp, GetPosition, HasLdb};
 use crate::messages::status::{GetStatus, Role, RoleState, RoleStatus};
 use crate::messages::stop::Stop;
 use crate::metrics::{Component, Metrics};
@@ -43,6 +43,7 @@ pub struct PollerPeers {
     /// Where a snapshot can be fetched; without one, a ledger that can't be followed
     /// stays that.
     pub bootstrap: Option<Recipient<Bootstrap>>,
+    pub has_ldb: Recipient<HasLdb>,
     /// All that measure lag.
     pub caught_up: Vec<Recipient<CaughtUp>>,
 }

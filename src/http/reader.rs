@@ -5,6 +5,7 @@
 pub mod age;
 mod big_scans;
 pub mod changes;
+pub mod damage;
 mod scan_body;
 
 use std::cell::{Cell, RefCell};
@@ -34,6 +35,7 @@ use super::{body, error};
 use age::Age;
 use big_scans::{BigScans, NotRun};
 use changes::{Feed, FeedOptions};
+use damage::Damage;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -90,17 +92,19 @@ pub fn serve(
     options: &ReaderOptions,
     feed: &Arc<Feed>,
     age: &Arc<Age>,
+    damage: &Arc<Damage>,
     metrics: &Arc<Metrics>,
 ) -> io::Result<Server> {
-    let (feed, age) = (Data::from(Arc::clone(feed)), Arc::clone(age));
+    let (feed, age, damage) = (Data::from(Arc::clone(feed)), Arc::clone(age), Arc::clone(damage));
     let big_scans = Arc::new(BigScans::start(options)?);
     let observer = Observer::new(ServerLabel::Reader, Arc::clone(metrics));
     let (ours, limits, metrics) = (options.clone(), options.limits(), Arc::clone(metrics));
     serve::serve(listener, &options.server, observer, move |config| {
         let reader = RefCell::new(ours.ldb_reader());
-        let (big_scans, metrics, age) = (Arc::clone(&big_scans), Arc::clone(&metrics), Arc::clone(&age));
+        let (big_scans, metrics) = (Arc::clone(&big_scans), Arc::clone(&metrics));
+        let (age, damage) = (Arc::clone(&age), Arc::clone(&damage));
         let (said, last_update) = (RefCell::default(), Cell::default());
-        let worker = Worker { reader, limits, big_scans, metrics, said, age, last_update };
+        let worker = Worker { reader, limits, big_scans, metrics, said, age, damage, last_update };
         config.app_data(Data::new(worker)).app_data(feed.clone());
         routes(config);
     })
@@ -126,6 +130,7 @@ struct Worker {
     /// The last failure that the log has; a damaged file would fill it otherwise.
     said: RefCell<String>,
     age: Arc<Age>,
+    damage: Arc<Damage>,
     /// When what was applied last was written, as of this seq.
     last_update: Cell<(Seq, Option<Timestamp>)>,
 }
@@ -147,6 +152,9 @@ impl Worker {
 
     /// Logs and counts what is not the client's doing.
     fn failed(&self, error: ReadError) -> HttpError {
+        if error.is_damage() {
+            self.damage.meet(error.to_string());
+        }
         let answer = HttpError::from(error);
         if answer.status_code().is_server_error() && !answer.is_temporary() {
             self.metrics.error(Component::Reader, ErrorKind::Storage);

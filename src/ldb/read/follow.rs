@@ -19,8 +19,8 @@ use super::file::{Access, LdbFile, id_of};
 /// How long a reader goes on with its file before it looks whether another one has
 /// taken the path.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// The same for versions, as the original's readers do.
-const LOOK_FOR_VERSIONS_EVERY: Duration = Duration::from_secs(1);
+/// The same for versions, so that a newer one is read within a second of its coming.
+const LOOK_FOR_VERSIONS_EVERY: Duration = Duration::from_millis(250);
 
 /// A version's directory is named by this many digits, its milliseconds.
 pub const VERSION_DIGITS: usize = 13;
