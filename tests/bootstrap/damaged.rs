@@ -51,11 +51,10 @@ fn read_status(process: &NodeProcess) -> u16 {
 
 /// Waits until another LDB has the place of the damaged one, which is kept.
 #[track_caller]
-fn wait_until_healed(host: &Node, process: &NodeProcess, origin: &Origin) {
+fn wait_until_healed(host: &Node, damaged: &Path, process: &NodeProcess, origin: &Origin) {
+    wait_until("another ldb has the place", DEADLINE, || generation(host) != damaged);
     // The first one was fetched when the host began.
-    wait_until("another ldb is fetched", DEADLINE, || {
-        role_status(&process.ops_url(), "applier")["details"]["bootstrap"]["fetched"] == 2
-    });
+    assert_eq!(role_status(&process.ops_url(), "applier")["details"]["bootstrap"]["fetched"], 2);
     wait_until_equal(host, origin);
     wait_until("the node is ready again", DEADLINE, || is_ready(process));
     assert!(!names(host, ".unreadable-").is_empty());
@@ -70,10 +69,11 @@ fn rows_that_are_damaged_are_found_by_whoever_reads_them_and_the_ldb_is_replaced
     let snapshot = Published::new("snapshot.db", &origin.snapshot());
     let host = origin.host().set("bootstrap.urls", vec![snapshot.url.clone()]);
     let process = caught_up(&host, &origin);
+    let damaged = generation(&host);
     damage_rows(&host);
     // Nothing comes from the ledger: only a read can meet it.
     wait_until("a read meets it", DEADLINE, || read_status(&process) != 200);
-    wait_until_healed(&host, &process, &origin);
+    wait_until_healed(&host, &damaged, &process, &origin);
     assert_eq!(read_status(&process), 200);
 }
 
@@ -84,8 +84,9 @@ fn a_header_that_is_written_over_is_found_without_a_read_or_a_write() {
     // No reader looks at this one.
     let host = origin.host().roles(&["reflector"]).set("bootstrap.urls", vec![snapshot.url.clone()]);
     let process = caught_up(&host, &origin);
-    overwrite(&generation(&host), 0, 100);
-    wait_until_healed(&host, &process, &origin);
+    let damaged = generation(&host);
+    overwrite(&damaged, 0, 100);
+    wait_until_healed(&host, &damaged, &process, &origin);
 }
 
 #[test]
@@ -94,11 +95,12 @@ fn a_file_that_is_cut_short_ends_no_process_and_is_replaced() {
     let snapshot = Published::new("snapshot.db", &origin.snapshot());
     let host = origin.host().set("bootstrap.urls", vec![snapshot.url.clone()]);
     let process = caught_up(&host, &origin);
-    let file = File::options().write(true).open(generation(&host)).expect("open the generation");
+    let damaged = generation(&host);
+    let file = File::options().write(true).open(&damaged).expect("open the generation");
     let pages = file.metadata().expect("its size").len() / PAGE;
     assert!(pages > 8, "{pages}");
     file.set_len(pages / 2 * PAGE).expect("cut it");
-    wait_until_healed(&host, &process, &origin);
+    wait_until_healed(&host, &damaged, &process, &origin);
     assert_eq!(read_status(&process), 200);
 }
 
