@@ -2,7 +2,6 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE;
-use rusqlite::Connection;
 
 use super::stage::*;
 use super::support::client::{read_value, role_status};
@@ -225,17 +224,7 @@ fn a_server_that_fails_is_asked_until_it_does_not() {
 #[test]
 fn what_the_original_publishes_bootstraps_too() {
     let origin = Origin::with_rows(100);
-    let directory = super::support::scratch_dir();
-    let path = directory.path().join("original.db");
-    std::fs::write(&path, origin.snapshot()).expect("write");
-    // As the original leaves it: its own page size, its own two tables, vacuumed, marked for WAL.
-    let connection = Connection::open(&path).expect("open");
-    let shape = "PRAGMA journal_mode = DELETE; DROP TABLE _ldb_meta; PRAGMA page_size = 4096; VACUUM; \
-                 PRAGMA journal_mode = WAL; PRAGMA wal_checkpoint(TRUNCATE);";
-    connection.execute_batch(shape).expect("shape it");
-    connection.close().expect("close");
-    let file = std::fs::read(&path).expect("read");
-    assert_eq!(file[18..20], [2, 2]);
+    let file = by_the_original(&origin.snapshot());
     for (name, bytes) in [("snapshot.db", file.clone()), ("snapshot.db.gz", gzip(&file))] {
         let snapshot = Published::new(name, &bytes);
         let host = origin.host().set("bootstrap.urls", vec![snapshot.url.clone()]);
