@@ -137,7 +137,6 @@ impl<S: LedgerSource + Unpin + 'static> Handler<Stop> for Poller<S> {
 
     fn handle(&mut self, _: Stop, _: &mut Self::Context) -> Self::Result {
         self.shared.view.borrow_mut().state = RoleState::Stopping;
-        let ended = Task::stop(self.task.take());
-        Box::pin(ended.into_actor(self).map(|(), _, ctx| ctx.stop()))
+        Task::then_stop(self.task.take())
     }
 }

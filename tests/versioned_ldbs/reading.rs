@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
 use ctlstore::Reader;
 
@@ -75,7 +76,7 @@ fn readers_go_from_version_to_version_without_an_error_to_any_request() {
             }
             let seq = origin.write(0, 100, &word);
             wait_for_version(&host, seq);
-            wait_until("every reader has come to it", DEADLINE, || {
+            wait_until("every reader has come to it within a second", Duration::from_secs(1), || {
                 over_http(&url) == word && scanned_over_http(&url) == word && by_library(&library) == word
             });
         }
@@ -111,7 +112,7 @@ fn no_client_is_answered_from_an_older_version_than_another_one_was() {
         seqs
     };
     std::thread::scope(|threads| {
-        let clients: Vec<_> = (0..6).map(|_| threads.spawn(&ask_on)).collect();
+        let clients: Vec<_> = (0..6).map(|_| threads.spawn(ask_on)).collect();
         for round in 0..8 {
             let seq = origin.write(0, 100, &format!("round{round}"));
             wait_until("someone is answered from it", DEADLINE, || newest.load(Ordering::SeqCst) >= seq);
