@@ -4,13 +4,14 @@
 
 mod library_support;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ctlstore::{ReadError, Reader, RotatingReader, Seq, Snapshot};
 
@@ -58,6 +59,67 @@ fn the_newest_version_is_read_and_a_bad_one_leaves_the_one_before() {
     wait_until("the mended version", SOON, || value(&reader) == "fourth" && value(&fresh) == "fourth");
     fs::remove_dir_all(&versions).unwrap();
     assert_eq!(value(&reader), "fourth");
+}
+
+#[test]
+fn no_thread_reads_an_older_version_than_another_one_has_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let versions = directory.path().join("versioned");
+    fs::create_dir(&versions).unwrap();
+    let publish = |number: i64| {
+        let written = write(&directory.path().join("new/ldb.db"), "any");
+        written.connection.execute("UPDATE _ldb_seq SET seq = ?", [number]).unwrap();
+        written.finish();
+        fs::rename(directory.path().join("new"), versions.join(format!("{number:013}"))).unwrap();
+    };
+    publish(1);
+    // One handle for some of the threads, and one that was opened apart from it.
+    let readers = [(); 2].map(|()| Reader::open_versioned(&versions).unwrap());
+    let (stop, newest) = (AtomicBool::new(false), AtomicI64::new(0));
+    let read_on = &|reader: &Reader| {
+        let mut versions_read = BTreeSet::new();
+        while !stop.load(Ordering::Relaxed) {
+            let before = newest.load(Ordering::SeqCst);
+            let seq = reader.last_seq().unwrap().0;
+            assert!(seq >= before, "version {seq} after {before}");
+            newest.fetch_max(seq, Ordering::SeqCst);
+            versions_read.insert(seq);
+        }
+        versions_read
+    };
+    thread::scope(|threads| {
+        let threads: Vec<_> =
+            readers.iter().cycle().take(4).map(|reader| threads.spawn(move || read_on(reader))).collect();
+        for number in 2..12 {
+            publish(number);
+            wait_until("someone reads it", SOON, || newest.load(Ordering::SeqCst) == number);
+        }
+        stop.store(true, Ordering::Relaxed);
+        for thread in threads {
+            assert!(thread.join().unwrap().len() > 5, "a thread that hardly read proves nothing");
+        }
+    });
+}
+
+#[test]
+fn a_file_that_is_cut_short_is_an_error_and_not_the_end_of_the_process() {
+    let (_directory, written) = scratch();
+    let value = "x".repeat(4000);
+    written.apply(&format!(
+        "{TABLE}; WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500)
+        INSERT INTO fam___tab SELECT printf('%05d', i), '{value}' FROM n"
+    ));
+    let path = written.finish();
+    let reader = Reader::open(&path).unwrap();
+    let read = |key: &str| reader.get::<(String, String)>("fam", "tab", key);
+    assert!(read("00500").unwrap().is_some());
+    let read_at = Instant::now();
+    let file = fs::File::options().write(true).open(&path).unwrap();
+    file.set_len(file.metadata().unwrap().len() / 8 / 4096 * 4096).unwrap();
+    // A reader looks at the file every 50 ms.
+    wait_until("the next look", SOON, || read_at.elapsed() > Duration::from_millis(60));
+    assert!(read("00500").unwrap_err().is_damage());
+    assert!(read("00500").unwrap_err().is_damage());
 }
 
 #[test]

@@ -17,7 +17,8 @@ use tokio::sync::oneshot;
 use crate::ldb::{Applied, ApplyError, Home, LdbError, LdbOptions};
 use crate::ledger::{LdbPosition, Seq, lag};
 use crate::messages::ledger::{
-    AdoptLedger, ApplyBatch, ApplyFailed, Bootstrap, CaughtUp, Committed, GetPosition, SlowestCommit,
+    AdoptLedger, ApplyBatch, ApplyFailed, Bootstrap, CaughtUp, Committed, GetPosition, HasLdb, InspectLdb,
+    SlowestCommit,
 };
 use crate::messages::status::{GetStatus, Role, RoleState, RoleStatus};
 use crate::messages::stop::Stop;
@@ -44,6 +45,7 @@ enum Work {
     Bootstrap,
     Adopt,
     Apply,
+    Inspect,
     Upkeep,
 }
 
@@ -85,6 +87,8 @@ pub struct Applier {
     details: Details,
     /// `None` where nothing can be fetched.
     record: Option<Arc<Record>>,
+    /// Whether the LDB was found damaged and given up, and no other has its place yet.
+    is_given_up: bool,
     /// Snapshots that have taken the LDB's place, as far as this has heard.
     fetched: u64,
     /// Ends a fetch.
@@ -126,6 +130,7 @@ impl Applier {
             slowest_commit: Duration::ZERO,
             details: Details { ledger_id: position.ledger_id, ..Details::default() },
             record: shown,
+            is_given_up: false,
             fetched: 0,
             abort,
             waiting: Vec::new(),
@@ -189,12 +194,20 @@ impl Applier {
         self.details.ledger_id.clone_from(&position.ledger_id);
         self.metrics.applier.seq.set(position.seq.0);
         let fetched = self.record.as_ref().map_or(0, |record| record.details().fetched);
-        if std::mem::replace(&mut self.fetched, fetched) != fetched {
+        let is_another = std::mem::replace(&mut self.fetched, fetched) != fetched;
+        if std::mem::take(&mut self.is_given_up) || is_another {
             // Whatever else failed did so in an LDB that is replaced.
             self.failing.retain(|failing| *failing == work);
         }
         self.works(work);
         Ok(position)
+    }
+
+    /// The LDB is damaged, or could not be looked at.
+    fn is_unsound(&mut self, work: Work, error: &LdbError) -> ApplyFailed {
+        // As the thread does that holds it.
+        self.is_given_up |= error.is_corrupt() && self.record.is_some();
+        self.fails(work, kind_of_ldb(error), error)
     }
 
     fn works(&mut self, work: Work) {
@@ -310,6 +323,28 @@ impl Handler<AdoptLedger> for Applier {
     }
 }
 
+impl Handler<InspectLdb> for Applier {
+    type Result = ResponseActFuture<Self, Result<(), ApplyFailed>>;
+
+    fn handle(&mut self, _: InspectLdb, _: &mut Self::Context) -> Self::Result {
+        let abort = self.abort.clone();
+        let outcome = self.ask(|reply| Job::Inspect(abort, reply));
+        Box::pin(outcome.into_actor(self).map(|outcome, this, _| {
+            outcome?.map_err(|error| this.is_unsound(Work::Inspect, &error))?;
+            this.works(Work::Inspect);
+            Ok(())
+        }))
+    }
+}
+
+impl Handler<HasLdb> for Applier {
+    type Result = bool;
+
+    fn handle(&mut self, _: HasLdb, _: &mut Self::Context) -> bool {
+        !self.is_given_up
+    }
+}
+
 impl Handler<CaughtUp> for Applier {
     type Result = ();
 
@@ -339,7 +374,7 @@ impl Handler<thread::Upkeep> for Applier {
         self.beside(&upkeep);
         match upkeep.outcome {
             Ok(()) => self.works(Work::Upkeep),
-            Err(error) => drop(self.fails(Work::Upkeep, kind_of_ldb(&error), &error)),
+            Err(error) => drop(self.is_unsound(Work::Upkeep, &error)),
         }
     }
 }

@@ -15,6 +15,7 @@ use actix::prelude::*;
 use serde::Serialize;
 
 use crate::actors::backoff::{Backoff, jittered};
+use crate::actors::download::{Download, Downloading};
 use crate::actors::failures::{Failures, failed};
 use crate::actors::task::{Stopping, Task};
 use crate::config::SnapshotUrl;
@@ -26,7 +27,7 @@ use crate::metrics::{Component, Metrics};
 use crate::schema::Timestamp;
 use crate::snapshot::Abort;
 
-use round::{Download, Fetching, New, NoVersion, Outcome, Progressing, Round};
+use round::{Fetching, New, NoVersion, Outcome, Round};
 
 /// The first pause after a failure.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
@@ -71,7 +72,7 @@ struct Details {
 struct Shared {
     interval: Duration,
     metrics: Arc<Metrics>,
-    progress: Arc<Progressing>,
+    downloading: Arc<Downloading>,
     view: RefCell<View>,
 }
 
@@ -106,10 +107,10 @@ impl Fetcher {
         metrics.fetcher.seq.set(last_seq.unwrap_or_default().0);
         let details = Details { version, ledger_id, ..Details::default() };
         let view = View { state: RoleState::Starting, last_seq, failures, details };
-        let progress = Progressing::new(Arc::clone(&metrics));
+        let downloading = Arc::new(Downloading::new(metrics.fetcher.bytes.clone()));
         let abort = Abort::default();
-        let fetching = Fetching::new(versions, options.urls, abort.clone(), Arc::clone(&progress));
-        let shared = Shared { interval: options.interval, metrics, progress, view: RefCell::new(view) };
+        let fetching = Fetching::new(versions, options.urls, abort.clone(), Arc::clone(&downloading));
+        let shared = Shared { interval: options.interval, metrics, downloading, view: RefCell::new(view) };
         Ok(Self { shared: Rc::new(shared), fetching: Some(fetching), abort, task: None })
     }
 }
@@ -135,7 +136,7 @@ impl Handler<GetStatus> for Fetcher {
     fn handle(&mut self, _: GetStatus, _: &mut Self::Context) -> RoleStatus {
         let view = &mut *self.shared.view.borrow_mut();
         view.details.failures = view.failures.count();
-        view.details.download = self.shared.progress.download();
+        view.details.download = self.shared.downloading.get();
         let status = RoleStatus::new(Role::Fetcher, view.state).with_error(view.failures.last());
         let mut status = status.with_details(&view.details);
         status.last_seq = view.last_seq;
@@ -150,8 +151,7 @@ impl Handler<Stop> for Fetcher {
     fn handle(&mut self, _: Stop, _: &mut Self::Context) -> Self::Result {
         self.shared.view.borrow_mut().state = RoleState::Stopping;
         self.abort.abort();
-        let ended = Task::stop(self.task.take());
-        Box::pin(ended.into_actor(self).map(|(), _, ctx| ctx.stop()))
+        Task::then_stop(self.task.take())
     }
 }
 

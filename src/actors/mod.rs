@@ -4,6 +4,7 @@
 
 pub mod applier;
 pub mod backoff;
+pub mod download;
 pub mod executive;
 pub mod failures;
 pub mod fetcher;

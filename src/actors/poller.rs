@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use crate::actors::task::Task;
 use crate::ledger::{BlockLimit, LedgerSource, Seq};
 use crate::messages::executive::LedgerGrew;
-use crate::messages::ledger::{AdoptLedger, ApplyBatch, Bootstrap, CaughtUp, GetPosition};
+use crate::messages::ledger::{AdoptLedger, ApplyBatch, Bootstrap, CaughtUp, GetPosition, HasLdb};
 use crate::messages::status::{GetStatus, Role, RoleState, RoleStatus};
 use crate::messages::stop::Stop;
 use crate::metrics::{Component, Metrics};
@@ -43,6 +43,7 @@ pub struct PollerPeers {
     /// Where a snapshot can be fetched; without one, a ledger that can't be followed
     /// stays that.
     pub bootstrap: Option<Recipient<Bootstrap>>,
+    pub has_ldb: Recipient<HasLdb>,
     /// All that measure lag.
     pub caught_up: Vec<Recipient<CaughtUp>>,
 }
@@ -136,7 +137,6 @@ impl<S: LedgerSource + Unpin + 'static> Handler<Stop> for Poller<S> {
 
     fn handle(&mut self, _: Stop, _: &mut Self::Context) -> Self::Result {
         self.shared.view.borrow_mut().state = RoleState::Stopping;
-        let ended = Task::stop(self.task.take());
-        Box::pin(ended.into_actor(self).map(|(), _, ctx| ctx.stop()))
+        Task::then_stop(self.task.take())
     }
 }

@@ -18,10 +18,11 @@ use crate::actors::failures::{Failures, failed};
 use crate::actors::task::{Stopping, Task};
 use crate::http::reader::age::Age;
 use crate::http::reader::changes::{Feed, FeedStatus};
+use crate::http::reader::damage::Damage;
 use crate::http::reader::{self, ReaderOptions};
 use crate::ldb::read::{LdbReader, ReadError};
 use crate::ledger::{LdbPosition, lag};
-use crate::messages::ledger::{CaughtUp, Committed};
+use crate::messages::ledger::{CaughtUp, Committed, InspectLdb};
 use crate::messages::status::{GetStatus, Role, RoleState, RoleStatus};
 use crate::messages::stop::Stop;
 use crate::metrics::{Component, ErrorKind, Metrics};
@@ -29,6 +30,8 @@ use crate::schema::Timestamp;
 
 /// How often the LDB is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How often the applier is told of damage at most.
+const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// What the actor and its task share; both live on one thread.
 struct Shared {
@@ -39,6 +42,8 @@ struct Shared {
     feed: Arc<Feed>,
     /// What reads that wait for a seq are woken by.
     age: Arc<Age>,
+    /// What reads have met.
+    damage: Arc<Damage>,
     view: RefCell<View>,
 }
 
@@ -67,6 +72,9 @@ pub struct HttpReader {
     handle: ServerHandle,
     running: Option<JoinHandle<()>>,
     task: Option<Task>,
+    /// Who can do something about damage.
+    applier: Option<Recipient<InspectLdb>>,
+    telling: Option<Task>,
 }
 
 impl HttpReader {
@@ -79,16 +87,24 @@ impl HttpReader {
     ) -> io::Result<Self> {
         let feed = Arc::new(Feed::start(&options.ldb_path, options.feed.clone(), Arc::clone(&metrics))?);
         let age = Arc::new(Age::new(&options.ldb_path));
-        let server = reader::serve(listener, options, &feed, &age, &metrics)?;
+        let damage = Arc::default();
+        let server = reader::serve(listener, options, &feed, &age, &damage, &metrics)?;
         let failures = Failures::new(Component::Reader, Arc::clone(&metrics));
         let view = View { state: RoleState::Starting, position: None, failures };
         Ok(Self {
-            shared: Rc::new(Shared { ready_max_lag, metrics, feed, age, view: RefCell::new(view) }),
+            shared: Rc::new(Shared { ready_max_lag, metrics, feed, age, damage, view: RefCell::new(view) }),
             handle: server.handle(),
             parts: Some((server, options.ldb_reader())),
             running: None,
             task: None,
+            applier: None,
+            telling: None,
         })
+    }
+
+    /// Tells the applier of the LDB that is read when a read meets damage in it.
+    pub fn telling(self, applier: Option<Recipient<InspectLdb>>) -> Self {
+        Self { applier, ..self }
     }
 }
 
@@ -100,6 +116,10 @@ impl Actor for HttpReader {
             self.running = Some(actix::spawn(run(server)));
             let shared = Rc::clone(&self.shared);
             self.task = Some(Task::spawn(|stopping| look_again_and_again(shared, ldb, stopping)));
+        }
+        if let Some(applier) = self.applier.take() {
+            let damage = Arc::clone(&self.shared.damage);
+            self.telling = Some(Task::spawn(|stopping| tell_of_damage(damage, applier, stopping)));
         }
     }
 }
@@ -135,7 +155,8 @@ impl Handler<Stop> for HttpReader {
 
     fn handle(&mut self, _: Stop, _: &mut Self::Context) -> Self::Result {
         self.shared.view.borrow_mut().state = RoleState::Stopping;
-        let (handle, running, task) = (self.handle.clone(), self.running.take(), self.task.take());
+        let (handle, running) = (self.handle.clone(), self.running.take());
+        let (task, telling) = (self.task.take(), self.telling.take());
         let feed = Arc::clone(&self.shared.feed);
         self.shared.age.stop();
         let ended = async move {
@@ -147,6 +168,7 @@ impl Handler<Stop> for HttpReader {
                 let _ = running.await;
             }
             Task::stop(task).await;
+            Task::stop(telling).await;
         };
         Box::pin(ended.into_actor(self).map(|(), _, ctx| ctx.stop()))
     }
@@ -176,6 +198,20 @@ async fn look_again_and_again(shared: Rc<Shared>, mut ldb: LdbReader, mut stoppi
     }
 }
 
+async fn tell_of_damage(damage: Arc<Damage>, applier: Recipient<InspectLdb>, mut stopping: Stopping) {
+    let tell = async {
+        loop {
+            damage.met().await;
+            // What it finds, its own status says; while it finds none, this reader is as good as before.
+            if matches!(applier.send(InspectLdb).await, Ok(Ok(()))) {
+                damage.is_over();
+            }
+            tokio::time::sleep(TELL_EVERY).await;
+        }
+    };
+    let _: Option<std::convert::Infallible> = stopping.unless(tell).await;
+}
+
 impl Shared {
     /// `replacement`: why the file that has taken the LDB's path can't be read.
     fn record(&self, seen: Result<LdbPosition, ReadError>, replacement: Option<String>) {
@@ -183,7 +219,12 @@ impl Shared {
         let (position, failure) = match seen {
             Ok(position) => (Some(position), replacement),
             Err(ReadError::NotThereYet { .. }) => (None, None),
-            Err(error) => (None, Some(error.to_string())),
+            Err(error) => {
+                if error.is_damage() {
+                    self.damage.meet(error.to_string());
+                }
+                (None, Some(error.to_string()))
+            }
         };
         view.position = position;
         if view.state == RoleState::Stopping {
@@ -232,6 +273,9 @@ impl Shared {
             return Some(
                 failure.map_or("the ldb is not there yet".to_owned(), |f| format!("is retrying: {}", f.message)),
             );
+        }
+        if let Some(reason) = self.damage.recent() {
+            return Some(format!("a read met damage: {reason}"));
         }
         if self.ready_max_lag.is_zero() {
             return None;

@@ -157,8 +157,7 @@ impl Handler<Stop> for Snapshotter {
 
     fn handle(&mut self, _: Stop, _: &mut Self::Context) -> Self::Result {
         self.shared.view.borrow_mut().state = RoleState::Stopping;
-        let ended = Task::stop(self.task.take());
-        Box::pin(ended.into_actor(self).map(|(), _, ctx| ctx.stop()))
+        Task::then_stop(self.task.take())
     }
 }
 

@@ -3,6 +3,8 @@
 
 use std::future::Future;
 
+use actix::fut::wrap_future;
+use actix::prelude::*;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -30,6 +32,13 @@ impl Task {
             // The only error is a panic in the task, which has ended the process already.
             let _ = task.handle.await;
         }
+    }
+
+    /// The answer to [`Stop`](crate::messages::stop::Stop) of an actor that has nothing
+    /// but its task: the actor stops when that has ended.
+    pub fn then_stop<A: Actor<Context = Context<A>>>(task: Option<Self>) -> ResponseActFuture<A, ()> {
+        let ended = wrap_future::<_, A>(Self::stop(task));
+        Box::pin(ended.map(|(), _, ctx: &mut Context<A>| ctx.stop()))
     }
 }
 

@@ -7,6 +7,7 @@ pub mod age;
 mod asked;
 mod big_scans;
 pub mod changes;
+pub mod damage;
 pub mod queries;
 mod scan_body;
 mod v1;
@@ -42,6 +43,7 @@ use super::serve::{self, ServerOptions};
 use age::{Age, Fresh};
 use big_scans::{BigScans, NotRun};
 use changes::{Feed, FeedOptions};
+use damage::Damage;
 use queries::{Queries, QueryOptions};
 use scan_body::ScanBody;
 
@@ -116,9 +118,10 @@ pub fn serve(
     options: &ReaderOptions,
     feed: &Arc<Feed>,
     age: &Arc<Age>,
+    damage: &Arc<Damage>,
     metrics: &Arc<Metrics>,
 ) -> io::Result<Server> {
-    let (feed, age) = (Data::from(Arc::clone(feed)), Arc::clone(age));
+    let (feed, age, damage) = (Data::from(Arc::clone(feed)), Arc::clone(age), Arc::clone(damage));
     let big_scans = Arc::new(BigScans::start(options)?);
     let queries = options.query.as_ref().map(|query| Queries::start(options, query, &age, metrics)).transpose()?;
     let queries = queries.map(Arc::new);
@@ -127,10 +130,10 @@ pub fn serve(
     let (ours, limits, metrics) = (options.clone(), options.limits(), Arc::clone(metrics));
     serve::serve(listener, &options.server, observer, move |config| {
         let reader = RefCell::new(ours.ldb_reader());
-        let (big_scans, metrics, age) = (Arc::clone(&big_scans), Arc::clone(&metrics), Arc::clone(&age));
+        let (big_scans, metrics) = (Arc::clone(&big_scans), Arc::clone(&metrics));
+        let (age, damage, queries) = (Arc::clone(&age), Arc::clone(&damage), queries.clone());
         let (said, is_ending, room) = (RefCell::default(), Cell::default(), Cell::default());
-        let queries = queries.clone();
-        let worker = Worker { reader, limits, big_scans, queries, metrics, said, age, is_ending, room };
+        let worker = Worker { reader, limits, big_scans, queries, metrics, said, age, damage, is_ending, room };
         config.app_data(Data::new(worker)).app_data(feed.clone());
         documented.configure(config);
     })
@@ -238,6 +241,7 @@ struct Worker {
     /// The last failure that the log has; a damaged file would fill it otherwise.
     said: RefCell<String>,
     age: Arc<Age>,
+    damage: Arc<Damage>,
     /// Whether the end of the shared transaction is on its way.
     is_ending: Cell<bool>,
     /// The bytes of the last rows by prefix. The next ones mostly have as many, and are
@@ -291,6 +295,9 @@ impl Worker {
 
     /// Logs and counts what is not the client's doing.
     fn failed(&self, error: ReadError) -> HttpError {
+        if error.is_damage() {
+            self.damage.meet(error.to_string());
+        }
         let answer = HttpError::from(error);
         if answer.status_code().is_server_error() && !answer.is_temporary() {
             self.metrics.error(Component::Reader, ErrorKind::Storage);

@@ -32,6 +32,9 @@ pub enum LdbError {
     DiskFull { path: PathBuf, action: &'static str },
     #[error("{path} was deleted or replaced while the applier had it open")]
     Removed { path: PathBuf },
+    /// The applier still has what it held, and only the applier.
+    #[error("{path} was deleted or replaced while the applier had it open")]
+    WalRemoved { path: PathBuf },
     #[error("ldb {path} is damaged: {reason}")]
     Corrupt { path: PathBuf, reason: String },
     #[error("ldb {path} is locked by another program while {action}")]

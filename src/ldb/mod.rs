@@ -21,6 +21,8 @@ mod generation;
 mod guard;
 #[cfg(feature = "node")]
 mod home;
+#[cfg(feature = "node")]
+mod inspect;
 pub mod read;
 #[cfg(feature = "node")]
 mod seq_file;

@@ -30,6 +30,7 @@ mod value;
 mod wal_index;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::ledger::{LdbPosition, Seq};
@@ -49,7 +50,7 @@ pub use snapshot::{Snapshot, SnapshotScan};
 pub use value::{Value, ValueRef};
 
 use file::{Access, LdbFile};
-use follow::Place;
+use follow::{Place, Switches};
 
 /// What one answer may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +70,12 @@ pub struct Limits {
 pub struct LdbReader {
     place: Place,
     file: Option<LdbFile>,
+    /// The size of the file at the last look.
+    bytes: u64,
     looked: Instant,
+    switches: Arc<Switches>,
+    /// Their count at the last look.
+    known_switches: u64,
     /// Why the file that has taken the path could not be opened.
     replacement_error: Option<ReadError>,
     has_switched: bool,
@@ -95,7 +101,16 @@ impl LdbReader {
     }
 
     fn at(place: Place) -> Self {
-        Self { place, file: None, looked: Instant::now(), replacement_error: None, has_switched: false }
+        Self {
+            switches: Switches::at(&place),
+            place,
+            file: None,
+            bytes: 0,
+            looked: Instant::now(),
+            known_switches: 0,
+            replacement_error: None,
+            has_switched: false,
+        }
     }
 
     /// The path or directory that it was made with.
@@ -252,22 +267,34 @@ impl LdbReader {
     /// Opens the file at the path when none is open or another one has taken the path.
     /// A file that is gone, or a new one that can't be opened, leaves the open one in use.
     fn follow(&mut self) -> Result<(), ReadError> {
-        if self.file.is_some() && self.looked.elapsed() < self.place.look_every() {
+        let switches = self.switches.count();
+        let has_seen_all = switches == self.known_switches;
+        if self.file.is_some() && has_seen_all && self.looked.elapsed() < self.place.look_every() {
             return Ok(());
         }
         self.looked = Instant::now();
+        self.known_switches = switches;
         let found = self.place.find();
         let Some(open) = &self.file else {
             return self.open_first(&found?);
         };
         let opened = match found.map(|found| found.into_iter().next()) {
-            Ok(Some(newest)) if !newest.is(open) => newest.open(),
-            Ok(_) => return Ok(()),
+            Ok(Some(newest)) if !newest.is(open) => newest.open().map(|file| (file, newest.bytes())),
+            Ok(Some(same)) => {
+                let before = std::mem::replace(&mut self.bytes, same.bytes());
+                if self.bytes >= before {
+                    return Ok(());
+                }
+                // What was cut off is still mapped, and to touch it would end the process.
+                self.file = None;
+                return self.open_first(&[same]);
+            }
+            Ok(None) => return Ok(()),
             Err(error) => Err(error),
         };
         match opened {
-            Ok(file) => {
-                self.file = Some(file);
+            Ok((file, bytes)) => {
+                self.take(file, bytes);
                 self.replacement_error = None;
                 self.has_switched = true;
             }
@@ -276,13 +303,18 @@ impl LdbReader {
         Ok(())
     }
 
+    fn take(&mut self, file: LdbFile, bytes: u64) {
+        self.switches.opened(&file);
+        (self.file, self.bytes) = (Some(file), bytes);
+    }
+
     /// Opens the first that can be. Of several, an older one is better than none.
     fn open_first(&mut self, found: &[follow::Candidate]) -> Result<(), ReadError> {
         let mut first_error = None;
         for candidate in found {
             match candidate.open() {
                 Ok(file) => {
-                    self.file = Some(file);
+                    self.take(file, candidate.bytes());
                     self.replacement_error = first_error;
                     return Ok(());
                 }

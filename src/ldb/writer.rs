@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rusqlite::Connection;
+use rusqlite::limits::Limit;
 
 use crate::changelog::history::{BridgeError, History, HistoryError, HistoryOptions};
 use crate::changelog::{Changelog, ChangelogError, ChangelogOptions, Numbering, Written};
@@ -17,7 +18,10 @@ use super::connection::{self, in_transaction};
 use super::error::LdbError;
 use super::guard::Guard;
 use super::home::Home;
+use super::inspect::Inspector;
 use super::seq_file::SeqFile;
+
+const COPY: &str = "VACUUM INTO ?";
 
 /// How an LDB is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +50,7 @@ pub struct Ldb {
     seq_file: SeqFile,
     seq_file_error: Option<LdbError>,
     checkpointer: Checkpointer,
+    inspector: Inspector,
     /// The applier's lock is held until this handle and the home that it came from are gone.
     _lock: Arc<ProcessLock>,
 }
@@ -84,6 +89,7 @@ impl Ldb {
             seq_file: SeqFile::beside(path),
             seq_file_error: None,
             checkpointer: Checkpointer::new(options.wal_checkpoint_bytes),
+            inspector: Inspector::new(&file),
             file,
             _lock: lock,
         };
@@ -187,11 +193,36 @@ impl Ldb {
         }
     }
 
+    /// Reads the whole file through another connection, unless `is_ended` says that it is
+    /// to end: this one may know by heart what is damaged on the disk.
+    ///
+    /// # Errors
+    /// [`LdbError::Corrupt`], which stays; those of [`maintain`](Self::maintain).
+    pub fn inspect(&mut self, is_ended: impl FnMut() -> bool + Send + 'static) -> Result<(), LdbError> {
+        self.check_present()?;
+        self.inspector.inspect(&self.file, is_ended)
+    }
+
+    /// Writes the LDB anew to `path`, from what this connection has of it. That is all of
+    /// it also where the -wal is gone, since the connection still has that open.
+    pub fn copy_to(&self, path: &Path) -> Result<(), LdbError> {
+        let failed = |error: rusqlite::Error| LdbError::sqlite(path, "writing the ldb anew", &error);
+        let copy = || {
+            // It goes through an attached database, which statements of the ledger may not have.
+            let limit = self.connection.limit(Limit::SQLITE_LIMIT_ATTACHED)?;
+            self.connection.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 1)?;
+            let copied = self.connection.execute(COPY, [path.to_string_lossy()]);
+            self.connection.set_limit(Limit::SQLITE_LIMIT_ATTACHED, limit).and(copied.map(drop))
+        };
+        copy().map_err(failed)
+    }
+
     /// What is to be done between batches and while there are none: sees whether the
-    /// files are still there, tells followers of the changelog what they are owed,
-    /// and checkpoints a WAL that has grown. `None` when there was nothing to checkpoint.
+    /// files are still there and whole, tells followers of the changelog what they are
+    /// owed, and checkpoints a WAL that has grown. `None` when there was nothing to checkpoint.
     pub fn maintain(&mut self) -> Result<Option<Checkpoint>, LdbError> {
         self.check_present()?;
+        self.inspector.glance(&self.file)?;
         if self.changelog.as_ref().is_some_and(Changelog::owes_jump) {
             self.jump()?;
         }
@@ -256,7 +287,7 @@ impl Ldb {
             return Err(LdbError::Removed { path: self.path.clone() });
         }
         if id_of(&self.wal)? != self.wal_id {
-            return Err(LdbError::Removed { path: self.wal.clone() });
+            return Err(LdbError::WalRemoved { path: self.wal.clone() });
         }
         Ok(())
     }

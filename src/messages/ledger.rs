@@ -33,6 +33,19 @@ pub struct AdoptLedger(pub String);
 #[rtype(result = "Result<LdbPosition, ApplyFailed>")]
 pub struct Bootstrap(pub LedgerInfo);
 
+/// To the applier, from a reader: a read met damage in the LDB. Answered when the
+/// applier has looked for itself: `Ok` where it found none. Where it found some it has
+/// another LDB fetched, if that can be done.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<(), ApplyFailed>")]
+pub struct InspectLdb;
+
+/// To the applier, from the poller while it has nothing to hand over: is the LDB still
+/// there? Where it was given up, the poller asks for its position, and so for another.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "bool")]
+pub struct HasLdb;
+
 /// From the poller: the ledger ended at `seq` when it was read at `at`, and the LDB
 /// has all of it. A quiet ledger is told by this from a stale host.
 #[derive(Debug, Clone, Copy, Message)]

@@ -25,7 +25,7 @@ use crate::http::ops::{self, OpsState};
 use crate::http::serve::{ServerOptions, serve};
 use crate::ldb::read::query::memory;
 use crate::messages::executive::LedgerGrew;
-use crate::messages::ledger::{CaughtUp, Committed};
+use crate::messages::ledger::{CaughtUp, Committed, InspectLdb};
 use crate::messages::status::{GetStatus, Role as Part, RoleState};
 use crate::messages::stop::Stop;
 use crate::metrics::{self, Metrics};
@@ -79,14 +79,17 @@ impl Node {
 
         let mut node = Self::empty();
         let (mut lag_watchers, mut commit_watchers) = (Vec::new(), Vec::new());
+        // The reader is the one that has something to tell against the stream, of damage.
+        let applier = settings.follows_ledger().then(Context::<Applier>::new);
         if let Some(bound) = reader {
-            let reader = node.start_reader(settings, bound)?;
+            let inspect = applier.as_ref().map(|applier| applier.address().recipient());
+            let reader = node.start_reader(settings, bound, inspect)?;
             lag_watchers.push(reader.clone().recipient());
             commit_watchers.push(reader.recipient());
         }
-        let applier = match settings.follows_ledger() {
-            true => Some(node.start_applier(settings, commit_watchers)?),
-            false => None,
+        let applier = match applier {
+            Some(context) => Some(node.start_applier(settings, context, commit_watchers)?),
+            None => None,
         };
         if settings.fetches_versions() {
             node.start_fetcher(settings)?;
@@ -128,11 +131,17 @@ impl Node {
         }
     }
 
-    fn start_reader(&mut self, settings: &Settings, bound: Bound) -> Result<Addr<HttpReader>, NodeError> {
+    fn start_reader(
+        &mut self,
+        settings: &Settings,
+        bound: Bound,
+        inspect: Option<Recipient<InspectLdb>>,
+    ) -> Result<Addr<HttpReader>, NodeError> {
         let options = options::reader(settings);
         let max_lag = settings.reader.ready_max_lag;
         let reader = HttpReader::new(bound.listener, &options, max_lag, self.metrics.clone())
             .map_err(|source| NodeError::Server { what: "reader", source })?
+            .telling(inspect)
             .start();
         self.statuses.push((Part::Reader, reader.clone().recipient()));
         self.reader = Some(reader.clone().recipient());
@@ -157,11 +166,12 @@ impl Node {
     fn start_applier(
         &mut self,
         settings: &Settings,
+        context: Context<Applier>,
         commit_watchers: Vec<Recipient<Committed>>,
     ) -> Result<Addr<Applier>, NodeError> {
         let (ldb, bootstrap) = (options::ldb(settings), options::bootstrap(settings));
         let applier = Applier::open(&settings.ldb.path, ldb, bootstrap, self.metrics.clone())?;
-        let applier = applier.telling(commit_watchers).start();
+        let applier = context.run(applier.telling(commit_watchers));
         self.statuses.push((Part::Applier, applier.clone().recipient()));
         self.applier = Some(applier.clone().recipient());
         Ok(applier)
@@ -177,6 +187,7 @@ impl Node {
             apply: applier.clone().recipient(),
             position: applier.clone().recipient(),
             adopt: applier.clone().recipient(),
+            has_ldb: applier.clone().recipient(),
             bootstrap: (!settings.bootstrap.urls.is_empty()).then(|| applier.clone().recipient()),
             caught_up,
         };

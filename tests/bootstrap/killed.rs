@@ -50,6 +50,30 @@ fn killed_at_any_failpoint_a_first_start_leaves_nothing_or_all_of_it() {
 }
 
 #[test]
+fn killed_at_any_failpoint_while_it_replaces_a_damaged_ldb_the_next_start_does_it() {
+    use std::os::unix::process::ExitStatusExt;
+    let origin = Origin::with_rows(400);
+    let snapshot = Published::new("snapshot.db", &origin.snapshot());
+    let damaged = b"no database at all, but long enough: ".repeat(100);
+    for failpoint in FAILPOINTS {
+        let host = origin.host().set("bootstrap.urls", vec![snapshot.url.clone()]);
+        std::fs::create_dir_all(host.data_dir()).expect("make the data directory");
+        std::fs::write(host.ldb_path(), &damaged).expect("write");
+        let mut process = host.clone().env("CTLSTORE_FAILPOINT", failpoint).spawn();
+        assert_eq!(process.wait_exit(DEADLINE).signal(), Some(SIGABRT), "{failpoint}");
+        if failpoint == "bootstrap-after-link" {
+            assert_eq!(assert_not_half_there(&host, &[origin.last_seq()]), Some(origin.last_seq()));
+        } else {
+            assert_eq!(std::fs::read(host.ldb_path()).expect("read"), damaged, "{failpoint}");
+        }
+        let _process = host.start();
+        wait_until_equal(&host, &origin);
+        let kept = names(&host, ".unreadable-");
+        assert!(kept.iter().any(|name| std::fs::read(host.data_dir().join(name)).ok().as_ref() == Some(&damaged)));
+    }
+}
+
+#[test]
 fn killed_at_any_failpoint_a_replacement_leaves_the_old_ldb_or_the_new_one() {
     use std::os::unix::process::ExitStatusExt;
     let origin = Origin::with_rows(400);

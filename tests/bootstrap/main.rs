@@ -2,6 +2,7 @@
 //! places nor crashes leave them with half an LDB.
 
 mod bad;
+mod damaged;
 mod killed;
 mod pruned;
 mod s3;

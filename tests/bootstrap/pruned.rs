@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use super::stage::*;
 use super::support::client::{read_value, role_status, wait_for_value};
@@ -111,6 +112,7 @@ fn readers_see_the_old_rows_until_they_see_the_new_ones_and_never_an_error() {
     web.behave(Manners { slow: Some(newer.len()), ..Manners::default() });
     let process = host.start();
     let reader = process.reader_url();
+    let generation = std::fs::read_link(host.ldb_path()).ok();
     let (old, new) = (read_of(&reader, 60).expect("the old row"), origin_value(&origin, 60));
     assert_ne!(old, new);
     let done = Arc::new(AtomicBool::new(false));
@@ -137,7 +139,10 @@ fn readers_see_the_old_rows_until_they_see_the_new_ones_and_never_an_error() {
         (Some(&*url), Some(newer.len() as i64))
     );
     assert_eq!(status["not_ready"], "is bootstrapping");
-    wait_until("readers have the new row", DEADLINE, || read_of(&reader, 60).as_deref() == Some(&new));
+    wait_until("the new ldb has the path", DEADLINE, || std::fs::read_link(host.ldb_path()).ok() != generation);
+    // The promise, counted from when the new file is there for everyone.
+    let promise = Duration::from_secs(1);
+    wait_until("readers have the new row", promise, || read_of(&reader, 60).as_deref() == Some(&new));
     done.store(true, Ordering::Relaxed);
     for reader in readers {
         assert!(reader.join().expect("no reader met an error") > 10);

@@ -7,7 +7,7 @@ use sha1::{Digest, Sha1};
 use super::stage::*;
 use super::support::client::role_status;
 use super::support::s3::{Bucket, Front, Manner, endpoint, variables};
-use super::support::{Node, http, wait_until};
+use super::support::{Node, Web, http, wait_until};
 
 fn with_s3(node: Node, endpoint: &str) -> Node {
     variables(endpoint).iter().fold(node, |node, (name, value)| node.env(name, value))
@@ -57,6 +57,29 @@ fn a_snapshot_of_the_original_in_s3_is_held_against_its_checksum() {
         put(&bucket, key, &bytes, &checksum);
         let _process = host.start();
         wait_until_equal(&host, &origin);
+    }
+}
+
+#[test]
+fn what_the_original_publishes_bootstraps_from_s3_and_over_http_with_and_without_a_checksum() {
+    let origin = Origin::with_rows(100);
+    let file = by_the_original(&origin.snapshot());
+    let (bucket, web) = (Bucket::new(), Web::start());
+    let checksum = BASE64.encode(Sha1::digest(&file));
+    for (suffix, bytes) in [("", file.clone()), (".gz", gzip(&file))] {
+        let (with, without) = (format!("with.db{suffix}"), format!("without.db{suffix}"));
+        put(&bucket, &with, &bytes, &checksum);
+        put(&bucket, &without, &bytes, "");
+        let by_http = web.put(&format!("snapshot.db{suffix}"), bytes);
+        for url in [bucket.url(&with), bucket.url(&without), by_http] {
+            let host = with_s3(origin.host().set("bootstrap.urls", vec![url.clone()]), &endpoint());
+            let process = host.start();
+            wait_until_equal(&host, &origin);
+            let bootstrap = &role_status(&process.ops_url(), "applier")["details"]["bootstrap"];
+            assert_eq!((&bootstrap["fetched"], &bootstrap["attempts"]), (&1.into(), &1.into()), "{url}");
+            let page_size = ldb(&host.ldb_path(), "PRAGMA page_size").expect("ask");
+            assert_eq!(page_size, [[Some("4096".to_owned())]], "{url}");
+        }
     }
 }
 

@@ -2,7 +2,6 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE;
-use rusqlite::Connection;
 
 use super::stage::*;
 use super::support::client::{read_value, role_status};
@@ -150,6 +149,47 @@ fn a_broken_connection_is_resumed_from_where_it_broke() {
 }
 
 #[test]
+fn without_etags_a_broken_connection_is_resumed_where_a_manifest_has_the_hash() {
+    let origin = Origin::with_rows(3_000);
+    let file = origin.snapshot();
+    let web = Web::start();
+    let url = web.put("snapshot.db", file.clone());
+    let manners = Manners { breaks: 2, break_after: file.len() / 4, no_etags: true, ..Manners::default() };
+    web.behave(manners.clone());
+    // Without a manifest the rest could be another snapshot's, so it begins again.
+    let host = origin.host().set("bootstrap.urls", vec![url.clone()]);
+    let mut process = host.start();
+    wait_until_equal(&host, &origin);
+    assert!(process.stop(DEADLINE).success());
+    let offsets: Vec<_> = web.requests("snapshot.db").iter().map(|request| request.offset).collect();
+    assert_eq!(offsets, [None; 3]);
+    web.put("snapshot.db.json", manifest(&file, &file, "snapshot.db").to_string().into_bytes());
+    web.behave(manners);
+    let host = origin.host().set("bootstrap.urls", vec![url]);
+    let process = host.start();
+    wait_until_equal(&host, &origin);
+    let requests = web.requests("snapshot.db").split_off(offsets.len());
+    let offsets: Vec<_> = requests.iter().map(|request| request.offset.unwrap_or(0)).collect();
+    assert!(offsets.len() == 3 && offsets.is_sorted() && offsets[1] > 0, "{requests:?}");
+    assert_eq!(metric(&process, "ctlstore_bootstrap_attempts_total"), 1.0);
+}
+
+#[test]
+fn what_was_damaged_on_its_way_is_read_once_more() {
+    let origin = Origin::with_rows(500);
+    let file = origin.snapshot();
+    let web = Web::start();
+    let url = web.put("snapshot.db.gz", gzip(&file));
+    web.put("snapshot.db.gz.json", manifest(&file, &gzip(&file), "snapshot.db.gz").to_string().into_bytes());
+    web.behave(Manners { flips: 1, ..Manners::default() });
+    let host = origin.host().set("bootstrap.urls", vec![url]);
+    let process = host.start();
+    wait_until_equal(&host, &origin);
+    assert_eq!(web.requests("snapshot.db.gz").len(), 2);
+    assert_eq!(metric(&process, "ctlstore_bootstrap_attempts_total"), 1.0);
+}
+
+#[test]
 fn a_server_that_knows_no_ranges_is_read_again_from_its_start() {
     let origin = Origin::with_rows(2_000);
     let file = origin.snapshot();
@@ -184,17 +224,7 @@ fn a_server_that_fails_is_asked_until_it_does_not() {
 #[test]
 fn what_the_original_publishes_bootstraps_too() {
     let origin = Origin::with_rows(100);
-    let directory = super::support::scratch_dir();
-    let path = directory.path().join("original.db");
-    std::fs::write(&path, origin.snapshot()).expect("write");
-    // As the original leaves it: its own page size, its own two tables, vacuumed, marked for WAL.
-    let connection = Connection::open(&path).expect("open");
-    let shape = "PRAGMA journal_mode = DELETE; DROP TABLE _ldb_meta; PRAGMA page_size = 4096; VACUUM; \
-                 PRAGMA journal_mode = WAL; PRAGMA wal_checkpoint(TRUNCATE);";
-    connection.execute_batch(shape).expect("shape it");
-    connection.close().expect("close");
-    let file = std::fs::read(&path).expect("read");
-    assert_eq!(file[18..20], [2, 2]);
+    let file = by_the_original(&origin.snapshot());
     for (name, bytes) in [("snapshot.db", file.clone()), ("snapshot.db.gz", gzip(&file))] {
         let snapshot = Published::new(name, &bytes);
         let host = origin.host().set("bootstrap.urls", vec![snapshot.url.clone()]);

@@ -124,6 +124,19 @@ pub fn zstd(bytes: &[u8]) -> Vec<u8> {
     zstd::encode_all(bytes, 1).expect("compress")
 }
 
+/// `snapshot` as the original leaves it: its own page size, its own two tables, vacuumed, marked for WAL.
+pub fn by_the_original(snapshot: &[u8]) -> Vec<u8> {
+    let scratch = Published::new("original.db", snapshot);
+    let connection = Connection::open(&scratch.path).expect("open");
+    let shape = "PRAGMA journal_mode = DELETE; DROP TABLE _ldb_meta; PRAGMA page_size = 4096; VACUUM; \
+                 PRAGMA journal_mode = WAL; PRAGMA wal_checkpoint(TRUNCATE);";
+    connection.execute_batch(shape).expect("shape it");
+    connection.close().expect("close");
+    let file = std::fs::read(&scratch.path).expect("read");
+    assert_eq!(file[18..20], [2, 2]);
+    file
+}
+
 /// The manifest of `file`, stored as `stored` under `key`. The tables' digests are left out.
 pub fn manifest(file: &[u8], stored: &[u8], key: &str) -> Value {
     let path = Published::new("looked-at.db", file);

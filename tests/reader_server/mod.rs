@@ -79,7 +79,8 @@ impl ReaderServer {
                 let (metrics, feed) = (Metrics::new(), options.feed.clone());
                 let feed = Arc::new(Feed::start(&options.ldb_path, feed, metrics.clone()).expect("start the feed"));
                 let age = Arc::new(Age::new(&options.ldb_path));
-                let server = serve(listener, &options, &feed, &age, &metrics).expect("start the reader");
+                let server =
+                    serve(listener, &options, &feed, &age, &Arc::default(), &metrics).expect("start the reader");
                 started.send(server.handle()).expect("hand over the server's handle");
                 server.await.expect("the reader's server ends in good order");
             });

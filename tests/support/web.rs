@@ -38,6 +38,10 @@ pub struct Manners {
     pub hangs: bool,
     /// Sends the whole object, whatever part was asked for.
     pub ignores_ranges: bool,
+    /// Tells no etag, and looks at none.
+    pub no_etags: bool,
+    /// Answers, but for manifests, that still have one bit of their body turned over on the way.
+    pub flips: u64,
     /// Bytes a second, where it is not as fast as it can be.
     pub slow: Option<usize>,
 }
@@ -131,20 +135,31 @@ fn answer(mut stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
         return plain(stream, manners.status);
     }
     let etag = format!("\"v{version}\"");
-    if if_match.is_some_and(|wanted| wanted != etag) {
+    if !manners.no_etags && if_match.is_some_and(|wanted| wanted != etag) {
         return plain(stream, 412);
     }
+    let bytes = if manners.flips > 0 && method == "GET" && !path.ends_with(".json") {
+        state.lock().unwrap_or_else(PoisonError::into_inner).manners.flips -= 1;
+        let mut flipped = bytes.to_vec();
+        let middle = flipped.len() / 2;
+        flipped[middle] ^= 1;
+        Arc::new(flipped)
+    } else {
+        bytes
+    };
     let offset = if manners.ignores_ranges { None } else { offset };
     let from = offset.unwrap_or(0).min(bytes.len());
     let status = match offset {
         Some(from) => format!("206 Partial Content\r\nContent-Range: bytes {from}-{}/{}", bytes.len() - 1, bytes.len()),
         None => "200 OK".to_owned(),
     };
+    let etag = if manners.no_etags { String::new() } else { format!("ETag: {etag}\r\n") };
     write!(
         stream,
-        "HTTP/1.1 {status}\r\nContent-Length: {}\r\nETag: {etag}\r\nLast-Modified: Thu, 01 Jan 2026 00:00:00 GMT\r\n\
+        "HTTP/1.1 {status}\r\nContent-Length: {}\r\n{etag}Last-Modified: Thu, 01 Jan 2026 00:00:{:02} GMT\r\n\
          Connection: close\r\n\r\n",
-        bytes.len() - from
+        bytes.len() - from,
+        version % 60
     )?;
     let sent = if method == "HEAD" { 0 } else { body(&mut stream, &bytes[from..], &manners, state) };
     state.lock().unwrap_or_else(PoisonError::into_inner).requests.push(Request { path, offset, sent });

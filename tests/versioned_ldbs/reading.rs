@@ -1,7 +1,8 @@
 //! Readers of every kind while versions come and go under them.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
 use ctlstore::Reader;
 
@@ -75,7 +76,7 @@ fn readers_go_from_version_to_version_without_an_error_to_any_request() {
             }
             let seq = origin.write(0, 100, &word);
             wait_for_version(&host, seq);
-            wait_until("every reader has come to it", DEADLINE, || {
+            wait_until("every reader has come to it within a second", Duration::from_secs(1), || {
                 over_http(&url) == word && scanned_over_http(&url) == word && by_library(&library) == word
             });
         }
@@ -86,6 +87,41 @@ fn readers_go_from_version_to_version_without_an_error_to_any_request() {
         }
     });
     assert!(reads.load(Ordering::Relaxed) > 100);
+}
+
+#[test]
+fn no_client_is_answered_from_an_older_version_than_another_one_was() {
+    let origin = Origin::with_rows(ROWS);
+    origin.snapshot();
+    let host = host(&[&format!("file://{}", origin.published().display())]).set("reader.workers", 4);
+    let process = host.start();
+    let url = process.reader_url();
+    wait_until("there is a version", DEADLINE, || newest(&host).is_some());
+    wait_until("it is read", DEADLINE, || http::post(&format!("{url}/get-row-by-key/fam/tab"), KEY).status == 200);
+    let (stop, newest) = (AtomicBool::new(false), AtomicI64::new(0));
+    let ask_on = || {
+        let mut seqs = BTreeSet::new();
+        while !stop.load(Ordering::Relaxed) {
+            let before = newest.load(Ordering::SeqCst);
+            let answer = http::post(&format!("{url}/get-row-by-key/fam/tab"), KEY).expect(200);
+            let seq: i64 = answer.header("ctlstore-seq").expect("a seq").parse().expect("a number");
+            assert!(seq >= before, "an answer at seq {seq} after one at {before}");
+            newest.fetch_max(seq, Ordering::SeqCst);
+            seqs.insert(seq);
+        }
+        seqs
+    };
+    std::thread::scope(|threads| {
+        let clients: Vec<_> = (0..6).map(|_| threads.spawn(ask_on)).collect();
+        for round in 0..8 {
+            let seq = origin.write(0, 100, &format!("round{round}"));
+            wait_until("someone is answered from it", DEADLINE, || newest.load(Ordering::SeqCst) >= seq);
+        }
+        stop.store(true, Ordering::Relaxed);
+        for client in clients {
+            assert!(client.join().expect("no answer was older").len() > 3);
+        }
+    });
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use crate::actors::download::{Download, Downloading};
 use crate::actors::failures::kind_of_fetch;
 use crate::config::SnapshotUrl;
 use crate::ldb::Home;
@@ -13,7 +14,6 @@ use crate::metrics::{ErrorKind, Metrics};
 use crate::schema::Timestamp;
 use crate::snapshot::Abort;
 use crate::snapshot::fetch::{FetchError, Fetched, Sources, Wanted};
-use crate::snapshot::{Phase, Progress};
 
 /// Whether an LDB may begin empty where no source has a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,13 +47,9 @@ pub struct BootstrapDetails {
     pub attempts: u64,
     /// Snapshots that took the LDB's place, or were about to.
     pub fetched: u64,
-    /// The source that is being asked now, without secrets.
-    pub source: Option<String>,
-    /// Whether its snapshot is downloaded and being checked.
-    pub is_checking: bool,
-    /// Bytes downloaded, as they are stored, and in all where that is known.
-    pub bytes: u64,
-    pub total_bytes: Option<u64>,
+    /// What is on its way.
+    #[serde(flatten)]
+    pub download: Download,
     /// Why the last round brought nothing, until one brings something.
     pub last_error: Option<String>,
     /// The snapshot that the LDB was last replaced by, and when that was fetched.
@@ -67,21 +63,23 @@ pub struct BootstrapDetails {
 #[derive(Debug)]
 pub struct Record {
     details: Mutex<BootstrapDetails>,
+    downloading: Downloading,
     metrics: Arc<Metrics>,
 }
 
 impl Record {
     pub fn new(metrics: Arc<Metrics>) -> Arc<Self> {
-        Arc::new(Self { details: Mutex::default(), metrics })
+        let downloading = Downloading::new(metrics.bootstrap.bytes.clone());
+        Arc::new(Self { details: Mutex::default(), downloading, metrics })
     }
 
     pub fn details(&self) -> BootstrapDetails {
-        self.lock().clone()
+        BootstrapDetails { download: self.downloading.get(), ..self.lock().clone() }
     }
 
     /// Whether a source is being asked right now.
     pub fn is_active(&self) -> bool {
-        self.lock().source.is_some()
+        self.downloading.get().source.is_some()
     }
 
     fn lock(&self) -> MutexGuard<'_, BootstrapDetails> {
@@ -91,15 +89,8 @@ impl Record {
 
     fn asks(&self, source: &str) {
         self.metrics.bootstrap.attempts.inc();
-        let details = &mut *self.lock();
-        details.attempts += 1;
-        details.source = Some(source.to_owned());
-        (details.is_checking, details.bytes, details.total_bytes) = (false, 0, None);
-    }
-
-    fn rests(&self) {
-        let details = &mut *self.lock();
-        (details.source, details.is_checking, details.bytes, details.total_bytes) = (None, false, 0, None);
+        self.lock().attempts += 1;
+        self.downloading.asks(Some(source.to_owned()));
     }
 
     fn fetched(&self, source: &str, fetched: &Fetched, began: Instant) {
@@ -115,21 +106,6 @@ impl Record {
         details.last_at = Some(now.to_string());
         details.last_seq = Some(seq.0);
         details.last_bytes = Some(bytes);
-    }
-}
-
-impl Progress for Record {
-    fn at(&self, phase: Phase, done: u64, total: Option<u64>) {
-        let details = &mut *self.lock();
-        if phase != Phase::Fetch {
-            details.is_checking = true;
-            return;
-        }
-        // It begins at 0 again when a download is begun again.
-        let more = if done < details.bytes { done } else { done - details.bytes };
-        self.metrics.bootstrap.bytes.inc_by(more);
-        details.is_checking = false;
-        (details.bytes, details.total_bytes) = (done, total);
     }
 }
 
@@ -157,7 +133,7 @@ impl Bootstrap {
     /// takes it from. False when all of them were reached and none has one.
     pub fn round(&mut self, home: &Home, wanted: &Wanted) -> Result<bool, NoSnapshot> {
         let outcome = self.ask_all(home, wanted);
-        self.record.rests();
+        self.record.downloading.asks(None);
         if let Err(error) = &outcome {
             self.record.lock().last_error = Some(error.message.clone());
         }
@@ -173,7 +149,7 @@ impl Bootstrap {
             if let Err(error) = home.clear_incoming() {
                 return Err(NoSnapshot { kind: ErrorKind::Storage, message: error.to_string() });
             }
-            match self.sources.fetch(index, &home.incoming(), wanted, &self.abort, &*self.record) {
+            match self.sources.fetch(index, &home.incoming(), wanted, &self.abort, &self.record.downloading) {
                 Ok(fetched) => {
                     for error in &errors {
                         tracing::warn!(role = "applier", %error, "a source had no good snapshot, a later one has");

@@ -4,8 +4,9 @@
 use std::time::{Duration, Instant};
 
 use crate::changelog::Written;
-use crate::ldb::{Applied, ApplyError, Home, Ldb, LdbError, LdbOptions, Replaced};
+use crate::ldb::{Applied, ApplyError, Checkpoint, Home, Ldb, LdbError, LdbOptions, Replaced};
 use crate::ledger::{Batch, LdbPosition, LedgerInfo};
+use crate::snapshot::Abort;
 use crate::snapshot::fetch::Wanted;
 
 use super::bootstrap::{AllowEmpty, Bootstrap, NoSnapshot};
@@ -13,6 +14,12 @@ use super::bootstrap::{AllowEmpty, Bootstrap, NoSnapshot};
 /// How long readers have to leave a file that was replaced before it is removed. They
 /// look every 50 ms; one that is just opening it needs its WAL a moment longer.
 const READERS_LEAVE: Duration = Duration::from_secs(60);
+
+/// How often the whole LDB is read at most, however often someone says that it is damaged.
+const INSPECT_EVERY: Duration = Duration::from_secs(10);
+/// What to do with a damaged LDB where nobody is to be asked for another.
+const ADVICE: &str = "set bootstrap.urls to have another one fetched, or stop the node and move the file away \
+                      to have it made again from the ledger";
 
 /// Why there is no LDB to work on.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +42,8 @@ pub struct Holding {
     /// The ledger that was followed last.
     ledger_id: Option<String>,
     replaced_at: Option<Instant>,
+    /// When the whole LDB was last found to be sound.
+    inspected_at: Option<Instant>,
     /// What those that are closed wrote to the changelog.
     written: Written,
 }
@@ -52,6 +61,7 @@ impl Holding {
             may_begin_empty: false,
             ledger_id: None,
             replaced_at: None,
+            inspected_at: None,
             written: Written::default(),
         };
         let may_fetch = holding.bootstrap.has_sources();
@@ -63,7 +73,7 @@ impl Holding {
                 holding.unreadable = Some(error.to_string());
                 Ok(holding)
             }
-            opened => opened.map(|_| holding),
+            opened => opened.map(|_| holding).map_err(advised),
         }
     }
 
@@ -109,6 +119,43 @@ impl Holding {
             false => return Err(self.bootstrap.nothing_there().into()),
         }
         self.position(None)
+    }
+
+    /// Looks whether the LDB is sound, since someone who reads it found that it is not. A
+    /// damaged one is closed where another can be fetched, for whoever next asks for
+    /// its [`position`](Self::position).
+    pub fn inspect(&mut self, abort: &Abort) -> Result<(), LdbError> {
+        if self.inspected_at.is_some_and(|at| at.elapsed() < INSPECT_EVERY) {
+            return Ok(());
+        }
+        let abort = abort.clone();
+        let has_sources = self.bootstrap.has_sources();
+        self.with_ldb(|ldb| ldb.inspect(move || abort.is_aborted()))
+            .map_err(|error| if has_sources { error } else { advised(error) })?;
+        self.inspected_at = Some(Instant::now());
+        Ok(())
+    }
+
+    /// What is to be done between jobs. Where the -wal is gone, what the applier still has
+    /// of it is written to a file of its own, which readers then change to: some have the
+    /// old WAL open, others would find a new one.
+    pub fn maintain(&mut self) -> Result<Option<Checkpoint>, LdbError> {
+        match self.with_ldb(Ldb::maintain) {
+            Err(LdbError::WalRemoved { path }) => {
+                self.write_anew()?;
+                tracing::warn!(role = "applier", wal = %path.display(), "was deleted or replaced, wrote the ldb anew");
+                Ok(None)
+            }
+            Err(error) if !self.bootstrap.has_sources() => Err(advised(error)),
+            other => other,
+        }
+    }
+
+    fn write_anew(&mut self) -> Result<(), LdbError> {
+        self.home.clear_incoming()?;
+        let incoming = self.home.incoming();
+        self.with_ldb(|ldb| ldb.copy_to(&incoming)).inspect_err(|_| drop(self.home.clear_incoming()))?;
+        self.put_in_place()
     }
 
     /// The open LDB, to look after.
@@ -182,15 +229,20 @@ impl Holding {
 
     /// Puts what was fetched in the LDB's place and opens it.
     fn switch(&mut self) -> Result<(), LdbError> {
-        let number = self.ldb.as_ref().and_then(Ldb::next_changelog_number);
-        let replaced = if self.unreadable.is_some() { Replaced::KeptAside } else { Replaced::Discarded };
         if let Some(ldb) = &mut self.ldb
             && let Err(error) = ldb.bridge(&self.home.incoming())
         {
             tracing::warn!(role = "applier", %error, "clients of the change feed will be told to start over");
         }
+        self.put_in_place()
+    }
+
+    fn put_in_place(&mut self) -> Result<(), LdbError> {
+        let number = self.ldb.as_ref().and_then(Ldb::next_changelog_number);
+        let replaced = if self.unreadable.is_some() { Replaced::KeptAside } else { Replaced::Discarded };
         self.home.install(&self.home.incoming(), replaced, number)?;
         self.unreadable = None;
+        self.inspected_at = None;
         self.replaced_at = Some(Instant::now());
         if let Some(old) = self.take_ldb()
             && let Err(error) = old.close()
@@ -213,7 +265,8 @@ impl Holding {
         Ok(())
     }
 
-    /// A damaged LDB is closed where another one can be had.
+    /// A damaged LDB is closed where another one can be had. Where none can, the applier
+    /// goes on as far as it gets, and the status says what is wrong.
     fn noted(&mut self, error: LdbError) -> LdbError {
         if error.is_corrupt() && self.bootstrap.has_sources() {
             self.unreadable = Some(error.to_string());
@@ -228,5 +281,13 @@ impl Holding {
             Some(reason) => LdbError::Corrupt { path, reason },
             None => LdbError::Removed { path },
         }
+    }
+}
+
+/// Says what to do where nobody can be asked for another LDB.
+fn advised(error: LdbError) -> LdbError {
+    match error {
+        LdbError::Corrupt { path, reason } => LdbError::Corrupt { path, reason: format!("{reason}; {ADVICE}") },
+        other => other,
     }
 }

@@ -14,6 +14,7 @@ use crate::ldb::{Applied, ApplyError, Checkpoint, CheckpointMode, Ldb, LdbError}
 use crate::ledger::{Batch, LdbPosition, LedgerInfo};
 use crate::messages::ledger::ApplyFailed;
 use crate::metrics::{self, ErrorKind, Metrics};
+use crate::snapshot::Abort;
 
 use super::holding::{Holding, NoLdb};
 
@@ -29,6 +30,7 @@ pub enum Job {
     Position(Option<LedgerInfo>, oneshot::Sender<Result<LdbPosition, NoLdb>>),
     Adopt(String, oneshot::Sender<Result<(), LdbError>>),
     Replace(LedgerInfo, oneshot::Sender<Result<LdbPosition, NoLdb>>),
+    Inspect(Abort, oneshot::Sender<Result<(), LdbError>>),
 }
 
 /// To the applier, after the thread has looked after its files.
@@ -105,6 +107,7 @@ impl Worker {
             Job::Position(ledger, reply) => drop(reply.send(self.holding.position(ledger))),
             Job::Adopt(id, reply) => drop(reply.send(self.holding.adopt(&id))),
             Job::Replace(ledger, reply) => drop(reply.send(self.holding.replace(ledger))),
+            Job::Inspect(abort, reply) => drop(reply.send(self.holding.inspect(&abort))),
         }
     }
 
@@ -113,7 +116,7 @@ impl Worker {
         if self.holding.ldb().is_none() {
             return;
         }
-        let outcome = self.holding.with_ldb(Ldb::maintain).map(|checkpoint| {
+        let outcome = self.holding.maintain().map(|checkpoint| {
             if let Some(checkpoint) = checkpoint {
                 self.count(checkpoint);
             }

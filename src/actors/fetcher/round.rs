@@ -2,18 +2,17 @@
 //! here, and if so the version that comes of it. Blocking.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
-
+use crate::actors::download::Downloading;
 use crate::actors::failures::{kind_of_fetch, kind_of_ldb};
 use crate::config::SnapshotUrl;
 use crate::ldb::{LdbError, Standing, Versions};
 use crate::ledger::{LdbPosition, Seq};
-use crate::metrics::{ErrorKind, Metrics};
+use crate::metrics::ErrorKind;
+use crate::snapshot::Abort;
 use crate::snapshot::fetch::{BadSnapshot, FetchError, Fetched, Sources, Unwanted, Wanted};
-use crate::snapshot::{Abort, Phase, Progress};
 
 /// Why a round brought no version, or what else went wrong in one that did.
 #[derive(Debug, thiserror::Error)]
@@ -62,67 +61,16 @@ pub struct New {
     pub took: Duration,
 }
 
-/// What is on its way, as the status shows it.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct Download {
-    /// The source that is being asked now, without secrets.
-    source: Option<String>,
-    /// Whether its snapshot is downloaded and being checked.
-    is_checking: bool,
-    /// Bytes downloaded, as they are stored, and in all where that is known.
-    bytes: u64,
-    total_bytes: Option<u64>,
-}
-
-/// The record of it, which the actor reads while the thread works.
-pub struct Progressing {
-    download: Mutex<Download>,
-    metrics: Arc<Metrics>,
-}
-
-impl Progressing {
-    pub fn new(metrics: Arc<Metrics>) -> Arc<Self> {
-        Arc::new(Self { download: Mutex::default(), metrics })
-    }
-
-    pub fn download(&self) -> Download {
-        self.lock().clone()
-    }
-
-    fn asks(&self, source: Option<String>) {
-        *self.lock() = Download { source, ..Download::default() };
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Download> {
-        // Plain values, which no panic leaves half-written.
-        self.download.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Progress for Progressing {
-    fn at(&self, phase: Phase, done: u64, total: Option<u64>) {
-        let download = &mut *self.lock();
-        download.is_checking = phase != Phase::Fetch;
-        if download.is_checking {
-            return;
-        }
-        // It begins at 0 again when a download is begun again.
-        let more = if done < download.bytes { done } else { done - download.bytes };
-        self.metrics.fetcher.bytes.inc_by(more);
-        (download.bytes, download.total_bytes) = (done, total);
-    }
-}
-
 pub struct Fetching {
     versions: Versions,
     sources: Sources,
     abort: Abort,
-    progress: Arc<Progressing>,
+    downloading: Arc<Downloading>,
 }
 
 impl Fetching {
-    pub fn new(versions: Versions, urls: Vec<SnapshotUrl>, abort: Abort, progress: Arc<Progressing>) -> Self {
-        Self { versions, sources: Sources::new(urls), abort, progress }
+    pub fn new(versions: Versions, urls: Vec<SnapshotUrl>, abort: Abort, downloading: Arc<Downloading>) -> Self {
+        Self { versions, sources: Sources::new(urls), abort, downloading }
     }
 
     /// Asks the sources in order, until one has a newer snapshot than there is here, or
@@ -132,7 +80,7 @@ impl Fetching {
     /// Those of all sources together, where none had either.
     pub fn round(&mut self) -> Result<Round, NoVersion> {
         let outcome = self.ask_all();
-        self.progress.asks(None);
+        self.downloading.asks(None);
         outcome
     }
 
@@ -142,9 +90,9 @@ impl Fetching {
         let mut troubles = Vec::new();
         for index in 0..self.sources.len() {
             let (began, source) = (Instant::now(), self.sources.url(index).to_string());
-            self.progress.asks(Some(source.clone()));
+            self.downloading.asks(Some(source.clone()));
             let incoming = self.versions.incoming()?;
-            let error = match self.sources.fetch(index, &incoming, &wanted, &self.abort, &*self.progress) {
+            let error = match self.sources.fetch(index, &incoming, &wanted, &self.abort, &*self.downloading) {
                 Ok(Fetched { position, bytes, .. }) => {
                     let version = self.versions.install()?;
                     troubles.extend(self.versions.remove_old().err().map(NoVersion::from));

@@ -10,7 +10,7 @@ use crate::actors::task::Stopping;
 use crate::ledger::{
     AssembleError, Assembler, Batch, CannotFollow, Found, LedgerSource, Seq, SourceError, Tail, TailError,
 };
-use crate::messages::ledger::{AdoptLedger, ApplyBatch, ApplyFailed, Bootstrap, CaughtUp, GetPosition};
+use crate::messages::ledger::{AdoptLedger, ApplyBatch, ApplyFailed, Bootstrap, CaughtUp, GetPosition, HasLdb};
 use crate::messages::status::RoleState;
 use crate::metrics::{ErrorKind, Queue};
 use crate::schema::Timestamp;
@@ -31,6 +31,8 @@ enum Failure {
     Apply(#[from] ApplyFailed),
     #[error("the applier does not answer")]
     ApplierGone,
+    #[error("the ldb is damaged")]
+    LdbGone,
 }
 
 impl Failure {
@@ -43,6 +45,7 @@ impl Failure {
             Self::Tail(_) => ErrorKind::Ledger,
             Self::Apply(failed) => failed.kind,
             Self::ApplierGone => ErrorKind::Internal,
+            Self::LdbGone => ErrorKind::Storage,
         }
     }
 }
@@ -130,7 +133,7 @@ impl Shared {
     fn report(&self, failure: &Failure) {
         let view = &mut *self.view.borrow_mut();
         let no_ledger = matches!(failure, Failure::Tail(TailError::Source(SourceError::NoLedger(_))));
-        if matches!(failure, Failure::Apply(_)) {
+        if matches!(failure, Failure::Apply(_) | Failure::LdbGone) {
             // Logged and counted where it happened.
             view.failures.show(failure.kind(), failure);
         } else if no_ledger && view.caught_up_at.is_none() {
@@ -201,7 +204,7 @@ impl Follower<'_> {
             let read_at = Timestamp::now();
             let found = tail.next(shared.options.block).await?;
             shared.count(&found);
-            let at_end = found.at_end;
+            let (at_end, is_idle) = (found.at_end, found.rows.is_empty());
             let fault = found.rows.into_iter().find_map(|row| assembler.push(row).err());
             if let Some(batch) = assembler.take_complete() {
                 self.settle(&mut in_flight).await?;
@@ -214,6 +217,10 @@ impl Follower<'_> {
             }
             if at_end {
                 self.settle(&mut in_flight).await?;
+                if is_idle && !shared.peers.has_ldb.send(HasLdb).await.map_err(|_| Failure::ApplierGone)? {
+                    // Its place is given to another when somebody asks where that stands.
+                    return Err(Failure::LdbGone);
+                }
                 // While the end of a ledger transaction is still to come, the LDB lacks its beginning.
                 if !assembler.in_transaction() {
                     self.caught_up(assembler.last_seq(), read_at);

@@ -82,6 +82,12 @@ fn lag_of(lag: Option<Duration>) -> String {
 }
 
 impl ReadError {
+    /// Whether the file is no database, or a damaged one. Another file may have its place soon.
+    pub fn is_damage(&self) -> bool {
+        let Self::Sqlite(error) = self else { return false };
+        matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+    }
+
     /// Whether it says something about the file or connection, not about what was asked.
     pub(super) fn is_of_the_file(&self) -> bool {
         matches!(self, Self::Sqlite(_) | Self::NotReadable { .. } | Self::Path { .. })

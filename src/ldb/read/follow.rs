@@ -1,10 +1,14 @@
 //! Which file a reader is to have open: the one at a path, or the newest version in
-//! a directory of versions.
+//! a directory of versions. The readers of one place in this process tell each other
+//! of another file there, so that no read sees an older one than an earlier read did.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use crate::disk::FileId;
@@ -15,8 +19,8 @@ use super::file::{Access, LdbFile, id_of};
 /// How long a reader goes on with its file before it looks whether another one has
 /// taken the path.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// The same for versions, as the original's readers do.
-const LOOK_FOR_VERSIONS_EVERY: Duration = Duration::from_secs(1);
+/// The same for versions, so that a newer one is read within a second of its coming.
+const LOOK_FOR_VERSIONS_EVERY: Duration = Duration::from_millis(250);
 
 /// A version's directory is named by this many digits, its milliseconds.
 pub const VERSION_DIGITS: usize = 13;
@@ -44,6 +48,54 @@ impl Candidate {
 
     pub(super) fn is(&self, file: &LdbFile) -> bool {
         self.id == file.id()
+    }
+
+    /// The size of the file now, 0 where it is gone.
+    pub(super) fn bytes(&self) -> u64 {
+        fs::metadata(&self.path).map_or(0, |metadata| metadata.len())
+    }
+}
+
+/// The places that this process reads from. Locked when a reader is made.
+static SHARED: Mutex<BTreeMap<PathBuf, Weak<Switches>>> = Mutex::new(BTreeMap::new());
+
+/// What the readers of one place share: how often the file that they open was another
+/// one. Whoever has not seen the last count looks again before its next read, and who
+/// opens a file counts before it reads from it; so a read that begins after another one
+/// has ended does not see an older file.
+#[derive(Debug, Default)]
+pub(super) struct Switches {
+    count: AtomicU64,
+    opened: Mutex<Option<FileId>>,
+}
+
+impl Switches {
+    pub(super) fn at(place: &Place) -> Arc<Self> {
+        if matches!(place, Place::File { access: Access::Immutable, .. }) {
+            // Nobody is to put another file there.
+            return Arc::default();
+        }
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(switches) = shared.get(place.path()).and_then(Weak::upgrade) {
+            return switches;
+        }
+        shared.retain(|_, switches| switches.strong_count() > 0);
+        let switches = Arc::default();
+        shared.insert(place.path().to_owned(), Arc::downgrade(&switches));
+        switches
+    }
+
+    /// To be asked before the place is looked at.
+    pub(super) fn count(&self) -> u64 {
+        self.count.load(Ordering::Acquire)
+    }
+
+    /// To be told before anything is read from the file.
+    pub(super) fn opened(&self, file: &LdbFile) {
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        if opened.replace(file.id()) != Some(file.id()) {
+            self.count.fetch_add(1, Ordering::Release);
+        }
     }
 }
 

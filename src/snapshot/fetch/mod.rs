@@ -11,6 +11,7 @@ mod receive;
 mod resume;
 mod sources;
 
+use std::cell::Cell;
 use std::fs;
 use std::path::Path;
 
@@ -18,7 +19,7 @@ use crate::config::SnapshotUrl;
 use crate::failpoint;
 use crate::ledger::{LdbPosition, LedgerInfo, Seq, may_follow};
 use crate::snapshot::manifest::{FORMAT_VERSION, Manifest, ManifestError};
-use crate::snapshot::store::{Object, Part, Store, StoreError};
+use crate::snapshot::store::{Object, ObjectInfo, Part, Store, StoreError};
 use crate::snapshot::{Abort, TableDigest};
 use crate::snapshot::{Phase, Progress};
 
@@ -134,6 +135,8 @@ struct Fetch<'a> {
     wanted: &'a Wanted,
     abort: &'a Abort,
     progress: &'a dyn Progress,
+    /// Whether what was received last is not what its manifest or checksum says.
+    differed: Cell<bool>,
 }
 
 impl<'a> Fetch<'a> {
@@ -144,12 +147,13 @@ impl<'a> Fetch<'a> {
         progress: &'a dyn Progress,
     ) -> Result<Self, FetchError> {
         let Places { url, to, digests } = *places;
-        Ok(Self { store: Store::open(url)?, url: url.to_string(), to, digests, wanted, abort, progress })
+        let (store, url, differed) = (Store::open(url)?, url.to_string(), Cell::new(false));
+        Ok(Self { store, url, to, digests, wanted, abort, progress, differed })
     }
 
     fn run(&self, refuse: &mut Refuse<'_>) -> Result<Fetched, FetchError> {
         let mut manifest = self.manifest()?;
-        let mut races = 0;
+        let (mut races, mut has_read_again) = (0, false);
         loop {
             let outcome = self.get(manifest.as_ref(), refuse);
             let Err(error) = outcome else { return outcome };
@@ -160,7 +164,10 @@ impl<'a> Fetch<'a> {
             // Data is published before its manifest, so a new one names what is there now.
             let again = self.manifest()?;
             if again == manifest && !matches!(error, FetchError::Changed(_)) {
-                return Err(error);
+                // It may have been damaged on its way.
+                if !self.differed.get() || std::mem::replace(&mut has_read_again, true) {
+                    return Err(error);
+                }
             }
             manifest = again;
         }
@@ -177,12 +184,14 @@ impl<'a> Fetch<'a> {
 
     fn get(&self, manifest: Option<&Manifest>, refuse: &mut Refuse<'_>) -> Result<Fetched, FetchError> {
         let bad = FetchError::bad(&self.url);
+        self.differed.set(false);
         if let Some(manifest) = manifest {
             self.wanted.judge(&manifest.position()).map_err(&bad)?;
         }
         let open = |part: &Part| self.open(manifest, part);
-        let mut stream = Resuming::open(&open, self.abort)?;
+        let mut stream = Resuming::open(&open, manifest.is_some(), self.abort)?;
         let info = stream.info().clone();
+        let is_told = manifest.is_some() || checksum_of(&info).is_some();
         let identity = match manifest {
             Some(manifest) => Some(manifest.stored_sha256.clone()),
             None => self.store.identity(&info),
@@ -194,12 +203,14 @@ impl<'a> Fetch<'a> {
             stored_bytes: Some(info.size),
             bytes: manifest.map(|manifest| manifest.bytes),
         };
-        let received = receive(&self.url, &mut stream, self.to, &waiting)?;
+        let received = receive(&self.url, &mut stream, self.to, &waiting);
+        let received = received.inspect_err(|_| self.differed.set(is_told))?;
         failpoint::hit("bootstrap-after-download");
         let matched = match manifest {
             Some(manifest) => matches_manifest(&received, manifest),
-            None => matches_checksum(&received, info.checksum.as_deref()),
+            None => matches_checksum(&received, &info),
         };
+        self.differed.set(matched.is_err());
         let checked = matched.and_then(|()| self.check(manifest));
         let (position, tables) = checked.map_err(&bad).inspect_err(|_| remove(self.to))?;
         failpoint::hit("bootstrap-after-check");
@@ -286,9 +297,13 @@ fn matches_manifest(received: &Received, manifest: &Manifest) -> Result<(), BadS
 }
 
 /// The checksum that the original puts beside what it uploads.
-fn matches_checksum(received: &Received, checksum: Option<&str>) -> Result<(), BadSnapshot> {
-    match checksum.map(str::trim) {
-        Some(said) if !said.is_empty() && said != received.sha1 => {
+fn checksum_of(info: &ObjectInfo) -> Option<&str> {
+    info.checksum.as_deref().map(str::trim).filter(|checksum| !checksum.is_empty())
+}
+
+fn matches_checksum(received: &Received, info: &ObjectInfo) -> Result<(), BadSnapshot> {
+    match checksum_of(info) {
+        Some(said) if said != received.sha1 => {
             Err(BadSnapshot::Mismatch(format!("its sha-1 is {}, its checksum says {said}", received.sha1)))
         }
         _ => Ok(()),

@@ -29,12 +29,16 @@ pub struct Resuming<'a> {
     position: u64,
     /// Tries since the last byte.
     tries: u32,
+    /// Whether someone holds the whole against a hash in the end.
+    is_hashed: bool,
     abort: &'a Abort,
 }
 
 impl<'a> Resuming<'a> {
-    pub fn open(open: &'a Open<'a>, abort: &'a Abort) -> Result<Self, StoreError> {
-        Ok(Self { object: open(&Part::default())?, open, position: 0, tries: 0, abort })
+    /// Where `is_hashed`, size and time are enough to take the rest for the same object's:
+    /// should it be another's, the hash says so.
+    pub fn open(open: &'a Open<'a>, is_hashed: bool, abort: &'a Abort) -> Result<Self, StoreError> {
+        Ok(Self { object: open(&Part::default())?, open, position: 0, tries: 0, is_hashed, abort })
     }
 
     pub fn info(&self) -> &ObjectInfo {
@@ -62,16 +66,16 @@ impl<'a> Resuming<'a> {
 
     /// Opens the rest of the object, or fails with what it broke with.
     fn resume(&mut self, broke: StoreError) -> Result<(), StoreError> {
-        // Without an etag nobody can say whether the rest belongs to what was read.
-        let etag = self.object.info.etag.clone();
-        if etag.is_none() || !(broke.is_temporary() || is_without_ranges(&broke)) {
+        // Without an etag or a hash nobody can say whether the rest belongs to what was read.
+        let is_known = strong(&self.object.info).is_some() || self.is_hashed;
+        if !is_known || !(broke.is_temporary() || is_without_ranges(&broke)) {
             return Err(broke);
         }
         let mut last = broke;
         while self.tries < MAX_TRIES {
             self.pause()?;
             self.tries += 1;
-            match self.open_rest(&etag) {
+            match self.open_rest() {
                 Ok(object) => {
                     self.object = object;
                     return Ok(());
@@ -83,15 +87,15 @@ impl<'a> Resuming<'a> {
         Err(last)
     }
 
-    fn open_rest(&self, etag: &Option<String>) -> Result<Object, StoreError> {
-        let rest = Part { offset: self.position, if_match: etag.clone() };
+    fn open_rest(&self) -> Result<Object, StoreError> {
+        let rest = Part { offset: self.position, if_match: strong(&self.object.info) };
         let (mut object, mut skip) = match (self.open)(&rest) {
             // A server that can only begin at the start: what is known already goes by.
             Err(error) if is_without_ranges(&error) => ((self.open)(&Part { offset: 0, ..rest })?, self.position),
             opened => (opened?, 0),
         };
-        if object.info.etag != *etag {
-            // A server that does not look at conditions.
+        if !is_same(&object.info, &self.object.info) {
+            // A server that does not look at conditions, or was asked for none.
             return Err(StoreError::Changed { place: object.info.name });
         }
         let mut known = vec![0; SKIPPED_AT_ONCE];
@@ -118,6 +122,17 @@ impl<'a> Resuming<'a> {
         }
         Ok(())
     }
+}
+
+/// An etag that stands for the very bytes. A weak one may stay where they change, and a
+/// server that is asked for it must say that it is another.
+fn strong(info: &ObjectInfo) -> Option<String> {
+    info.etag.clone().filter(|etag| !etag.starts_with("W/"))
+}
+
+/// Whether both are of one object, as far as the store can tell.
+fn is_same(one: &ObjectInfo, other: &ObjectInfo) -> bool {
+    (&one.etag, one.size, one.modified) == (&other.etag, other.size, other.modified)
 }
 
 /// Whether it may be the answer of a server that can't begin at an offset. It can also

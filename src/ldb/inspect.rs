@@ -1,0 +1,120 @@
+//! Whether the LDB's file is what its readers need, found out through a connection that
+//! has nothing of it in its cache. The applier's own may know pages by heart that are
+//! damaged on the disk.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
+
+use super::bookkeeping;
+use super::connection::BUSY_TIMEOUT;
+use super::error::LdbError;
+
+/// Every page, and that the tables' trees hang together; one finding is enough.
+const CHECK: &str = "PRAGMA quick_check(1)";
+const PAGE_SIZE: &str = "PRAGMA page_size";
+
+/// How often the beginning of the file is read anew.
+const GLANCE_EVERY: Duration = Duration::from_secs(10);
+/// SQLite's own instructions between two questions whether to go on: well below a millisecond.
+const END_CHECK: i32 = 10_000;
+
+/// What is known of the file from the last looks at it.
+#[derive(Debug)]
+pub struct Inspector {
+    /// The file's size. It never shrinks: an LDB is not vacuumed in place.
+    bytes: u64,
+    glanced: Instant,
+    /// What was found. It stays, as only another file helps.
+    damage: Option<String>,
+}
+
+impl Inspector {
+    pub fn new(file: &Path) -> Self {
+        Self { bytes: size_of(file), glanced: Instant::now(), damage: None }
+    }
+
+    /// Looks at what costs nothing to look at: the size each time, the header and the
+    /// bookkeeping now and then.
+    ///
+    /// # Errors
+    /// [`LdbError::Corrupt`], from then on always.
+    pub fn glance(&mut self, file: &Path) -> Result<(), LdbError> {
+        self.known(file)?;
+        let before = std::mem::replace(&mut self.bytes, size_of(file));
+        if self.bytes < before {
+            return self.inspect(file, || false);
+        }
+        if self.glanced.elapsed() < GLANCE_EVERY {
+            return Ok(());
+        }
+        self.glanced = Instant::now();
+        self.keep(file, open(file).and_then(|connection| bookkeeping::position(&connection)).map(drop))
+    }
+
+    /// Reads all of the file, unless `is_ended` says that it is to end.
+    ///
+    /// # Errors
+    /// [`LdbError::Corrupt`], from then on always.
+    pub fn inspect(&mut self, file: &Path, is_ended: impl FnMut() -> bool + Send + 'static) -> Result<(), LdbError> {
+        self.known(file)?;
+        let report = read_all(file, is_ended);
+        match report.as_deref() {
+            Ok("ok") => Ok(()),
+            Ok(finding) => Err(self.found(file, finding)),
+            Err(_) => self.keep(file, report.map(drop)),
+        }
+    }
+
+    fn known(&self, file: &Path) -> Result<(), LdbError> {
+        self.damage.as_deref().map_or(Ok(()), |damage| Err(corrupt(file, damage)))
+    }
+
+    fn keep(&mut self, file: &Path, outcome: rusqlite::Result<()>) -> Result<(), LdbError> {
+        let error = outcome.map_err(|error| LdbError::sqlite(file, "looking at it", &error));
+        error.inspect_err(|error| {
+            if let LdbError::Corrupt { reason, .. } = error {
+                self.damage = Some(reason.clone());
+            }
+        })
+    }
+
+    fn found(&mut self, file: &Path, finding: &str) -> LdbError {
+        // Its first line only says which database.
+        let finding = finding.lines().last().unwrap_or(finding);
+        corrupt(file, self.damage.insert(finding.to_owned()))
+    }
+}
+
+fn corrupt(file: &Path, reason: &str) -> LdbError {
+    LdbError::Corrupt { path: file.to_owned(), reason: reason.to_owned() }
+}
+
+/// 0 where it is gone, which is found elsewhere.
+fn size_of(file: &Path) -> u64 {
+    std::fs::metadata(file).map_or(0, |metadata| metadata.len())
+}
+
+fn read_all(file: &Path, is_ended: impl FnMut() -> bool + Send + 'static) -> rusqlite::Result<String> {
+    let mut connection = open(file)?;
+    let page_bytes: u32 = connection.query_row(PAGE_SIZE, [], |row| row.get(0))?;
+    let bytes = size_of(file);
+    if !bytes.is_multiple_of(page_bytes.into()) {
+        // SQLite would take what is missing from the last page for zeroes.
+        return Ok(format!("{bytes} bytes are no whole number of pages"));
+    }
+    connection.progress_handler(END_CHECK, Some(is_ended))?;
+    connection.query_row(CHECK, [], |row| row.get(0))
+}
+
+/// Through SQLite alone: whoever closes a descriptor of the file loses the locks that
+/// this process has on it.
+fn open(file: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(file, flags)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    Ok(connection)
+}
