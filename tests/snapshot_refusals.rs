@@ -153,11 +153,11 @@ fn what_the_original_has_published_is_downloaded_once() {
 fn nothing_older_takes_the_place_of_what_a_broken_manifest_named() {
     let (directory, bucket, abort) = (support::scratch_dir(), Bucket::new(), Abort::default());
     let behind = ldb(directory.path(), "behind.db", end_of(8));
-    for target in [
-        s3_target(&bucket.url("snapshot.db.zst"), &s3::endpoint()),
-        file_target(&directory.path().join("files/snapshot.db.zst")),
+    for (name, target) in [
+        ("one.db", s3_target(&bucket.url("snapshot.db.zst"), &s3::endpoint())),
+        ("two.db", file_target(&directory.path().join("files/snapshot.db.zst"))),
     ] {
-        take(&mut Publisher::new(ldb(directory.path(), "ahead.db", end_of(9)), [target.clone()]));
+        take(&mut Publisher::new(ldb(directory.path(), name, end_of(9)), [target.clone()]));
         let store = store(&target);
         store.put(&Manifest::name_of(store.name()), b"{torn".into(), &Condition::None, &abort).unwrap();
         let older = refused(&behind, &target);
@@ -166,7 +166,7 @@ fn nothing_older_takes_the_place_of_what_a_broken_manifest_named() {
         store.delete(store.name(), &abort).unwrap();
         let older = refused(&behind, &target);
         assert!(matches!(older, SnapshotError::Older { published, .. } if published.0 == end_of(9)), "{older}");
-        assert_eq!(take(&mut Publisher::new(ldb(directory.path(), "ahead.db", end_of(10)), [target])), end_of(10));
+        assert_eq!(take(&mut Publisher::new(ldb(directory.path(), name, end_of(10)), [target])), end_of(10));
         assert_eq!(check_stored(&store), end_of(10));
     }
 }
