@@ -26,3 +26,4 @@ bench: ## the benchmarks (results go to target/criterion), then the loads agains
 	tools/install-mariadb
 	cargo bench --locked --bench apply --bench read --bench literals
 	cargo bench --locked --bench load
+	cargo bench --locked --bench snapshot
