@@ -28,3 +28,4 @@ bench: ## the benchmarks (results go to target/criterion), then the loads agains
 	cargo bench --locked --bench apply --bench read --bench literals
 	cargo bench --locked --bench growth -- $(CURDIR)/docs/growth.svg
 	cargo bench --locked --bench load
+	cargo bench --locked --bench snapshot

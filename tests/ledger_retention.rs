@@ -53,6 +53,7 @@ fn a_node_by_itself_keeps_its_ledger_short() {
     let url = format!("sqlite:{}", node.data_dir().join("ctldb.db").display());
     let seen = details(&process);
     assert!(seen["ledger_pruned_at"].is_string() && seen["ledger_prune_error"].is_null(), "{seen}");
+    assert!(seen["ledger_snapshot_seq"].is_i64(), "{seen}");
     assert!(seen["ledger_snapshot_seq"].as_i64() >= seen["ledger_low_water_seq"].as_i64().map(|seq| seq - 1), "{seen}");
     assert!(metric(&process, "ctlstore_executive_ledger_rows_pruned_total") >= 100.0);
     assert!(metric(&process, "ctlstore_executive_ledger_low_water_seq") > 1.0);

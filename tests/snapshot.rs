@@ -7,6 +7,7 @@ mod support;
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use ctlstore::snapshot::{Abort, SnapshotError};
 use rusqlite::{Connection, OpenFlags};
@@ -47,9 +48,9 @@ fn each_snapshot_equals_the_ledger_replayed_to_its_seq_while_the_applier_works()
         writer.join().unwrap();
     });
     assert!(seen.windows(2).all(|pair| pair[0] < pair[1]), "seqs do not grow: {seen:?}");
-    // The snapshot, its lock, its manifest, and the data of the last two.
+    // The snapshot, its lock, its manifest, its data and that of one to three before it.
     let left = names_in(snapshot.parent().unwrap());
-    assert_eq!(left.len(), 5, "{left:?}");
+    assert!((5..=7).contains(&left.len()), "{left:?}");
     assert!(!left.iter().any(|name| name.ends_with(".tmp")), "{left:?}");
 }
 
@@ -71,6 +72,41 @@ fn a_snapshot_that_others_have_open_is_replaced_without_a_trace_of_them() {
     applier.apply_to(end_of(4));
     take(&mut publisher);
     assert_eq!((seq(&old), seq(&open())), (end_of(3), end_of(4)));
+}
+
+#[test]
+fn data_that_was_replaced_long_ago_is_removed_and_what_was_replaced_just_now_stays() {
+    let directory = support::scratch_dir();
+    let (ldb, snapshot) = (directory.path().join("ldb.db"), directory.path().join("files/snapshot.db"));
+    let mut applier = Applier::open(&ldb);
+    let mut publisher = publisher(&ldb, &[&snapshot]);
+    let data = || -> Vec<String> {
+        let names = names_in(&directory.path().join("files"));
+        names.into_iter().filter(|name| name.starts_with("snapshot.db.") && name.contains('-')).collect()
+    };
+    for transaction in 1..=3 {
+        applier.apply_to(end_of(transaction));
+        take(&mut publisher);
+    }
+    let all = data();
+    assert_eq!(all.len(), 3, "a host may be downloading each of them: {all:?}");
+    let long_ago = std::time::SystemTime::now() - Duration::from_secs(3600);
+    for name in &all {
+        fs::File::options()
+            .write(true)
+            .open(directory.path().join("files").join(name))
+            .unwrap()
+            .set_modified(long_ago)
+            .unwrap();
+    }
+    applier.apply_to(end_of(4));
+    take(&mut publisher);
+    let left = data();
+    assert_eq!(left.len(), 2, "{left:?}");
+    for transaction in [3, 4] {
+        let prefix = format!("snapshot.db.{}-", end_of(transaction));
+        assert!(left.iter().any(|name| name.starts_with(&prefix)), "{left:?}");
+    }
 }
 
 #[test]

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ctlstore::snapshot::fetch::{FetchError, Wanted, fetch, look, verify};
-use ctlstore::snapshot::{Abort, Progress, StoreUrl, take};
-use snapshot_support::{Applier, check, end_of};
+use ctlstore::snapshot::{Abort, Progress, StoreUrl, Verifier, take};
+use snapshot_support::{Applier, check, end_of, names_in, publisher};
 use support::scratch_dir;
 
 /// A snapshot at seq `end_of(3)`, as its own file.
@@ -71,4 +71,46 @@ fn a_snapshot_that_is_verified_leaves_nothing_but_what_is_known_of_it() {
     aborted.abort();
     assert!(matches!(verify(&aborted), Err(FetchError::Aborted)));
     assert_eq!(count(scratch.path()), 0);
+}
+
+#[test]
+fn what_was_verified_is_trusted_only_while_it_is_there() {
+    let directory = scratch_dir();
+    let (ldb, snapshot) = (directory.path().join("ldb.db"), directory.path().join("files/snapshot.db"));
+    let mut applier = Applier::open(&ldb);
+    applier.adopt("one");
+    applier.apply_to(end_of(3));
+    let mut publisher = publisher(&ldb, &[&snapshot]);
+    snapshot_support::take(&mut publisher);
+    let mut verifier = Verifier::new(&[StoreUrl::File(snapshot.clone())], directory.path().join("verifying"));
+    let abort = Abort::default();
+    assert!(!verifier.stands(&abort));
+    assert_eq!(verifier.lowest(&abort, &()).expect("verify it").seq.0, end_of(3));
+    assert!(verifier.stands(&abort));
+    // A later one of the same ledger has all that it had.
+    applier.apply_to(end_of(4));
+    snapshot_support::take(&mut publisher);
+    assert!(verifier.stands(&abort));
+    // The manifest alone is nothing to start from.
+    let files = directory.path().join("files");
+    for name in names_in(&files).iter().filter(|name| !name.ends_with(".json") && !name.ends_with(".lock")) {
+        std::fs::remove_file(files.join(name)).expect("remove it");
+    }
+    assert!(!verifier.stands(&abort));
+    verifier.lowest(&abort, &()).expect_err("nothing is there");
+}
+
+#[test]
+fn a_snapshot_without_a_manifest_is_trusted_only_while_it_is_the_same() {
+    let directory = scratch_dir();
+    let (url, bytes) = snapshot(directory.path());
+    let mut verifier = Verifier::new(std::slice::from_ref(&url), directory.path().join("verifying"));
+    let abort = Abort::default();
+    assert_eq!(verifier.lowest(&abort, &()).expect("verify it").seq.0, end_of(3));
+    assert!(verifier.stands(&abort));
+    let StoreUrl::File(path) = &url else { panic!("a file") };
+    std::fs::write(path, &bytes[..bytes.len() / 2]).expect("cut it");
+    assert!(!verifier.stands(&abort));
+    std::fs::remove_file(path).expect("remove it");
+    assert!(!verifier.stands(&abort));
 }

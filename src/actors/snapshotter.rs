@@ -49,10 +49,10 @@ struct Details {
     last_at: Option<String>,
     /// Of the last one, uncompressed.
     last_bytes: Option<u64>,
-    /// From the start of the round to its end.
+    /// From when its destination was asked until it had it.
     last_seconds: Option<f64>,
-    /// The applier's slowest commit, in milliseconds, in the round of the last one, and
-    /// the largest of these since the start; where the applier is in this node.
+    /// The applier's slowest commit, in milliseconds, in the last round in which the LDB was
+    /// copied, and the largest of these since the start; where the applier is in this node.
     apply_stall_ms: Option<f64>,
     max_apply_stall_ms: Option<f64>,
     /// In the order of the settings.
@@ -190,7 +190,7 @@ async fn run(
         // A round that panicked has ended the process already.
         let Ok((back, outcome)) = done else { return };
         publisher = back;
-        if outcome.as_ref().is_ok_and(Round::has_delivered)
+        if outcome.as_ref().is_ok_and(|round| round.is_copied)
             && let Some(stall) = slowest_commit(applier.as_ref()).await
         {
             shared.stalled(stall);
@@ -236,16 +236,16 @@ impl Shared {
             self.metrics.snapshotter.busy(*destination, true);
         }
         for ended in round.ended {
-            self.ended(ended, took);
-        }
-        if round.position.is_none() {
-            return SOON.min(self.interval);
+            self.ended(ended);
         }
         let is_failing = |destination: &Destination| destination.state == DestinationState::Retrying;
         if self.view.borrow().details.destinations.iter().any(is_failing) {
             return backoff.next_pause();
         }
         backoff.reset();
+        if round.position.is_none() {
+            return SOON.min(self.interval);
+        }
         if round.busy.is_empty() {
             self.works();
         }
@@ -254,10 +254,13 @@ impl Shared {
         if round.busy.is_empty() { pause } else { pause.saturating_sub(took) }
     }
 
-    fn ended(&self, Ended { destination: index, seq, outcome }: Ended, took: Duration) {
+    fn ended(&self, Ended { destination: index, seq, took, outcome }: Ended) {
         self.metrics.snapshotter.busy(index, false);
         match outcome {
             Ok(Some(delivered)) => self.delivered(index, delivered, took),
+            Ok(None) if seq == Seq::ZERO => {
+                self.view.borrow_mut().details.destinations[index].state = DestinationState::Waiting;
+            }
             Ok(None) => {
                 let view = &mut *self.view.borrow_mut();
                 let destination = &mut view.details.destinations[index];
@@ -342,9 +345,10 @@ impl Shared {
 fn kind_of(error: &SnapshotError) -> ErrorKind {
     match error {
         SnapshotError::DiskFull(_) => ErrorKind::DiskFull,
-        SnapshotError::Older { .. } | SnapshotError::OtherLedger { .. } | SnapshotError::Emptied { .. } => {
-            ErrorKind::Ledger
-        }
+        SnapshotError::Older { .. }
+        | SnapshotError::OtherLedger { .. }
+        | SnapshotError::Emptied { .. }
+        | SnapshotError::Unknown { .. } => ErrorKind::Ledger,
         SnapshotError::InUse { .. } | SnapshotError::Store(StoreError::Changed { .. }) => ErrorKind::Contention,
         SnapshotError::Store(StoreError::Temporary { .. }) => ErrorKind::Unavailable,
         SnapshotError::Store(_) => ErrorKind::Refused,

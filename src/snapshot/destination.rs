@@ -6,17 +6,17 @@ use std::path::{Path, PathBuf};
 
 use crate::disk::{self, LockError, ProcessLock, beside, directory_of};
 use crate::failpoint;
-use crate::ledger::LdbPosition;
+use crate::ledger::{LdbPosition, Seq};
 
 use super::error::SnapshotError;
 use super::manifest::{Compression, Manifest};
 use super::progress::Progress;
-use super::published::Published;
+use super::published::{Published, Stranger};
 use super::staged::{SharedCopy, clear};
 use super::store::{Condition, Store, StoreError, StoreOptions};
 use super::stream::{self, Stored};
 use super::take::{Abort, Snapshot};
-use super::{StoreUrl, names, sweep};
+use super::{StoreUrl, carry, names, priority, sweep};
 
 /// How often a manifest that others write at the same time is tried again.
 const MANIFEST_TRIES: usize = 5;
@@ -53,6 +53,8 @@ pub(super) struct Destination {
     store: Store,
     compression: Compression,
     keep: usize,
+    /// What it had last besides snapshots of ours.
+    stranger: Option<Stranger>,
     /// One process at a time writes files, so that nobody else can publish between the
     /// look at what is there and the rename. Object stores have conditions instead.
     _lock: Option<ProcessLock>,
@@ -67,7 +69,7 @@ impl Destination {
     pub(super) fn open(target: &Target) -> Result<Self, SnapshotError> {
         let store = Store::with_options(&target.url, &target.options)?;
         let lock = store.path(store.name()).map(|path| hold(&path)).transpose()?;
-        Ok(Self { compression: Compression::of(store.name()), store, keep: target.keep, _lock: lock })
+        Ok(Self { compression: Compression::of(store.name()), store, keep: target.keep, stranger: None, _lock: lock })
     }
 
     /// Whether someone has removed the directory that a file was to be in; it is made
@@ -76,28 +78,53 @@ impl Destination {
         self.store.path(self.store.name()).is_some_and(|path| !directory_of(&path).is_dir())
     }
 
-    /// Publishes the round's snapshot if it is news here; `position` is the LDB's.
+    /// Publishes the round's snapshot if it is news here; `position` is the LDB's. At seq 0
+    /// there is none to publish, which is an error where there was one.
     ///
     /// # Errors
     /// What is there stays.
     pub(super) fn offer(
-        &self,
+        &mut self,
         position: &LdbPosition,
         copy: &SharedCopy,
         abort: &Abort,
     ) -> Result<Option<Delivered>, SnapshotError> {
-        let published = Published::look(&self.store, abort)?;
+        let published = self.look(copy, abort)?;
+        if position.seq == Seq::ZERO {
+            return self.refuse_nothing(&published);
+        }
         if !published.wants(&self.store, position)? {
             self.repair(&published, abort)?;
             return Ok(None);
         }
-        let staged = copy.get(self.staging().as_deref(), abort)?;
+        let near = self.staging().filter(|path| copy.is_near(path));
+        let staged = copy.get(near.as_deref(), abort)?;
+        // Compressing and sending may take their time.
+        priority::lower();
         // Looked at again: the copy took its time, and is newer than the position.
-        let published = Published::look(&self.store, abort)?;
+        let published = self.look(copy, abort)?;
         if !published.wants(&self.store, &staged.snapshot.position)? {
             return Ok(None);
         }
         self.publish(&staged.snapshot, published, abort, copy.progress())
+    }
+
+    fn look(&mut self, copy: &SharedCopy, abort: &Abort) -> Result<Published, SnapshotError> {
+        let mut published = Published::look(&self.store, abort)?;
+        published.meet_stranger(&self.store, &mut self.stranger, || copy.scratch(), abort)?;
+        Ok(published)
+    }
+
+    /// An LDB with nothing in it has nothing to publish, which is no news where nothing was.
+    fn refuse_nothing(&self, published: &Published) -> Result<Option<Delivered>, SnapshotError> {
+        let Some(position) = published.position.as_ref().filter(|position| position.seq > Seq::ZERO) else {
+            return Ok(None);
+        };
+        let (destination, taken) = (self.store.url().to_string(), Seq::ZERO);
+        Err(match published.may_have_rows() {
+            true => SnapshotError::Emptied { destination, taken },
+            false => SnapshotError::Older { destination, published: position.seq, taken },
+        })
     }
 
     /// Where a copy can be made that is then taken without being copied again.
@@ -113,7 +140,7 @@ impl Destination {
         progress: &dyn Progress,
     ) -> Result<Option<Delivered>, SnapshotError> {
         let rows = |tables: &[super::TableDigest]| tables.iter().any(|table| table.rows > 0);
-        if published.manifest.as_ref().is_some_and(Manifest::has_rows) && !rows(&snapshot.tables) {
+        if published.may_have_rows() && !rows(&snapshot.tables) {
             let destination = self.store.url().to_string();
             return Err(SnapshotError::Emptied { destination, taken: snapshot.position.seq });
         }
@@ -248,7 +275,7 @@ impl Destination {
 
     /// Undoes what lies over another publisher's snapshot.
     fn give_way(&self, theirs: &Manifest, ours: &Manifest, abort: &Abort) -> Result<(), SnapshotError> {
-        self.store.copy(&theirs.key, self.store.name(), abort)?;
+        carry::copy(&self.store, theirs, self.store.name(), abort)?;
         if theirs.key != ours.key {
             self.store.delete(&ours.key, abort)?;
         }
@@ -260,7 +287,7 @@ impl Destination {
         match &published.manifest {
             Some(manifest) if published.is_whole && !published.is_plain_right => {
                 self.clear_wal()?;
-                Ok(self.store.copy(&manifest.key, self.store.name(), abort)?)
+                Ok(carry::copy(&self.store, manifest, self.store.name(), abort)?)
             }
             _ => Ok(()),
         }

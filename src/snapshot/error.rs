@@ -8,6 +8,7 @@ use rusqlite::ErrorCode;
 use crate::ldb::read::ReadError;
 use crate::ledger::Seq;
 
+use super::fetch::{BadSnapshot, FetchError};
 use super::manifest::ManifestError;
 use super::store::StoreError;
 
@@ -35,12 +36,18 @@ pub enum SnapshotError {
     Older { destination: String, published: Seq, taken: Seq },
     #[error("the snapshot at {destination} is of ledger {published}, this one is of {taken}")]
     OtherLedger { destination: String, published: String, taken: String },
-    /// A ctldb that lost its data, or a bug; whoever means it removes the manifest.
+    /// A ctldb that lost its data, or a bug; whoever means it removes what is there.
     #[error("the snapshot at {destination} has rows, this one at seq {taken} has none at all")]
     Emptied { destination: String, taken: Seq },
     /// Left by a newer version of this program.
     #[error("{destination}: {source}")]
     Manifest { destination: String, source: ManifestError },
+    /// What lies there without a good manifest may be worth more than ours.
+    #[error("what is at {destination} can't be told: {reason}")]
+    Unknown { destination: String, reason: Box<BadSnapshot> },
+    /// What another destination of the same round was told, in full.
+    #[error("{0}")]
+    NoCopy(String),
     #[error(transparent)]
     Store(StoreError),
     #[error("the snapshot was aborted")]
@@ -48,7 +55,8 @@ pub enum SnapshotError {
 }
 
 impl SnapshotError {
-    /// Whether the snapshot itself was found bad, and so went nowhere.
+    /// Whether the snapshot itself was found bad, and so went nowhere. True once in a
+    /// round, however many destinations wait for it.
     pub fn is_failed_check(&self) -> bool {
         match self {
             Self::Damaged { .. } => true,
@@ -93,6 +101,22 @@ impl From<StoreError> for SnapshotError {
             StoreError::DiskFull(path) => Self::DiskFull(path),
             StoreError::Io { doing, path, source } => Self::Io { doing, path, source },
             error => Self::Store(error),
+        }
+    }
+}
+
+/// Of looking at what a destination has.
+impl From<FetchError> for SnapshotError {
+    fn from(error: FetchError) -> Self {
+        match error {
+            FetchError::Bad { url, reason } => Self::Unknown { destination: url, reason },
+            FetchError::NotFound(error)
+            | FetchError::Unavailable(error)
+            | FetchError::Changed(error)
+            | FetchError::Refused(error) => error.into(),
+            FetchError::DiskFull { path, .. } => Self::DiskFull(path),
+            FetchError::Io { doing, path, source } => Self::Io { doing, path, source },
+            FetchError::Aborted => Self::Aborted,
         }
     }
 }

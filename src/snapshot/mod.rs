@@ -7,11 +7,13 @@
 //! Blocking code for threads of its own. It reads the LDB through SQLite alone and
 //! never writes to it.
 
+mod carry;
 mod destination;
 mod error;
 pub mod fetch;
 mod manifest;
 mod names;
+mod priority;
 mod progress;
 mod publish;
 mod published;

@@ -27,13 +27,8 @@ pub struct Round {
     pub ended: Vec<Ended>,
     /// Destinations that are still at work, by their place in the list of all.
     pub busy: Vec<usize>,
-}
-
-impl Round {
-    /// Whether a destination got a snapshot.
-    pub fn has_delivered(&self) -> bool {
-        self.ended.iter().any(|ended| matches!(ended.outcome, Ok(Some(_))))
-    }
+    /// Whether the LDB was being copied meanwhile, which the applier may have felt.
+    pub is_copied: bool,
 }
 
 /// How it went at one destination.
@@ -41,8 +36,10 @@ impl Round {
 pub struct Ended {
     /// The destination's place in the list of all.
     pub destination: usize,
-    /// The LDB's, when it was asked.
+    /// The LDB's, when it was asked; 0 while there is nothing in it.
     pub seq: Seq,
+    /// Since it was asked, however many rounds ago.
+    pub took: Duration,
     /// `None` where there was nothing new for it.
     pub outcome: Result<Option<Delivered>, SnapshotError>,
 }
@@ -69,6 +66,8 @@ struct Place {
     target: Target,
     /// Once it could be opened, and while it is not away.
     destination: Option<Destination>,
+    /// Whether it has said that nothing is no step back for it.
+    has_nothing: bool,
 }
 
 /// What a destination's thread gives back.
@@ -77,7 +76,8 @@ type Back = (Option<Destination>, Ended);
 impl Publisher {
     /// Opens nothing yet.
     pub fn new(ldb: impl Into<PathBuf>, targets: impl IntoIterator<Item = Target>) -> Self {
-        let places = targets.into_iter().map(|target| Place { target, destination: None }).collect();
+        let places =
+            targets.into_iter().map(|target| Place { target, destination: None, has_nothing: false }).collect();
         let ldb = ldb.into();
         let stage = Arc::new(Stage::new(&ldb, Arc::new(())));
         Self { ldb, stage, places, busy: HashMap::new(), back: channel(), rounds: 0 }
@@ -90,7 +90,8 @@ impl Publisher {
     }
 
     /// One round. It waits for its destinations at most `patience`; those that take
-    /// longer end in a later one.
+    /// longer end in a later one. While there is nothing in the LDB, each destination is asked
+    /// once whether that is a step back, and again and again where it is.
     ///
     /// # Errors
     /// The LDB can't be read.
@@ -101,25 +102,49 @@ impl Publisher {
             ended.push(self.take_back(back));
         }
         let position = ldb_position(&self.ldb)?;
-        if let Some(position) = &position {
-            if self.rounds == 0 {
-                self.stage.clear();
-            }
-            self.rounds += 1;
-            let copy = Arc::new(SharedCopy::new(&self.stage, self.rounds));
-            let idle: Vec<usize> = (0..self.places.len()).filter(|index| !self.busy.contains_key(index)).collect();
-            let mut offered = idle.len();
-            for index in idle {
-                if let Err(error) = self.offer(index, position, &copy, abort) {
-                    ended.push(Ended { destination: index, seq: position.seq, outcome: Err(error) });
-                    offered -= 1;
+        let is_asked = |place: &Place| match &position {
+            None => false,
+            Some(position) => position.seq > Seq::ZERO || !place.has_nothing,
+        };
+        let asked = |index: &usize| !self.busy.contains_key(index) && is_asked(&self.places[*index]);
+        let asked: Vec<usize> = (0..self.places.len()).filter(asked).collect();
+        if let Some(position) = &position
+            && !asked.is_empty()
+        {
+            ended.extend(self.ask(&asked, position, deadline, abort));
+        }
+        let busy = self.busy.keys().copied().collect();
+        let position = position.filter(|position| position.seq > Seq::ZERO);
+        Ok(Round { position, ended, busy, is_copied: self.stage.was_copying() })
+    }
+
+    /// Offers a new copy to these destinations.
+    fn ask(
+        &mut self,
+        places: &[usize],
+        position: &LdbPosition,
+        deadline: Option<Instant>,
+        abort: &Abort,
+    ) -> Vec<Ended> {
+        if self.rounds == 0 {
+            self.stage.clear();
+        }
+        self.rounds += 1;
+        let copy = Arc::new(SharedCopy::new(&self.stage, self.rounds));
+        let (mut failed, mut offered) = (Vec::new(), 0);
+        for index in places.iter().copied() {
+            match self.offer(index, position, &copy, abort) {
+                Ok(()) => offered += 1,
+                Err(error) => {
+                    let took = Duration::ZERO;
+                    failed.push(Ended { destination: index, seq: position.seq, took, outcome: Err(error) });
                 }
             }
-            // Dropped, so that the copy goes when the last destination is done with it.
-            drop(copy);
-            ended.extend(self.wait(offered, deadline));
         }
-        Ok(Round { position, ended, busy: self.busy.keys().copied().collect() })
+        // Dropped, so that the copy goes when the last destination is done with it.
+        drop(copy);
+        failed.extend(self.wait(offered, deadline));
+        failed
     }
 
     fn offer(
@@ -132,12 +157,13 @@ impl Publisher {
         let place = &mut self.places[index];
         let (target, mut destination) = (place.target.clone(), place.destination.take());
         let (position, copy, back) = (position.clone(), Arc::clone(copy), self.back.0.clone());
-        let in_thread = abort.clone();
+        let (in_thread, began) = (abort.clone(), Instant::now());
         let work = move || {
             let outcome = offer(&target, &mut destination, &position, &copy, &in_thread);
             drop(copy);
+            let ended = Ended { destination: index, seq: position.seq, took: began.elapsed(), outcome };
             // The publisher is gone only when nobody wants to know any more.
-            let _ = back.send((destination, Ended { destination: index, seq: position.seq, outcome }));
+            let _ = back.send((destination, ended));
         };
         let thread = thread::Builder::new().name(format!("snapshot-to-{index}")).spawn(work);
         let thread = thread.map_err(SnapshotError::io("start a thread for", &self.ldb))?;
@@ -167,7 +193,9 @@ impl Publisher {
     }
 
     fn take_back(&mut self, (destination, ended): Back) -> Ended {
-        self.places[ended.destination].destination = destination;
+        let place = &mut self.places[ended.destination];
+        place.destination = destination;
+        place.has_nothing = ended.seq == Seq::ZERO && ended.outcome.is_ok();
         if let Some(busy) = self.busy.remove(&ended.destination) {
             // It has sent its last word; a panic has ended the process already.
             let _ = busy.thread.join();
@@ -202,10 +230,10 @@ fn offer(
     destination.offer(position, copy, abort)
 }
 
-/// `None` while there is no LDB, or nothing in it.
+/// `None` while there is no LDB.
 fn ldb_position(ldb: &Path) -> Result<Option<LdbPosition>, SnapshotError> {
     match LdbReader::new(ldb).position() {
-        Ok(position) => Ok(Some(position).filter(|position| position.seq > Seq::ZERO)),
+        Ok(position) => Ok(Some(position)),
         Err(ReadError::NotThereYet { .. }) => Ok(None),
         Err(error) => Err(SnapshotError::Ldb(error)),
     }

@@ -1,13 +1,21 @@
 //! What a destination holds, as cheaply as can be told: the manifest is read, the
-//! snapshot itself is only looked at.
+//! snapshot itself is only looked at. What no manifest speaks of, such as a snapshot of the
+//! original, is downloaded once, since hosts may have started from it.
 
-use crate::ldb::read::{LdbReader, ReadError};
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OpenFlags};
+
+use crate::ldb::read::LdbReader;
 use crate::ledger::LdbPosition;
+use crate::sql::{IMMUTABLE, file_uri};
 
 use super::error::SnapshotError;
-use super::manifest::{Manifest, ManifestError};
+use super::fetch::inspect_plain;
+use super::manifest::{Compression, Manifest, ManifestError};
+use super::names;
 use super::store::{Condition, ObjectInfo, Store, StoreError};
-use super::take::Abort;
+use super::take::{Abort, any_rows};
 
 /// What a destination holds now.
 #[derive(Debug, Clone, Default)]
@@ -21,6 +29,19 @@ pub(super) struct Published {
     pub(super) is_whole: bool,
     /// The object at the plain key is the same one.
     pub(super) is_plain_right: bool,
+    /// Whether there are rows in it; `None` where that can't be told.
+    has_rows: Option<bool>,
+    /// What is at the plain key, where it is not what the manifest speaks of.
+    stranger: Option<ObjectInfo>,
+}
+
+/// What an object that no manifest speaks of has turned out to be.
+#[derive(Debug)]
+pub(super) struct Stranger {
+    /// What tells it from others; without it, it is looked at each time.
+    identity: Option<String>,
+    /// Whose state it is, and whether there are rows in it; `None` where no host could start from it.
+    found: Option<(LdbPosition, bool)>,
 }
 
 impl Published {
@@ -37,7 +58,7 @@ impl Published {
                     Err(source @ ManifestError::Newer(_)) => {
                         return Err(SnapshotError::Manifest { destination: store.url().to_string(), source });
                     }
-                    // Whatever it is, no reader can use it: it is replaced.
+                    // Whatever it is, no reader can use it: it is replaced, by nothing older.
                     Err(_) => {}
                 }
             }
@@ -51,24 +72,69 @@ impl Published {
             let sum = |info: &ObjectInfo| info.checksum.as_ref().is_none_or(|sum| *sum == manifest.sha1);
             this.is_plain_right = plain.as_ref().is_some_and(|info| size(info) && sum(info));
         }
-        this.position = this.manifest.as_ref().map(Manifest::position);
-        if let (Some(path), Some(_)) = (store.path(key), &plain) {
-            this.see_plain_file(LdbReader::immutable(path).position());
+        match &this.manifest {
+            Some(manifest) => {
+                (this.position, this.has_rows) = (Some(manifest.position()), Some(manifest.has_rows()));
+            }
+            None => this.position = newest_name(store, abort)?,
+        }
+        if let (Some(path), Some(_)) = (plain_file(store), &plain) {
+            this.see_plain_file(&path);
+        } else if !this.is_plain_right {
+            this.stranger = plain;
         }
         Ok(this)
     }
 
     /// A plain file tells itself where it stands: left by the original, by an older
     /// version of ours, or by a kill before the manifest was written.
-    fn see_plain_file(&mut self, position: Result<LdbPosition, ReadError>) {
-        let Ok(position) = position else { return };
+    fn see_plain_file(&mut self, path: &Path) {
+        let Ok(position) = LdbReader::immutable(path).position() else { return };
         if self.position.as_ref().is_some_and(|known| known.seq != position.seq) {
             self.is_plain_right = false;
         }
-        if self.position.as_ref().is_none_or(|known| known.seq < position.seq) {
-            self.position = Some(position);
-            self.is_whole = false;
+        self.raise(position, || has_rows(path));
+    }
+
+    /// Looks into what no manifest speaks of, unless it is the one that is `known` already.
+    /// Needs room at `scratch` meanwhile.
+    ///
+    /// # Errors
+    /// Those of the store, and [`SnapshotError::Unknown`] for one of a newer version than ours.
+    pub(super) fn meet_stranger(
+        &mut self,
+        store: &Store,
+        known: &mut Option<Stranger>,
+        scratch: impl FnOnce() -> Result<PathBuf, SnapshotError>,
+        abort: &Abort,
+    ) -> Result<(), SnapshotError> {
+        let Some(info) = &self.stranger else { return Ok(()) };
+        let identity = store.identity(info);
+        let stranger = match known.take().filter(|known| known.identity.is_some() && known.identity == identity) {
+            Some(known) => known,
+            None => Stranger { identity, found: inspect_plain(store, &scratch()?, abort)? },
+        };
+        if let Some((position, has_rows)) = known.insert(stranger).found.clone() {
+            self.raise(position, || Some(has_rows));
         }
+        Ok(())
+    }
+
+    /// Hosts may have started from this, too.
+    fn raise(&mut self, position: LdbPosition, has_rows: impl FnOnce() -> Option<bool>) {
+        let is_more = |known: &LdbPosition| match &self.manifest {
+            Some(_) => known.seq < position.seq,
+            // A name tells of the seq alone.
+            None => known.seq <= position.seq,
+        };
+        if self.position.as_ref().is_none_or(is_more) {
+            (self.position, self.has_rows, self.is_whole) = (Some(position), has_rows(), false);
+        }
+    }
+
+    /// Whether hosts have got rows from here, as far as can be told; where it can't, they may have.
+    pub(super) fn may_have_rows(&self) -> bool {
+        self.has_rows.unwrap_or(self.position.is_some())
     }
 
     /// Whether a snapshot of this position is news.
@@ -107,4 +173,27 @@ fn found(looked: Result<ObjectInfo, StoreError>) -> Result<Option<ObjectInfo>, S
         Err(error) if error.is_not_found() => Ok(None),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Where objects are plain files that are not compressed, SQLite reads them in place.
+fn plain_file(store: &Store) -> Option<PathBuf> {
+    store.path(store.name()).filter(|_| Compression::of(store.name()) == Compression::None)
+}
+
+/// The highest seq that an immutable name tells of: of what a manifest that is lost or broken
+/// named, or of what a publisher that was killed was about to publish.
+fn newest_name(store: &Store, abort: &Abort) -> Result<Option<LdbPosition>, SnapshotError> {
+    let key = store.name();
+    let listed = match store.list(&format!("{key}."), abort) {
+        Err(error) if error.is_not_found() => return Ok(None),
+        listed => listed?,
+    };
+    let newest = listed.iter().filter_map(|info| names::seq_of(key, &info.name)).max();
+    Ok(newest.map(|seq| LdbPosition { seq, leader_ts: None, ledger_id: None }))
+}
+
+fn has_rows(path: &Path) -> Option<bool> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+    let connection = Connection::open_with_flags(file_uri(path, IMMUTABLE), flags).ok()?;
+    any_rows(&connection).ok()
 }

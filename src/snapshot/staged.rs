@@ -2,7 +2,10 @@
 //! wants it, removed when the last one is done with it.
 
 use std::fs;
+use std::mem;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::disk::{LockError, ProcessLock, beside, directory_of};
@@ -65,11 +68,19 @@ pub(super) struct Stage {
     ldb: PathBuf,
     progress: Arc<dyn Progress>,
     room: Mutex<Option<Room>>,
+    copying: Mutex<Copying>,
+}
+
+/// Copies that are being made, which a round that waits no longer may leave behind.
+#[derive(Debug, Default)]
+struct Copying {
+    now: u32,
+    lately: bool,
 }
 
 impl Stage {
     pub(super) fn new(ldb: &Path, progress: Arc<dyn Progress>) -> Self {
-        Self { ldb: ldb.to_owned(), progress, room: Mutex::new(None) }
+        Self { ldb: ldb.to_owned(), progress, room: Mutex::default(), copying: Mutex::default() }
     }
 
     /// Removes what killed processes have left beside the LDB.
@@ -84,14 +95,28 @@ impl Stage {
         }
     }
 
-    /// Where the copy of round `number` may be made, beside the LDB.
-    fn path(&self, number: u64) -> Result<PathBuf, SnapshotError> {
+    /// A name beside the LDB that nobody else uses, such as for the copy of a round.
+    fn path(&self, name: &str) -> Result<PathBuf, SnapshotError> {
         let mut room = locked(&self.room);
         let room = match &mut *room {
             Some(room) => room,
             none => none.insert(Room::take(&self.ldb)?),
         };
-        Ok(beside(&room.path, &format!(".{number}{STAGED}")))
+        Ok(beside(&room.path, &format!(".{name}")))
+    }
+
+    /// Whether a copy was in the making since this was last asked.
+    pub(super) fn was_copying(&self) -> bool {
+        let copying = &mut *locked(&self.copying);
+        mem::replace(&mut copying.lately, copying.now > 0)
+    }
+
+    fn take(&self, path: &Path, abort: &Abort) -> Result<Snapshot, SnapshotError> {
+        let count = |step: fn(&mut Copying)| step(&mut locked(&self.copying));
+        count(|copying| (copying.now, copying.lately) = (copying.now + 1, true));
+        let taken = take(&self.ldb, path, abort, &self.progress);
+        count(|copying| copying.now -= 1);
+        taken
     }
 }
 
@@ -99,12 +124,14 @@ impl Stage {
 pub(super) struct SharedCopy {
     stage: Arc<Stage>,
     number: u64,
-    copy: Mutex<Option<Arc<Staged>>>,
+    /// Once it was tried: the copy, or why there is none.
+    made: Mutex<Option<Result<Arc<Staged>, String>>>,
+    looks: AtomicU64,
 }
 
 impl SharedCopy {
     pub(super) fn new(stage: &Arc<Stage>, number: u64) -> Self {
-        Self { stage: Arc::clone(stage), number, copy: Mutex::new(None) }
+        Self { stage: Arc::clone(stage), number, made: Mutex::new(None), looks: AtomicU64::new(0) }
     }
 
     /// Who is told how far the round is.
@@ -112,23 +139,41 @@ impl SharedCopy {
         self.stage.progress.as_ref()
     }
 
+    /// Where a destination may put down what it looks at.
+    pub(super) fn scratch(&self) -> Result<PathBuf, SnapshotError> {
+        let look = self.looks.fetch_add(1, Ordering::Relaxed);
+        self.stage.path(&format!("{}.{look}.look.tmp", self.number))
+    }
+
+    /// Whether `file` is on the LDB's own filesystem. Elsewhere no copy is made that
+    /// others wait for: a mount that hangs would hold them all back. May itself hang there.
+    pub(super) fn is_near(&self, file: &Path) -> bool {
+        let device = |path: &Path| fs::metadata(directory_of(path)).map(|metadata| metadata.dev());
+        matches!((device(file), device(&self.stage.ldb)), (Ok(file), Ok(ldb)) if file == ldb)
+    }
+
     /// The copy, made now if nobody has asked before. It is made beside `destination`, a
-    /// file on whose filesystem it need not be copied again, where that works.
+    /// near file as which it need not be copied again, where that works.
+    ///
+    /// # Errors
+    /// Whoever asks after it has failed is told [`SnapshotError::NoCopy`].
     pub(super) fn get(&self, destination: Option<&Path>, abort: &Abort) -> Result<Arc<Staged>, SnapshotError> {
-        let mut made = locked(&self.copy);
-        if let Some(staged) = &*made {
-            return Ok(Arc::clone(staged));
+        let mut made = locked(&self.made);
+        match &*made {
+            Some(Ok(staged)) => return Ok(Arc::clone(staged)),
+            Some(Err(reason)) => return Err(SnapshotError::NoCopy(reason.clone())),
+            None => {}
         }
         let there = destination.map(|path| beside(path, &format!(".{}{STAGED}", self.number)));
-        let snapshot = match there.map(|path| take(&self.stage.ldb, &path, abort, &self.stage.progress)) {
-            Some(Ok(snapshot)) => snapshot,
+        let taken = match there.map(|path| self.stage.take(&path, abort)) {
+            Some(Ok(snapshot)) => Ok(snapshot),
             // That destination will say so itself; the others need not suffer.
-            Some(Err(error)) if !error.is_of_the_place() => return Err(error),
-            _ => take(&self.stage.ldb, &self.stage.path(self.number)?, abort, &self.stage.progress)?,
+            Some(Err(error)) if !error.is_of_the_place() => Err(error),
+            _ => self.stage.path(&format!("{}{STAGED}", self.number)).and_then(|path| self.stage.take(&path, abort)),
         };
-        let staged = Arc::new(Staged { snapshot });
-        *made = Some(Arc::clone(&staged));
-        Ok(staged)
+        let staged = taken.map(|snapshot| Arc::new(Staged { snapshot }));
+        *made = Some(staged.as_ref().map(Arc::clone).map_err(ToString::to_string));
+        staged
     }
 }
 

@@ -1,13 +1,21 @@
 //! What happens at a destination after a snapshot was published: some are kept under
 //! timestamped names, and data that nobody needs any more is removed.
 
+use std::time::Duration;
+
 use crate::ledger::Seq;
 use crate::schema::Timestamp;
 
+use super::carry;
 use super::manifest::Manifest;
 use super::names;
-use super::store::{Condition, Store, StoreError};
+use super::store::{Condition, ObjectInfo, Store, StoreError};
 use super::take::Abort;
+
+/// Replaced data stays for so long, since a host may be downloading it, but no more of
+/// it than so many where snapshots are taken all the time.
+const LINGER: Duration = Duration::from_secs(60);
+const MOST_LINGERING: usize = 3;
 
 /// Keeps the published snapshot under its time, and only the newest `count` of those.
 /// With a count of 0 nothing is kept, and what was kept earlier is left alone.
@@ -23,7 +31,7 @@ pub(super) fn keep(
     }
     let key = store.name();
     let name = names::kept(key, taken_at);
-    store.copy(&published.key, &name, abort)?;
+    carry::copy(store, published, &name, abort)?;
     let manifest = Manifest { key: name.clone(), ..published.clone() };
     let json = manifest
         .to_json()
@@ -45,8 +53,8 @@ pub(super) fn keep(
 }
 
 /// Removes the data of older snapshots, and what publishers that were killed have left.
-/// `before` stays, which hosts may still be reading, and so does everything that is
-/// not older: another publisher may be about to name it.
+/// `before` stays, which hosts may still be reading, as do a few that were replaced just
+/// now, and everything that is not older: another publisher may be about to name it.
 pub(super) fn remove_old(
     store: &Store,
     published: &Manifest,
@@ -54,11 +62,27 @@ pub(super) fn remove_old(
     abort: &Abort,
 ) -> Result<(), StoreError> {
     let key = store.name();
-    for info in store.list(&format!("{key}."), abort)? {
-        let is_older = names::seq_of(key, &info.name).is_some_and(|seq| seq < Seq(published.seq));
-        if is_older && before != Some(info.name.as_str()) {
-            store.delete(&info.name, abort)?;
+    let mut listed: Vec<(Seq, ObjectInfo)> = store
+        .list(&format!("{key}."), abort)?
+        .into_iter()
+        .filter_map(|info| Some((names::seq_of(key, &info.name)?, info)))
+        .filter(|(seq, _)| *seq <= Seq(published.seq))
+        .collect();
+    listed.sort_unstable_by(|(one, _), (other, _)| other.cmp(one));
+    // By the store's own clock, whatever ours says.
+    let now = listed.iter().map(|(_, info)| info.modified).max();
+    let mut replaced_at = now;
+    let mut left = 0;
+    for (seq, info) in listed {
+        if seq < Seq(published.seq) {
+            let age = now.zip(replaced_at).and_then(|(now, at)| now.duration_since(at).ok());
+            let lingers = left < MOST_LINGERING && age.is_some_and(|age| age < LINGER);
+            match lingers || before == Some(info.name.as_str()) {
+                true => left += 1,
+                false => store.delete(&info.name, abort)?,
+            }
         }
+        replaced_at = Some(info.modified);
     }
     Ok(())
 }

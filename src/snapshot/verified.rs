@@ -11,8 +11,7 @@ use crate::ledger::Seq;
 
 use super::Abort;
 use super::Progress;
-use super::fetch::{FetchError, Wanted, look, verify};
-use super::manifest::Manifest;
+use super::fetch::{FetchError, Found, Wanted, find, verify};
 
 /// What a killed process left of a fetch is removed when it was not written to for this
 /// long; a fetch that goes on is written to all the time.
@@ -29,8 +28,8 @@ pub struct VerifiedSnapshot {
     pub url: String,
 }
 
-/// The snapshots at some places. One that was verified is not fetched again while the
-/// manifest says that it is the same.
+/// The snapshots at some places. One that was verified is not fetched again while what
+/// is found there is the same.
 #[derive(Debug, Clone)]
 pub struct Verifier {
     places: Vec<Place>,
@@ -40,8 +39,8 @@ pub struct Verifier {
 #[derive(Debug, Clone)]
 struct Place {
     url: SnapshotUrl,
-    /// What was verified there, with its manifest where it has one.
-    known: Option<(Option<Manifest>, VerifiedSnapshot)>,
+    /// What was verified there, as it was found.
+    known: Option<(Found, VerifiedSnapshot)>,
 }
 
 impl Verifier {
@@ -74,7 +73,7 @@ impl Verifier {
     }
 
     /// Whether at each place there is still what was verified, or a later one of the
-    /// same ledger, as far as the manifests tell. Blocks, and fetches no snapshot.
+    /// same ledger, as far as manifests and sizes tell. Blocks, and fetches no snapshot.
     pub fn stands(&self, abort: &Abort) -> bool {
         self.places.iter().all(|place| place.stands(abort))
     }
@@ -87,8 +86,10 @@ impl Place {
         abort: &Abort,
         progress: &dyn Progress,
     ) -> Result<VerifiedSnapshot, FetchError> {
-        if let Some((Some(manifest), snapshot)) = &self.known
-            && look(&self.url, abort)?.as_ref() == Some(manifest)
+        // Before it is fetched: what takes its place later is found to be another one.
+        let found = find(&self.url, abort)?;
+        if let Some((known, snapshot)) = &self.known
+            && found.as_ref() == Some(known)
         {
             return Ok(snapshot.clone());
         }
@@ -96,19 +97,15 @@ impl Place {
         let fetched = verify(&self.url, directory, &Wanted::default(), abort, progress)?;
         let (seq, ledger_id) = (fetched.position.seq, fetched.position.ledger_id);
         let snapshot = VerifiedSnapshot { seq, ledger_id, url: self.url.to_string() };
-        self.known = Some((fetched.manifest, snapshot.clone()));
+        // Where someone published meanwhile, its manifest tells which one was fetched.
+        let fetched = fetched.manifest.map(|manifest| Found::Manifest(Box::new(manifest)));
+        self.known = fetched.or(found).map(|found| (found, snapshot.clone()));
         Ok(snapshot)
     }
 
     fn stands(&self, abort: &Abort) -> bool {
-        match &self.known {
-            None => false,
-            Some((None, _)) => true,
-            Some((Some(known), _)) => matches!(
-                look(&self.url, abort),
-                Ok(Some(now)) if now.ledger_id == known.ledger_id && now.seq >= known.seq
-            ),
-        }
+        let Some((known, _)) = &self.known else { return false };
+        find(&self.url, abort).is_ok_and(|now| now.is_some_and(|now| now.is_no_older_than(known)))
     }
 }
 

@@ -104,7 +104,8 @@ pub enum Outcome {
 pub fn round(publisher: &mut Publisher, abort: &Abort) -> Result<Outcome, SnapshotError> {
     let round = publisher.round(Duration::MAX, abort)?;
     if round.position.is_none() {
-        return Ok(Outcome::NothingYet);
+        let refused = round.ended.into_iter().find_map(|ended| ended.outcome.err());
+        return refused.map_or(Ok(Outcome::NothingYet), Err);
     }
     let (mut delivered, mut failures) = (Vec::new(), Vec::new());
     for ended in round.ended {

@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -130,6 +130,7 @@ pub enum Manner {
 pub struct Front {
     pub endpoint: String,
     state: Arc<Mutex<State>>,
+    sent: Arc<AtomicU64>,
 }
 
 struct State {
@@ -142,16 +143,18 @@ impl Front {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind the front");
         let endpoint = format!("http://{}", listener.local_addr().expect("the front's address"));
         let state = Arc::new(Mutex::new(State { manner, connections: Vec::new() }));
-        let shared = Arc::clone(&state);
+        let (shared, sent) = (Arc::clone(&state), Arc::new(AtomicU64::new(0)));
+        let counted = Arc::clone(&sent);
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
                 let mut state = shared.lock().expect("the front's state");
                 state.connections.push(client.try_clone().expect("clone a connection"));
                 let manner = state.manner.clone();
-                thread::spawn(move || serve(client, manner));
+                let sent = Arc::clone(&counted);
+                thread::spawn(move || serve(client, manner, &sent));
             }
         });
-        Self { endpoint, state }
+        Self { endpoint, state, sent }
     }
 
     /// From now on; open connections are closed.
@@ -163,20 +166,32 @@ impl Front {
         }
     }
 
+    /// Bytes of answers that it has passed on.
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
     /// How many have connected since its manner last changed.
     pub fn connections(&self) -> usize {
         self.state.lock().expect("the front's state").connections.len()
     }
 }
 
-fn serve(mut client: TcpStream, manner: Manner) {
+fn serve(mut client: TcpStream, manner: Manner, sent: &Arc<AtomicU64>) {
     match manner {
         Manner::Pass => {
             let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, SERVER.port.number)).expect("reach the server");
             let (mut from_server, mut to_client) =
                 (server.try_clone().expect("clone"), client.try_clone().expect("clone"));
+            let sent = Arc::clone(sent);
             thread::spawn(move || {
-                let _ = std::io::copy(&mut from_server, &mut to_client);
+                let mut chunk = [0; 16 << 10];
+                while let Ok(count @ 1..) = from_server.read(&mut chunk) {
+                    sent.fetch_add(count as u64, Ordering::Relaxed);
+                    if to_client.write_all(&chunk[..count]).is_err() {
+                        break;
+                    }
+                }
                 let _ = to_client.shutdown(Shutdown::Both);
             });
             let _ = std::io::copy(&mut client, &mut server);

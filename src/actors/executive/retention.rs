@@ -33,8 +33,9 @@ const JITTER: f64 = 0.25;
 /// The first pause after a failure.
 const FIRST_RETRY: Duration = Duration::from_secs(5);
 
-/// How long the word of one verification counts. What it says of the rows before its
-/// seq stays true, unless the destination itself has gone bad meanwhile.
+/// How long the word of one verification counts, while what was verified is still
+/// there. What it says of the rows before its seq stays true, unless its bytes have gone
+/// bad meanwhile.
 const TRUSTED_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What asking the ctldb whether there is anything to do may take.
@@ -59,7 +60,7 @@ pub(super) struct Details {
     ledger_rows_pruned: u64,
     /// The first row that pruning has left.
     ledger_low_water_seq: Option<Seq>,
-    /// The snapshot that rows were last pruned on the word of.
+    /// Of the snapshot on whose word rows were last pruned, or would have been.
     ledger_snapshot_seq: Option<Seq>,
     ledger_prune_failures: u64,
     ledger_prune_error: Option<ErrorReport>,
@@ -128,7 +129,7 @@ async fn run<C: Ctldb>(shared: Rc<Shared>, mut keeper: Keeper<C>, mut stopping: 
         };
         pause = match outcome {
             Ok(outcome) => {
-                shared.succeeded(outcome, keeper.known.as_ref());
+                shared.succeeded(outcome);
                 backoff.reset();
                 jittered(interval, JITTER)
             }
@@ -153,14 +154,16 @@ struct Keeper<C> {
 }
 
 impl<C: Ctldb> Keeper<C> {
-    /// Prunes what may go now; nothing where nothing is old enough.
-    async fn round(&mut self, abort: &Abort) -> Result<Option<PruneOutcome>, RetentionError> {
+    /// Prunes what may go now, and says on the word of which snapshot; nothing where
+    /// nothing is old enough.
+    async fn round(&mut self, abort: &Abort) -> Result<Option<(PruneOutcome, Seq)>, RetentionError> {
         let keep = self.settings.keep;
         let asked = self.ctldb.read(HasOldRows { keep }, Instant::now() + ASK_TIMEOUT).await;
         if !asked.map_err(PruneError::from)? {
             return Ok(None);
         }
         let snapshot = self.verified(abort).await?;
+        let seq = snapshot.seq;
         let no_original_reflectors = self.settings.no_original_reflectors;
         let order = PruneOrder { keep, snapshot, no_original_reflectors };
         let outcome = prune(&self.ctldb, order, |_| true).await?;
@@ -168,7 +171,7 @@ impl<C: Ctldb> Keeper<C> {
             // Older rows than the snapshot has wait for the next one.
             self.known = None;
         }
-        Ok(Some(outcome))
+        Ok(Some((outcome, seq)))
     }
 
     async fn verified(&mut self, abort: &Abort) -> Result<VerifiedSnapshot, FetchError> {
@@ -190,17 +193,17 @@ impl<C: Ctldb> Keeper<C> {
 }
 
 impl Shared {
-    fn succeeded(&self, outcome: Option<PruneOutcome>, known: Option<&Known>) {
+    fn succeeded(&self, outcome: Option<(PruneOutcome, Seq)>) {
         let now = Timestamp::now();
         let (details, failures) = &mut *self.view.borrow_mut();
         failures.end();
         details.ledger_pruned_at = Some(now.to_string());
         let metrics = &self.metrics.executive;
         metrics.prune_last_success_seconds.set(now.unix_micros() as f64 / 1e6);
-        let Some(outcome) = outcome else { return };
+        let Some((outcome, snapshot_seq)) = outcome else { return };
         details.ledger_rows_pruned += outcome.rows;
         details.ledger_low_water_seq = outcome.low_water;
-        details.ledger_snapshot_seq = known.map(|known| known.snapshot.seq).or(details.ledger_snapshot_seq);
+        details.ledger_snapshot_seq = Some(snapshot_seq);
         metrics.rows_pruned.inc_by(outcome.rows);
         metrics.low_water_seq.set(outcome.low_water.map_or(0, |seq| seq.0));
         if outcome.rows > 0 {

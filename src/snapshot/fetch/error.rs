@@ -29,6 +29,13 @@ pub enum BadSnapshot {
     Aborted,
 }
 
+impl BadSnapshot {
+    /// Whether nobody could start from it, with this program or another.
+    pub(in crate::snapshot) fn is_useless(&self) -> bool {
+        matches!(self, Self::NotADatabase | Self::NotAnLdb | Self::Damaged(_) | Self::Mismatch(_))
+    }
+}
+
 /// Why a sound snapshot is not what was wanted.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Unwanted {

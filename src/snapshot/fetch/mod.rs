@@ -1,12 +1,14 @@
 //! Getting a snapshot from where it was published: found by its manifest, or where
 //! there is none by its key, downloaded in one pass, and checked before anyone uses it.
 //!
-//! - [`fetch`] keeps the file, [`verify`] does not, [`look`] reads the manifest alone.
+//! - [`fetch`] keeps the file, [`verify`] does not, [`look`] reads the manifest alone, and
+//!   [`find`] asks besides whether what it names is there.
 //! - [`Sources`] are places that are asked again and again.
 
 mod check;
 mod decode;
 mod error;
+mod found;
 mod receive;
 mod resume;
 mod sources;
@@ -24,6 +26,7 @@ use crate::snapshot::{Abort, TableDigest};
 use crate::snapshot::{Phase, Progress};
 
 pub use error::{BadSnapshot, FetchError, Unwanted};
+pub use found::{Found, find};
 pub use sources::Sources;
 
 use receive::{Received, Waiting, receive};
@@ -113,6 +116,27 @@ pub fn verify(
     let fetched = Fetch::new(&places, wanted, abort, progress)?.run(&mut |_| Ok(()))?;
     fs::remove_file(&to).map_err(FetchError::io("remove", &to))?;
     Ok(fetched)
+}
+
+/// What stands at the store's own key, whatever a manifest says: whose state it is, and
+/// whether there are rows in it; `None` where no host could start from it. Needs room at
+/// `to` meanwhile.
+pub(in crate::snapshot) fn inspect_plain(
+    store: &Store,
+    to: &Path,
+    abort: &Abort,
+) -> Result<Option<(LdbPosition, bool)>, FetchError> {
+    let (url, store, wanted) = (store.url().to_string(), store.clone(), &Wanted::default());
+    let differed = Cell::new(false);
+    let fetch = Fetch { store, url, to, digests: true, wanted, abort, progress: &(), differed };
+    match fetch.get(None, &mut |_| Ok(())) {
+        Ok(fetched) => {
+            fs::remove_file(to).map_err(FetchError::io("remove", to))?;
+            Ok(Some((fetched.position, fetched.tables.iter().any(|table| table.rows > 0))))
+        }
+        Err(FetchError::Bad { reason, .. }) if reason.is_useless() => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Asked with what names the snapshot before it is downloaded; an error ends the fetch.

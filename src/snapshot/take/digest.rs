@@ -152,6 +152,16 @@ pub(super) fn table_names(connection: &Connection) -> rusqlite::Result<Vec<Strin
     connection.prepare(TABLES)?.query_map([], |row| row.get(0))?.collect()
 }
 
+/// Whether a table with data has a row.
+pub(in crate::snapshot) fn any_rows(connection: &Connection) -> rusqlite::Result<bool> {
+    for name in table_names(connection)? {
+        if connection.prepare(&format!("SELECT 1 FROM {} LIMIT 1", quoted(&name)))?.exists([])? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// One table's digest; `report` hears, now and then, how many rows were read.
 pub fn table_digest(
     connection: &Connection,

@@ -18,8 +18,10 @@ mod pace;
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::{self, ScopedJoinHandle};
 
 use crate::disk::FILE_MODE;
 use crate::failpoint;
@@ -29,9 +31,14 @@ use crate::ledger::{LdbPosition, Seq};
 use crate::schema::Timestamp;
 
 use super::error::SnapshotError;
-use super::progress::Progress;
+use super::priority;
+use super::progress::{Phase, Progress};
+
+use check::Checked;
+use copy::Copied;
 
 pub use abort::Abort;
+pub(super) use digest::any_rows;
 pub use digest::{TableDigest, TableHasher, digests, table_digest};
 pub use hash::{FileHashes, hash_file};
 
@@ -83,8 +90,7 @@ fn make(ldb: &Path, path: &Path, abort: &Abort, progress: &Arc<dyn Progress>) ->
     failpoint::hit("snapshot-after-copy");
     finish(&file).map_err(io("flush"))?;
     failpoint::hit("snapshot-after-flush");
-    let checked = check::check(path, &copied, abort, progress)?;
-    let hashes = hash_file(path, abort, progress.as_ref())?;
+    let (checked, hashes) = examine(path, &copied, abort, progress)?;
     Ok(Snapshot {
         path: path.to_owned(),
         position: checked.position,
@@ -94,6 +100,40 @@ fn make(ldb: &Path, path: &Path, abort: &Abort, progress: &Arc<dyn Progress>) ->
         taken_at: copied.taken_at,
         tables: checked.tables,
     })
+}
+
+/// Checks and hashes the finished copy, both at the same time and below the applier's
+/// priority: nobody but the snapshot's destinations waits for either.
+fn examine(
+    path: &Path,
+    copied: &Copied,
+    abort: &Abort,
+    progress: &Arc<dyn Progress>,
+) -> Result<(Checked, FileHashes), SnapshotError> {
+    let failed = || SnapshotError::io("start a thread for", path);
+    let (checked, hashes) = thread::scope(|scope| {
+        let hash = move || {
+            priority::lower();
+            // What is shown meanwhile are the checks, which take longer.
+            hash_file(path, abort, &())
+        };
+        let check = move || {
+            priority::lower();
+            check::check(path, copied, abort, progress)
+        };
+        let hashing = thread::Builder::new().name("snapshot-hash".to_owned()).spawn_scoped(scope, hash);
+        let checking = thread::Builder::new().name("snapshot-check".to_owned()).spawn_scoped(scope, check);
+        let checked = checking.map_err(failed()).and_then(ended);
+        (checked, hashing.map_err(failed()).and_then(ended))
+    });
+    let (checked, hashes) = (checked?, hashes?);
+    progress.at(Phase::Hash, hashes.bytes, Some(hashes.bytes));
+    abort.check()?;
+    Ok((checked, hashes))
+}
+
+fn ended<T>(thread: ScopedJoinHandle<'_, Result<T, SnapshotError>>) -> Result<T, SnapshotError> {
+    thread.join().unwrap_or_else(|panic| resume_unwind(panic))
 }
 
 /// Marks the copy as the original's readers want it, and brings it to the disk. SQLite

@@ -1,0 +1,60 @@
+//! What stands at a place now, told by a manifest and by what a store says of an object
+//! without giving it.
+
+use crate::config::SnapshotUrl;
+use crate::snapshot::Abort;
+use crate::snapshot::manifest::Manifest;
+use crate::snapshot::store::{ObjectInfo, Store, StoreError};
+
+use super::error::FetchError;
+use super::read_manifest;
+
+/// A snapshot that is there, as far as can be told without downloading it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// The object that it names is there, in the size that it says.
+    Manifest(Box<Manifest>),
+    /// One without a manifest, by what tells it from the one that will take its place.
+    Object(String),
+}
+
+impl Found {
+    /// Whether this one has all that `known` had: it is the same, or a later one of its ledger.
+    pub fn is_no_older_than(&self, known: &Self) -> bool {
+        match (self, known) {
+            (Self::Manifest(now), Self::Manifest(known)) => now.ledger_id == known.ledger_id && now.seq >= known.seq,
+            (now, known) => now == known,
+        }
+    }
+}
+
+/// What is at `url`; `None` where that can't be told, since it is not there, not whole,
+/// or the store says nothing of it.
+///
+/// # Errors
+/// Those of the store, and a manifest that can't be read.
+pub fn find(url: &SnapshotUrl, abort: &Abort) -> Result<Option<Found>, FetchError> {
+    let store = Store::open(url)?;
+    let manifest = match read_manifest(&store, abort) {
+        // Stores that hide what there is say so where nothing is.
+        Err(FetchError::Refused(StoreError::Denied { .. })) => None,
+        read => read?,
+    };
+    let Some(manifest) = manifest else {
+        let info = head(&store, store.name(), abort)?;
+        return Ok(info.and_then(|info| store.identity(&info)).map(Found::Object));
+    };
+    let named = head(&store, &manifest.key, abort)?;
+    // The plain key is what a host takes where the other one is not kept.
+    let object = named.map_or_else(|| head(&store, store.name(), abort), |info| Ok(Some(info)))?;
+    let is_whole = object.is_some_and(|info| info.size == manifest.stored_bytes);
+    Ok(is_whole.then(|| Found::Manifest(Box::new(manifest))))
+}
+
+fn head(store: &Store, name: &str, abort: &Abort) -> Result<Option<ObjectInfo>, FetchError> {
+    match store.head(name, abort) {
+        Ok(info) => Ok(Some(info)),
+        Err(StoreError::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
