@@ -76,6 +76,7 @@ const WRONG_VALUES: &[(&str, &str, &str)] = &[
     ("reader.max_response_bytes", "0", "must be more than 0"),
     ("reader.ready_max_lag", r#""soon""#, "not a duration with its unit, such as \"250ms\" or \"1m\""),
     ("reader.workers", "2000", "must be at most 1024"),
+    ("reader.query.enabled", r#""maybe""#, "neither true nor false"),
     ("reader.query.max_rows", "0", "must be more than 0"),
     ("reader.query.max_running", "65", "must be 1 to 64"),
     ("reader.query.max_waiting", "5000", "must be at most 4096"),

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use crate::hostile::Over;
 use crate::reader_server::OriginalLdb;
 use crate::support::{Node, http, wait_until};
 use crate::{MANY, MANY_TABLE, Reader, TABLE};
@@ -124,6 +125,7 @@ fn queries_follow_schema_changes_and_another_file_without_an_error() {
             }
             asked
         });
+        let over = Over(&is_over);
         for i in 0..20 {
             ldb.apply([
                 format!("ALTER TABLE fam___tab ADD COLUMN \"c{i}\" TEXT"),
@@ -138,7 +140,7 @@ fn queries_follow_schema_changes_and_another_file_without_an_error() {
         wait_until("queries read the other file", DEADLINE, || {
             ask("SELECT t FROM fam___tab").expect(200).json()["rows"] == json!([["next"]])
         });
-        is_over.store(true, Ordering::Relaxed);
+        drop(over);
         assert!(asking.join().unwrap() > 0);
     });
 }

@@ -38,7 +38,7 @@ impl Writer {
             is_truncated: false,
         };
         this.json.extend_from_slice(b"{\"columns\":[");
-        for (i, column) in statement.columns().into_iter().enumerate() {
+        for (i, column) in statement.columns().enumerate() {
             this.json.extend_from_slice(if i == 0 { b"{\"name\":" } else { b",{\"name\":" });
             json::push_text(&mut this.json, column.name().as_bytes());
             if let Some(field_type) = column.decl_type().and_then(FieldType::from_column_type) {
