@@ -96,12 +96,10 @@ impl<'f> Snapshot<'f> {
     }
 
     /// As [`LdbReader::get_json`](super::LdbReader::get_json).
-    pub(crate) fn get_json(
-        &self,
-        table: &TableRef,
-        key: &(impl Key + ?Sized),
-        out: &mut Vec<u8>,
-    ) -> Result<bool, ReadError> {
+    ///
+    /// # Errors
+    /// As there.
+    pub fn get_json(&self, table: &TableRef, key: &(impl Key + ?Sized), out: &mut Vec<u8>) -> Result<bool, ReadError> {
         let start = out.len();
         let names = (table.family.as_str(), table.table.as_str());
         let found = self.file.find_here(names, key, |row| json::push_row(out, row));
@@ -112,7 +110,10 @@ impl<'f> Snapshot<'f> {
     }
 
     /// As [`LdbReader::scan_json`](super::LdbReader::scan_json).
-    pub(crate) fn scan_json(
+    ///
+    /// # Errors
+    /// As there.
+    pub fn scan_json(
         &self,
         table: &TableRef,
         prefix: &(impl Key + ?Sized),
@@ -137,7 +138,7 @@ impl<'f> Snapshot<'f> {
     }
 
     /// The last applied seq and when it was written.
-    pub(crate) fn progress(&self) -> Result<Progress, ReadError> {
+    pub fn progress(&self) -> Result<Progress, ReadError> {
         self.file.progress()
     }
 
