@@ -29,7 +29,7 @@ use actix_web::{HttpResponse, Resource};
 use serde_json::json;
 use utoipa::openapi::{ComponentsBuilder, InfoBuilder, License, OpenApiBuilder, PathsBuilder};
 
-pub use operation::{Operation, delete, get, post, put};
+pub use operation::{EVENTS, Operation, delete, get, post, put};
 pub use shapes::scalar;
 
 /// Where every documented server has its document.

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use actix::Recipient;
 use actix_web::http::StatusCode;
-use actix_web::http::header::CONTENT_TYPE;
+use actix_web::http::header::{CONTENT_TYPE, ContentType};
 use actix_web::web::{self, ServiceConfig};
-use actix_web::{HttpResponse, Responder};
+use actix_web::{HttpResponse, HttpResponseBuilder, Responder};
 use futures::future::join_all;
 use serde::Serialize;
 use serde_json::json;
@@ -164,13 +164,17 @@ async fn readyz_of_one(state: web::Data<OpsState>, role: web::Path<String>) -> R
 /// 200, or 503 with a line for each that is not ready.
 fn readiness(state: &OpsState, answers: &[Answer]) -> HttpResponse {
     if !state.is_accepting() {
-        return HttpResponse::ServiceUnavailable().body("the node is stopping\n");
+        return text(HttpResponse::ServiceUnavailable(), "the node is stopping\n");
     }
     let line = |answer: &Answer| Some(format!("{}: {}\n", answer.role(), answer.not_ready()?));
     let waiting: String = answers.iter().filter_map(line).collect();
     if waiting.is_empty() {
-        HttpResponse::Ok().body("ready\n")
+        text(HttpResponse::Ok(), "ready\n")
     } else {
-        HttpResponse::ServiceUnavailable().body(waiting)
+        text(HttpResponse::ServiceUnavailable(), waiting)
     }
+}
+
+fn text(mut answer: HttpResponseBuilder, text: impl Into<String>) -> HttpResponse {
+    answer.insert_header(ContentType::plaintext()).body(text.into())
 }

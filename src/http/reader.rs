@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use actix_web::dev::Server;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
+use actix_web::http::header::{CONTENT_TYPE, ContentType, HeaderValue};
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse, ResponseError};
 use serde::Serialize;
@@ -142,7 +142,7 @@ pub fn documented() -> Documented {
 }
 
 fn operations() -> Vec<Operation> {
-    let key = || json!({"Key": [{"Value": "de"}, {"Value": 7}]});
+    let key = || json!({"Key": [{"Value": "de"}]});
     let row = || json!({"country": "de", "item": 7, "cents": 1999});
     let last_update = |operation: Operation| operation.refuses(500, "nothing has been applied yet");
     vec![
@@ -187,7 +187,7 @@ fn reading(operation: Operation) -> Operation {
         .with(age::described)
 }
 
-/// What `asked` reads.
+/// Values of key columns, in key order.
 #[derive(ToSchema)]
 #[schema(as = Key, rename_all = "PascalCase")]
 #[expect(dead_code, reason = "read member by member")]
@@ -316,7 +316,10 @@ async fn row_by_key(worker: Data<Worker>, request: HttpRequest, payload: Payload
         row.push(b'\n');
         return Ok(fresh.on(HttpResponse::Ok().insert_header((CONTENT_TYPE, JSON)).body(row)));
     }
-    Ok(fresh.on(HttpResponse::NotFound().insert_header(("X-Ctlstore", "Not Found")).finish()))
+    // Empty as the original's clients know it, and yet of the type that refusals have.
+    let mut absent = HttpResponse::NotFound();
+    absent.insert_header(ContentType::plaintext()).insert_header(("X-Ctlstore", "Not Found"));
+    Ok(fresh.on(absent.finish()))
 }
 
 async fn rows_by_key_prefix(

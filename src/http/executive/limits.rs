@@ -5,7 +5,7 @@ use std::time::Duration;
 use actix_web::HttpResponse;
 use actix_web::web::{Data, Path, Payload};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Number, Value, json};
 use utoipa::ToSchema;
 use utoipa::openapi::{ObjectBuilder, OneOfBuilder, Schema, Type};
 
@@ -63,7 +63,7 @@ pub(super) fn operations() -> Vec<Operation> {
     .collect()
 }
 
-/// What `set_table` reads.
+/// Bytes of data and indexes.
 #[derive(ToSchema)]
 #[schema(as = TableSize, rename_all = "kebab-case")]
 #[expect(dead_code, reason = "read member by member")]
@@ -74,7 +74,7 @@ struct Size {
     warn_size: i64,
 }
 
-/// What `set_writer` reads.
+/// So many rows in so long a time.
 #[derive(ToSchema)]
 #[schema(as = WriterRate)]
 #[expect(dead_code, reason = "read member by member")]
@@ -85,9 +85,9 @@ struct Rate {
     period: Value,
 }
 
-/// What `period` reads.
+/// What is read by `period`.
 fn described_period() -> Schema {
-    let go = shapes::limited_text(2, 20).pattern(Some("^([1-9][0-9]{0,4}([.][0-9]{1,6})?(ns|us|ms|s|m|h))+$"));
+    let go = shapes::text("^([1-9][0-9]{0,4}([.][0-9]{1,6})?(ns|us|ms|s|m|h))+$");
     OneOfBuilder::new()
         .item(ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1)).description(Some("nanoseconds")))
         .item(go.description(Some("a duration as Go writes it")))
@@ -161,7 +161,7 @@ pub(super) async fn set_table(
 ) -> Result<HttpResponse, HttpError> {
     let table = TableRef::parse(&path.0, &path.1).map_err(HttpError::bad_request)?;
     let limit: Members = json::parse(&body::read(body).await?)?;
-    let limit = TableLimit { max_bytes: limit.required("max-size")?, warn_bytes: limit.required("warn-size")? };
+    let limit = TableLimit { max_bytes: integer(&limit, "max-size")?, warn_bytes: integer(&limit, "warn-size")? };
     api.ask(&api.to.set_table_limit, SetTableLimit::new(table, limit)?).await?;
     Ok(done())
 }
@@ -182,7 +182,7 @@ pub(super) async fn list_writers(api: Data<Api>) -> Result<HttpResponse, HttpErr
 pub(super) async fn set_writer(api: Data<Api>, writer: Path<String>, body: Payload) -> Result<HttpResponse, HttpError> {
     let writer = writer_in(&writer)?;
     let limit: Members = json::parse(&body::read(body).await?)?;
-    let limit = RateLimit { amount: limit.required("amount")?, period: period(&limit.required("period")?)? };
+    let limit = RateLimit { amount: integer(&limit, "amount")?, period: period(&limit.required("period")?)? };
     api.ask(&api.to.set_writer_limit, SetWriterLimit::new(writer, limit)?).await?;
     Ok(done())
 }
@@ -198,16 +198,24 @@ pub(super) async fn delete_writer(api: Data<Api>, writer: Path<String>) -> Resul
 fn period(json: &Value) -> Result<Duration, HttpError> {
     let period = match json {
         Value::String(text) => parse_go_duration(text),
-        Value::Number(number) => number.as_u64().or_else(|| whole(number.as_f64()?)).map(Duration::from_nanos),
+        Value::Number(number) => number.as_u64().or_else(|| whole(number)?.try_into().ok()).map(Duration::from_nanos),
         _ => None,
     };
     period.ok_or_else(|| HttpError::bad_request("period is neither nanoseconds nor a duration such as \"1m\""))
 }
 
+/// A member that is a whole number, however it is written.
+fn integer(members: &Members, name: &str) -> Result<i64, HttpError> {
+    let number: Number = members.required(name)?;
+    let integer = number.as_i64().or_else(|| whole(&number));
+    integer.ok_or_else(|| HttpError::bad_request(format!("{name} is not a whole number of 64 bits")))
+}
+
 /// A float that is a whole number within 53 bits: a client may write 6e10.
-fn whole(float: f64) -> Option<u64> {
-    let exact = float.fract() == 0.0 && (0.0..=9_007_199_254_740_992.0).contains(&float);
-    exact.then_some(float as u64)
+fn whole(number: &Number) -> Option<i64> {
+    let float = number.as_f64()?;
+    let is_exact = float.fract() == 0.0 && float.abs() <= 9_007_199_254_740_992.0;
+    is_exact.then_some(float as i64)
 }
 
 #[cfg(test)]
@@ -215,6 +223,20 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_limit_is_a_whole_number_however_it_is_written() {
+        let read = |body: &str| integer(&json::parse(body.as_bytes()).unwrap(), "n").map_err(|e| e.to_string());
+        for (body, number) in [("7", 7), ("7.0", 7), ("1e3", 1000), ("-7.0", -7), ("9223372036854775807", i64::MAX)] {
+            assert_eq!(read(&format!(r#"{{"N":{body}}}"#)), Ok(number));
+        }
+        for bad in ["7.5", "1e300", "9223372036854775808"] {
+            assert_eq!(read(&format!(r#"{{"n":{bad}}}"#)).unwrap_err(), "n is not a whole number of 64 bits");
+        }
+        for bad in ["\"7\"", "true", "[7]", "null"] {
+            assert!(read(&format!(r#"{{"n":{bad}}}"#)).is_err(), "{bad} was taken");
+        }
+    }
 
     #[test]
     fn periods_are_nanoseconds_or_go_durations() {

@@ -23,7 +23,7 @@ use super::{Api, writing, written};
 
 pub(super) fn operation() -> Operation {
     let row = json!({"table": "prices", "values": {"country": "de", "item": 7, "cents": 1999}});
-    let key = json!({"table": "prices", "delete": true, "values": {"country": "de", "item": 8}});
+    let key = json!({"table": "prices", "delete": true, "values": {"country": "at"}});
     post("/families/{family}/mutations", "Writes rows, all or none", mutate)
         .describe(
             "One transaction: every row, its ledger statement, and the writer's cookie. An upsert names every field \
@@ -43,7 +43,7 @@ pub(super) fn operation() -> Operation {
         .tag("rows")
 }
 
-/// What `read` reads.
+/// Rows to write, and the cookie to store with them.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "read member by member")]
 struct Mutations {

@@ -18,7 +18,7 @@ use crate::schema::{FamilyName, Field, FieldName, FieldType, TableRef, TableSche
 use super::{Api, asking, done, writing, written};
 
 pub(super) fn operations() -> Vec<Operation> {
-    let table = || json!({"fields": [["country", "string"], ["item", "integer"]], "keyFields": ["country", "item"]});
+    let table = || json!({"fields": [["country", "string"], ["item", "integer"]], "keyFields": ["country"]});
     let named = || {
         let mut named = table();
         named["family"] = "shop".into();
@@ -175,7 +175,7 @@ fn field(pair: &[String]) -> Result<Field, HttpError> {
     Ok(Field { name, field_type })
 }
 
-/// A table as `/schema` shows it.
+/// A table with its fields, in their order.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Table)]
 #[serde(rename_all = "camelCase")]
@@ -189,7 +189,7 @@ struct Shown<'a> {
     key_fields: Vec<&'a str>,
 }
 
-/// What `schema` reads.
+/// A table of its fields, in their order, and those of its key.
 #[derive(ToSchema)]
 #[schema(as = TableDefinition, rename_all = "camelCase")]
 #[expect(dead_code, reason = "read member by member")]
@@ -218,7 +218,7 @@ struct NamedDefinition {
     key_fields: Vec<String>,
 }
 
-/// What `add_fields` reads.
+/// More fields, in their order.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "read member by member")]
 struct MoreFields {

@@ -12,10 +12,11 @@ use utoipa::openapi::{
 };
 use utoipa::{PartialSchema, ToSchema};
 
-use super::parameters;
+use super::{parameters, shapes};
 
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
+pub const EVENTS: &str = "text/event-stream";
 const BYTES: &str = "application/octet-stream";
 
 /// What any request may meet, whatever it asks for.
@@ -158,6 +159,11 @@ impl Operation {
     /// Success with text of a content type, plain where it is `None`.
     pub fn gives_text(self, description: &'static str, content_type: Option<&'static str>) -> Self {
         self.gives(description, content_type.unwrap_or(TEXT), Content::new(Some(Object::with_type(Type::String))))
+    }
+
+    /// Success with server-sent events of these kinds.
+    pub fn gives_events(self, description: &'static str, kinds: &[&str]) -> Self {
+        self.gives(description, EVENTS, Content::new(Some(shapes::event(kinds))))
     }
 
     /// Success with any bytes.

@@ -30,7 +30,7 @@ pub(super) fn common(name: &str) -> Parameter {
         "family" => of::<shapes::Family>(name, path, "a family; upper case counts as lower case", "shop"),
         "table" => of::<shapes::Table>(name, path, "a table; upper case counts as lower case", "prices"),
         "writer" => of::<shapes::WriterInPath>(name, path, "a writer's name, at most 50 bytes", "billing"),
-        "role" => of::<String>(name, path, "a role of the node, as /status names it", "executive"),
+        "role" => of::<shapes::Role>(name, path, "a role of the node, as /status names it", "executive"),
         _ => panic!("nothing is said of the segment {name}"),
     }
     .build()

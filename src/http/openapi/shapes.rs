@@ -27,12 +27,13 @@ macro_rules! shape {
 shape! {
     Family = family();
     Table = table();
+    Role = text("^[a-z-]{1,20}$");
     /// A number of the ledger.
     Seq = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0)).maximum(Some(i64::MAX));
-    /// Text of numbers and units; there is no zero in front, so that no number is too long.
-    Duration = limited_text(2, 12).pattern(Some("^[0-9]{1,6}(ms|s|m|h)$"));
+    /// The plain ones of what is taken.
+    Duration = text(r"^(0|[0-9]{1,6}(ms|s|m|h))$");
     /// A duration of at most 30 s.
-    Wait = limited_text(2, 6).pattern(Some("^([0-9]{1,4}ms|[0-9]s|[12][0-9]s|30s)$"));
+    Wait = text("^(0|[0-9]{1,4}ms|[0-9]s|[12][0-9]s|30s)$");
     WriterInPath = limited_text(3, 50);
     /// A writer's name in a header.
     Writer = limited_text(3, 50).pattern(Some("^[!-~]+$"));
@@ -41,7 +42,7 @@ shape! {
     /// The body of a secret.
     AnySecret = limited_text(3, 100);
     /// An event's id, or a ledger seq.
-    Since = limited_text(1, 53).pattern(Some("^([0-9a-f]{32}-[0-9]{1,19}|[0-9]{1,18})$"));
+    Since = text("^([0-9a-f]{32}-[0-9]{1,19}|[0-9]{1,18})$");
     /// A page's length.
     Limit = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1));
 }
@@ -65,8 +66,9 @@ fn field() -> Object {
 
 /// Fields in their order, each a name and a type.
 pub fn fields() -> Array {
-    let field_type = ObjectBuilder::new().enum_values(Some(FieldType::ALL.map(FieldType::api_name))).build();
-    let pair = ArrayBuilder::new().prefix_items([Schema::Object(field()), Schema::Object(field_type)]);
+    let field_type =
+        ObjectBuilder::new().schema_type(Type::String).enum_values(Some(FieldType::ALL.map(FieldType::api_name)));
+    let pair = ArrayBuilder::new().prefix_items([Schema::Object(field()), Schema::Object(field_type.build())]);
     let pair = pair.items(ArrayItems::False).min_items(Some(2)).max_items(Some(2));
     ArrayBuilder::new().items(RefOr::T(Schema::Array(pair.build()))).min_items(Some(1)).build()
 }
@@ -74,6 +76,11 @@ pub fn fields() -> Array {
 /// The fields of a key, in its order.
 pub fn key_fields() -> Array {
     ArrayBuilder::new().items(RefOr::T(Schema::Object(field()))).min_items(Some(1)).build()
+}
+
+/// Text of this form.
+pub fn text(pattern: &str) -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern))
 }
 
 /// Text of so many characters.
@@ -87,6 +94,17 @@ pub fn base64() -> Object {
         .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
         .pattern(Some("^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?$"))
         .description(Some("standard padded base64"))
+        .build()
+}
+
+/// A server-sent event.
+pub fn event(kinds: &[&str]) -> Object {
+    ObjectBuilder::new()
+        .schema_type(Type::Object)
+        .property("id", ObjectBuilder::new().schema_type(Type::String))
+        .property("event", ObjectBuilder::new().schema_type(Type::String).enum_values(Some(kinds.iter().copied())))
+        .property("data", ObjectBuilder::new().schema_type(Type::String).description(Some("a JSON object")))
+        .property("retry", ObjectBuilder::new().schema_type(Type::Integer).description(Some("milliseconds")))
         .build()
 }
 

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 use crate::changelog::history::{self, TooOld};
 use crate::http::error::HttpError;
-use crate::http::openapi::{Operation, get, shapes};
+use crate::http::openapi::{EVENTS, Operation, get, shapes};
 use crate::ledger::Seq;
 
 use super::Worker;
@@ -30,7 +30,6 @@ use feed::{Seen, Shared};
 
 pub use feed::{Feed, FeedOptions, FeedStatus};
 
-const EVENTS: &str = "text/event-stream";
 /// How long a client waits for the LDB to come to the ledger seq that it has.
 const MAX_AHEAD: Duration = Duration::from_secs(5);
 /// How long a client that finds no place waits, in seconds.
@@ -42,9 +41,9 @@ pub(super) fn operation() -> Operation {
         .query::<shapes::Family>("family", "only its changes", "shop")
         .query::<shapes::Table>("table", "only its changes; family has to be given too", "prices")
         .query::<bool>("rows", "whether events carry the row as it is now", true)
-        .query::<shapes::Since>("since", "an event's id, or a ledger seq", "4711")
+        .query::<shapes::Since>("since", "an event's id, or a ledger seq", "1")
         .header::<String>(asked::LAST_EVENT_ID, "the id of the last event that the client got; goes before since", "")
-        .gives_text("events without end", Some(EVENTS))
+        .gives_events("events without end", &["start", "change", "table", "resync"])
         .refuses(400, "a parameter that makes no sense, is unknown or is given twice")
         .refuses(503, "no changes are kept, too many clients, or the reader is stopping")
         .says::<u64>(503, "retry-after", "seconds")
