@@ -72,8 +72,10 @@ pub(super) struct LdbFile {
     /// Whether the tables have been held against the schema in this transaction, in
     /// which it can't move again.
     tables_checked: Cell<bool>,
-    /// How far the LDB is in this transaction, once that has been asked.
+    /// How far the LDB was when that was last asked.
     progress: Cell<Option<Progress>>,
+    /// Whether that was in this transaction.
+    progress_checked: Cell<bool>,
     /// The transaction that was left open for the reads that follow.
     shared: Cell<Option<Shared>>,
     id: FileId,
@@ -99,6 +101,7 @@ impl LdbFile {
             tables: RefCell::default(),
             tables_checked: Cell::new(false),
             progress: Cell::new(None),
+            progress_checked: Cell::new(false),
             shared: Cell::new(None),
             id,
         };
@@ -160,11 +163,18 @@ impl LdbFile {
 
     /// How far the LDB is within the current transaction.
     pub(super) fn progress(&self) -> Result<Progress, ReadError> {
-        if let Some(known) = self.progress.get() {
+        let known = self.progress.get();
+        if let Some(known) = known.filter(|_| self.progress_checked.get()) {
             return Ok(known);
         }
-        let progress = position::progress(self)?;
+        let seq = position::last_seq(self)?;
+        // A commit moves both or none, and of the two the seq is the one that is quick to read.
+        let progress = match known {
+            Some(known) if known.seq == seq => known,
+            _ => Progress { seq, last_update: position::last_update(self)? },
+        };
         self.progress.set(Some(progress));
+        self.progress_checked.set(true);
         Ok(progress)
     }
 
@@ -224,7 +234,7 @@ impl LdbFile {
     fn begin(&self) -> Result<(), ReadError> {
         self.prepare(BEGIN)?.raw_execute()?;
         self.tables_checked.set(false);
-        self.progress.set(None);
+        self.progress_checked.set(false);
         Ok(())
     }
 

@@ -49,10 +49,6 @@ pub(super) fn last_update(file: &LdbFile) -> Result<Option<Timestamp>, ReadError
     Ok(file.prepare(LAST_UPDATE)?.query_row([], read).optional()?.flatten())
 }
 
-pub(super) fn progress(file: &LdbFile) -> Result<Progress, ReadError> {
-    Ok(Progress { seq: last_seq(file)?, last_update: last_update(file)? })
-}
-
 /// An LDB of the original knows no ledger id.
 pub(super) fn position(file: &LdbFile) -> Result<LdbPosition, ReadError> {
     let seq = last_seq(file)?;
