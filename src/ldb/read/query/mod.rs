@@ -138,10 +138,11 @@ fn run(
 
 /// An error of SQLite by the limit that caused it, if one did.
 fn told_apart(error: rusqlite::Error, limits: &QueryLimits, gate: &Gate, budget: &Budget) -> QueryError {
+    // A refused function has the code of any error.
+    if let Some(refused) = gate.refused() {
+        return QueryError::NotAllowed(refused);
+    }
     match error.sqlite_error_code() {
-        Some(ErrorCode::AuthorizationForStatementDenied) if let Some(refused) = gate.refused() => {
-            QueryError::NotAllowed(refused)
-        }
         Some(ErrorCode::OperationInterrupted) => match gate.ended() {
             Some(Ended::Cancelled) => QueryError::Cancelled,
             _ => QueryError::TooLong { max: limits.max_time },
