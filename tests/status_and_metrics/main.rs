@@ -19,6 +19,7 @@ mod following;
 mod heartbeats;
 mod ldb;
 mod panicking;
+mod queries;
 mod reading;
 mod retention;
 mod shared_server;
@@ -38,7 +39,7 @@ use watch::{Moved, Watch, metric_names};
 
 type Scenario = (&'static str, fn(&Moved));
 
-const SCENARIOS: [Scenario; 27] = [
+const SCENARIOS: [Scenario; 28] = [
     ("a request on its way to the ldb", writing::a_request_on_its_way_to_the_ldb),
     ("writes that wait for a stranger", writing::writes_that_wait_for_a_stranger),
     ("a table over its warning size", writing::a_table_over_its_warning_size),
@@ -62,6 +63,7 @@ const SCENARIOS: [Scenario; 27] = [
     ("every route of every server", reading::every_route_of_every_server),
     ("an ldb that is empty or no database", reading::an_ldb_that_is_empty_or_no_database),
     ("troubles on a server that are put right", shared_server::troubles_that_are_put_right),
+    ("queries that run and that wait", queries::queries_that_run_and_that_wait),
     ("a request that panics", panicking::a_request_that_panics),
     ("a ledger that is kept short", retention::a_ledger_that_is_kept_short),
     ("a ledger whose snapshot is missing", retention::a_ledger_whose_snapshot_is_missing),
