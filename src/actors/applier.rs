@@ -2,6 +2,7 @@
 //! connection, one at a time, and stays responsive while that thread works.
 
 mod bootstrap;
+mod damage;
 mod holding;
 mod thread;
 
@@ -17,8 +18,7 @@ use tokio::sync::oneshot;
 use crate::ldb::{Applied, ApplyError, Home, LdbError, LdbOptions};
 use crate::ledger::{LdbPosition, Seq, lag};
 use crate::messages::ledger::{
-    AdoptLedger, ApplyBatch, ApplyFailed, Bootstrap, CaughtUp, Committed, GetPosition, HasLdb, InspectLdb,
-    SlowestCommit,
+    AdoptLedger, ApplyBatch, ApplyFailed, Bootstrap, CaughtUp, Committed, GetPosition, SlowestCommit,
 };
 use crate::messages::status::{GetStatus, Role, RoleState, RoleStatus};
 use crate::messages::stop::Stop;
@@ -203,13 +203,6 @@ impl Applier {
         Ok(position)
     }
 
-    /// The LDB is damaged, or could not be looked at.
-    fn is_unsound(&mut self, work: Work, error: &LdbError) -> ApplyFailed {
-        // As the thread does that holds it.
-        self.is_given_up |= error.is_corrupt() && self.record.is_some();
-        self.fails(work, kind_of_ldb(error), error)
-    }
-
     fn works(&mut self, work: Work) {
         self.failing.remove(&work);
         if self.failing.is_empty() && self.state == RoleState::Retrying {
@@ -320,28 +313,6 @@ impl Handler<AdoptLedger> for Applier {
             this.details.ledger_id = Some(id);
             Ok(())
         }))
-    }
-}
-
-impl Handler<InspectLdb> for Applier {
-    type Result = ResponseActFuture<Self, Result<(), ApplyFailed>>;
-
-    fn handle(&mut self, _: InspectLdb, _: &mut Self::Context) -> Self::Result {
-        let abort = self.abort.clone();
-        let outcome = self.ask(|reply| Job::Inspect(abort, reply));
-        Box::pin(outcome.into_actor(self).map(|outcome, this, _| {
-            outcome?.map_err(|error| this.is_unsound(Work::Inspect, &error))?;
-            this.works(Work::Inspect);
-            Ok(())
-        }))
-    }
-}
-
-impl Handler<HasLdb> for Applier {
-    type Result = bool;
-
-    fn handle(&mut self, _: HasLdb, _: &mut Self::Context) -> bool {
-        !self.is_given_up
     }
 }
 

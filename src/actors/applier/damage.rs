@@ -1,0 +1,42 @@
+//! What the applier does when someone says that the LDB is damaged: it looks for itself,
+//! and keeps in mind whether the LDB was given up.
+
+use actix::prelude::*;
+
+use crate::actors::failures::kind_of_ldb;
+use crate::ldb::LdbError;
+use crate::messages::ledger::{ApplyFailed, HasLdb, InspectLdb};
+
+use super::thread::Job;
+use super::{Applier, Work};
+
+impl Applier {
+    /// The LDB is damaged, or could not be looked at.
+    pub(super) fn is_unsound(&mut self, work: Work, error: &LdbError) -> ApplyFailed {
+        // As the thread does that holds it.
+        self.is_given_up |= error.is_corrupt() && self.record.is_some();
+        self.fails(work, kind_of_ldb(error), error)
+    }
+}
+
+impl Handler<InspectLdb> for Applier {
+    type Result = ResponseActFuture<Self, Result<(), ApplyFailed>>;
+
+    fn handle(&mut self, _: InspectLdb, _: &mut Self::Context) -> Self::Result {
+        let abort = self.abort.clone();
+        let outcome = self.ask(|reply| Job::Inspect(abort, reply));
+        Box::pin(outcome.into_actor(self).map(|outcome, this, _| {
+            outcome?.map_err(|error| this.is_unsound(Work::Inspect, &error))?;
+            this.works(Work::Inspect);
+            Ok(())
+        }))
+    }
+}
+
+impl Handler<HasLdb> for Applier {
+    type Result = bool;
+
+    fn handle(&mut self, _: HasLdb, _: &mut Self::Context) -> bool {
+        !self.is_given_up
+    }
+}
