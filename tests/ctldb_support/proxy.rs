@@ -1,5 +1,7 @@
 //! A way to a server that can be cut at the moment of a commit, and that counts what is sent.
 
+#![allow(dead_code)] // every test binary uses its own part of this
+
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
