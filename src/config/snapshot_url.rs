@@ -170,7 +170,7 @@ mod tests {
     #[test]
     fn what_names_nothing_is_refused_with_a_reason() {
         for (text, why) in [
-            ("snapshot.db", "not a file:"),
+            ("snapshot.db", "no URL; a file is file:PATH"),
             ("ftp://h/a.db", "not a file:"),
             ("file:", "names no file"),
             ("file://host/a.db", "names a host"),
