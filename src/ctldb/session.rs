@@ -12,7 +12,7 @@ pub enum CtldbError {
     /// Not reachable, or busy past the deadline. Nothing was written.
     #[error("ctldb is not available: {0}")]
     Unavailable(String),
-    /// A deadlock or lock-wait time-out ended the transaction. Nothing was written.
+    /// A deadlock or lock-wait time-out ended the transaction, or it never got its turn. Nothing was written.
     #[error("ctldb is busy: {0}")]
     Contention(String),
     /// The answer to a commit was lost and could not be looked up either.

@@ -137,12 +137,20 @@ fn hostile() -> Vec<(&'static str, String, &'static [u16])> {
         ("a wide format by argument", text("SELECT format('%*d', 1000000000, 1)"), &[422]),
         ("many of a character", text("SELECT printf('%.*c', 1000000000, 'x')"), &[422]),
         // One call of a function can't be interrupted; it must end soon by itself.
-        ("like", format!("SELECT count(*) FROM fam___many WHERE {long} || k LIKE '{}b'", "%a".repeat(120)), &[422]),
-        ("like, too long", format!("SELECT 'a' LIKE '{}'", "%a".repeat(200)), &[400]),
-        ("glob", format!("SELECT count(*) FROM fam___many WHERE {long} || k GLOB '{}b'", "*a".repeat(120)), &[422]),
+        ("like", format!("SELECT count(*) FROM fam___many WHERE {long} || k LIKE '{}b'", "%a".repeat(15)), &[422]),
+        ("like, too long", format!("SELECT 'a' LIKE '{}'", "%a".repeat(17)), &[400]),
+        ("glob", format!("SELECT count(*) FROM fam___many WHERE {long} || k GLOB '{}b'", "*a".repeat(15)), &[422]),
+        (
+            "many globs a row",
+            format!(
+                "SELECT max(max({})) FROM fam___many",
+                many(30, |i| format!("{long} || k || {i} GLOB '*{}b'", "a".repeat(30)), ",")
+            ),
+            &[422],
+        ),
         (
             "glob with classes",
-            format!("SELECT count(*) FROM fam___many WHERE {long} || k GLOB '{}b'", "*[a-z]".repeat(40)),
+            format!("SELECT count(*) FROM fam___many WHERE {long} || k GLOB '{}b'", "*[a-z]".repeat(5)),
             &[422],
         ),
         ("instr", format!("SELECT count(*) FROM fam___many WHERE instr({long} || k, {long} || 'b')"), &[422]),

@@ -70,7 +70,7 @@ impl WriterThread {
         let mut answered = tokio::time::timeout_at(deadline.into(), &mut answer).await;
         if answered.is_err() {
             if state.compare_exchange(WAITING, GIVEN_UP, Ordering::AcqRel, Ordering::Acquire).is_ok() {
-                return Err(CtldbError::Unavailable("busy with earlier writes".to_owned()));
+                return Err(CtldbError::Contention("earlier writes take too long".to_owned()));
             }
             // It has begun, and knows the deadline itself.
             answered = tokio::time::timeout(GRACE, answer).await;

@@ -13,9 +13,12 @@ use rusqlite::{Connection, Result};
 
 use super::{Cancelled, MAX_SQL_BYTES, MAX_VALUE_BYTES, functions, rights};
 
-/// Steps of SQLite's machine between two looks at the clock. One step may be a function
-/// on a value of the greatest length, which takes milliseconds.
-const STEPS: i32 = 32;
+/// Steps of SQLite's machine between two looks at the clock. One step may be a function on
+/// a value of the greatest length, and those on patterns cost the product of both lengths:
+/// tens of milliseconds for the longest pattern that is allowed.
+const STEPS: i32 = 4;
+/// The longest pattern of LIKE and GLOB, in bytes.
+const MAX_PATTERN_BYTES: i32 = 32;
 
 /// Sorters and intermediate tables are memory, and so within the budget: on disk, one
 /// query could fill it.
@@ -34,7 +37,7 @@ const LIMITS: [(Limit, i32); 9] = [
     (Limit::SQLITE_LIMIT_COMPOUND_SELECT, 50),
     (Limit::SQLITE_LIMIT_FUNCTION_ARG, 64),
     (Limit::SQLITE_LIMIT_ATTACHED, 0),
-    (Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 256),
+    (Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, MAX_PATTERN_BYTES),
     (Limit::SQLITE_LIMIT_VARIABLE_NUMBER, 1000),
     (Limit::SQLITE_LIMIT_WORKER_THREADS, 0),
 ];
