@@ -186,6 +186,8 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
                 self.held = Some(ctx.run_later(left, |this, ctx| {
                     this.held = None;
                     this.write_next(ctx);
+                    // All that waited may have expired, and then no write ends that would ask.
+                    this.finish_stop(ctx);
                 }));
             }
             Some(_) => {}

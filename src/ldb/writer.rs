@@ -1,6 +1,7 @@
 //! The applier's handle on the LDB: opened once, by one process, and used by one
 //! thread. How it applies batches stands in `apply`.
 
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -206,12 +207,21 @@ impl Ldb {
     /// Writes the LDB anew to `path`, from what this connection has of it. That is all of
     /// it also where the -wal is gone, since the connection still has that open.
     pub fn copy_to(&self, path: &Path) -> Result<(), LdbError> {
-        let failed = |error: rusqlite::Error| LdbError::sqlite(path, "writing the ldb anew", &error);
+        const ACTION: &str = "writing the ldb anew";
+        // SQL text can't hold any other, and what is nearly its name is another place.
+        let Some(name) = path.to_str() else {
+            return Err(LdbError::io(
+                path,
+                ACTION,
+                io::Error::new(ErrorKind::InvalidFilename, "its name is not utf-8"),
+            ));
+        };
+        let failed = |error: rusqlite::Error| LdbError::sqlite(path, ACTION, &error);
         let copy = || {
             // It goes through an attached database, which statements of the ledger may not have.
             let limit = self.connection.limit(Limit::SQLITE_LIMIT_ATTACHED)?;
             self.connection.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 1)?;
-            let copied = self.connection.execute(COPY, [path.to_string_lossy()]);
+            let copied = self.connection.execute(COPY, [name]);
             self.connection.set_limit(Limit::SQLITE_LIMIT_ATTACHED, limit).and(copied.map(drop))
         };
         copy().map_err(failed)

@@ -56,6 +56,9 @@ impl Ahead {
         if !expected.writers.is_empty() {
             let [writers, rates, usage] = [(); 3].map(|()| sets.next().unwrap_or_default());
             ahead.read_writers(expected, writers, rates)?;
+            // The upsert would add to the row of another spelling where the collation takes it for
+            // this one. Passed over here, it is not known, and then `Session::usage` asks for it by
+            // the same collation: the quota is held against the row that will be added to.
             for row in usage {
                 let (name, bucket, amount) = read_row::<(String, i64, Option<i64>)>(row)?;
                 if let Some(writer) = expected.writers.iter().find(|writer| writer.as_str() == name) {
