@@ -27,6 +27,7 @@ pub fn every_route_of_every_server(moved: &Moved) {
     let rate = json!({"amount": 5, "period": "1m"}).to_string();
     let key = json!({"Key": [{"Value": 1}]}).to_string();
     let all = json!({"Key": []}).to_string();
+    let batch = json!({"rows": [{"family": "fam", "table": "tab", "key": [1]}]}).to_string();
     let ask = |server: &str, route: &str, method: &str, path: &str, body: &str, status: u16| {
         let series = format!(
             "ctlstore_http_requests_total{{server=\"{server}\",route=\"{route}\",method=\"{method}\",status=\"{status}\"}}"
@@ -75,6 +76,12 @@ pub fn every_route_of_every_server(moved: &Moved) {
     reader(rows, "POST", "/get-rows-by-key-prefix/fam/tab", &all, 416);
     reader("/get-ledger-latency", "GET", "/get-ledger-latency", "", 200);
     reader("/changes", "GET", "/changes?since=nonsense", "", 400);
+    reader("/v1/families", "GET", "/v1/families", "", 200);
+    reader("/v1/families/{family}/tables/{table}", "GET", "/v1/families/fam/tables/tab", "", 200);
+    reader("/v1/rows/{family}/{table}", "GET", "/v1/rows/fam/tab?limit=1", "", 200);
+    reader("/v1/rows/{family}/{table}/{key:.*}", "GET", "/v1/rows/fam/tab/1", "", 200);
+    reader("/v1/rows:batch", "POST", "/v1/rows:batch", &batch, 200);
+    reader("/openapi.json", "GET", "/openapi.json", "", 200);
     reader("/healthcheck", "GET", "/healthcheck", "", 200);
     reader("/ping", "GET", "/ping", "", 200);
     reader("other", "GET", "/what/is/this", "", 404);
