@@ -81,7 +81,7 @@ impl BigScans {
         let (answer, outcome) = oneshot::channel();
         let began = Instant::now();
         let scan = move |scanner: &mut Scanner| {
-            // A client that has gone away is not read for.
+            // What nobody waits for any more is not read.
             if !answer.is_closed() {
                 let outcome = scanner.scan_or_panic(at_least, began, read);
                 let _ = answer.send(outcome);

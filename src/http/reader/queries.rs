@@ -49,7 +49,8 @@ struct Asked {
     answer: oneshot::Sender<Outcome>,
 }
 
-/// Says so when its client has gone away, and nobody waits any more.
+/// Says so when nobody waits any more. A client that goes away is not noticed while its
+/// query runs: actix drops a request's future only when the server stops.
 struct Waiting(Arc<AtomicBool>);
 
 impl Drop for Waiting {
