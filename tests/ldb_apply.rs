@@ -3,8 +3,8 @@
 
 mod ldb_support;
 
-use ctlstore::ldb::{ApplyError, Ldb};
-use ctlstore::ledger::{LdbPosition, Seq};
+use ctlstore::ldb::{ApplyError, Ldb, LdbError};
+use ctlstore::ledger::{Assembler, LdbPosition, Seq};
 use ldb_support::{CREATE, Scratch, batch, batch_of, dump, integer, row, seq, strings, timestamp, upsert};
 
 /// An LDB with one table at seq 1.
@@ -88,6 +88,17 @@ fn rows_that_were_applied_before_are_skipped_and_none_besides() {
     let overlapping = ldb.apply(&batch(3, &[&upsert(2, "old"), &upsert(3, "new")])).unwrap();
     assert_eq!((overlapping.seq, overlapping.ledger_rows, overlapping.skipped), (Seq(4), 1, 1));
     assert_eq!(strings(&scratch.reader(), "SELECT v FROM fam___tab ORDER BY id"), ["a", "b", "new"]);
+}
+
+#[test]
+fn a_batch_behind_rows_that_the_ldb_lacks_is_refused() {
+    let (scratch, mut ldb) = with_table();
+    let mut assembler = Assembler::after(Seq(4));
+    assembler.push(row(5, &upsert(1, "late"))).unwrap();
+    let error = ldb.apply(&assembler.take_complete().unwrap()).unwrap_err();
+    assert!(matches!(error, ApplyError::Ldb(LdbError::Behind { at: Seq(1), follows: Seq(4), .. })), "{error}");
+    assert_eq!(ldb.position().unwrap().seq, Seq(1));
+    assert_eq!(integer(&scratch.reader(), "SELECT count(*) FROM fam___tab"), 0);
 }
 
 #[test]

@@ -85,7 +85,7 @@ impl Failures {
 pub fn kind_of_ldb(error: &LdbError) -> ErrorKind {
     match error {
         LdbError::DiskFull { .. } => ErrorKind::DiskFull,
-        LdbError::OtherLedger { .. } => ErrorKind::Ledger,
+        LdbError::OtherLedger { .. } | LdbError::Behind { .. } => ErrorKind::Ledger,
         LdbError::Busy { .. } => ErrorKind::Contention,
         _ => ErrorKind::Storage,
     }

@@ -72,12 +72,12 @@ impl Ldb {
     /// Nothing of the batch is applied, but in one case: before a ledger transaction
     /// that can't be applied, [`ApplyError::Statement`], everything is.
     pub fn apply(&mut self, batch: &Batch) -> Result<Applied, ApplyError> {
-        let fault = match self.commit_rows(batch.rows()) {
+        let fault = match self.commit_rows(batch.follows(), batch.rows()) {
             Ok(applied) => return Ok(applied),
             Err(Stop::Ldb(error)) => return Err(error.into()),
             Err(Stop::Statement(fault)) => fault,
         };
-        let (fault, applied) = match self.commit_rows(&batch.rows()[..fault.transaction]) {
+        let (fault, applied) = match self.commit_rows(batch.follows(), &batch.rows()[..fault.transaction]) {
             Ok(applied) => (fault, (applied.ledger_rows > 0).then(|| Box::new(applied))),
             Err(Stop::Ldb(error)) => return Err(error.into()),
             Err(Stop::Statement(earlier)) => (earlier, None),
@@ -87,13 +87,13 @@ impl Ldb {
     }
 
     /// Applies `rows` in one transaction.
-    fn commit_rows(&mut self, rows: &[LedgerRow]) -> Result<Applied, Stop> {
+    fn commit_rows(&mut self, follows: Seq, rows: &[LedgerRow]) -> Result<Applied, Stop> {
         run(&self.connection, BEGIN).map_err(|error| self.stop("beginning a transaction", &error))?;
         failpoint::hit("apply-after-begin");
         if let Some(changelog) = &mut self.changelog {
             changelog.begin();
         }
-        let result = self.write_rows(rows);
+        let result = self.write_rows(follows, rows);
         match result {
             Ok(applied) if applied.ledger_rows > 0 => self.committed(applied),
             other => {
@@ -104,10 +104,13 @@ impl Ldb {
     }
 
     /// Writes `rows` and commits, or stops somewhere on the way.
-    fn write_rows(&mut self, rows: &[LedgerRow]) -> Result<Applied, Stop> {
+    fn write_rows(&mut self, follows: Seq, rows: &[LedgerRow]) -> Result<Applied, Stop> {
         let started = Instant::now();
         // Read within the transaction: whatever happened before, this is what is there.
         let stored = bookkeeping::seq(&self.connection).map_err(|error| self.stop("reading its seq", &error))?;
+        if stored < follows {
+            return Err(Stop::Ldb(LdbError::Behind { path: self.path.clone(), at: stored, follows }));
+        }
         let skipped = rows.partition_point(|row| row.seq <= stored);
         let mut applied = Applied { seq: stored, skipped: skipped as u64, ..Applied::default() };
         if skipped == rows.len() {

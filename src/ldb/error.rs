@@ -28,6 +28,9 @@ pub enum LdbError {
     SqliteTooOld { found: &'static str, wanted: &'static str },
     #[error("ldb {path} follows ledger {ldb}, not {other}")]
     OtherLedger { path: PathBuf, ldb: String, other: String },
+    /// Rows are missing between the two: another file has taken the LDB's place meanwhile.
+    #[error("ldb {path} is at seq {at}, the batch follows {follows}")]
+    Behind { path: PathBuf, at: Seq, follows: Seq },
     #[error("no space left for ldb {path} while {action}")]
     DiskFull { path: PathBuf, action: &'static str },
     #[error("{path} was deleted or replaced while the applier had it open")]

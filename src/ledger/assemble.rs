@@ -12,6 +12,7 @@ pub const MAX_TRANSACTION_BYTES: usize = 64 * 1024 * 1024;
 /// Consecutive ledger rows, complete in transactions, never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
+    follows: Seq,
     rows: Vec<LedgerRow>,
     bytes: usize,
 }
@@ -19,6 +20,12 @@ pub struct Batch {
 impl Batch {
     pub fn rows(&self) -> &[LedgerRow] {
         &self.rows
+    }
+
+    /// The ledger's row before the first one, or where reading began: an LDB that is not
+    /// so far lacks rows, and the batch is not for it.
+    pub fn follows(&self) -> Seq {
+        self.follows
     }
 
     pub fn first_seq(&self) -> Seq {
@@ -52,6 +59,8 @@ pub enum AssembleError {
 #[derive(Debug)]
 pub struct Assembler {
     last: Seq,
+    /// The last row given out.
+    given: Seq,
     rows: Vec<LedgerRow>,
     /// How many of `rows`, from the front, are complete transactions, and their bytes.
     complete: usize,
@@ -64,7 +73,8 @@ pub struct Assembler {
 impl Assembler {
     /// Starts behind `applied`, the last row that is already in the LDB.
     pub fn after(applied: Seq) -> Self {
-        Self { last: applied, rows: Vec::new(), complete: 0, complete_bytes: 0, open: None, open_bytes: 0 }
+        let (rows, open) = (Vec::new(), None);
+        Self { last: applied, given: applied, rows, complete: 0, complete_bytes: 0, open, open_bytes: 0 }
     }
 
     /// The last row taken.
@@ -111,7 +121,9 @@ impl Assembler {
         }
         let rest = self.rows.split_off(std::mem::take(&mut self.complete));
         let rows = std::mem::replace(&mut self.rows, rest);
-        Some(Batch { rows, bytes: std::mem::take(&mut self.complete_bytes) })
+        let last = rows.last().map_or(self.given, |row| row.seq);
+        let follows = std::mem::replace(&mut self.given, last);
+        Some(Batch { follows, rows, bytes: std::mem::take(&mut self.complete_bytes) })
     }
 }
 
@@ -131,6 +143,7 @@ mod tests {
         }
         let batch = assembler.take_complete().unwrap();
         assert_eq!((batch.first_seq(), batch.last_seq(), batch.bytes()), (Seq(5), Seq(5), 1));
+        assert_eq!(batch.follows(), Seq(4));
         assert_eq!(assembler.take_complete(), None);
         assert!(assembler.in_transaction());
         for r in [row(9, COMMIT), row(12, "c")] {
@@ -138,6 +151,7 @@ mod tests {
         }
         let batch = assembler.take_complete().unwrap();
         assert_eq!((batch.first_seq(), batch.last_seq(), batch.rows().len()), (Seq(6), Seq(12), 4));
+        assert_eq!(batch.follows(), Seq(5));
         assert_eq!(batch.bytes(), BEGIN.len() + 2 + COMMIT.len() + 1);
         assert!(!assembler.in_transaction());
     }

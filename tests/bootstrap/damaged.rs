@@ -105,6 +105,19 @@ fn a_file_that_is_cut_short_ends_no_process_and_is_replaced() {
 }
 
 #[test]
+fn what_the_ledger_brings_meanwhile_never_lands_in_an_empty_ldb() {
+    let origin = Origin::with_rows(300);
+    let nowhere = origin.node.data_dir().join("nowhere.db");
+    let host = origin.host().set("bootstrap.urls", vec![format!("file:{}", nowhere.display())]);
+    let process = caught_up(&host, &origin);
+    overwrite(&generation(&host), 0, 100);
+    assert_eq!(read_status(&process), 500);
+    // A statement that an empty LDB could take.
+    origin.client.create_table("fam", "late", &[("id", "integer")], 1).expect(200);
+    wait_until_equal(&host, &origin);
+}
+
+#[test]
 fn without_a_place_to_ask_damage_is_told_loudly_and_a_restart_says_what_to_do() {
     let origin = Origin::with_rows(2_000);
     let host = origin.host();

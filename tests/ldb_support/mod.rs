@@ -73,11 +73,11 @@ pub fn row(seq: i64, statement: &str) -> LedgerRow {
     LedgerRow { seq: Seq(seq), leader_ts: Some(timestamp(seq)), statement: statement.to_owned() }
 }
 
-/// `rows` as one batch; they must be complete transactions.
+/// `rows` as one batch for any LDB; they must be complete transactions.
 pub fn batch_of(rows: impl IntoIterator<Item = LedgerRow>) -> Batch {
     let mut assembler = None;
     for row in rows {
-        assembler.get_or_insert_with(|| Assembler::after(Seq(row.seq.0 - 1))).push(row).unwrap();
+        assembler.get_or_insert_with(|| Assembler::after(Seq((row.seq.0 - 1).min(0)))).push(row).unwrap();
     }
     let mut assembler = assembler.unwrap();
     assert!(!assembler.in_transaction());

@@ -224,7 +224,10 @@ impl Holding {
         }
         self.home.start_empty()?;
         self.unreadable = None;
-        self.open_ldb()
+        self.open_ldb()?;
+        // Once: should this one be lost, whoever brings the ledger has to ask anew where to begin.
+        self.may_begin_empty = false;
+        Ok(())
     }
 
     /// Puts what was fetched in the LDB's place and opens it.
