@@ -29,7 +29,8 @@ type Handler = dyn Fn(Request) -> LocalBoxFuture<'static, Result<HttpResponse, H
 pub struct Shortcuts(Vec<Rc<Shortcut>>);
 
 struct Shortcut {
-    /// What the path begins with; a family and a table follow, and nothing more.
+    /// What the path begins with; a family and a table follow, nothing more and nothing
+    /// escaped.
     beginning: &'static str,
     route: Route,
     handler: Box<Handler>,
@@ -61,7 +62,8 @@ impl Shortcuts {
             let rest = path.strip_prefix(shortcut.beginning).and_then(|rest| rest.split_once('/'));
             rest.is_some_and(|(family, table)| !family.is_empty() && !table.is_empty() && !table.contains('/'))
         };
-        self.0.iter().find(is_it).filter(|_| request.method() == HttpMethod::POST)
+        let is_plain = request.method() == HttpMethod::POST && !path.contains('%');
+        self.0.iter().find(is_it).filter(|_| is_plain)
     }
 }
 
@@ -174,6 +176,8 @@ mod tests {
             ("POST", "/get//table"),
             ("POST", "/get/family/table/"),
             ("POST", "/get/family/table/more"),
+            ("POST", "/get/f%61mily/table"),
+            ("POST", "/get/family/t%61ble"),
             ("POST", "/gets/family/table"),
             ("POST", "//get/family/table"),
         ] {
