@@ -3,7 +3,7 @@
 mod support;
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,8 +12,10 @@ use ctlstore::http::observe::Observer;
 use ctlstore::http::serve::{ServerOptions, serve};
 use ctlstore::metrics::{Metrics, Server};
 use support::http::get;
+use tokio::sync::Notify;
 
-/// Serves one route that answers and one that panics, for as long as the test binary runs.
+/// Serves one route that answers, one that waits for another request, and one that panics, for as long as the test
+/// binary runs.
 fn start(options: ServerOptions) -> (SocketAddr, Arc<Metrics>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -23,12 +25,26 @@ fn start(options: ServerOptions) -> (SocketAddr, Arc<Metrics>) {
         actix::System::new().block_on(async move {
             let routes = |config: &mut web::ServiceConfig| {
                 config.route("/ping", web::get().to(async || "here"));
+                config.route("/healthz", web::get().to(waits));
+                config.route("/readyz", web::get().to(lets_go));
                 config.route("/status", web::get().to(panics));
             };
             serve(listener, &options, observer, routes).unwrap().await.unwrap();
         });
     });
     (address, metrics)
+}
+
+static WAITING: Notify = Notify::const_new();
+
+async fn waits() -> &'static str {
+    WAITING.notified().await;
+    "waited"
+}
+
+async fn lets_go() -> &'static str {
+    WAITING.notify_one();
+    "done"
 }
 
 async fn panics() -> &'static str {
@@ -65,4 +81,18 @@ fn a_client_that_never_ends_its_head_is_cut_off() {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("the server closes the connection");
     assert!(answer.starts_with("HTTP/1.1 408 "), "{answer:?}");
+}
+
+#[test]
+fn a_client_that_has_closed_its_sending_side_gets_its_answer_where_it_may_be_waited_for() {
+    let (address, _) = start(ServerOptions::default());
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: here\r\n\r\n").unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    // Answered behind it, by the one worker that there is.
+    assert_eq!(get(&format!("http://{address}/readyz")).status, 200);
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("the server closes the connection");
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("waited"), "{answer:?}");
 }
