@@ -9,7 +9,7 @@
 //!
 //! The modules are layers: each uses only those before it.
 //! `schema → sql → ledger → { ctldb, ldb, changelog, snapshot } → reader → executive →
-//! messages → http → actors → node → cli`; `config`, `disk`, `metrics`,
+//! messages → http → actors → node → cli`; `backoff`, `config`, `disk`, `metrics`,
 //! `telemetry` and `failpoint` stand beside them. ARCHITECTURE.md has the map.
 
 // Outside of tests a failure is an error, or an `expect` that names the invariant it breaks.
@@ -17,6 +17,8 @@
 
 #[cfg(feature = "node")]
 pub mod actors;
+#[cfg(feature = "node")]
+pub mod backoff;
 #[cfg(feature = "node")]
 pub mod changelog;
 /// The changelog, as programs follow it. Writing it is the node's.

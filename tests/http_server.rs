@@ -3,7 +3,7 @@
 mod support;
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,10 +15,12 @@ use ctlstore::http::serve::{ServerOptions, serve};
 use ctlstore::http::shortcut::{self, Shortcuts};
 use ctlstore::metrics::{Metrics, Server};
 use support::http::{get, request};
+use tokio::sync::Notify;
 
 const PATTERN: &str = "/get-row-by-key/{family}/{table}";
 
-/// Serves one route that answers, one that panics and one that has a shortcut, for as long as the test binary runs.
+/// Serves routes of which one answers, one waits for another request, one panics and one has a shortcut, for as long
+/// as the test binary runs.
 fn start(options: ServerOptions) -> (SocketAddr, Arc<Metrics>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -28,6 +30,8 @@ fn start(options: ServerOptions) -> (SocketAddr, Arc<Metrics>) {
         actix::System::new().block_on(async move {
             let routes = |config: &mut web::ServiceConfig| {
                 config.route("/ping", web::get().to(async || "here"));
+                config.route("/healthz", web::get().to(waits));
+                config.route("/readyz", web::get().to(lets_go));
                 config.route("/status", web::get().to(panics));
                 config.service(web::resource(PATTERN).post(async || "by the router"));
                 Shortcuts::default().post(PATTERN, shortcut)
@@ -44,6 +48,18 @@ async fn shortcut(request: Request) -> Result<HttpResponse, HttpError> {
         ("family", "refused") => Err(HttpError::bad_request("refused")),
         (family, table) => Ok(HttpResponse::Ok().body(format!("{family} and {table}"))),
     }
+}
+
+static WAITING: Notify = Notify::const_new();
+
+async fn waits() -> &'static str {
+    WAITING.notified().await;
+    "waited"
+}
+
+async fn lets_go() -> &'static str {
+    WAITING.notify_one();
+    "done"
 }
 
 async fn panics() -> &'static str {
@@ -104,4 +120,18 @@ fn a_client_that_never_ends_its_head_is_cut_off() {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("the server closes the connection");
     assert!(answer.starts_with("HTTP/1.1 408 "), "{answer:?}");
+}
+
+#[test]
+fn a_client_that_has_closed_its_sending_side_gets_its_answer_where_it_may_be_waited_for() {
+    let (address, _) = start(ServerOptions::default());
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: here\r\n\r\n").unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    // Answered behind it, by the one worker that there is.
+    assert_eq!(get(&format!("http://{address}/readyz")).status, 200);
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("the server closes the connection");
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("waited"), "{answer:?}");
 }

@@ -5,7 +5,7 @@ mod reader_server;
 mod support;
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
 use base64::Engine;
@@ -305,4 +305,20 @@ fn the_index_names_every_route() {
         assert!(index.text().contains(route), "{route}");
     }
     assert!(index.header("content-type").unwrap().starts_with("text/plain"));
+}
+
+#[test]
+fn a_client_that_has_closed_its_sending_side_gets_what_is_read_at_once() {
+    let fixture = reader(&[INTEGER_TABLE, r#"REPLACE INTO fam___int ("k","v") VALUES(1,'one')"#]);
+    let url = fixture.server.row("fam/int");
+    let (address, path) = url.trim_start_matches("http://").split_once('/').unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let body = json!({ "Key": [{ "Value": 1 }] }).to_string();
+    let head = format!("POST /{path} HTTP/1.1\r\nhost: here\r\ncontent-length: {}\r\n\r\n", body.len());
+    stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("the server closes the connection");
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("{\"k\":1,\"v\":\"one\"}\n"), "{answer:?}");
 }

@@ -1,7 +1,7 @@
 //! Snapshots of an LDB that is being written all the time, by a whole node and in size.
 //! They print what they cost the applier; nothing here depends on how fast it is.
 //!
-//! It writes for a minute, or for as long as `CTLSTORE_TEST_SECONDS` says.
+//! It writes for a minute, or for as long as `CTLSTORE_TEST_SECONDS` says, and until as many snapshots were checked.
 
 mod support;
 
@@ -112,7 +112,8 @@ fn every_snapshot_of_a_node_under_eight_writers_equals_the_ledger_replayed_to_it
         }
         let _ended = Ending(&stop);
         let began = Instant::now();
-        while began.elapsed() < Duration::from_secs(seconds) {
+        // Five rounds begin in a second; a busy machine has longer, and no fewer to check.
+        while began.elapsed() < Duration::from_secs(seconds) || checked < seconds {
             let next = || published(&snapshot).filter(|(_, seq)| *seq > last);
             let (copy, seq) = wait::wait_for("another snapshot", DEADLINE, next);
             let report: String = copy.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
@@ -122,7 +123,6 @@ fn every_snapshot_of_a_node_under_eight_writers_equals_the_ledger_replayed_to_it
             (checked, last) = (checked + 1, seq);
         }
     });
-    assert!(checked >= 5, "{checked} snapshots in {seconds} s");
     let details = role_status(&process.ops_url(), "snapshotter")["details"].clone();
     let stall = details["max_apply_stall_ms"].as_f64().expect("a stall");
     assert!(stall > 0.0, "{details}");

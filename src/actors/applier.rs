@@ -4,6 +4,7 @@
 mod bootstrap;
 mod damage;
 mod holding;
+mod looks;
 mod thread;
 
 use std::collections::HashSet;
@@ -89,6 +90,8 @@ pub struct Applier {
     record: Option<Arc<Record>>,
     /// Whether the LDB was found damaged and given up, and no other has its place yet.
     is_given_up: bool,
+    /// Whether someone looks at all of it.
+    is_looking: bool,
     /// Snapshots that have taken the LDB's place, as far as this has heard.
     fetched: u64,
     /// Ends a fetch.
@@ -131,6 +134,7 @@ impl Applier {
             details: Details { ledger_id: position.ledger_id, ..Details::default() },
             record: shown,
             is_given_up: false,
+            is_looking: false,
             fetched: 0,
             abort,
             waiting: Vec::new(),

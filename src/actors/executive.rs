@@ -23,6 +23,7 @@ use actix::{
 };
 use tokio::sync::oneshot;
 
+use crate::backoff::Backoff;
 use crate::ctldb::{Ctldb, CtldbError, Tally};
 use crate::executive::{Executive, ExecutiveError, Options, Refusal, Request, Written};
 use crate::http::executive::ExecutiveRecipients;
@@ -38,7 +39,6 @@ use self::queue::{MAX_GROUP, Queue, Waiting};
 use self::report::Details;
 use self::retention::Retention;
 pub use self::retention::RetentionSettings;
-use super::backoff::Backoff;
 use super::failures::Failures;
 
 /// Messages that may wait for this actor; each is handled in microseconds.

@@ -14,10 +14,10 @@ use std::time::Duration;
 use actix::prelude::*;
 use serde::Serialize;
 
-use crate::actors::backoff::{Backoff, jittered};
 use crate::actors::download::{Download, Downloading};
 use crate::actors::failures::{Failures, failed};
 use crate::actors::task::{Stopping, Task};
+use crate::backoff::{Backoff, jittered};
 use crate::config::SnapshotUrl;
 use crate::ldb::{LdbError, Versions};
 use crate::ledger::Seq;

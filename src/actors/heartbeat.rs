@@ -14,9 +14,9 @@ use serde::Serialize;
 use serde_json::json;
 use url::Url;
 
-use crate::actors::backoff::Backoff;
 use crate::actors::failures::{Failures, failed};
 use crate::actors::task::{Stopping, Task};
+use crate::backoff::Backoff;
 use crate::ledger::Seq;
 use crate::messages::status::{GetStatus, Role, RoleState, RoleStatus};
 use crate::messages::stop::Stop;

@@ -3,7 +3,6 @@
 //! in the domain rooms. Nothing here blocks: SQLite runs on threads of its own.
 
 pub mod applier;
-pub mod backoff;
 pub mod download;
 pub mod executive;
 pub mod failures;

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use serde::Serialize;
 
-use crate::actors::backoff::{Backoff, jittered};
 use crate::actors::failures::{Failures, failed};
 use crate::actors::task::{Stopping, Task};
+use crate::backoff::{Backoff, jittered};
 use crate::ledger::Seq;
 use crate::messages::ledger::SlowestCommit;
 use crate::messages::status::{GetStatus, Role, RoleState, RoleStatus};

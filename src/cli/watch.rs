@@ -10,7 +10,7 @@ use anyhow::Context;
 use clap::Args;
 use serde_json::value::RawValue;
 
-use crate::actors::backoff::Backoff;
+use crate::backoff::Backoff;
 use crate::schema::{FamilyName, TableName};
 
 use super::args::JsonArg;

@@ -129,7 +129,9 @@ pub fn serve(
     let documented = documented();
     let observer = Observer::new(ServerLabel::Reader, Arc::clone(metrics));
     let (ours, limits, metrics) = (options.clone(), options.limits(), Arc::clone(metrics));
-    serve::serve(listener, &options.server, observer, move |config| {
+    // A read changes nothing, so one whose client may have gone is not worth its time.
+    let server = ServerOptions { answers_half_closed: false, ..options.server.clone() };
+    serve::serve(listener, &server, observer, move |config| {
         let reader = RefCell::new(ours.ldb_reader());
         let (big_scans, metrics) = (Arc::clone(&big_scans), Arc::clone(&metrics));
         let (age, damage, queries) = (Arc::clone(&age), Arc::clone(&damage), queries.clone());

@@ -33,6 +33,10 @@ pub struct ServerOptions {
     pub stall_timeout: Duration,
     /// For requests in flight when the server is told to stop; whole seconds.
     pub shutdown_timeout: Duration,
+    /// Whether a client that has closed its sending side gets an answer that is not made
+    /// yet. TCP tells nobody whether it has closed the other side too; where this is false,
+    /// the request is dropped, and what works for it ends.
+    pub answers_half_closed: bool,
 }
 
 impl Default for ServerOptions {
@@ -44,6 +48,7 @@ impl Default for ServerOptions {
             idle_timeout: Duration::from_secs(75),
             stall_timeout: Duration::from_secs(30),
             shutdown_timeout: Duration::from_secs(10),
+            answers_half_closed: true,
         }
     }
 }
@@ -74,6 +79,7 @@ pub fn serve<S: Into<Shortcuts>>(
         .client_request_timeout(options.header_timeout)
         .keep_alive(KeepAlive::Timeout(options.idle_timeout))
         .shutdown_timeout(options.shutdown_timeout.as_secs())
+        .h1_allow_half_closed(options.answers_half_closed)
         .disable_signals()
         .listen(listener)?
         .run();

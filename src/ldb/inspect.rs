@@ -2,11 +2,13 @@
 //! has nothing of it in its cache. The applier's own may know pages by heart that are
 //! damaged on the disk.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
+
+use crate::disk::FileId;
 
 use super::bookkeeping;
 use super::connection::BUSY_TIMEOUT;
@@ -45,47 +47,65 @@ impl Inspector {
         self.known(file)?;
         let before = std::mem::replace(&mut self.bytes, size_of(file));
         if self.bytes < before {
-            return self.inspect(file, || false);
+            return self.keep(read_all(file, || false));
         }
         if self.glanced.elapsed() < GLANCE_EVERY {
             return Ok(());
         }
         self.glanced = Instant::now();
-        self.keep(file, open(file).and_then(|connection| bookkeeping::position(&connection)).map(drop))
+        let position = open(file).and_then(|connection| bookkeeping::position(&connection));
+        self.keep(position.map(drop).map_err(|error| failed(file, &error)))
     }
 
-    /// Reads all of the file, unless `is_ended` says that it is to end.
-    ///
     /// # Errors
-    /// [`LdbError::Corrupt`], from then on always.
-    pub fn inspect(&mut self, file: &Path, is_ended: impl FnMut() -> bool + Send + 'static) -> Result<(), LdbError> {
-        self.known(file)?;
-        let report = read_all(file, is_ended);
-        match report.as_deref() {
-            Ok("ok") => Ok(()),
-            Ok(finding) => Err(self.found(file, finding)),
-            Err(_) => self.keep(file, report.map(drop)),
-        }
-    }
-
-    fn known(&self, file: &Path) -> Result<(), LdbError> {
+    /// [`LdbError::Corrupt`] once damage was found.
+    pub fn known(&self, file: &Path) -> Result<(), LdbError> {
         self.damage.as_deref().map_or(Ok(()), |damage| Err(corrupt(file, damage)))
     }
 
-    fn keep(&mut self, file: &Path, outcome: rusqlite::Result<()>) -> Result<(), LdbError> {
-        let error = outcome.map_err(|error| LdbError::sqlite(file, "looking at it", &error));
-        error.inspect_err(|error| {
+    /// Keeps damage in mind.
+    pub fn keep(&mut self, outcome: Result<(), LdbError>) -> Result<(), LdbError> {
+        outcome.inspect_err(|error| {
             if let LdbError::Corrupt { reason, .. } = error {
                 self.damage = Some(reason.clone());
             }
         })
     }
+}
 
-    fn found(&mut self, file: &Path, finding: &str) -> LdbError {
-        // Its first line only says which database.
-        let finding = finding.lines().last().unwrap_or(finding);
-        corrupt(file, self.damage.insert(finding.to_owned()))
+/// A look at all of the file, which takes as long as reading it: for another thread than
+/// the one that applies. It is one read transaction, so the WAL grows meanwhile.
+#[derive(Debug)]
+pub struct Look {
+    file: PathBuf,
+    id: FileId,
+}
+
+impl Look {
+    pub(super) fn new(file: &Path, id: FileId) -> Self {
+        Self { file: file.to_owned(), id }
     }
+
+    /// The file that is looked at.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    pub(super) fn is_at(&self, id: FileId) -> bool {
+        self.id == id
+    }
+
+    /// Reads the file, unless `is_ended` says that it is to end.
+    ///
+    /// # Errors
+    /// [`LdbError::Corrupt`] where it is damaged; others where it can't be read, or was to end.
+    pub fn run(&self, is_ended: impl FnMut() -> bool + Send + 'static) -> Result<(), LdbError> {
+        read_all(&self.file, is_ended)
+    }
+}
+
+fn failed(file: &Path, error: &rusqlite::Error) -> LdbError {
+    LdbError::sqlite(file, "looking at it", error)
 }
 
 fn corrupt(file: &Path, reason: &str) -> LdbError {
@@ -97,7 +117,16 @@ fn size_of(file: &Path) -> u64 {
     std::fs::metadata(file).map_or(0, |metadata| metadata.len())
 }
 
-fn read_all(file: &Path, is_ended: impl FnMut() -> bool + Send + 'static) -> rusqlite::Result<String> {
+fn read_all(file: &Path, is_ended: impl FnMut() -> bool + Send + 'static) -> Result<(), LdbError> {
+    let report = check(file, is_ended).map_err(|error| failed(file, &error))?;
+    if report == "ok" {
+        return Ok(());
+    }
+    // Its first line only says which database.
+    Err(corrupt(file, report.lines().last().unwrap_or(&report)))
+}
+
+fn check(file: &Path, is_ended: impl FnMut() -> bool + Send + 'static) -> rusqlite::Result<String> {
     let mut connection = open(file)?;
     let page_bytes: u32 = connection.query_row(PAGE_SIZE, [], |row| row.get(0))?;
     let bytes = size_of(file);

@@ -46,6 +46,8 @@ pub use error::{ApplyError, LdbError};
 #[cfg(feature = "node")]
 pub use home::{Home, Replaced};
 #[cfg(feature = "node")]
+pub use inspect::Look;
+#[cfg(feature = "node")]
 pub use versions::{Standing, Versions};
 #[cfg(feature = "node")]
 pub use wal_mark::mark_for_wal;

@@ -19,7 +19,7 @@ use super::connection::{self, in_transaction};
 use super::error::LdbError;
 use super::guard::Guard;
 use super::home::Home;
-use super::inspect::Inspector;
+use super::inspect::{Inspector, Look};
 use super::seq_file::SeqFile;
 
 const COPY: &str = "VACUUM INTO ?";
@@ -194,14 +194,23 @@ impl Ldb {
         }
     }
 
-    /// Reads the whole file through another connection, unless `is_ended` says that it is
-    /// to end: this one may know by heart what is damaged on the disk.
+    /// What reads the whole file, on whichever thread, through another connection: this one
+    /// may know by heart what is damaged on the disk.
     ///
     /// # Errors
-    /// [`LdbError::Corrupt`], which stays; those of [`maintain`](Self::maintain).
-    pub fn inspect(&mut self, is_ended: impl FnMut() -> bool + Send + 'static) -> Result<(), LdbError> {
+    /// [`LdbError::Corrupt`] where damage was found before; those of [`maintain`](Self::maintain).
+    pub fn look(&self) -> Result<Look, LdbError> {
         self.check_present()?;
-        self.inspector.inspect(&self.file, is_ended)
+        self.inspector.known(&self.file)?;
+        Ok(Look::new(&self.file, self.file_id))
+    }
+
+    /// What a look has found, which counts where it was at the file that is open.
+    ///
+    /// # Errors
+    /// Those that the look has found; [`LdbError::Corrupt`] stays.
+    pub fn looked(&mut self, look: &Look, outcome: Result<(), LdbError>) -> Result<(), LdbError> {
+        if look.is_at(self.file_id) { self.inspector.keep(outcome) } else { Ok(()) }
     }
 
     /// Writes the LDB anew to `path`, from what this connection has of it. That is all of

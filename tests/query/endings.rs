@@ -42,6 +42,16 @@ fn a_stopping_node_ends_its_queries_and_says_so() {
 }
 
 #[test]
+fn a_query_ends_when_its_client_leaves() {
+    let reader = Reader::start(&[("reader.query.max_time", json!("1m"))], &[]);
+    let client = send(&reader, ENDLESS);
+    wait_for_running(&reader, 1.0);
+    drop(client);
+    wait_for_running(&reader, 0.0);
+    assert_eq!(reader.metric("ctlstore_reader_query_duration_seconds_count{outcome=\"cancelled\"}"), 1.0);
+}
+
+#[test]
 fn an_answer_on_its_way_holds_no_part_of_the_ldb() {
     let settings = [("reader.query.max_rows", json!(100_000)), ("reader.query.max_response_bytes", json!("16 MiB"))];
     let reader = Reader::start(&settings, &[MANY_TABLE, MANY]);

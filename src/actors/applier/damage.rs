@@ -6,6 +6,7 @@ use actix::prelude::*;
 use crate::actors::failures::kind_of_ldb;
 use crate::ldb::LdbError;
 use crate::messages::ledger::{ApplyFailed, HasLdb, InspectLdb};
+use crate::metrics::ErrorKind;
 
 use super::thread::Job;
 use super::{Applier, Work};
@@ -23,9 +24,14 @@ impl Handler<InspectLdb> for Applier {
     type Result = ResponseActFuture<Self, Result<(), ApplyFailed>>;
 
     fn handle(&mut self, _: InspectLdb, _: &mut Self::Context) -> Self::Result {
+        if std::mem::replace(&mut self.is_looking, true) {
+            let message = "the ldb is being looked at already".to_owned();
+            return Box::pin(fut::err(ApplyFailed { kind: ErrorKind::Contention, message }));
+        }
         let abort = self.abort.clone();
-        let outcome = self.ask(|reply| Job::Inspect(abort, reply));
+        let outcome = self.ask(|reply| Job::Inspect(Box::new(move || abort.is_aborted()), reply));
         Box::pin(outcome.into_actor(self).map(|outcome, this, _| {
+            this.is_looking = false;
             outcome?.map_err(|error| this.is_unsound(Work::Inspect, &error))?;
             this.works(Work::Inspect);
             Ok(())

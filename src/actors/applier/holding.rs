@@ -3,10 +3,10 @@
 
 use std::time::{Duration, Instant};
 
+use crate::backoff::Backoff;
 use crate::changelog::Written;
-use crate::ldb::{Applied, ApplyError, Checkpoint, Home, Ldb, LdbError, LdbOptions, Replaced};
+use crate::ldb::{Applied, ApplyError, Checkpoint, Home, Ldb, LdbError, LdbOptions, Look, Replaced};
 use crate::ledger::{Batch, LdbPosition, LedgerInfo};
-use crate::snapshot::Abort;
 use crate::snapshot::fetch::Wanted;
 
 use super::bootstrap::{AllowEmpty, Bootstrap, NoSnapshot};
@@ -15,8 +15,9 @@ use super::bootstrap::{AllowEmpty, Bootstrap, NoSnapshot};
 /// look every 50 ms; one that is just opening it needs its WAL a moment longer.
 const READERS_LEAVE: Duration = Duration::from_secs(60);
 
-/// How often the whole LDB is read at most, however often someone says that it is damaged.
-const INSPECT_EVERY: Duration = Duration::from_secs(10);
+/// How long the whole LDB is not read again after it was found to be sound, however often
+/// someone says that it is damaged: at first, and where each look finds nothing.
+const BETWEEN_LOOKS: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(300));
 /// What to do with a damaged LDB where nobody is to be asked for another.
 const ADVICE: &str = "set bootstrap.urls to have another one fetched, or stop the node and move the file away \
                       to have it made again from the ledger";
@@ -42,8 +43,9 @@ pub struct Holding {
     /// The ledger that was followed last.
     ledger_id: Option<String>,
     replaced_at: Option<Instant>,
-    /// When the whole LDB was last found to be sound.
-    inspected_at: Option<Instant>,
+    /// Before this the whole LDB is not looked at again.
+    next_look: Option<Instant>,
+    looks: Backoff,
     /// What those that are closed wrote to the changelog.
     written: Written,
 }
@@ -61,7 +63,8 @@ impl Holding {
             may_begin_empty: false,
             ledger_id: None,
             replaced_at: None,
-            inspected_at: None,
+            next_look: None,
+            looks: Backoff::new(BETWEEN_LOOKS.0, BETWEEN_LOOKS.1),
             written: Written::default(),
         };
         let may_fetch = holding.bootstrap.has_sources();
@@ -121,18 +124,26 @@ impl Holding {
         self.position(None)
     }
 
-    /// Looks whether the LDB is sound, since someone who reads it found that it is not. A
-    /// damaged one is closed where another can be fetched, for whoever next asks for
-    /// its [`position`](Self::position).
-    pub fn inspect(&mut self, abort: &Abort) -> Result<(), LdbError> {
-        if self.inspected_at.is_some_and(|at| at.elapsed() < INSPECT_EVERY) {
-            return Ok(());
+    /// What finds out whether the LDB is sound, since someone who reads it found that it
+    /// is not; `None` where it was found to be sound a moment ago.
+    pub fn look(&mut self) -> Result<Option<Look>, LdbError> {
+        if self.next_look.is_some_and(|next| Instant::now() < next) {
+            return Ok(None);
         }
-        let abort = abort.clone();
-        let has_sources = self.bootstrap.has_sources();
-        self.with_ldb(|ldb| ldb.inspect(move || abort.is_aborted()))
-            .map_err(|error| if has_sources { error } else { advised(error) })?;
-        self.inspected_at = Some(Instant::now());
+        let look = self.with_ldb(|ldb| ldb.look());
+        look.map(Some).map_err(|error| self.advised(error))
+    }
+
+    /// What a look has found. A damaged LDB is closed where another can be fetched, for
+    /// whoever next asks for its [`position`](Self::position).
+    pub fn looked(&mut self, look: &Look, outcome: Result<(), LdbError>) -> Result<(), LdbError> {
+        self.with_ldb(|ldb| ldb.looked(look, outcome)).map_err(|error| self.advised(error))?;
+        let now = Instant::now();
+        if self.next_look.is_some_and(|next| now > next + BETWEEN_LOOKS.1) {
+            // Nobody has complained for long.
+            self.looks.reset();
+        }
+        self.next_look = Some(now + self.looks.next_pause());
         Ok(())
     }
 
@@ -146,8 +157,7 @@ impl Holding {
                 tracing::warn!(role = "applier", wal = %path.display(), "was deleted or replaced, wrote the ldb anew");
                 Ok(None)
             }
-            Err(error) if !self.bootstrap.has_sources() => Err(advised(error)),
-            other => other,
+            other => other.map_err(|error| self.advised(error)),
         }
     }
 
@@ -245,7 +255,8 @@ impl Holding {
         let replaced = if self.unreadable.is_some() { Replaced::KeptAside } else { Replaced::Discarded };
         self.home.install(&self.home.incoming(), replaced, number)?;
         self.unreadable = None;
-        self.inspected_at = None;
+        self.next_look = None;
+        self.looks.reset();
         self.replaced_at = Some(Instant::now());
         if let Some(old) = self.take_ldb()
             && let Err(error) = old.close()
@@ -278,6 +289,11 @@ impl Holding {
         error
     }
 
+    /// As [`advised`], where nobody is to be asked for another LDB.
+    fn advised(&self, error: LdbError) -> LdbError {
+        if self.bootstrap.has_sources() { error } else { advised(error) }
+    }
+
     fn closed(&self) -> LdbError {
         let path = self.home.path().to_owned();
         match self.unreadable.clone() {
@@ -287,7 +303,7 @@ impl Holding {
     }
 }
 
-/// Says what to do where nobody can be asked for another LDB.
+/// Says what to do about a damaged LDB.
 fn advised(error: LdbError) -> LdbError {
     match error {
         LdbError::Corrupt { path, reason } => LdbError::Corrupt { path, reason: format!("{reason}; {ADVICE}") },

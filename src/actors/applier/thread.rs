@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use actix::{Message, Recipient};
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select};
 use tokio::sync::oneshot;
 
 use crate::changelog::Written;
@@ -14,9 +14,9 @@ use crate::ldb::{Applied, ApplyError, Checkpoint, CheckpointMode, Ldb, LdbError}
 use crate::ledger::{Batch, LdbPosition, LedgerInfo};
 use crate::messages::ledger::ApplyFailed;
 use crate::metrics::{self, ErrorKind, Metrics};
-use crate::snapshot::Abort;
 
 use super::holding::{Holding, NoLdb};
+use super::looks::{Answer, Finding, IsEnded, Looks};
 
 /// Jobs that may wait: the poller has one batch on its way at a time.
 const QUEUE: usize = 4;
@@ -30,7 +30,7 @@ pub enum Job {
     Position(Option<LedgerInfo>, oneshot::Sender<Result<LdbPosition, NoLdb>>),
     Adopt(String, oneshot::Sender<Result<(), LdbError>>),
     Replace(LedgerInfo, oneshot::Sender<Result<LdbPosition, NoLdb>>),
-    Inspect(Abort, oneshot::Sender<Result<(), LdbError>>),
+    Inspect(IsEnded, Answer),
 }
 
 /// To the applier, after the thread has looked after its files.
@@ -56,7 +56,7 @@ pub struct WriterThread {
 impl WriterThread {
     pub fn start(holding: Holding, upkeep: Recipient<Upkeep>, metrics: Arc<Metrics>) -> std::io::Result<Self> {
         let (jobs, queue) = bounded(QUEUE);
-        let worker = Worker { holding, upkeep, counted: Written::default(), metrics };
+        let worker = Worker { holding, looks: Looks::new(), upkeep, counted: Written::default(), metrics };
         let handle = std::thread::Builder::new().name("ldb-writer".to_owned()).spawn(move || worker.run(&queue))?;
         Ok(Self { jobs, handle })
     }
@@ -80,6 +80,7 @@ impl WriterThread {
 
 struct Worker {
     holding: Holding,
+    looks: Looks,
     upkeep: Recipient<Upkeep>,
     /// What the metrics have of the changelog.
     counted: Written,
@@ -89,13 +90,17 @@ struct Worker {
 impl Worker {
     fn run(mut self, jobs: &Receiver<Job>) {
         loop {
-            match jobs.recv_timeout(UPKEEP_INTERVAL) {
-                Ok(job) => self.work(job),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
+            select! {
+                recv(jobs) -> job => match job {
+                    Ok(job) => self.work(job),
+                    Err(_) => break,
+                },
+                recv(self.looks.findings()) -> finding => finding.into_iter().for_each(|finding| self.looked(finding)),
+                default(UPKEEP_INTERVAL) => {}
             }
             self.look_after();
         }
+        self.looks.join();
         if let Err(error) = self.holding.close() {
             tracing::warn!(role = "applier", %error, "the ldb was not closed cleanly");
         }
@@ -107,8 +112,15 @@ impl Worker {
             Job::Position(ledger, reply) => drop(reply.send(self.holding.position(ledger))),
             Job::Adopt(id, reply) => drop(reply.send(self.holding.adopt(&id))),
             Job::Replace(ledger, reply) => drop(reply.send(self.holding.replace(ledger))),
-            Job::Inspect(abort, reply) => drop(reply.send(self.holding.inspect(&abort))),
+            Job::Inspect(is_ended, reply) => match self.holding.look() {
+                Ok(Some(look)) => self.looks.start(look, is_ended, reply),
+                sound_or_not => drop(reply.send(sound_or_not.map(drop))),
+            },
         }
+    }
+
+    fn looked(&mut self, Finding { look, outcome, answer }: Finding) {
+        let _ = answer.send(self.holding.looked(&look, outcome));
     }
 
     fn look_after(&mut self) {
@@ -148,5 +160,117 @@ impl Worker {
             CheckpointMode::Truncate => metrics::CheckpointMode::Truncate,
         };
         self.metrics.applier.checkpoint(mode, checkpoint.is_complete);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use actix::prelude::*;
+    use rusqlite::Connection;
+    use tempfile::TempDir;
+
+    use super::super::bootstrap::{AllowEmpty, Bootstrap, BootstrapOptions, Record};
+    use super::*;
+    use crate::ldb::{Home, LdbOptions};
+    use crate::ledger::{Assembler, LedgerRow, Seq};
+    use crate::snapshot::Abort;
+
+    /// Enough rows for a look at them to ask whether it is to end.
+    const TABLE: &str = "CREATE TABLE fam___tab (id INTEGER PRIMARY KEY, v TEXT);
+        WITH RECURSIVE n(id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM n LIMIT 20000)
+        INSERT INTO fam___tab SELECT id, 'value ' || id FROM n;";
+    const DEADLINE: Duration = Duration::from_secs(30);
+
+    /// Whoever hears of the thread's upkeep.
+    struct Listener;
+
+    impl Actor for Listener {
+        type Context = Context<Self>;
+    }
+
+    impl Handler<Upkeep> for Listener {
+        type Result = ();
+
+        fn handle(&mut self, _: Upkeep, _: &mut Self::Context) {}
+    }
+
+    fn start() -> (TempDir, WriterThread) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ldb.db");
+        Connection::open(&path).unwrap().execute_batch(TABLE).unwrap();
+        let metrics = Metrics::new();
+        let options = BootstrapOptions { urls: Vec::new(), allow_empty: AllowEmpty::Auto };
+        let bootstrap = Bootstrap::new(options, Abort::default(), Record::new(Arc::clone(&metrics)));
+        let ldb_options = LdbOptions { wal_checkpoint_bytes: 1 << 20, changelog: None, history: None };
+        let holding = Holding::open(Home::claim(&path).unwrap(), ldb_options, bootstrap).unwrap();
+        (directory, WriterThread::start(holding, Listener.start().recipient(), metrics).unwrap())
+    }
+
+    fn inspect(thread: &WriterThread, is_ended: IsEnded) -> oneshot::Receiver<Result<(), LdbError>> {
+        let (reply, answer) = oneshot::channel();
+        thread.send(Job::Inspect(is_ended, reply)).unwrap();
+        answer
+    }
+
+    async fn apply(thread: &WriterThread, batch: Batch) -> Result<Applied, ApplyError> {
+        let (reply, answer) = oneshot::channel();
+        thread.send(Job::Apply(batch, reply)).unwrap();
+        tokio::time::timeout(DEADLINE, answer).await.expect("an answer in time").unwrap()
+    }
+
+    fn batch(seq: i64, statement: &str) -> Batch {
+        let mut assembler = Assembler::after(Seq(seq - 1));
+        assembler.push(LedgerRow { seq: Seq(seq), leader_ts: None, statement: statement.to_owned() }).unwrap();
+        assembler.take_complete().unwrap()
+    }
+
+    #[actix_web::test]
+    async fn batches_are_applied_while_all_of_the_ldb_is_looked_at() {
+        let (_directory, thread) = start();
+        let (asked, began) = bounded(1);
+        let (go_on, held) = bounded::<()>(0);
+        let mut looking = inspect(
+            &thread,
+            Box::new(move || {
+                let _ = asked.try_send(());
+                // Until the other end is gone.
+                let _ = held.recv();
+                false
+            }),
+        );
+        began.recv_timeout(DEADLINE).expect("the look begins");
+        let applied = apply(&thread, batch(1, r#"REPLACE INTO fam___tab ("id","v") VALUES(1,'new')"#)).await.unwrap();
+        assert_eq!((applied.seq, applied.rows_changed), (Seq(1), 1));
+        assert!(looking.try_recv().is_err(), "the look is over");
+        drop(go_on);
+        tokio::time::timeout(DEADLINE, looking).await.expect("an answer in time").unwrap().unwrap();
+        // It was sound a moment ago.
+        let again = inspect(&thread, Box::new(|| panic!("looks again")));
+        tokio::time::timeout(DEADLINE, again).await.expect("an answer in time").unwrap().unwrap();
+        thread.join().await;
+    }
+
+    #[actix_web::test]
+    async fn a_look_that_is_told_to_end_does_not_hold_up_the_threads_end() {
+        let (_directory, thread) = start();
+        let (asked, began) = bounded(1);
+        let is_over = Arc::new(AtomicBool::new(false));
+        let ended = Arc::clone(&is_over);
+        let looking = inspect(
+            &thread,
+            Box::new(move || {
+                let _ = asked.try_send(());
+                while !ended.load(Ordering::Relaxed) {
+                    std::thread::yield_now();
+                }
+                true
+            }),
+        );
+        began.recv_timeout(DEADLINE).expect("the look begins");
+        is_over.store(true, Ordering::Relaxed);
+        tokio::time::timeout(DEADLINE, thread.join()).await.expect("the end in time");
+        assert!(!matches!(looking.await, Ok(Ok(()))), "nobody looked to the end");
     }
 }

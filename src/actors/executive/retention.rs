@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::actors::backoff::{Backoff, jittered};
 use crate::actors::failures::{Failures, failed};
 use crate::actors::task::{Stopping, Task};
+use crate::backoff::{Backoff, jittered};
 use crate::ctldb::{Ctldb, CtldbError};
 use crate::executive::{HasOldRows, PruneError, PruneOrder, PruneOutcome, prune};
 use crate::ledger::{Limit, Seq};

@@ -4,9 +4,9 @@ use std::convert::Infallible;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::actors::backoff::{Backoff, jittered};
 use crate::actors::failures::failed;
 use crate::actors::task::Stopping;
+use crate::backoff::{Backoff, jittered};
 use crate::ledger::{
     AssembleError, Assembler, Batch, CannotFollow, Found, LedgerSource, Seq, SourceError, Tail, TailError,
 };

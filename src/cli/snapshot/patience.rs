@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::actors::backoff::Backoff;
+use crate::backoff::Backoff;
 use crate::snapshot::fetch::FetchError;
 use crate::snapshot::{Abort, Progress};
 

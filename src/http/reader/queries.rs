@@ -49,8 +49,7 @@ struct Asked {
     answer: oneshot::Sender<Outcome>,
 }
 
-/// Says so when nobody waits any more. A client that goes away is not noticed while its
-/// query runs: actix drops a request's future only when the server stops.
+/// Says so when nobody waits any more: the client has gone, or the server stops.
 struct Waiting(Arc<AtomicBool>);
 
 impl Drop for Waiting {
