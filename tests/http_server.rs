@@ -7,15 +7,20 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::web;
+use actix_http::Request;
+use actix_web::{HttpResponse, web};
+use ctlstore::http::error::HttpError;
 use ctlstore::http::observe::Observer;
 use ctlstore::http::serve::{ServerOptions, serve};
+use ctlstore::http::shortcut::{self, Shortcuts};
 use ctlstore::metrics::{Metrics, Server};
-use support::http::get;
+use support::http::{get, request};
 use tokio::sync::Notify;
 
-/// Serves one route that answers, one that waits for another request, and one that panics, for as long as the test
-/// binary runs.
+const PATTERN: &str = "/get-row-by-key/{family}/{table}";
+
+/// Serves routes of which one answers, one waits for another request, one panics and one has a shortcut, for as long
+/// as the test binary runs.
 fn start(options: ServerOptions) -> (SocketAddr, Arc<Metrics>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -28,11 +33,21 @@ fn start(options: ServerOptions) -> (SocketAddr, Arc<Metrics>) {
                 config.route("/healthz", web::get().to(waits));
                 config.route("/readyz", web::get().to(lets_go));
                 config.route("/status", web::get().to(panics));
+                config.service(web::resource(PATTERN).post(async || "by the router"));
+                Shortcuts::default().post(PATTERN, shortcut)
             };
             serve(listener, &options, observer, routes).unwrap().await.unwrap();
         });
     });
     (address, metrics)
+}
+
+async fn shortcut(request: Request) -> Result<HttpResponse, HttpError> {
+    match shortcut::names(request.path()) {
+        ("family", "panic") => panic!("as the test wants it"),
+        ("family", "refused") => Err(HttpError::bad_request("refused")),
+        (family, table) => Ok(HttpResponse::Ok().body(format!("{family} and {table}"))),
+    }
 }
 
 static WAITING: Notify = Notify::const_new();
@@ -69,6 +84,30 @@ fn a_panic_is_one_requests_500_and_is_counted() {
     ] {
         assert!(metrics.lines().any(|l| l == line), "no line {line} in\n{metrics}");
     }
+}
+
+#[test]
+fn a_shortcut_has_around_it_what_every_route_has() {
+    let (address, metrics) = start(ServerOptions::default());
+    let post = |path: &str, headers: &[(&str, &str)], status| {
+        request("POST", &format!("http://{address}/get-row-by-key/{path}"), headers, "{}").expect(status).text()
+    };
+    assert_eq!(post("family/table", &[], 200), "family and table");
+    assert_eq!(post("family/table?more", &[], 200), "family and table");
+    assert_eq!(post("f%61mily/table", &[], 200), "by the router");
+    assert_eq!(post("family/refused", &[], 400), "refused\n");
+    assert_eq!(post("family/panic", &[], 500), "internal error\n");
+    post("family/table", &[("Origin", "http://evil.example")], 403);
+    post("family/table/more", &[], 404);
+    get(&format!("http://{address}/get-row-by-key/family/table")).expect(405);
+    let metrics = metrics.encode().unwrap();
+    for (status, count) in [(200, 3), (400, 1), (403, 1), (500, 1)] {
+        let line = format!(
+            r#"ctlstore_http_requests_total{{server="executive",route="{PATTERN}",method="POST",status="{status}"}} {count}"#
+        );
+        assert!(metrics.lines().any(|l| l == line), "no line {line} in\n{metrics}");
+    }
+    assert!(metrics.contains(r#"ctlstore_errors_total{component="executive",kind="internal"} 1"#), "{metrics}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! held against: two machines, or two hours on one, do not compare. Everything is
 //! on loopback and bounded in time and count; it takes about two minutes.
 //!
-//! `cargo bench --bench load` measures everything, `-- reads`, `-- steady`,
+//! `cargo bench --bench load` measures everything, `-- points`, `-- prefix`, `-- steady`,
 //! `-- sqlite`, `-- mariadb`, `-- ledger` or `-- gigabyte` a part. A missing MariaDB fails its part: `make bench` installs it.
 
 mod client;
@@ -25,7 +25,7 @@ use report::Report;
 use support::port::Port;
 use support::{Flavour, Node, PrivateServer, scratch_dir, sql};
 
-const PARTS: [&str; 6] = ["reads", "steady", "sqlite", "mariadb", "ledger", "gigabyte"];
+const PARTS: [&str; 7] = ["points", "prefix", "steady", "sqlite", "mariadb", "ledger", "gigabyte"];
 /// The server's defaults, which the tests' servers do not run with.
 const DURABLE: [&str; 2] = ["--innodb-flush-log-at-trx-commit=1", "--performance-schema=0"];
 const SERVER_SETTINGS: &str = "SELECT CONCAT('MariaDB ', @@version, ', innodb_flush_log_at_trx_commit=', \
@@ -50,8 +50,8 @@ fn main() {
     // One thread: the other core is the node's.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let mut report = Report::default();
-    if wanted("reads") || wanted("steady") {
-        runtime.block_on(whole_node(&mut report, wanted("reads"), wanted("steady")));
+    if ["points", "prefix", "steady"].into_iter().any(wanted) {
+        runtime.block_on(whole_node(&mut report, wanted));
     }
     if wanted("sqlite") {
         let directory = scratch_dir();
@@ -93,7 +93,7 @@ fn on_mariadb(report: &mut Report, runtime: &tokio::runtime::Runtime, writes: bo
 }
 
 /// Every role on an embedded database, with one thread that answers reads.
-async fn whole_node(report: &mut Report, reads: bool, steady: bool) {
+async fn whole_node(report: &mut Report, wanted: impl Fn(&str) -> bool) {
     let port = Port::claim();
     let reader = format!("127.0.0.1:{}", port.number);
     let node = roomy(Node::new()).set("reader.workers", 1).set("reader.bind", reader.as_str());
@@ -102,13 +102,16 @@ async fn whole_node(report: &mut Report, reads: bool, steady: bool) {
     let peak = Peak::of(running.pid());
     fill(&running.executive_url(), &reader).await;
     print_settings(&node);
-    if reads {
-        reads::measure(report, &reader, running.pid(), &node.ldb_path()).await;
+    if wanted("points") {
+        reads::points(report, &reader, running.pid()).await;
+    }
+    if wanted("prefix") {
+        reads::prefix(report, &reader, running.pid(), &node.ldb_path()).await;
     }
     let megabytes = |bytes: u64| format!("{:.1} MB", bytes as f64 / 1e6);
     report.figure("RssAnon, all roles, just started", megabytes(idle), "< 40 MB");
     report.figure("RssAnon, highest while filled and read", megabytes(peak.end()), "< 150 MB");
-    if steady {
+    if wanted("steady") {
         steady::latency(report, address(&running.executive_url()), &reader).await;
         steady::cpu_use(report, address(&running.executive_url()), running.pid()).await;
         running = steady::starts(report, &node, running, &reader).await;

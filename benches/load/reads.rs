@@ -9,7 +9,7 @@ use ctlstore::ldb::read::{LdbReader, Limits};
 use ctlstore::schema::TableRef;
 
 use super::client::{Load, load, median};
-use super::constant::ConstantServer;
+use super::constant::{ConstantServer, Way};
 use super::data;
 use super::process::cpu;
 use super::report::Report;
@@ -31,9 +31,13 @@ impl Contender {
         Self { sets: Arc::new(vec![requests]), status, loads: Vec::new(), cpu: Duration::ZERO }
     }
 
-    async fn round(&mut self, reader: &str, pid: u32) {
+    async fn round(&mut self, server: &str, pid: u32, clients: Clients) {
         let before = cpu(pid);
-        self.loads.push(load(reader, CONNECTIONS, &self.sets, self.status, ROUND).await);
+        let awake = (clients == Clients::Awake).then(|| tokio::spawn(stay_awake()));
+        self.loads.push(load(server, CONNECTIONS, &self.sets, self.status, ROUND).await);
+        if let Some(awake) = awake {
+            awake.abort();
+        }
         self.cpu += cpu(pid) - before;
     }
 
@@ -44,28 +48,59 @@ impl Contender {
     }
 }
 
-pub async fn measure(report: &mut Report, reader: &str, pid: u32, ldb: &Path) {
-    let mut points = Contender::new(data::point_reads(), 200);
-    let mut constant = Contender::new(data::point_reads(), 200);
-    let server = ConstantServer::start();
+/// What the thread of the clients does when it has nothing to do. Whoever sends to a
+/// thread that sleeps also wakes it, which between the cores of a virtual machine takes
+/// nearly as long as reading a row, and is no cost of a server whose clients are on other machines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Clients {
+    Awake,
+    Asleep,
+}
+
+async fn stay_awake() {
+    loop {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Point reads against the same requests answered without a database.
+pub async fn points(report: &mut Report, reader: &str, pid: u32) {
+    let (router, shortcut) = (ConstantServer::start(Way::Router), ConstantServer::start(Way::Shortcut));
+    let contender = || Contender::new(data::point_reads(), 200);
+    let [mut points, mut constant, mut short, mut to_asleep, mut constant_to_asleep] =
+        std::array::from_fn(|_| contender());
+    for _ in 0..ROUNDS {
+        points.round(reader, pid, Clients::Awake).await;
+        constant.round(&router.address, router.pid(), Clients::Awake).await;
+        short.round(&shortcut.address, shortcut.pid(), Clients::Awake).await;
+        to_asleep.round(reader, pid, Clients::Asleep).await;
+        constant_to_asleep.round(&router.address, router.pid(), Clients::Asleep).await;
+    }
+    let rate = |contender: &Contender| median(contender.loads.clone()).per_second;
+    let p99 = |contender: &Contender| median(contender.loads.clone()).p99.as_secs_f64() * 1e6;
+    let what = "the same POST, constant answer";
+    report.ratio("point read, 64 connections", rate(&points), (what, rate(&constant)), "req/s", "≥ 0.75");
+    report.ratio("point read, p99", p99(&points), (what, p99(&constant)), "µs", "≤ 2");
+    let (ours, theirs) = (points.cpu_per_request(), constant.cpu_per_request());
+    report.ratio("point read, CPU of the node", ours, (what, theirs), "µs/req", "");
+    let against = ("constant answer that passes the router by", rate(&short));
+    report.ratio("point read, 64 connections", rate(&points), against, "req/s", "");
+    let against = (what, rate(&constant_to_asleep));
+    report.ratio("point read, clients that sleep", rate(&to_asleep), against, "req/s", "");
+    let against = (what, p99(&constant_to_asleep));
+    report.ratio("point read, clients that sleep, p99", p99(&to_asleep), against, "µs", "");
+}
+
+/// Rows by prefix against the same scan on one thread, without a server.
+pub async fn prefix(report: &mut Report, reader: &str, pid: u32, ldb: &Path) {
     let mut groups = Contender::new(data::group_reads(), 200);
     let mut in_process = Vec::new();
     for _ in 0..ROUNDS {
-        points.round(reader, pid).await;
-        constant.round(&server.address, server.pid()).await;
-        groups.round(reader, pid).await;
+        groups.round(reader, pid, Clients::Awake).await;
         in_process.push(scan_in_process(ldb));
     }
     in_process.sort_by(f64::total_cmp);
     let scans = in_process[ROUNDS / 2];
-
-    let (row, bytes) = (median(points.loads.clone()), median(constant.loads.clone()));
-    let what = "the same POST, constant answer";
-    report.ratio("point read, 64 connections", row.per_second, (what, bytes.per_second), "req/s", "≥ 0.75");
-    let micros = |load: Load| load.p99.as_secs_f64() * 1e6;
-    report.ratio("point read, p99", micros(row), (what, micros(bytes)), "µs", "≤ 2");
-    let (ours, theirs) = (points.cpu_per_request(), constant.cpu_per_request());
-    report.ratio("point read, CPU of the node", ours, (what, theirs), "µs/req", "");
     report.figure("prefix of 100 rows, CPU of the node", format!("{:.0} µs/req", groups.cpu_per_request()), "");
     let prefix = median(groups.loads);
     report.ratio("prefix of 100 rows, 64 connections", prefix.per_second, ("in-process", scans), "req/s", "≥ 0.7");

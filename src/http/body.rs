@@ -1,13 +1,16 @@
 //! Request bodies: read whole, never more than their limit, never longer than their
 //! deadline, never many large ones at once.
 
+use std::future::poll_fn;
 use std::ops::Deref;
 use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
+use actix_web::error::PayloadError;
 use actix_web::http::StatusCode;
-use actix_web::web::{Bytes, BytesMut, Payload};
-use futures::{FutureExt, StreamExt};
+use actix_web::web::{Bytes, BytesMut};
+use futures::{Stream, StreamExt};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::error::HttpError;
@@ -33,6 +36,11 @@ static LARGE_BODIES: Semaphore = Semaphore::const_new(32);
 /// half a MiB; when these are as many, the next one is refused.
 static WAITING_BODIES: Semaphore = Semaphore::const_new(128);
 
+/// A body as it arrives.
+pub trait Chunks: Stream<Item = Result<Bytes, PayloadError>> + Unpin {}
+
+impl<S: Stream<Item = Result<Bytes, PayloadError>> + Unpin> Chunks for S {}
+
 /// A request's body. Keeps the room that it takes from others until it is dropped.
 #[derive(Debug)]
 pub struct Body {
@@ -49,10 +57,23 @@ impl Deref for Body {
 }
 
 /// Reads a body of at most [`MAX_BODY_BYTES`]: 413 beyond, 408 when it takes too long.
-pub async fn read(payload: Payload) -> Result<Body, HttpError> {
+pub async fn read(payload: impl Chunks) -> Result<Body, HttpError> {
     let mut reading = pin!(read_all(payload));
-    // A small body came with its head, and needs no clock.
-    if let Some(read) = reading.as_mut().now_or_never() {
+    // The server hands over what came with the head as soon as somebody waits for it, so
+    // that nearly every body is there at the second look, and needs no clock.
+    let mut looks = 0;
+    let soon = poll_fn(|context| {
+        looks += 1;
+        match reading.as_mut().poll(context) {
+            Poll::Ready(read) => Poll::Ready(Some(read)),
+            Poll::Pending if looks > 1 => Poll::Ready(None),
+            Poll::Pending => {
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+        }
+    });
+    if let Some(read) = soon.await {
         return read;
     }
     tokio::time::timeout(DEADLINE, reading)
@@ -60,7 +81,7 @@ pub async fn read(payload: Payload) -> Result<Body, HttpError> {
         .unwrap_or_else(|_| Err(HttpError::new(StatusCode::REQUEST_TIMEOUT, "the request body took too long")))
 }
 
-async fn read_all(mut payload: Payload) -> Result<Body, HttpError> {
+async fn read_all(mut payload: impl Chunks) -> Result<Body, HttpError> {
     let mut body = BytesMut::new();
     let mut room = None;
     let mut length = 0;

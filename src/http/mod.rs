@@ -1,7 +1,7 @@
 //! HTTP at the node's edge: requests become messages or reader calls, answers
 //! become responses. Nothing is decided here about data. One file maps errors to
 //! statuses (`error`); what all servers share is in `serve`, `observe`, `origin`,
-//! `body` and `json`, and each server has its routes in a file of its own, described
+//! `body`, `json` and `shortcut`, and each server has its routes in a file of its own, described
 //! where they are listed (`openapi`).
 
 pub mod body;
@@ -14,3 +14,4 @@ pub mod ops;
 pub mod origin;
 pub mod reader;
 pub mod serve;
+pub mod shortcut;

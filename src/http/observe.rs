@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -37,21 +37,35 @@ impl Observer {
         request: ServiceRequest,
         next: Next<B>,
     ) -> Result<ServiceResponse<B>, Error> {
-        let start = Instant::now();
         let method = Method::of(request.method().as_str());
-        let route = Route::of(request.match_pattern().as_deref());
         // The request itself can't be kept for later: routing needs its only reference.
-        let answering = Answering(Box::pin(next.call(request)));
-        let outcome = AssertUnwindSafe(answering).catch_unwind().await.unwrap_or_else(|_| {
-            self.metrics.error(self.component(), ErrorKind::Internal);
-            tracing::error!(route = route.as_str(), "a request handler panicked");
-            Err(HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error").into())
-        });
-        let status = match &outcome {
+        let route = Route::of(request.match_pattern().as_deref());
+        let panicked = |error: HttpError| Err(error.into());
+        let status = |outcome: &Result<ServiceResponse<B>, Error>| match outcome {
             Ok(response) => response.status(),
             Err(error) => error.as_response_error().status_code(),
         };
-        self.metrics.http.answered(self.server, route, method, status.as_u16(), start.elapsed());
+        self.watch(route, method, next.call(request), panicked, status).await
+    }
+
+    /// Waits for one request's answer: counts it with the status that it has, and makes
+    /// one by `panicked` where its handler did.
+    pub async fn watch<T>(
+        &self,
+        route: Route,
+        method: Method,
+        answering: impl Future<Output = T>,
+        panicked: impl FnOnce(HttpError) -> T,
+        status: impl FnOnce(&T) -> StatusCode,
+    ) -> T {
+        let start = Instant::now();
+        let answering = Answering(pin!(answering));
+        let outcome = AssertUnwindSafe(answering).catch_unwind().await.unwrap_or_else(|_| {
+            self.metrics.error(self.component(), ErrorKind::Internal);
+            tracing::error!(route = route.as_str(), "a request handler panicked");
+            panicked(HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error"))
+        });
+        self.metrics.http.answered(self.server, route, method, status(&outcome).as_u16(), start.elapsed());
         outcome
     }
 
@@ -97,9 +111,9 @@ impl Drop for Mark {
 }
 
 /// A handler's future, during whose polls the thread is marked.
-struct Answering<F>(Pin<Box<F>>);
+struct Answering<'f, F>(Pin<&'f mut F>);
 
-impl<F: Future> Future for Answering<F> {
+impl<F: Future> Future for Answering<'_, F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {

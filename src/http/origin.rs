@@ -15,10 +15,16 @@ pub async fn refuse_foreign<B: MessageBody>(
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<B>, Error> {
-    if is_foreign(request.headers()) {
-        return Err(HttpError::new(StatusCode::FORBIDDEN, "requests from another origin are refused").into());
-    }
+    check(request.headers())?;
     next.call(request).await
+}
+
+/// Whether a request with these headers may be answered.
+pub fn check(headers: &HeaderMap) -> Result<(), HttpError> {
+    match is_foreign(headers) {
+        true => Err(HttpError::new(StatusCode::FORBIDDEN, "requests from another origin are refused")),
+        false => Ok(()),
+    }
 }
 
 /// Whether the origin is anything but the host that was asked. `null` is foreign.

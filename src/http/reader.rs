@@ -10,6 +10,7 @@ pub mod changes;
 pub mod damage;
 mod elsewhere;
 pub mod queries;
+mod rows;
 mod scan_body;
 mod v1;
 
@@ -22,8 +23,8 @@ use std::time::Duration;
 
 use actix_web::dev::Server;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_TYPE, ContentType, HeaderValue};
-use actix_web::web::{Data, Payload};
+use actix_web::http::header::HeaderValue;
+use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse, ResponseError};
 use serde::Serialize;
 use serde_json::json;
@@ -138,8 +139,10 @@ pub fn serve(
         let (age, damage, queries) = (Arc::clone(&age), Arc::clone(&damage), queries.clone());
         let (said, is_ending, room) = (RefCell::default(), Cell::default(), Cell::default());
         let worker = Worker { reader, limits, big_scans, queries, metrics, said, age, damage, is_ending, room };
-        config.app_data(Data::new(worker)).app_data(feed.clone());
+        let worker = Data::new(worker);
+        config.app_data(worker.clone()).app_data(feed.clone());
         documented.configure(config);
+        rows::shortcuts(&worker)
     })
 }
 
@@ -154,14 +157,14 @@ fn operations() -> Vec<Operation> {
     let last_update = |operation: Operation| operation.refuses(500, "nothing has been applied yet");
     vec![
         get("/", "What there is", || async { INDEX }).tag("about").gives_text("a text for people", None),
-        post("/get-row-by-key/{family}/{table}", "One row, by its key", row_by_key)
+        post(rows::BY_KEY, "One row, by its key", rows::by_key)
             .takes_json::<AskedKey>("every key column, in key order", key())
             .gives_json::<Row>("the row", row())
             .answers_nothing(404, "no such row, without a body")
             .says::<String>(404, "x-ctlstore", "Not Found, where it is the row that is not there")
             .with(reading)
             .tag("rows"),
-        post("/get-rows-by-key-prefix/{family}/{table}", "Rows, by the beginning of their key", rows_by_key_prefix)
+        post(rows::BY_PREFIX, "Rows, by the beginning of their key", rows::by_prefix)
             .takes_json::<AskedKey>("the leading key columns, or none", key())
             .gives_json::<Rows>("all rows that match, in key order", json!([row()]))
             .refuses(416, "more rows, or bytes, than one answer holds")
@@ -317,53 +320,6 @@ impl Worker {
     }
 }
 
-async fn row_by_key(worker: Data<Worker>, request: HttpRequest, payload: Payload) -> Result<HttpResponse, HttpError> {
-    let (table, key) = asked::asked(&request, payload).await?;
-    age::demanded(&worker, &request).await?;
-    let mut row = Vec::with_capacity(512);
-    let read = Worker::shared(&worker, |snapshot| snapshot.get_json(&table, &key, &mut row));
-    let (fresh, is_there) = read.map_err(|error| worker.failed(error))?;
-    if is_there {
-        row.push(b'\n');
-        return Ok(fresh.on(HttpResponse::Ok().insert_header((CONTENT_TYPE, JSON)).body(row)));
-    }
-    // Empty as the original's clients know it, and yet of the type that refusals have.
-    let mut absent = HttpResponse::NotFound();
-    absent.insert_header(ContentType::plaintext()).insert_header(("X-Ctlstore", "Not Found"));
-    Ok(fresh.on(absent.finish()))
-}
-
-async fn rows_by_key_prefix(
-    worker: Data<Worker>,
-    request: HttpRequest,
-    payload: Payload,
-) -> Result<HttpResponse, HttpError> {
-    let (table, prefix) = asked::asked(&request, payload).await?;
-    age::demanded(&worker, &request).await?;
-    let mut answer = HttpResponse::Ok();
-    answer.insert_header((CONTENT_TYPE, JSON));
-    let mut rows = Vec::with_capacity(worker.room.get() + 256);
-    let limits = smaller(INLINE, worker.limits);
-    match Worker::shared(&worker, |snapshot| snapshot.scan_json(&table, &prefix, limits, &mut rows)) {
-        Ok((fresh, _)) => {
-            rows.push(b'\n');
-            worker.room.set(rows.len());
-            Ok(fresh.on(answer.body(rows)))
-        }
-        Err(ReadError::TooManyRows { .. } | ReadError::TooManyBytes { .. }) => {
-            let (limits, fresh) = (worker.limits, age::fresh(&worker)?);
-            let scan = move |reader: &mut LdbReader, rows: &mut Vec<u8>| {
-                reader.scan_json(&table, &prefix, limits, rows)?;
-                rows.push(b'\n');
-                Ok(())
-            };
-            let ((), rows) = worker.read_elsewhere(fresh.seq, scan).await?;
-            Ok(fresh.on(answer.body(rows)))
-        }
-        Err(error) => Err(worker.failed(error)),
-    }
-}
-
 #[derive(Serialize, ToSchema)]
 struct Latency {
     unit: &'static str,
@@ -371,7 +327,7 @@ struct Latency {
 }
 
 async fn ledger_latency(worker: Data<Worker>, request: HttpRequest) -> Result<HttpResponse, HttpError> {
-    age::demanded(&worker, &request).await?;
+    age::demanded(&worker, request.headers()).await?;
     let fresh = age::fresh(&worker)?;
     let age = last_update(&worker)?.age_at(Timestamp::now());
     Ok(fresh.on(json::answer(&Latency { unit: "seconds", value: age.as_secs_f64() })?))

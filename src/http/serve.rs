@@ -15,6 +15,7 @@ use socket2::SockRef;
 use super::error::HttpError;
 use super::observe::Observer;
 use super::origin;
+use super::shortcut::{Shortcuts, WithShortcuts};
 
 /// A server's bounds.
 #[derive(Debug, Clone)]
@@ -53,22 +54,24 @@ impl Default for ServerOptions {
 }
 
 /// Builds a server on a bound socket and sets it going. `routes` is called once
-/// per worker. Unknown paths are 404, known ones with another method 405.
-pub fn serve(
+/// per worker, and gives those of them that the worker answers without its router; `()` is
+/// none. Unknown paths are 404, known ones with another method 405.
+pub fn serve<S: Into<Shortcuts>>(
     listener: TcpListener,
     options: &ServerOptions,
     observer: Observer,
-    routes: impl Fn(&mut ServiceConfig) + Clone + Send + 'static,
+    routes: impl Fn(&mut ServiceConfig) -> S + Clone + Send + 'static,
 ) -> io::Result<Server> {
     // Every connection that is accepted inherits it.
     SockRef::from(&listener).set_tcp_user_timeout(Some(options.stall_timeout))?;
     let app = move || {
-        let (routes, observer) = (routes.clone(), observer.clone());
-        App::new()
-            .configure(routes)
+        let (mut shortcuts, around) = (Shortcuts::default(), observer.clone());
+        let application = App::new()
+            .configure(|config| shortcuts = routes(config).into())
             .default_service(web::to(|| async { Err::<String, _>(HttpError::not_found("no such route")) }))
             .wrap(from_fn(origin::refuse_foreign))
-            .wrap(from_fn(move |request, next| observer.clone().observe(request, next)))
+            .wrap(from_fn(move |request, next| around.clone().observe(request, next)));
+        WithShortcuts::new(application, shortcuts, observer.clone())
     };
     let server = HttpServer::new(app)
         .workers(options.workers)

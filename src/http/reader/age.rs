@@ -6,10 +6,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use actix_web::web::Data;
-use actix_web::{HttpRequest, HttpResponse};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 
@@ -23,6 +23,8 @@ use crate::schema::Timestamp;
 
 use super::Worker;
 
+/// What the names of all of them begin with.
+const OURS: &str = "ctlstore-";
 const MIN_SEQ: &str = "ctlstore-min-seq";
 const WAIT: &str = "ctlstore-wait";
 const MAX_LAG: &str = "ctlstore-max-lag";
@@ -178,9 +180,8 @@ impl Demands {
 
 /// Waits until the LDB is as fresh as the request asks for: 412 when it does not come to
 /// a seq in time, 503 when it is older than allowed.
-pub(super) async fn demanded(worker: &Data<Worker>, request: &HttpRequest) -> Result<(), HttpError> {
-    let headers = request.headers();
-    if ![MIN_SEQ, WAIT, MAX_LAG].iter().any(|name| headers.contains_key(*name)) {
+pub(super) async fn demanded(worker: &Data<Worker>, headers: &HeaderMap) -> Result<(), HttpError> {
+    if !headers.keys().any(|name| name.as_str().starts_with(OURS)) {
         return Ok(());
     }
     let demands = Demands::of(headers)?;

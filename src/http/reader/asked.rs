@@ -2,20 +2,20 @@
 
 use std::fmt;
 
-use actix_web::HttpRequest;
-use actix_web::web::Payload;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 
-use crate::http::body;
+use crate::http::body::{self, Chunks};
 use crate::http::error::HttpError;
 use crate::http::json::{self, Members};
 use crate::ldb::read::KeyValue;
 use crate::schema::TableRef;
 
 /// The table and the key that a request names.
-pub(super) async fn asked(request: &HttpRequest, payload: Payload) -> Result<(TableRef, Vec<KeyValue>), HttpError> {
+pub(super) async fn asked(
+    (family, table): (&str, &str),
+    payload: impl Chunks,
+) -> Result<(TableRef, Vec<KeyValue>), HttpError> {
     // As they stand in the path: whatever is escaped there can be in no name.
-    let [family, table] = ["family", "table"].map(|part| request.match_info().get(part).unwrap_or_default());
     let table = TableRef::parse(family, table).map_err(HttpError::bad_request)?;
     Ok((table, key(&body::read(payload).await?)?))
 }

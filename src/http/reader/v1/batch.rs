@@ -77,7 +77,7 @@ fn scalars() -> Array {
 pub async fn batch(worker: Data<Worker>, request: HttpRequest, payload: Payload) -> Result<HttpResponse, HttpError> {
     let max = worker.limits.max_rows.unwrap_or(MAX_KEYS).min(MAX_KEYS);
     let wanted = asked(&body::read(payload).await?, max)?;
-    age::demanded(&worker, &request).await?;
+    age::demanded(&worker, request.headers()).await?;
     let read = move |now: &Snapshot<'_>, room: Room, answer: &mut Vec<u8>| {
         if room.is_short && wanted.len() > SHORT_KEYS {
             return Err(ReadError::TooManyRows { max: SHORT_KEYS as u64 });

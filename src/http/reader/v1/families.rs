@@ -83,7 +83,7 @@ struct Table<'a> {
 
 pub async fn families(worker: Data<Worker>, request: HttpRequest) -> Result<HttpResponse, HttpError> {
     let conditions = Conditions::of(&request, worker.limits);
-    age::demanded(&worker, &request).await?;
+    age::demanded(&worker, request.headers()).await?;
     let fresh = age::fresh(&worker)?;
     if let Some(moment) = known(&worker, &conditions)? {
         return Ok(unchanged(fresh, &moment));
@@ -115,7 +115,7 @@ pub async fn table(
 ) -> Result<HttpResponse, HttpError> {
     let table = TableRef::parse(&path.0, &path.1).map_err(HttpError::bad_request)?;
     let conditions = Conditions::of(&request, worker.limits);
-    age::demanded(&worker, &request).await?;
+    age::demanded(&worker, request.headers()).await?;
     let fresh = age::fresh(&worker)?;
     if let Some(moment) = known(&worker, &conditions)? {
         return Ok(unchanged(fresh, &moment));

@@ -91,7 +91,7 @@ fn parameters() -> Object {
 async fn query(worker: Data<Worker>, request: HttpRequest, payload: Payload) -> Result<HttpResponse, HttpError> {
     let query = asked(&body::read(payload).await?)?;
     let Some(queries) = &worker.queries else { return Err(HttpError::new(StatusCode::FORBIDDEN, OFF)) };
-    age::demanded(&worker, &request).await?;
+    age::demanded(&worker, request.headers()).await?;
     let fresh = age::fresh(&worker)?;
     let outcome = queries.run(query, fresh.seq).await.map_err(|why| worker.not_run(&why))?;
     let (seq, rows) = outcome.map_err(|error| match error {

@@ -61,7 +61,7 @@ struct Page {
 pub async fn row(worker: Data<Worker>, request: HttpRequest) -> Result<HttpResponse, HttpError> {
     let (table, key) = address::of_row(&request)?;
     let conditions = Conditions::of(&request, worker.limits);
-    age::demanded(&worker, &request).await?;
+    age::demanded(&worker, request.headers()).await?;
     let mut row = Vec::with_capacity(512);
     let read = |now: &Snapshot<'_>| {
         let moment = conditions.at(now)?;
@@ -87,7 +87,7 @@ pub async fn row(worker: Data<Worker>, request: HttpRequest) -> Result<HttpRespo
 
 pub async fn page(worker: Data<Worker>, request: HttpRequest) -> Result<HttpResponse, HttpError> {
     let asked = Asked::of(&request, worker.limits)?;
-    age::demanded(&worker, &request).await?;
+    age::demanded(&worker, request.headers()).await?;
     let read = move |now: &Snapshot<'_>, room: Room, answer: &mut Vec<u8>| asked.read(now, room, answer);
     let (fresh, (moment, outcome), answer) = super::read(&worker, read).await?;
     match outcome {
