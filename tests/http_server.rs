@@ -15,12 +15,14 @@ use ctlstore::http::serve::{ServerOptions, serve};
 use ctlstore::http::shortcut::{self, Shortcuts};
 use ctlstore::metrics::{Metrics, Server};
 use support::http::{get, request};
+use support::wait::wait_until;
 use tokio::sync::Notify;
 
+const DEADLINE: Duration = Duration::from_secs(60);
 const PATTERN: &str = "/get-row-by-key/{family}/{table}";
 
-/// Serves routes of which one answers, one waits for another request, one panics and one has a shortcut, for as long
-/// as the test binary runs.
+/// Serves routes of which one answers, one waits for another request, one never answers, one panics and one has a
+/// shortcut, for as long as the test binary runs.
 fn start(options: ServerOptions) -> (SocketAddr, Arc<Metrics>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -32,6 +34,7 @@ fn start(options: ServerOptions) -> (SocketAddr, Arc<Metrics>) {
                 config.route("/ping", web::get().to(async || "here"));
                 config.route("/healthz", web::get().to(waits));
                 config.route("/readyz", web::get().to(lets_go));
+                config.route("/endless", web::get().to(std::future::pending::<&'static str>));
                 config.route("/status", web::get().to(panics));
                 config.service(web::resource(PATTERN).post(async || "by the router"));
                 Shortcuts::default().post(PATTERN, shortcut)
@@ -120,6 +123,17 @@ fn a_client_that_never_ends_its_head_is_cut_off() {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("the server closes the connection");
     assert!(answer.starts_with("HTTP/1.1 408 "), "{answer:?}");
+}
+
+#[test]
+fn a_request_whose_client_leaves_is_counted_as_well() {
+    let options = ServerOptions { answers_half_closed: false, ..ServerOptions::default() };
+    let (address, metrics) = start(options);
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(b"GET /endless HTTP/1.1\r\nhost: here\r\n\r\n").unwrap();
+    drop(stream);
+    let line = r#"ctlstore_http_requests_total{server="executive",route="other",method="GET",status="499"} 1"#;
+    wait_until("the request is counted", DEADLINE, || metrics.encode().unwrap().lines().any(|l| l == line));
 }
 
 #[test]

@@ -308,6 +308,22 @@ fn the_index_names_every_route() {
 }
 
 #[test]
+fn an_escaped_path_is_answered_as_the_plain_one_is() {
+    let fixture = reader(&[INTEGER_TABLE, r#"REPLACE INTO fam___int ("k","v") VALUES(1,'one')"#]);
+    let key = |value: i64| json!({ "Key": [{ "Value": value }] }).to_string();
+    for (route, body) in
+        [("row", key(1)), ("row", key(2)), ("row", "{".to_owned()), ("rows", key(1)), ("rows", "{}".to_owned())]
+    {
+        let url = |table| if route == "row" { fixture.server.row(table) } else { fixture.server.rows(table) };
+        let (plain, escaped) = (post(&url("fam/int"), &body), post(&url("f%61m/%69nt"), &body));
+        assert_eq!((plain.status, plain.text()), (escaped.status, escaped.text()), "{route} {body}");
+        for header in ["content-type", "x-ctlstore", "ctlstore-seq"] {
+            assert_eq!(plain.header(header), escaped.header(header), "{route} {body}");
+        }
+    }
+}
+
+#[test]
 fn a_client_that_has_closed_its_sending_side_gets_what_is_read_at_once() {
     let fixture = reader(&[INTEGER_TABLE, r#"REPLACE INTO fam___int ("k","v") VALUES(1,'one')"#]);
     let url = fixture.server.row("fam/int");

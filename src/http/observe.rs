@@ -19,6 +19,9 @@ use crate::metrics::{Component, ErrorKind, Method, Metrics, Route, Server};
 
 use super::error::HttpError;
 
+/// Counted where the client left before its answer was made; no client sees it.
+const CLIENT_LEFT: u16 = 499;
+
 /// Counts the requests of one server.
 #[derive(Debug, Clone)]
 pub struct Observer {
@@ -58,14 +61,14 @@ impl Observer {
         panicked: impl FnOnce(HttpError) -> T,
         status: impl FnOnce(&T) -> StatusCode,
     ) -> T {
-        let start = Instant::now();
+        let mut count = Count { observer: self, route, method, status: CLIENT_LEFT, start: Instant::now() };
         let answering = Answering(pin!(answering));
         let outcome = AssertUnwindSafe(answering).catch_unwind().await.unwrap_or_else(|_| {
             self.metrics.error(self.component(), ErrorKind::Internal);
             tracing::error!(route = route.as_str(), "a request handler panicked");
             panicked(HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error"))
         });
-        self.metrics.http.answered(self.server, route, method, status(&outcome).as_u16(), start.elapsed());
+        count.status = status(&outcome).as_u16();
         outcome
     }
 
@@ -75,6 +78,22 @@ impl Observer {
             Server::Reader => Component::Reader,
             Server::Ops => Component::Ops,
         }
+    }
+}
+
+/// One request, counted when this is dropped: behind its answer, or without one.
+struct Count<'o> {
+    observer: &'o Observer,
+    route: Route,
+    method: Method,
+    status: u16,
+    start: Instant,
+}
+
+impl Drop for Count<'_> {
+    fn drop(&mut self) {
+        let Self { observer, route, method, status, start } = self;
+        observer.metrics.http.answered(observer.server, *route, *method, *status, start.elapsed());
     }
 }
 

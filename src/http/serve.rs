@@ -34,8 +34,9 @@ pub struct ServerOptions {
     /// For requests in flight when the server is told to stop; whole seconds.
     pub shutdown_timeout: Duration,
     /// Whether a client that has closed its sending side gets an answer that is not made
-    /// yet. TCP tells nobody whether it has closed the other side too; where this is false,
-    /// the request is dropped, and what works for it ends.
+    /// yet, and the rest of one that is being sent. TCP tells nobody whether it has closed the
+    /// other side too; where this is false, the request is dropped: a query then ends, what
+    /// waits is not begun, and a scan that runs goes on to its own bounds.
     pub answers_half_closed: bool,
 }
 

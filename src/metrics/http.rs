@@ -108,7 +108,7 @@ impl Http {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let registry = registry.sub_registry_with_prefix("http");
         let requests = Family::default();
-        registry.register("requests", "Requests answered", requests.clone());
+        registry.register("requests", "Requests answered; status 499: the client left before", requests.clone());
         let latency = Family::new_with_constructor((|| Histogram::new(LATENCY_SECONDS)) as fn() -> Histogram);
         let help = "Time from a request's head to its answer";
         registry.register_with_unit("request_duration", help, Unit::Seconds, latency.clone());

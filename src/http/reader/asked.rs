@@ -15,7 +15,7 @@ pub(super) async fn asked(
     (family, table): (&str, &str),
     payload: impl Chunks,
 ) -> Result<(TableRef, Vec<KeyValue>), HttpError> {
-    // As they stand in the path: whatever is escaped there can be in no name.
+    // No name has anything that a path must escape; the router has read what is escaped all the same.
     let table = TableRef::parse(family, table).map_err(HttpError::bad_request)?;
     Ok((table, key(&body::read(payload).await?)?))
 }
