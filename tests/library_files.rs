@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 
 use ctlstore::{ReadError, Reader, RotatingReader, Seq, Snapshot};
 
-use library_support::{SetAtEnd, Written, point_at, scratch, wait_until};
+use library_support::wait::wait_until;
+use library_support::{SetAtEnd, Written, point_at, scratch};
 
 const TABLE: &str = r#"CREATE TABLE fam___tab ("k" VARCHAR(191), "v" TEXT, PRIMARY KEY("k"))"#;
 const SOON: Duration = Duration::from_secs(20);

@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -14,8 +14,9 @@ use serde_json::{Value, json};
 
 use support::{Client, Node, NodeProcess, http, scratch_dir, wait};
 
-/// The names are those of the documents' examples.
+/// The names are those of the documents' examples, and one of a writer to be removed.
 const WRITER: &str = "billing";
+const LEAVING: &str = "leaving";
 const SECRET: &str = "correct horse";
 
 /// A node on which everything is enabled, with a family, a table, a row of it and a writer.
@@ -28,7 +29,9 @@ fn node_with_data() -> NodeProcess {
     client
         .create_table("shop", "prices", &[("country", "string"), ("item", "integer"), ("cents", "integer")], 1)
         .expect(200);
-    http::post(&client.url(&format!("/writers/{WRITER}")), SECRET).expect(200);
+    for writer in [WRITER, LEAVING] {
+        http::post(&client.url(&format!("/writers/{writer}")), SECRET).expect(200);
+    }
     let limit = json!({"amount": 1_000_000_000, "period": "1m"}).to_string();
     http::post(&client.url(&format!("/limits/writers/{WRITER}")), limit).expect(200);
     let row = json!({"table": "prices", "values": {"country": "de", "item": 7, "cents": 1999}});
@@ -125,6 +128,7 @@ fn judge(node: &NodeProcess, url: &str) {
     command.arg("--config-file").arg(format!("{ours}/schemathesis.toml"));
     command.args(["run", &format!("{url}/openapi.json"), "--no-color"]).current_dir(scratch.path());
     command.env("PYTHONPATH", ours).env("PYTHONDONTWRITEBYTECODE", "1").env("NO_PROXY", "*");
+    let before = successes(node);
     let output = command.output().expect("run schemathesis");
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{said}");
@@ -133,8 +137,41 @@ fn judge(node: &NodeProcess, url: &str) {
     let paths = document(url)["paths"].as_object().expect("paths").clone();
     let operations: usize = paths.values().map(|item| item.as_object().expect("an item").len()).sum();
     assert!(said.contains(&format!("Tested: {}\n", operations - 1)), "{said}");
+    // And what it asked for must have been done: a server that refuses everything keeps to its document, too.
+    let after = successes(node);
+    let done = |series: &String| after.get(series).copied() > before.get(series).copied();
+    let undone: Vec<_> = paths
+        .iter()
+        .flat_map(|(path, item)| item.as_object().expect("an item").keys().map(move |method| series_of(path, method)))
+        .filter(|series| !done(series))
+        .collect();
+    assert!(undone.is_empty(), "{undone:#?}\n{said}");
     let errors: Vec<_> = node.log().lines().filter(|line| line.contains("ERROR")).map(str::to_owned).collect();
     assert!(errors.is_empty(), "{errors:#?}");
+}
+
+/// The metrics' name for an operation.
+fn series_of(path: &str, method: &str) -> String {
+    format!("{} {path}", method.to_uppercase())
+}
+
+/// How many requests of each operation were answered with 2xx.
+fn successes(node: &NodeProcess) -> BTreeMap<String, u64> {
+    let mut successes = BTreeMap::new();
+    for line in http::get(&format!("{}/metrics", node.ops_url())).expect(200).text().lines() {
+        let series = line.strip_prefix("ctlstore_http_requests_total{");
+        let Some((labels, count)) = series.and_then(|series| series.split_once("} ")) else { continue };
+        let label = |name: &str| {
+            let value = labels.split_once(&format!("{name}=\""))?.1;
+            value.split_once('"').map(|(value, _)| value)
+        };
+        let [route, method, status] = ["route", "method", "status"].map(|name| label(name).expect("the label"));
+        if status.starts_with('2') {
+            let series = series_of(&route.replace(":.*}", "}"), method);
+            *successes.entry(series).or_default() += count.parse::<u64>().expect("a count");
+        }
+    }
+    successes
 }
 
 fn schemathesis() -> PathBuf {

@@ -87,12 +87,18 @@ fn what_was_verified_is_trusted_only_while_it_is_there() {
     assert!(!verifier.stands(&abort));
     assert_eq!(verifier.lowest(&abort, &()).expect("verify it").seq.0, end_of(3));
     assert!(verifier.stands(&abort));
-    // A later one of the same ledger has all that it had.
+    // A later one of the same ledger is published, and the one before stays beside it at first.
+    let files = directory.path().join("files");
+    let own = |seq: i64| names_in(&files).into_iter().find(|name| name.starts_with(&format!("snapshot.db.{seq}-")));
     applier.apply_to(end_of(4));
     snapshot_support::take(&mut publisher);
     assert!(verifier.stands(&abort));
+    // What nobody has verified is no word for what was verified and has gone.
+    std::fs::remove_file(files.join(own(end_of(3)).expect("the one before"))).expect("remove it");
+    assert!(!verifier.stands(&abort));
+    assert_eq!(verifier.lowest(&abort, &()).expect("verify the later one").seq.0, end_of(4));
+    assert!(verifier.stands(&abort));
     // The manifest alone is nothing to start from.
-    let files = directory.path().join("files");
     for name in names_in(&files).iter().filter(|name| !name.ends_with(".json") && !name.ends_with(".lock")) {
         std::fs::remove_file(files.join(name)).expect("remove it");
     }

@@ -27,7 +27,7 @@ fn share(writer: usize) -> std::ops::Range<usize> {
 }
 
 /// Each writer's requests of `size` mutations, over rows of its own.
-fn requests(size: usize) -> Arc<Vec<Vec<Vec<u8>>>> {
+pub fn requests(size: usize) -> Arc<Vec<Vec<Vec<u8>>>> {
     let of_writer = |w: usize| share(w).step_by(size).map(|i| data::write_points(w, i..i + size)).collect();
     Arc::new((0..WRITERS).map(of_writer).collect())
 }

@@ -8,6 +8,7 @@ mod asked;
 mod big_scans;
 pub mod changes;
 pub mod damage;
+mod elsewhere;
 pub mod queries;
 mod rows;
 mod scan_body;
@@ -42,9 +43,10 @@ use super::openapi::{Documented, Operation, get, post, shapes};
 use super::serve::{self, ServerOptions};
 
 use age::{Age, Fresh};
-use big_scans::{BigScans, NotRun};
+use big_scans::BigScans;
 use changes::{Feed, FeedOptions};
 use damage::Damage;
+use elsewhere::NotRun;
 use queries::{Queries, QueryOptions};
 use scan_body::ScanBody;
 

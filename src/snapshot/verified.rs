@@ -11,7 +11,7 @@ use crate::ledger::Seq;
 
 use super::Abort;
 use super::Progress;
-use super::fetch::{FetchError, Found, Wanted, find, verify};
+use super::fetch::{FetchError, Found, Wanted, find, still_has, verify};
 
 /// What a killed process left of a fetch is removed when it was not written to for this
 /// long; a fetch that goes on is written to all the time.
@@ -72,8 +72,9 @@ impl Verifier {
         lowest.ok_or(FetchError::Aborted)
     }
 
-    /// Whether at each place there is still what was verified, or a later one of the
-    /// same ledger, as far as manifests and sizes tell. Blocks, and fetches no snapshot.
+    /// Whether at each place there is still what was verified, also where a later one of the
+    /// same ledger is published, as far as manifests and sizes tell. Blocks, and fetches
+    /// no snapshot.
     pub fn stands(&self, abort: &Abort) -> bool {
         self.places.iter().all(|place| place.stands(abort))
     }
@@ -105,7 +106,7 @@ impl Place {
 
     fn stands(&self, abort: &Abort) -> bool {
         let Some((known, _)) = &self.known else { return false };
-        find(&self.url, abort).is_ok_and(|now| now.is_some_and(|now| now.is_no_older_than(known)))
+        still_has(&self.url, known, abort).unwrap_or(false)
     }
 }
 

@@ -7,12 +7,14 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use tempfile::TempDir;
+
+// That alone: the rest of the support starts nodes.
+#[path = "../support/wait.rs"]
+pub mod wait;
 
 const BOOKKEEPING: &str = "PRAGMA journal_mode = WAL;
     CREATE TABLE IF NOT EXISTS _ldb_seq (id INTEGER PRIMARY KEY NOT NULL, seq BIGINT NOT NULL);
@@ -59,16 +61,6 @@ pub fn point_at(path: &Path, target: &Path) {
     let link = path.with_extension("link");
     symlink(target, &link).unwrap();
     fs::rename(&link, path).unwrap();
-}
-
-/// Until it is true; what it waits for is said when it never is.
-#[track_caller]
-pub fn wait_until(what: &str, deadline: Duration, mut is_so: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !is_so() {
-        assert!(began.elapsed() < deadline, "{what} did not come");
-        std::thread::sleep(Duration::from_millis(2));
-    }
 }
 
 /// Tells threads to end, also when the test fails before it comes to that.

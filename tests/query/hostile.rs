@@ -161,6 +161,13 @@ fn hostile() -> Vec<(&'static str, String, &'static [u16])> {
         ),
         ("trim", format!("SELECT sum(length(trim({long} || k, '{}a'))) FROM fam___many", "b".repeat(63)), &[422]),
         (
+            "unhex",
+            format!(
+                "SELECT count(unhex(replace({long}, 'a', 'z') || k, replace(hex(zeroblob(200000)), '0', 'y') || 'z')) FROM fam___many"
+            ),
+            &[422],
+        ),
+        (
             "json_each twice",
             format!("SELECT count(*) FROM json_each('[{0}1]') a, json_each('[{0}1]') b", "1,".repeat(10_000)),
             &[422],

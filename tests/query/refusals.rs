@@ -125,10 +125,21 @@ fn functions_that_stand_in_for_those_of_sqlite_give_what_those_give() {
     let reader = Reader::start(&[], &[]);
     let ours = rusqlite::Connection::open_in_memory().unwrap();
     let texts = ["NULL", "''", "'a'", "'aaa'", "'héllo wörld'", "'xaay'", "x'616162'", "x''", "121", "'ab'", "'é'"];
-    let mut columns = Vec::new();
+    let mut columns: Vec<String> = [
+        "unhex('68-C3 a9', ' -')",
+        "unhex('6-8', '-')",
+        "unhex('é68éé', 'é')",
+        "unhex('68.6', '.')",
+        "unhex('68zz', 'zz68')",
+        "unhex(x'36380068', '')",
+        "unhex('6é', 'é')",
+        "unhex('--', '-')",
+    ]
+    .map(str::to_owned)
+    .into();
     for a in texts {
         for b in texts {
-            columns.extend(["instr", "trim", "ltrim", "rtrim"].map(|name| format!("{name}({a}, {b})")));
+            columns.extend(["instr", "trim", "ltrim", "rtrim", "unhex"].map(|name| format!("{name}({a}, {b})")));
             columns.push(format!("replace({a}, {b}, 'é1')"));
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::reader_server::OriginalLdb;
+use crate::reader_server::{OriginalLdb, ReaderServer, options};
 use crate::stage::{INTEGER, TEXT, number, stage};
 use crate::support::http;
 use crate::support::wait::wait_for;
@@ -38,6 +38,20 @@ fn a_client_that_has_the_answer_gets_no_other_until_the_seq_moves() {
     for (path, tag) in PATHS.iter().zip(&tags) {
         let answer = stage.get_with(path, ("if-none-match", tag)).expect(200);
         assert!(answer.header("etag").is_some_and(|now| now.starts_with("\"4-") && now != tag), "{path}");
+    }
+}
+
+#[test]
+fn an_answer_that_the_settings_no_longer_allow_is_refused_to_who_has_it() {
+    let stage = stage([INTEGER]);
+    stage.count_up_to(1_000);
+    let tag = stage.get("/rows/fam/int?limit=900").expect(200).header("etag").expect("an entity tag").to_owned();
+    for (max_rows, max_response_bytes, status) in [(0, 100, 416), (10, 64 << 20, 400), (0, 64 << 20, 304)] {
+        let mut options = options(&stage.path);
+        (options.max_rows, options.max_response_bytes) = (max_rows, max_response_bytes);
+        let reader = ReaderServer::start(options);
+        let url = format!("{}/v1/rows/fam/int?limit=900", reader.url);
+        http::request("GET", &url, &[("if-none-match", &tag)], "").expect(status);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::stage::{BYTES, INTEGER, PAIR, TEXT, number, stage};
+use crate::stage::{BYTES, INTEGER, PAIR, TEXT, number, stage, stage_with};
 use crate::support::http;
 
 fn key(table: &str, key: Value) -> Value {
@@ -47,6 +47,14 @@ fn a_thousand_rows_can_be_asked_for_and_no_more() {
     wanted.push(key("int", json!([1])));
     let answer = stage.batch(&json!({"rows": wanted})).expect(413);
     assert_eq!(answer.text(), "1001 rows are asked for, at most 1000 can be\n");
+}
+
+#[test]
+fn a_batch_has_no_more_rows_than_the_settings_let_an_answer_have() {
+    let stage = stage_with([INTEGER], |options| options.max_rows = 2);
+    let batch = |count: usize| stage.batch(&json!({"rows": vec![key("int", json!([1])); count]}));
+    assert_eq!(batch(2).expect(200).json()["rows"], json!([null, null]));
+    assert_eq!(batch(3).expect(413).text(), "3 rows are asked for, at most 2 can be\n");
 }
 
 #[test]

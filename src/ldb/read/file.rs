@@ -78,6 +78,9 @@ pub(super) struct LdbFile {
     progress_checked: Cell<bool>,
     /// The transaction that was left open for the reads that follow.
     shared: Cell<Option<Shared>>,
+    /// Whether the connection is prepared for the SQL of others.
+    #[cfg(feature = "node")]
+    takes_queries: bool,
     id: FileId,
 }
 
@@ -103,6 +106,8 @@ impl LdbFile {
             progress: Cell::new(None),
             progress_checked: Cell::new(false),
             shared: Cell::new(None),
+            #[cfg(feature = "node")]
+            takes_queries: false,
             id,
         };
         file.set_up().map_err(|error| opening(path, error))?;
@@ -137,11 +142,20 @@ impl LdbFile {
         &self.connection
     }
 
-    /// The same, to change its hooks. From then on no reads share a transaction.
+    /// The same, to change its hooks, `prepare`d before the first of those. From then on no
+    /// reads share a transaction.
     #[cfg(feature = "node")]
-    pub(super) fn connection_mut(&mut self) -> &mut Connection {
+    pub(super) fn connection_for_queries(
+        &mut self,
+        prepare: impl FnOnce(&Connection) -> rusqlite::Result<()>,
+    ) -> Result<&mut Connection, ReadError> {
         self.let_go();
-        self.connection.unwatched()
+        let connection = self.connection.unwatched();
+        if !self.takes_queries {
+            prepare(connection)?;
+            self.takes_queries = true;
+        }
+        Ok(connection)
     }
 
     pub(super) fn prepare(&self, sql: &str) -> Result<CachedStatement<'_>, ReadError> {

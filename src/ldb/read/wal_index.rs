@@ -79,7 +79,10 @@ impl WatchedConnection {
         // `self` is not `Sync`. For this operation the argument is a place for a pointer,
         // through which SQLite hands out the file that the connection has open; the file and
         // its methods live as long as the connection. `xShmMap` gives the first region where
-        // it is mapped already and, told not to extend, makes none.
+        // it is mapped already and, told not to extend, makes none. A reader that may not write
+        // the -shm, and finds no writer to vouch for it, has a wal-index of its own on the heap,
+        // which comes and goes: this call then gives SQLITE_READONLY_CANTINIT and no region, never
+        // that memory.
         let code = unsafe {
             let place = (&raw mut file).cast();
             let code =

@@ -18,16 +18,6 @@ pub enum Found {
     Object(String),
 }
 
-impl Found {
-    /// Whether this one has all that `known` had: it is the same, or a later one of its ledger.
-    pub fn is_no_older_than(&self, known: &Self) -> bool {
-        match (self, known) {
-            (Self::Manifest(now), Self::Manifest(known)) => now.ledger_id == known.ledger_id && now.seq >= known.seq,
-            (now, known) => now == known,
-        }
-    }
-}
-
 /// What is at `url`; `None` where that can't be told, since it is not there, not whole,
 /// or the store says nothing of it.
 ///
@@ -49,6 +39,26 @@ pub fn find(url: &SnapshotUrl, abort: &Abort) -> Result<Option<Found>, FetchErro
     let object = named.map_or_else(|| head(&store, store.name(), abort), |info| Ok(Some(info)))?;
     let is_whole = object.is_some_and(|info| info.size == manifest.stored_bytes);
     Ok(is_whole.then(|| Found::Manifest(Box::new(manifest))))
+}
+
+/// Whether what was found at `url` as `known` is there still: published, or beside a later
+/// one of its ledger under the name that is its own.
+///
+/// # Errors
+/// Those of [`find`].
+pub fn still_has(url: &SnapshotUrl, known: &Found, abort: &Abort) -> Result<bool, FetchError> {
+    let Some(now) = find(url, abort)? else { return Ok(false) };
+    let (Found::Manifest(now), Found::Manifest(known)) = (&now, known) else { return Ok(now == *known) };
+    if now == known {
+        return Ok(true);
+    }
+    let store = Store::open(url)?;
+    // Under the plain key there is always the one that was published last.
+    if now.ledger_id != known.ledger_id || now.seq < known.seq || known.key == store.name() {
+        return Ok(false);
+    }
+    let object = head(&store, &known.key, abort)?;
+    Ok(object.is_some_and(|info| info.size == known.stored_bytes))
 }
 
 fn head(store: &Store, name: &str, abort: &Abort) -> Result<Option<ObjectInfo>, FetchError> {

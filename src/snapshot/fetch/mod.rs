@@ -26,7 +26,7 @@ use crate::snapshot::{Abort, TableDigest};
 use crate::snapshot::{Phase, Progress};
 
 pub use error::{BadSnapshot, FetchError, Unwanted};
-pub use found::{Found, find};
+pub use found::{Found, find, still_has};
 pub use sources::Sources;
 
 use receive::{Received, Waiting, receive};

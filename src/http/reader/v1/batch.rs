@@ -20,8 +20,8 @@ use crate::schema::TableRef;
 
 use super::{Room, at};
 
-/// The most rows that one request may ask for.
-const MAX_KEYS: usize = 1_000;
+/// The most rows that one request may ask for, where the settings don't say fewer.
+const MAX_KEYS: u64 = 1_000;
 /// What is looked up on the worker itself: a fraction of a millisecond's work.
 const SHORT_KEYS: usize = 64;
 
@@ -53,7 +53,7 @@ pub fn operation() -> Operation {
         .gives_json::<Rows>("a row for each, in their order", json!({"seq": 4711, "rows": [found, null]}))
         .refuses(400, "not json, or an entry, which the text names, with a bad name or a key that its table can't have")
         .refuses(404, "an entry's table is not there; the text names it")
-        .refuses(413, "more than 1,000 rows are asked for")
+        .refuses(413, "more than 1,000 rows are asked for, or than one answer holds")
         .refuses(416, "the rows have more bytes than one answer holds")
         .with(age::described)
         .tag("rows")
@@ -75,7 +75,8 @@ fn scalars() -> Array {
 }
 
 pub async fn batch(worker: Data<Worker>, request: HttpRequest, payload: Payload) -> Result<HttpResponse, HttpError> {
-    let wanted = asked(&body::read(payload).await?)?;
+    let max = worker.limits.max_rows.unwrap_or(MAX_KEYS).min(MAX_KEYS);
+    let wanted = asked(&body::read(payload).await?, max)?;
     age::demanded(&worker, request.headers()).await?;
     let read = move |now: &Snapshot<'_>, room: Room, answer: &mut Vec<u8>| {
         if room.is_short && wanted.len() > SHORT_KEYS {
@@ -92,11 +93,11 @@ pub async fn batch(worker: Data<Worker>, request: HttpRequest, payload: Payload)
 
 type Wanted = (TableRef, Vec<Value>);
 
-/// The tables and keys of a request.
-fn asked(body: &[u8]) -> Result<Vec<Wanted>, HttpError> {
+/// The tables and keys of a request, `max` at most.
+fn asked(body: &[u8], max: u64) -> Result<Vec<Wanted>, HttpError> {
     let rows = from_json::parse::<Request<'_>>(body)?.rows;
-    if rows.len() > MAX_KEYS {
-        let message = format!("{} rows are asked for, at most {MAX_KEYS} can be", rows.len());
+    if rows.len() as u64 > max {
+        let message = format!("{} rows are asked for, at most {max} can be", rows.len());
         return Err(HttpError::new(StatusCode::PAYLOAD_TOO_LARGE, message));
     }
     let one = |(index, row): (usize, &&RawValue)| {

@@ -1,19 +1,21 @@
-//! Entity tags: an answer is the same as long as the LDB's file and its seq are. So
-//! a client that has one is told so after one read of the seq, whatever it asked for.
+//! Entity tags: an answer is the same as long as the LDB's file, its seq and what an answer
+//! may hold are. So a client that has one is told so after one read of the seq, whatever
+//! it asked for.
 
 use actix_web::HttpRequest;
 use actix_web::http::header::{ETag, EntityTag, Header, IF_NONE_MATCH, IfNoneMatch};
 use sha2::{Digest, Sha256};
 
-use crate::ldb::read::{ReadError, Snapshot};
+use crate::ldb::read::{Limits, ReadError, Snapshot};
 use crate::ledger::Seq;
 
 /// To be counted up when the form of an answer changes: tags outlive the process.
-const FORM: u8 = 1;
+const FORM: u8 = 2;
 
 /// What a request asks for, and which answers its client has.
 pub struct Conditions {
     resource: String,
+    limits: Limits,
     known: Option<IfNoneMatch>,
 }
 
@@ -28,10 +30,10 @@ pub struct Moment {
 
 impl Conditions {
     /// A tag that can't be read is one that nobody has.
-    pub fn of(request: &HttpRequest) -> Self {
+    pub fn of(request: &HttpRequest, limits: Limits) -> Self {
         let is_given = request.headers().contains_key(IF_NONE_MATCH);
         let known = is_given.then(|| IfNoneMatch::parse(request).ok()).flatten();
-        Self { resource: request.uri().to_string(), known }
+        Self { resource: request.uri().to_string(), limits, known }
     }
 
     pub fn at(&self, now: &Snapshot<'_>) -> Result<Moment, ReadError> {
@@ -46,6 +48,9 @@ impl Conditions {
         // from a backup the seqs that it had before.
         let written_at = position.leader_ts.map_or(i64::MIN, |at| at.unix_micros());
         digest.update(written_at.to_be_bytes());
+        // What may be answered may be refused after a restart with other settings.
+        digest.update(self.limits.max_rows.unwrap_or(0).to_be_bytes());
+        digest.update((self.limits.max_bytes as u64).to_be_bytes());
         // Neither an id nor a path has a NUL.
         digest.update(position.ledger_id.unwrap_or_default());
         digest.update([0]);

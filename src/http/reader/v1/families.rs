@@ -24,8 +24,9 @@ use super::{found, known, unchanged};
 const COUNTING: Duration = Duration::from_secs(2);
 /// Tables counted at one time, so that large ones leave room for other long reads.
 static COUNTED: Semaphore = Semaphore::const_new(1);
-/// Requests that wait for that.
+/// Requests that wait for that, and how long.
 static WAITING: Semaphore = Semaphore::const_new(64);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 pub fn operations() -> Vec<Operation> {
     let list = json!({"seq": 4711, "families": [{"name": "shop", "tables": ["prices"]}]});
@@ -81,7 +82,7 @@ struct Table<'a> {
 }
 
 pub async fn families(worker: Data<Worker>, request: HttpRequest) -> Result<HttpResponse, HttpError> {
-    let conditions = Conditions::of(&request);
+    let conditions = Conditions::of(&request, worker.limits);
     age::demanded(&worker, request.headers()).await?;
     let fresh = age::fresh(&worker)?;
     if let Some(moment) = known(&worker, &conditions)? {
@@ -113,7 +114,7 @@ pub async fn table(
     request: HttpRequest,
 ) -> Result<HttpResponse, HttpError> {
     let table = TableRef::parse(&path.0, &path.1).map_err(HttpError::bad_request)?;
-    let conditions = Conditions::of(&request);
+    let conditions = Conditions::of(&request, worker.limits);
     age::demanded(&worker, request.headers()).await?;
     let fresh = age::fresh(&worker)?;
     if let Some(moment) = known(&worker, &conditions)? {
@@ -121,7 +122,8 @@ pub async fn table(
     }
     let busy = || HttpError::unavailable("too many tables wait to be counted");
     let _waiting = WAITING.try_acquire().map_err(|_| busy())?;
-    let counted = COUNTED.acquire().await.map_err(|_| busy())?;
+    let turn = tokio::time::timeout(PATIENCE, COUNTED.acquire()).await;
+    let counted = turn.ok().and_then(Result::ok).ok_or_else(busy)?;
     let read = move |reader: &mut LdbReader, answer: &mut Vec<u8>| {
         // Kept until the count has ended, also where the client goes away before.
         let _counted = counted;

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use crate::http::error::HttpError;
 use crate::http::openapi::{Operation, get};
 use crate::http::reader::{Row, Worker, age};
-use crate::ldb::read::{PageLimits, ReadError, Snapshot};
+use crate::ldb::read::{Limits, PageLimits, ReadError, Snapshot};
 use crate::schema::TableRef;
 
 use super::cursor::Scope;
@@ -60,7 +60,7 @@ struct Page {
 
 pub async fn row(worker: Data<Worker>, request: HttpRequest) -> Result<HttpResponse, HttpError> {
     let (table, key) = address::of_row(&request)?;
-    let conditions = Conditions::of(&request);
+    let conditions = Conditions::of(&request, worker.limits);
     age::demanded(&worker, request.headers()).await?;
     let mut row = Vec::with_capacity(512);
     let read = |now: &Snapshot<'_>| {
@@ -86,7 +86,7 @@ pub async fn row(worker: Data<Worker>, request: HttpRequest) -> Result<HttpRespo
 }
 
 pub async fn page(worker: Data<Worker>, request: HttpRequest) -> Result<HttpResponse, HttpError> {
-    let asked = Asked::of(&request, worker.limits.max_rows.unwrap_or(MAX_ROWS))?;
+    let asked = Asked::of(&request, worker.limits)?;
     age::demanded(&worker, request.headers()).await?;
     let read = move |now: &Snapshot<'_>, room: Room, answer: &mut Vec<u8>| asked.read(now, room, answer);
     let (fresh, (moment, outcome), answer) = super::read(&worker, read).await?;
@@ -114,10 +114,11 @@ struct Asked {
 }
 
 impl Asked {
-    fn of(request: &HttpRequest, max: u64) -> Result<Self, HttpError> {
+    fn of(request: &HttpRequest, limits: Limits) -> Result<Self, HttpError> {
         let (table, _) = address::of_row(request)?;
+        let max = limits.max_rows.unwrap_or(MAX_ROWS);
         let (prefix, limit) = (Vec::new(), DEFAULT_ROWS.min(max));
-        let mut asked = Self { table, prefix, limit, after: None, conditions: Conditions::of(request) };
+        let mut asked = Self { table, prefix, limit, after: None, conditions: Conditions::of(request, limits) };
         let mut is_limited = false;
         for (name, value) in address::parameters(request)? {
             let twice = || HttpError::bad_request(format!("{name} is given twice"));

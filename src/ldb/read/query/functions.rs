@@ -16,6 +16,7 @@ const FLAGS: FunctionFlags =
 /// Puts them in the place of SQLite's. `max_value`: bytes of the longest value.
 pub(super) fn register(connection: &Connection, max_value: usize) -> Result<()> {
     connection.create_scalar_function("instr", 2, FLAGS, instr)?;
+    connection.create_scalar_function("unhex", 2, FLAGS, unhex)?;
     connection.create_scalar_function("replace", 3, FLAGS, move |context| replace(context, max_value))?;
     connection.create_scalar_function("trim", 2, FLAGS, |context| {
         trim(context, |text, set| text.trim_matches(set).to_owned())
@@ -66,6 +67,29 @@ fn trim(context: &mut Context<'_>, trim: impl Fn(&str, &[char]) -> String) -> Re
         return Err(refused(&format!("trims at most {MAX_TRIMMED} characters")));
     }
     Ok(Value::Text(trim(&String::from_utf8_lossy(&all), &set)))
+}
+
+/// The bytes that the first says in hex, between whose pairs of digits there may be
+/// characters of the second; null where it says none.
+fn unhex(context: &mut Context<'_>) -> Result<Option<Vec<u8>>> {
+    let (Some(all), Some(ignored)) = (bytes(context, 0)?, bytes(context, 1)?) else { return Ok(None) };
+    let mut ignored: Vec<char> = String::from_utf8_lossy(&ignored).chars().collect();
+    ignored.sort_unstable();
+    let all = String::from_utf8_lossy(&all);
+    // A NUL ends a text for SQLite's function.
+    let mut rest = all.chars().take_while(|character| *character != '\0');
+    let mut made = Vec::with_capacity(all.len() / 2);
+    while let Some(character) = rest.next() {
+        match (character.to_digit(16), ignored.binary_search(&character)) {
+            (Some(high), _) => {
+                let Some(low) = rest.next().and_then(|character| character.to_digit(16)) else { return Ok(None) };
+                made.push((high * 16 + low) as u8);
+            }
+            (None, Ok(_)) => {}
+            (None, Err(_)) => return Ok(None),
+        }
+    }
+    Ok(Some(made))
 }
 
 /// The value as text or bytes; `None` for null.

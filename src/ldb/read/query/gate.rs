@@ -58,8 +58,8 @@ pub(super) struct Gate {
 }
 
 impl Gate {
-    /// Puts the hooks in place, for one query.
-    pub(super) fn install(connection: &mut Connection, deadline: Instant, cancelled: Cancelled) -> Result<Arc<Self>> {
+    /// What is done once on a connection that is to run queries.
+    pub(super) fn prepare(connection: &Connection) -> Result<()> {
         connection.execute_batch(PRAGMAS)?;
         for (config, on) in [
             (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
@@ -70,7 +70,11 @@ impl Gate {
             connection.set_db_config(config, on)?;
         }
         rights::drop_modules(connection)?;
-        functions::register(connection, MAX_VALUE_BYTES)?;
+        functions::register(connection, MAX_VALUE_BYTES)
+    }
+
+    /// Puts the hooks in place, for one query.
+    pub(super) fn install(connection: &mut Connection, deadline: Instant, cancelled: Cancelled) -> Result<Arc<Self>> {
         let gate = Arc::new(Self::default());
         let seen = Arc::clone(&gate);
         connection.authorizer(Some(move |context: AuthContext<'_>| seen.authorize(&context)))?;

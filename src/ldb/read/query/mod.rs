@@ -94,7 +94,7 @@ impl LdbReader {
         let Some(file) = &mut self.file else { return Err(ReadError::NotThereYet { path }.into()) };
         let deadline = Instant::now() + limits.max_time;
         let outcome = (|| {
-            let connection = file.connection_mut();
+            let connection = file.connection_for_queries(Gate::prepare)?;
             let gate = Gate::install(connection, deadline, Arc::clone(cancelled)).map_err(ReadError::from)?;
             file.transaction(|file| {
                 let seq = position::last_seq(file)?;

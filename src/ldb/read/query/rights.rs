@@ -14,7 +14,7 @@ const TABLES: &[&str] = &["sqlite_schema", "sqlite_master", "_ldb_seq", "_ldb_la
 
 /// Not here are those that load code, name files or look into the program, and those whose
 /// time grows with the square of a value's length: `json_patch`, and SQLite's own
-/// `instr`, `replace` and `trim` of two values, in the place of which `functions` stands.
+/// `instr`, `replace`, and `trim` and `unhex` of two values, in the place of which `functions` stands.
 const FUNCTIONS: &[&str] = &[
     // Operators and words of the language.
     "like",
