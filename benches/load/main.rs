@@ -112,7 +112,7 @@ async fn whole_node(report: &mut Report, wanted: impl Fn(&str) -> bool) {
     report.figure("RssAnon, all roles, just started", megabytes(idle), "< 40 MB");
     report.figure("RssAnon, highest while filled and read", megabytes(peak.end()), "< 150 MB");
     if wanted("steady") {
-        steady::latency(report, address(&running.executive_url()), &reader).await;
+        steady::latency(report, address(&running.executive_url()), &reader, &node.data_dir()).await;
         steady::cpu_use(report, address(&running.executive_url()), running.pid()).await;
         running = steady::starts(report, &node, running, &reader).await;
         report.figure("RssAnon, started on this LDB", megabytes(anonymous_memory(running.pid())), "< 40 MB");

@@ -1,6 +1,9 @@
 //! A caught-up node with little to do: how soon a row is readable, what it costs,
 //! and how fast the node is back after a restart.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::client::{Connection, address, percentile, send_all};
@@ -30,23 +33,54 @@ pub async fn until_readable(executive: &mut Connection, reader: &mut Connection,
     }
 }
 
-/// Median and 99th percentile of [`until_readable`].
-async fn readable(executive: &str, reader: &str) -> (Duration, Duration) {
-    let mut executive = Connection::open(executive).await.expect("the executive takes connections");
-    let mut reader = Connection::open(reader).await.expect("the reader takes connections");
-    let mut times = Vec::with_capacity(SAMPLES);
-    for n in 0..SAMPLES {
-        // At no fixed distance, so that no timer of the node is always met at the same moment.
-        tokio::time::sleep(Duration::from_millis(10 + (n as u64 * 7) % 23)).await;
-        times.push(until_readable(&mut executive, &mut reader, n + 1).await);
-    }
-    times.sort_unstable();
-    (percentile(&times, 50), percentile(&times, 99))
+/// Times of [`until_readable`], and of bare flushes in `directory` of which one follows each: a
+/// commit can't take less than the disk takes at that moment.
+struct Readable {
+    rows: Vec<Duration>,
+    flushes: Vec<Duration>,
 }
 
-pub async fn latency(report: &mut Report, executive: &str, reader: &str) {
-    let (p50, p99) = readable(executive, reader).await;
-    report.figure("answer to readable row, p50 / p99", format!("{p50:.2?} / {p99:.2?}"), "p99 < 5 ms");
+impl Readable {
+    async fn measure(executive: &str, reader: &str, directory: &Path) -> Self {
+        let mut executive = Connection::open(executive).await.expect("the executive takes connections");
+        let mut reader = Connection::open(reader).await.expect("the reader takes connections");
+        let path = directory.join("flushed");
+        let file = File::create(&path).expect("make a file to flush");
+        flush(&file);
+        let (mut rows, mut flushes) = (Vec::with_capacity(SAMPLES), Vec::with_capacity(SAMPLES));
+        for n in 0..SAMPLES {
+            // At no fixed distance, so that no timer of the node is always met at the same moment.
+            tokio::time::sleep(Duration::from_millis(10 + (n as u64 * 7) % 23)).await;
+            rows.push(until_readable(&mut executive, &mut reader, n + 1).await);
+            flushes.push(flush(&file));
+        }
+        std::fs::remove_file(&path).expect("remove what was flushed");
+        rows.sort_unstable();
+        flushes.sort_unstable();
+        Self { rows, flushes }
+    }
+
+    fn report(&self, report: &mut Report, what: &str, target: &'static str) {
+        let both = |times: &[Duration]| {
+            let ms = |percent| percentile(times, percent).as_secs_f64() * 1e3;
+            format!("{:.2} / {:.2} ms", ms(50), ms(99))
+        };
+        report.figure(&format!("{what}, p50 / p99"), both(&self.rows), target);
+        report.figure("a bare flush of 4 KiB after each of them, p50 / p99", both(&self.flushes), "");
+    }
+}
+
+/// Overwrites 4 KiB and flushes them, as a commit does with its part of the WAL.
+fn flush(file: &File) -> Duration {
+    let start = Instant::now();
+    file.write_all_at(&[1; 4096], 0).expect("write to the disk");
+    file.sync_data().expect("flush to the disk");
+    start.elapsed()
+}
+
+pub async fn latency(report: &mut Report, executive: &str, reader: &str, directory: &Path) {
+    let readable = Readable::measure(executive, reader, directory).await;
+    readable.report(report, "answer to readable row", "p99 < 5 ms");
 }
 
 /// One node writes to the ctldb at `url`, another follows it, which looks every [`POLL`].
@@ -55,10 +89,11 @@ pub async fn across(report: &mut Report, url: &str) {
     send_all(address(&writer.executive_url()), &data::schema(), 1).await;
     let host = Node::new().roles(&["reflector", "reader"]).ctldb(url);
     // Without chance the longest interval is the one that is stated.
-    let host = host.set("reflector.poll_interval", POLL).set("reflector.poll_jitter", 0.0).start();
-    let (p50, p99) = readable(address(&writer.executive_url()), address(&host.reader_url())).await;
-    let what = format!("answer to readable row on another node, polled every {POLL}, p50 / p99");
-    report.figure(&what, format!("{p50:.1?} / {p99:.1?}"), "p99 < 120 ms");
+    let host = host.set("reflector.poll_interval", POLL).set("reflector.poll_jitter", 0.0);
+    let running = host.start();
+    let (executive, reader) = (writer.executive_url(), running.reader_url());
+    let readable = Readable::measure(address(&executive), address(&reader), &host.data_dir()).await;
+    readable.report(report, &format!("answer to readable row on another node, polled every {POLL}"), "p99 < 120 ms");
 }
 
 /// CPU with nothing to do, and with one mutation a second.
