@@ -29,6 +29,10 @@ pub(super) const MISTAKEN: u16 = 1242;
 /// hung up, which only the commit would tell: a write that did not happen would have to be looked up.
 const GOOD_FOR: Duration = Duration::from_secs(1);
 
+/// Nor where there is less time than this: who waits for the lock should be told by the server that it
+/// waited too long, which is after 10 s, and not have to wonder whether it was still written.
+const TIME_TO_WAIT: Duration = Duration::from_secs(15);
+
 /// Writes that ask first after an assumption was wrong: doubled each time, up to this.
 const MOST_ASKED: u32 = 64;
 
@@ -74,9 +78,8 @@ fn same_writers(known: &Ahead) -> Vec<String> {
         let Some(row) = row else { continue };
         let (secret, cookie) = (text(&row.secret_hash), blob(&row.cookie));
         writers.push(format!("(writer = {name} AND secret = {secret} AND cookie = {cookie})"));
-        rates.extend(
-            row.rows_per_minute.map(|rows| format!("(writer_name = {name} AND max_rows_per_minute = {rows})")),
-        );
+        rates
+            .extend(row.rows_per_minute.map(|rows| format!("(writer_name = {name} AND max_rows_per_minute = {rows})")));
         names.push(name);
     }
     let of_these = format!("writer_name IN ({})", names.join(","));
@@ -128,14 +131,15 @@ impl Memory {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is left goes with whoever writes next; and whether that may assume it.
-    pub fn take(&self) -> (Option<Left>, bool) {
+    /// What is left goes with whoever writes next; and whether that may assume it, until `deadline`.
+    pub fn take(&self, deadline: Instant) -> (Option<Left>, bool) {
         let mut state = self.lock();
         let left = state.left.take();
         let waits = state.asked > 0;
         state.asked = state.asked.saturating_sub(1);
         let fresh = left.as_ref().is_some_and(|left| left.at.elapsed() < GOOD_FOR);
-        (left, fresh && !waits)
+        let in_time = deadline.saturating_duration_since(Instant::now()) > TIME_TO_WAIT;
+        (left, fresh && in_time && !waits)
     }
 
     pub fn keep(&self, left: Left) {
@@ -157,6 +161,7 @@ mod tests {
     #[test]
     fn who_was_wrong_asks_first_ever_more_often() {
         let memory = Memory::default();
+        let soon = Instant::now() + 4 * TIME_TO_WAIT;
         let left = || {
             let now = Instant::now();
             let (last, low_water, ahead) = (Seq(1), None, Ahead::default());
@@ -168,7 +173,7 @@ mod tests {
             let mut writes = 0;
             while {
                 memory.keep(left());
-                !memory.take().1
+                !memory.take(soon).1
             } {
                 writes += 1;
             }
@@ -177,7 +182,7 @@ mod tests {
         assert_eq!(asked, [1, 2, 4, 8, 16, 32, 64, 64, 64, 64]);
         memory.assumed(true);
         memory.keep(left());
-        assert!(memory.take().1);
-        assert!(!memory.take().1, "taken already");
+        assert!(memory.take(soon).1);
+        assert!(!memory.take(soon).1, "taken already");
     }
 }

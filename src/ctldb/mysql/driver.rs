@@ -71,7 +71,7 @@ pub(super) async fn write<O: Operation>(
 
 async fn attempt<O: Operation>(shared: &Shared, operation: &O, deadline: Instant) -> Result<O::Output, CtldbError> {
     let expected = operation.expected();
-    let (left, may_assume) = shared.memory.take();
+    let (left, may_assume) = shared.memory.take(deadline);
     if let Some(left) = left.as_ref().filter(|_| may_assume)
         && let Some(unit) = assume(shared, left, &expected, deadline).await?
     {
@@ -287,7 +287,12 @@ async fn look_up(shared: &Shared, reason: &str, lost: &Locked, deadline: Instant
     let (mut unit, finished) = begin_again(shared, deadline).await.map_err(|_| unknown())?;
     let (clock, low_water) = unit.locked.as_ref().map_or((0, None), |locked| (locked.clock, locked.low_water));
     let held = holds(&mut unit, lost).await;
-    unit.abandon().await;
+    if lost.assumed {
+        // Its text may still be on its way to the server, and find all as it assumed.
+        unit.commit_lock().await.map_err(|_| unknown())?;
+    } else {
+        unit.abandon().await;
+    }
     // What was written may have been pruned since: that it is gone says nothing.
     if low_water > lost.low_water && lost.appended.first().is_some_and(|(first, _)| Some(*first) < low_water) {
         return Err(unknown());

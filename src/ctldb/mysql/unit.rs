@@ -16,8 +16,8 @@ use super::Shared;
 use super::ahead::Ahead;
 use super::assumed::{Left, MISTAKEN};
 use super::ddl::Intent;
-use super::error::SqlError;
-use super::link::Link;
+use super::error::{PACKET_TOO_LARGE, SqlError};
+use super::link::{Link, ResultSets, read_row};
 use super::prepare::Server;
 
 pub(super) struct Unit<'a> {
@@ -67,6 +67,8 @@ pub(super) struct Locked {
     /// The low-water mark when the lock was taken.
     pub low_water: Option<Seq>,
     pub appended: Vec<(Seq, String)>,
+    /// Whether it was begun on what the last one left: then it may not even have begun on the server.
+    pub assumed: bool,
     /// Whether it wrote anything but ledger rows and intents.
     pub wrote_rows: bool,
     /// Schema changes that it began.
@@ -116,14 +118,15 @@ impl<'a> Unit<'a> {
     ) -> Self {
         let (last, low_water, clock) = (left.last, left.low_water, left.clock.saturating_add(1));
         let (now, read_at) = (left.now(), Some(left.read_at));
-        let locked = Locked { clock, now, read_at, last, found: last, low_water, ..Locked::default() };
+        let locked = Locked { clock, now, read_at, last, found: last, low_water, assumed: true, ..Locked::default() };
         let unit = Self::new(shared, server, link, deadline, Some(locked));
         Self { ahead, after: After::Unwritten(left.ahead.clone()), pending: begin, assumed: true, ..unit }
     }
 
     /// Takes what the last transaction left for known where it is this one that came next.
     pub fn follow(&mut self, left: Option<Left>) {
-        let next = |locked: &Locked, left: &Left| locked.clock == left.clock.saturating_add(1) && locked.found == left.last;
+        let next =
+            |locked: &Locked, left: &Left| locked.clock == left.clock.saturating_add(1) && locked.found == left.last;
         let left = left.filter(|left| self.locked.as_ref().is_some_and(|locked| next(locked, left)));
         self.after = After::Unwritten(left.map(|left| left.ahead).unwrap_or_default());
     }
@@ -132,7 +135,8 @@ impl<'a> Unit<'a> {
     pub async fn ask<T: FromRow>(&mut self, sql: &str) -> Result<Vec<T>, SqlError> {
         let holds_back = !self.pending.is_empty();
         let sql = self.with_pending(sql);
-        let result = self.link.rows(&sql, self.deadline).await;
+        let rows = |mut sets: ResultSets| sets.pop().unwrap_or_default().into_iter().map(read_row).collect();
+        let result = self.send(&sql).await.and_then(rows);
         self.doom_if_over(&result, holds_back);
         result
     }
@@ -142,7 +146,7 @@ impl<'a> Unit<'a> {
         self.note_write()?;
         let holds_back = !self.pending.is_empty();
         let sql = self.with_pending(sql);
-        let result = self.link.query(&sql, self.deadline).await;
+        let result = self.send(&sql).await;
         self.doom_if_over(&result, holds_back);
         result.map(|_| self.link.affected_rows())
     }
@@ -193,11 +197,19 @@ impl<'a> Unit<'a> {
         self.check()?;
         if !self.pending.is_empty() {
             let sql = self.with_pending("");
-            let result = self.link.query(&sql, self.deadline).await;
+            let result = self.send(&sql).await;
             self.doom_if_over(&result, false);
             result?;
         }
         Ok(())
+    }
+
+    async fn send(&mut self, sql: &str) -> Result<ResultSets, SqlError> {
+        // The driver would hang up for it, and that would look like a server that is away.
+        if sql.len() >= self.server.packet_bytes {
+            return Err(SqlError::Server { code: PACKET_TOO_LARGE, message: "packet too large".to_owned() });
+        }
+        self.link.query(sql, self.deadline).await
     }
 
     /// Makes sure that the connection still has the ledger lock.
@@ -257,7 +269,7 @@ impl<'a> Unit<'a> {
             return self.end_unwritten(locked).await;
         }
         let sql = self.with_pending("COMMIT");
-        let result = self.link.query(&sql, self.deadline).await;
+        let result = self.send(&sql).await;
         self.doom_if_over(&result, false);
         match result.map_err(CtldbError::from) {
             Ok(_) => {
@@ -299,6 +311,14 @@ impl<'a> Unit<'a> {
         self.shared.catalog.catch_up(Some(locked.found), locked.last, false);
         let Locked { clock, last, low_water, .. } = *locked;
         self.shared.memory.keep(Left { clock, last, low_water, read_at, at: Instant::now(), ahead });
+    }
+
+    /// Commits the lock row's clock and nothing else, so that nothing which assumed another
+    /// one can still be committed.
+    pub async fn commit_lock(mut self) -> Result<(), CtldbError> {
+        self.send("COMMIT").await?;
+        self.link.give_back();
+        Ok(())
     }
 
     /// Undoes everything, and gives what had been done.
