@@ -6,6 +6,8 @@ mod ctldb_support;
 mod intents;
 #[path = "ctldb_mysql/lost.rs"]
 mod lost;
+#[path = "ctldb_mysql/one_text.rs"]
+mod one_text;
 #[path = "ctldb_mysql/round_trips.rs"]
 mod round_trips;
 mod support;

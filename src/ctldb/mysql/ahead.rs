@@ -1,12 +1,12 @@
 //! What an operation is about to ask for, read in one round trip with the ledger lock:
 //! writers, their limits and usage, and limits of tables. Good until the transaction
-//! writes anything.
+//! writes anything; what it then leaves of that may serve the next one (`assumed`).
 
 use std::collections::HashMap;
 
 use mysql_async::Row;
 
-use crate::ctldb::{Expected, TableLimit, WriterRow};
+use crate::ctldb::{Expected, TableLimit, WriterMark, WriterRow};
 use crate::schema::{TableRef, WriterName};
 
 use super::error::SqlError;
@@ -21,8 +21,11 @@ const USAGE: &str = "SELECT writer_name, bucket, amount FROM writer_usage WHERE 
                      AND bucket = UNIX_TIMESTAMP() - UNIX_TIMESTAMP() % {period}";
 const LIMITS: &str = "SELECT family_name, table_name, warn_size_bytes, max_size_bytes FROM max_table_sizes WHERE ";
 
+/// Answers of each kind that are kept from write to write; all are forgotten above that.
+const MOST_KEPT: usize = 1_024;
+
 /// Answers by what was asked; a name that is missing was not asked for.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Ahead {
     pub writers: HashMap<WriterName, Option<WriterRow>>,
     /// By writer and bucket, where there is such a row.
@@ -76,6 +79,44 @@ impl Ahead {
             }
         }
         Ok(ahead)
+    }
+
+    /// The answers to what is expected, with usage in `bucket`; none unless there are all
+    /// of them and all of the writers.
+    pub fn only(&self, expected: &Expected<'_>, bucket: i64) -> Option<Self> {
+        let mut only = Self::default();
+        for &writer in &expected.writers {
+            let key = (writer.clone(), bucket);
+            let row = self.writers.get(writer).filter(|row| row.is_some())?;
+            only.writers.insert(writer.clone(), row.clone());
+            only.usage.insert(key.clone(), *self.usage.get(&key)?);
+        }
+        for &table in &expected.tables {
+            only.limits.insert(table.clone(), *self.limits.get(table)?);
+        }
+        (!only.writers.is_empty()).then_some(only)
+    }
+
+    /// Newer answers take the place of these.
+    pub fn extend(&mut self, newer: Self) {
+        self.writers.extend(newer.writers);
+        self.usage.extend(newer.usage);
+        self.limits.extend(newer.limits);
+        if self.writers.len().max(self.usage.len()).max(self.limits.len()) > MOST_KEPT {
+            *self = Self::default();
+        }
+    }
+
+    /// What is so once these marks are written.
+    pub fn mark(&mut self, bucket: i64, marks: &[WriterMark<'_>]) {
+        for mark in marks {
+            if let Some(Some(row)) = self.writers.get_mut(mark.writer) {
+                row.cookie = mark.cookie.to_vec();
+            }
+            if let Some(amount) = self.usage.get_mut(&(mark.writer.clone(), bucket)) {
+                *amount = amount.saturating_add(mark.rows);
+            }
+        }
     }
 
     fn read_writers(&mut self, expected: &Expected<'_>, writers: Vec<Row>, rates: Vec<Row>) -> Result<(), SqlError> {

@@ -1,6 +1,7 @@
 //! How a write is carried through, whatever happens on the way: begin, take the ledger
 //! lock, finish what a dead executive has begun, run, commit; try again what is safe
-//! to try again, and find out what became of a commit whose answer was lost.
+//! to try again, and find out what became of a commit whose answer was lost. Where the last
+//! write left all that this one needs to know, it begins by assuming that (`assumed`).
 
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use crate::ledger::Seq;
 
 use super::Shared;
 use super::ahead::{self, Ahead};
+use super::assumed::Left;
 use super::catalog::ROWS_LOOKED_THROUGH;
 use super::ddl;
 use super::error::SqlError;
@@ -68,16 +70,60 @@ pub(super) async fn write<O: Operation>(
 }
 
 async fn attempt<O: Operation>(shared: &Shared, operation: &O, deadline: Instant) -> Result<O::Output, CtldbError> {
-    let (mut unit, _) = begin(shared, &operation.expected(), deadline).await?;
+    let expected = operation.expected();
+    let (left, may_assume) = shared.memory.take(deadline);
+    if let Some(left) = left.as_ref().filter(|_| may_assume)
+        && let Some(unit) = assume(shared, left, &expected, deadline).await?
+    {
+        let output = carry_through(shared, operation, unit, deadline).await?;
+        shared.memory.assumed(output.is_some());
+        if let Some(output) = output {
+            return Ok(output);
+        }
+    }
+    let (mut unit, _) = begin(shared, &expected, deadline).await?;
+    unit.follow(left);
+    let output = carry_through(shared, operation, unit, deadline).await?;
+    output.ok_or_else(|| CtldbError::Contention("the ctldb changed under the ledger lock".to_owned()))
+}
+
+/// A transaction on what the last one left, where that tells all that the operation expects.
+async fn assume<'a>(
+    shared: &'a Shared,
+    left: &Left,
+    expected: &Expected<'_>,
+    deadline: Instant,
+) -> Result<Option<Unit<'a>>, CtldbError> {
+    if shared.catalog.as_of() != Some(left.last) {
+        return Ok(None);
+    }
+    let Some((begin, ahead)) = left.assume(&shared.ledger, expected) else { return Ok(None) };
+    let link = shared.connections.get(deadline).await?;
+    Ok(Some(Unit::assuming(shared, shared.server()?, link, deadline, left, begin, ahead)))
+}
+
+/// Runs the operation in a transaction that was begun, and commits. Nothing, in both
+/// meanings, where what the transaction assumed does not hold.
+async fn carry_through<O: Operation>(
+    shared: &Shared,
+    operation: &O,
+    mut unit: Unit<'_>,
+    deadline: Instant,
+) -> Result<Option<O::Output>, CtldbError> {
     let result = operation.run(&mut unit).await;
     match result.and_then(|output| unit.check().map(|()| output)) {
         Ok(output) => match unit.commit().await {
-            Commit::Done => Ok(output),
+            Commit::Done => Ok(Some(output)),
+            Commit::Mistaken => Ok(None),
             Commit::Failed(error, locked) => Err(after_failure(shared, error, &locked, with_grace(deadline)).await),
             Commit::Lost(reason, locked) => {
-                look_up(shared, &reason, &locked, with_grace(deadline)).await.map(|()| output)
+                look_up(shared, &reason, &locked, with_grace(deadline)).await.map(|()| Some(output))
             }
         },
+        Err(_) if unit.mistaken => {
+            unit.abandon().await;
+            Ok(None)
+        }
         Err(error) => {
             let locked = unit.abandon().await;
             Err(after_failure(shared, error, &locked, with_grace(deadline)).await)
@@ -133,7 +179,8 @@ async fn begin<'a>(
         if intents == 0 {
             let lost = low_water.is_some_and(|first| known.is_some_and(|seq| seq.next() < first));
             shared.catalog.catch_up(known, last, changes > 0 || lost);
-            let locked = Locked { clock, now, last, low_water, ..Locked::default() };
+            let read_at = Some((now, Instant::now()));
+            let locked = Locked { clock, now, read_at, last, found: last, low_water, ..Locked::default() };
             let mut unit = Unit::new(shared, server, link, deadline, Some(locked));
             unit.ahead = ahead;
             return Ok((unit, finished));
@@ -240,7 +287,12 @@ async fn look_up(shared: &Shared, reason: &str, lost: &Locked, deadline: Instant
     let (mut unit, finished) = begin_again(shared, deadline).await.map_err(|_| unknown())?;
     let (clock, low_water) = unit.locked.as_ref().map_or((0, None), |locked| (locked.clock, locked.low_water));
     let held = holds(&mut unit, lost).await;
-    unit.abandon().await;
+    if lost.assumed {
+        // Its text may still be on its way to the server, and find all as it assumed.
+        unit.commit_lock().await.map_err(|_| unknown())?;
+    } else {
+        unit.abandon().await;
+    }
     // What was written may have been pruned since: that it is gone says nothing.
     if low_water > lost.low_water && lost.appended.first().is_some_and(|(first, _)| Some(*first) < low_water) {
         return Err(unknown());

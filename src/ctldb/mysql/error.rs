@@ -16,6 +16,7 @@ pub(super) enum SqlError {
 
 pub(super) const DUPLICATE_KEY: u16 = 1062;
 pub(super) const NO_SUCH_TABLE: u16 = 1146;
+pub(super) const PACKET_TOO_LARGE: u16 = 1153;
 
 /// A deadlock, a lock-wait time-out, or a definition or row that changed under the
 /// transaction: InnoDB's state is not known well enough to go on, so it is run again.
@@ -42,7 +43,7 @@ impl From<Error> for SqlError {
             Error::Server(error) => Self::Server { code: error.code, message: error.message },
             // The driver says so before it sends anything, but leaves the connection in an unknown state.
             Error::Driver(DriverError::PacketTooLarge) => {
-                Self::Server { code: 1153, message: "packet too large".to_owned() }
+                Self::Server { code: PACKET_TOO_LARGE, message: "packet too large".to_owned() }
             }
             Error::Driver(DriverError::FromRow { .. } | DriverError::FromValue { .. }) => {
                 Self::Server { code: 0, message: "answer of an unexpected type".to_owned() }

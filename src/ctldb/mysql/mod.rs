@@ -5,6 +5,7 @@
 //! said in it, `ddl` how the schema changes. Used from one single-threaded runtime.
 
 mod ahead;
+mod assumed;
 mod catalog;
 mod connect;
 mod ddl;
@@ -27,6 +28,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 
+use self::assumed::Memory;
 use self::catalog::Catalog;
 use self::connect::Connections;
 use self::prepare::Server;
@@ -66,6 +68,7 @@ struct Shared {
     /// There once the server was prepared.
     server: Mutex<Option<Server>>,
     catalog: Catalog,
+    memory: Memory,
     sizes: TableSizes,
     turns: Semaphore,
     counts: Counts,
@@ -87,6 +90,7 @@ impl MysqlCtldb {
             ledger,
             server: Mutex::default(),
             catalog: Catalog::default(),
+            memory: Memory::default(),
             sizes: TableSizes::default(),
             turns: Semaphore::new(TURNS),
             counts: Counts::default(),

@@ -28,6 +28,8 @@ pub(super) struct Server {
     pub collation: String,
     /// Texts of several statements or rows are split below this.
     pub text_bytes: usize,
+    /// What no text reaches.
+    pub packet_bytes: usize,
 }
 
 pub(super) async fn prepare(link: &mut Link, ledger: &LedgerTable, deadline: Instant) -> Result<Server, CtldbError> {
@@ -37,6 +39,7 @@ pub(super) async fn prepare(link: &mut Link, ledger: &LedgerTable, deadline: Ins
     }
     let collation = collations.swap_remove(0);
     let max_packet: u64 = link.row(MAX_PACKET, deadline).await?;
+    let packet_bytes = usize::try_from(max_packet).unwrap_or(usize::MAX);
     let text_bytes = usize::try_from(max_packet / 4).unwrap_or(MAX_TEXT_BYTES).min(MAX_TEXT_BYTES);
     for statement in statements(SCHEMA) {
         link.query(&ledger.fill(&statement.replace("{collation}", &collation)), deadline).await?;
@@ -50,7 +53,7 @@ pub(super) async fn prepare(link: &mut Link, ledger: &LedgerTable, deadline: Ins
     for probe in SCHEMA_PROBES {
         link.query(&ledger.fill(probe), deadline).await.map_err(not_as_it_must_be)?;
     }
-    Ok(Server { collation, text_bytes })
+    Ok(Server { collation, text_bytes, packet_bytes })
 }
 
 /// The schema as one would make it by hand, for a server of this collation, in a

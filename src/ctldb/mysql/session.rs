@@ -15,7 +15,7 @@ use super::ddl::{self, Intent, Outcome};
 use super::error::{DUPLICATE_KEY, SqlError};
 use super::head;
 use super::rows::{self, blob, text};
-use super::unit::Unit;
+use super::unit::{After, Unit};
 
 const NOW: &str = "SELECT UNIX_TIMESTAMP()";
 const SET_LOW_WATER: &str = "INSERT INTO ctlstore_meta (name, value) VALUES ('low_water_seq', '{first}') \
@@ -192,9 +192,9 @@ impl Session for Unit<'_> {
 
     async fn mark_writers(&mut self, bucket: i64, marks: &[WriterMark<'_>]) -> Result<(), CtldbError> {
         for marks in marks.chunks(MARKED_AT_ONCE) {
-            for statement in rows::mark_writers(bucket, marks) {
-                self.later(&statement).await?;
-            }
+            let [cookies, usage] = rows::mark_writers(bucket, marks);
+            self.later_known(&cookies, |after| after.mark(bucket, marks)).await?;
+            self.later_known(&usage, |_| {}).await?;
         }
         Ok(())
     }
@@ -240,7 +240,7 @@ impl Session for Unit<'_> {
 
     async fn apply_unanswered(&mut self, changes: &[RowChange]) -> Result<(), CtldbError> {
         for statement in rows::statements(changes, self.server.text_bytes) {
-            self.later(&statement).await?;
+            self.later_known(&statement, |_| {}).await?;
         }
         Ok(())
     }
@@ -267,6 +267,7 @@ impl Session for Unit<'_> {
 
     async fn alter(&mut self, change: &SchemaChange, statement: &str) -> Result<Seq, CtldbError> {
         self.settle().await?;
+        self.after = After::Unknown;
         let intent = Intent::new(change, statement, self.locked()?.last.next());
         self.shared.catalog.forget();
         self.carry_out(&intent, &ddl::ddl(change, &self.server)).await?;
@@ -294,6 +295,7 @@ impl Session for Unit<'_> {
     }
 
     async fn rollback_to_savepoint(&mut self) -> Result<(), CtldbError> {
+        self.after = After::Unknown;
         let locked = self.locked()?;
         if let Some((last, appended)) = locked.savepoint {
             locked.last = last;

@@ -14,9 +14,10 @@ use crate::ledger::Seq;
 
 use super::Shared;
 use super::ahead::Ahead;
+use super::assumed::{Left, MISTAKEN};
 use super::ddl::Intent;
-use super::error::SqlError;
-use super::link::Link;
+use super::error::{PACKET_TOO_LARGE, SqlError};
+use super::link::{Link, ResultSets, read_row};
 use super::prepare::Server;
 
 pub(super) struct Unit<'a> {
@@ -28,10 +29,26 @@ pub(super) struct Unit<'a> {
     pub locked: Option<Locked>,
     /// What was read before it is asked for, until something is written.
     pub ahead: Ahead,
+    /// What will be so after the commit; none where that is not known.
+    pub after: After,
     /// Statements not yet sent.
     pending: String,
+    /// Whether what is pending, or was, begins with what is assumed.
+    assumed: bool,
+    /// Whether that was wrong. Nothing behind it has been run.
+    pub mistaken: bool,
     /// The error after which nothing of this unit may be committed any more.
     doomed: Option<CtldbError>,
+}
+
+/// What a transaction leaves to the next one.
+#[derive(Debug, Default)]
+pub(super) enum After {
+    /// It has not written yet; what was known before of what it did not ask for.
+    Unwritten(Ahead),
+    Known(Ahead),
+    #[default]
+    Unknown,
 }
 
 /// What a transaction has done, to find it again if the answer to its commit is lost.
@@ -41,11 +58,17 @@ pub(super) struct Locked {
     pub clock: i64,
     /// The server's clock when it had the lock, seconds since 1970.
     pub now: i64,
+    /// The server's clock when it was last read, and when that was by this process's.
+    pub read_at: Option<(i64, Instant)>,
     /// The ledger's last seq, with what this transaction has appended.
     pub last: Seq,
+    /// The ledger's last seq when the lock was taken.
+    pub found: Seq,
     /// The low-water mark when the lock was taken.
     pub low_water: Option<Seq>,
     pub appended: Vec<(Seq, String)>,
+    /// Whether it was begun on what the last one left: then it may not even have begun on the server.
+    pub assumed: bool,
     /// Whether it wrote anything but ledger rows and intents.
     pub wrote_rows: bool,
     /// Schema changes that it began.
@@ -57,6 +80,8 @@ pub(super) struct Locked {
 /// How a commit went.
 pub(super) enum Commit {
     Done,
+    /// What was assumed does not hold: nothing is committed.
+    Mistaken,
     /// The server refused: nothing is committed.
     Failed(CtldbError, Locked),
     /// The answer was lost.
@@ -65,14 +90,53 @@ pub(super) enum Commit {
 
 impl<'a> Unit<'a> {
     pub fn new(shared: &'a Shared, server: Server, link: Link, deadline: Instant, locked: Option<Locked>) -> Self {
-        Self { shared, server, link, deadline, locked, ahead: Ahead::default(), pending: String::new(), doomed: None }
+        Self {
+            shared,
+            server,
+            link,
+            deadline,
+            locked,
+            ahead: Ahead::default(),
+            after: After::default(),
+            pending: String::new(),
+            assumed: false,
+            mistaken: false,
+            doomed: None,
+        }
+    }
+
+    /// A transaction on what the last one left: `begin` begins it when it is sent, and fails
+    /// where something is not as it was left. `ahead` is what is known by that.
+    pub fn assuming(
+        shared: &'a Shared,
+        server: Server,
+        link: Link,
+        deadline: Instant,
+        left: &Left,
+        begin: String,
+        ahead: Ahead,
+    ) -> Self {
+        let (last, low_water, clock) = (left.last, left.low_water, left.clock.saturating_add(1));
+        let (now, read_at) = (left.now(), Some(left.read_at));
+        let locked = Locked { clock, now, read_at, last, found: last, low_water, assumed: true, ..Locked::default() };
+        let unit = Self::new(shared, server, link, deadline, Some(locked));
+        Self { ahead, after: After::Unwritten(left.ahead.clone()), pending: begin, assumed: true, ..unit }
+    }
+
+    /// Takes what the last transaction left for known where it is this one that came next.
+    pub fn follow(&mut self, left: Option<Left>) {
+        let next =
+            |locked: &Locked, left: &Left| locked.clock == left.clock.saturating_add(1) && locked.found == left.last;
+        let left = left.filter(|left| self.locked.as_ref().is_some_and(|locked| next(locked, left)));
+        self.after = After::Unwritten(left.map(|left| left.ahead).unwrap_or_default());
     }
 
     /// Sends `sql` with what was held back, and gives the rows of its last statement.
     pub async fn ask<T: FromRow>(&mut self, sql: &str) -> Result<Vec<T>, SqlError> {
         let holds_back = !self.pending.is_empty();
         let sql = self.with_pending(sql);
-        let result = self.link.rows(&sql, self.deadline).await;
+        let rows = |mut sets: ResultSets| sets.pop().unwrap_or_default().into_iter().map(read_row).collect();
+        let result = self.send(&sql).await.and_then(rows);
         self.doom_if_over(&result, holds_back);
         result
     }
@@ -82,7 +146,7 @@ impl<'a> Unit<'a> {
         self.note_write()?;
         let holds_back = !self.pending.is_empty();
         let sql = self.with_pending(sql);
-        let result = self.link.query(&sql, self.deadline).await;
+        let result = self.send(&sql).await;
         self.doom_if_over(&result, holds_back);
         result.map(|_| self.link.affected_rows())
     }
@@ -90,6 +154,25 @@ impl<'a> Unit<'a> {
     /// Holds `sql`, a change of rows, back until something has to be answered.
     pub async fn later(&mut self, sql: &str) -> Result<(), CtldbError> {
         self.note_write()?;
+        self.hold_back(sql).await
+    }
+
+    /// As [`Unit::later`], for changes of which it is known what they leave of what was read ahead.
+    pub async fn later_known(&mut self, sql: &str, marked: impl FnOnce(&mut Ahead)) -> Result<(), CtldbError> {
+        let ahead = std::mem::take(&mut self.ahead);
+        let after = match std::mem::take(&mut self.after) {
+            After::Unwritten(mut older) => {
+                older.extend(ahead);
+                Some(older)
+            }
+            After::Known(after) => Some(after),
+            After::Unknown => None,
+        };
+        self.note_write()?;
+        if let Some(mut after) = after {
+            marked(&mut after);
+            self.after = After::Known(after);
+        }
         self.hold_back(sql).await
     }
 
@@ -114,11 +197,19 @@ impl<'a> Unit<'a> {
         self.check()?;
         if !self.pending.is_empty() {
             let sql = self.with_pending("");
-            let result = self.link.query(&sql, self.deadline).await;
+            let result = self.send(&sql).await;
             self.doom_if_over(&result, false);
             result?;
         }
         Ok(())
+    }
+
+    async fn send(&mut self, sql: &str) -> Result<ResultSets, SqlError> {
+        // The driver would hang up for it, and that would look like a server that is away.
+        if sql.len() >= self.server.packet_bytes {
+            return Err(SqlError::Server { code: PACKET_TOO_LARGE, message: "packet too large".to_owned() });
+        }
+        self.link.query(sql, self.deadline).await
     }
 
     /// Makes sure that the connection still has the ledger lock.
@@ -144,8 +235,10 @@ impl<'a> Unit<'a> {
     /// `in_any_case`: the text had statements of others in it.
     fn doom_if_over<T>(&mut self, result: &Result<T, SqlError>, in_any_case: bool) {
         if let Err(error) = result {
+            self.mistaken |= self.assumed && error.code() == Some(MISTAKEN);
             let error = CtldbError::from(error.clone());
             if in_any_case
+                || self.mistaken
                 || self.link.is_broken()
                 || matches!(error, CtldbError::Contention(_) | CtldbError::Unavailable(_))
             {
@@ -157,6 +250,7 @@ impl<'a> Unit<'a> {
     fn note_write(&mut self) -> Result<(), SqlError> {
         self.locked.as_mut().ok_or_else(outside_lock)?.wrote_rows = true;
         self.ahead = Ahead::default();
+        self.after = After::Unknown;
         Ok(())
     }
 
@@ -172,25 +266,59 @@ impl<'a> Unit<'a> {
     pub async fn commit(mut self) -> Commit {
         let locked = self.locked.take().unwrap_or_default();
         if !locked.wrote_rows && locked.appended.is_empty() {
-            self.roll_back().await;
-            return Commit::Done;
+            return self.end_unwritten(locked).await;
         }
         let sql = self.with_pending("COMMIT");
-        match self.link.query(&sql, self.deadline).await.map_err(CtldbError::from) {
+        let result = self.send(&sql).await;
+        self.doom_if_over(&result, false);
+        match result.map_err(CtldbError::from) {
             Ok(_) => {
                 if !locked.begun.is_empty() {
                     failpoint::hit("ddl-after-commit");
                 }
+                self.remember(&locked);
                 self.link.give_back();
                 Commit::Done
             }
             // A server that is going away may still have committed.
             Err(CtldbError::Unavailable(reason)) => Commit::Lost(reason, locked),
             Err(error) => {
+                let mistaken = self.mistaken;
                 self.roll_back().await;
-                Commit::Failed(error, locked)
+                if mistaken { Commit::Mistaken } else { Commit::Failed(error, locked) }
             }
         }
+    }
+
+    /// Ends a transaction that has nothing to commit. What it decided by what was only
+    /// assumed holds when that does.
+    async fn end_unwritten(mut self, locked: Locked) -> Commit {
+        let asked = self.assumed && !self.pending.is_empty();
+        let answer = if asked { self.flush().await } else { Ok(()) };
+        let mistaken = self.mistaken;
+        self.roll_back().await;
+        match answer {
+            Ok(()) => Commit::Done,
+            Err(_) if mistaken => Commit::Mistaken,
+            Err(error) => Commit::Failed(error, locked),
+        }
+    }
+
+    /// Leaves to the next write what is known after this one's commit.
+    fn remember(&mut self, locked: &Locked) {
+        let (After::Known(ahead), Some(read_at)) = (std::mem::take(&mut self.after), locked.read_at) else { return };
+        // None of these ledger rows is a schema change's.
+        self.shared.catalog.catch_up(Some(locked.found), locked.last, false);
+        let Locked { clock, last, low_water, .. } = *locked;
+        self.shared.memory.keep(Left { clock, last, low_water, read_at, at: Instant::now(), ahead });
+    }
+
+    /// Commits the lock row's clock and nothing else, so that nothing which assumed another
+    /// one can still be committed.
+    pub async fn commit_lock(mut self) -> Result<(), CtldbError> {
+        self.send("COMMIT").await?;
+        self.link.give_back();
+        Ok(())
     }
 
     /// Undoes everything, and gives what had been done.

@@ -1,0 +1,351 @@
+//! Groups that go to the server as one text, by what the last one left: what has changed
+//! since is noticed before anything is written, and what goes wrong within that text, or the
+//! one that follows questions, leaves nothing of it and blames nobody else.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ctlstore::ctldb::{Ctldb, CtldbError, SchemaChange};
+use ctlstore::executive::{
+    Credentials, Executive, Mutation, MutationRequest, Options, RateLimit, Refusal, RegisterWriter, Request, Secret,
+    Written,
+};
+use ctlstore::schema::{FamilyName, FieldType};
+use mysql_async::prelude::Queryable;
+use serde_json::value::RawValue;
+
+use super::lost::through_proxy;
+use crate::ctldb_support::proxy::{Cut, Proxy};
+use crate::ctldb_support::*;
+use crate::support::{self, Flavour, PrivateServer, TestDatabase, wait_until};
+
+/// One that does not end while the test runs.
+const LIMIT: RateLimit = RateLimit { amount: 1_000, period: Duration::from_secs(1 << 40) };
+
+fn credentials(writer: usize) -> Credentials {
+    Credentials { writer: self::writer(&format!("writer-{writer}")), secret: Secret::shown(b"secret") }
+}
+
+/// What a writer puts into the row that is its own.
+#[derive(Clone)]
+pub struct Put {
+    writer: usize,
+    value: i64,
+    check: Option<String>,
+}
+
+impl Put {
+    fn request(&self) -> Arc<MutationRequest> {
+        let family = FamilyName::new("fam").unwrap();
+        let json = |text: String| RawValue::from_string(text).unwrap();
+        let Self { writer, value, check } = self;
+        let values = vec![("k".to_owned(), json(format!("\"{writer}\""))), ("v".to_owned(), json(value.to_string()))];
+        let mutation = Mutation::new(&family, "tab", false, values).unwrap();
+        let cookie = format!("cookie of {writer} with {value}").into_bytes();
+        let check = check.as_ref().map(|cookie| cookie.clone().into_bytes());
+        Arc::new(MutationRequest::new(credentials(*writer), cookie, check, vec![mutation]).unwrap())
+    }
+}
+
+/// A request of each writer.
+pub fn group(writers: usize, value: i64) -> Vec<Put> {
+    (0..writers).map(|writer| Put { writer, value, check: None }).collect()
+}
+
+/// Writers of one table who write together.
+pub struct Writers<C> {
+    executive: Executive<C>,
+}
+
+impl<C: Ctldb> Writers<C> {
+    /// Makes the table and the writers.
+    pub async fn new(ctldb: C, database: &TestDatabase, writers: usize) -> Self {
+        make_table(&ctldb, "fam___tab").await;
+        let this = Self::join(ctldb);
+        for writer in 0..writers {
+            let Credentials { writer, secret } = credentials(writer);
+            RegisterWriter { writer, secret }.execute(&this.executive, soon()).await.unwrap();
+        }
+        assert_eq!(database.value("SELECT COUNT(*) FROM mutators").unwrap(), writers.to_string());
+        this
+    }
+
+    /// The same by another executive.
+    fn join(ctldb: C) -> Self {
+        Self { executive: Executive::new(ctldb, Options { writer_limit: LIMIT, ..Options::default() }) }
+    }
+
+    async fn try_write(&self, group: &[Put]) -> Result<Vec<Result<Written, Refusal>>, CtldbError> {
+        self.executive.mutate(group.iter().map(Put::request).collect(), soon()).await
+    }
+
+    /// Writes the group and gives each request's seq.
+    pub async fn write(&self, group: &[Put]) -> Vec<i64> {
+        let written = self.try_write(group).await.unwrap();
+        written.into_iter().map(|written| written.unwrap().seq.0).collect()
+    }
+
+    /// Writes until a group goes as one text. Gives the value that it wrote.
+    pub async fn settle(&self, writers: usize, proxy: &Proxy) -> i64 {
+        let end = soon();
+        for value in 1.. {
+            let before = proxy.sent();
+            self.write(&group(writers, value)).await;
+            if proxy.sent() - before == 1 {
+                return value;
+            }
+            assert!(Instant::now() < end, "no group goes as one text");
+        }
+        unreachable!("there is no last number")
+    }
+}
+
+/// Two writers whose next group goes as one text, the way there, and what they have written last.
+async fn settled(database: &TestDatabase) -> (Writers<impl Ctldb + use<>>, Proxy, i64) {
+    let (ctldb, proxy) = through_proxy(database).await;
+    let writers = Writers::new(ctldb, database, 2).await;
+    writers.executive.ctldb().refresh_table_sizes().await.unwrap();
+    let last = writers.settle(2, &proxy).await;
+    (writers, proxy, last)
+}
+
+/// What each of two writers has in its row.
+fn stored(database: &TestDatabase) -> [i64; 2] {
+    [0, 1].map(|k| database.value(&format!("SELECT v FROM fam___tab WHERE k = '{k}'")).unwrap().parse().unwrap())
+}
+
+/// Whether cookies, usage and ledger tell of `commits` groups of two rows, of which the last wrote `value`.
+fn check_all(database: &TestDatabase, commits: i64, value: i64) {
+    assert_eq!(stored(database), [value; 2]);
+    assert_eq!(contiguous_ledger(database).len() as i64, 1 + 2 * commits);
+    assert_eq!(database.value("SELECT SUM(amount) FROM writer_usage").unwrap(), (2 * commits).to_string());
+    for writer in 0..2 {
+        let cookie = database.value(&format!("SELECT cookie FROM mutators WHERE writer = 'writer-{writer}'"));
+        assert_eq!(cookie.unwrap(), format!("cookie of {writer} with {value}"));
+    }
+}
+
+#[tokio::test]
+async fn what_was_changed_by_hand_is_noticed_before_anything_is_written() {
+    type IsIt = fn(&Refusal) -> bool;
+    let unauthorized: IsIt = |refusal| matches!(refusal, Refusal::Unauthorized);
+    let cases: [(&str, IsIt); 5] = [
+        ("UPDATE mutators SET secret = REPEAT('0', 64) WHERE writer = 'writer-0'", unauthorized),
+        ("DELETE FROM mutators WHERE writer = 'writer-0'", unauthorized),
+        ("UPDATE mutators SET cookie = 'x' WHERE writer = 'writer-0'", |r| matches!(r, Refusal::CookieMismatch)),
+        ("INSERT INTO max_writer_rates VALUES ('writer-0', 0)", |r| matches!(r, Refusal::RateLimited { .. })),
+        ("INSERT INTO max_table_sizes VALUES ('fam', 'tab', 0, 0)", |r| matches!(r, Refusal::TableFull { .. })),
+    ];
+    for (change, is_it) in cases {
+        on_every_server(async |database| {
+            let (writers, _proxy, last) = settled(database).await;
+            database.query(change);
+            let mut puts = group(2, last + 1);
+            puts[0].check = Some(format!("cookie of 0 with {last}"));
+            let outcomes = writers.try_write(&puts).await.unwrap();
+            let refusal = outcomes[0].as_ref().unwrap_err();
+            assert!(is_it(refusal), "{change}: {refusal}");
+            let other = if outcomes[1].is_ok() { last + 1 } else { last };
+            assert_eq!(stored(database), [last, other], "{change}");
+            contiguous_ledger(database);
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_by_what_was_left_is_one_by_what_is_there() {
+    on_every_server(async |database| {
+        let (writers, _proxy, last) = settled(database).await;
+        // The only request would be refused by the cookie that it left, and is not by the one that is there.
+        database.query("UPDATE mutators SET cookie = 'by hand' WHERE writer = 'writer-0'");
+        let put = Put { writer: 0, value: last + 1, check: Some("by hand".to_owned()) };
+        writers.write(&[put]).await;
+        assert_eq!(stored(database), [last + 1, last]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn rows_and_columns_added_by_hand_are_noticed() {
+    on_every_server(async |database| {
+        let (writers, _proxy, last) = settled(database).await;
+        let before = contiguous_ledger(database).len() as i64;
+        database.query("ALTER TABLE fam___tab ADD COLUMN c BIGINT");
+        let row = "INSERT INTO ctlstore_dml_ledger (seq, statement) VALUES ({seq}, 'ALTER TABLE fam___tab ADD COLUMN \"c\" INTEGER')";
+        database.query(&row.replace("{seq}", &(before + 1).to_string()));
+        let outcomes = writers.try_write(&group(2, last + 1)).await.unwrap();
+        assert!(outcomes.iter().all(|outcome| outcome.is_err()), "the table has another column");
+        assert_eq!(stored(database), [last; 2]);
+        assert_eq!(contiguous_ledger(database).len() as i64, before + 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn executives_in_turn_see_what_the_other_one_left() {
+    on_every_server(async |database| {
+        let (writers, _proxy, mut last) = settled(database).await;
+        let commits = last;
+        let other = Writers::join(prepared(database).await);
+        let checked = |last: i64, from: i64| {
+            let mut puts = group(2, last + 1);
+            for put in &mut puts {
+                put.check = Some(format!("cookie of {} with {from}", put.writer));
+            }
+            puts
+        };
+        for turn in [1, 3, 1, 2, 4, 1] {
+            for _ in 0..turn {
+                writers.write(&checked(last, last)).await;
+                last += 1;
+            }
+            let stale = other.try_write(&checked(last, last - 1)).await.unwrap();
+            assert!(stale.iter().all(|outcome| matches!(outcome, Err(Refusal::CookieMismatch))));
+            other.write(&checked(last, last)).await;
+            last += 1;
+            let stale = writers.try_write(&checked(last, last - 1)).await.unwrap();
+            assert!(stale.iter().all(|outcome| matches!(outcome, Err(Refusal::CookieMismatch))));
+        }
+        assert_eq!(last, commits + 18);
+        check_all(database, last, last);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_row_that_the_server_refuses_costs_only_its_own_request() {
+    on_every_server(async |database| {
+        let (writers, _proxy, last) = settled(database).await;
+        // Nobody is told, so only the server knows that the column has become narrow.
+        database.query("ALTER TABLE fam___tab MODIFY v SMALLINT");
+        for value in [last + 1, last + 2] {
+            // The first time by what was left, the second after questions.
+            let mut puts = group(2, value);
+            puts[0].value = 70_000;
+            let before = contiguous_ledger(database).len();
+            let outcomes = writers.try_write(&puts).await.unwrap();
+            assert!(matches!(outcomes[0], Err(Refusal::ByCtldb(_))), "{:?}", outcomes[0]);
+            assert_eq!(outcomes[1].as_ref().unwrap().seq.0, before as i64 + 1);
+            assert_eq!(stored(database), [last, value]);
+            assert_eq!(contiguous_ledger(database).len(), before + 1);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_commit_lost_with_all_that_it_commits_is_found_or_done_again() {
+    for cut in [Cut::AfterCommit, Cut::BeforeCommit] {
+        on_every_server(async |database| {
+            let (writers, proxy, last) = settled(database).await;
+            proxy.cut(cut);
+            writers.write(&group(2, last + 1)).await;
+            assert!(proxy.has_cut());
+            assert_eq!(writers.executive.ctldb().tally().lost_commits, 1);
+            check_all(database, last + 1, last + 1);
+            writers.write(&group(2, last + 2)).await;
+            check_all(database, last + 2, last + 2);
+        })
+        .await;
+    }
+}
+
+/// Waits until a connection to this database runs such a statement.
+fn wait_for_statement(url: &str, like: &str) {
+    let sql = format!(
+        "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE '{like}' AND db = DATABASE() \
+         AND id <> CONNECTION_ID()"
+    );
+    wait_until("the statement runs", Duration::from_secs(30), || {
+        support::sql::query(url, &sql).unwrap() != [[Some("0".to_owned())]]
+    });
+}
+
+#[tokio::test]
+async fn a_lock_waited_for_too_long_within_the_text_starts_the_group_again() {
+    on_every_server(async |database| {
+        let (writers, _proxy, last) = settled(database).await;
+        let mut other = stranger(database).await;
+        other.query_drop("START TRANSACTION").await.unwrap();
+        other.query_drop("UPDATE mutators SET clock = clock WHERE writer = 'writer-1'").await.unwrap();
+        other.query_drop("SELECT * FROM mutators FOR UPDATE").await.unwrap();
+        let puts = group(2, last + 1);
+        let give_up = async {
+            let end = soon();
+            while writers.executive.ctldb().tally().contention_retries == 0 {
+                assert!(Instant::now() < end, "the server did not give up waiting");
+                tokio::task::yield_now().await;
+            }
+            other.query_drop("COMMIT").await.unwrap();
+        };
+        let (outcomes, ()) = tokio::join!(writers.try_write(&puts), give_up);
+        assert!(outcomes.unwrap().iter().all(|outcome| outcome.is_ok()));
+        check_all(database, last + 1, last + 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_deadlock_within_the_text_starts_the_group_again() {
+    on_every_server(async |database| {
+        let (writers, _proxy, last) = settled(database).await;
+        let mut other = stranger(database).await;
+        // The one that has written less is the deadlock's victim: us.
+        let many: Vec<String> = (0..500).map(|i| format!("('other{i}', 60, 0)")).collect();
+        other.query_drop("START TRANSACTION").await.unwrap();
+        other.query_drop(format!("INSERT INTO writer_usage VALUES {}", many.join(","))).await.unwrap();
+        other.query_drop("SELECT * FROM mutators FOR UPDATE").await.unwrap();
+        let url = database.url.clone();
+        // On a thread of its own: the wait blocks.
+        let theirs = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            wait_for_statement(&url, "UPDATE mutators%");
+            runtime.block_on(async {
+                other.query_drop("UPDATE locks SET clock = clock + 1 WHERE id = 'ledger'").await.unwrap();
+                other.query_drop("COMMIT").await.unwrap();
+            });
+        });
+        writers.write(&group(2, last + 1)).await;
+        theirs.join().unwrap();
+        assert_eq!(writers.executive.ctldb().tally().contention_retries, 1, "the deadlock did not happen");
+        check_all(database, last + 1, last + 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_text_larger_than_the_server_takes_costs_only_the_request_that_made_it_so() {
+    let server = PrivateServer::start_with(Flavour::MariaDb, &["--max-allowed-packet=65536"]);
+    server.execute("CREATE DATABASE test");
+    let ctldb = prepared_at(&server.url("test")).await;
+    let fields = [("k", FieldType::String), ("v", FieldType::Text)];
+    let schema = table("fam___tab", &fields, &["k"]);
+    write(&ctldb, vec![Step::Alter(SchemaChange::CreateTable(schema))]).await;
+    let writers = Writers::join(ctldb);
+    for writer in 0..3 {
+        let Credentials { writer, secret } = credentials(writer);
+        RegisterWriter { writer, secret }.execute(&writers.executive, soon()).await.unwrap();
+    }
+    let request = |writer: usize, bytes: usize| {
+        let family = FamilyName::new("fam").unwrap();
+        let json = |text: String| RawValue::from_string(format!("\"{text}\"")).unwrap();
+        let values = vec![("k".to_owned(), json(writer.to_string())), ("v".to_owned(), json("x".repeat(bytes)))];
+        let mutation = Mutation::new(&family, "tab", false, values).unwrap();
+        Arc::new(MutationRequest::new(credentials(writer), vec![], None, vec![mutation]).unwrap())
+    };
+    for round in 1..=4 {
+        // Each fits, all three together only in several texts.
+        let fits = [10_000, 11_000, 12_000];
+        let requests = fits.iter().enumerate().map(|(writer, bytes)| request(writer, *bytes));
+        let written = writers.executive.mutate(requests.collect(), soon()).await.unwrap();
+        assert!(written.iter().all(|outcome| outcome.is_ok()), "{written:?}");
+        let requests = [200, 100_000, 300].iter().enumerate().map(|(writer, bytes)| request(writer, *bytes));
+        let outcomes = writers.executive.mutate(requests.collect(), soon()).await.unwrap();
+        assert!(matches!(outcomes[1], Err(Refusal::ByCtldb(_))), "{:?}", outcomes[1]);
+        let seqs = [0, 2].map(|i| outcomes[i].as_ref().unwrap().seq.0);
+        assert_eq!(seqs, [5 * round, 5 * round + 1]);
+        let stored = server.execute("SELECT LENGTH(v) FROM test.fam___tab ORDER BY k");
+        assert_eq!(stored, ["200", "11000", "300"].map(|length| [Some(length.to_owned())]));
+    }
+}
