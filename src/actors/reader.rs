@@ -20,6 +20,7 @@ use crate::http::reader::age::Age;
 use crate::http::reader::changes::{Feed, FeedStatus};
 use crate::http::reader::damage::Damage;
 use crate::http::reader::{self, ReaderOptions};
+use crate::ldb::Verdict;
 use crate::ldb::read::{LdbReader, ReadError};
 use crate::ledger::{LdbPosition, lag};
 use crate::messages::ledger::{CaughtUp, Committed, InspectLdb};
@@ -202,8 +203,8 @@ async fn tell_of_damage(damage: Arc<Damage>, applier: Recipient<InspectLdb>, mut
     let tell = async {
         loop {
             damage.met().await;
-            // What it finds, its own status says; while it finds none, this reader is as good as before.
-            if matches!(applier.send(InspectLdb).await, Ok(Ok(()))) {
+            // What it finds, its own status says; once it has found none, this reader is as good as before.
+            if matches!(applier.send(InspectLdb).await, Ok(Ok(Verdict::Sound))) {
                 damage.is_over();
             }
             tokio::time::sleep(TELL_EVERY).await;

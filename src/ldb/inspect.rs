@@ -47,7 +47,7 @@ impl Inspector {
         self.known(file)?;
         let before = std::mem::replace(&mut self.bytes, size_of(file));
         if self.bytes < before {
-            return self.keep(read_all(file, || false));
+            return self.keep(whole_pages(file).and_then(|()| read_all(file, || false)));
         }
         if self.glanced.elapsed() < GLANCE_EVERY {
             return Ok(());
@@ -55,6 +55,17 @@ impl Inspector {
         self.glanced = Instant::now();
         let position = open(file).and_then(|connection| bookkeeping::position(&connection));
         self.keep(position.map(drop).map_err(|error| failed(file, &error)))
+    }
+
+    /// Begins a look at all of the file. Only the thread that checkpoints may ask for its
+    /// size: any other sees the file half extended now and then.
+    ///
+    /// # Errors
+    /// [`LdbError::Corrupt`], from then on always.
+    pub(super) fn look(&mut self, file: &Path, id: FileId) -> Result<Look, LdbError> {
+        self.known(file)?;
+        self.keep(whole_pages(file))?;
+        Ok(Look { file: file.to_owned(), id })
     }
 
     /// # Errors
@@ -73,6 +84,16 @@ impl Inspector {
     }
 }
 
+/// What came of someone's word that the LDB is damaged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// All of it was read since, and is sound.
+    Sound,
+    /// It was not looked at since: another look was too short a time ago, or at a file
+    /// that was replaced meanwhile.
+    NotLooked,
+}
+
 /// A look at all of the file, which takes as long as reading it: for another thread than
 /// the one that applies. It is one read transaction, so the WAL grows meanwhile.
 #[derive(Debug)]
@@ -82,10 +103,6 @@ pub struct Look {
 }
 
 impl Look {
-    pub(super) fn new(file: &Path, id: FileId) -> Self {
-        Self { file: file.to_owned(), id }
-    }
-
     /// The file that is looked at.
     pub fn file(&self) -> &Path {
         &self.file
@@ -126,14 +143,19 @@ fn read_all(file: &Path, is_ended: impl FnMut() -> bool + Send + 'static) -> Res
     Err(corrupt(file, report.lines().last().unwrap_or(&report)))
 }
 
+/// SQLite would take what is missing from the last page for zeroes.
+fn whole_pages(file: &Path) -> Result<(), LdbError> {
+    let asked = open(file).and_then(|connection| connection.query_row(PAGE_SIZE, [], |row| row.get(0)));
+    let page_bytes: u32 = asked.map_err(|error| failed(file, &error))?;
+    let bytes = size_of(file);
+    if bytes.is_multiple_of(page_bytes.into()) {
+        return Ok(());
+    }
+    Err(corrupt(file, &format!("{bytes} bytes are no whole number of pages")))
+}
+
 fn check(file: &Path, is_ended: impl FnMut() -> bool + Send + 'static) -> rusqlite::Result<String> {
     let mut connection = open(file)?;
-    let page_bytes: u32 = connection.query_row(PAGE_SIZE, [], |row| row.get(0))?;
-    let bytes = size_of(file);
-    if !bytes.is_multiple_of(page_bytes.into()) {
-        // SQLite would take what is missing from the last page for zeroes.
-        return Ok(format!("{bytes} bytes are no whole number of pages"));
-    }
     connection.progress_handler(END_CHECK, Some(is_ended))?;
     connection.query_row(CHECK, [], |row| row.get(0))
 }
@@ -146,4 +168,44 @@ fn open(file: &Path) -> rusqlite::Result<Connection> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     Ok(connection)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+
+    use super::*;
+
+    fn made() -> (tempfile::TempDir, PathBuf, FileId) {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("ldb.db");
+        let connection = Connection::open(&file).unwrap();
+        connection.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (id INTEGER PRIMARY KEY);").unwrap();
+        drop(connection);
+        let id = FileId::of(&file).unwrap().unwrap();
+        (directory, file, id)
+    }
+
+    /// As a write that is half done leaves it.
+    fn extend(file: &Path) {
+        let bytes = fs::metadata(file).unwrap().len();
+        File::options().write(true).open(file).unwrap().set_len(bytes + 100).unwrap();
+    }
+
+    #[test]
+    fn a_checkpoint_that_extends_the_file_during_a_look_is_no_damage() {
+        let (_directory, file, id) = made();
+        let look = Inspector::new(&file).look(&file, id).unwrap();
+        extend(&file);
+        look.run(|| false).unwrap();
+    }
+
+    #[test]
+    fn no_whole_number_of_pages_is_damage_before_the_rest_is_looked_at() {
+        let (_directory, file, id) = made();
+        extend(&file);
+        let mut inspector = Inspector::new(&file);
+        assert!(inspector.look(&file, id).unwrap_err().is_corrupt());
+        assert!(inspector.known(&file).unwrap_err().is_corrupt());
+    }
 }

@@ -46,7 +46,7 @@ pub use error::{ApplyError, LdbError};
 #[cfg(feature = "node")]
 pub use home::{Home, Replaced};
 #[cfg(feature = "node")]
-pub use inspect::Look;
+pub use inspect::{Look, Verdict};
 #[cfg(feature = "node")]
 pub use versions::{Standing, Versions};
 #[cfg(feature = "node")]

@@ -19,7 +19,7 @@ use super::connection::{self, in_transaction};
 use super::error::LdbError;
 use super::guard::Guard;
 use super::home::Home;
-use super::inspect::{Inspector, Look};
+use super::inspect::{Inspector, Look, Verdict};
 use super::seq_file::SeqFile;
 
 const COPY: &str = "VACUUM INTO ?";
@@ -199,18 +199,20 @@ impl Ldb {
     ///
     /// # Errors
     /// [`LdbError::Corrupt`] where damage was found before; those of [`maintain`](Self::maintain).
-    pub fn look(&self) -> Result<Look, LdbError> {
+    pub fn look(&mut self) -> Result<Look, LdbError> {
         self.check_present()?;
-        self.inspector.known(&self.file)?;
-        Ok(Look::new(&self.file, self.file_id))
+        self.inspector.look(&self.file, self.file_id)
     }
 
     /// What a look has found, which counts where it was at the file that is open.
     ///
     /// # Errors
     /// Those that the look has found; [`LdbError::Corrupt`] stays.
-    pub fn looked(&mut self, look: &Look, outcome: Result<(), LdbError>) -> Result<(), LdbError> {
-        if look.is_at(self.file_id) { self.inspector.keep(outcome) } else { Ok(()) }
+    pub fn looked(&mut self, look: &Look, outcome: Result<(), LdbError>) -> Result<Verdict, LdbError> {
+        if !look.is_at(self.file_id) {
+            return Ok(Verdict::NotLooked);
+        }
+        self.inspector.keep(outcome).map(|()| Verdict::Sound)
     }
 
     /// Writes the LDB anew to `path`, from what this connection has of it. That is all of

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use actix::Message;
 
+use crate::ldb::Verdict;
 use crate::ledger::{Batch, LdbPosition, LedgerInfo, Seq};
 use crate::metrics::ErrorKind;
 use crate::schema::Timestamp;
@@ -34,10 +35,10 @@ pub struct AdoptLedger(pub String);
 pub struct Bootstrap(pub LedgerInfo);
 
 /// To the applier, from a reader: a read met damage in the LDB. Answered when the
-/// applier has looked for itself: `Ok` where it found none. Where it found some it has
-/// another LDB fetched, if that can be done.
+/// applier has looked for itself, or would not look again so soon. Where it found some
+/// it has another LDB fetched, if that can be done.
 #[derive(Debug, Clone, Message)]
-#[rtype(result = "Result<(), ApplyFailed>")]
+#[rtype(result = "Result<Verdict, ApplyFailed>")]
 pub struct InspectLdb;
 
 /// To the applier, from the poller while it has nothing to hand over: is the LDB still

@@ -4,7 +4,7 @@
 use actix::prelude::*;
 
 use crate::actors::failures::kind_of_ldb;
-use crate::ldb::LdbError;
+use crate::ldb::{LdbError, Verdict};
 use crate::messages::ledger::{ApplyFailed, HasLdb, InspectLdb};
 use crate::metrics::ErrorKind;
 
@@ -21,7 +21,7 @@ impl Applier {
 }
 
 impl Handler<InspectLdb> for Applier {
-    type Result = ResponseActFuture<Self, Result<(), ApplyFailed>>;
+    type Result = ResponseActFuture<Self, Result<Verdict, ApplyFailed>>;
 
     fn handle(&mut self, _: InspectLdb, _: &mut Self::Context) -> Self::Result {
         if std::mem::replace(&mut self.is_looking, true) {
@@ -32,9 +32,9 @@ impl Handler<InspectLdb> for Applier {
         let outcome = self.ask(|reply| Job::Inspect(Box::new(move || abort.is_aborted()), reply));
         Box::pin(outcome.into_actor(self).map(|outcome, this, _| {
             this.is_looking = false;
-            outcome?.map_err(|error| this.is_unsound(Work::Inspect, &error))?;
+            let verdict = outcome?.map_err(|error| this.is_unsound(Work::Inspect, &error))?;
             this.works(Work::Inspect);
-            Ok(())
+            Ok(verdict)
         }))
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::backoff::Backoff;
 use crate::changelog::Written;
-use crate::ldb::{Applied, ApplyError, Checkpoint, Home, Ldb, LdbError, LdbOptions, Look, Replaced};
+use crate::ldb::{Applied, ApplyError, Checkpoint, Home, Ldb, LdbError, LdbOptions, Look, Replaced, Verdict};
 use crate::ledger::{Batch, LdbPosition, LedgerInfo};
 use crate::snapshot::fetch::Wanted;
 
@@ -17,7 +17,7 @@ const READERS_LEAVE: Duration = Duration::from_secs(60);
 
 /// How long the whole LDB is not read again after it was found to be sound, however often
 /// someone says that it is damaged: at first, and where each look finds nothing.
-const BETWEEN_LOOKS: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(300));
+const BETWEEN_LOOKS: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(60));
 /// What to do with a damaged LDB where nobody is to be asked for another.
 const ADVICE: &str = "set bootstrap.urls to have another one fetched, or stop the node and move the file away \
                       to have it made again from the ledger";
@@ -136,15 +136,20 @@ impl Holding {
 
     /// What a look has found. A damaged LDB is closed where another can be fetched, for
     /// whoever next asks for its [`position`](Self::position).
-    pub fn looked(&mut self, look: &Look, outcome: Result<(), LdbError>) -> Result<(), LdbError> {
-        self.with_ldb(|ldb| ldb.looked(look, outcome)).map_err(|error| self.advised(error))?;
+    pub fn looked(&mut self, look: &Look, outcome: Result<(), LdbError>) -> Result<Verdict, LdbError> {
+        let looked = self.with_ldb(|ldb| ldb.looked(look, outcome));
+        let verdict = looked.map_err(|error| self.advised(error))?;
+        if verdict == Verdict::NotLooked {
+            // It says nothing of the file that is open now, which may be looked at at once.
+            return Ok(verdict);
+        }
         let now = Instant::now();
         if self.next_look.is_some_and(|next| now > next + BETWEEN_LOOKS.1) {
             // Nobody has complained for long.
             self.looks.reset();
         }
         self.next_look = Some(now + self.looks.next_pause());
-        Ok(())
+        Ok(verdict)
     }
 
     /// What is to be done between jobs. Where the -wal is gone, what the applier still has

@@ -6,13 +6,13 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use tokio::sync::oneshot;
 
-use crate::ldb::{LdbError, Look};
+use crate::ldb::{LdbError, Look, Verdict};
 
 /// Asked now and then whether the look is to end early.
 pub type IsEnded = Box<dyn FnMut() -> bool + Send>;
 
 /// Where to the outcome goes. Who asked may be gone by then.
-pub type Answer = oneshot::Sender<Result<(), LdbError>>;
+pub type Answer = oneshot::Sender<Result<Verdict, LdbError>>;
 
 /// What a look came to.
 pub struct Finding {

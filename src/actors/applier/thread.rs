@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select};
 use tokio::sync::oneshot;
 
 use crate::changelog::Written;
-use crate::ldb::{Applied, ApplyError, Checkpoint, CheckpointMode, Ldb, LdbError};
+use crate::ldb::{Applied, ApplyError, Checkpoint, CheckpointMode, Ldb, LdbError, Verdict};
 use crate::ledger::{Batch, LdbPosition, LedgerInfo};
 use crate::messages::ledger::ApplyFailed;
 use crate::metrics::{self, ErrorKind, Metrics};
@@ -114,7 +114,7 @@ impl Worker {
             Job::Replace(ledger, reply) => drop(reply.send(self.holding.replace(ledger))),
             Job::Inspect(is_ended, reply) => match self.holding.look() {
                 Ok(Some(look)) => self.looks.start(look, is_ended, reply),
-                sound_or_not => drop(reply.send(sound_or_not.map(drop))),
+                none_now => drop(reply.send(none_now.map(|_| Verdict::NotLooked))),
             },
         }
     }
@@ -208,7 +208,7 @@ mod tests {
         (directory, WriterThread::start(holding, Listener.start().recipient(), metrics).unwrap())
     }
 
-    fn inspect(thread: &WriterThread, is_ended: IsEnded) -> oneshot::Receiver<Result<(), LdbError>> {
+    fn inspect(thread: &WriterThread, is_ended: IsEnded) -> oneshot::Receiver<Result<Verdict, LdbError>> {
         let (reply, answer) = oneshot::channel();
         thread.send(Job::Inspect(is_ended, reply)).unwrap();
         answer
@@ -245,11 +245,22 @@ mod tests {
         assert_eq!((applied.seq, applied.rows_changed), (Seq(1), 1));
         assert!(looking.try_recv().is_err(), "the look is over");
         drop(go_on);
-        tokio::time::timeout(DEADLINE, looking).await.expect("an answer in time").unwrap().unwrap();
-        // It was sound a moment ago.
-        let again = inspect(&thread, Box::new(|| panic!("looks again")));
-        tokio::time::timeout(DEADLINE, again).await.expect("an answer in time").unwrap().unwrap();
+        let found = tokio::time::timeout(DEADLINE, looking).await.expect("an answer in time").unwrap();
+        assert_eq!(found.unwrap(), Verdict::Sound);
+        // It was sound a moment ago, which says nothing of what someone has met since.
+        let looks_again = Arc::new(AtomicBool::new(false));
+        let asked = Arc::clone(&looks_again);
+        let again = inspect(
+            &thread,
+            Box::new(move || {
+                asked.store(true, Ordering::Relaxed);
+                false
+            }),
+        );
+        let found = tokio::time::timeout(DEADLINE, again).await.expect("an answer in time").unwrap();
+        assert_eq!(found.unwrap(), Verdict::NotLooked);
         thread.join().await;
+        assert!(!looks_again.load(Ordering::Relaxed));
     }
 
     #[actix_web::test]
@@ -271,6 +282,6 @@ mod tests {
         began.recv_timeout(DEADLINE).expect("the look begins");
         is_over.store(true, Ordering::Relaxed);
         tokio::time::timeout(DEADLINE, thread.join()).await.expect("the end in time");
-        assert!(!matches!(looking.await, Ok(Ok(()))), "nobody looked to the end");
+        assert!(!matches!(looking.await, Ok(Ok(_))), "nobody looked to the end");
     }
 }

@@ -38,6 +38,14 @@ const FIRST_RETRY: Duration = Duration::from_secs(5);
 /// bad meanwhile.
 const TRUSTED_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// No snapshot is verified again before this has passed, or this part of the time that
+/// rows are kept: each time is a whole download and a check, in each executive, and where
+/// snapshots are taken every few minutes the verified one has gone by the next round. One
+/// that was just verified has nearly all rows that are old enough: the others stay
+/// longer by no more than this.
+const BETWEEN_VERIFICATIONS: Duration = Duration::from_secs(6 * 60 * 60);
+const PART_OF_KEEP: u32 = 4;
+
 /// What asking the ctldb whether there is anything to do may take.
 const ASK_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -80,6 +88,16 @@ struct Shared {
     view: RefCell<(Details, Failures)>,
 }
 
+/// How a round ended.
+enum Round {
+    /// Nothing is old enough.
+    Nothing,
+    /// What could go has gone, on the word of the snapshot with this seq.
+    Pruned(PruneOutcome, Seq),
+    /// No verified snapshot stands, and it is too soon to verify another.
+    Waits,
+}
+
 /// The task that prunes, if rows are not kept for ever.
 pub(super) struct Retention {
     settings: Option<RetentionSettings>,
@@ -97,7 +115,8 @@ impl Retention {
     /// On a ctldb that is prepared.
     pub fn start<C: Ctldb>(&mut self, ctldb: C) {
         if let Some(settings) = self.settings.take() {
-            let keeper = Keeper { ctldb, settings, known: None };
+            let between = (settings.keep / PART_OF_KEEP).min(BETWEEN_VERIFICATIONS);
+            let keeper = Keeper { ctldb, settings, between, known: None };
             let shared = Rc::clone(&self.shared);
             self.task = Some(Task::spawn(|stopping| run(shared, keeper, stopping)));
         }
@@ -128,8 +147,8 @@ async fn run<C: Ctldb>(shared: Rc<Shared>, mut keeper: Keeper<C>, mut stopping: 
             return;
         };
         pause = match outcome {
-            Ok(outcome) => {
-                shared.succeeded(outcome);
+            Ok(round) => {
+                shared.ended(round);
                 backoff.reset();
                 jittered(interval, JITTER)
             }
@@ -145,62 +164,87 @@ async fn run<C: Ctldb>(shared: Rc<Shared>, mut keeper: Keeper<C>, mut stopping: 
 struct Known {
     snapshot: VerifiedSnapshot,
     at: Instant,
+    /// Whether older rows than it has wait for another one.
+    is_used_up: bool,
+}
+
+impl Known {
+    fn new(snapshot: VerifiedSnapshot) -> Self {
+        Self { snapshot, at: Instant::now(), is_used_up: false }
+    }
 }
 
 struct Keeper<C> {
     ctldb: C,
     settings: RetentionSettings,
+    /// The time between two verifications, at least.
+    between: Duration,
     known: Option<Known>,
 }
 
 impl<C: Ctldb> Keeper<C> {
-    /// Prunes what may go now, and says on the word of which snapshot; nothing where
-    /// nothing is old enough.
-    async fn round(&mut self, abort: &Abort) -> Result<Option<(PruneOutcome, Seq)>, RetentionError> {
+    /// Prunes what may go now.
+    async fn round(&mut self, abort: &Abort) -> Result<Round, RetentionError> {
         let keep = self.settings.keep;
         let asked = self.ctldb.read(HasOldRows { keep }, Instant::now() + ASK_TIMEOUT).await;
         if !asked.map_err(PruneError::from)? {
-            return Ok(None);
+            return Ok(Round::Nothing);
         }
-        let snapshot = self.verified(abort).await?;
+        let Some(snapshot) = self.verified(abort).await? else {
+            return Ok(Round::Waits);
+        };
         let seq = snapshot.seq;
         let no_original_reflectors = self.settings.no_original_reflectors;
         let order = PruneOrder { keep, snapshot, no_original_reflectors };
         let outcome = prune(&self.ctldb, order, |_| true).await?;
-        if outcome.limit == Limit::Snapshot {
-            // Older rows than the snapshot has wait for the next one.
-            self.known = None;
+        if let Some(known) = &mut self.known {
+            known.is_used_up = outcome.limit == Limit::Snapshot;
         }
-        Ok(Some((outcome, seq)))
+        Ok(Round::Pruned(outcome, seq))
     }
+}
 
-    async fn verified(&mut self, abort: &Abort) -> Result<VerifiedSnapshot, FetchError> {
-        let known = self.known.take().filter(|known| known.at.elapsed() < TRUSTED_FOR);
+impl<C> Keeper<C> {
+    /// The snapshot whose word counts now, verified now where it is time for that; none
+    /// where it is not.
+    async fn verified(&mut self, abort: &Abort) -> Result<Option<VerifiedSnapshot>, FetchError> {
+        let age = self.known.as_ref().map(|known| known.at.elapsed());
+        let is_due = age.is_none_or(|age| age >= self.between);
+        let may_count = self.known.as_ref().is_some_and(|known| !known.is_used_up && known.at.elapsed() < TRUSTED_FOR);
         let (mut verifier, abort) = (self.settings.verifier.clone(), abort.clone());
         let verifying = tokio::task::spawn_blocking(move || {
-            let known = match known.filter(|_| verifier.stands(&abort)) {
-                Some(known) => Ok(known),
-                None => verifier.lowest(&abort, &()).map(|snapshot| Known { snapshot, at: Instant::now() }),
-            };
-            (verifier, known)
+            let stands = may_count && verifier.stands(&abort);
+            let verified = (!stands && is_due).then(|| verifier.lowest(&abort, &()));
+            (verifier, stands, verified)
         });
         // A panic has ended the process already.
-        let Ok((verifier, known)) = verifying.await else { return Err(FetchError::Aborted) };
+        let Ok((verifier, stands, verified)) = verifying.await else { return Err(FetchError::Aborted) };
         // It remembers what it has fetched.
         self.settings.verifier = verifier;
-        Ok(self.known.insert(known?).snapshot.clone())
+        if let Some(verified) = verified {
+            self.known = None;
+            self.known = Some(Known::new(verified?));
+        } else if !stands {
+            return Ok(None);
+        }
+        Ok(self.known.as_ref().map(|known| known.snapshot.clone()))
     }
 }
 
 impl Shared {
-    fn succeeded(&self, outcome: Option<(PruneOutcome, Seq)>) {
+    fn ended(&self, round: Round) {
+        if let Round::Waits = round {
+            // It did not go well, nor badly: what the round before showed stands.
+            tracing::debug!(role = "executive", "old ledger rows wait until a snapshot is verified again");
+            return;
+        }
         let now = Timestamp::now();
         let (details, failures) = &mut *self.view.borrow_mut();
         failures.end();
         details.ledger_pruned_at = Some(now.to_string());
         let metrics = &self.metrics.executive;
         metrics.prune_last_success_seconds.set(now.unix_micros() as f64 / 1e6);
-        let Some((outcome, snapshot_seq)) = outcome else { return };
+        let Round::Pruned(outcome, snapshot_seq) = round else { return };
         details.ledger_rows_pruned += outcome.rows;
         details.ledger_low_water_seq = outcome.low_water;
         details.ledger_snapshot_seq = Some(snapshot_seq);
@@ -226,5 +270,46 @@ fn kind_of(error: &RetentionError) -> ErrorKind {
         RetentionError::Prune(PruneError::Refused(_)) => ErrorKind::Refused,
         RetentionError::Prune(PruneError::Ctldb(CtldbError::Contention(_))) => ErrorKind::Contention,
         RetentionError::Prune(PruneError::Ctldb(_) | PruneError::Source(_)) => ErrorKind::Unavailable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::config::SnapshotUrl;
+    use crate::ldb::{Ldb, LdbOptions};
+
+    #[actix_web::test]
+    async fn a_snapshot_that_is_replaced_all_the_time_is_verified_no_more_often_than_said() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("snapshot.db");
+        let options = LdbOptions { wal_checkpoint_bytes: 1 << 20, changelog: None, history: None };
+        let publish = |ledger_id: &str| {
+            let mut ldb = Ldb::open(&directory.path().join(ledger_id), &options).unwrap();
+            let incoming = directory.path().join("incoming.db");
+            ldb.adopt_ledger_id(ledger_id).unwrap();
+            ldb.copy_to(&incoming).unwrap();
+            fs::rename(&incoming, &path).unwrap();
+        };
+        publish("one");
+        let verifier = Verifier::new(&[SnapshotUrl::File(path.clone())], directory.path().join("verifying"));
+        let settings = RetentionSettings { keep: Duration::ZERO, no_original_reflectors: false, verifier };
+        let mut keeper = Keeper { ctldb: (), settings, between: BETWEEN_VERIFICATIONS, known: None };
+        let abort = Abort::default();
+        let first = keeper.verified(&abort).await.unwrap().expect("the first one is verified");
+        assert_eq!(first.ledger_id.as_deref(), Some("one"));
+        assert_eq!(keeper.verified(&abort).await.unwrap(), Some(first), "it stands");
+        publish("two");
+        // Neither is the one that has gone taken at its word, nor the one that nobody has checked.
+        assert_eq!(keeper.verified(&abort).await.unwrap(), None);
+        keeper.between = Duration::ZERO;
+        let second = keeper.verified(&abort).await.unwrap().expect("it is time");
+        assert_eq!(second.ledger_id.as_deref(), Some("two"));
+        // One that has none of the rows that wait says nothing more either.
+        keeper.known.as_mut().unwrap().is_used_up = true;
+        keeper.between = BETWEEN_VERIFICATIONS;
+        assert_eq!(keeper.verified(&abort).await.unwrap(), None);
     }
 }

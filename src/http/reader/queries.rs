@@ -109,8 +109,8 @@ impl Runner {
             }
             reader.query(&query, &self.limits, &cancelled).map(|answer| (answer.seq, answer.json))
         });
-        self.metrics.reader.queries_running.dec();
         self.metrics.reader.query(label(&outcome), began.elapsed());
+        self.metrics.reader.queries_running.dec();
         let _ = answer.send(outcome);
     }
 }
