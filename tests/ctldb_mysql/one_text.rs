@@ -36,14 +36,19 @@ pub struct Put {
 
 impl Put {
     fn request(&self) -> Arc<MutationRequest> {
+        self.request_of(self.writer)
+    }
+
+    /// The same row, by whichever writer.
+    fn request_of(&self, by: usize) -> Arc<MutationRequest> {
         let family = FamilyName::new("fam").unwrap();
         let json = |text: String| RawValue::from_string(text).unwrap();
         let Self { writer, value, check } = self;
         let values = vec![("k".to_owned(), json(format!("\"{writer}\""))), ("v".to_owned(), json(value.to_string()))];
         let mutation = Mutation::new(&family, "tab", false, values).unwrap();
-        let cookie = format!("cookie of {writer} with {value}").into_bytes();
+        let cookie = format!("cookie of {by} with {value}").into_bytes();
         let check = check.as_ref().map(|cookie| cookie.clone().into_bytes());
-        Arc::new(MutationRequest::new(credentials(*writer), cookie, check, vec![mutation]).unwrap())
+        Arc::new(MutationRequest::new(credentials(by), cookie, check, vec![mutation]).unwrap())
     }
 }
 
@@ -249,6 +254,33 @@ async fn a_commit_lost_with_all_that_it_commits_is_found_or_done_again() {
         })
         .await;
     }
+}
+
+#[tokio::test]
+async fn what_another_executive_wrote_does_not_prove_a_commit_that_was_lost() {
+    on_every_server(async |database| {
+        let (writers, proxy, last) = settled(database).await;
+        let other = Writers::join(prepared(database).await);
+        let ours = Put { writer: 0, value: last + 1, check: None };
+        // The same row at the same seq, by somebody else.
+        let theirs = Put { writer: 0, value: last + 1, check: None }.request_of(1);
+        proxy.cut(Cut::HeldBack);
+        let meanwhile = async {
+            while !proxy.is_holding() {
+                tokio::task::yield_now().await;
+            }
+            let written = other.executive.mutate(vec![theirs], soon()).await.unwrap();
+            proxy.cut(Cut::BeforeCommit);
+            written.into_iter().all(|written| written.is_ok())
+        };
+        let group = [ours];
+        let (outcome, is_written) = tokio::join!(writers.try_write(&group), meanwhile);
+        assert!(is_written);
+        assert!(matches!(outcome, Err(CtldbError::OutcomeUnknown(_))), "{outcome:?}");
+        let cookie = database.value("SELECT cookie FROM mutators WHERE writer = 'writer-0'").unwrap();
+        assert_eq!(cookie, format!("cookie of 0 with {last}"));
+    })
+    .await;
 }
 
 /// Waits until a connection to this database runs such a statement.

@@ -6,6 +6,12 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::support::wait_until;
+
+/// No text is held back for longer.
+const HELD_FOR: Duration = Duration::from_secs(60);
 
 /// What happens to the next text that ends in COMMIT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +22,10 @@ pub enum Cut {
     BeforeCommit,
     /// It reaches the server, and the answer is lost.
     AfterCommit,
+    /// It is held back, until another cut is asked for, and does not reach the server.
+    HeldBack,
+    /// One is held back now.
+    Holding,
 }
 
 /// Passes connections on to one server.
@@ -63,6 +73,10 @@ impl Proxy {
         self.sent.load(Ordering::SeqCst)
     }
 
+    pub fn is_holding(&self) -> bool {
+        self.cut.load(Ordering::SeqCst) == Cut::Holding as u8
+    }
+
     /// Whether the cut has been made.
     pub fn has_cut(&self) -> bool {
         self.cut.load(Ordering::SeqCst) == Cut::Nothing as u8
@@ -77,8 +91,8 @@ fn pass(client: TcpStream, server: TcpStream, cut: Arc<AtomicU8>, sent: Arc<Atom
         while let Ok(count @ 1..) = from_client.read(&mut buffer) {
             sent.fetch_add(1, Ordering::SeqCst);
             if buffer[..count].ends_with(b"COMMIT") {
-                let cut = cut.swap(Cut::Nothing as u8, Ordering::SeqCst);
-                if cut == Cut::AfterCommit as u8 {
+                let held = cut.swap(Cut::Nothing as u8, Ordering::SeqCst);
+                if held == Cut::AfterCommit as u8 {
                     // The client hears nothing from here on, but the server hears the commit.
                     let _ = from_client.shutdown(Shutdown::Both);
                     to_server.write_all(&buffer[..count]).expect("pass the commit on");
@@ -86,7 +100,14 @@ fn pass(client: TcpStream, server: TcpStream, cut: Arc<AtomicU8>, sent: Arc<Atom
                     let _ = to_server.shutdown(Shutdown::Write);
                     return;
                 }
-                if cut == Cut::BeforeCommit as u8 {
+                if held == Cut::HeldBack as u8 {
+                    cut.store(Cut::Holding as u8, Ordering::SeqCst);
+                    wait_until("the text held back is let go", HELD_FOR, || {
+                        cut.load(Ordering::SeqCst) != Cut::Holding as u8
+                    });
+                    cut.store(Cut::Nothing as u8, Ordering::SeqCst);
+                }
+                if [Cut::BeforeCommit, Cut::HeldBack].map(|cut| cut as u8).contains(&held) {
                     let _ = from_client.shutdown(Shutdown::Both);
                     let _ = to_server.shutdown(Shutdown::Both);
                     return;

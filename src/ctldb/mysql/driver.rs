@@ -32,6 +32,7 @@ const BEGIN: &str = "START TRANSACTION; UPDATE locks SET clock = clock + 1 WHERE
 
 /// Whether a schema change's ledger row is there already, written by whoever got the lock first.
 const HAS_STATEMENT: &str = "SELECT COUNT(*) FROM {ledger} WHERE seq >= {from} AND statement = ";
+const MARKED: &str = "SELECT COUNT(*) FROM mutators WHERE {have}";
 const ROWS_BETWEEN: &str = "SELECT seq, statement FROM {ledger} WHERE seq >= {from} AND seq <= {to} ORDER BY seq";
 
 /// Finishing intents makes none, so a second round is there only for those of an
@@ -287,6 +288,7 @@ async fn look_up(shared: &Shared, reason: &str, lost: &Locked, deadline: Instant
     let (mut unit, finished) = begin_again(shared, deadline).await.map_err(|_| unknown())?;
     let (clock, low_water) = unit.locked.as_ref().map_or((0, None), |locked| (locked.clock, locked.low_water));
     let held = holds(&mut unit, lost).await;
+    let is_marked = matches!(held, Ok(true)) && marked(&mut unit, lost).await.is_ok_and(|marked| marked);
     if lost.assumed {
         // Its text may still be on its way to the server, and find all as it assumed.
         unit.commit_lock().await.map_err(|_| unknown())?;
@@ -309,10 +311,24 @@ async fn look_up(shared: &Shared, reason: &str, lost: &Locked, deadline: Instant
     match held {
         // Another executive may have finished the schema change, but not what went with it.
         Ok(true) if !lost.begun.is_empty() && lost.wrote_rows => Err(unknown()),
-        Ok(true) if !lost.appended.is_empty() => Ok(()),
+        Ok(true) if !lost.appended.is_empty() && is_marked => Ok(()),
         Ok(false) if lost.begun.is_empty() => Err(not_committed()),
         _ => Err(unknown()),
     }
+}
+
+/// Whether the writers have the cookies that `lost` gave them. The same rows at the same seqs
+/// prove nothing by themselves: another executive may have written them instead.
+async fn marked(unit: &mut Unit<'_>, lost: &Locked) -> Result<bool, CtldbError> {
+    if lost.cookies.is_empty() {
+        return Ok(true);
+    }
+    let have = lost.cookies.iter().map(|(writer, cookie)| {
+        let (name, cookie) = (rows::text(writer.as_str()), rows::blob(cookie));
+        format!("(writer = {name} AND cookie = {cookie})")
+    });
+    let have = unit.ask::<usize>(&MARKED.replace("{have}", &have.collect::<Vec<_>>().join(" OR "))).await?;
+    Ok(have == [lost.cookies.len()])
 }
 
 /// Whether the ledger has exactly the rows that `lost` appended, where it did.

@@ -177,6 +177,7 @@ impl Session for Unit<'_> {
     }
 
     async fn set_cookie(&mut self, writer: &WriterName, cookie: &[u8]) -> Result<(), CtldbError> {
+        self.locked()?.cookies.insert(writer.clone(), cookie.to_vec());
         let (cookie, name) = (blob(cookie), text(writer.as_str()));
         self.later(&format!("UPDATE mutators SET cookie = {cookie}, clock = clock + 1 WHERE writer = {name}")).await
     }
@@ -193,6 +194,8 @@ impl Session for Unit<'_> {
     async fn mark_writers(&mut self, bucket: i64, marks: &[WriterMark<'_>]) -> Result<(), CtldbError> {
         for marks in marks.chunks(MARKED_AT_ONCE) {
             let [cookies, usage] = rows::mark_writers(bucket, marks);
+            let given = marks.iter().map(|mark| (mark.writer.clone(), mark.cookie.to_vec()));
+            self.locked()?.cookies.extend(given);
             self.later_known(&cookies, |after| after.mark(bucket, marks)).await?;
             self.later_known(&usage, |_| {}).await?;
         }

@@ -4,6 +4,7 @@
 //! among them: that saves most round trips. When one of them does fail, what comes next
 //! must not be blamed for it, so the whole unit is given up.
 
+use std::collections::HashMap;
 use std::time::Instant;
 
 use mysql_async::prelude::FromRow;
@@ -11,6 +12,7 @@ use mysql_async::prelude::FromRow;
 use crate::ctldb::CtldbError;
 use crate::failpoint;
 use crate::ledger::Seq;
+use crate::schema::WriterName;
 
 use super::Shared;
 use super::ahead::Ahead;
@@ -71,6 +73,8 @@ pub(super) struct Locked {
     pub assumed: bool,
     /// Whether it wrote anything but ledger rows and intents.
     pub wrote_rows: bool,
+    /// The cookies that it gave to writers, the last one to each.
+    pub cookies: HashMap<WriterName, Vec<u8>>,
     /// Schema changes that it began.
     pub begun: Vec<Intent>,
     /// `last` and the length of `appended` at the savepoint.
