@@ -101,8 +101,7 @@ pub struct Applier {
 }
 
 impl Applier {
-    /// Claims the LDB at `path` and opens it, or makes an empty one. Where snapshots
-    /// can be fetched, an LDB that is missing or can't be read is left for them.
+    /// Claims and opens the LDB at `path`, or makes one; missing or unreadable, it is left for snapshots if there are any.
     ///
     /// # Errors
     /// When the path can't be claimed or the LDB can't be opened.
