@@ -188,6 +188,61 @@ async fn rows_and_columns_added_by_hand_are_noticed() {
 }
 
 #[tokio::test]
+async fn a_ledger_emptied_by_hand_is_noticed() {
+    on_every_server(async |database| {
+        let (writers, _proxy, last) = settled(database).await;
+        database.query("DELETE FROM ctlstore_dml_ledger");
+        // By what was left it would go on behind the rows that are gone.
+        let seqs = writers.write(&group(2, last + 1)).await;
+        assert_eq!(seqs, [1, 2]);
+        assert_eq!(stored(database), [last + 1; 2]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_lock_row_removed_by_hand_is_noticed() {
+    on_every_server(async |database| {
+        let (writers, _proxy, last) = settled(database).await;
+        database.query("DELETE FROM locks");
+        assert!(writers.try_write(&group(2, last + 1)).await.is_err());
+        assert_eq!(stored(database), [last; 2]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn ledger_rows_have_the_time_after_the_lock_was_had() {
+    on_every_server(async |database| {
+        let (writers, _proxy, last) = settled(database).await;
+        let mut other = stranger(database).await;
+        other.query_drop("START TRANSACTION").await.unwrap();
+        other.query_drop("SELECT clock FROM locks WHERE id = 'ledger' FOR UPDATE").await.unwrap();
+        let url = database.url.clone();
+        // On a thread of its own: the wait blocks.
+        let released = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            wait_for_statement(&url, "UPDATE locks%");
+            runtime.block_on(async {
+                let now = other.query_first::<String, _>("SELECT CAST(NOW(6) AS CHAR)").await.unwrap().unwrap();
+                other.query_drop("ROLLBACK").await.unwrap();
+                now
+            })
+        });
+        writers.write(&group(2, last + 1)).await;
+        let released = released.join().unwrap();
+        let earlier = format!(
+            "SELECT COUNT(*) FROM ctlstore_dml_ledger WHERE seq > {} AND leader_ts < '{released}'",
+            1 + 2 * last
+        );
+        assert_eq!(database.value(&earlier).unwrap(), "0", "rows from before the lock was released");
+        assert_eq!(writers.executive.ctldb().tally().contention_retries, 0);
+        check_all(database, last + 1, last + 1);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn executives_in_turn_see_what_the_other_one_left() {
     on_every_server(async |database| {
         let (writers, _proxy, mut last) = settled(database).await;

@@ -13,7 +13,10 @@ use crate::support::wait_until;
 /// No text is held back for longer.
 const HELD_FOR: Duration = Duration::from_secs(60);
 
-/// What happens to the next text that ends in COMMIT.
+/// How a text ends that commits, the second where it is a block.
+const COMMITS: [&[u8]; 2] = [b"COMMIT", b"COMMIT;END"];
+
+/// What happens to the next text that commits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Cut {
@@ -90,7 +93,7 @@ fn pass(client: TcpStream, server: TcpStream, cut: Arc<AtomicU8>, sent: Arc<Atom
         let mut buffer = vec![0; 65_536];
         while let Ok(count @ 1..) = from_client.read(&mut buffer) {
             sent.fetch_add(1, Ordering::SeqCst);
-            if buffer[..count].ends_with(b"COMMIT") {
+            if COMMITS.iter().any(|end| buffer[..count].ends_with(end)) {
                 let held = cut.swap(Cut::Nothing as u8, Ordering::SeqCst);
                 if held == Cut::AfterCommit as u8 {
                     // The client hears nothing from here on, but the server hears the commit.

@@ -17,15 +17,23 @@ use crate::ledger::Seq;
 
 use super::ahead::Ahead;
 use super::rows::{blob, text};
+use super::text::Text;
 
-/// The lock first, as in any transaction. A subquery of two rows is an error where it is evaluated.
-const BEGIN: &str = "START TRANSACTION; UPDATE locks SET clock = clock + 1 WHERE id = 'ledger'; \
-    SELECT IF({all}, 1, (SELECT 1 UNION SELECT 2))";
-const STATE: &str = "(SELECT clock FROM locks WHERE id = 'ledger') = {clock} \
-    AND (SELECT MAX(seq) FROM {ledger}) = {last} AND NOT EXISTS (SELECT 1 FROM ctlstore_ddl_intent)";
+/// The lock first, as in any transaction: the row is locked where its clock is another one, too.
+const LOCK: &str = "UPDATE locks SET clock = clock + 1 WHERE id = 'ledger' AND clock = {clock}";
+/// A subquery of two rows is an error where it is evaluated.
+const QUESTION: &str = "SELECT IF({all}, 1, (SELECT 1 UNION SELECT 2))";
+/// The same in a block, without an answer. The question stands in a SELECT, since others lock what they
+/// read; what it finds in a variable of the session, since one of the block would hide columns of its name.
+const IN_BLOCK: [&str; 2] = [
+    "SELECT ({all}) IS TRUE INTO @ctlstore_holds",
+    "IF NOT @ctlstore_holds THEN SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = {mistaken};END IF",
+];
+const STATE: &str = "ROW_COUNT() = 1 AND (SELECT MAX(seq) FROM {ledger}) = {last} \
+    AND NOT EXISTS (SELECT 1 FROM ctlstore_ddl_intent)";
 const BUCKET: &str = "UNIX_TIMESTAMP() - UNIX_TIMESTAMP() % {period} = {bucket}";
 
-/// The error of [`BEGIN`] where something does not hold: ER_SUBQUERY_NO_1_ROW.
+/// The error of [`QUESTION`] where something does not hold: ER_SUBQUERY_NO_1_ROW.
 pub(super) const MISTAKEN: u16 = 1242;
 
 /// After this nothing is assumed. On a connection that has idled for longer the server may have
@@ -61,16 +69,24 @@ impl Left {
     }
 
     /// Lock and question, where the answers to all that is expected are known; and those.
-    pub fn assume(&self, ledger: &LedgerTable, expected: &Expected<'_>) -> Option<(String, Ahead)> {
+    /// What goes with them to a server that knows blocks has to be one.
+    pub fn assume(&self, ledger: &LedgerTable, blocks: bool, expected: &Expected<'_>) -> Option<(Text, Ahead)> {
         let period = expected.usage_period.max(1);
         let bucket = self.now() - self.now() % period;
         let known = self.ahead.only(expected, bucket)?;
-        let state = ledger.fill(STATE).replace("{clock}", &self.clock.saturating_add(1).to_string());
-        let mut all = vec![state.replace("{last}", &self.last.to_string())];
+        let mut all = vec![ledger.fill(STATE).replace("{last}", &self.last.to_string())];
         all.push(BUCKET.replace("{period}", &period.to_string()).replace("{bucket}", &bucket.to_string()));
         all.extend(same_writers(&known));
         all.extend(same_limits(&known));
-        Some((BEGIN.replace("{all}", &all.join(" AND ")), known))
+        let (all, lock) = (all.join(" AND "), LOCK.replace("{clock}", &self.clock.to_string()));
+        let begin = if blocks {
+            let [question, stop] = IN_BLOCK;
+            let stop = stop.replace("{mistaken}", &MISTAKEN.to_string());
+            Text::block(&["START TRANSACTION", &lock, &question.replace("{all}", &all), &stop])
+        } else {
+            Text::of(&["START TRANSACTION", &lock, &QUESTION.replace("{all}", &all)])
+        };
+        Some((begin, known))
     }
 }
 

@@ -98,9 +98,10 @@ async fn assume<'a>(
     if shared.catalog.as_of() != Some(left.last) {
         return Ok(None);
     }
-    let Some((begin, ahead)) = left.assume(&shared.ledger, expected) else { return Ok(None) };
+    let server = shared.server()?;
+    let Some((begin, ahead)) = left.assume(&shared.ledger, server.blocks, expected) else { return Ok(None) };
     let link = shared.connections.get(deadline).await?;
-    Ok(Some(Unit::assuming(shared, shared.server()?, link, deadline, left, begin, ahead)))
+    Ok(Some(Unit::assuming(shared, server, link, deadline, left, begin, ahead)))
 }
 
 /// Runs the operation in a transaction that was begun, and commits. Nothing, in both

@@ -18,6 +18,7 @@ mod retry;
 mod rows;
 mod session;
 mod source;
+mod text;
 mod unit;
 
 pub use source::MysqlSource;

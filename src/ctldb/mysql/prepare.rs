@@ -6,9 +6,10 @@ use std::time::Instant;
 use crate::ctldb::meta::{self, FORMAT_VERSION, LEDGER_ID, OUR_FORMAT, SCHEMA_PROBES};
 use crate::ctldb::{CtldbError, LedgerTable};
 
-use super::error::{NO_SUCH_TABLE, SqlError};
+use super::error::{NO_SUCH_TABLE, SYNTAX, SqlError};
 use super::link::Link;
 use super::rows::text;
+use super::text::PROBE;
 
 const SCHEMA: &str = include_str!("schema.sql");
 const COLLATIONS: &str = "SELECT collation_name FROM information_schema.collations \
@@ -30,6 +31,8 @@ pub(super) struct Server {
     pub text_bytes: usize,
     /// What no text reaches.
     pub packet_bytes: usize,
+    /// Whether it takes several statements as one block.
+    pub blocks: bool,
 }
 
 pub(super) async fn prepare(link: &mut Link, ledger: &LedgerTable, deadline: Instant) -> Result<Server, CtldbError> {
@@ -53,7 +56,16 @@ pub(super) async fn prepare(link: &mut Link, ledger: &LedgerTable, deadline: Ins
     for probe in SCHEMA_PROBES {
         link.query(&ledger.fill(probe), deadline).await.map_err(not_as_it_must_be)?;
     }
-    Ok(Server { collation, text_bytes, packet_bytes })
+    let blocks = knows_blocks(link, deadline).await?;
+    Ok(Server { collation, text_bytes, packet_bytes, blocks })
+}
+
+async fn knows_blocks(link: &mut Link, deadline: Instant) -> Result<bool, SqlError> {
+    match link.query(PROBE, deadline).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.code() == Some(SYNTAX) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// The schema as one would make it by hand, for a server of this collation, in a

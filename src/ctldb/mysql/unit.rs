@@ -21,6 +21,7 @@ use super::ddl::Intent;
 use super::error::{PACKET_TOO_LARGE, SqlError};
 use super::link::{Link, ResultSets, read_row};
 use super::prepare::Server;
+use super::text::Text;
 
 pub(super) struct Unit<'a> {
     pub shared: &'a Shared,
@@ -34,7 +35,7 @@ pub(super) struct Unit<'a> {
     /// What will be so after the commit; none where that is not known.
     pub after: After,
     /// Statements not yet sent.
-    pending: String,
+    pending: Text,
     /// Whether what is pending, or was, begins with what is assumed.
     assumed: bool,
     /// Whether that was wrong. Nothing behind it has been run.
@@ -102,7 +103,7 @@ impl<'a> Unit<'a> {
             locked,
             ahead: Ahead::default(),
             after: After::default(),
-            pending: String::new(),
+            pending: Text::default(),
             assumed: false,
             mistaken: false,
             doomed: None,
@@ -117,7 +118,7 @@ impl<'a> Unit<'a> {
         link: Link,
         deadline: Instant,
         left: &Left,
-        begin: String,
+        begin: Text,
         ahead: Ahead,
     ) -> Self {
         let (last, low_water, clock) = (left.last, left.low_water, left.clock.saturating_add(1));
@@ -138,7 +139,7 @@ impl<'a> Unit<'a> {
     /// Sends `sql` with what was held back, and gives the rows of its last statement.
     pub async fn ask<T: FromRow>(&mut self, sql: &str) -> Result<Vec<T>, SqlError> {
         let holds_back = !self.pending.is_empty();
-        let sql = self.with_pending(sql);
+        let sql = self.pending.take_with(self.server.blocks, sql);
         let rows = |mut sets: ResultSets| sets.pop().unwrap_or_default().into_iter().map(read_row).collect();
         let result = self.send(&sql).await.and_then(rows);
         self.doom_if_over(&result, holds_back);
@@ -149,7 +150,7 @@ impl<'a> Unit<'a> {
     pub async fn change(&mut self, sql: &str) -> Result<u64, SqlError> {
         self.note_write()?;
         let holds_back = !self.pending.is_empty();
-        let sql = self.with_pending(sql);
+        let sql = self.pending.take_with(self.server.blocks, sql);
         let result = self.send(&sql).await;
         self.doom_if_over(&result, holds_back);
         result.map(|_| self.link.affected_rows())
@@ -186,7 +187,7 @@ impl<'a> Unit<'a> {
         if !self.pending.is_empty() && self.pending.len() + sql.len() > self.server.text_bytes {
             self.flush().await?;
         }
-        push(&mut self.pending, sql);
+        self.pending.push(sql);
         Ok(())
     }
 
@@ -200,7 +201,7 @@ impl<'a> Unit<'a> {
     pub async fn flush(&mut self) -> Result<(), CtldbError> {
         self.check()?;
         if !self.pending.is_empty() {
-            let sql = self.with_pending("");
+            let sql = self.pending.take(self.server.blocks);
             let result = self.send(&sql).await;
             self.doom_if_over(&result, false);
             result?;
@@ -258,21 +259,14 @@ impl<'a> Unit<'a> {
         Ok(())
     }
 
-    fn with_pending(&mut self, sql: &str) -> String {
-        let mut all = std::mem::take(&mut self.pending);
-        if !sql.is_empty() {
-            push(&mut all, sql);
-        }
-        all
-    }
-
     /// Commits what was done, or just ends the transaction when that is nothing.
     pub async fn commit(mut self) -> Commit {
         let locked = self.locked.take().unwrap_or_default();
         if !locked.wrote_rows && locked.appended.is_empty() {
             return self.end_unwritten(locked).await;
         }
-        let sql = self.with_pending("COMMIT");
+        self.pending.push("COMMIT");
+        let sql = self.pending.take(self.server.blocks);
         let result = self.send(&sql).await;
         self.doom_if_over(&result, false);
         match result.map_err(CtldbError::from) {
@@ -342,11 +336,4 @@ impl<'a> Unit<'a> {
 
 fn outside_lock() -> SqlError {
     SqlError::Server { code: 0, message: "a write outside the ledger lock".to_owned() }
-}
-
-fn push(sql: &mut String, statement: &str) {
-    if !sql.is_empty() {
-        sql.push(';');
-    }
-    sql.push_str(statement);
 }
