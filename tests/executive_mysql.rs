@@ -112,9 +112,7 @@ fn grouped(executive: &Executive, database: &TestDatabase, mutations: &[Value]) 
     let hold = Hold::on(&database.url);
     std::thread::scope(|scope| {
         let first = scope.spawn(|| executive.mutate(&json!({"mutations": [row(0, "first")]})));
-        wait_until("the first request waits for the lock", DEADLINE, || {
-            executive.metrics.encode().unwrap().contains("ctlstore_queue_depth{queue=\"executive_writes\"} 0")
-        });
+        executive.wait_until_committing(1);
         let send = |mutation: &Value| {
             let body = json!({"mutations": [mutation]});
             scope.spawn(move || executive.mutate(&body))

@@ -73,9 +73,7 @@ fn requests_that_wait_share_a_commit_and_a_refused_one_among_them_leaves_nothing
         std::thread::scope(|scope| {
             let first = scope.spawn(|| executive.mutate(&json!({"mutations": [row(0, "first")]})));
             // The first one is on its way alone; all others wait behind it.
-            wait_until("the first request waits for the lock", DEADLINE, || {
-                executive.metrics.encode().unwrap().contains("ctlstore_queue_depth{queue=\"executive_writes\"} 0")
-            });
+            executive.wait_until_committing(1);
             let mut others = Vec::new();
             for id in 1..=8_i64 {
                 let bad = id == 5;
@@ -230,8 +228,8 @@ fn a_client_that_goes_away_neither_loses_its_write_nor_disturbs_the_next() {
     );
     stream.write_all(head.as_bytes()).unwrap();
     stream.write_all(body.as_bytes()).unwrap();
+    executive.wait_until_committing(1);
     std::thread::scope(|scope| {
-        // A second request that waits shows that the first one is in flight.
         let second = scope.spawn(|| executive.mutate(&json!({"mutations": [row(2, "stays")]})));
         wait_until("a request waits behind the first", DEADLINE, || waiting(&executive) == 1);
         drop(stream);

@@ -28,7 +28,7 @@ use crate::ctldb::{Ctldb, CtldbError, Tally};
 use crate::executive::{Executive, ExecutiveError, Options, Refusal, Request, Written};
 use crate::http::executive::ExecutiveRecipients;
 use crate::ledger::Seq;
-use crate::messages::executive::{Ask, LedgerGrew, Mutate};
+use crate::messages::executive::{Ask, LedgerGrew, Mutate, answer};
 use crate::messages::status::RoleState;
 use crate::messages::stop::Stop;
 use crate::metrics::{Component, Metrics, Queue as QueueLabel};
@@ -83,7 +83,8 @@ pub struct ExecutiveActor<C: Ctldb + Unpin> {
     prepared: bool,
     backoff: Backoff,
     queue: Queue,
-    writing: bool,
+    /// Requests whose commit is on its way.
+    committing: usize,
     gathering: Gathering,
     /// Wakes the group that is held back.
     held: Option<SpawnHandle>,
@@ -120,7 +121,7 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
             prepared: false,
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
             queue: Queue::default(),
-            writing: false,
+            committing: 0,
             gathering: Gathering::default(),
             held: None,
             asked: 0,
@@ -169,10 +170,10 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
     /// Whether a request can be taken now; why not, otherwise.
     fn admit(&self) -> Result<(), ExecutiveError> {
         if self.state == RoleState::Stopping {
-            return Err(ExecutiveError::NotServing("the executive is stopping".to_owned()));
+            return Err(not_serving("the executive is stopping"));
         }
         if !self.prepared {
-            return Err(ExecutiveError::NotServing("the ctldb is not there yet".to_owned()));
+            return Err(not_serving("the ctldb is not there yet"));
         }
         Ok(())
     }
@@ -198,16 +199,15 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
 
     /// Sends the next group on its way, unless one is under way already or it waits for more.
     fn write_next(&mut self, ctx: &mut Context<Self>) {
-        for late in self.queue.expired(Instant::now()) {
-            late.answer(Err(ExecutiveError::NotServing("the request waited too long for the ctldb".to_owned())));
-        }
-        if self.writing || self.queue.is_empty() || self.holds_back(ctx) {
+        let late = self.queue.expired(Instant::now()).into_iter();
+        answer(late.map(|late| (late.answer_to, Err(not_serving("the request waited too long for the ctldb")))));
+        if self.committing > 0 || self.queue.is_empty() || self.holds_back(ctx) {
             self.show_queue();
             return;
         }
         let group = self.queue.next_group();
+        self.committing = group.len();
         self.show_queue();
-        self.writing = true;
         let rules = self.rules.clone();
         let requests = group.iter().map(|waiting| Arc::clone(&waiting.request)).collect();
         let deadline = group.iter().map(|waiting| waiting.deadline).min().unwrap_or_else(Instant::now);
@@ -217,7 +217,7 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
             (group, outcome, start.elapsed())
         };
         ctx.spawn(write.into_actor(self).map(move |(group, outcome, took), this, ctx| {
-            this.writing = false;
+            this.committing = 0;
             match outcome {
                 Ok(outcomes) => this.committed(group, outcomes, took),
                 Err(error) => this.failed(group, &error, deadline),
@@ -228,7 +228,7 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
     }
 
     fn show_queue(&mut self) {
-        self.details.waiting = self.queue.len();
+        (self.details.waiting, self.details.committing) = (self.queue.len(), self.committing);
         let depth = i64::try_from(self.queue.len()).unwrap_or(i64::MAX);
         self.metrics.queue(QueueLabel::ExecutiveWrites).set(depth);
     }
@@ -250,12 +250,9 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
             self.metrics.executive.statements.inc_by(one.statements as u64);
         }
         self.details.requests_refused += (outcomes.len() - written.len()) as u64;
-        for (waiting, outcome) in group.into_iter().zip(outcomes) {
-            if let Ok(written) = &outcome {
-                self.warn_of_sizes(written);
-            }
-            waiting.answer(outcome.map_err(ExecutiveError::from));
-        }
+        outcomes.iter().flatten().for_each(|written| self.warn_of_sizes(written));
+        let outcomes = outcomes.into_iter().map(|outcome| outcome.map_err(ExecutiveError::from));
+        answer(group.into_iter().map(|waiting| waiting.answer_to).zip(outcomes));
     }
 
     /// Nothing of the group is written, or nobody can know. Requests that still
@@ -271,9 +268,7 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
         let (again, over): (Vec<Waiting>, Vec<Waiting>) =
             group.into_iter().partition(|waiting| nothing_written && now >= deadline && waiting.deadline > now);
         self.queue.put_back(again);
-        for waiting in over {
-            waiting.answer(Err(error.clone().into()));
-        }
+        answer(over.into_iter().map(|waiting| (waiting.answer_to, Err(error.clone().into()))));
     }
 
     fn warn_of_sizes(&mut self, written: &Written) {
@@ -298,7 +293,7 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
     }
 
     fn idle(&self) -> bool {
-        !self.writing && self.asked == 0 && self.queue.is_empty()
+        self.committing == 0 && self.asked == 0 && self.queue.is_empty()
     }
 }
 
@@ -312,23 +307,23 @@ impl<C: Ctldb + Unpin> Actor for ExecutiveActor<C> {
 }
 
 impl<C: Ctldb + Unpin> Handler<Mutate> for ExecutiveActor<C> {
-    type Result = ResponseFuture<Result<Written, ExecutiveError>>;
+    type Result = ();
 
-    fn handle(&mut self, Mutate(request): Mutate, ctx: &mut Self::Context) -> Self::Result {
-        let (waiting, answered) = Waiting::new(request, self.deadline());
-        match self.admit() {
-            Err(error) => waiting.answer(Err(error)),
-            Ok(()) => match self.queue.push(waiting) {
-                Err(waiting) => {
-                    waiting.answer(Err(ExecutiveError::NotServing("too many requests wait for the ctldb".to_owned())));
-                }
-                Ok(()) => self.write_next(ctx),
-            },
+    fn handle(&mut self, Mutate(requests): Mutate, ctx: &mut Self::Context) {
+        let (admitted, deadline) = (self.admit(), self.deadline());
+        let mut refused = Vec::new();
+        for (request, answer_to) in requests {
+            let full = || not_serving("too many requests wait for the ctldb");
+            let waiting = Waiting::new(request, answer_to, deadline);
+            match admitted.clone() {
+                Err(error) => refused.push((waiting.answer_to, Err(error))),
+                Ok(()) => refused.extend(self.queue.push(waiting).err().map(|it| (it.answer_to, Err(full())))),
+            }
         }
-        Box::pin(async move {
-            let gone = |_| Err(ExecutiveError::NotServing("the executive stopped".to_owned()));
-            answered.await.unwrap_or_else(gone)
-        })
+        answer(refused);
+        if admitted.is_ok() {
+            self.write_next(ctx);
+        }
     }
 }
 
@@ -338,7 +333,7 @@ impl<C: Ctldb + Unpin, R: Request> Handler<Ask<R>> for ExecutiveActor<C> {
     fn handle(&mut self, Ask(request): Ask<R>, _ctx: &mut Self::Context) -> Self::Result {
         let mut admitted = self.admit();
         if admitted.is_ok() && self.asked >= MAX_ASKED {
-            admitted = Err(ExecutiveError::NotServing("too many requests are in the works".to_owned()));
+            admitted = Err(not_serving("too many requests are in the works"));
         }
         if let Err(error) = admitted {
             return Box::pin(async move { Err(error) }.into_actor(self));
@@ -373,6 +368,10 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
             Err(_) => self.details.requests_refused += 1,
         }
     }
+}
+
+fn not_serving(why: &str) -> ExecutiveError {
+    ExecutiveError::NotServing(why.to_owned())
 }
 
 impl<C: Ctldb + Unpin> Handler<Stop> for ExecutiveActor<C> {

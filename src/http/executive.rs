@@ -5,6 +5,7 @@
 mod limits;
 mod mutations;
 mod tables;
+mod together;
 mod writers;
 
 use std::io;
@@ -28,6 +29,8 @@ use super::error::HttpError;
 use super::observe::Observer;
 use super::openapi::{Documented, Operation, get};
 use super::serve::{ServerOptions, serve};
+
+use together::Together;
 
 const ABOUT: &str = "Guards the ctldb: schemas, mutations, writers and limits. Members of JSON bodies match \
 in any letter case, unknown ones are ignored, and null counts as absent. What writes the ledger answers with \
@@ -65,6 +68,8 @@ pub struct ExecutiveRecipients {
 /// What every handler is given.
 struct Api {
     to: ExecutiveRecipients,
+    /// The way of this worker's mutations.
+    together: Together,
     /// An answer that takes longer is not waited for.
     timeout: Duration,
 }
@@ -86,7 +91,8 @@ pub fn server(
 ) -> io::Result<Server> {
     let documented = documented();
     serve(listener, options, observer, move |config| {
-        config.app_data(Data::new(Api { to: to.clone(), timeout }));
+        let together = Together::new(to.mutate.clone());
+        config.app_data(Data::new(Api { to: to.clone(), together, timeout }));
         documented.configure(config);
     })
 }

@@ -1,17 +1,58 @@
 //! What the executive is asked, and what it tells the poller of its own node.
 
 use actix::Message;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::executive::{ExecutiveError, MutationRequest, Request, Written};
 use crate::ledger::Seq;
 
-/// One mutation request. It may share a transaction with others; the answer comes
-/// after that transaction's commit.
-#[derive(Debug)]
-pub struct Mutate(pub MutationRequest);
+/// What became of one mutation request.
+pub type Outcome = Result<Written, ExecutiveError>;
 
-impl Message for Mutate {
-    type Result = Result<Written, ExecutiveError>;
+/// Mutation requests that came together. Each may share a transaction with others, and is
+/// answered after that transaction's commit, in the way that it names.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Mutate(pub Vec<(MutationRequest, AnswerTo)>);
+
+/// Where one request's answer goes: to the sender of the message, which hands it on. So the
+/// answers of one commit wake the sender's thread once and not once each. Whoever waits is told of
+/// a request that was dropped without an answer.
+#[derive(Debug)]
+pub struct AnswerTo {
+    pub request: oneshot::Sender<Outcome>,
+    /// Holds no more than the requests that are not answered.
+    pub sender: mpsc::UnboundedSender<Vec<Answer>>,
+}
+
+/// An answer on its way to whoever waits for it.
+#[derive(Debug)]
+pub struct Answer {
+    to: oneshot::Sender<Outcome>,
+    outcome: Outcome,
+}
+
+impl Answer {
+    /// Nobody may be waiting any more; the outcome stands all the same.
+    pub fn hand_over(self) {
+        let _ = self.to.send(self.outcome);
+    }
+}
+
+/// Sends answers on their way, those of one sender together.
+pub fn answer(answers: impl IntoIterator<Item = (AnswerTo, Outcome)>) {
+    let mut lots: Vec<(mpsc::UnboundedSender<Vec<Answer>>, Vec<Answer>)> = Vec::new();
+    for (AnswerTo { request, sender }, outcome) in answers {
+        let answer = Answer { to: request, outcome };
+        match lots.iter_mut().find(|(other, _)| other.same_channel(&sender)) {
+            Some((_, lot)) => lot.push(answer),
+            None => lots.push((sender, vec![answer])),
+        }
+    }
+    for (sender, lot) in lots {
+        // Where the sender has gone, so has whoever waited.
+        let _ = sender.send(lot);
+    }
 }
 
 /// Any other request, which has the ctldb for itself.

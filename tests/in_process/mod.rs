@@ -123,6 +123,13 @@ impl Executive {
         futures::executor::block_on(asked).expect("the executive answers")
     }
 
+    /// Waits until a commit of so many requests is on its way.
+    pub fn wait_until_committing(&self, requests: usize) {
+        wait_until("the commit is on its way", Duration::from_secs(60), || {
+            self.status().details["committing"] == json!(requests)
+        });
+    }
+
     /// Stops it in order and waits for its end.
     pub fn stop(mut self) {
         self.end();

@@ -96,19 +96,19 @@ pub fn writes_that_wait_for_a_stranger(moved: &Moved) {
     let url = format!("sqlite:{}", node.data_dir().join("ctldb.db").display());
 
     let hold = Hold::on(&url);
+    let request = |id| (client.clone(), upserts("tab", &[(id, "waits")]));
+    let send = |(client, body): (Client, _)| std::thread::spawn(move || client.try_mutate("fam", &body));
+    let first =
+        watch.event("a request that waits for the lock", &["/executive/details/committing"], || send(request(1)));
     let waiting = ["ctlstore_queue_depth{queue=\"executive_writes\"}", "/executive/details/waiting"];
-    let requests = watch.event("requests that wait for the lock", &waiting, || {
-        let request = |id| (client.clone(), upserts("tab", &[(id, "waits")]));
-        let send = |(client, body): (Client, _)| std::thread::spawn(move || client.try_mutate("fam", &body));
-        (1..=3).map(request).map(send).collect::<Vec<_>>()
-    });
+    let requests = watch.event("requests that wait behind it", &waiting, || [2, 3].map(|id| send(request(id))));
     let failed = [
         "ctlstore_errors_total{component=\"executive\",kind=\"contention\"}",
         "/executive/details/failures",
         "/executive/last_error",
     ];
     watch.event("a lock that is not let go of", &failed, || {
-        for request in requests {
+        for request in std::iter::once(first).chain(requests) {
             request.join().expect("the request ends").expect("an answer").expect(503);
         }
     });

@@ -5,9 +5,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::oneshot;
-
-use crate::executive::{ExecutiveError, MutationRequest, Written};
+use crate::executive::MutationRequest;
+use crate::messages::executive::AnswerTo;
 
 /// Bounds of the queue: requests, and bytes of their values.
 const MAX_WAITING: usize = 1024;
@@ -22,25 +21,16 @@ const MAX_GROUP_BYTES: usize = 4 * 1024 * 1024;
 pub struct Waiting {
     pub request: Arc<MutationRequest>,
     pub deadline: Instant,
-    answer: oneshot::Sender<Result<Written, ExecutiveError>>,
+    pub answer_to: AnswerTo,
     bytes: usize,
     /// Whether it shares its commit with nobody.
     alone: bool,
 }
 
 impl Waiting {
-    pub fn new(
-        request: MutationRequest,
-        deadline: Instant,
-    ) -> (Self, oneshot::Receiver<Result<Written, ExecutiveError>>) {
-        let (answer, answered) = oneshot::channel();
+    pub fn new(request: MutationRequest, answer_to: AnswerTo, deadline: Instant) -> Self {
         let bytes = request.weight();
-        (Self { request: Arc::new(request), deadline, answer, bytes, alone: false }, answered)
-    }
-
-    /// Nobody may be waiting any more; the outcome stands all the same.
-    pub fn answer(self, outcome: Result<Written, ExecutiveError>) {
-        let _ = self.answer.send(outcome);
+        Self { request: Arc::new(request), deadline, answer_to, bytes, alone: false }
     }
 }
 
@@ -123,6 +113,7 @@ mod tests {
     use std::time::Duration;
 
     use serde_json::value::RawValue;
+    use tokio::sync::{mpsc, oneshot};
 
     use super::*;
     use crate::executive::{Credentials, Mutation, Secret};
@@ -135,7 +126,8 @@ mod tests {
         let mutation = Mutation::new(&family, "tab", false, vec![("v".to_owned(), value)]).unwrap();
         let credentials = Credentials { writer: WriterName::new("writer").unwrap(), secret: Secret::shown(b"") };
         let request = MutationRequest::new(credentials, vec![], None, vec![mutation]).unwrap();
-        Waiting::new(request, Instant::now() + Duration::from_secs(seconds)).0
+        let answer_to = AnswerTo { request: oneshot::channel().0, sender: mpsc::unbounded_channel().0 };
+        Waiting::new(request, answer_to, Instant::now() + Duration::from_secs(seconds))
     }
 
     fn sizes(group: &[Waiting]) -> Vec<usize> {

@@ -16,6 +16,8 @@ use super::{ExecutiveActor, retention};
 pub(super) struct Details {
     /// Requests that wait for the ledger lock.
     pub waiting: usize,
+    /// Requests whose commit is on its way.
+    pub committing: usize,
     /// Mutation requests committed, and in how many commits.
     pub requests_committed: u64,
     pub commits: u64,

@@ -15,7 +15,6 @@ use crate::http::body;
 use crate::http::error::HttpError;
 use crate::http::json::{self, Members};
 use crate::http::openapi::{Operation, post, shapes};
-use crate::messages::executive::Mutate;
 use crate::schema::FamilyName;
 
 use super::writers::{self, credentials};
@@ -79,7 +78,7 @@ pub(super) async fn mutate(
     // A name that no writer can have is an unknown writer.
     let credentials = credentials(request.headers()).map_err(|_| Refusal::Unauthorized)?;
     let request = read(&family, credentials, &body::read(payload).await?)?;
-    let outcome = api.to.mutate.send(Mutate(request)).timeout(api.timeout).await??;
+    let outcome = api.together.mutate(request, api.timeout).await??;
     Ok(written(Some(outcome.seq)))
 }
 
