@@ -1,5 +1,7 @@
 //! The rows that the loads write and read, and the requests that do so.
 
+use actix_web::http::header::HeaderMap;
+
 use super::client::{self, request};
 
 pub const ROWS: usize = 100_000;
@@ -9,9 +11,11 @@ pub const GROUP: usize = 100;
 const POINT_READ: &str = "/get-row-by-key/bench/points";
 /// The route that serves it.
 pub const POINT_READ_PATTERN: &str = "/get-row-by-key/{family}/{table}";
+pub const MUTATIONS_PATTERN: &str = "/families/{family}/mutations";
 /// Different requests that are prepared of a kind.
 const VARIETY: usize = 1_000;
 
+const WRITER: &str = "bench-";
 const SECRET: &str = "a bench's secret";
 const POINTS: &str = r#"{"fields":[["id","string"],["n","integer"],["v","text"]],"keyFields":["id"]}"#;
 const GROUPS: &str = r#"{"fields":[["grp","string"],["id","integer"],["v","text"]],"keyFields":["grp","id"]}"#;
@@ -27,7 +31,13 @@ pub fn text(i: usize) -> String {
 }
 
 fn credentials(writer: usize) -> String {
-    format!("ctlstore-writer: bench-{writer}\r\nctlstore-secret: {SECRET}\r\n")
+    format!("ctlstore-writer: {WRITER}{writer}\r\nctlstore-secret: {SECRET}\r\n")
+}
+
+/// Which of the writers sends a request.
+pub fn writer_of(headers: &HeaderMap) -> usize {
+    let name = headers.get("ctlstore-writer").and_then(|name| name.to_str().ok()?.strip_prefix(WRITER));
+    name.and_then(|number| number.parse().ok()).expect("one of the writers")
 }
 
 /// The family, its two tables and the writers.
@@ -37,7 +47,7 @@ pub fn schema() -> Vec<Vec<u8>> {
         request("POST", "/families/bench/tables/points", "", POINTS),
         request("POST", "/families/bench/tables/groups", "", GROUPS),
     ];
-    requests.extend((0..WRITERS).map(|i| request("POST", &format!("/writers/bench-{i}"), "", SECRET)));
+    requests.extend((0..WRITERS).map(|i| request("POST", &format!("/writers/{WRITER}{i}"), "", SECRET)));
     requests
 }
 

@@ -61,7 +61,7 @@ impl Direct {
         }
     }
 
-    async fn run(&mut self, statement: &str) {
+    pub async fn run(&mut self, statement: &str) {
         match self {
             Self::Sqlite(connection) => connection.execute_batch(statement).expect("the statement runs"),
             Self::MySql(connection) => connection.query_drop(statement).await.expect("the statement runs"),

@@ -11,6 +11,8 @@ mod constant;
 mod data;
 mod direct;
 mod ledger;
+mod other;
+mod plain;
 mod process;
 mod reads;
 mod report;
@@ -38,8 +40,10 @@ fn roomy(node: Node) -> Node {
 }
 
 fn main() {
-    if std::env::args().nth(1).as_deref() == Some(constant::ARGUMENT) {
-        return constant::run();
+    match std::env::args().nth(1).as_deref() {
+        Some(constant::ARGUMENT) => return constant::run(),
+        Some(plain::ARGUMENT) => return plain::run(),
+        _ => {}
     }
     let asked: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
     if let Some(unknown) = asked.iter().find(|part| !PARTS.contains(&part.as_str())) {

@@ -8,6 +8,7 @@ use super::client::{Load, address, load, median, send_all};
 use super::commits::Commits;
 use super::data::{self, WRITERS};
 use super::direct::{Direct, autocommit, multi_row, one_by_one, rate_of_all};
+use super::plain;
 use super::report::Report;
 use super::support::{Node, NodeProcess};
 
@@ -22,7 +23,7 @@ const ROWS: usize = 8_000;
 const ORIGINAL: f64 = 2_565.0;
 
 /// The rows that are a writer's own.
-fn share(writer: usize) -> std::ops::Range<usize> {
+pub fn share(writer: usize) -> std::ops::Range<usize> {
     writer * ROWS / WRITERS..(writer + 1) * ROWS / WRITERS
 }
 
@@ -76,12 +77,16 @@ pub async fn measure(report: &mut Report, kind: &str, ours: &str, theirs: &str, 
     let references = [multi_row(100, ROWS), multi_row(800, ROWS), one_by_one(0, 0..ROWS), autocommit(ROWS)];
 
     let (mut by_hundreds, mut one_at_a_time) = (Ours::default(), Ours::default());
-    let (mut rates, mut rates_of_eight) = ([const { Vec::new() }; 4], Vec::new());
+    let (mut rates, mut rates_of_eight, mut by_plain) = ([const { Vec::new() }; 4], Vec::new(), Vec::new());
+    let plain = server.map(|_| plain::start(theirs));
     for _ in 0..ROUNDS {
         by_hundreds.round(&node, server, &hundreds).await;
         one_at_a_time.round(&node, server, &singles).await;
         if server.is_some() {
             rates_of_eight.push(rate_of_all(&mut eight, &units, ROUND).await);
+        }
+        if let Some(plain) = &plain {
+            by_plain.push(load(&plain.address, WRITERS, &singles, 200, ROUND).await);
         }
         for (units, rates) in references.iter().zip(&mut rates) {
             rates.push(direct.rate(units, ROUND).await);
@@ -102,8 +107,10 @@ pub async fn measure(report: &mut Report, kind: &str, ours: &str, theirs: &str, 
     let what = format!("{kind}, 8 writers × 1 mutation");
     let singles = one_at_a_time.tell(report, &what).per_second;
     if server.is_some() {
-        let eight = ("a transaction each, statement by statement, 8 connections", middle(rates_of_eight));
-        report.ratio(&what, singles, eight, "req/s", "≥ 5");
+        let plain = ("an executive with a transaction a request, statement by statement", median(by_plain).per_second);
+        report.ratio(&what, singles, plain, "req/s", "≥ 5");
+        let eight = ("the same statements without HTTP, 8 connections", middle(rates_of_eight));
+        report.ratio(&what, singles, eight, "req/s", "");
     }
     report.ratio(&what, singles, ("the same, one connection", one_connection), "req/s", "");
     report.figure(&format!("{kind}, one connection, autocommit INSERT"), format!("{autocommit:.0} rows/s"), "");

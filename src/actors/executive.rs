@@ -90,6 +90,8 @@ pub struct ExecutiveActor<C: Ctldb + Unpin> {
     held: Option<SpawnHandle>,
     asked: usize,
     measuring: bool,
+    /// Until then what was measured is good.
+    measured_for: Instant,
     looking: bool,
     stopping: Vec<oneshot::Sender<()>>,
     last_seq: Option<Seq>,
@@ -126,6 +128,7 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
             held: None,
             asked: 0,
             measuring: false,
+            measured_for: Instant::now(),
             looking: false,
             stopping: Vec::new(),
             last_seq: None,

@@ -73,12 +73,29 @@ pub enum RowChange {
     Delete { table: Arc<StoredTable>, key: Vec<Value> },
 }
 
+impl RowChange {
+    pub fn table(&self) -> &TableRef {
+        match self {
+            Self::Upsert { table, .. } | Self::Delete { table, .. } => table.schema.table(),
+        }
+    }
+}
+
 /// A change of the schema, with everything that is needed to do it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SchemaChange {
     CreateTable(TableSchema),
     AddColumn(TableRef, Field),
     DropTable(TableRef),
+}
+
+impl SchemaChange {
+    pub fn table(&self) -> &TableRef {
+        match self {
+            Self::CreateTable(schema) => schema.table(),
+            Self::AddColumn(table, _) | Self::DropTable(table) => table,
+        }
+    }
 }
 
 /// Which ledger this is, and what was done to it.

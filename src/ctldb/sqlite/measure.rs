@@ -1,5 +1,6 @@
 //! Measures the tables' sizes, page by page, on a connection of its own: never on
-//! the writer's thread, and never longer than a bounded time.
+//! the writer's thread, never longer than a bounded time, and only the tables that were
+//! written to since.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -7,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
+use crate::ctldb::sizes::Known;
 use crate::schema::TableRef;
 
 use super::file;
@@ -24,14 +26,19 @@ const ENOUGH_BYTES: u64 = 1 << 30;
 /// Pages between two looks at the clock.
 const PAGES_PER_LOOK: usize = 64;
 
-/// The sizes of all tables: measured anew as far as the time goes, else as in `known`.
-pub(super) fn measure(path: &Path, known: &HashMap<String, u64>) -> Result<HashMap<String, u64>, rusqlite::Error> {
+/// The sizes of all tables: measured anew where that is needed and as far as the time goes, else as
+/// in `known`; and the tables that it did not come to the end of.
+pub(super) fn measure(path: &Path, known: &Known) -> Result<(HashMap<String, u64>, Vec<String>), rusqlite::Error> {
     let db = file::open_reader(path)?;
     let deadline = Instant::now() + BUDGET;
     let limits = own_limits(&db)?;
-    let mut sizes = HashMap::new();
+    let (mut sizes, mut unfinished) = (HashMap::new(), Vec::new());
     let mut out_of_time = false;
-    for (table, trees) in tables(&db, known)? {
+    for (table, trees) in tables(&db, &known.bytes)? {
+        if let Some(bytes) = known.still(&table) {
+            sizes.insert(table, bytes);
+            continue;
+        }
         let enough = limits.get(&table).copied().unwrap_or(0).max(ENOUGH_BYTES);
         let mut bytes = 0;
         for tree in trees {
@@ -39,13 +46,14 @@ pub(super) fn measure(path: &Path, known: &HashMap<String, u64>) -> Result<HashM
         }
         // A table that was cut short is at least as large as it ever was known to be.
         if out_of_time {
-            bytes = bytes.max(known.get(&table).copied().unwrap_or(0));
+            bytes = bytes.max(known.bytes.get(&table).copied().unwrap_or(0));
+            unfinished.push(table.clone());
         }
         if !out_of_time || bytes > 0 {
             sizes.insert(table, bytes);
         }
     }
-    Ok(sizes)
+    Ok((sizes, unfinished))
 }
 
 fn own_limits(db: &Connection) -> Result<HashMap<String, u64>, rusqlite::Error> {

@@ -71,9 +71,14 @@ impl Ctldb for SqliteCtldb {
     }
 
     async fn refresh_table_sizes(&self) -> Result<(), CtldbError> {
-        let (writer, known) = (self.writer.clone(), self.sizes.all());
-        let measured = tokio::task::spawn_blocking(move || measure::measure(writer.path(), &known)).await;
-        self.sizes.replace(measured.map_err(|e| CtldbError::Failed(format!("measure the tables: {e}")))??);
+        let (writer, known) = (self.writer.clone(), Arc::new(self.sizes.begin()));
+        let by = Arc::clone(&known);
+        let measured = tokio::task::spawn_blocking(move || measure::measure(writer.path(), &by)).await;
+        let measured = measured.map_err(|e| CtldbError::Failed(format!("measure the tables: {e}")));
+        let measured = measured.and_then(|measured| Ok(measured?));
+        let (sizes, unfinished) = measured.inspect_err(|_| self.sizes.unfinished(known.written.iter().cloned()))?;
+        self.sizes.replace(sizes);
+        self.sizes.unfinished(unfinished);
         Ok(())
     }
 

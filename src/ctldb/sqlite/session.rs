@@ -216,10 +216,17 @@ impl Session for SqliteSession<'_> {
     }
 
     async fn apply(&mut self, changes: &[RowChange]) -> Result<(), CtldbError> {
+        let mut last = None;
+        for table in changes.iter().map(RowChange::table) {
+            if last.replace(table) != Some(table) {
+                self.sizes.writes(table);
+            }
+        }
         rows::apply(self.db, changes)
     }
 
     async fn clear(&mut self, table: &TableRef) -> Result<(), CtldbError> {
+        self.sizes.writes(table);
         self.execute(&sql::clear_table(table), []).map(drop)
     }
 
@@ -235,6 +242,7 @@ impl Session for SqliteSession<'_> {
 
     async fn alter(&mut self, change: &SchemaChange, statement: &str) -> Result<Seq, CtldbError> {
         self.catalog.forget();
+        self.sizes.writes(change.table());
         self.db.execute_batch(&match change {
             SchemaChange::CreateTable(schema) => sql::create_table(schema),
             SchemaChange::AddColumn(table, field) => sql::add_column(table, field),

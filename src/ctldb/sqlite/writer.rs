@@ -89,6 +89,7 @@ impl Writer {
             self.connection.execute_batch("COMMIT")?;
             Ok(output)
         });
+        self.sizes.written();
         if result.is_err() {
             self.roll_back()?;
         }
