@@ -110,7 +110,7 @@ pub async fn measure(report: &mut Report, kind: &str, ours: &str, theirs: &str, 
         let plain = ("an executive with a transaction a request, statement by statement", median(by_plain).per_second);
         report.ratio(&what, singles, plain, "req/s", "≥ 5");
         let eight = ("the same statements without HTTP, 8 connections", middle(rates_of_eight));
-        report.ratio(&what, singles, eight, "req/s", "");
+        report.ratio(&what, singles, eight, "req/s", "≥ 5, read strictly");
     }
     report.ratio(&what, singles, ("the same, one connection", one_connection), "req/s", "");
     report.figure(&format!("{kind}, one connection, autocommit INSERT"), format!("{autocommit:.0} rows/s"), "");

@@ -41,7 +41,8 @@ use self::retention::Retention;
 pub use self::retention::RetentionSettings;
 use super::failures::Failures;
 
-/// Messages that may wait for this actor; each is handled in microseconds.
+/// Messages that may wait for this actor; each is handled in microseconds. One of mutations holds what a
+/// worker has read at a time, which its number of connections bounds.
 const MAILBOX: usize = 1024;
 
 /// Requests other than mutations that may be in the works at one time.
@@ -90,8 +91,6 @@ pub struct ExecutiveActor<C: Ctldb + Unpin> {
     held: Option<SpawnHandle>,
     asked: usize,
     measuring: bool,
-    /// Until then what was measured is good.
-    measured_for: Instant,
     looking: bool,
     stopping: Vec<oneshot::Sender<()>>,
     last_seq: Option<Seq>,
@@ -128,7 +127,6 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
             held: None,
             asked: 0,
             measuring: false,
-            measured_for: Instant::now(),
             looking: false,
             stopping: Vec::new(),
             last_seq: None,
@@ -317,6 +315,10 @@ impl<C: Ctldb + Unpin> Handler<Mutate> for ExecutiveActor<C> {
         let mut refused = Vec::new();
         for (request, answer_to) in requests {
             let full = || not_serving("too many requests wait for the ctldb");
+            // Nothing of it is begun yet, and nobody waits for it any more.
+            if answer_to.waiter.is_closed() {
+                continue;
+            }
             let waiting = Waiting::new(request, answer_to, deadline);
             match admitted.clone() {
                 Err(error) => refused.push((waiting.answer_to, Err(error))),

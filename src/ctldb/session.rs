@@ -74,9 +74,9 @@ pub enum RowChange {
 }
 
 impl RowChange {
-    pub fn table(&self) -> &TableRef {
+    pub fn table(&self) -> &StoredTable {
         match self {
-            Self::Upsert { table, .. } | Self::Delete { table, .. } => table.schema.table(),
+            Self::Upsert { table, .. } | Self::Delete { table, .. } => table,
         }
     }
 }

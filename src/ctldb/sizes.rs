@@ -54,7 +54,7 @@ impl TableSizes {
     }
 
     /// Ends the open transaction.
-    pub fn written(&self) {
+    pub fn transaction_ended(&self) {
         let mut state = self.lock();
         let tables = std::mem::take(&mut state.writing);
         state.written.extend(tables);
@@ -94,7 +94,7 @@ mod tests {
         assert_eq!(sizes.begin().still("fam___tab"), Some(7));
         sizes.writes(&table);
         assert_eq!(sizes.begin().still("fam___tab"), Some(7), "not committed yet");
-        sizes.written();
+        sizes.transaction_ended();
         let known = sizes.begin();
         assert_eq!([known.still("fam___tab"), known.still("fam___other")], [None, Some(8)]);
         assert_eq!(sizes.begin().still("fam___tab"), Some(7), "the round before has it");

@@ -16,7 +16,7 @@ use crate::sql;
 use super::Options;
 use super::error::{ExecutiveError, Refusal};
 use super::mutation::MutationRequest;
-use super::plan::{self, Known, OverWarnSize, Plan, table_of};
+use super::plan::{self, Known, OverWarnSize, Plan};
 
 /// A request that is committed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -199,7 +199,7 @@ async fn write_comparing_keys<S: Session>(
 ) -> Result<Vec<Written>, ExecutiveError> {
     let mut from = 0;
     for (index, change) in plan.changes.iter().enumerate() {
-        let table = table_of(change);
+        let table = change.table();
         if table.collation != ColumnCollation::Merging {
             continue;
         }

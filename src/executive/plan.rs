@@ -59,13 +59,7 @@ impl Plan {
 
     /// Whether the ctldb may take two of the LDB's keys for one, in some table.
     pub(super) fn may_merge(&self) -> bool {
-        self.changes.iter().any(|change| table_of(change).collation == ColumnCollation::Merging)
-    }
-}
-
-pub(super) fn table_of(change: &RowChange) -> &StoredTable {
-    match change {
-        RowChange::Upsert { table, .. } | RowChange::Delete { table, .. } => table,
+        self.changes.iter().any(|change| change.table().collation == ColumnCollation::Merging)
     }
 }
 

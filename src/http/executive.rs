@@ -1,6 +1,6 @@
 //! The executive's HTTP API: its routes, and the server that carries them. Each
-//! handler turns a request into one message and the answer into a response; the
-//! rules stand in `executive`, and who answers is handed in as recipients.
+//! handler turns a request into one message, mutations into a part of one, and the
+//! answer into a response; the rules stand in `executive`, and who answers is handed in as recipients.
 
 mod limits;
 mod mutations;

@@ -20,9 +20,9 @@ pub struct Mutate(pub Vec<(MutationRequest, AnswerTo)>);
 /// a request that was dropped without an answer.
 #[derive(Debug)]
 pub struct AnswerTo {
-    pub request: oneshot::Sender<Outcome>,
-    /// Holds no more than the requests that are not answered.
-    pub sender: mpsc::UnboundedSender<Vec<Answer>>,
+    pub waiter: oneshot::Sender<Outcome>,
+    /// To the sender; holds one answer at most for each request that it has sent.
+    pub lots: mpsc::UnboundedSender<Vec<Answer>>,
 }
 
 /// An answer on its way to whoever waits for it.
@@ -42,16 +42,16 @@ impl Answer {
 /// Sends answers on their way, those of one sender together.
 pub fn answer(answers: impl IntoIterator<Item = (AnswerTo, Outcome)>) {
     let mut lots: Vec<(mpsc::UnboundedSender<Vec<Answer>>, Vec<Answer>)> = Vec::new();
-    for (AnswerTo { request, sender }, outcome) in answers {
-        let answer = Answer { to: request, outcome };
-        match lots.iter_mut().find(|(other, _)| other.same_channel(&sender)) {
+    for (AnswerTo { waiter, lots: to }, outcome) in answers {
+        let answer = Answer { to: waiter, outcome };
+        match lots.iter_mut().find(|(other, _)| other.same_channel(&to)) {
             Some((_, lot)) => lot.push(answer),
-            None => lots.push((sender, vec![answer])),
+            None => lots.push((to, vec![answer])),
         }
     }
-    for (sender, lot) in lots {
+    for (to, lot) in lots {
         // Where the sender has gone, so has whoever waited.
-        let _ = sender.send(lot);
+        let _ = to.send(lot);
     }
 }
 

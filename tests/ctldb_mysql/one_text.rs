@@ -279,15 +279,17 @@ async fn a_row_that_the_server_refuses_costs_only_its_own_request() {
         let (writers, _proxy, last) = settled(database).await;
         // Nobody is told, so only the server knows that the column has become narrow.
         database.query("ALTER TABLE fam___tab MODIFY v SMALLINT");
-        for value in [last + 1, last + 2] {
-            // The first time by what was left, the second after questions.
-            let mut puts = group(2, value);
-            puts[0].value = 70_000;
+        let mut expected = [last; 2];
+        // The first time by what was left, then after questions; the last one before the commit is refused, too.
+        for (value, refused) in [(last + 1, 0), (last + 2, 0), (last + 3, 1)] {
+            let (mut puts, other) = (group(2, value), 1 - refused);
+            puts[refused].value = 70_000;
+            expected[other] = value;
             let before = contiguous_ledger(database).len();
             let outcomes = writers.try_write(&puts).await.unwrap();
-            assert!(matches!(outcomes[0], Err(Refusal::ByCtldb(_))), "{:?}", outcomes[0]);
-            assert_eq!(outcomes[1].as_ref().unwrap().seq.0, before as i64 + 1);
-            assert_eq!(stored(database), [last, value]);
+            assert!(matches!(outcomes[refused], Err(Refusal::ByCtldb(_))), "{:?}", outcomes[refused]);
+            assert_eq!(outcomes[other].as_ref().unwrap().seq.0, before as i64 + 1);
+            assert_eq!(stored(database), expected);
             assert_eq!(contiguous_ledger(database).len(), before + 1);
         }
     })

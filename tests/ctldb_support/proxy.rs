@@ -1,4 +1,4 @@
-//! A way to a server that can be cut at the moment of a commit, and that counts what is sent.
+//! A way to a server that can be cut at the moment of a commit, and that counts what is sent and answered.
 
 #![allow(dead_code)] // every test binary uses its own part of this
 
@@ -36,6 +36,7 @@ pub struct Proxy {
     port: u16,
     cut: Arc<AtomicU8>,
     sent: Arc<AtomicUsize>,
+    answered: Arc<AtomicUsize>,
 }
 
 impl Proxy {
@@ -45,14 +46,15 @@ impl Proxy {
             port: listener.local_addr().expect("the proxy's address").port(),
             cut: Arc::new(AtomicU8::new(Cut::Nothing as u8)),
             sent: Arc::default(),
+            answered: Arc::default(),
         };
-        let (cut, sent) = (this.cut.clone(), this.sent.clone());
+        let (cut, sent, answered) = (this.cut.clone(), this.sent.clone(), this.answered.clone());
         // Both end with the process.
         std::thread::spawn(move || {
             for client in listener.incoming() {
                 let client = client.expect("accept a connection");
                 let server = TcpStream::connect(("127.0.0.1", port)).expect("connect to the server");
-                pass(client, server, cut.clone(), sent.clone());
+                pass(client, server, cut.clone(), sent.clone(), answered.clone());
             }
         });
         this
@@ -76,6 +78,11 @@ impl Proxy {
         self.sent.load(Ordering::SeqCst)
     }
 
+    /// The packets that servers have answered: one for each statement that gives no rows.
+    pub fn answered(&self) -> usize {
+        self.answered.load(Ordering::SeqCst)
+    }
+
     pub fn is_holding(&self) -> bool {
         self.cut.load(Ordering::SeqCst) == Cut::Holding as u8
     }
@@ -86,7 +93,7 @@ impl Proxy {
     }
 }
 
-fn pass(client: TcpStream, server: TcpStream, cut: Arc<AtomicU8>, sent: Arc<AtomicUsize>) {
+fn pass(client: TcpStream, server: TcpStream, cut: Arc<AtomicU8>, sent: Arc<AtomicUsize>, answered: Arc<AtomicUsize>) {
     let (mut from_client, mut to_server) = (client.try_clone().expect("clone"), server.try_clone().expect("clone"));
     let (mut from_server, mut to_client) = (server, client);
     std::thread::spawn(move || {
@@ -124,7 +131,22 @@ fn pass(client: TcpStream, server: TcpStream, cut: Arc<AtomicU8>, sent: Arc<Atom
     });
     std::thread::spawn(move || {
         // Ends when either side does.
-        let _ = std::io::copy(&mut from_server, &mut to_client);
+        while let Ok(packet) = packet(&mut from_server) {
+            answered.fetch_add(1, Ordering::SeqCst);
+            if to_client.write_all(&packet).is_err() {
+                break;
+            }
+        }
         let _ = to_client.shutdown(Shutdown::Both);
     });
+}
+
+/// The next packet: three bytes of length, a number, and so many bytes.
+fn packet(from: &mut TcpStream) -> std::io::Result<Vec<u8>> {
+    let mut packet = vec![0; 4];
+    from.read_exact(&mut packet)?;
+    let length = u32::from_le_bytes([packet[0], packet[1], packet[2], 0]);
+    packet.resize(4 + length as usize, 0);
+    from.read_exact(&mut packet[4..])?;
+    Ok(packet)
 }

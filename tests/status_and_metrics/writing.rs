@@ -98,8 +98,8 @@ pub fn writes_that_wait_for_a_stranger(moved: &Moved) {
     let hold = Hold::on(&url);
     let request = |id| (client.clone(), upserts("tab", &[(id, "waits")]));
     let send = |(client, body): (Client, _)| std::thread::spawn(move || client.try_mutate("fam", &body));
-    let first =
-        watch.event("a request that waits for the lock", &["/executive/details/committing"], || send(request(1)));
+    let first = watch
+        .event("a request whose commit waits for the lock", &["/executive/details/committing"], || send(request(1)));
     let waiting = ["ctlstore_queue_depth{queue=\"executive_writes\"}", "/executive/details/waiting"];
     let requests = watch.event("requests that wait behind it", &waiting, || [2, 3].map(|id| send(request(id))));
     let failed = [

@@ -14,7 +14,7 @@ use super::{ExecutiveActor, retention};
 /// The executive's part of `/status`.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(super) struct Details {
-    /// Requests that wait for the ledger lock.
+    /// Requests that wait for the next commit.
     pub waiting: usize,
     /// Requests whose commit is on its way.
     pub committing: usize,

@@ -16,10 +16,6 @@ use super::ExecutiveActor;
 /// `/readyz` to send no requests would never find out.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Measuring the tables takes no larger part of the time than one in this; large tables are then
-/// measured less often than asked for.
-const RESTS_FOR: u32 = 200;
-
 impl<C: Ctldb + Unpin> ExecutiveActor<C> {
     /// Makes the ctldb ready, again and again until it is.
     pub(super) fn prepare(&mut self, ctx: &mut Context<Self>) {
@@ -68,16 +64,14 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
 
     fn measure_tables(&mut self, ctx: &mut Context<Self>) {
         // A ctldb that takes longer than the interval is not asked twice at once.
-        let start = Instant::now();
-        if self.measuring || start < self.measured_for {
+        if self.measuring {
             return;
         }
         self.measuring = true;
         let ctldb = self.rules.ctldb().clone();
         let work = async move { ctldb.refresh_table_sizes().await };
-        ctx.spawn(work.into_actor(self).map(move |outcome, this, _ctx| {
+        ctx.spawn(work.into_actor(self).map(|outcome, this, _ctx| {
             this.measuring = false;
-            this.measured_for = Instant::now() + start.elapsed() * RESTS_FOR;
             match outcome {
                 Ok(()) => this.warned.clear(),
                 Err(error) => this.fails(&error),

@@ -1,7 +1,7 @@
 //! What the last write left behind. The next one is judged by it before the server was
 //! asked anything, and goes there as one text: that takes the ledger lock, asks whether
 //! all that was assumed still holds, writes and commits. Where something does not hold,
-//! the question itself fails, so that the server runs nothing behind it.
+//! the question fails, or what follows it in a block, so that the server runs nothing behind it.
 //!
 //! Whoever writes by these rules moves the lock row's clock. What may be changed without
 //! the lock (writers, limits, rows put into the ledger by hand) is compared by value, but for
@@ -33,7 +33,7 @@ const STATE: &str = "ROW_COUNT() = 1 AND (SELECT MAX(seq) FROM {ledger}) = {last
     AND NOT EXISTS (SELECT 1 FROM ctlstore_ddl_intent)";
 const BUCKET: &str = "UNIX_TIMESTAMP() - UNIX_TIMESTAMP() % {period} = {bucket}";
 
-/// The error of [`QUESTION`] where something does not hold: ER_SUBQUERY_NO_1_ROW.
+/// The error of [`QUESTION`] where something does not hold, ER_SUBQUERY_NO_1_ROW; a block gives the same one.
 pub(super) const MISTAKEN: u16 = 1242;
 
 /// After this nothing is assumed. On a connection that has idled for longer the server may have
@@ -69,7 +69,7 @@ impl Left {
     }
 
     /// Lock and question, where the answers to all that is expected are known; and those.
-    /// What goes with them to a server that knows blocks has to be one.
+    /// On a server that knows blocks the two have to be in one.
     pub fn assume(&self, ledger: &LedgerTable, blocks: bool, expected: &Expected<'_>) -> Option<(Text, Ahead)> {
         let period = expected.usage_period.max(1);
         let bucket = self.now() - self.now() % period;

@@ -57,12 +57,12 @@ pub(super) struct Intent {
 
 impl Intent {
     pub fn new(change: &SchemaChange, statement: &str, seq: Seq) -> Self {
-        let (kind, table, column) = match change {
-            SchemaChange::CreateTable(schema) => ("create", schema.table(), String::new()),
-            SchemaChange::AddColumn(table, field) => ("add", table, field.name.to_string()),
-            SchemaChange::DropTable(table) => ("drop", table, String::new()),
+        let (kind, column) = match change {
+            SchemaChange::CreateTable(_) => ("create", String::new()),
+            SchemaChange::AddColumn(_, field) => ("add", field.name.to_string()),
+            SchemaChange::DropTable(_) => ("drop", String::new()),
         };
-        let effect = Effect { kind: kind.to_owned(), table: table.sql_name(), column };
+        let effect = Effect { kind: kind.to_owned(), table: change.table().sql_name(), column };
         Self { token: Uuid::new_v4().to_string(), effect, seq, statement: statement.to_owned() }
     }
 

@@ -15,7 +15,6 @@ pub(super) enum SqlError {
 }
 
 pub(super) const DUPLICATE_KEY: u16 = 1062;
-pub(super) const SYNTAX: u16 = 1064;
 pub(super) const NO_SUCH_TABLE: u16 = 1146;
 pub(super) const PACKET_TOO_LARGE: u16 = 1153;
 

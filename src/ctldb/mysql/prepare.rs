@@ -6,10 +6,10 @@ use std::time::Instant;
 use crate::ctldb::meta::{self, FORMAT_VERSION, LEDGER_ID, OUR_FORMAT, SCHEMA_PROBES};
 use crate::ctldb::{CtldbError, LedgerTable};
 
-use super::error::{NO_SUCH_TABLE, SYNTAX, SqlError};
+use super::error::{NO_SUCH_TABLE, SqlError};
 use super::link::Link;
 use super::rows::text;
-use super::text::PROBE;
+use super::text::Text;
 
 const SCHEMA: &str = include_str!("schema.sql");
 const COLLATIONS: &str = "SELECT collation_name FROM information_schema.collations \
@@ -60,11 +60,12 @@ pub(super) async fn prepare(link: &mut Link, ledger: &LedgerTable, deadline: Ins
     Ok(Server { collation, text_bytes, packet_bytes, blocks })
 }
 
+/// Whatever a server, or what stands before it, has against a block: it works without.
 async fn knows_blocks(link: &mut Link, deadline: Instant) -> Result<bool, SqlError> {
-    match link.query(PROBE, deadline).await {
+    match link.query(&Text::block(&["DO 0", "DO 0"]).take(true), deadline).await {
         Ok(_) => Ok(true),
-        Err(error) if error.code() == Some(SYNTAX) => Ok(false),
-        Err(error) => Err(error),
+        Err(SqlError::Server { .. }) => Ok(false),
+        Err(error @ SqlError::Broken(_)) => Err(error),
     }
 }
 

@@ -6,9 +6,6 @@
 const BLOCK: &str = "BEGIN NOT ATOMIC ";
 const END: &str = ";END";
 
-/// What a server that knows blocks takes without an error.
-pub(super) const PROBE: &str = "BEGIN NOT ATOMIC DO 0;END";
-
 /// Longer texts are blocks only where they have to be: a row costs the server more in a block
 /// (about 4 µs), and what an answer costs does not grow.
 const MAX_BLOCK_BYTES: usize = 16 * 1024;
@@ -18,19 +15,19 @@ const MAX_BLOCK_BYTES: usize = 16 * 1024;
 pub(super) struct Text {
     sql: String,
     statements: usize,
-    /// The length of what has to be in a block.
-    must: usize,
+    /// The length of what has to be in a block, if anything has to.
+    block_bytes: usize,
 }
 
 impl Text {
     pub fn of(statements: &[&str]) -> Self {
-        Self { sql: statements.join(";"), statements: statements.len(), must: 0 }
+        Self { sql: statements.join(";"), statements: statements.len(), block_bytes: 0 }
     }
 
     /// Statements that have to be in one block.
     pub fn block(statements: &[&str]) -> Self {
         let text = Self::of(statements);
-        Self { must: text.len(), ..text }
+        Self { block_bytes: text.len(), ..text }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -51,17 +48,17 @@ impl Text {
 
     /// All of it, and then nothing is left. `blocks`: for a server that knows them.
     pub fn take(&mut self, blocks: bool) -> String {
-        let Self { sql, statements, must } = std::mem::take(self);
+        let Self { sql, statements, block_bytes } = std::mem::take(self);
         let whole = blocks && statements > 1 && sql.len() <= MAX_BLOCK_BYTES;
-        match if whole { sql.len() } else { must } {
+        match if whole { sql.len() } else { block_bytes } {
             0 => sql,
             length => [BLOCK, &sql[..length], END, &sql[length..]].concat(),
         }
     }
 
-    /// All of it, and `question` behind it, whose answer is the last.
-    pub fn take_with(&mut self, blocks: bool, question: &str) -> String {
-        if self.is_empty() { question.to_owned() } else { [&self.take(blocks), question].join(";") }
+    /// All of it, and `last` behind it, whose answer is the last.
+    pub fn take_with(&mut self, blocks: bool, last: &str) -> String {
+        if self.is_empty() { last.to_owned() } else { [&self.take(blocks), last].join(";") }
     }
 }
 

@@ -200,10 +200,13 @@ impl Session for SqliteSession<'_> {
 
     async fn set_table_limit(&mut self, table: &TableRef, limit: TableLimit) -> Result<(), CtldbError> {
         let params = params![table.family.as_str(), table.table.as_str(), limit.warn_bytes, limit.max_bytes];
+        // Its size was perhaps measured only up to the limit that it had.
+        self.sizes.writes(table);
         self.execute(SET_TABLE_LIMIT, params).map(drop)
     }
 
     async fn delete_table_limit(&mut self, table: &TableRef) -> Result<bool, CtldbError> {
+        self.sizes.writes(table);
         Ok(self.execute(DELETE_TABLE_LIMIT, [table.family.as_str(), table.table.as_str()])? > 0)
     }
 
@@ -217,7 +220,7 @@ impl Session for SqliteSession<'_> {
 
     async fn apply(&mut self, changes: &[RowChange]) -> Result<(), CtldbError> {
         let mut last = None;
-        for table in changes.iter().map(RowChange::table) {
+        for table in changes.iter().map(|change| change.table().schema.table()) {
             if last.replace(table) != Some(table) {
                 self.sizes.writes(table);
             }

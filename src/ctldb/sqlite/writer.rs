@@ -89,7 +89,7 @@ impl Writer {
             self.connection.execute_batch("COMMIT")?;
             Ok(output)
         });
-        self.sizes.written();
+        self.sizes.transaction_ended();
         if result.is_err() {
             self.roll_back()?;
         }

@@ -39,7 +39,7 @@ impl Together {
     /// Has the request carried out. An answer that takes longer than `timeout` is not waited for.
     pub async fn mutate(&self, request: MutationRequest, timeout: Duration) -> Result<Outcome, HttpError> {
         let (to, answer) = oneshot::channel();
-        let answer_to = AnswerTo { request: to, sender: self.0.answers.clone() };
+        let answer_to = AnswerTo { waiter: to, lots: self.0.answers.clone() };
         self.0.waiting.borrow_mut().push((request, answer_to));
         if let Some(answered) = self.0.answered.take() {
             actix_rt::spawn(hand_over(answered));
@@ -65,7 +65,7 @@ impl Together {
                 for (_, answer_to) in requests {
                     let full = ExecutiveError::NotServing("too many requests wait for the executive".to_owned());
                     // Whoever waited may have left.
-                    let _ = answer_to.request.send(Err(full));
+                    let _ = answer_to.waiter.send(Err(full));
                 }
             }
         }
@@ -75,5 +75,155 @@ impl Together {
 async fn hand_over(mut answered: mpsc::UnboundedReceiver<Vec<Answer>>) {
     while let Some(answers) = answered.recv().await {
         answers.into_iter().for_each(Answer::hand_over);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix::{Actor, Addr, Context, Handler};
+    use actix_web::ResponseError;
+    use serde_json::value::RawValue;
+
+    use super::*;
+    use crate::executive::{Credentials, Mutation, Secret, Written};
+    use crate::ledger::Seq;
+    use crate::messages::executive::answer;
+    use crate::schema::{FamilyName, WriterName};
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    /// Answers each request by its number in the message, and keeps those of every other message to itself.
+    #[derive(Default)]
+    struct Stub {
+        lots: Vec<usize>,
+        kept: Vec<(MutationRequest, AnswerTo)>,
+        keeps: bool,
+    }
+
+    impl Actor for Stub {
+        type Context = Context<Self>;
+    }
+
+    impl Handler<Mutate> for Stub {
+        type Result = ();
+
+        fn handle(&mut self, Mutate(requests): Mutate, _: &mut Self::Context) {
+            self.lots.push(requests.len());
+            if self.keeps {
+                return self.kept.extend(requests);
+            }
+            let outcome = |number: usize| match number {
+                1 => Err(ExecutiveError::NotServing("the second".to_owned())),
+                _ => Ok(Written { seq: Seq(number as i64), rows: 1, statements: 1, over_warn: Vec::new() }),
+            };
+            answer(requests.into_iter().enumerate().map(|(number, (_, answer_to))| (answer_to, outcome(number))));
+        }
+    }
+
+    /// What the stub was sent, and whether it lets go of what it keeps.
+    #[derive(actix::Message)]
+    #[rtype(result = "Vec<usize>")]
+    struct Lots {
+        drops: bool,
+    }
+
+    impl Handler<Lots> for Stub {
+        type Result = Vec<usize>;
+
+        fn handle(&mut self, Lots { drops }: Lots, _: &mut Self::Context) -> Vec<usize> {
+            if drops {
+                self.kept.clear();
+            }
+            self.lots.clone()
+        }
+    }
+
+    fn together(stub: Stub) -> (Together, Addr<Stub>) {
+        let address = stub.start();
+        (Together::new(address.clone().recipient()), address)
+    }
+
+    fn request() -> MutationRequest {
+        let value = ("id".to_owned(), RawValue::from_string("1".to_owned()).unwrap());
+        let mutation = Mutation::new(&FamilyName::new("fam").unwrap(), "tab", false, vec![value]).unwrap();
+        let credentials = Credentials { writer: WriterName::new("writer").unwrap(), secret: Secret::shown(b"secret") };
+        MutationRequest::new(credentials, vec![], None, vec![mutation]).unwrap()
+    }
+
+    #[actix::test]
+    async fn what_comes_at_once_goes_as_one_message_and_each_gets_its_own_answer() {
+        let (together, stub) = together(Stub::default());
+        let other = Together::new(stub.clone().recipient());
+        let [first, second, third] = [(); 3].map(|()| together.mutate(request(), SOON));
+        let (first, second, third, by_other) = futures::join!(first, second, third, other.mutate(request(), SOON));
+        let seq = |outcome: Result<Outcome, HttpError>| outcome.unwrap().unwrap().seq;
+        assert_eq!([seq(first), seq(third), seq(by_other)], [Seq(0), Seq(2), Seq(0)]);
+        assert!(matches!(second.unwrap(), Err(ExecutiveError::NotServing(_))));
+        let mut lots = stub.send(Lots { drops: false }).await.unwrap();
+        lots.sort_unstable();
+        assert_eq!(lots, [1, 3], "one message of each worker");
+        assert_eq!(seq(together.mutate(request(), SOON).await), Seq(0), "the way is open for the next");
+    }
+
+    #[actix::test]
+    async fn who_gets_no_answer_is_told_so() {
+        let (together, stub) = together(Stub { keeps: true, ..Stub::default() });
+        let told = |outcome: Result<Outcome, HttpError>| {
+            let error = outcome.unwrap_err();
+            (error.status_code().as_u16(), error.to_string())
+        };
+        let (status, why) = told(together.mutate(request(), Duration::from_millis(1)).await);
+        assert_eq!((status, why.contains("took too long")), (503, true), "{why}");
+        let drop_all = async {
+            while stub.send(Lots { drops: true }).await.unwrap().len() < 2 {
+                tokio::task::yield_now().await;
+            }
+        };
+        let (outcome, ()) = tokio::join!(together.mutate(request(), SOON), drop_all);
+        let (status, why) = told(outcome);
+        assert_eq!((status, why.contains("stopping")), (503, true), "{why}");
+    }
+
+    #[actix::test]
+    async fn a_full_mailbox_refuses_and_a_closed_one_says_so() {
+        struct Deaf;
+        impl Actor for Deaf {
+            type Context = Context<Self>;
+            fn started(&mut self, context: &mut Self::Context) {
+                context.set_mailbox_capacity(1);
+            }
+        }
+        impl Handler<Mutate> for Deaf {
+            type Result = ();
+            fn handle(&mut self, _: Mutate, _: &mut Self::Context) {}
+        }
+        let arbiter = actix::Arbiter::new();
+        let (hold, held) = std::sync::mpsc::channel::<()>();
+        let deaf = Deaf::start_in_arbiter(&arbiter.handle(), |_| Deaf);
+        while !deaf.connected() {
+            tokio::task::yield_now().await;
+        }
+        // Its thread does nothing else from here on, until it is let go.
+        arbiter.spawn_fn(move || {
+            let _ = held.recv();
+        });
+        let together = Together::new(deaf.clone().recipient());
+        let mut refused = None;
+        // As many as fit wait in vain; who comes then is refused.
+        for _ in 0..100 {
+            match together.mutate(request(), Duration::from_millis(50)).await {
+                Ok(outcome) => {
+                    refused = Some(outcome);
+                    break;
+                }
+                Err(error) => assert!(error.to_string().contains("took too long"), "{error}"),
+            }
+        }
+        assert!(matches!(refused, Some(Err(ExecutiveError::NotServing(_)))), "{refused:?}");
+        drop(hold);
+        arbiter.stop();
+        arbiter.join().unwrap();
+        let error = together.mutate(request(), SOON).await.unwrap_err();
+        assert!(error.to_string().contains("stopping"), "{error}");
     }
 }
