@@ -243,6 +243,33 @@ async fn ledger_rows_have_the_time_after_the_lock_was_had() {
 }
 
 #[tokio::test]
+async fn a_ledger_row_put_in_by_hand_meanwhile_starts_the_group_again() {
+    on_every_server(async |database| {
+        let (writers, _proxy, last) = settled(database).await;
+        let before = contiguous_ledger(database).len() as i64;
+        let mut other = stranger(database).await;
+        other.query_drop("START TRANSACTION").await.unwrap();
+        let row =
+            "INSERT INTO ctlstore_dml_ledger (seq, statement) VALUES ({seq}, 'DELETE FROM fam___tab WHERE k = 0')";
+        other.query_drop(row.replace("{seq}", &(before + 1).to_string())).await.unwrap();
+        let url = database.url.clone();
+        // On a thread of its own: the wait blocks.
+        let theirs = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            wait_for_statement(&url, "INSERT INTO \"ctlstore_dml_ledger%");
+            runtime.block_on(other.query_drop("COMMIT")).unwrap();
+        });
+        let seqs = writers.write(&group(2, last + 1)).await;
+        theirs.join().unwrap();
+        assert_eq!(seqs, [before + 2, before + 3]);
+        assert_eq!(writers.executive.ctldb().tally().contention_retries, 1);
+        assert_eq!(contiguous_ledger(database).len() as i64, before + 3);
+        assert_eq!(stored(database), [last + 1; 2]);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn executives_in_turn_see_what_the_other_one_left() {
     on_every_server(async |database| {
         let (writers, _proxy, mut last) = settled(database).await;

@@ -35,6 +35,15 @@ impl SqlError {
             Self::Broken(_) => None,
         }
     }
+
+    /// What it means of a text of held-back changes: a duplicate key can only be that of a ledger row, which
+    /// somebody without the lock has put there meanwhile.
+    pub fn of_changes(self) -> CtldbError {
+        match self.code() {
+            Some(DUPLICATE_KEY) => CtldbError::Contention("somebody else has written to the ledger".to_owned()),
+            _ => self.into(),
+        }
+    }
 }
 
 impl From<Error> for SqlError {

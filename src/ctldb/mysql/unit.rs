@@ -204,7 +204,7 @@ impl<'a> Unit<'a> {
             let sql = self.pending.take(self.server.blocks);
             let result = self.send(&sql).await;
             self.doom_if_over(&result, false);
-            result?;
+            result.map_err(SqlError::of_changes)?;
         }
         Ok(())
     }
@@ -241,7 +241,7 @@ impl<'a> Unit<'a> {
     fn doom_if_over<T>(&mut self, result: &Result<T, SqlError>, in_any_case: bool) {
         if let Err(error) = result {
             self.mistaken |= self.assumed && error.code() == Some(MISTAKEN);
-            let error = CtldbError::from(error.clone());
+            let error = if in_any_case { error.clone().of_changes() } else { error.clone().into() };
             if in_any_case
                 || self.mistaken
                 || self.link.is_broken()
@@ -269,7 +269,7 @@ impl<'a> Unit<'a> {
         let sql = self.pending.take(self.server.blocks);
         let result = self.send(&sql).await;
         self.doom_if_over(&result, false);
-        match result.map_err(CtldbError::from) {
+        match result.map_err(SqlError::of_changes) {
             Ok(_) => {
                 if !locked.begun.is_empty() {
                     failpoint::hit("ddl-after-commit");

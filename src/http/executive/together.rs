@@ -49,7 +49,8 @@ impl Together {
         }
         match tokio::time::timeout(timeout, answer).await {
             Ok(Ok(outcome)) => Ok(outcome),
-            Ok(Err(_)) => Err(MailboxError::Closed.into()),
+            // It was dropped by the executive, which may have begun to write it.
+            Ok(Err(_)) => Err(HttpError::unavailable("the service is stopping, the outcome is unknown")),
             Err(_) => Err(MailboxError::Timeout.into()),
         }
     }
@@ -58,16 +59,14 @@ impl Together {
         // All that is there by now is read first.
         tokio::task::yield_now().await;
         self.0.sending.set(false);
-        match self.0.to.try_send(Mutate(self.0.waiting.take())) {
-            // Whoever waits for what is dropped is told that the service is stopping.
-            Ok(()) | Err(SendError::Closed(_)) => {}
-            Err(SendError::Full(Mutate(requests))) => {
-                for (_, answer_to) in requests {
-                    let full = ExecutiveError::NotServing("too many requests wait for the executive".to_owned());
-                    // Whoever waited may have left.
-                    let _ = answer_to.waiter.send(Err(full));
-                }
-            }
+        let (Mutate(requests), why) = match self.0.to.try_send(Mutate(self.0.waiting.take())) {
+            Ok(()) => return,
+            Err(SendError::Closed(requests)) => (requests, "the executive has stopped"),
+            Err(SendError::Full(requests)) => (requests, "too many requests wait for the executive"),
+        };
+        for (_, answer_to) in requests {
+            // Whoever waited may have left.
+            let _ = answer_to.waiter.send(Err(ExecutiveError::NotServing(why.to_owned())));
         }
     }
 }
@@ -181,7 +180,7 @@ mod tests {
         };
         let (outcome, ()) = tokio::join!(together.mutate(request(), SOON), drop_all);
         let (status, why) = told(outcome);
-        assert_eq!((status, why.contains("stopping")), (503, true), "{why}");
+        assert_eq!((status, why.contains("the outcome is unknown")), (503, true), "{why}");
     }
 
     #[actix::test]
@@ -223,7 +222,7 @@ mod tests {
         drop(hold);
         arbiter.stop();
         arbiter.join().unwrap();
-        let error = together.mutate(request(), SOON).await.unwrap_err();
-        assert!(error.to_string().contains("stopping"), "{error}");
+        let refused = together.mutate(request(), SOON).await.unwrap();
+        assert!(matches!(&refused, Err(ExecutiveError::NotServing(why)) if why.contains("stopped")), "{refused:?}");
     }
 }
