@@ -1,6 +1,8 @@
 //! What only a ctldb on a server has to get right: other executives, lost connections
 //! and answers, a schema that the original made.
 
+#[path = "ctldb_mysql/by_hand.rs"]
+mod by_hand;
 mod ctldb_support;
 #[path = "ctldb_mysql/intents.rs"]
 mod intents;
