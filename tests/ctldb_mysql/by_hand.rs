@@ -5,7 +5,7 @@ use ctlstore::ctldb::Ctldb;
 use ctlstore::executive::Refusal;
 use mysql_async::prelude::Queryable;
 
-use super::one_text::{Put, group, settled, stored, wait_for_statement};
+use super::one_text::{Put, group, once_it_runs, settled, stored};
 use crate::ctldb_support::*;
 
 #[tokio::test]
@@ -99,12 +99,8 @@ async fn a_ledger_row_put_in_by_hand_meanwhile_starts_the_group_again() {
         let row =
             "INSERT INTO ctlstore_dml_ledger (seq, statement) VALUES ({seq}, 'DELETE FROM fam___tab WHERE k = 0')";
         other.query_drop(row.replace("{seq}", &(before + 1).to_string())).await.unwrap();
-        let url = database.url.clone();
-        // On a thread of its own: the wait blocks.
-        let theirs = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            wait_for_statement(&url, "INSERT INTO \"ctlstore_dml_ledger%");
-            runtime.block_on(other.query_drop("COMMIT")).unwrap();
+        let theirs = once_it_runs(database, "INSERT INTO \"ctlstore_dml_ledger%", async move {
+            other.query_drop("COMMIT").await.unwrap();
         });
         let seqs = writers.write(&group(2, last + 1)).await;
         theirs.join().unwrap();

@@ -3,6 +3,7 @@
 //! one that follows questions, leaves nothing of it and blames nobody else.
 
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use ctlstore::ctldb::{Ctldb, CtldbError, SchemaChange};
@@ -137,16 +138,10 @@ async fn ledger_rows_have_the_time_after_the_lock_was_had() {
         let mut other = stranger(database).await;
         other.query_drop("START TRANSACTION").await.unwrap();
         other.query_drop("SELECT clock FROM locks WHERE id = 'ledger' FOR UPDATE").await.unwrap();
-        let url = database.url.clone();
-        // On a thread of its own: the wait blocks.
-        let released = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            wait_for_statement(&url, "UPDATE locks%");
-            runtime.block_on(async {
-                let now = other.query_first::<String, _>("SELECT CAST(NOW(6) AS CHAR)").await.unwrap().unwrap();
-                other.query_drop("ROLLBACK").await.unwrap();
-                now
-            })
+        let released = once_it_runs(database, "UPDATE locks%", async move {
+            let now = other.query_first::<String, _>("SELECT CAST(NOW(6) AS CHAR)").await.unwrap().unwrap();
+            other.query_drop("ROLLBACK").await.unwrap();
+            now
         });
         writers.write(&group(2, last + 1)).await;
         let released = released.join().unwrap();
@@ -260,7 +255,7 @@ async fn what_another_executive_wrote_does_not_prove_a_commit_that_was_lost() {
 }
 
 /// Waits until a connection to this database runs such a statement.
-pub fn wait_for_statement(url: &str, like: &str) {
+fn wait_for_statement(url: &str, like: &str) {
     let sql = format!(
         "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE '{like}' AND db = DATABASE() \
          AND id <> CONNECTION_ID()"
@@ -268,6 +263,20 @@ pub fn wait_for_statement(url: &str, like: &str) {
     wait_until("the statement runs", Duration::from_secs(30), || {
         support::sql::query(url, &sql).unwrap() != [[Some("0".to_owned())]]
     });
+}
+
+/// Does `then` once such a statement runs, on a thread of its own, since the wait blocks.
+pub fn once_it_runs<T: Send + 'static>(
+    database: &TestDatabase,
+    like: &'static str,
+    then: impl Future<Output = T> + Send + 'static,
+) -> JoinHandle<T> {
+    let url = database.url.clone();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        wait_for_statement(&url, like);
+        runtime.block_on(then)
+    })
 }
 
 #[tokio::test]
@@ -304,15 +313,9 @@ async fn a_deadlock_within_the_text_starts_the_group_again() {
         other.query_drop("START TRANSACTION").await.unwrap();
         other.query_drop(format!("INSERT INTO writer_usage VALUES {}", many.join(","))).await.unwrap();
         other.query_drop("SELECT * FROM mutators FOR UPDATE").await.unwrap();
-        let url = database.url.clone();
-        // On a thread of its own: the wait blocks.
-        let theirs = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            wait_for_statement(&url, "UPDATE mutators%");
-            runtime.block_on(async {
-                other.query_drop("UPDATE locks SET clock = clock + 1 WHERE id = 'ledger'").await.unwrap();
-                other.query_drop("COMMIT").await.unwrap();
-            });
+        let theirs = once_it_runs(database, "UPDATE mutators%", async move {
+            other.query_drop("UPDATE locks SET clock = clock + 1 WHERE id = 'ledger'").await.unwrap();
+            other.query_drop("COMMIT").await.unwrap();
         });
         writers.write(&group(2, last + 1)).await;
         theirs.join().unwrap();
