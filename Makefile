@@ -1,7 +1,7 @@
 # The project's everyday commands. What a machine may lack for them is installed by the scripts in tools/.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench
+.PHONY: help run test format check hooks bench
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -15,13 +15,18 @@ test: ## every test; installs MariaDB's programs, an S3 server and schemathesis 
 	tools/install-schemathesis
 	tools/run-tests
 
-check: ## formatting, lints, documentation, licences and sources of the dependencies
+format: ## whether the code is formatted
 	cargo fmt --check
+
+check: format ## formatting, lints, documentation, licences and sources of the dependencies
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked --no-default-features --features reader -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
 	cargo fetch --locked
 	$$(tools/install-cargo-deny) --locked --offline check --hide-inclusion-graph bans licenses sources
+
+hooks: ## switches on the git hooks in tools/hooks, which call the targets above
+	git config core.hooksPath tools/hooks
 
 bench: ## the benchmarks (results go to target/criterion), then the loads against the real binary and their table
 	tools/install-mariadb
