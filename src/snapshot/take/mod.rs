@@ -6,7 +6,7 @@
 //! the time, but allows no statement beside it, so that nothing could be said about the
 //! state that it copied; SQLite's backup copies free and half-empty pages too, of which
 //! an LDB has many, since each upsert moves its row to the table's end.
-//! docs/performance.md has the figures.
+//! docs/lab-notes.md has the figures.
 
 mod abort;
 mod check;
