@@ -41,6 +41,7 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
         if self.state == RoleState::Retrying {
             tracing::info!(role = "executive", "the ctldb is back");
         }
+        self.takes_no_writes = None;
         self.failures.end();
         if self.state != RoleState::Stopping {
             self.state = RoleState::Running;
@@ -48,17 +49,27 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
         self.backoff.reset();
     }
 
+    /// The ctldb answered what only reads. That says nothing of a ctldb that takes no writes.
+    pub(super) fn answers(&mut self) {
+        if self.takes_no_writes.is_none() {
+            self.works();
+        }
+    }
+
     /// The ctldb did not do what was asked.
     pub(super) fn fails(&mut self, error: &CtldbError) {
         let kind = match error {
-            CtldbError::Unavailable(_) => ErrorKind::Unavailable,
+            CtldbError::Unavailable(_) | CtldbError::NotWritable(_) => ErrorKind::Unavailable,
             CtldbError::Contention(_) => ErrorKind::Contention,
             CtldbError::OutcomeUnknown(_) => ErrorKind::Timeout,
-            CtldbError::Refused(_) => return,
+            CtldbError::Refused(_) | CtldbError::ChangedByHand { .. } => return,
             CtldbError::Schema(_) | CtldbError::Failed(_) => ErrorKind::Storage,
         };
         failed!(self.failures, kind, error, "the ctldb failed");
-        if matches!(error, CtldbError::Unavailable(_)) {
+        if let CtldbError::NotWritable(_) = error {
+            self.takes_no_writes = Some(error.to_string());
+        }
+        if matches!(error, CtldbError::Unavailable(_) | CtldbError::NotWritable(_)) {
             self.retries();
         }
     }
