@@ -174,24 +174,6 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
         Instant::now() + self.settings.request_timeout
     }
 
-    /// Whether a request can be taken now; why not, otherwise.
-    fn admit(&self) -> Result<(), ExecutiveError> {
-        if self.state == RoleState::Stopping {
-            return Err(not_serving("the executive is stopping"));
-        }
-        if !self.prepared {
-            let reason = self.takes_no_writes.as_deref().map_or(String::new(), |reason| format!(": {reason}"));
-            return Err(not_serving(&format!("the ctldb is not there yet{reason}")));
-        }
-        Ok(())
-    }
-
-    /// As [`Self::admit`], for what writes: a ctldb that takes no writes is not asked by each request.
-    fn admit_write(&self) -> Result<(), ExecutiveError> {
-        self.admit()?;
-        self.takes_no_writes.as_deref().map_or(Ok(()), |reason| Err(not_serving(reason)))
-    }
-
     /// Whether the next group waits for more requests, which wakes it when it has waited enough.
     fn holds_back(&mut self, ctx: &mut Context<Self>) -> bool {
         let goes = self.state == RoleState::Stopping || self.queue.next_is_alone();

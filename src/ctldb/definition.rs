@@ -14,6 +14,10 @@ use super::{TableFault, dry_run};
 /// The name in `ctlstore_meta` of the seq up to which the definitions are recorded.
 pub(super) const DEFINITIONS_SEQ: &str = "definitions_seq";
 
+/// A row of the record that is no table's. Without it the record was lost, as by a restore of some tables only, and
+/// [`DEFINITIONS_SEQ`] means nothing.
+pub(super) const RECORD_MARK: &str = "(table_name, ledger_seq, statement) VALUES ('', 0, 'mark')";
+
 /// Which ledger rows change a table's definition, as a condition on `statement`.
 pub(super) const IS_SCHEMA_CHANGE: &str = "(statement LIKE 'CREATE TABLE %' OR statement LIKE 'ALTER TABLE %' \
                                            OR statement LIKE 'DROP TABLE %')";

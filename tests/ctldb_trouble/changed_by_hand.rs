@@ -263,7 +263,6 @@ fn a_ctldb_whose_ledger_lost_its_beginning_before_is_taken_as_it_is() {
         executive.stop();
         // As an older version leaves it, pruned.
         database.query("DROP TABLE ctlstore_table_definition");
-        database.query("DELETE FROM ctlstore_meta WHERE name = 'definitions_seq'");
         database.query("DELETE FROM ctlstore_dml_ledger WHERE seq < 3");
         let executive = Executive::serving(&database, ExecutiveSettings::default());
         executive.mutate(&json!({"mutations": [row(9, "nine"), other(9)]})).expect(200);

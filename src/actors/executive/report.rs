@@ -1,4 +1,4 @@
-//! What the executive says of itself: whether the ctldb does what it is asked, and
+//! What the executive says of itself: whether it can take a request, whether the ctldb does what it is asked, and
 //! how often it took more than one try.
 
 use actix::Handler;
@@ -6,10 +6,11 @@ use serde::Serialize;
 
 use crate::actors::failures::failed;
 use crate::ctldb::{Ctldb, CtldbError};
+use crate::executive::ExecutiveError;
 use crate::messages::status::{GetStatus, Role, RoleState, RoleStatus};
 use crate::metrics::{ErrorKind, RetryReason};
 
-use super::{ExecutiveActor, retention};
+use super::{ExecutiveActor, not_serving, retention};
 
 /// The executive's part of `/status`.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -36,6 +37,24 @@ pub(super) struct Details {
 }
 
 impl<C: Ctldb + Unpin> ExecutiveActor<C> {
+    /// Whether a request can be taken now; why not, otherwise.
+    pub(super) fn admit(&self) -> Result<(), ExecutiveError> {
+        if self.state == RoleState::Stopping {
+            return Err(not_serving("the executive is stopping"));
+        }
+        if !self.prepared {
+            let reason = self.takes_no_writes.as_deref().map_or(String::new(), |reason| format!(": {reason}"));
+            return Err(not_serving(&format!("the ctldb is not there yet{reason}")));
+        }
+        Ok(())
+    }
+
+    /// As [`Self::admit`], for what writes: a ctldb that takes no writes is not asked by each request.
+    pub(super) fn admit_write(&self) -> Result<(), ExecutiveError> {
+        self.admit()?;
+        self.takes_no_writes.as_deref().map_or(Ok(()), |reason| Err(not_serving(reason)))
+    }
+
     /// The ctldb did what was asked.
     pub(super) fn works(&mut self) {
         if self.state == RoleState::Retrying {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use actix::{ActorContext, ActorFutureExt, AsyncContext, Context, WrapFuture};
 
 use crate::actors::task::Task;
-use crate::ctldb::Ctldb;
+use crate::ctldb::{Ctldb, CtldbError};
 use crate::executive::{ExecutiveError, PruneUsage, Request};
 use crate::messages::status::RoleState;
 
@@ -65,6 +65,8 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
                     this.writable_at = Some(Instant::now());
                     this.works();
                 }
+                // Somebody has a lock for a while, which says nothing of writes.
+                Err(CtldbError::Contention(_)) => {}
                 Err(error) => this.fails(&error),
             }
         }));

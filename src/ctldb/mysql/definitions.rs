@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
 
-use crate::ctldb::definition::{DEFINITIONS_SEQ, Definition, IS_SCHEMA_CHANGE, Recorded, changed_table};
+use crate::ctldb::definition::{DEFINITIONS_SEQ, Definition, IS_SCHEMA_CHANGE, RECORD_MARK, Recorded, changed_table};
 use crate::ctldb::{CtldbError, LedgerTable, meta};
 use crate::ledger::Seq;
 use crate::schema::TableRef;
@@ -17,7 +17,8 @@ use super::rows::text;
 /// Leaves the lock's clock as it is: nothing is written that another transaction may have assumed.
 const LOCK: &str = "START TRANSACTION; SELECT COUNT(*) FROM locks WHERE id = 'ledger' FOR UPDATE";
 /// The seq that is recorded, the low-water mark, the ledger's last seq, and whether its first row makes a table.
-const STATE: &str = "SELECT (SELECT CAST(value AS SIGNED) FROM ctlstore_meta WHERE name = '{name}'), \
+const STATE: &str = "SELECT (SELECT CAST(value AS SIGNED) FROM ctlstore_meta WHERE name = '{name}' \
+                     AND EXISTS (SELECT 1 FROM ctlstore_table_definition WHERE table_name = '')), \
                      (SELECT CAST(value AS SIGNED) FROM ctlstore_meta WHERE name = 'low_water_seq'), \
                      COALESCE((SELECT MAX(seq) FROM {ledger}), 0), \
                      COALESCE((SELECT statement LIKE 'CREATE TABLE %' FROM {ledger} ORDER BY seq LIMIT 1), 0)";
@@ -74,7 +75,7 @@ pub(super) async fn record(
     let State { recorded, last, is_whole } = state(link, ledger, deadline).await?;
     if recorded.is_none() && !is_whole {
         adopt(link, database, last, deadline).await?;
-        link.query(&set_seq(last), deadline).await?;
+        set_seq(link, last, deadline).await?;
         return Ok(true);
     }
     let from = recorded.unwrap_or(Seq::ZERO);
@@ -103,7 +104,7 @@ pub(super) async fn record(
         link.query(&upsert(&table, seq, &definition), deadline).await?;
     }
     link.query(&format!("{FORGET_DROPPED}{to}"), deadline).await?;
-    link.query(&set_seq(to), deadline).await?;
+    set_seq(link, to, deadline).await?;
     Ok(true)
 }
 
@@ -147,6 +148,7 @@ async fn recorded_of(
     Ok(rows.into_iter().map(|(name, seq, statement)| (name, Recorded { seq: Seq(seq), statement })).collect())
 }
 
-fn set_seq(seq: Seq) -> String {
-    SET_SEQ.replace("{name}", DEFINITIONS_SEQ).replace("{seq}", &seq.to_string())
+async fn set_seq(link: &mut Link, seq: Seq, deadline: Instant) -> Result<(), SqlError> {
+    let set = SET_SEQ.replace("{name}", DEFINITIONS_SEQ).replace("{seq}", &seq.to_string());
+    link.query(&format!("REPLACE INTO ctlstore_table_definition {RECORD_MARK}; {set}"), deadline).await.map(drop)
 }

@@ -59,8 +59,8 @@ const CHANGES_NOTHING: &str = "UPDATE locks SET clock = clock WHERE 1 = 0; \
 /// A row that takes room in the tablespace, for a transaction that is rolled back.
 const TAKES_ROOM: &str = "REPLACE INTO ctlstore_table_definition (table_name, ledger_seq, statement) \
                           VALUES ('', 0, REPEAT('x', {bytes}))";
-/// What a request takes at most, in bytes. Where it does not fit, the server counts as full.
-const ROOM: usize = 1024 * 1024;
+/// The bytes of that row: more than a few requests take, and less than any packet.
+const ROOM: usize = 256 * 1024;
 
 /// What an executive creates on a server whose collation for keys is `collation`.
 pub(super) fn schema_sql(ledger: &LedgerTable, collation: &str) -> String {

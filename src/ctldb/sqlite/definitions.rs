@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::ctldb::definition::{DEFINITIONS_SEQ, Definition, IS_SCHEMA_CHANGE, Recorded, changed_table};
+use crate::ctldb::definition::{DEFINITIONS_SEQ, Definition, IS_SCHEMA_CHANGE, RECORD_MARK, Recorded, changed_table};
 use crate::ctldb::meta::LOW_WATER_SEQ;
 use crate::ctldb::{CtldbError, LedgerTable};
 use crate::ledger::Seq;
@@ -22,6 +22,7 @@ const RECORDED: &str = "SELECT ledger_seq, statement FROM ctlstore_table_definit
 const NAMES: &str = "SELECT table_name FROM ctlstore_table_definition";
 const UPSERT: &str = "REPLACE INTO ctlstore_table_definition (table_name, ledger_seq, statement) VALUES (?, ?, ?)";
 const FORGET_DROPPED: &str = "DELETE FROM ctlstore_table_definition WHERE statement = '' AND ledger_seq <= ?";
+const HAS_MARK: &str = "SELECT 1 FROM ctlstore_table_definition WHERE table_name = ''";
 const HAS_RECORD: &str = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'ctlstore_table_definition'";
 
 /// What the ledger says of a table.
@@ -73,6 +74,7 @@ pub(super) fn record(db: &Connection, ledger: &LedgerTable) -> Result<(), CtldbE
         }
     }
     db.execute(FORGET_DROPPED, [last.0])?;
+    db.execute(&format!("REPLACE INTO ctlstore_table_definition {RECORD_MARK}"), [])?;
     db.execute(SET_META, (DEFINITIONS_SEQ, last.to_string()))?;
     Ok(())
 }
@@ -115,7 +117,7 @@ pub(super) fn has_record(db: &Connection) -> Result<bool, CtldbError> {
 }
 
 fn recorded_up_to(db: &Connection) -> Result<Option<Seq>, CtldbError> {
-    if !has_record(db)? {
+    if !has_record(db)? || !db.prepare_cached(HAS_MARK)?.exists([])? {
         return Ok(None);
     }
     Ok(db.prepare_cached(META)?.query_row([DEFINITIONS_SEQ], |row| row.get(0)).optional()?.map(Seq))
