@@ -8,7 +8,7 @@ mod timestamp;
 mod value;
 
 pub use header_text::{HeaderTextError, check_header_text};
-pub use name::{FamilyName, FieldName, NameError, TableName, TableRef, WriterName, is_reserved_table_name};
+pub use name::{FamilyName, FieldName, NameError, TableName, TableRef, WriterName};
 pub use table::{Field, FieldType, TableError, TableSchema};
 pub use timestamp::Timestamp;
 pub use value::{MAX_BYTESTRING_BYTES, MAX_STRING_CHARS, MAX_VALUE_BYTES, Value, ValueError};

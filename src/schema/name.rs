@@ -76,7 +76,7 @@ fn check_single_underscores(kind: &'static str, name: String) -> Result<String, 
 }
 
 /// Whether SQLite refuses a table of this name, in any letter case.
-pub fn is_reserved_table_name(name: &str) -> bool {
+fn is_reserved_table_name(name: &str) -> bool {
     name.get(..SQLITE_PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(SQLITE_PREFIX))
 }
 

@@ -166,8 +166,7 @@ fn a_change_by_hand_under_a_running_executive_is_met_by_the_first_write_that_fai
 #[test]
 fn what_a_write_would_not_notice_is_noticed_when_the_tables_are_next_measured() {
     for (kind, database) in servers() {
-        let mut settings = ExecutiveSettings::default();
-        settings.size_interval = Duration::from_millis(50);
+        let settings = ExecutiveSettings { size_interval: Duration::from_millis(50), ..ExecutiveSettings::default() };
         let executive = Executive::serving(&database, settings);
         executive.furnish();
         executive.mutate(&json!({"mutations": [row(1, "one")]})).expect(200);

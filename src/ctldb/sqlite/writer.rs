@@ -1,7 +1,7 @@
 //! A transaction's life on the writer's connection: begin, lock, run, commit or
 //! roll back. What happens within it is the session's.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures::executor::block_on;
 use rusqlite::Connection;
@@ -96,9 +96,14 @@ impl Writer {
             let shown = self.file.path().display();
             return Err(CtldbError::NotWritable(format!("only {free} bytes are free on the disk of {shown}")));
         }
-        if commit {
-            return self.transaction(|writer| writer.take_lock());
-        }
+        // Nobody's write waits because somebody else has the file for a while.
+        self.connection.busy_timeout(Duration::ZERO)?;
+        let result = if commit { self.transaction(|writer| writer.take_lock()) } else { self.try_lock() };
+        self.connection.busy_timeout(file::BUSY_TIMEOUT)?;
+        result
+    }
+
+    fn try_lock(&self) -> Result<(), CtldbError> {
         self.file.check()?;
         self.connection.execute_batch("BEGIN IMMEDIATE")?;
         let result = self.take_lock();
