@@ -26,7 +26,7 @@ fn schema_of_the_original(database: &TestDatabase) -> Vec<support::sql::Row> {
     database.query(
         "SELECT table_name, column_name, column_type, collation_name, column_default, column_key, extra \
          FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name NOT LIKE 'ctlstore_meta' \
-         AND table_name NOT LIKE 'ctlstore_ddl_intent' ORDER BY table_name, ordinal_position",
+         AND table_name NOT LIKE 'ctlstore_ddl_intent' AND table_name NOT LIKE 'ctlstore_table_definition' ORDER BY table_name, ordinal_position",
     )
 }
 

@@ -102,7 +102,7 @@ async fn a_full_disk_is_named_and_passes() {
         }
         assert!(written < 100, "the disk is never full");
     };
-    assert!(matches!(error, CtldbError::Unavailable(_)) && error.to_string().contains("full"), "{error}");
+    assert!(matches!(error, CtldbError::NotWritable(_)) && error.to_string().contains("full"), "{error}");
     disk.resize("10m");
     let answers = write(&ctldb, large()).await;
     assert_eq!([answers[0].number(), answers[1].number()], [written, written + 1]);

@@ -82,6 +82,10 @@ pub struct ExecutiveActor<C: Ctldb + Unpin> {
     state: RoleState,
     /// Whether the ctldb's schema is there; nothing is asked of it before.
     prepared: bool,
+    /// Why the ctldb takes no writes, while it does not.
+    takes_no_writes: Option<String>,
+    /// When something was last written, or found that it could be.
+    writable_at: Option<Instant>,
     backoff: Backoff,
     queue: Queue,
     /// Requests whose commit is on its way.
@@ -120,6 +124,8 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
             poller,
             state: RoleState::Starting,
             prepared: false,
+            takes_no_writes: None,
+            writable_at: None,
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
             queue: Queue::default(),
             committing: 0,
@@ -166,17 +172,6 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
 
     fn deadline(&self) -> Instant {
         Instant::now() + self.settings.request_timeout
-    }
-
-    /// Whether a request can be taken now; why not, otherwise.
-    fn admit(&self) -> Result<(), ExecutiveError> {
-        if self.state == RoleState::Stopping {
-            return Err(not_serving("the executive is stopping"));
-        }
-        if !self.prepared {
-            return Err(not_serving("the ctldb is not there yet"));
-        }
-        Ok(())
     }
 
     /// Whether the next group waits for more requests, which wakes it when it has waited enough.
@@ -235,7 +230,12 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
     }
 
     fn committed(&mut self, group: Vec<Waiting>, outcomes: Vec<Result<Written, Refusal>>, took: Duration) {
-        self.works();
+        if outcomes.iter().any(Result::is_ok) {
+            self.writable_at = Some(Instant::now());
+            self.works();
+        } else {
+            self.answers();
+        }
         self.gathering.answered(Instant::now(), took, group.len(), self.queue.len(), MAX_GROUP);
         let written: Vec<&Written> = outcomes.iter().flatten().collect();
         if let Some(last) = written.last() {
@@ -265,7 +265,8 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
         }
         self.fails(error);
         let now = Instant::now();
-        let nothing_written = matches!(error, CtldbError::Unavailable(_) | CtldbError::Contention(_));
+        let nothing_written =
+            matches!(error, CtldbError::Unavailable(_) | CtldbError::Contention(_) | CtldbError::NotWritable(_));
         let (again, over): (Vec<Waiting>, Vec<Waiting>) =
             group.into_iter().partition(|waiting| nothing_written && now >= deadline && waiting.deadline > now);
         self.queue.put_back(again);
@@ -311,7 +312,7 @@ impl<C: Ctldb + Unpin> Handler<Mutate> for ExecutiveActor<C> {
     type Result = ();
 
     fn handle(&mut self, Mutate(requests): Mutate, ctx: &mut Self::Context) {
-        let (admitted, deadline) = (self.admit(), self.deadline());
+        let (admitted, deadline) = (self.admit_write(), self.deadline());
         let mut refused = Vec::new();
         for (request, answer_to) in requests {
             let full = || not_serving("too many requests wait for the ctldb");
@@ -336,7 +337,7 @@ impl<C: Ctldb + Unpin, R: Request> Handler<Ask<R>> for ExecutiveActor<C> {
     type Result = ResponseActFuture<Self, Result<R::Answer, ExecutiveError>>;
 
     fn handle(&mut self, Ask(request): Ask<R>, _ctx: &mut Self::Context) -> Self::Result {
-        let mut admitted = self.admit();
+        let mut admitted = if R::IS_WRITE { self.admit_write() } else { self.admit() };
         if admitted.is_ok() && self.asked >= MAX_ASKED {
             admitted = Err(not_serving("too many requests are in the works"));
         }
@@ -360,7 +361,11 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
     fn asked_for<R: Request>(&mut self, outcome: &Result<R::Answer, ExecutiveError>) {
         match outcome {
             Ok(answer) => {
-                self.works();
+                if R::IS_WRITE {
+                    self.works();
+                } else {
+                    self.answers();
+                }
                 if let Some(seq) = R::ledger_seq(answer) {
                     self.ledger_grew(seq);
                 }

@@ -187,8 +187,9 @@ impl Shared {
         let body = json!({ "mutations": [{ "table": table.table, "delete": false, "values": row }] });
         let request = self
             .post(&["families", table.family.as_str(), "mutations"])
-            .header("ctlstore-writer", writer)
-            .header("ctlstore-secret", secret.expose_secret())
+            // As bytes: a name or a secret may have letters beyond ASCII.
+            .header("ctlstore-writer", writer.as_bytes())
+            .header("ctlstore-secret", secret.expose_secret().as_bytes())
             .json(&body);
         let answer = ask("write the row", request, &[StatusCode::OK]).await?;
         let seq = answer.headers().get("ctlstore-seq").and_then(|seq| seq.to_str().ok()?.parse().ok());

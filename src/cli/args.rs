@@ -10,7 +10,7 @@ use secrecy::SecretString;
 
 use crate::config::{CtldbUrl, SnapshotUrl};
 use crate::ctldb::Location;
-use crate::schema::{FamilyName, Field, FieldName, FieldType, TableName, TableRef, WriterName};
+use crate::schema::{FamilyName, Field, FieldName, FieldType, TableName, TableRef, WriterName, check_header_text};
 
 use super::SettingsArgs;
 use super::client::Client;
@@ -116,7 +116,7 @@ impl SecretArg {
     pub fn read(&self) -> anyhow::Result<SecretString> {
         match (&self.secret_file, &self.secret) {
             (Some(path), _) => secret_in(path),
-            (None, Some(secret)) => Ok(secret.as_str().into()),
+            (None, Some(secret)) => secret_of(secret),
             (None, None) => Err(Failure::usage("no secret: set CTLSTORE_SECRET or give --secret-file").into()),
         }
     }
@@ -125,7 +125,15 @@ impl SecretArg {
 pub fn secret_in(path: &Path) -> anyhow::Result<SecretString> {
     let text = read_all(path).with_context(|| format!("secret file {}", path.display()))?;
     let text = text.strip_suffix('\n').unwrap_or(&text);
-    Ok(text.strip_suffix('\r').unwrap_or(text).into())
+    secret_of(text.strip_suffix('\r').unwrap_or(text))
+}
+
+/// Refuses what the header that carries a secret can't carry.
+pub fn secret_of(text: &str) -> anyhow::Result<SecretString> {
+    match check_header_text(text.as_bytes()) {
+        Ok(secret) => Ok(secret.into()),
+        Err(reason) => Err(Failure::usage(format!("the secret {reason}")).into()),
+    }
 }
 
 /// All of a file's text, of standard input for "-".

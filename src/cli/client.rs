@@ -206,7 +206,9 @@ impl Answer {
 
 /// The request with a writer's credentials.
 pub fn signed(request: RequestBuilder, writer: &WriterName, secret: &SecretString) -> RequestBuilder {
-    request.header("ctlstore-writer", writer.as_str()).header("ctlstore-secret", secret.expose_secret())
+    // As bytes: a name or a secret may have letters beyond ASCII.
+    let (writer, secret) = (writer.as_str().as_bytes(), secret.expose_secret().as_bytes());
+    request.header("ctlstore-writer", writer).header("ctlstore-secret", secret)
 }
 
 fn exit_of(status: StatusCode) -> Exit {

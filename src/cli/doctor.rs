@@ -5,6 +5,7 @@ mod grants;
 mod host;
 mod server;
 mod stores;
+mod tables;
 
 use std::fmt;
 
@@ -90,6 +91,9 @@ impl Doctor {
                     };
                     findings.extend(client::run(async { Ok(server::look(url.expose(), &wants).await) })?);
                 }
+            }
+            if settings.plays(Role::Executive) {
+                findings.extend(client::run(async { Ok(tables::look(&settings).await) })?);
             }
         }
         findings.extend(client::run(async { Ok(stores::look(&settings).await) })?);

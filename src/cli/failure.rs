@@ -53,7 +53,7 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Option<Exit>> {
         return Some(Some(Exit::Refused));
     }
     let of_ctldb = cause.downcast_ref::<CtldbError>().and_then(|error| match error {
-        CtldbError::Unavailable(_) | CtldbError::Contention(_) => Some(Exit::Unavailable),
+        CtldbError::Unavailable(_) | CtldbError::Contention(_) | CtldbError::NotWritable(_) => Some(Exit::Unavailable),
         _ => None,
     });
     let of_source = cause.downcast_ref::<SourceError>().and_then(|error| match error {

@@ -99,7 +99,7 @@ impl Rotate {
     fn new_secret(&self) -> anyhow::Result<SecretString> {
         match (&self.new_secret_file, &self.new_secret) {
             (Some(path), _) => args::secret_in(path),
-            (None, Some(secret)) => Ok(secret.as_str().into()),
+            (None, Some(secret)) => args::secret_of(secret),
             (None, None) => {
                 Err(Failure::usage("no new secret: set CTLSTORE_NEW_SECRET or give --new-secret-file").into())
             }

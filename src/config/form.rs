@@ -18,7 +18,7 @@ use super::problem::shown_text;
 use super::settings::{AllowEmpty, LogFormat, Role};
 use super::snapshot_url::SnapshotUrl;
 
-pub use super::names::{family_name, identifier, table_name, writer_name};
+pub use super::names::{family_name, ledger_table, table_name, writer_name};
 
 /// What is printed instead of a secret. It is refused as a secret, so that
 /// printed settings are not taken for real ones.

@@ -8,7 +8,12 @@ use super::form::text;
 
 /// A family, 3 to 30 characters.
 pub fn family_name<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Error> {
-    schema_name(&text(input)?, 30)
+    let name = schema_name(&text(input)?, 30)?;
+    // No LDB can have a table whose name begins so.
+    if name == "sqlite" || name.starts_with("sqlite_") {
+        return Err(D::Error::custom("reserved: sqlite keeps names that begin with sqlite_ for itself"));
+    }
+    Ok(name)
 }
 
 /// A table, 3 to 50 characters.
@@ -16,10 +21,45 @@ pub fn table_name<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Erro
     schema_name(&text(input)?, 50)
 }
 
-/// A writer, 3 to 50 bytes of any kind.
+/// A writer, 3 to 50 bytes that a header carries.
 pub fn writer_name<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Error> {
     let name = text(input)?;
-    if (3..=50).contains(&name.len()) { Ok(name) } else { Err(D::Error::custom("not 3 to 50 bytes long")) }
+    if !(3..=50).contains(&name.len()) {
+        return Err(D::Error::custom("not 3 to 50 bytes long"));
+    }
+    if is_header_text(&name) { Ok(name) } else { Err(D::Error::custom(NOT_HEADER_TEXT)) }
+}
+
+/// What is said of a text that [`is_header_text`] refuses.
+pub const NOT_HEADER_TEXT: &str = "has control characters, or a space at an end, which no header carries";
+
+/// Whether an HTTP header carries the text unchanged.
+pub fn is_header_text(text: &str) -> bool {
+    !text.chars().any(char::is_control) && text.trim() == text
+}
+
+/// The ledger's table: an identifier that no other table of a ctldb has.
+pub fn ledger_table<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Error> {
+    const TAKEN: [&str; 9] = [
+        "families",
+        "mutators",
+        "locks",
+        "max_table_sizes",
+        "max_writer_rates",
+        "writer_usage",
+        "ctlstore_meta",
+        "ctlstore_ddl_intent",
+        "ctlstore_table_definition",
+    ];
+    let name = identifier(input)?;
+    let lower = name.to_ascii_lowercase();
+    if TAKEN.contains(&lower.as_str()) {
+        return Err(D::Error::custom("the name of another table of the ctldb"));
+    }
+    if lower.starts_with("sqlite_") || lower.contains("___") {
+        return Err(D::Error::custom("begins with sqlite_, or has three underscores as a family's table has"));
+    }
+    Ok(name)
 }
 
 /// A name that SQL takes without quotes, of at most 64 characters.

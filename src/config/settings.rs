@@ -124,7 +124,7 @@ pub struct Ctldb {
     #[serde(with = "form::maybe_path")]
     pub password_file: Option<PathBuf>,
     /// A plain SQL identifier.
-    #[serde(deserialize_with = "form::identifier")]
+    #[serde(deserialize_with = "form::ledger_table")]
     pub ledger_table: String,
 }
 

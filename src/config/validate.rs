@@ -9,6 +9,7 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 
 use super::ctldb_url::CtldbUrl;
+use super::names::{NOT_HEADER_TEXT, is_header_text};
 use super::problem::{Origin, Problem, shown_text};
 use super::settings::{ReaderQuery, Role, Settings};
 use super::snapshot_url::SnapshotUrl;
@@ -291,5 +292,10 @@ fn heartbeat(settings: &Settings, findings: &mut Findings) {
         && !SECRET_BYTES.contains(&secret.expose_secret().len())
     {
         findings.refuse(&["heartbeat.secret", "heartbeat.secret_file"], "a writer's secret has 3 to 100 bytes");
+    }
+    if let Some(secret) = &heartbeat.secret
+        && !is_header_text(secret.expose_secret())
+    {
+        findings.refuse(&["heartbeat.secret", "heartbeat.secret_file"], NOT_HEADER_TEXT);
     }
 }

@@ -4,12 +4,12 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::ledger::{Block, BlockLimit, HeadRow, LedgerInfo, LedgerSource, Seq, SourceError};
+use crate::ledger::{Block, BlockLimit, HeadRow, LedgerInfo, LedgerSource, Replication, Seq, SourceError};
 use crate::schema::Timestamp;
 
 use super::{
     Ctldb, CtldbError, LedgerIdentity, LedgerTable, MysqlCtldb, MysqlSource, Operation, SqliteCtldb, SqliteSource,
-    Tally,
+    TableFault, Tally,
 };
 
 /// Where a ctldb is. Holds a password, so it is not to be shown.
@@ -68,6 +68,13 @@ impl Ctldb for AnyCtldb {
         match self {
             Self::Sqlite(ctldb) => ctldb.read(operation, deadline).await,
             Self::Mysql(ctldb) => ctldb.read(operation, deadline).await,
+        }
+    }
+
+    async fn check_writable(&self, after_failure: bool, deadline: Instant) -> Result<(), CtldbError> {
+        match self {
+            Self::Sqlite(ctldb) => ctldb.check_writable(after_failure, deadline).await,
+            Self::Mysql(ctldb) => ctldb.check_writable(after_failure, deadline).await,
         }
     }
 
@@ -135,6 +142,16 @@ impl AnySource {
     }
 }
 
+impl AnySource {
+    /// What was changed by hand about the tables, by an operator. Asks on a connection of its own.
+    pub async fn table_faults(&mut self) -> Result<Vec<TableFault>, SourceError> {
+        match self {
+            Self::Sqlite(source) => source.table_faults().await,
+            Self::Mysql(source) => source.table_faults().await.map_err(|e| SourceError::Failed(e.to_string())),
+        }
+    }
+}
+
 impl LedgerSource for AnySource {
     async fn describe(&mut self) -> Result<LedgerInfo, SourceError> {
         match self {
@@ -147,6 +164,13 @@ impl LedgerSource for AnySource {
         match self {
             Self::Sqlite(source) => source.read(after, up_to, limit).await,
             Self::Mysql(source) => source.read(after, up_to, limit).await,
+        }
+    }
+
+    async fn replication(&mut self) -> Option<Replication> {
+        match self {
+            Self::Sqlite(source) => source.replication().await,
+            Self::Mysql(source) => source.replication().await,
         }
     }
 

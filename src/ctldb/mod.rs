@@ -7,6 +7,8 @@
 //! became of a commit whose answer was lost.
 
 mod any;
+mod definition;
+mod dry_run;
 mod ledger_table;
 mod meta;
 mod mysql;
@@ -19,8 +21,8 @@ pub use any::{AnyCtldb, AnySource, Location};
 pub use ledger_table::LedgerTable;
 pub use mysql::{MysqlCtldb, MysqlSource};
 pub use session::{
-    ColumnCollation, CtldbError, Expected, LedgerIdentity, RowChange, SchemaChange, Session, StoredTable, TableLimit,
-    WriterMark, WriterRow,
+    ColumnCollation, CtldbError, Expected, LedgerIdentity, RowChange, SchemaChange, Session, StoredTable, TableFault,
+    TableLimit, WriterMark, WriterRow,
 };
 pub use sqlite::{SqliteCtldb, SqliteSource};
 pub use tally::Tally;
@@ -65,6 +67,10 @@ pub trait Ctldb: Clone + 'static {
 
     /// Runs `operation` outside the ledger lock; it must only read.
     async fn read<O: Operation>(&self, operation: O, deadline: Instant) -> Result<O::Output, CtldbError>;
+
+    /// Asks whether rows could be written now, and changes nothing. An error says why not. `after_failure` also where
+    /// that takes longer to find out: a full disk shows only in what is really written.
+    async fn check_writable(&self, after_failure: bool, deadline: Instant) -> Result<(), CtldbError>;
 
     /// Looks at the sizes of all tables again and keeps them for
     /// [`Session::table_size`]. Bounded cost; called once a minute.

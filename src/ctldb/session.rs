@@ -21,6 +21,12 @@ pub enum CtldbError {
     /// The ctldb can't hold what was asked (row or key too large): the client's to mend.
     #[error("{0}")]
     Refused(String),
+    /// The server answered that it takes no writes: read-only, full, or without the right to. Nothing was written.
+    #[error("ctldb takes no writes: {0}")]
+    NotWritable(String),
+    /// What the ctldb has of one table is not what the ledger says. Nothing was written.
+    #[error("table {table} was changed by hand: {reason}; `ctlstore doctor` tells how to mend it")]
+    ChangedByHand { table: TableRef, reason: String },
     /// The schema in the ctldb is newer than this program, or not what it must be.
     #[error("ctldb schema: {0}")]
     Schema(String),
@@ -39,12 +45,27 @@ pub enum ColumnCollation {
     Merging,
 }
 
-/// A table as the ctldb has it.
+/// A table that rows can be written to: as the ledger says, and the ctldb can hold it so.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredTable {
+    /// As in every LDB.
     pub schema: TableSchema,
+    /// Columns that only the ctldb has, in lower case: somebody added them by hand.
+    pub extra_columns: Vec<String>,
     /// The worst among its string key columns; `Exact` when there are none.
     pub collation: ColumnCollation,
+}
+
+/// What was changed by hand about a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableFault {
+    /// Its SQL name, `family___table`.
+    pub table: String,
+    pub reason: String,
+    /// What an operator does about it.
+    pub mend: String,
+    /// Whether the executive refuses to write to the table.
+    pub blocks_writes: bool,
 }
 
 /// A row of `mutators`.
@@ -143,9 +164,12 @@ pub trait Session {
     /// The ledger's last seq, 0 when it is empty.
     async fn last_seq(&mut self) -> Result<Seq, CtldbError>;
     async fn family_exists(&mut self, family: &FamilyName) -> Result<bool, CtldbError>;
+    /// As the ledger says. A table that the ctldb has otherwise is [`CtldbError::ChangedByHand`].
     async fn table(&mut self, table: &TableRef) -> Result<Option<Arc<StoredTable>>, CtldbError>;
-    /// All tables of exactly this family, by name.
+    /// All tables of exactly this family, by name, without those that were changed by hand.
     async fn tables_of(&mut self, family: &FamilyName) -> Result<Vec<Arc<StoredTable>>, CtldbError>;
+    /// The family's tables that were changed by hand so that they can't be written to, by name.
+    async fn faulty_tables_of(&mut self, family: &FamilyName) -> Result<Vec<TableFault>, CtldbError>;
     /// Bytes of data and indexes as last refreshed, `None` for a table not yet measured.
     async fn table_size(&mut self, table: &TableRef) -> Result<Option<u64>, CtldbError>;
     /// The name is compared bytewise, whatever the collation.

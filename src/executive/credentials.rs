@@ -4,7 +4,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::ctldb::{CtldbError, Session, WriterRow};
-use crate::schema::WriterName;
+use crate::schema::{WriterName, check_header_text};
 
 use super::error::Refusal;
 
@@ -23,11 +23,12 @@ impl Secret {
         Self { hash: hex::encode(Sha256::digest(bytes)) }
     }
 
-    /// One to be registered: 3 to 100 bytes.
+    /// One to be registered: 3 to 100 bytes that a header carries.
     pub fn new(bytes: &[u8]) -> Result<Self, Refusal> {
         if !SECRET_BYTES.contains(&bytes.len()) {
             return Err(Refusal::SecretLength(bytes.len()));
         }
+        check_header_text(bytes).map_err(Refusal::SecretText)?;
         Ok(Self::shown(bytes))
     }
 
@@ -68,5 +69,6 @@ mod tests {
         assert!(!secret.opens(&row));
         assert_eq!(Secret::new(b"ab"), Err(Refusal::SecretLength(2)));
         assert_eq!(Secret::new(&[b's'; 101]), Err(Refusal::SecretLength(101)));
+        assert!(matches!(Secret::new(b"abc\n"), Err(Refusal::SecretText(_))));
     }
 }

@@ -2,7 +2,7 @@
 //! everything else.
 
 use crate::ctldb::CtldbError;
-use crate::schema::{FamilyName, FieldName, NameError, TableError, TableRef, ValueError, WriterName};
+use crate::schema::{FamilyName, FieldName, HeaderTextError, NameError, TableError, TableRef, ValueError, WriterName};
 
 use super::mutation::{MAX_MUTATIONS, MAX_STATEMENT_BYTES};
 use super::writers::MAX_COOKIE_BYTES;
@@ -39,6 +39,10 @@ pub enum Refusal {
     CookieTooLong(usize),
     #[error("the secret has {0} bytes, it must have 3 to 100")]
     SecretLength(usize),
+    #[error("the secret {0}")]
+    SecretText(HeaderTextError),
+    #[error("table {table}: field {field} has a name that innodb keeps for itself")]
+    ReservedField { table: TableRef, field: FieldName },
     #[error("limit: {0}")]
     BadLimit(String),
     #[error("destructive schema changes are not enabled")]
@@ -79,7 +83,16 @@ pub enum Refusal {
     #[error("table {table}: the ctldb takes key {given} for the stored key {stored}, which an ldb does not")]
     MergedKeys { table: TableRef, given: String, stored: String },
 
+    /// What the ctldb has is not what the ledger says: an operator changed it by hand.
+    #[error("table {table} was changed by hand: {reason}; `ctlstore doctor` tells how to mend it")]
+    ChangedByHand { table: TableRef, reason: String },
+
     // What is too much.
+    #[error(
+        "{rows} rows in one request can never pass: writer {:?} is limited to {limit} rows in {period_seconds} s",
+        .writer.as_str()
+    )]
+    NeverWithinLimit { writer: WriterName, rows: i64, limit: i64, period_seconds: i64 },
     #[error("writer {:?} is over its limit of {limit} rows in {period_seconds} s", .writer.as_str())]
     RateLimited { writer: WriterName, limit: i64, period_seconds: i64, retry_after_seconds: u64 },
     #[error("table {table} has {bytes} bytes, its maximum is {max_bytes}")]

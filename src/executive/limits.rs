@@ -44,6 +44,7 @@ pub struct ListTableLimits;
 
 impl Request for ListTableLimits {
     type Answer = TableLimits;
+    const IS_WRITE: bool = false;
 
     async fn execute<C: Ctldb>(
         self,
@@ -70,6 +71,7 @@ pub struct ListWriterLimits;
 
 impl Request for ListWriterLimits {
     type Answer = WriterLimits;
+    const IS_WRITE: bool = false;
 
     async fn execute<C: Ctldb>(
         self,
@@ -117,8 +119,11 @@ impl Operation for SetTableLimit {
     type Output = Result<(), Refusal>;
 
     async fn run<S: Session>(&self, session: &mut S) -> Result<Self::Output, CtldbError> {
-        if session.table(&self.table).await?.is_none() {
-            return Ok(Err(Refusal::NoTable(self.table.clone())));
+        match session.table(&self.table).await {
+            Ok(None) => return Ok(Err(Refusal::NoTable(self.table.clone()))),
+            // A limit is no row of it.
+            Ok(Some(_)) | Err(CtldbError::ChangedByHand { .. }) => {}
+            Err(error) => return Err(error),
         }
         session.set_table_limit(&self.table, self.limit).await.map(Ok)
     }

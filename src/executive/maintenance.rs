@@ -1,4 +1,4 @@
-//! Upkeep, and the question whether the ctldb answers.
+//! Upkeep, and the question whether the ctldb answers and takes writes.
 
 use std::time::Instant;
 
@@ -6,25 +6,20 @@ use crate::ctldb::{Ctldb, CtldbError, Operation, Session};
 
 use super::error::{ExecutiveError, Refusal};
 use super::rate::Buckets;
-use super::{Executive, Request, Single};
+use super::{Executive, Request};
 
 /// How long usage is kept, in seconds.
 const USAGE_KEPT_SECONDS: i64 = 24 * 60 * 60;
 
-/// Asks the ctldb something that any ctldb can answer.
+/// Asks the ctldb whether it answers and takes writes.
 #[derive(Debug)]
 pub struct Ping;
 
-impl Single for Ping {
-    type Reply = ();
-    const WRITES: bool = false;
-}
+impl Request for Ping {
+    type Answer = ();
 
-impl Operation for Ping {
-    type Output = Result<(), Refusal>;
-
-    async fn run<S: Session>(&self, session: &mut S) -> Result<Self::Output, CtldbError> {
-        session.now().await.map(|_| Ok(()))
+    async fn execute<C: Ctldb>(self, executive: &Executive<C>, deadline: Instant) -> Result<(), ExecutiveError> {
+        Ok(executive.ctldb.check_writable(false, deadline).await?)
     }
 }
 

@@ -76,6 +76,8 @@ pub struct Executive<C> {
 #[allow(async_fn_in_trait)] // run on the executive's own thread
 pub trait Request: Send + 'static {
     type Answer: Send + 'static;
+    /// Whether it is any use on a ctldb that takes no writes.
+    const IS_WRITE: bool = true;
 
     async fn execute<C: Ctldb>(
         self,
@@ -98,6 +100,7 @@ pub trait Single: Operation<Output = Result<Self::Reply, Refusal>> {
 
 impl<T: Single> Request for T {
     type Answer = T::Reply;
+    const IS_WRITE: bool = T::WRITES;
 
     async fn execute<C: Ctldb>(self, executive: &Executive<C>, deadline: Instant) -> Result<T::Reply, ExecutiveError> {
         if T::WRITES { executive.write(self, deadline).await } else { executive.read(self, deadline).await }

@@ -143,7 +143,7 @@ mod tests {
         let fields = vec![field("id", FieldType::String), field("n", FieldType::Integer)];
         let key = [FieldName::new("id").unwrap()];
         let schema = TableSchema::new(TableRef::parse("fam", "tab").unwrap(), fields, &key).unwrap();
-        Arc::new(StoredTable { schema, collation })
+        Arc::new(StoredTable { schema, extra_columns: Vec::new(), collation })
     }
 
     fn mutation(delete: bool, json: &str) -> Result<Mutation, Refusal> {

@@ -160,6 +160,16 @@ impl<'a> Known<'a> {
         }
         let own = writer.row.rows_per_minute.map(|rows| self.buckets.rows(rows));
         let limit = own.unwrap_or(self.options.writer_limit.amount);
+        // A limit of 0 is a writer that is stopped: no other request of its passes either.
+        if limit > 0 && rows > limit {
+            return Err(Refusal::NeverWithinLimit {
+                writer: credentials.writer.clone(),
+                rows,
+                limit,
+                period_seconds: self.buckets.period_seconds(),
+            }
+            .into());
+        }
         if writer.used.saturating_add(rows) > limit {
             return Err(Refusal::RateLimited {
                 writer: credentials.writer.clone(),
@@ -184,7 +194,13 @@ impl<'a> Known<'a> {
         match self.tables.entry(name.clone()) {
             Entry::Occupied(known) => Ok(known.into_mut()),
             Entry::Vacant(vacant) => {
-                let stored = session.table(name).await?.ok_or_else(|| Refusal::NoTable(name.clone()))?;
+                let stored = match session.table(name).await {
+                    // This request's trouble alone, and not its group's.
+                    Err(CtldbError::ChangedByHand { table, reason }) => {
+                        return Err(Refusal::ChangedByHand { table, reason }.into());
+                    }
+                    stored => stored?.ok_or_else(|| Refusal::NoTable(name.clone()))?,
+                };
                 let size = session.table_size(name).await?.unwrap_or(0);
                 let limit = session.table_limit(name).await?.unwrap_or(self.options.table_limit);
                 Ok(vacant.insert(Table { stored, size, limit }))

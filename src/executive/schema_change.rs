@@ -48,6 +48,7 @@ impl Request for CreateTables {
         deadline: Instant,
     ) -> Result<Option<Seq>, ExecutiveError> {
         for (index, table) in self.0.iter().enumerate() {
+            check_not_reserved(table.table(), table.fields())?;
             if self.0[..index].iter().any(|other| other.table() == table.table()) {
                 return Err(Refusal::TableTwice(table.table().clone()).into());
             }
@@ -109,6 +110,7 @@ impl AddFields {
         if fields.is_empty() {
             return Err(Refusal::NoFields(table));
         }
+        check_not_reserved(&table, &fields)?;
         for (index, field) in fields.iter().enumerate() {
             if fields[..index].iter().any(|other| other.name == field.name) {
                 return Err(Refusal::FieldTwice { table: table.sql_name(), field: field.name.to_string() });
@@ -157,8 +159,20 @@ impl Operation for AddField {
         if stored.schema.position(&field.name).is_some() {
             return Ok(Err(Refusal::FieldExists { table: table.clone(), field: field.name.clone() }));
         }
+        if stored.extra_columns.iter().any(|extra| extra == field.name.as_str()) {
+            let reason = format!("the ctldb has a column {}, which the ledger has not", field.name);
+            return Ok(Err(Refusal::ChangedByHand { table: table.clone(), reason }));
+        }
         let change = SchemaChange::AddColumn(table.clone(), field.clone());
         session.alter(&change, &sql::add_column(table, field)).await.map(Ok)
+    }
+}
+
+/// Names that InnoDB keeps for itself are taken on no ctldb: a table may move from one kind to another.
+fn check_not_reserved(table: &TableRef, fields: &[Field]) -> Result<(), Refusal> {
+    match fields.iter().find(|field| field.name.is_reserved_by_innodb()) {
+        Some(field) => Err(Refusal::ReservedField { table: table.clone(), field: field.name.clone() }),
+        None => Ok(()),
     }
 }
 
@@ -286,6 +300,13 @@ impl Operation for TablesOf {
     async fn run<S: Session>(&self, session: &mut S) -> Result<Self::Output, CtldbError> {
         if !session.family_exists(&self.0).await? {
             return Ok(Err(Refusal::NoFamily(self.0.clone())));
+        }
+        // To clear all but some would look like having cleared all.
+        if let Some(fault) = session.faulty_tables_of(&self.0).await?.into_iter().next() {
+            return match TableRef::from_sql_name(&fault.table) {
+                Ok(table) => Ok(Err(Refusal::ChangedByHand { table, reason: fault.reason })),
+                Err(error) => Err(CtldbError::Schema(error.to_string())),
+            };
         }
         let tables = session.tables_of(&self.0).await?;
         Ok(Ok(tables.iter().map(|table| table.schema.table().clone()).collect()))

@@ -24,7 +24,8 @@ impl Operation for ReadTable {
     }
 }
 
-/// Reads the definitions of a family's tables; none for an unknown family.
+/// Reads the definitions of a family's tables; none for an unknown family. Tables that were changed by hand are
+/// left out: nothing can be written to them.
 #[derive(Debug)]
 pub struct ReadFamily(pub FamilyName);
 

@@ -112,9 +112,11 @@ impl From<ExecutiveError> for HttpError {
 impl From<CtldbError> for HttpError {
     fn from(error: CtldbError) -> Self {
         match &error {
-            CtldbError::Unavailable(_) | CtldbError::Contention(_) | CtldbError::OutcomeUnknown(_) => {
-                Self::unavailable(error)
-            }
+            CtldbError::Unavailable(_)
+            | CtldbError::Contention(_)
+            | CtldbError::OutcomeUnknown(_)
+            | CtldbError::NotWritable(_) => Self::unavailable(error),
+            CtldbError::ChangedByHand { .. } => Self::new(StatusCode::CONFLICT, error),
             CtldbError::Refused(_) => Self::bad_request(error),
             CtldbError::Schema(_) | CtldbError::Failed(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, error),
         }
@@ -146,6 +148,8 @@ fn status_of(refusal: &Refusal) -> StatusCode {
         | Refusal::NoMutations
         | Refusal::CookieTooLong(_)
         | Refusal::SecretLength(_)
+        | Refusal::SecretText(_)
+        | Refusal::ReservedField { .. }
         | Refusal::BadLimit(_)
         | Refusal::DestructiveChangesOff
         | Refusal::ByCtldb(_) => StatusCode::BAD_REQUEST,
@@ -161,8 +165,9 @@ fn status_of(refusal: &Refusal) -> StatusCode {
         | Refusal::FieldExists { .. }
         | Refusal::WriterExists(_)
         | Refusal::CookieMismatch
+        | Refusal::ChangedByHand { .. }
         | Refusal::MergedKeys { .. } => StatusCode::CONFLICT,
-        Refusal::TooManyMutations(_) => StatusCode::PAYLOAD_TOO_LARGE,
+        Refusal::TooManyMutations(_) | Refusal::NeverWithinLimit { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         Refusal::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
         Refusal::TableFull { .. } => StatusCode::INSUFFICIENT_STORAGE,
     }

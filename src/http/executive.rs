@@ -126,7 +126,7 @@ fn writing(operation: Operation) -> Operation {
         .with(asking)
 }
 
-/// Whether the ctldb answers; any failure is a 503.
+/// Whether the ctldb answers and takes writes; any failure is a 503.
 async fn status(api: Data<Api>) -> Result<HttpResponse, HttpError> {
     api.ask(&api.to.ping, Ping).await.map_err(HttpError::unavailable)?;
     Ok(done())

@@ -38,6 +38,12 @@ pub enum CannotFollow {
     OtherLedger { ldb: String, ctldb: Option<String> },
     #[error("the ldb is at seq {ldb}, the ledger ends at {last}: the ctldb was restored or is another one")]
     AheadOfLedger { ldb: Seq, last: Seq },
+    /// It is not the LDB that is wrong: the server has yet to get the rows.
+    #[error(
+        "the ldb is at seq {ldb}, which the ledger here does not have yet: the ctldb is a replica that lags behind its \
+         primary ({state}), waiting for it"
+    )]
+    LaggingReplica { ldb: Seq, state: &'static str },
     #[error("the ldb is at seq {ldb}, the ledger begins at {first}: rows that it needs were pruned")]
     Pruned { ldb: Seq, first: Seq },
 }

@@ -16,6 +16,6 @@ pub use follow::{CannotFollow, LdbPosition, LedgerInfo, may_follow};
 pub use lag::lag;
 pub use prune::{Cutter, HeadRow, Limit, Marker, PruneBounds};
 pub use row::{LedgerRow, Seq};
-pub use source::{Block, BlockLimit, LedgerSource, SourceError};
+pub use source::{Block, BlockLimit, LedgerSource, Replication, SourceError};
 #[cfg(feature = "node")]
 pub use tail::{Found, Tail, TailError};

@@ -32,6 +32,17 @@ pub enum SourceError {
     Failed(String),
 }
 
+/// How far a source is that is a copy of another server's ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replication {
+    /// It has all that its primary has, as far as it knows.
+    CaughtUp,
+    Behind,
+    Stopped,
+    /// It takes no writes, and does not tell more.
+    Unknown,
+}
+
 /// A ledger that can be read from any seq on.
 #[allow(async_fn_in_trait)] // its readers are actors, which live on one thread
 pub trait LedgerSource {
@@ -39,6 +50,11 @@ pub trait LedgerSource {
 
     /// The rows with a seq above `after` and, where given, up to `up_to`.
     async fn read(&mut self, after: Seq, up_to: Option<Seq>, limit: BlockLimit) -> Result<Block, SourceError>;
+
+    /// How far the source is behind the server that it copies; `None` where it is no copy.
+    async fn replication(&mut self) -> Option<Replication> {
+        None
+    }
 
     /// Closes what is open. A source that is read again opens it anew.
     async fn close(&mut self);

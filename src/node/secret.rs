@@ -9,6 +9,8 @@ use std::path::Path;
 use secrecy::SecretString;
 use uuid::Uuid;
 
+use crate::schema::check_header_text;
+
 /// The file's name within the data directory.
 const FILE: &str = "heartbeat.secret";
 
@@ -16,7 +18,11 @@ const FILE: &str = "heartbeat.secret";
 pub fn kept_in(data_dir: &Path) -> io::Result<SecretString> {
     let path = data_dir.join(FILE);
     match fs::read_to_string(&path) {
-        Ok(secret) if !secret.trim().is_empty() => return Ok(secret.trim().into()),
+        Ok(secret) if !secret.trim().is_empty() => {
+            let secret = check_header_text(secret.trim().as_bytes());
+            let bad = |reason| io::Error::new(io::ErrorKind::InvalidData, format!("{}: it {reason}", path.display()));
+            return secret.map(Into::into).map_err(bad);
+        }
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),

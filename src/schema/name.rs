@@ -6,11 +6,19 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::header_text::{HeaderTextError, check_header_text};
+
 /// MySQL's limit for a table's name, and so for `family___table`.
 const MAX_SQL_TABLE_CHARS: usize = 64;
 
 /// What separates family and table in a table's SQL name.
 const SEPARATOR: &str = "___";
+
+/// What SQLite keeps for itself: no LDB can have a table whose name begins so.
+const SQLITE_PREFIX: &str = "sqlite_";
+
+/// Columns that InnoDB keeps for itself, and full-text search with it.
+const INNODB_COLUMNS: [&str; 5] = ["db_row_id", "db_trx_id", "db_roll_ptr", "db_row_hash_1", "fts_doc_id"];
 
 /// Why a name was refused. The text names the kind of name and what it was.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -25,6 +33,10 @@ pub enum NameError {
     DoubleUnderscore { kind: &'static str, name: String },
     #[error("{kind} {name:?} must not end in an underscore")]
     TrailingUnderscore { kind: &'static str, name: String },
+    #[error("{kind} {name:?} is reserved: sqlite keeps names that begin with sqlite_ for itself")]
+    ReservedBySqlite { kind: &'static str, name: String },
+    #[error("{kind} {name:?} {reason}")]
+    HeaderText { kind: &'static str, name: String, reason: HeaderTextError },
     #[error("table name {name:?} is longer than 64 characters")]
     SqlNameTooLong { name: String },
     #[error("{name:?} is not a table name of the form family___table")]
@@ -61,6 +73,29 @@ fn check_single_underscores(kind: &'static str, name: String) -> Result<String, 
         return Err(NameError::TrailingUnderscore { kind, name });
     }
     Ok(name)
+}
+
+/// Whether SQLite refuses a table of this name, in any letter case.
+fn is_reserved_table_name(name: &str) -> bool {
+    name.get(..SQLITE_PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(SQLITE_PREFIX))
+}
+
+/// The table's SQL name begins with the family's, followed by underscores.
+fn check_not_reserved(kind: &'static str, name: String) -> Result<String, NameError> {
+    if is_reserved_table_name(&format!("{name}{SEPARATOR}")) {
+        return Err(NameError::ReservedBySqlite { kind, name });
+    }
+    Ok(name)
+}
+
+fn check_writer(raw: &str) -> Result<String, NameError> {
+    if raw.len() < 3 || raw.len() > 50 {
+        return Err(NameError::Length { kind: "writer", name: shown(raw), min: 3, max: 50, unit: "bytes" });
+    }
+    match check_header_text(raw.as_bytes()) {
+        Ok(name) => Ok(name.to_owned()),
+        Err(reason) => Err(NameError::HeaderText { kind: "writer", name: shown(raw), reason }),
+    }
 }
 
 macro_rules! name_type {
@@ -111,9 +146,12 @@ macro_rules! name_type {
 
 name_type!(
     /// A namespace of tables: 3 to 30 of `a-z 0-9 _`, starting with a letter,
-    /// no `__`, no trailing `_`. Lower-cased when made.
+    /// no `__`, no trailing `_`, neither `sqlite` nor `sqlite_…`. Lower-cased when made.
     FamilyName,
-    |raw| check("family", raw, 3, 30).and_then(|name| check_single_underscores("family", name))
+    |raw| {
+        let name = check("family", raw, 3, 30).and_then(|name| check_single_underscores("family", name));
+        name.and_then(|name| check_not_reserved("family", name))
+    }
 );
 name_type!(
     /// A table within its family: as [`FamilyName`], 3 to 50 characters.
@@ -126,15 +164,17 @@ name_type!(
     |raw| check("field", raw, 1, 64)
 );
 name_type!(
-    /// A client of the executive: 3 to 50 bytes, taken as they are.
+    /// A client of the executive: 3 to 50 bytes that a header carries, taken as they are.
     WriterName,
-    |raw| {
-        if raw.len() < 3 || raw.len() > 50 {
-            return Err(NameError::Length { kind: "writer", name: shown(raw), min: 3, max: 50, unit: "bytes" });
-        }
-        Ok(raw.to_owned())
-    }
+    check_writer
 );
+
+impl FieldName {
+    /// Whether InnoDB keeps the name for itself, so that no new field may have it.
+    pub fn is_reserved_by_innodb(&self) -> bool {
+        INNODB_COLUMNS.contains(&self.as_str())
+    }
+}
 
 /// A table by its full name. Its SQL name is `family___table`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -194,6 +234,21 @@ mod tests {
         assert!(FieldName::new("_a").is_err());
         assert!(WriterName::new("wé").is_ok());
         assert!(WriterName::new("w").is_err());
+        for bad in ["wri\nter", "writer ", " writer", "wri\tter"] {
+            assert!(WriterName::new(bad).is_err(), "{bad:?} was taken");
+        }
+    }
+
+    #[test]
+    fn names_that_a_database_keeps_for_itself_are_told_apart() {
+        for bad in ["sqlite", "SQLite", "sqlite_stat", "Sqlite_x"] {
+            assert!(matches!(FamilyName::new(bad), Err(NameError::ReservedBySqlite { .. })), "{bad:?}");
+        }
+        assert!(FamilyName::new("sqlite3").is_ok());
+        assert!(FamilyName::new("my_sqlite").is_ok());
+        assert!(TableRef::from_sql_name("sqlite___stat").is_err());
+        assert!(FieldName::new("DB_ROW_ID").unwrap().is_reserved_by_innodb());
+        assert!(!FieldName::new("row_id").unwrap().is_reserved_by_innodb());
     }
 
     #[test]

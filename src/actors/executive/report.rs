@@ -1,4 +1,4 @@
-//! What the executive says of itself: whether the ctldb does what it is asked, and
+//! What the executive says of itself: whether it can take a request, whether the ctldb does what it is asked, and
 //! how often it took more than one try.
 
 use actix::Handler;
@@ -6,10 +6,11 @@ use serde::Serialize;
 
 use crate::actors::failures::failed;
 use crate::ctldb::{Ctldb, CtldbError};
+use crate::executive::ExecutiveError;
 use crate::messages::status::{GetStatus, Role, RoleState, RoleStatus};
 use crate::metrics::{ErrorKind, RetryReason};
 
-use super::{ExecutiveActor, retention};
+use super::{ExecutiveActor, not_serving, retention};
 
 /// The executive's part of `/status`.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -36,11 +37,30 @@ pub(super) struct Details {
 }
 
 impl<C: Ctldb + Unpin> ExecutiveActor<C> {
+    /// Whether a request can be taken now; why not, otherwise.
+    pub(super) fn admit(&self) -> Result<(), ExecutiveError> {
+        if self.state == RoleState::Stopping {
+            return Err(not_serving("the executive is stopping"));
+        }
+        if !self.prepared {
+            let reason = self.takes_no_writes.as_deref().map_or(String::new(), |reason| format!(": {reason}"));
+            return Err(not_serving(&format!("the ctldb is not there yet{reason}")));
+        }
+        Ok(())
+    }
+
+    /// As [`Self::admit`], for what writes: a ctldb that takes no writes is not asked by each request.
+    pub(super) fn admit_write(&self) -> Result<(), ExecutiveError> {
+        self.admit()?;
+        self.takes_no_writes.as_deref().map_or(Ok(()), |reason| Err(not_serving(reason)))
+    }
+
     /// The ctldb did what was asked.
     pub(super) fn works(&mut self) {
         if self.state == RoleState::Retrying {
             tracing::info!(role = "executive", "the ctldb is back");
         }
+        self.takes_no_writes = None;
         self.failures.end();
         if self.state != RoleState::Stopping {
             self.state = RoleState::Running;
@@ -48,17 +68,27 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
         self.backoff.reset();
     }
 
+    /// The ctldb answered what only reads. That says nothing of a ctldb that takes no writes.
+    pub(super) fn answers(&mut self) {
+        if self.takes_no_writes.is_none() {
+            self.works();
+        }
+    }
+
     /// The ctldb did not do what was asked.
     pub(super) fn fails(&mut self, error: &CtldbError) {
         let kind = match error {
-            CtldbError::Unavailable(_) => ErrorKind::Unavailable,
+            CtldbError::Unavailable(_) | CtldbError::NotWritable(_) => ErrorKind::Unavailable,
             CtldbError::Contention(_) => ErrorKind::Contention,
             CtldbError::OutcomeUnknown(_) => ErrorKind::Timeout,
-            CtldbError::Refused(_) => return,
+            CtldbError::Refused(_) | CtldbError::ChangedByHand { .. } => return,
             CtldbError::Schema(_) | CtldbError::Failed(_) => ErrorKind::Storage,
         };
         failed!(self.failures, kind, error, "the ctldb failed");
-        if matches!(error, CtldbError::Unavailable(_)) {
+        if let CtldbError::NotWritable(_) = error {
+            self.takes_no_writes = Some(error.to_string());
+        }
+        if matches!(error, CtldbError::Unavailable(_) | CtldbError::NotWritable(_)) {
             self.retries();
         }
     }

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use actix::{ActorContext, ActorFutureExt, AsyncContext, Context, WrapFuture};
 
 use crate::actors::task::Task;
-use crate::ctldb::Ctldb;
-use crate::executive::{ExecutiveError, Ping, PruneUsage, Request};
+use crate::ctldb::{Ctldb, CtldbError};
+use crate::executive::{ExecutiveError, PruneUsage, Request};
 use crate::messages::status::RoleState;
 
 use super::ExecutiveActor;
@@ -15,6 +15,9 @@ use super::ExecutiveActor;
 /// How often a ctldb that was away is asked whether it is back. Whoever is told by
 /// `/readyz` to send no requests would never find out.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often a ctldb to which nothing was written meanwhile is asked whether it takes writes.
+const WRITABLE_INTERVAL: Duration = Duration::from_secs(5);
 
 impl<C: Ctldb + Unpin> ExecutiveActor<C> {
     /// Makes the ctldb ready, again and again until it is.
@@ -41,23 +44,30 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
         self.prune_usage(ctx);
         ctx.run_interval(self.settings.size_interval, Self::measure_tables);
         ctx.run_interval(self.settings.prune_interval, Self::prune_usage);
-        ctx.run_interval(LOOK_INTERVAL, Self::look_whether_it_is_back);
+        ctx.run_interval(LOOK_INTERVAL, Self::check_writable);
         self.retention.start(self.rules.ctldb().clone());
     }
 
-    fn look_whether_it_is_back(&mut self, ctx: &mut Context<Self>) {
-        if self.state != RoleState::Retrying || self.looking {
+    /// Whether the ctldb is back, and takes writes.
+    fn check_writable(&mut self, ctx: &mut Context<Self>) {
+        let was_away = self.state == RoleState::Retrying;
+        let is_known = self.committing > 0 || self.writable_at.is_some_and(|at| at.elapsed() < WRITABLE_INTERVAL);
+        if self.looking || !was_away && is_known {
             return;
         }
         self.looking = true;
-        let (rules, deadline) = (self.rules.clone(), Instant::now() + self.settings.request_timeout);
-        let work = async move { Ping.execute(&rules, deadline).await };
+        let (ctldb, deadline) = (self.rules.ctldb().clone(), Instant::now() + self.settings.request_timeout);
+        let work = async move { ctldb.check_writable(was_away, deadline).await };
         ctx.spawn(work.into_actor(self).map(|outcome, this, _ctx| {
             this.looking = false;
             match outcome {
-                Ok(_) => this.works(),
-                Err(ExecutiveError::Ctldb(error)) => this.fails(&error),
-                Err(_) => {}
+                Ok(()) => {
+                    this.writable_at = Some(Instant::now());
+                    this.works();
+                }
+                // Somebody has a lock for a while, which says nothing of writes.
+                Err(CtldbError::Contention(_)) => {}
+                Err(error) => this.fails(&error),
             }
         }));
     }

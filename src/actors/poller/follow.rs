@@ -8,7 +8,7 @@ use crate::actors::failures::failed;
 use crate::actors::task::Stopping;
 use crate::backoff::{Backoff, jittered};
 use crate::ledger::{
-    AssembleError, Assembler, Batch, CannotFollow, Found, LedgerSource, Seq, SourceError, Tail, TailError,
+    AssembleError, Assembler, Batch, CannotFollow, Found, LedgerSource, Replication, Seq, SourceError, Tail, TailError,
 };
 use crate::messages::ledger::{AdoptLedger, ApplyBatch, ApplyFailed, Bootstrap, CaughtUp, GetPosition, HasLdb};
 use crate::messages::status::RoleState;
@@ -41,7 +41,10 @@ impl Failure {
             Self::Tail(TailError::Source(SourceError::BadRow { .. } | SourceError::NoLedger(_)))
             | Self::Assemble(_) => ErrorKind::Ledger,
             Self::Tail(TailError::Source(SourceError::Failed(_))) => ErrorKind::Storage,
-            Self::Tail(TailError::Source(SourceError::Unavailable(_))) => ErrorKind::Unavailable,
+            Self::Tail(
+                TailError::Source(SourceError::Unavailable(_))
+                | TailError::CannotFollow(CannotFollow::LaggingReplica { .. }),
+            ) => ErrorKind::Unavailable,
             Self::Tail(_) => ErrorKind::Ledger,
             Self::Apply(failed) => failed.kind,
             Self::ApplierGone => ErrorKind::Internal,
@@ -61,14 +64,40 @@ const AHEAD_GRACE: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 struct Patience {
     ahead_since: Option<Instant>,
+    /// The end of a ledger that ends before the LDB, and when it was last seen to grow.
+    grew: Option<(Seq, Instant)>,
 }
 
 impl Patience {
+    /// Tells a replica that lags from a ctldb that was restored, by what the server says of itself. A server that
+    /// only says that it is read-only is believed for as long as its ledger grows.
+    fn explain(&mut self, failure: Failure, replication: Option<Replication>, now: Instant) -> Failure {
+        let Failure::Tail(TailError::CannotFollow(CannotFollow::AheadOfLedger { ldb, last })) = failure else {
+            return failure;
+        };
+        if self.grew.is_none_or(|(before, _)| last > before) {
+            self.grew = Some((last, now));
+        }
+        let grows = self.grew.is_some_and(|(_, at)| now.duration_since(at) < AHEAD_GRACE);
+        let state = match replication {
+            Some(Replication::Behind) => "it is behind",
+            Some(Replication::Stopped) => "its replication is stopped",
+            Some(Replication::Unknown) if grows => "it is read-only",
+            _ => return failure,
+        };
+        TailError::from(CannotFollow::LaggingReplica { ldb, state }).into()
+    }
+
     /// Whether the LDB is to be given up because of `failure`, found at `now`.
     fn is_over(&mut self, failure: &Failure, now: Instant) -> bool {
         match failure {
             Failure::Tail(TailError::CannotFollow(CannotFollow::AheadOfLedger { .. })) => {
                 now.duration_since(*self.ahead_since.get_or_insert(now)) >= AHEAD_GRACE
+            }
+            // The LDB is good, and newer than what another one could be made from here.
+            Failure::Tail(TailError::CannotFollow(CannotFollow::LaggingReplica { .. })) => {
+                self.ahead_since = None;
+                false
             }
             Failure::Tail(TailError::CannotFollow(_)) => {
                 self.ahead_since = None;
@@ -80,12 +109,23 @@ impl Patience {
     }
 }
 
+fn is_ahead(failure: &Failure) -> bool {
+    matches!(failure, Failure::Tail(TailError::CannotFollow(CannotFollow::AheadOfLedger { .. })))
+}
+
 pub(super) async fn run<S: LedgerSource>(shared: Rc<Shared>, mut source: S, mut stopping: Stopping) {
     let mut backoff = Backoff::new(RETRY.0, RETRY.1);
     let mut patience = Patience::default();
     loop {
         let mut follower = Follower { shared: &shared, backoff: &mut backoff, has_followed: false };
         let Some(failure) = stopping.unless(follower.follow(&mut source)).await else { break };
+        let failure = match is_ahead(&failure) {
+            false => failure,
+            true => {
+                let Some(replication) = stopping.unless(source.replication()).await else { break };
+                patience.explain(failure, replication, Instant::now())
+            }
+        };
         shared.report(&failure);
         if follower.has_followed {
             patience = Patience::default();
@@ -140,6 +180,10 @@ impl Shared {
             // No trouble where everything starts at once.
             if view.failures.add(failure.kind(), failure.to_string()) {
                 tracing::info!(role = "poller", reason = %failure, "waiting for a ledger");
+            }
+        } else if let Failure::Tail(TailError::CannotFollow(CannotFollow::LaggingReplica { .. })) = failure {
+            if view.failures.add(failure.kind(), failure.to_string()) {
+                tracing::warn!(role = "poller", reason = %failure, "waiting for the ledger");
             }
         } else {
             failed!(view.failures, failure.kind(), failure, "can't follow the ledger, retrying");
@@ -287,5 +331,26 @@ mod tests {
         assert!(patience.is_over(&ahead(), start + AHEAD_GRACE));
         assert!(patience.is_over(&pruned, start));
         assert!(!patience.is_over(&ahead(), start + AHEAD_GRACE));
+    }
+
+    #[test]
+    fn a_replica_is_waited_for_while_it_says_that_it_lags_or_grows_and_a_restored_ctldb_is_not() {
+        let ahead = |last| Failure::from(TailError::from(CannotFollow::AheadOfLedger { ldb: Seq(9), last: Seq(last) }));
+        let start = Instant::now();
+        let mut patience = Patience::default();
+        for replication in [Replication::Behind, Replication::Stopped] {
+            for at in [start, start + AHEAD_GRACE * 9] {
+                let failure = patience.explain(ahead(5), Some(replication), at);
+                assert!(!is_ahead(&failure) && !patience.is_over(&failure, at), "{failure}");
+            }
+        }
+        let mut patience = Patience::default();
+        for none in [None, Some(Replication::CaughtUp)] {
+            assert!(is_ahead(&patience.explain(ahead(5), none, start)));
+        }
+        assert!(!is_ahead(&patience.explain(ahead(6), Some(Replication::Unknown), start)));
+        let later = start + AHEAD_GRACE;
+        assert!(is_ahead(&patience.explain(ahead(6), Some(Replication::Unknown), later)));
+        assert!(!is_ahead(&patience.explain(ahead(7), Some(Replication::Unknown), later)));
     }
 }

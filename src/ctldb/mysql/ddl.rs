@@ -72,6 +72,11 @@ impl Intent {
         format!("{ADD_INTENT}({texts},{seq},{},{})", text(statement), text(ddl))
     }
 
+    /// The SQL name of the table that it changes.
+    pub fn table(&self) -> &str {
+        &self.effect.table
+    }
+
     /// The statement that deletes it.
     pub fn delete(&self) -> String {
         format!("{DELETE_INTENT}{}", text(&self.token))

@@ -3,16 +3,20 @@
 //! to try again, and find out what became of a commit whose answer was lost. Where the last
 //! write left all that this one needs to know, it begins by assuming that (`assumed`).
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use crate::ctldb::{CtldbError, Expected, Operation, meta};
+use crate::ctldb::definition::Definition;
+use crate::ctldb::{CtldbError, Expected, Operation, dry_run, meta};
 use crate::ledger::Seq;
+use crate::schema::TableRef;
 
 use super::Shared;
 use super::ahead::{self, Ahead};
 use super::assumed::Left;
-use super::catalog::ROWS_LOOKED_THROUGH;
-use super::ddl;
+use super::catalog::{self, ROWS_LOOKED_THROUGH};
+use super::ddl::{self, Intent};
+use super::definitions;
 use super::error::SqlError;
 use super::link::{Link, ResultSets, read_row};
 use super::retry::Retry;
@@ -211,13 +215,25 @@ async fn finish_intents(
     ddl::take_named_lock(&mut second, deadline).await?;
     let mut finished = Vec::new();
     let mut writes = Vec::new();
+    let mut definitions: HashMap<TableRef, Definition> = HashMap::new();
     // Read by the second connection: what the first one sees is as old as its first look.
     for intent in ddl::read_intents(&mut second, deadline).await? {
         let effective = ddl::has_effect(&mut second, shared.connections.database(), &intent.effect, deadline).await?;
         if effective && !has_statement(shared, &mut second, intent.seq, &intent.statement, deadline).await? {
-            last = last.next();
-            let statement = std::slice::from_ref(&intent.statement);
-            writes.extend(rows::ledger_rows(&shared.ledger, last, statement, 0));
+            match runs_on_ldbs(shared, &mut second, &definitions, &intent, deadline).await? {
+                Ok((table, definition)) => {
+                    last = last.next();
+                    let statement = std::slice::from_ref(&intent.statement);
+                    writes.extend(rows::ledger_rows(&shared.ledger, last, statement, 0));
+                    writes.push(definitions::upsert(&table, last, &definition));
+                    definitions.insert(table, definition);
+                }
+                // Without its ledger row the table counts as changed by hand.
+                Err(reason) => {
+                    let table = intent.table();
+                    tracing::warn!(role = "executive", table, reason, "dropped a schema change that no ldb can apply");
+                }
+            }
         }
         writes.push(intent.delete());
         finished.push(Finished { token: intent.token, effective });
@@ -231,6 +247,31 @@ async fn finish_intents(
     ddl::drop_named_lock(&mut second, deadline).await?;
     second.give_back();
     Ok(finished)
+}
+
+/// What an unfinished schema change leaves of its table in every LDB; the inner error is why no LDB can apply it.
+async fn runs_on_ldbs(
+    shared: &Shared,
+    link: &mut Link,
+    changed: &HashMap<TableRef, Definition>,
+    intent: &Intent,
+    deadline: Instant,
+) -> Result<Result<(TableRef, Definition), String>, CtldbError> {
+    let table = match TableRef::from_sql_name(intent.table()) {
+        Ok(table) => table,
+        Err(error) => return Ok(Err(error.to_string())),
+    };
+    let before = match changed.get(&table) {
+        Some(definition) => definition.clone(),
+        None => catalog::read_definition(link, &shared.ledger, &table, deadline).await?,
+    };
+    let before = match before {
+        Definition::Table(schema) => Some(schema),
+        Definition::Absent => None,
+        Definition::Unreadable(reason) => return Ok(Err(reason)),
+    };
+    let after = dry_run::run(&table, before.as_ref(), &intent.statement);
+    Ok(after.map(|schema| (table, schema.map_or(Definition::Absent, Definition::Table))))
 }
 
 async fn has_statement(

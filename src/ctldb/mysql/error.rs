@@ -20,13 +20,19 @@ pub(super) const PACKET_TOO_LARGE: u16 = 1153;
 
 /// A deadlock, a lock-wait time-out, or a definition or row that changed under the
 /// transaction: InnoDB's state is not known well enough to go on, so it is run again.
-const CONTENTION: [u16; 9] = [1020, 1050, 1051, 1060, 1146, 1205, 1213, 1412, 3572];
+/// A table that was changed by hand answers so too; its definition is read again then.
+const CONTENTION: [u16; 16] =
+    [1020, 1050, 1051, 1054, 1060, 1136, 1146, 1205, 1213, 1288, 1347, 1364, 1412, 1906, 3105, 3572];
 
-/// The server is starting, stopping, full, overloaded, read-only, or ended the statement or connection.
-const UNAVAILABLE: [u16; 28] = [
-    1021, 1030, 1037, 1038, 1040, 1041, 1043, 1047, 1053, 1077, 1079, 1080, 1114, 1129, 1152, 1158, 1159, 1160, 1161,
-    1180, 1203, 1226, 1290, 1317, 1836, 1927, 1969, 3024,
+/// The server is starting, stopping, overloaded, or ended the statement or connection.
+const UNAVAILABLE: [u16; 23] = [
+    1037, 1038, 1040, 1041, 1043, 1047, 1053, 1077, 1079, 1080, 1129, 1152, 1158, 1159, 1160, 1161, 1180, 1203, 1226,
+    1317, 1927, 1969, 3024,
 ];
+
+/// The server takes no writes: read-only, full, or not from this user. It answers so before it commits anything,
+/// to a COMMIT as well. 1030 and 1026 carry the error of its disk.
+const NOT_WRITABLE: [u16; 14] = [1015, 1021, 1026, 1030, 1036, 1044, 1114, 1142, 1143, 1227, 1290, 1792, 1836, 1874];
 
 impl SqlError {
     pub fn code(&self) -> Option<u16> {
@@ -83,6 +89,8 @@ impl From<SqlError> for CtldbError {
         let reason = if quotes_data(code) { format!("server error {code}") } else { message };
         if CONTENTION.contains(&code) {
             Self::Contention(reason)
+        } else if NOT_WRITABLE.contains(&code) {
+            Self::NotWritable(reason)
         } else if UNAVAILABLE.contains(&code) {
             Self::Unavailable(reason)
         } else {
@@ -118,6 +126,8 @@ fn refusal(code: u16, message: &str) -> Option<&'static str> {
         1264 | 1367 | 1690 => "a number is outside the range of its field in the ctldb",
         1265 | 1292 => "a value does not fit its field in the ctldb",
         1048 => "a field that the ctldb wants a value for is null",
+        1166 => "a field has a name that the ctldb keeps for itself",
+        1216 | 1217 | 1451 | 1452 | 1644 | 3819 | 4025 => "a constraint of the ctldb forbids the row",
         _ => return None,
     })
 }
@@ -151,6 +161,8 @@ mod tests {
         assert!(matches!(classify(1118), CtldbError::Refused(_)));
         assert!(matches!(classify(1053), CtldbError::Unavailable(_)));
         assert!(matches!(classify(1064), CtldbError::Failed(_)));
+        assert!(matches!(classify(1290), CtldbError::NotWritable(_)));
+        assert!(matches!(classify(1142), CtldbError::NotWritable(_)));
         assert!(matches!(CtldbError::from(SqlError::Broken(String::new())), CtldbError::Unavailable(_)));
     }
 

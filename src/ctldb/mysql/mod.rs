@@ -9,6 +9,7 @@ mod assumed;
 mod catalog;
 mod connect;
 mod ddl;
+mod definitions;
 mod driver;
 mod error;
 mod head;
@@ -51,6 +52,15 @@ const TURNS: usize = 2;
 /// As estimated by the server, which keeps such figures: asking is cheap.
 const SIZES: &str = "SELECT table_name, CAST(COALESCE(data_length, 0) + COALESCE(index_length, 0) AS UNSIGNED) \
                      FROM information_schema.tables WHERE LOCATE('___', table_name) > 0 AND table_schema = ";
+
+/// Writes to no row, and is refused as writes are: by a server that is read-only, and to a user without the right.
+const CHANGES_NOTHING: &str = "UPDATE locks SET clock = clock WHERE 1 = 0; \
+                               INSERT INTO {ledger} (seq, statement) SELECT 0, '' FROM locks WHERE 1 = 0";
+/// A row that takes room in the tablespace, for a transaction that is rolled back.
+const TAKES_ROOM: &str = "REPLACE INTO ctlstore_table_definition (table_name, ledger_seq, statement) \
+                          VALUES ('', 0, REPEAT('x', {bytes}))";
+/// The bytes of that row: more than a few requests take, and less than any packet.
+const ROOM: usize = 256 * 1024;
 
 /// What an executive creates on a server whose collation for keys is `collation`.
 pub(super) fn schema_sql(ledger: &LedgerTable, collation: &str) -> String {
@@ -115,6 +125,8 @@ impl Ctldb for MysqlCtldb {
         let deadline = Instant::now() + MAINTENANCE_TIMEOUT;
         let mut link = self.shared.connections.get(deadline).await?;
         let server = prepare::prepare(&mut link, &self.shared.ledger, deadline).await?;
+        let (database, ledger) = (self.shared.connections.database(), &self.shared.ledger);
+        definitions::record_all(&mut link, database, ledger, true, deadline).await?;
         link.give_back();
         *self.shared.server.lock().unwrap_or_else(PoisonError::into_inner) = Some(server);
         Ok(())
@@ -134,13 +146,29 @@ impl Ctldb for MysqlCtldb {
         }
     }
 
+    async fn check_writable(&self, after_failure: bool, deadline: Instant) -> Result<(), CtldbError> {
+        let mut link = self.shared.connections.get(deadline).await?;
+        link.query(&self.shared.ledger.fill(CHANGES_NOTHING), deadline).await?;
+        if after_failure {
+            link.query("START TRANSACTION", deadline).await?;
+            // Rolled back also where it fails, when the connection is closed.
+            link.query(&TAKES_ROOM.replace("{bytes}", &ROOM.to_string()), deadline).await?;
+            link.query("ROLLBACK", deadline).await?;
+        }
+        link.give_back();
+        Ok(())
+    }
+
     async fn refresh_table_sizes(&self) -> Result<(), CtldbError> {
         let deadline = Instant::now() + MAINTENANCE_TIMEOUT;
         let mut link = self.shared.connections.get(deadline).await?;
         let sql = format!("{SIZES}{}", text(self.shared.connections.database()));
         let sizes: Vec<(String, u64)> = link.rows(&sql, deadline).await?;
-        link.give_back();
         self.shared.sizes.replace(HashMap::from_iter(sizes));
+        let (database, ledger) = (self.shared.connections.database(), &self.shared.ledger);
+        definitions::record_all(&mut link, database, ledger, false, deadline).await?;
+        link.give_back();
+        self.shared.catalog.read_again();
         Ok(())
     }
 

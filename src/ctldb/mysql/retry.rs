@@ -31,7 +31,10 @@ impl<'a> Retry<'a> {
     pub async fn after(&mut self, error: CtldbError) -> Result<(), CtldbError> {
         let counts = self.counts;
         let (tried, most, count) = match error {
-            CtldbError::Unavailable(_) => (&mut self.unavailable, UNAVAILABLE_TRIES, &counts.unavailable_retries),
+            // A server that takes no writes any more may have another in its place.
+            CtldbError::Unavailable(_) | CtldbError::NotWritable(_) => {
+                (&mut self.unavailable, UNAVAILABLE_TRIES, &counts.unavailable_retries)
+            }
             CtldbError::Contention(_) => (&mut self.contention, CONTENTION_TRIES, &counts.contention_retries),
             _ => return Err(error),
         };

@@ -65,3 +65,10 @@ CREATE TABLE IF NOT EXISTS ctlstore_ddl_intent (
     statement   MEDIUMTEXT CHARACTER SET utf8mb4 COLLATE {collation} NOT NULL,
     ddl         MEDIUMTEXT CHARACTER SET utf8mb4 COLLATE {collation} NOT NULL
 ) ENGINE = InnoDB;
+
+-- What the ledger says of each table, up to the ledger row of that seq: empty for one that was dropped.
+CREATE TABLE IF NOT EXISTS ctlstore_table_definition (
+    table_name VARCHAR(64) CHARACTER SET utf8mb4 COLLATE {collation} NOT NULL PRIMARY KEY,
+    ledger_seq BIGINT NOT NULL,
+    statement  MEDIUMTEXT CHARACTER SET utf8mb4 COLLATE {collation} NOT NULL
+) ENGINE = InnoDB;

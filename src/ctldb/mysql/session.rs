@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::ctldb::{
-    CtldbError, LedgerIdentity, RowChange, SchemaChange, Session, StoredTable, TableLimit, WriterMark, WriterRow,
+    CtldbError, LedgerIdentity, RowChange, SchemaChange, Session, StoredTable, TableFault, TableLimit, WriterMark,
+    WriterRow, definition::Definition, dry_run,
 };
 use crate::failpoint;
 use crate::ledger::{HeadRow, Seq};
@@ -12,6 +13,7 @@ use crate::sql;
 
 use super::catalog;
 use super::ddl::{self, Intent, Outcome};
+use super::definitions;
 use super::error::{DUPLICATE_KEY, SqlError};
 use super::head;
 use super::rows::{self, blob, text};
@@ -59,9 +61,12 @@ impl Session for Unit<'_> {
             return Ok(Some(stored));
         }
         self.settle().await?;
-        let database = self.shared.connections.database();
-        let stored = catalog::read_table(&mut self.link, database, table, self.deadline).await;
-        let stored = stored.inspect_err(|error| self.doom(error))?;
+        let (database, ledger) = (self.shared.connections.database(), &self.shared.ledger);
+        let stored = match catalog::read_table(&mut self.link, database, ledger, table, self.deadline).await {
+            // Nothing failed, and the connection is good.
+            Err(error @ CtldbError::ChangedByHand { .. }) => return Err(error),
+            stored => stored.inspect_err(|error| self.doom(error))?,
+        };
         if let Some(stored) = stored.as_ref().filter(|_| known) {
             self.shared.catalog.keep(stored);
         }
@@ -69,10 +74,11 @@ impl Session for Unit<'_> {
     }
 
     async fn tables_of(&mut self, family: &FamilyName) -> Result<Vec<Arc<StoredTable>>, CtldbError> {
-        self.settle().await?;
-        let database = self.shared.connections.database();
-        let tables = catalog::read_family(&mut self.link, database, family, self.deadline).await;
-        tables.inspect_err(|error| self.doom(error))
+        Ok(self.read_family(family).await?.0)
+    }
+
+    async fn faulty_tables_of(&mut self, family: &FamilyName) -> Result<Vec<TableFault>, CtldbError> {
+        Ok(self.read_family(family).await?.1)
     }
 
     async fn table_size(&mut self, table: &TableRef) -> Result<Option<u64>, CtldbError> {
@@ -269,6 +275,8 @@ impl Session for Unit<'_> {
     }
 
     async fn alter(&mut self, change: &SchemaChange, statement: &str) -> Result<Seq, CtldbError> {
+        let before = self.table(change.table()).await?;
+        let after = dry_run::check(change, before.as_deref(), statement)?;
         self.settle().await?;
         self.after = After::Unknown;
         let intent = Intent::new(change, statement, self.locked()?.last.next());
@@ -277,11 +285,17 @@ impl Session for Unit<'_> {
         let seq = self.append(&[statement.to_owned()]).await?;
         self.flush().await?;
         failpoint::hit("ddl-after-ledger");
+        let definition = after.map_or(Definition::Absent, Definition::Table);
+        self.hold_back(&definitions::upsert(change.table(), seq, &definition)).await?;
         self.hold_back(&intent.delete()).await?;
         Ok(seq)
     }
 
     async fn prune_ledger(&mut self, first: Seq) -> Result<u64, CtldbError> {
+        self.settle().await?;
+        let (database, ledger) = (self.shared.connections.database(), &self.shared.ledger);
+        // What goes may be all that tells of a table.
+        while definitions::record(&mut self.link, database, ledger, self.deadline).await? {}
         let first = first.to_string();
         self.change(&SET_LOW_WATER.replace("{first}", &first)).await?;
         failpoint::hit("prune-after-mark");
@@ -309,6 +323,16 @@ impl Session for Unit<'_> {
 }
 
 impl Unit<'_> {
+    async fn read_family(
+        &mut self,
+        family: &FamilyName,
+    ) -> Result<(Vec<Arc<StoredTable>>, Vec<TableFault>), CtldbError> {
+        self.settle().await?;
+        let (database, ledger) = (self.shared.connections.database(), &self.shared.ledger);
+        let tables = catalog::read_family(&mut self.link, database, ledger, family, self.deadline).await;
+        tables.inspect_err(|error| self.doom(error))
+    }
+
     /// Changes the schema on a second connection.
     async fn carry_out(&mut self, intent: &Intent, ddl: &str) -> Result<(), CtldbError> {
         let (shared, deadline) = (self.shared, self.deadline);

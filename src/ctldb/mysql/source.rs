@@ -2,19 +2,20 @@
 //! than a block is ever held in memory. A connection whose answer was not read to its
 //! end is closed.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mysql_async::prelude::{FromRow, Queryable};
 use mysql_async::{Conn, Opts, Row, Value};
 
-use crate::ctldb::{CtldbError, LedgerIdentity, LedgerTable};
-use crate::ledger::{Block, BlockLimit, HeadRow, LedgerInfo, LedgerRow, LedgerSource, Seq, SourceError};
+use crate::ctldb::{CtldbError, LedgerIdentity, LedgerTable, TableFault};
+use crate::ledger::{Block, BlockLimit, HeadRow, LedgerInfo, LedgerRow, LedgerSource, Replication, Seq, SourceError};
 use crate::schema::Timestamp;
 
+use super::catalog;
 use super::connect;
 use super::error::{self, NO_SUCH_TABLE, SqlError};
 use super::head;
-use super::link::read_row;
+use super::link::{Link, read_row};
 
 const ENDS: &str = "SELECT MIN(seq), MAX(seq), (SELECT statement LIKE 'CREATE TABLE %' FROM {ledger} \
                     ORDER BY seq LIMIT 1) FROM {ledger}";
@@ -61,6 +62,18 @@ impl MysqlSource {
     pub async fn heads(&mut self, after: Option<Seq>, most: usize) -> Result<Vec<HeadRow>, SourceError> {
         let heads = self.rows(head::heads(&self.ledger, after, most)).await?;
         Ok(heads.into_iter().map(head::head_row).collect())
+    }
+
+    /// What was changed by hand about the tables.
+    pub async fn table_faults(&mut self) -> Result<Vec<TableFault>, CtldbError> {
+        let deadline = Instant::now() + self.timeout;
+        let database = self.options.db_name().unwrap_or_default();
+        let connecting = tokio::time::timeout_at(deadline.into(), Conn::new(self.options.clone()));
+        let connection = match connecting.await {
+            Ok(connection) => connection.map_err(|e| error::no_connection(&self.options, e))?,
+            Err(_) => return Err(CtldbError::Unavailable("no answer in time".to_owned())),
+        };
+        catalog::read_faults(&mut Link::new(connection), database, &self.ledger, deadline).await
     }
 
     /// All rows of an answer that is small.
@@ -172,6 +185,12 @@ impl LedgerSource for MysqlSource {
         .await
     }
 
+    async fn replication(&mut self) -> Option<Replication> {
+        let asked = self.ask(async |connection| Ok((replication(connection).await, true))).await;
+        // A server that is away is found to be so by the next question.
+        asked.ok().flatten()
+    }
+
     async fn read(&mut self, after: Seq, up_to: Option<Seq>, limit: BlockLimit) -> Result<Block, SourceError> {
         let (mut block, mut bytes) = (Block::default(), 0);
         let last = up_to.unwrap_or(Seq(i64::MAX));
@@ -195,6 +214,30 @@ impl LedgerSource for MysqlSource {
             close(connection).await;
         }
     }
+}
+
+/// How far a replica is, `None` for a server that is none. Without the right to ask for its state, a server that is
+/// read-only counts as one.
+async fn replication(connection: &mut Conn) -> Option<Replication> {
+    // MySQL has only the new words from 8.4 on, and others only the old ones.
+    let mut status = connection.query::<Row, _>("SHOW SLAVE STATUS").await;
+    if status.is_err() {
+        status = connection.query::<Row, _>("SHOW REPLICA STATUS").await;
+    }
+    if let Some(row) = status.ok().and_then(|rows| rows.into_iter().next()) {
+        let get = |names: [&str; 2]| names.iter().find_map(|name| row.get_opt::<Option<String>, _>(*name)?.ok()?);
+        let runs = |names| get(names).is_some_and(|state| state == "Yes");
+        let is_running =
+            runs(["Slave_IO_Running", "Replica_IO_Running"]) && runs(["Slave_SQL_Running", "Replica_SQL_Running"]);
+        let behind = get(["Seconds_Behind_Master", "Seconds_Behind_Source"]);
+        return Some(match behind.as_deref() {
+            _ if !is_running => Replication::Stopped,
+            Some("0") => Replication::CaughtUp,
+            _ => Replication::Behind,
+        });
+    }
+    let read_only: Option<u64> = connection.query_first("SELECT @@global.read_only").await.ok().flatten();
+    read_only.is_some_and(|read_only| read_only != 0).then_some(Replication::Unknown)
 }
 
 async fn close(connection: Conn) {
@@ -241,7 +284,8 @@ fn failed(error: mysql_async::Error, ledger: &str) -> SourceError {
     }
     match CtldbError::from(error) {
         CtldbError::Unavailable(reason) | CtldbError::Contention(reason) => SourceError::Unavailable(reason),
-        CtldbError::Failed(reason) => SourceError::Failed(reason),
+        // Of a question: a right is missing, or the server's disk has an error.
+        CtldbError::Failed(reason) | CtldbError::NotWritable(reason) => SourceError::Failed(reason),
         other => SourceError::Failed(other.to_string()),
     }
 }

@@ -245,7 +245,7 @@ impl<'a> Unit<'a> {
             if in_any_case
                 || self.mistaken
                 || self.link.is_broken()
-                || matches!(error, CtldbError::Contention(_) | CtldbError::Unavailable(_))
+                || matches!(error, CtldbError::Contention(_) | CtldbError::Unavailable(_) | CtldbError::NotWritable(_))
             {
                 self.doom(&error);
             }

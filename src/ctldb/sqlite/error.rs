@@ -1,6 +1,6 @@
 //! What SQLite's errors mean to those who write. The only place that knows.
 
-use rusqlite::ErrorCode;
+use rusqlite::{ErrorCode, ffi};
 
 use crate::ctldb::CtldbError;
 
@@ -9,13 +9,26 @@ impl From<rusqlite::Error> for CtldbError {
         let reason = reason(&error);
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Contention(reason),
-            Some(ErrorCode::DiskFull) => Self::Unavailable(reason),
+            // All but a failed flush come before the commit's last frame is in the log.
+            Some(ErrorCode::SystemIoFailure) if is_flush(&error) => Self::OutcomeUnknown(reason),
+            Some(
+                ErrorCode::DiskFull
+                | ErrorCode::ReadOnly
+                | ErrorCode::SystemIoFailure
+                | ErrorCode::PermissionDenied
+                | ErrorCode::AuthorizationForStatementDenied,
+            ) => Self::NotWritable(reason),
             Some(ErrorCode::TooBig) => Self::Refused(reason),
             // The one limit of a table that has no code of its own.
             _ if reason.starts_with("too many columns") => Self::Refused(reason),
             _ => Self::Failed(reason),
         }
     }
+}
+
+fn is_flush(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error().map_or(0, |error| error.extended_code);
+    matches!(code, ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC)
 }
 
 /// SQLite's own words, without the statement's text that rusqlite adds.

@@ -63,6 +63,17 @@ impl OwnedFile {
         Ok(Self { path: path.to_owned(), id: file_at(path)? })
     }
 
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Room on the file's disk for this user, in bytes.
+    pub fn free_bytes(&self) -> Result<u64, CtldbError> {
+        let directory = disk::directory_of(&self.path);
+        let failed = |e| CtldbError::Unavailable(format!("look at the disk of {}: {e}", self.path.display()));
+        disk::free_bytes(directory).map_err(failed)
+    }
+
     /// Fails when the path leads elsewhere by now: what is written to a file without a
     /// name is gone when it is closed, and nobody else sees it.
     pub fn check(&self) -> Result<(), CtldbError> {

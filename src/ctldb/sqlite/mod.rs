@@ -3,6 +3,7 @@
 //! answer is never lost, so a transaction is all there is to a write.
 
 mod catalog;
+mod definitions;
 mod error;
 mod file;
 mod head;
@@ -70,12 +71,18 @@ impl Ctldb for SqliteCtldb {
         self.writer.run(deadline, move |writer| writer.read(&operation)).await
     }
 
+    async fn check_writable(&self, after_failure: bool, deadline: Instant) -> Result<(), CtldbError> {
+        self.writer.run(deadline, move |writer| writer.check_writable(after_failure)).await
+    }
+
     async fn refresh_table_sizes(&self) -> Result<(), CtldbError> {
         let (writer, known) = (self.writer.clone(), Arc::new(self.sizes.begin()));
         let by = Arc::clone(&known);
         let measured = tokio::task::spawn_blocking(move || measure::measure(writer.path(), &by)).await;
         let measured = measured.map_err(|e| CtldbError::Failed(format!("measure the tables: {e}")));
         let measured = measured.and_then(|measured| Ok(measured?));
+        // What was changed by hand needs no look here: SQLite's schema version tells of it.
+        self.writer.run(Instant::now() + PREPARE_TIMEOUT, Writer::record_definitions).await?;
         let (sizes, unfinished) = measured.inspect_err(|_| self.sizes.unfinished(known.written.iter().cloned()))?;
         self.sizes.replace(sizes);
         self.sizes.unfinished(unfinished);

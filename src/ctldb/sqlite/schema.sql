@@ -51,3 +51,10 @@ CREATE TABLE IF NOT EXISTS ctlstore_meta (
     name  TEXT NOT NULL PRIMARY KEY,
     value TEXT NOT NULL
 );
+
+-- What the ledger says of each table, up to the ledger row of that seq; empty for one that was dropped.
+CREATE TABLE IF NOT EXISTS ctlstore_table_definition (
+    table_name TEXT NOT NULL PRIMARY KEY,
+    ledger_seq BIGINT NOT NULL,
+    statement  TEXT NOT NULL
+);

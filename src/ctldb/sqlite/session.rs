@@ -7,16 +7,16 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::ctldb::{
-    CtldbError, LedgerIdentity, LedgerTable, RowChange, SchemaChange, Session, StoredTable, TableLimit, WriterRow,
-    sizes::TableSizes,
+    CtldbError, LedgerIdentity, LedgerTable, RowChange, SchemaChange, Session, StoredTable, TableFault, TableLimit,
+    WriterRow, definition::Definition, dry_run, sizes::TableSizes,
 };
 use crate::failpoint;
 use crate::ledger::{HeadRow, Seq};
 use crate::schema::{FamilyName, TableRef, Value, WriterName};
 use crate::sql;
 
-use super::catalog::Catalog;
-use super::{head, rows};
+use super::catalog::{self, Catalog};
+use super::{definitions, head, rows};
 
 const NOW: &str = "SELECT unixepoch()";
 const FAMILY: &str = "SELECT 1 FROM families WHERE name = ?";
@@ -102,11 +102,15 @@ impl Session for SqliteSession<'_> {
     }
 
     async fn table(&mut self, table: &TableRef) -> Result<Option<Arc<StoredTable>>, CtldbError> {
-        self.catalog.table(self.db, table)
+        self.catalog.table(self.db, &self.ledger.table, table)
     }
 
     async fn tables_of(&mut self, family: &FamilyName) -> Result<Vec<Arc<StoredTable>>, CtldbError> {
-        self.catalog.tables_of(self.db, family)
+        self.catalog.tables_of(self.db, &self.ledger.table, family)
+    }
+
+    async fn faulty_tables_of(&mut self, family: &FamilyName) -> Result<Vec<TableFault>, CtldbError> {
+        catalog::faults(self.db, &self.ledger.table, |table| &table.family == family)
     }
 
     async fn table_size(&mut self, table: &TableRef) -> Result<Option<u64>, CtldbError> {
@@ -244,6 +248,8 @@ impl Session for SqliteSession<'_> {
     }
 
     async fn alter(&mut self, change: &SchemaChange, statement: &str) -> Result<Seq, CtldbError> {
+        let before = self.table(change.table()).await?;
+        let after = dry_run::check(change, before.as_deref(), statement)?;
         self.catalog.forget();
         self.sizes.writes(change.table());
         self.db.execute_batch(&match change {
@@ -251,10 +257,15 @@ impl Session for SqliteSession<'_> {
             SchemaChange::AddColumn(table, field) => sql::add_column(table, field),
             SchemaChange::DropTable(table) => sql::drop_table(table),
         })?;
-        self.append(&[statement.to_owned()]).await
+        let seq = self.append(&[statement.to_owned()]).await?;
+        let definition = after.map_or(Definition::Absent, Definition::Table);
+        definitions::put(self.db, change.table(), seq, &definition)?;
+        Ok(seq)
     }
 
     async fn prune_ledger(&mut self, first: Seq) -> Result<u64, CtldbError> {
+        // What goes may be all that tells of a table.
+        definitions::record(self.db, &self.ledger.table)?;
         self.execute(SET_LOW_WATER, [first.to_string()])?;
         failpoint::hit("prune-after-mark");
         let deleted = self.execute(&self.ledger.prune, [first.0])?;

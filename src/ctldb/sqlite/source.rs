@@ -8,11 +8,11 @@ use std::time::Duration;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row};
 
-use crate::ctldb::{LedgerIdentity, LedgerTable};
+use crate::ctldb::{LedgerIdentity, LedgerTable, TableFault};
 use crate::ledger::{Block, BlockLimit, HeadRow, LedgerInfo, LedgerRow, LedgerSource, Seq, SourceError};
 use crate::schema::Timestamp;
 
-use super::{error, file, head};
+use super::{catalog, error, file, head};
 
 const FIRST: &str = "SELECT seq, statement LIKE 'CREATE TABLE %' FROM {ledger} ORDER BY seq LIMIT 1";
 const LAST: &str = "SELECT MAX(seq) FROM {ledger}";
@@ -54,6 +54,11 @@ impl SqliteSource {
     /// The first `most` rows behind `after`, or of the whole ledger, without their statements.
     pub async fn heads(&mut self, after: Option<Seq>, most: usize) -> Result<Vec<HeadRow>, SourceError> {
         self.ask(move |db, ledger| head::rows(db, ledger, after, most).map_err(|e| source_error(&e, ledger))).await
+    }
+
+    /// What was changed by hand about the tables.
+    pub async fn table_faults(&mut self) -> Result<Vec<TableFault>, SourceError> {
+        self.ask(|db, ledger| catalog::all_faults(db, ledger).map_err(|e| SourceError::Failed(e.to_string()))).await
     }
 
     /// Runs `question` where it may block. Past the time-out it is interrupted.

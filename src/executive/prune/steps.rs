@@ -169,7 +169,13 @@ pub async fn prune<C: Ctldb>(
 
 /// Whether an error may pass by itself, and the step that met it be run again.
 fn passes(error: &CtldbError) -> bool {
-    matches!(error, CtldbError::Unavailable(_) | CtldbError::Contention(_) | CtldbError::OutcomeUnknown(_))
+    matches!(
+        error,
+        CtldbError::Unavailable(_)
+            | CtldbError::Contention(_)
+            | CtldbError::OutcomeUnknown(_)
+            | CtldbError::NotWritable(_)
+    )
 }
 
 /// The rows of the next step, after one that held the lock for so long.

@@ -33,8 +33,12 @@ pub(super) fn operation() -> Operation {
         .refuses(400, "not json, no mutations, a field missing, unknown or not of its type, or too much of something")
         .refuses(401, "unknown writer or wrong secret")
         .refuses(404, "no such table")
-        .refuses(409, "check_cookie is not the stored cookie; or a key that the ctldb takes for another one")
-        .refuses(413, "more than 100 mutations")
+        .refuses(
+            409,
+            "check_cookie is not the stored cookie; a key that the ctldb takes for another one; or a table that was \
+            changed by hand",
+        )
+        .refuses(413, "more than 100 mutations, or more rows than the writer's limit ever lets pass")
         .refuses(429, "the writer is over its limit")
         .says::<u64>(429, "retry-after", "seconds")
         .refuses(507, "a table is over its maximum size")

@@ -25,6 +25,7 @@ pub(super) fn operations() -> Vec<Operation> {
         named["name"] = "prices".into();
         named
     };
+    let changed = "the table was changed by hand, so that it is not what the ledger says";
     let clearing = "destructive changes are not enabled, or a bad name";
     vec![
         post("/families/{family}", "Creates a family", create_family)
@@ -41,11 +42,12 @@ pub(super) fn operations() -> Vec<Operation> {
             .takes_json::<MoreFields>("fields in their order", json!({"fields": [["cents", "integer"]]}))
             .refuses(400, "not json, bad name, no fields, or a bad one")
             .refuses(404, "no such table")
-            .refuses(409, "the field exists already")
+            .refuses(409, "the field exists already, or the table was changed by hand")
             .with(writing),
         delete("/families/{family}/tables/{table}", "Drops a table", drop)
             .refuses(400, clearing)
             .refuses(404, "no such table")
+            .refuses(409, changed)
             .with(writing),
         post("/tables", "Creates tables, in order", create_many)
             .describe("The first conflict stops it; the answer names the tables that were created before.")
@@ -55,15 +57,18 @@ pub(super) fn operations() -> Vec<Operation> {
         delete("/clear-rows/families/{family}", "Deletes all rows of a family", clear_family)
             .refuses(400, clearing)
             .refuses(404, "no such family")
+            .refuses(409, changed)
             .with(writing),
         delete("/clear-rows/families/{family}/tables/{table}", "Deletes all rows of a table", clear)
             .refuses(400, clearing)
             .refuses(404, "no such table")
+            .refuses(409, changed)
             .with(writing),
         get("/schema/table/{family}/{table}", "A table's fields", read)
             .gives_json::<Shown>("the table", named())
             .refuses(400, "bad name")
             .refuses(404, "no such table")
+            .refuses(409, changed)
             .with(asking),
         get("/schema/family/{family}", "The fields of a family's tables", read_family)
             .gives_json::<Vec<Shown>>("the tables; none of a family that does not exist", json!([named()]))
@@ -83,7 +88,7 @@ fn definition(operation: Operation) -> Operation {
             "not json, bad name, unknown type, no key or one that can't be, or a table that the ctldb can't hold",
         )
         .refuses(404, "no such family")
-        .refuses(409, "the table exists already")
+        .refuses(409, "the table exists already, or was made or changed by hand")
 }
 
 /// Family and table as they stand in the path.

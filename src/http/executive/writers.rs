@@ -33,14 +33,14 @@ pub(super) fn operations() -> Vec<Operation> {
         post("/writers/{writer}", "Registers a writer", register)
             .takes_text::<shapes::AnySecret>("its secret, 3 to 100 bytes", "correct horse")
             .gives_nothing("it is registered, or was with this secret")
-            .refuses(400, "bad writer name, or a secret too short or too long")
+            .refuses(400, "bad writer name, or a secret too short, too long, or with what a header can't carry")
             .refuses(409, "it is registered with another secret")
             .with(asking),
         put("/writers/{writer}", "Changes a writer's secret", rotate)
             .with(shown_secret_only)
             .takes_text::<shapes::AnySecret>("its new secret, 3 to 100 bytes", "battery staple")
             .gives_nothing("the new secret holds")
-            .refuses(400, "bad writer name, or a secret too short or too long")
+            .refuses(400, "bad writer name, or a secret too short, too long, or with what a header can't carry")
             .refuses(401, "unknown writer or wrong secret")
             .with(asking),
         delete("/writers/{writer}", "Removes a writer", remove)

@@ -34,13 +34,13 @@ shape! {
     Duration = text(r"^(0|[0-9]{1,6}(ms|s|m|h))$");
     /// A duration of at most 30 s.
     Wait = text("^(0|[0-9]{1,4}ms|[0-9]s|[12][0-9]s|30s)$");
-    WriterInPath = limited_text(3, 50);
+    WriterInPath = limited_text(3, 50).pattern(Some("^[!-~]([ -~]*[!-~])?$"));
     /// A writer's name in a header.
     Writer = limited_text(3, 50).pattern(Some("^[!-~]+$"));
     /// A secret in a header.
     Secret = limited_text(3, 100).pattern(Some("^[!-~]([ -~]*[!-~])?$"));
     /// The body of a secret.
-    AnySecret = limited_text(3, 100);
+    AnySecret = limited_text(3, 100).pattern(Some("^[!-~]([ -~]*[!-~])?$"));
     /// An event's id, or a ledger seq.
     Since = text("^([0-9a-f]{32}-[0-9]{1,19}|[0-9]{1,18})$");
     /// A page's length.
