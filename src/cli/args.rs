@@ -1,6 +1,5 @@
 //! Flags that several commands share, with their variables of the environment.
 
-use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf, absolute};
 
@@ -10,11 +9,15 @@ use secrecy::SecretString;
 
 use crate::config::{CtldbUrl, SnapshotUrl};
 use crate::ctldb::Location;
+use crate::disk;
 use crate::schema::{FamilyName, Field, FieldName, FieldType, TableName, TableRef, WriterName};
 
 use super::SettingsArgs;
 use super::client::Client;
 use super::failure::Failure;
+
+/// The most that a file with a secret may hold, in bytes.
+const MAX_FILE_BYTES: u64 = 64 << 10;
 
 /// Where the original's programs look for their files.
 const SPOOL: &str = "/var/spool/ctlstore";
@@ -131,7 +134,7 @@ pub fn secret_in(path: &Path) -> anyhow::Result<SecretString> {
 /// All of a file's text, of standard input for "-".
 pub fn read_all(path: &Path) -> anyhow::Result<String> {
     if path != Path::new("-") {
-        return Ok(fs::read_to_string(path)?);
+        return Ok(disk::read_given_text(path, MAX_FILE_BYTES)?);
     }
     let mut text = String::new();
     std::io::stdin().read_to_string(&mut text)?;
