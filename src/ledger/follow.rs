@@ -38,7 +38,10 @@ pub enum CannotFollow {
     OtherLedger { ldb: String, ctldb: Option<String> },
     #[error("the ldb is at seq {ldb}, the ledger ends at {last}: the ctldb was restored or is another one")]
     AheadOfLedger { ldb: Seq, last: Seq },
-    #[error("the ldb is at seq {ldb}, the ledger begins at {first}: rows that it needs were pruned")]
+    #[error(
+        "the ldb is at seq {ldb}, the ledger begins at {first}: rows that it needs were pruned; set bootstrap.urls, \
+             so that a snapshot with them is fetched"
+    )]
     Pruned { ldb: Seq, first: Seq },
 }
 
