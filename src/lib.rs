@@ -55,6 +55,8 @@ pub mod node;
 pub mod reader;
 pub mod schema;
 #[cfg(feature = "node")]
+pub mod signals;
+#[cfg(feature = "node")]
 pub mod snapshot;
 pub mod sql;
 #[cfg(feature = "node")]

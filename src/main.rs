@@ -2,10 +2,15 @@
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::mpsc;
+use std::time::Duration;
 
 use clap::Parser;
 use ctlstore::cli::{Cli, Exit, Logged};
 use ctlstore::config::Problems;
+
+/// How long standard error has to take the last line.
+const SAY_TIMEOUT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let Err(error) = Cli::parse().run() else { return ExitCode::SUCCESS };
@@ -28,7 +33,12 @@ fn with_causes(error: &anyhow::Error) -> String {
     })
 }
 
-/// Standard error may be closed or full; the exit code still tells.
+/// Standard error may be closed or full; the exit code still tells, a second later.
 fn say(text: &str) {
-    let _ = writeln!(std::io::stderr(), "ctlstore: {text}");
+    let line = format!("ctlstore: {text}\n");
+    let (done, said) = mpsc::channel();
+    let write = move || done.send(std::io::stderr().write_all(line.as_bytes()));
+    if std::thread::Builder::new().spawn(write).is_ok() {
+        let _ = said.recv_timeout(SAY_TIMEOUT);
+    }
 }

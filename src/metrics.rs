@@ -18,6 +18,7 @@ mod snapshotter;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -55,6 +56,7 @@ pub struct Metrics {
     pub http: Http,
     queues: Family<QueueLabels, Gauge>,
     errors: Family<ErrorLabels, Counter>,
+    log_lines_dropped: Counter,
     registry: Registry,
 }
 
@@ -77,6 +79,9 @@ impl Metrics {
         registry.register("queue_depth", "Entries that wait in a bounded queue", queues.clone());
         let errors = Family::default();
         registry.register("errors", "Failures, each counted once where it is handled", errors.clone());
+        let log_lines_dropped = Counter::default();
+        let help = "Log lines that were lost: standard error was not read in time";
+        registry.register("log_lines_dropped", help, log_lines_dropped.clone());
         Arc::new(Self {
             poller: Poller::register(&mut registry),
             applier: Applier::register(&mut registry),
@@ -90,6 +95,7 @@ impl Metrics {
             http: Http::register(&mut registry),
             queues,
             errors,
+            log_lines_dropped,
             registry,
         })
     }
@@ -97,6 +103,11 @@ impl Metrics {
     /// Counts a failure, where it is handled.
     pub fn error(&self, component: Component, kind: ErrorKind) {
         self.errors.get_or_create(&ErrorLabels { component, kind }).inc();
+    }
+
+    /// Log lines that were lost so far, as those who log count them.
+    pub fn count_dropped_log_lines(&self, dropped: u64) {
+        self.log_lines_dropped.inner().store(dropped, Ordering::Relaxed);
     }
 
     /// The gauge of a queue's entries: keep it and `inc` and `dec` it.

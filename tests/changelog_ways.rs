@@ -27,16 +27,11 @@ const TABLES: [&str; 12] = [
 ];
 
 /// What changes tables on the way, so that what was learned of them is wrong.
-const CHANGES: [&str; 9] = [
-    "CREATE UNIQUE INDEX one ON fam___tab (\"c\")",
-    "DROP INDEX IF EXISTS one",
-    "CREATE TRIGGER more AFTER INSERT ON fam___tab BEGIN DELETE FROM fam___tab WHERE \"a\" = 2; END",
-    "DROP TRIGGER IF EXISTS more",
-    "CREATE TEMP TRIGGER temporary AFTER INSERT ON fam___tab BEGIN DELETE FROM fam___tab WHERE \"a\" = 1; END",
-    "DROP TRIGGER IF EXISTS temporary",
+const CHANGES: [&str; 4] = [
     "UPDATE fam___tab SET \"c\" = 1",
     "ALTER TABLE fam___tab ADD COLUMN \"d\" TEXT",
     "DELETE FROM fam___tab",
+    "INSERT OR REPLACE INTO fam___tab (\"a\",\"b\",\"c\") VALUES(2,'a',1),(1,'b',2)",
 ];
 
 /// Few values, so that rows meet, of all kinds and close to each other.

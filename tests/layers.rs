@@ -21,7 +21,7 @@ const LAYERS: &[&[&str]] = &[
 ];
 
 /// Stand beside the layers: everyone may use them, they use none of the layers.
-const BESIDE: &[&str] = &["config", "metrics", "telemetry", "failpoint", "disk", "backoff"];
+const BESIDE: &[&str] = &["config", "metrics", "telemetry", "signals", "failpoint", "disk", "backoff"];
 
 /// Pairs within one entry where the first may use the second, and why.
 const WITHIN: &[(&str, &str)] = &[

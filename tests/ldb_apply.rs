@@ -17,7 +17,7 @@ fn with_table() -> (Scratch, Ldb) {
 
 fn fault(error: ApplyError) -> (i64, Option<String>, &'static str, String, Option<i64>) {
     match error {
-        ApplyError::Statement { seq, table, form, reason, applied } => {
+        ApplyError::Statement { seq, table, form, reason, applied, .. } => {
             (seq.0, table, form, reason, applied.map(|applied| applied.seq.0))
         }
         other => panic!("{other}"),
@@ -126,7 +126,10 @@ fn what_precedes_a_statement_that_fails_is_applied_and_nothing_of_its_transactio
         [&upsert(1, "a"), "--- BEGIN", &upsert(2, "b"), missing, "--- COMMIT", &upsert(3, "c")].map(str::to_owned);
     let statements = statements.each_ref().map(String::as_str);
     let error = ldb.apply(&batch(2, &statements)).unwrap_err();
-    assert_eq!(error.to_string(), "ledger row 5 (upsert fam___missing) failed: no such table: fam___missing");
+    assert_eq!(
+        error.to_string(),
+        "ledger row 5 (upsert fam___missing) failed: no such table: fam___missing; correct or delete that row in the ctldb; every reflector waits at it"
+    );
     let (seq_at_fault, table, form, _, applied) = fault(error);
     assert_eq!((seq_at_fault, table.as_deref(), form, applied), (5, Some("fam___missing"), "upsert", Some(2)));
     let reader = scratch.reader();

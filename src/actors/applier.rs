@@ -16,7 +16,7 @@ use actix::prelude::*;
 use serde::Serialize;
 use tokio::sync::oneshot;
 
-use crate::ldb::{Applied, ApplyError, Home, LdbError, LdbOptions};
+use crate::ldb::{Applied, ApplyError, Home, LdbError, LdbOptions, StatementLimits, StatementWatch};
 use crate::ledger::{LdbPosition, Seq, lag};
 use crate::messages::ledger::{
     AdoptLedger, ApplyBatch, ApplyFailed, Bootstrap, CaughtUp, Committed, GetPosition, SlowestCommit,
@@ -54,6 +54,8 @@ enum Work {
 #[derive(Debug, Default, Serialize)]
 struct Details {
     ledger_id: Option<String>,
+    /// The ledger row that is being applied, and since when, while one is.
+    applying: Option<Applying>,
     /// When the last applied statement was written, by the ctldb's clock.
     applied_at: Option<String>,
     statements: u64,
@@ -70,10 +72,19 @@ struct Details {
     bootstrap: Option<BootstrapDetails>,
 }
 
+/// A ledger row at work.
+#[derive(Debug, Serialize)]
+struct Applying {
+    seq: Seq,
+    /// For how long it has been.
+    seconds: f64,
+}
+
 pub struct Applier {
     /// Until the actor is started.
     holding: Option<Holding>,
     thread: Option<WriterThread>,
+    watch: Arc<StatementWatch>,
     metrics: Arc<Metrics>,
     state: RoleState,
     seq: Seq,
@@ -108,6 +119,7 @@ impl Applier {
     pub fn open(
         path: &Path,
         options: LdbOptions,
+        limits: StatementLimits,
         bootstrap: BootstrapOptions,
         metrics: Arc<Metrics>,
     ) -> Result<Self, LdbError> {
@@ -115,12 +127,15 @@ impl Applier {
         let record = Record::new(Arc::clone(&metrics));
         let shown = (!bootstrap.urls.is_empty()).then(|| Arc::clone(&record));
         let bootstrap = bootstrap::Bootstrap::new(bootstrap, abort.clone(), record);
-        let mut holding = Holding::open(Home::claim(path)?, options, bootstrap)?;
+        let home = Home::claim_with(path, limits)?;
+        let watch = home.watch();
+        let mut holding = Holding::open(home, options, bootstrap)?;
         let position = holding.open_position()?.unwrap_or_default();
         metrics.applier.seq.set(position.seq.0);
         Ok(Self {
             holding: Some(holding),
             thread: None,
+            watch,
             failing: HashSet::new(),
             failures: Failures::new(Component::Applier, Arc::clone(&metrics)),
             changelog_failures: Failures::new(Component::Changelog, Arc::clone(&metrics)),
@@ -138,6 +153,11 @@ impl Applier {
             abort,
             waiting: Vec::new(),
         })
+    }
+
+    /// Tells what the applier is at work on, and has it stop, whatever the actor is doing.
+    pub fn watch(&self) -> Arc<StatementWatch> {
+        Arc::clone(&self.watch)
     }
 
     /// Tells these of every commit.
@@ -278,6 +298,11 @@ impl Handler<ApplyBatch> for Applier {
                 if let ApplyError::Statement { applied: Some(before), .. } = &error {
                     this.applied(before);
                 }
+                if let ApplyError::Ldb(stopped @ LdbError::Stopped { .. }) = &error {
+                    // The node stops, which is no failure.
+                    tracing::info!(role = "applier", "{stopped}");
+                    return Err(ApplyFailed { kind: ErrorKind::Internal, message: stopped.to_string() });
+                }
                 Err(this.fails(Work::Apply, kind_of(&error), &error))
             }
         }))
@@ -357,6 +382,8 @@ impl Handler<GetStatus> for Applier {
     type Result = RoleStatus;
 
     fn handle(&mut self, _: GetStatus, _: &mut Self::Context) -> RoleStatus {
+        let at_work = self.watch.at_work();
+        self.details.applying = at_work.map(|(seq, time)| Applying { seq, seconds: time.as_secs_f64() });
         self.details.failures = self.failures.count();
         self.details.applied_at = self.leader_ts.as_ref().map(ToString::to_string);
         self.details.bootstrap = self.record.as_ref().map(|record| record.details());
@@ -378,6 +405,7 @@ impl Handler<Stop> for Applier {
     fn handle(&mut self, _: Stop, _: &mut Self::Context) -> Self::Result {
         self.state = RoleState::Stopping;
         self.abort.abort();
+        self.watch.stop();
         let thread = self.thread.take();
         let ended = async move {
             if let Some(thread) = thread {

@@ -1,6 +1,5 @@
 //! Flags that several commands share, with their variables of the environment.
 
-use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf, absolute};
 
@@ -10,11 +9,15 @@ use secrecy::SecretString;
 
 use crate::config::{CtldbUrl, SnapshotUrl};
 use crate::ctldb::Location;
+use crate::disk;
 use crate::schema::{FamilyName, Field, FieldName, FieldType, TableName, TableRef, WriterName, check_header_text};
 
 use super::SettingsArgs;
 use super::client::Client;
 use super::failure::Failure;
+
+/// The most that a file with a secret may hold, in bytes.
+const MAX_FILE_BYTES: u64 = 64 << 10;
 
 /// Where the original's programs look for their files.
 const SPOOL: &str = "/var/spool/ctlstore";
@@ -139,7 +142,7 @@ pub fn secret_of(text: &str) -> anyhow::Result<SecretString> {
 /// All of a file's text, of standard input for "-".
 pub fn read_all(path: &Path) -> anyhow::Result<String> {
     if path != Path::new("-") {
-        return Ok(fs::read_to_string(path)?);
+        return Ok(disk::read_given_text(path, MAX_FILE_BYTES)?);
     }
     let mut text = String::new();
     std::io::stdin().read_to_string(&mut text)?;

@@ -1,13 +1,13 @@
 //! Signals that end a long command in good order, and work that can be ended so.
 
 use std::future::Future;
+use std::io;
 use std::sync::Arc;
-use std::{io, process};
+use std::time::Duration;
 
 use anyhow::Context;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
 
+use crate::signals::{Ending, StopSignal};
 use crate::snapshot::{Abort, Progress};
 
 use super::failure::Exit;
@@ -18,39 +18,29 @@ use super::phases::Phases;
 #[error("stopped by a signal")]
 pub struct Interrupted;
 
-/// The first SIGINT or SIGTERM from when this was made on; a second one ends the
-/// process at once.
-pub struct Interrupt(watch::Receiver<bool>);
+const CODE: i32 = Exit::Interrupted as i32;
+/// How long a command has to end in good order. Where nobody reads its output it can't.
+const ABORT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The first signal to stop from when this was made on; a second one ends the process
+/// at once.
+pub struct Interrupt(StopSignal);
 
 impl Interrupt {
     pub fn listen() -> io::Result<Self> {
-        let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        let (sender, came) = watch::channel(false);
-        tokio::spawn(async move {
-            for _ in 0..2 {
-                tokio::select! {
-                    _ = interrupt.recv() => {}
-                    _ = terminate.recv() => {}
-                }
-                if sender.send_replace(true) {
-                    process::exit(Exit::Interrupted as i32);
-                }
-            }
-        });
-        Ok(Self(came))
+        StopSignal::listen(Ending { at_second: CODE, late: Some((ABORT_TIMEOUT, CODE)) }).map(Self)
     }
 
     pub fn came(&self) -> bool {
-        *self.0.borrow()
+        self.0.came()
     }
 
     /// What `work` gives, unless a signal comes first.
     pub async fn unless<T>(&self, work: impl Future<Output = T>) -> Option<T> {
-        let mut came = self.0.clone();
+        let mut signal = self.0.clone();
         tokio::select! {
             biased;
-            // The sender goes only after two signals.
-            _ = came.wait_for(|came| *came) => None,
+            _ = signal.wait() => None,
             done = work => Some(done),
         }
     }

@@ -13,12 +13,14 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     }
     let collected = settings.log.format == LogFormat::Json;
     let ended = actix_rt::System::new().block_on(node::run(settings));
-    match ended {
+    let ended = match ended {
         // A collector of the logs reads no other lines.
         Err(error) if collected => {
             tracing::error!(%error, "the node failed");
             Err(Logged.into())
         }
         ended => ended.context("node"),
-    }
+    };
+    telemetry::flush();
+    ended
 }

@@ -79,6 +79,9 @@ impl Default for Reflector {
             poll_timeout: Duration::from_secs(5),
             block_rows: 10_000,
             block_bytes: 8 * MIB,
+            statement_max_time: Duration::from_secs(600),
+            statement_max_bytes: 32 * MIB,
+            statement_max_memory_bytes: 512 * MIB,
         }
     }
 }

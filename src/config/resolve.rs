@@ -1,9 +1,10 @@
 //! Makes loaded settings ready to use: relative paths are put under the data
 //! directory, and the files that hold secrets are read.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf, absolute};
+
+use crate::disk;
 
 use super::ctldb_url::CtldbUrl;
 use super::settings::{Role, Settings};
@@ -69,11 +70,7 @@ fn heartbeat_secret(settings: &mut Settings, findings: &mut Findings) {
 
 /// The file's text without the line end that editors put there.
 fn read_secret(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    File::open(path)?.take(MAX_SECRET_FILE_BYTES + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > MAX_SECRET_FILE_BYTES {
-        return Err(io::Error::other(format!("longer than {MAX_SECRET_FILE_BYTES} bytes")));
-    }
+    let text = disk::read_given_text(path, MAX_SECRET_FILE_BYTES)?;
     match text.trim_end_matches(['\r', '\n']) {
         "" => Err(io::Error::other("it is empty")),
         secret => Ok(secret.to_owned()),

@@ -200,6 +200,15 @@ pub struct Reflector {
     /// The most bytes of statements that are read, and applied, at once.
     #[serde(with = "form::bytes")]
     pub block_bytes: u64,
+    /// The longest that a ledger statement in none of the protocol's forms may run.
+    #[serde(with = "form::duration")]
+    pub statement_max_time: Duration,
+    /// The most bytes of such a statement, and of any value or row that it makes.
+    #[serde(with = "form::bytes")]
+    pub statement_max_bytes: u64,
+    /// The most bytes of memory that SQLite may take for such a statement.
+    #[serde(with = "form::bytes")]
+    pub statement_max_memory_bytes: u64,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -19,6 +19,9 @@ const MAX_WRITER_PERIOD: Duration = Duration::from_secs(24 * 60 * 60);
 /// A block lies in memory up to twice: one read ahead while one is applied.
 const MAX_BLOCK_ROWS: usize = 1_000_000;
 const MAX_BLOCK_BYTES: u64 = 1 << 30;
+/// No statement of the protocol is near the least; SQLite takes no value above 1,000,000,000 bytes.
+const STATEMENT_BYTES: std::ops::RangeInclusive<u64> = 1 << 20..=900 << 20;
+const MIN_STATEMENT_MEMORY_BYTES: u64 = 16 << 20;
 const MAX_READER_WORKERS: usize = 1024;
 const MAX_QUERIES: usize = 64;
 const MAX_WAITING_QUERIES: usize = 4096;
@@ -115,6 +118,7 @@ fn times(settings: &Settings, findings: &mut Findings) {
         ("executive.request_timeout", settings.executive.request_timeout),
         ("reflector.poll_interval", settings.reflector.poll_interval),
         ("reflector.poll_timeout", settings.reflector.poll_timeout),
+        ("reflector.statement_max_time", settings.reflector.statement_max_time),
         ("ldb.versioned_interval", settings.ldb.versioned_interval),
         ("snapshotter.interval", settings.snapshotter.interval),
         ("snapshotter.store_timeout", settings.snapshotter.store_timeout),
@@ -155,6 +159,12 @@ fn sizes(settings: &Settings, findings: &mut Findings) {
     }
     if !(1..=MAX_BLOCK_BYTES).contains(&reflector.block_bytes) {
         findings.refuse(&["reflector.block_bytes"], "must be 1 byte to 1 GiB");
+    }
+    if !STATEMENT_BYTES.contains(&reflector.statement_max_bytes) {
+        findings.refuse(&["reflector.statement_max_bytes"], "must be 1 MiB to 900 MiB");
+    }
+    if reflector.statement_max_memory_bytes < MIN_STATEMENT_MEMORY_BYTES {
+        findings.refuse(&["reflector.statement_max_memory_bytes"], "must be at least 16 MiB");
     }
     if (1..MIN_RETAIN_BYTES).contains(&settings.changes.retain_bytes) {
         findings.refuse(&["changes.retain_bytes"], "must be 0 or at least 64 KiB");

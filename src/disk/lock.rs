@@ -7,6 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use super::files::{FILE_MODE, beside};
+use super::regular::open_regular;
 
 /// The longest part of the lock file that an error repeats, in bytes.
 const MAX_HOLDER_BYTES: u64 = 64;
@@ -33,7 +34,7 @@ impl ProcessLock {
     pub fn take(path: &Path) -> Result<Self, LockError> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(FILE_MODE);
-        let mut file = options.open(beside(path, ".lock"))?;
+        let mut file = open_regular(&mut options, &beside(path, ".lock"))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {

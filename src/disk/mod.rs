@@ -5,6 +5,7 @@ mod files;
 mod lock;
 #[cfg(feature = "node")]
 mod network;
+mod regular;
 #[cfg(feature = "node")]
 mod space;
 
@@ -12,5 +13,6 @@ pub use files::{DIRECTORY_MODE, FILE_MODE, FileId, beside, create_directory, dir
 pub use lock::{LockError, ProcessLock};
 #[cfg(feature = "node")]
 pub use network::network_filesystem;
+pub use regular::{NotRegular, check_database, check_regular, open_regular, read_given_text, read_regular_text};
 #[cfg(feature = "node")]
 pub use space::free_bytes;

@@ -16,6 +16,7 @@ use utoipa::ToSchema;
 
 use crate::messages::status::{GetStatus, Role, RoleStatus};
 use crate::metrics::{CONTENT_TYPE as METRICS_TYPE, Metrics};
+use crate::telemetry;
 
 use super::error::HttpError;
 use super::json;
@@ -40,6 +41,8 @@ struct NodeStatus {
     version: &'static str,
     /// Whether `/readyz` says yes.
     ready: bool,
+    /// Log lines that were lost: standard error was not read in time, or took no more.
+    log_lines_dropped: u64,
     /// Each with its name, its state, and what else it tells of itself.
     #[schema(value_type = Vec<Object>)]
     roles: Vec<Answer>,
@@ -101,7 +104,7 @@ pub fn routes(state: OpsState) -> impl Fn(&mut ServiceConfig) + Clone + Send + '
 
 fn operations() -> Vec<Operation> {
     let role = json!({"role": "applier", "state": "following"});
-    let node = json!({"version": "0.1.0", "ready": true, "roles": [role]});
+    let node = json!({"version": "0.1.0", "ready": true, "log_lines_dropped": 0, "roles": [role]});
     vec![
         get("/", "What there is", index).gives_text("a text for people", None),
         get("/status", "How every role is", status).gives_json::<NodeStatus>("every role of the node", node),
@@ -133,12 +136,14 @@ async fn index() -> &'static str {
 async fn status(state: web::Data<OpsState>) -> Result<HttpResponse, HttpError> {
     let roles = state.ask_all().await;
     let ready = state.is_accepting() && roles.iter().all(|role| role.not_ready().is_none());
-    json::answer(&NodeStatus { version: env!("CARGO_PKG_VERSION"), ready, roles })
+    let log_lines_dropped = telemetry::dropped_lines();
+    json::answer(&NodeStatus { version: env!("CARGO_PKG_VERSION"), ready, log_lines_dropped, roles })
 }
 
 async fn metrics(state: web::Data<OpsState>) -> Result<HttpResponse, HttpError> {
     // Gauges that grow with time alone are set when an actor is asked how it is.
     state.ask_all().await;
+    state.metrics.count_dropped_log_lines(telemetry::dropped_lines());
     let text = state.metrics.encode().map_err(|e| HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, e))?;
     Ok(HttpResponse::Ok().insert_header((CONTENT_TYPE, METRICS_TYPE)).body(text))
 }

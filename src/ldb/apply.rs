@@ -13,13 +13,18 @@ use crate::schema::Timestamp;
 use crate::sql::{self, Statement};
 
 use super::bookkeeping;
-use super::error::{ApplyError, LdbError, is_statements_fault, statement_reason};
-use super::statements::Runner;
+use super::error::{ApplyError, LdbError, is_statements_fault};
+use super::guard::Ended;
+use super::statement_reason::statement_reason;
+use super::statements::{NotRun, Runner};
 use super::writer::Ldb;
 
 const BEGIN: &str = "BEGIN IMMEDIATE";
 const COMMIT: &str = "COMMIT";
 const ROLLBACK: &str = "ROLLBACK";
+
+/// What to do about a ledger row that no LDB takes.
+const ADVICE: &str = "correct or delete that row in the ctldb; every reflector waits at it";
 
 /// What a batch did to the LDB. All of it is committed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -63,6 +68,7 @@ struct Fault {
     table: Option<String>,
     form: &'static str,
     reason: String,
+    advice: Option<&'static str>,
 }
 
 impl Ldb {
@@ -82,8 +88,8 @@ impl Ldb {
             Err(Stop::Ldb(error)) => return Err(error.into()),
             Err(Stop::Statement(earlier)) => (earlier, None),
         };
-        let Fault { seq, table, form, reason, .. } = fault;
-        Err(ApplyError::Statement { seq, table, form, reason, applied })
+        let Fault { seq, table, form, reason, advice, .. } = fault;
+        Err(ApplyError::Statement { seq, table, form, reason, advice, applied })
     }
 
     /// Applies `rows` in one transaction.
@@ -93,7 +99,9 @@ impl Ldb {
         if let Some(changelog) = &mut self.changelog {
             changelog.begin();
         }
+        self.guard.watch().batch_begins();
         let result = self.write_rows(follows, rows);
+        self.guard.watch().batch_ends();
         match result {
             Ok(applied) if applied.ledger_rows > 0 => self.committed(applied),
             other => {
@@ -120,7 +128,7 @@ impl Ldb {
             && marker.statement == sql::BEGIN
         {
             let reason = format!("the ldb stands at {stored}, within its ledger transaction");
-            return Err(Fault::stop(0, &rows[skipped], &sql::parse(&rows[skipped].statement), reason));
+            return Err(Fault::stop(0, &rows[skipped], &sql::parse(&rows[skipped].statement), reason, None));
         }
         self.execute(rows, skipped, &mut applied)?;
         failpoint::hit("apply-after-statements");
@@ -142,18 +150,21 @@ impl Ldb {
     fn execute(&mut self, rows: &[LedgerRow], first: usize, applied: &mut Applied) -> Result<(), Stop> {
         let Self { connection, guard, changelog, path, .. } = self;
         let changes_before = connection.total_changes();
-        let (mut parser, mut runner) = (sql::Parser::default(), Runner::new(connection));
+        let (mut parser, mut runner) = (sql::Parser::default(), Runner::new(connection, guard));
         let mut begun = None;
         for (index, row) in rows.iter().enumerate().skip(first) {
+            guard.watch().row_begins(row.seq);
             let statement = parser.parse(&row.statement);
-            let fault = |reason| Fault::stop(begun.unwrap_or(index), row, &statement, reason);
-            let failed = |error: rusqlite::Error| {
-                if is_statements_fault(&error) {
-                    fault(statement_reason(&statement, &error))
-                } else {
-                    Stop::Ldb(LdbError::sqlite(path, "running a statement", &error))
-                }
+            let fault = |reason| Fault::stop(begun.unwrap_or(index), row, &statement, reason, Some(ADVICE));
+            let failed = |error: rusqlite::Error| match guard.take_ended() {
+                Some(Ended::Stopped) => Stop::Ldb(LdbError::Stopped { seq: row.seq }),
+                Some(Ended::Refused(why)) => fault(format!("it {why}")),
+                None if is_statements_fault(&error) => fault(statement_reason(&row.statement, &statement, &error)),
+                None => Stop::Ldb(LdbError::sqlite(path, "running a statement", &error)),
             };
+            if guard.watch().must_stop() {
+                return Err(Stop::Ldb(LdbError::Stopped { seq: row.seq }));
+            }
             match &statement {
                 // A batch holds whole transactions, as whoever made it has checked.
                 Statement::Begin => begun = Some(index),
@@ -162,11 +173,21 @@ impl Ldb {
                 _ if !statement.is_row() && row.statement.contains('\0') => {
                     return Err(fault("it holds a NUL character".to_owned()));
                 }
+                Statement::Other if row.statement.len() > guard.limits().max_bytes => {
+                    return Err(fault(format!(
+                        "it is longer than reflector.statement_max_bytes, {} bytes",
+                        guard.limits().max_bytes
+                    )));
+                }
                 _ => {
                     if let Some(changelog) = changelog {
                         changelog.before(connection, &statement).map_err(failed)?;
                     }
-                    let bound = guard.restrict(|| runner.run(&row.statement, &statement)).map_err(failed)?;
+                    let bound = match runner.run(&row.statement, &statement) {
+                        Ok(bound) => bound,
+                        Err(NotRun::Sqlite(error)) => return Err(failed(error)),
+                        Err(NotRun::NotAllowed(why)) => return Err(fault(format!("it {why}"))),
+                    };
                     applied.bound += u64::from(bound);
                     if let Some(changelog) = changelog {
                         changelog.after(connection, row.seq).map_err(failed)?;
@@ -227,9 +248,15 @@ impl Ldb {
 
 impl Fault {
     /// The stop that a fault in `row` makes.
-    fn stop(transaction: usize, row: &LedgerRow, statement: &Statement<'_>, reason: String) -> Stop {
+    fn stop(
+        transaction: usize,
+        row: &LedgerRow,
+        statement: &Statement<'_>,
+        reason: String,
+        advice: Option<&'static str>,
+    ) -> Stop {
         let table = statement.table().map(str::to_owned);
-        Stop::Statement(Self { transaction, seq: row.seq, table, form: statement.form(), reason })
+        Stop::Statement(Self { transaction, seq: row.seq, table, form: statement.form(), reason, advice })
     }
 }
 

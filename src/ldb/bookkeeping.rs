@@ -16,6 +16,7 @@ CREATE TABLE IF NOT EXISTS _ldb_seq (id INTEGER PRIMARY KEY NOT NULL, seq BIGINT
 CREATE TABLE IF NOT EXISTS _ldb_last_update (name STRING PRIMARY KEY NOT NULL, timestamp DATETIME NOT NULL);
 CREATE TABLE IF NOT EXISTS _ldb_meta (name TEXT PRIMARY KEY NOT NULL, value TEXT NOT NULL);";
 const HAS_META: &str = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = '_ldb_meta'";
+const TRIGGERS: &str = "SELECT name FROM sqlite_schema WHERE type = 'trigger' LIMIT 8";
 const GET_SEQ: &str = "SELECT seq FROM _ldb_seq WHERE id = 1";
 const SET_SEQ: &str = "REPLACE INTO _ldb_seq (id, seq) VALUES(1, ?)";
 const SET_LAST_UPDATE: &str = "REPLACE INTO _ldb_last_update (name, timestamp) VALUES('ledger', ?)";
@@ -37,6 +38,11 @@ const META_CHANGELOG_FILE: &str = "changelog_ldb_file";
 pub fn format_version(connection: &Connection) -> rusqlite::Result<Option<String>> {
     let has_meta: i64 = connection.query_row(HAS_META, [], |row| row.get(0))?;
     if has_meta == 0 { Ok(None) } else { get(connection, META_FORMAT_VERSION) }
+}
+
+/// Triggers that somebody else has put there. They are switched off.
+pub fn triggers(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    connection.prepare(TRIGGERS)?.query_map([], |row| row.get(0))?.collect()
 }
 
 /// Creates what is missing, in the transaction that is open.

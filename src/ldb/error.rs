@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use rusqlite::ffi::{self, ErrorCode};
 
 use crate::ledger::Seq;
-use crate::sql::Statement;
 
 use super::apply::Applied;
 
@@ -31,6 +30,9 @@ pub enum LdbError {
     /// Rows are missing between the two: another file has taken the LDB's place meanwhile.
     #[error("ldb {path} is at seq {at}, the batch follows {follows}")]
     Behind { path: PathBuf, at: Seq, follows: Seq },
+    /// Its batch is rolled back, and applied again after the next start.
+    #[error("stopped at ledger row {seq}, which is applied again after the next start")]
+    Stopped { seq: Seq },
     #[error("no space left for ldb {path} while {action}")]
     DiskFull { path: PathBuf, action: &'static str },
     #[error("{path} was deleted or replaced while the applier had it open")]
@@ -98,8 +100,20 @@ fn has_no_room(extended: i32) -> bool {
 pub enum ApplyError {
     /// The ledger holds a statement that the LDB can't take. Everything before its
     /// ledger transaction has been applied, as `applied` says.
-    #[error("ledger row {seq} ({form}{}) failed: {reason}", .table.as_deref().map(|t| format!(" {t}")).unwrap_or_default())]
-    Statement { seq: Seq, table: Option<String>, form: &'static str, reason: String, applied: Option<Box<Applied>> },
+    #[error(
+        "ledger row {seq} ({form}{}) failed: {reason}{}",
+        .table.as_deref().map(|t| format!(" {t}")).unwrap_or_default(),
+        advice.map(|advice| format!("; {advice}")).unwrap_or_default(),
+    )]
+    Statement {
+        seq: Seq,
+        table: Option<String>,
+        form: &'static str,
+        reason: String,
+        /// What to do about it.
+        advice: Option<&'static str>,
+        applied: Option<Box<Applied>>,
+    },
     #[error(transparent)]
     Ldb(#[from] LdbError),
 }
@@ -118,28 +132,5 @@ pub(super) fn is_statements_fault(error: &rusqlite::Error) -> bool {
         ),
         // rusqlite's own refusals: wrong number of parameters and the like.
         None => true,
-    }
-}
-
-/// SQLite's message where it can only hold names; where it could repeat a piece of
-/// the statement, and so a value, only what its code means.
-pub(super) fn statement_reason(statement: &Statement<'_>, error: &rusqlite::Error) -> String {
-    let (code, message) = match error {
-        // Found wrong before it ran; rusqlite's own text would repeat all of it.
-        rusqlite::Error::SqlInputError { error, msg, .. } => (*error, msg.clone()),
-        _ => match error.sqlite_error() {
-            Some(code) => (*code, error.to_string()),
-            None => return "not a statement that can be run".to_owned(),
-        },
-    };
-    let quotes_source = ["near ", "unrecognized token"].iter().any(|start| message.starts_with(start));
-    if quotes_source {
-        "syntax error".to_owned()
-    } else if code.code == ErrorCode::AuthorizationForStatementDenied {
-        "the ledger may not do this to an ldb".to_owned()
-    } else if matches!(statement, Statement::Other) {
-        ffi::code_to_str(code.extended_code).to_owned()
-    } else {
-        message
     }
 }

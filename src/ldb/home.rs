@@ -11,6 +11,8 @@ use crate::failpoint;
 use super::connection;
 use super::error::LdbError;
 use super::generation;
+use super::guard::StatementLimits;
+use super::statement_watch::StatementWatch;
 use super::writer::{Ldb, LdbOptions};
 
 /// A claimed path. The applier's lock is held as long as this, or an [`Ldb`] that it
@@ -19,6 +21,8 @@ use super::writer::{Ldb, LdbOptions};
 pub struct Home {
     path: PathBuf,
     lock: Arc<ProcessLock>,
+    limits: StatementLimits,
+    watch: Arc<StatementWatch>,
 }
 
 /// What becomes of the LDB that a fetched one takes the place of.
@@ -39,6 +43,11 @@ impl Home {
     /// When another applier has it, it lies on a network filesystem, or the
     /// filesystem fails.
     pub fn claim(path: &Path) -> Result<Self, LdbError> {
+        Self::claim_with(path, StatementLimits::default())
+    }
+
+    /// The same. Statements that are applied to its LDBs take no more than `limits`.
+    pub fn claim_with(path: &Path, limits: StatementLimits) -> Result<Self, LdbError> {
         let directory = directory_of(path);
         disk::create_directory(directory).map_err(|error| LdbError::io(directory, "creating the directory", error))?;
         refuse_network(path, directory)?;
@@ -46,13 +55,18 @@ impl Home {
             LockError::Held { holder } => LdbError::Locked { path: path.to_owned(), holder },
             LockError::Io(error) => LdbError::io(path, "taking the applier's lock", error),
         })?;
-        let home = Self { path: path.to_owned(), lock: Arc::new(lock) };
+        let home = Self { path: path.to_owned(), lock: Arc::new(lock), limits, watch: Arc::default() };
         home.tidy()?;
         Ok(home)
     }
 
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What the applier is at work on in this LDB, and in those that take its place.
+    pub fn watch(&self) -> Arc<StatementWatch> {
+        Arc::clone(&self.watch)
     }
 
     /// Whether there is no LDB; a link that leads nowhere is none.
@@ -66,9 +80,11 @@ impl Home {
     /// # Errors
     /// [`LdbError::Corrupt`] when the file is no database or a damaged one.
     pub fn open(&self, options: &LdbOptions) -> Result<Ldb, LdbError> {
+        disk::check_database(&self.path).map_err(|error| LdbError::io(&self.path, "opening it", error))?;
         let file = generation::locate(&self.path, connection::create)?;
         refuse_network(&self.path, directory_of(&file))?;
-        Ldb::at(&self.path, file, options, Arc::clone(&self.lock))
+        let guarding = (self.limits.clone(), Arc::clone(&self.watch));
+        Ldb::at(&self.path, file, options, Arc::clone(&self.lock), guarding)
     }
 
     /// Where a file is to be made that [`install`](Self::install) can take.

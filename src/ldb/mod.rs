@@ -27,6 +27,12 @@ pub mod read;
 #[cfg(feature = "node")]
 mod seq_file;
 #[cfg(feature = "node")]
+mod statement_class;
+#[cfg(feature = "node")]
+mod statement_reason;
+#[cfg(feature = "node")]
+mod statement_watch;
+#[cfg(feature = "node")]
 mod statements;
 #[cfg(feature = "node")]
 mod versions;
@@ -44,9 +50,13 @@ pub use checkpoint::{Checkpoint, CheckpointMode};
 #[cfg(feature = "node")]
 pub use error::{ApplyError, LdbError};
 #[cfg(feature = "node")]
+pub use guard::StatementLimits;
+#[cfg(feature = "node")]
 pub use home::{Home, Replaced};
 #[cfg(feature = "node")]
 pub use inspect::{Look, Verdict};
+#[cfg(feature = "node")]
+pub use statement_watch::StatementWatch;
 #[cfg(feature = "node")]
 pub use versions::{Standing, Versions};
 #[cfg(feature = "node")]

@@ -7,6 +7,22 @@ use rusqlite::{CachedStatement, Connection};
 
 use crate::sql::{Literal, RowStatement, Statement};
 
+use super::guard::Guard;
+use super::statement_class::{NotAllowed, StatementClass};
+
+/// Why a statement has not run, or not to its end.
+pub enum NotRun {
+    /// In words that complete "it".
+    NotAllowed(NotAllowed),
+    Sqlite(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for NotRun {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
 /// Shapes of row statements at hand at a time. What has no place here is still
 /// prepared, in the connection's own cache, and found there by its text.
 const SHAPES: usize = 16;
@@ -14,6 +30,7 @@ const SHAPES: usize = 16;
 /// Runs the statements of one transaction.
 pub struct Runner<'c> {
     connection: &'c Connection,
+    guard: &'c Guard,
     /// The one used last comes first.
     shapes: Vec<Shape<'c>>,
     sql: String,
@@ -36,18 +53,42 @@ impl Shape<'_> {
 }
 
 impl<'c> Runner<'c> {
-    pub fn new(connection: &'c Connection) -> Self {
-        Self { connection, shapes: Vec::new(), sql: String::new(), bytes: Vec::new() }
+    pub fn new(connection: &'c Connection, guard: &'c Guard) -> Self {
+        Self { connection, guard, shapes: Vec::new(), sql: String::new(), bytes: Vec::new() }
     }
 
-    /// Runs `statement`, which was read from `text` and is no marker. Tells whether
-    /// its values were bound.
-    pub fn run(&mut self, text: &str, statement: &Statement<'_>) -> rusqlite::Result<bool> {
+    /// Runs `statement`, which was read from `text` and is no marker, with the rights of
+    /// a ledger only. Tells whether its values were bound.
+    pub fn run(&mut self, text: &str, statement: &Statement<'_>) -> Result<bool, NotRun> {
+        let guard = self.guard;
         match statement {
-            Statement::Upsert(row) if can_be_bound(row) => self.run_row(true, row).map(|()| true),
-            Statement::Delete(row) if can_be_bound(row) => self.run_row(false, row).map(|()| true),
-            _ => self.connection.execute_batch(text).map(|()| false),
+            Statement::Upsert(row) if can_be_bound(row) => {
+                guard.restrict(StatementClass::Rows, || self.run_row(true, row))?;
+                Ok(true)
+            }
+            Statement::Delete(row) if can_be_bound(row) => {
+                guard.restrict(StatementClass::Rows, || self.run_row(false, row))?;
+                Ok(true)
+            }
+            _ => self.run_text(text, matches!(statement, Statement::Other)).map(|()| false),
         }
+    }
+
+    fn run_text(&self, text: &str, is_limited: bool) -> Result<(), NotRun> {
+        // Comments alone change nothing. Somebody may have filled a gap with them.
+        let Some(class) = StatementClass::of(text).map_err(NotRun::NotAllowed)? else { return Ok(()) };
+        self.guard.watch().time_row();
+        let run = || {
+            let mut statement = self.connection.prepare(text)?;
+            let mut rows = statement.raw_query();
+            while rows.next()?.is_some() {}
+            Ok(())
+        };
+        match is_limited {
+            true => self.guard.restrict_and_limit(self.connection, class, run)?,
+            false => self.guard.restrict(class, run)?,
+        }
+        Ok(())
     }
 
     fn run_row(&mut self, is_upsert: bool, row: &RowStatement<'_>) -> rusqlite::Result<()> {

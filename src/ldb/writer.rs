@@ -17,10 +17,11 @@ use super::bookkeeping;
 use super::checkpoint::{Checkpoint, Checkpointer};
 use super::connection::{self, in_transaction};
 use super::error::LdbError;
-use super::guard::Guard;
+use super::guard::{Guard, StatementLimits};
 use super::home::Home;
 use super::inspect::{Inspector, Look, Verdict};
 use super::seq_file::SeqFile;
+use super::statement_watch::StatementWatch;
 
 const COPY: &str = "VACUUM INTO ?";
 
@@ -73,9 +74,11 @@ impl Ldb {
         file: PathBuf,
         options: &LdbOptions,
         lock: Arc<ProcessLock>,
+        (limits, watch): (StatementLimits, Arc<StatementWatch>),
     ) -> Result<Self, LdbError> {
         let mut connection = connection::open(&file)?;
-        let guard = Guard::install(&mut connection).map_err(|error| LdbError::sqlite(path, "opening it", &error))?;
+        let guard = Guard::install(&mut connection, limits, watch)
+            .map_err(|error| LdbError::sqlite(path, "opening it", &error))?;
         let removed = || LdbError::Removed { path: path.to_owned() };
         let file_id = id_of(&file)?.ok_or_else(removed)?;
         let wal = beside(&file, "-wal");
@@ -163,6 +166,12 @@ impl Ldb {
     pub fn position(&self) -> Result<LdbPosition, LdbError> {
         bookkeeping::position(&self.connection)
             .map_err(|error| LdbError::sqlite(&self.path, "reading its position", &error))
+    }
+
+    /// The names of triggers in it, a few of them. No ledger makes any, and they are off.
+    pub fn triggers(&self) -> Result<Vec<String>, LdbError> {
+        bookkeeping::triggers(&self.connection)
+            .map_err(|error| LdbError::sqlite(&self.path, "looking for triggers", &error))
     }
 
     /// From now on the LDB follows the ledger `id` and no other.

@@ -44,7 +44,10 @@ pub enum CannotFollow {
          primary ({state}), waiting for it"
     )]
     LaggingReplica { ldb: Seq, state: &'static str },
-    #[error("the ldb is at seq {ldb}, the ledger begins at {first}: rows that it needs were pruned")]
+    #[error(
+        "the ldb is at seq {ldb}, the ledger begins at {first}: rows that it needs were pruned; set bootstrap.urls, \
+             so that a snapshot with them is fetched"
+    )]
     Pruned { ldb: Seq, first: Seq },
 }
 

@@ -5,7 +5,6 @@ mod listeners;
 mod options;
 mod panics;
 mod secret;
-mod signals;
 mod start;
 mod stop;
 mod welcome;
@@ -13,17 +12,26 @@ mod welcome;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::config::Settings;
 use crate::ctldb::CtldbError;
 use crate::ldb::LdbError;
 use crate::ldb::read::query::memory::NotBounded;
 use crate::schema::NameError;
+use crate::signals::{Ending, StopSignal};
+use crate::telemetry;
 
 use self::listeners::Listeners;
 pub use self::options::{location, verifier};
-use self::signals::Signals;
 use self::start::Node;
+
+/// The exit code when a second signal cuts a stop short.
+const CUT_SHORT: i32 = 130;
+/// The exit code when a stop takes longer than `node.shutdown_timeout`.
+const NOT_IN_TIME: i32 = 1;
+/// How much longer the signals' thread waits than the stop itself, which says what is late.
+const LATE_GRACE: Duration = Duration::from_millis(500);
 
 /// Why the node could not start.
 #[derive(Debug, thiserror::Error)]
@@ -54,17 +62,23 @@ pub enum NodeError {
 }
 
 /// Plays the roles of `settings` until the process is told to stop, and returns
-/// when everything has stopped in order or `node.shutdown_timeout` has passed.
+/// when everything has stopped in order. A stop that takes longer than
+/// `node.shutdown_timeout` ends the process.
 pub async fn run(settings: Settings) -> Result<(), NodeError> {
     panics::end_the_process();
     let listeners = Listeners::bind(&settings)?;
-    let mut signals = Signals::listen().map_err(NodeError::Signals)?;
+    let timeout = settings.node.shutdown_timeout;
+    let ending = Ending { at_second: CUT_SHORT, late: Some((timeout + LATE_GRACE, NOT_IN_TIME)) };
+    let mut signal = StopSignal::listen(ending).map_err(NodeError::Signals)?;
     let welcome = welcome::Welcome::new(&settings, &listeners);
     let node = Node::start(&settings, listeners).await?;
     welcome.print();
-    let signal = signals.next().await;
+    let signal = signal.wait().await;
     tracing::info!(signal, "stopping");
-    signals.end_at_the_next();
-    node.stop(settings.node.shutdown_timeout).await;
+    if !node.stop(timeout).await {
+        // A thread that is stuck would keep the process from ending by itself.
+        tracing::error!(seconds = timeout.as_secs_f64(), "the stop took too long, ending the process");
+        telemetry::end_process(NOT_IN_TIME);
+    }
     Ok(())
 }

@@ -21,8 +21,8 @@ use crate::http::reader::ReaderOptions;
 use crate::http::reader::changes::FeedOptions;
 use crate::http::reader::queries::QueryOptions;
 use crate::http::serve::ServerOptions;
-use crate::ldb::LdbOptions;
 use crate::ldb::read::query::QueryLimits;
+use crate::ldb::{LdbOptions, StatementLimits};
 use crate::ledger::BlockLimit;
 use crate::schema::TableRef;
 use crate::snapshot::store::StoreOptions;
@@ -45,6 +45,15 @@ pub fn ldb(settings: &Settings) -> LdbOptions {
     let history = HistoryOptions::beside(&settings.ldb.path, settings.changes.retain_bytes);
     let wal_checkpoint_bytes = settings.ldb.wal_checkpoint_bytes;
     LdbOptions { wal_checkpoint_bytes, changelog: Some(changelog), history: Some(history) }
+}
+
+pub fn statements(settings: &Settings) -> StatementLimits {
+    let (reflector, bytes) = (&settings.reflector, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+    StatementLimits {
+        max_time: reflector.statement_max_time,
+        max_bytes: bytes(reflector.statement_max_bytes),
+        max_memory_bytes: bytes(reflector.statement_max_memory_bytes),
+    }
 }
 
 pub fn bootstrap(settings: &Settings) -> BootstrapOptions {

@@ -5,6 +5,7 @@
 use std::panic;
 
 use crate::http::observe;
+use crate::telemetry;
 
 /// The exit code after a panic; what Rust uses for a panic in `main`.
 const PANICKED: i32 = 101;
@@ -17,7 +18,7 @@ pub fn end_the_process() {
             tracing::error!(panic = %info, "a panic while a request was answered");
         } else {
             tracing::error!(panic = %info, "a part of the node panicked, ending the process");
-            std::process::exit(PANICKED);
+            telemetry::end_process(PANICKED);
         }
     }));
 }

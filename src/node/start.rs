@@ -23,6 +23,7 @@ use crate::http::executive;
 use crate::http::observe::Observer;
 use crate::http::ops::{self, OpsState};
 use crate::http::serve::{ServerOptions, serve};
+use crate::ldb::StatementWatch;
 use crate::ldb::read::query::memory;
 use crate::messages::executive::LedgerGrew;
 use crate::messages::ledger::{CaughtUp, Committed, InspectLdb};
@@ -53,6 +54,8 @@ pub struct Node {
     executive: Option<Recipient<Stop>>,
     poller: Option<Recipient<Stop>>,
     applier: Option<Recipient<Stop>>,
+    /// Of the applier, to be told of the stop before its turn comes.
+    statement_watch: Option<Arc<StatementWatch>>,
     fetcher: Option<Recipient<Stop>>,
     snapshotter: Option<Recipient<Stop>>,
     reader: Option<Recipient<Stop>>,
@@ -64,7 +67,8 @@ pub struct Node {
 impl Node {
     pub async fn start(settings: &Settings, listeners: Listeners) -> Result<Self, NodeError> {
         // Before anything uses SQLite.
-        if settings.plays(Role::Reader) && settings.reader.query.enabled {
+        let runs_queries = settings.plays(Role::Reader) && settings.reader.query.enabled;
+        if runs_queries || settings.follows_ledger() {
             memory::bound()?;
         }
         let data_dir = &settings.node.data_dir;
@@ -123,6 +127,7 @@ impl Node {
             executive: None,
             poller: None,
             applier: None,
+            statement_watch: None,
             fetcher: None,
             snapshotter: None,
             reader: None,
@@ -170,7 +175,9 @@ impl Node {
         commit_watchers: Vec<Recipient<Committed>>,
     ) -> Result<Addr<Applier>, NodeError> {
         let (ldb, bootstrap) = (options::ldb(settings), options::bootstrap(settings));
-        let applier = Applier::open(&settings.ldb.path, ldb, bootstrap, self.metrics.clone())?;
+        let limits = options::statements(settings);
+        let applier = Applier::open(&settings.ldb.path, ldb, limits, bootstrap, self.metrics.clone())?;
+        self.statement_watch = Some(applier.watch());
         let applier = context.run(applier.telling(commit_watchers));
         self.statuses.push((Part::Applier, applier.clone().recipient()));
         self.applier = Some(applier.clone().recipient());
@@ -260,9 +267,14 @@ impl Node {
     }
 
     /// Stops everything, sources of data before what they feed.
-    pub async fn stop(self, timeout: Duration) {
+    /// Tells whether all of it has ended in time.
+    pub async fn stop(self, timeout: Duration) -> bool {
         let steps = Steps::within(timeout);
         self.accepting.store(false, Ordering::Relaxed);
+        if let Some(watch) = &self.statement_watch {
+            // The poller waits for the batch that is being applied.
+            watch.stop();
+        }
         steps.actor("heartbeat", self.heartbeat).await;
         steps.server("executive http", self.executive_http).await;
         steps.actor("executive", self.executive).await;
@@ -276,6 +288,7 @@ impl Node {
             arbiter.stop();
             steps.thread("arbiter", arbiter).await;
         }
+        !steps.are_late()
     }
 }
 

@@ -3,6 +3,7 @@
 //! is cut short loses nothing. A client that keeps a server waiting must not cost the
 //! steps behind it their time, so its server is given up before the deadline.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
@@ -18,12 +19,17 @@ const LEFT_BY_SERVERS: f64 = 0.25;
 pub struct Steps {
     deadline: Instant,
     servers_deadline: Instant,
+    is_late: Cell<bool>,
 }
 
 impl Steps {
     pub fn within(timeout: Duration) -> Self {
         let now = Instant::now();
-        Self { deadline: now + timeout, servers_deadline: now + timeout.mul_f64(1.0 - LEFT_BY_SERVERS) }
+        Self {
+            deadline: now + timeout,
+            servers_deadline: now + timeout.mul_f64(1.0 - LEFT_BY_SERVERS),
+            is_late: Cell::new(false),
+        }
     }
 
     /// Asks an actor to end and waits until it has, if the node has it.
@@ -55,11 +61,20 @@ impl Steps {
         self.step(name, self.deadline, actix_rt::task::spawn_blocking(move || arbiter.join())).await;
     }
 
+    /// Whether a step has not ended in time. A server that was given up before the
+    /// deadline does not count: its clients kept it, and it goes with the process.
+    pub fn are_late(&self) -> bool {
+        self.is_late.get()
+    }
+
     async fn step(&self, name: &'static str, deadline: Instant, work: impl Future) {
         let began = Instant::now();
         match tokio::time::timeout_at(deadline.into(), work).await {
             Ok(_) => tracing::info!(step = name, ms = began.elapsed().as_millis() as u64, "stopped"),
-            Err(_) => tracing::warn!(step = name, "did not stop in time"),
+            Err(_) => {
+                self.is_late.set(self.is_late.get() || deadline == self.deadline);
+                tracing::warn!(step = name, "did not stop in time");
+            }
         }
     }
 }

@@ -26,9 +26,13 @@ impl Welcome {
         Self { lines }
     }
 
-    pub fn print(&self) {
-        // Nobody may be listening any more; the node runs all the same.
-        let _ = writeln!(std::io::stdout(), "{}", self.lines.join("\n"));
+    /// Does not wait for whoever reads standard output.
+    pub fn print(self) {
+        // Nobody may be reading any more; the node runs all the same.
+        let say = move || drop(writeln!(std::io::stdout(), "{}", self.lines.join("\n")));
+        if let Err(error) = std::thread::Builder::new().name("welcome".to_owned()).spawn(say) {
+            tracing::warn!(%error, "no thread that says where the node listens");
+        }
     }
 }
 

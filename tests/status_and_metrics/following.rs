@@ -133,6 +133,17 @@ pub fn a_ledger_with_gaps_and_statements_that_fail(moved: &Moved) {
     }
 }
 
+pub fn a_statement_that_takes_long(moved: &Moved) {
+    let stage = Stage::new();
+    let (process, watch) = ready(&stage.host().set("reflector.statement_max_time", "2s"), moved);
+    let endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
+    let seq = watch.event("a statement that takes long", &["/applier/details/applying"], || stage.append(endless, 0));
+    let message = || watch.now("/applier/last_error")["message"].as_str().unwrap_or_default().to_owned();
+    until("it is given up", || message().contains("reflector.statement_max_time").then_some(()));
+    stage.rewrite(seq, "REPLACE INTO fam___tab (\"id\",\"value\") VALUES(1,'short')");
+    wait_for_value(&process.reader_url(), "fam", "tab", 1, "short");
+}
+
 pub fn a_ledger_that_is_another_one(moved: &Moved) {
     let (mut stage, other) = (Stage::new(), Stage::new());
     let (process, watch) = ready(&stage.host(), moved);

@@ -39,12 +39,14 @@ use watch::{Moved, Watch, metric_names};
 
 type Scenario = (&'static str, fn(&Moved));
 
-const SCENARIOS: [Scenario; 28] = [
+const SCENARIOS: [Scenario; 30] = [
     ("a request on its way to the ldb", writing::a_request_on_its_way_to_the_ldb),
     ("writes that wait for a stranger", writing::writes_that_wait_for_a_stranger),
     ("a table over its warning size", writing::a_table_over_its_warning_size),
     ("a ctldb that is away", following::a_ctldb_that_is_away),
     ("gaps and failing statements", following::a_ledger_with_gaps_and_statements_that_fail),
+    ("a statement that takes long", following::a_statement_that_takes_long),
+    ("a log that nobody reads", stopping::a_log_that_nobody_reads),
     ("a ledger that is another one", following::a_ledger_that_is_another_one),
     ("files that can't be written", ldb::files_that_cant_be_written),
     ("a stranger that locks the ldb", ldb::a_stranger_that_locks_the_ldb),

@@ -41,3 +41,8 @@ pub fn a_node_that_stops(moved: &Moved) {
     drop(open);
     assert!(process.wait_exit(DEADLINE).success());
 }
+
+pub fn a_log_that_nobody_reads(moved: &Moved) {
+    let (_process, watch) = ready(&Node::new().unread_log().set("log.level", "trace"), moved);
+    watch.event("lines that are lost", &["/log_lines_dropped", "ctlstore_log_lines_dropped_total"], || {});
+}

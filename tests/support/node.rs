@@ -24,6 +24,8 @@ pub struct Node {
     settings: BTreeMap<String, Value>,
     environment: Vec<(String, String)>,
     arguments: Vec<String>,
+    /// Nobody reads its log, and the pipe that it goes to takes no more.
+    log_is_unread: bool,
 }
 
 impl Default for Node {
@@ -36,7 +38,13 @@ impl Node {
     /// Every role on an embedded SQLite ctldb in a fresh data directory, all binds on 127.0.0.1:0.
     pub fn new() -> Self {
         let home = Arc::new(process::scratch_dir());
-        let node = Self { home, settings: BTreeMap::new(), environment: Vec::new(), arguments: Vec::new() };
+        let node = Self {
+            home,
+            settings: BTreeMap::new(),
+            environment: Vec::new(),
+            arguments: Vec::new(),
+            log_is_unread: false,
+        };
         let data_dir = node.data_dir().display().to_string();
         ["executive.bind", "reader.bind", "ops.bind"]
             .into_iter()
@@ -70,6 +78,12 @@ impl Node {
         self
     }
 
+    /// Gives it a standard error that takes nothing for as long as the test binary lives.
+    pub fn unread_log(mut self) -> Self {
+        self.log_is_unread = true;
+        self
+    }
+
     pub fn data_dir(&self) -> PathBuf {
         self.home.path().join("data")
     }
@@ -100,7 +114,10 @@ impl Node {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ctlstore"));
         command.args(arguments).args(&self.arguments).envs(self.environment.iter().cloned());
         command.current_dir(self.home.path());
-        NodeProcess::spawn(command, self.home.clone())
+        if !self.log_is_unread {
+            return NodeProcess::spawn(command, self.home.clone());
+        }
+        NodeProcess::spawn_with(command, self.home.clone(), process::full_pipe())
     }
 }
 
@@ -115,9 +132,14 @@ pub struct NodeProcess {
 
 impl NodeProcess {
     /// Starts any command of the binary under the same care; `home` gets its log.
-    pub fn spawn(mut command: Command, home: Arc<TempDir>) -> Self {
+    pub fn spawn(command: Command, home: Arc<TempDir>) -> Self {
         let stderr_path = home.path().join("stderr.log");
         let stderr = File::options().create(true).append(true).open(&stderr_path).expect("open the node's log");
+        Self::spawn_with(command, home, stderr.into())
+    }
+
+    fn spawn_with(mut command: Command, home: Arc<TempDir>, stderr: Stdio) -> Self {
+        let stderr_path = home.path().join("stderr.log");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
         let mut child = process::spawn(command);
         let stdout = Arc::new(Mutex::new(Vec::new()));

@@ -1,5 +1,6 @@
 //! Child processes and scratch directories that never outlive the test binary.
 
+use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -34,6 +35,15 @@ pub fn scratch_dir() -> TempDir {
     tempfile::tempdir_in(&*ROOT).expect("make a scratch directory")
 }
 
+/// One end of a pipe that takes no more; the other end is open until this process ends.
+pub fn full_pipe() -> Stdio {
+    let (reader, mut writer) = std::io::pipe().expect("make a pipe");
+    // What a pipe of Linux holds, unless it is told otherwise.
+    writer.write_all(&[b'x'; 65_536]).expect("fill the pipe");
+    std::mem::forget(reader);
+    writer.into()
+}
+
 type Order = (Command, mpsc::Sender<std::io::Result<Child>>);
 
 /// The kernel's parent-death signal is tied to the thread that spawned the child, and a test's thread ends with
@@ -59,6 +69,7 @@ pub fn spawn(mut command: Command) -> Child {
         command.pre_exec(|| {
             // What a shell starts in the background ignores ctrl-C, and so would all that it starts.
             libc::signal(libc::SIGINT, libc::SIG_DFL);
+            libc::signal(libc::SIGHUP, libc::SIG_DFL);
             match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
                 0 => Ok(()),
                 _ => Err(std::io::Error::last_os_error()),

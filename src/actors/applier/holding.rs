@@ -279,6 +279,11 @@ impl Holding {
 
     fn open_ldb(&mut self) -> Result<(), LdbError> {
         let ldb = self.home.open(&self.options)?;
+        let triggers = ldb.triggers()?;
+        if !triggers.is_empty() {
+            let path = self.home.path().display();
+            tracing::warn!(role = "applier", ldb = %path, ?triggers, "has triggers, which no ledger makes; they are off");
+        }
         self.ledger_id = ldb.position()?.ledger_id;
         self.ldb = Some(ldb);
         Ok(())

@@ -27,6 +27,9 @@ const CHECK: &str = "PRAGMA quick_check(1)";
 const OURS: &str = "SELECT count(*) FROM sqlite_schema
 WHERE type = 'table' AND name IN ('_ldb_seq', '_ldb_last_update')";
 const HAS_META: &str = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = '_ldb_meta'";
+/// What acts when rows change or passes for a table. No ledger makes any.
+const FOREIGN: &str = "SELECT type || ' ' || name FROM sqlite_schema WHERE type = 'trigger'
+OR type = 'view' AND (instr(name, '___') > 0 OR substr(name, 1, 5) = '_ldb_') LIMIT 1";
 const FORMAT_VERSION: &str = "SELECT value FROM _ldb_meta WHERE name = 'format_version'";
 const TABLES: &str = "SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage > 0
 AND substr(name, 1, 5) <> '_ldb_' AND substr(name, 1, 7) <> 'sqlite_' ORDER BY name";
@@ -46,6 +49,7 @@ pub fn check(path: &Path, abort: &Abort) -> Result<LdbPosition, BadSnapshot> {
     if ours != 2 {
         return Err(BadSnapshot::NotAnLdb);
     }
+    refuse_foreign(&connection)?;
     refuse_newer(&connection)?;
     drop(connection);
     LdbReader::immutable(path).position().map_err(|error| match error {
@@ -128,6 +132,11 @@ fn open(path: &Path, abort: &Abort) -> rusqlite::Result<Connection> {
     let flag = abort.clone();
     connection.progress_handler(ABORT_CHECK, Some(move || flag.is_aborted()))?;
     Ok(connection)
+}
+
+fn refuse_foreign(connection: &Connection) -> Result<(), BadSnapshot> {
+    let found: Option<String> = connection.query_row(FOREIGN, [], |row| row.get(0)).optional()?;
+    found.map_or(Ok(()), |found| Err(BadSnapshot::Foreign(found)))
 }
 
 fn refuse_newer(connection: &Connection) -> Result<(), BadSnapshot> {

@@ -13,6 +13,9 @@ pub enum BadSnapshot {
     NotADatabase,
     #[error("is no ldb: it lacks the table _ldb_seq or _ldb_last_update")]
     NotAnLdb,
+    /// It holds what could change rows beside the ledger.
+    #[error("has a {0}, which no ledger makes; drop it in the ldb that the snapshot was taken of")]
+    Foreign(String),
     #[error("is damaged: {0}")]
     Damaged(String),
     /// It is not what its manifest or its checksum says.
@@ -32,7 +35,7 @@ pub enum BadSnapshot {
 impl BadSnapshot {
     /// Whether nobody could start from it, with this program or another.
     pub(in crate::snapshot) fn is_useless(&self) -> bool {
-        matches!(self, Self::NotADatabase | Self::NotAnLdb | Self::Damaged(_) | Self::Mismatch(_))
+        matches!(self, Self::NotADatabase | Self::NotAnLdb | Self::Foreign(_) | Self::Damaged(_) | Self::Mismatch(_))
     }
 }
 

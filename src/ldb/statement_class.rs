@@ -1,0 +1,202 @@
+//! What kind of statement a ledger row holds, by its first words: rows, or one of the
+//! protocol's three changes of a schema. Entry point: [`StatementClass::of`]. It reads
+//! words only; what the statement may touch is decided by the authorizer (`guard`).
+
+/// What a ledger statement does, and so what SQLite may do for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StatementClass {
+    /// Inserts, updates, deletes or reads rows.
+    Rows,
+    CreateTable,
+    /// `ALTER TABLE`, of which only `ADD COLUMN` gets what it needs.
+    AddColumn,
+    DropTable,
+}
+
+/// Why a text is no statement of a ledger, in words that complete "it".
+pub type NotAllowed = &'static str;
+
+const MORE_THAN_ONE: NotAllowed = "holds more than one statement";
+const OTHER: NotAllowed = "is none of what an ldb takes: changes of rows, and tables made, dropped or given a column";
+const NOT_PLAIN: NotAllowed = "has columns that are more than a name and a type, which the protocol does not have";
+
+/// Words that no plain column has: computed columns, conditions, and columns of other tables.
+const NOT_PLAIN_WORDS: [&str; 3] = ["as", "check", "references"];
+/// In a new table, a default can be computed, and would then differ between hosts.
+const NOT_PLAIN_IN_TABLES: &str = "default";
+
+impl StatementClass {
+    /// The class of `text`; `None` where it holds nothing but comments.
+    pub fn of(text: &str) -> Result<Option<Self>, NotAllowed> {
+        let mut words = Words { text: text.as_bytes(), at: 0 };
+        let Some(first) = words.next() else { return Ok(None) };
+        let is = |token: Option<Token<'_>>, word: &str| token.is_some_and(|token| token.is(word));
+        let class = if ["insert", "replace", "update", "delete", "with", "select", "values"]
+            .map(|w| first.is(w))
+            .contains(&true)
+        {
+            Self::Rows
+        } else {
+            let class = match () {
+                () if first.is("create") => Self::CreateTable,
+                () if first.is("alter") => Self::AddColumn,
+                () if first.is("drop") => Self::DropTable,
+                () => return Err(OTHER),
+            };
+            if !is(words.next(), "table") {
+                return Err(OTHER);
+            }
+            class
+        };
+        let mut has_ended = false;
+        for token in words {
+            match token {
+                Token::Semicolon => has_ended = true,
+                _ if has_ended => return Err(MORE_THAN_ONE),
+                token if class.refuses(token) => return Err(NOT_PLAIN),
+                _ => {}
+            }
+        }
+        Ok(Some(class))
+    }
+
+    fn refuses(self, token: Token<'_>) -> bool {
+        let is_of_columns = matches!(self, Self::CreateTable | Self::AddColumn);
+        is_of_columns && NOT_PLAIN_WORDS.iter().any(|word| token.is(word))
+            || self == Self::CreateTable && token.is(NOT_PLAIN_IN_TABLES)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Token<'a> {
+    Word(&'a [u8]),
+    Semicolon,
+    /// A quoted name or value, a number, a sign.
+    Other,
+}
+
+impl Token<'_> {
+    fn is(&self, word: &str) -> bool {
+        matches!(self, Self::Word(found) if found.eq_ignore_ascii_case(word.as_bytes()))
+    }
+}
+
+/// The tokens of a statement, as far apart as is needed here.
+struct Words<'a> {
+    text: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Words<'a> {
+    /// Goes behind the next `end`, or to the end of the text.
+    fn skip_to(&mut self, end: &[u8]) {
+        let rest = &self.text[self.at..];
+        let found = rest.windows(end.len()).position(|window| window == end);
+        self.at += found.map_or(rest.len(), |found| found + end.len());
+    }
+
+    /// Goes behind the quote that ends what `quote` has begun.
+    fn skip_quoted(&mut self, quote: u8) {
+        loop {
+            self.skip_to(&[quote]);
+            // A doubled one is part of what is quoted.
+            if quote == b']' || self.text.get(self.at) != Some(&quote) {
+                return;
+            }
+            self.at += 1;
+        }
+    }
+}
+
+impl<'a> Iterator for Words<'a> {
+    type Item = Token<'a>;
+
+    fn next(&mut self) -> Option<Token<'a>> {
+        loop {
+            let start = self.at;
+            let byte = *self.text.get(start)?;
+            self.at += 1;
+            match byte {
+                b' ' | b'\t' | b'\n' | b'\x0c' | b'\r' => {}
+                b'-' if self.text.get(self.at) == Some(&b'-') => self.skip_to(b"\n"),
+                b'/' if self.text.get(self.at) == Some(&b'*') => {
+                    self.at += 1;
+                    self.skip_to(b"*/");
+                }
+                b';' => return Some(Token::Semicolon),
+                b'\'' | b'"' | b'`' => {
+                    self.skip_quoted(byte);
+                    return Some(Token::Other);
+                }
+                b'[' => {
+                    self.skip_quoted(b']');
+                    return Some(Token::Other);
+                }
+                byte if is_in_word(byte) => {
+                    while self.text.get(self.at).is_some_and(|byte| is_in_word(*byte)) {
+                        self.at += 1;
+                    }
+                    return Some(Token::Word(&self.text[start..self.at]));
+                }
+                _ => return Some(Token::Other),
+            }
+        }
+    }
+}
+
+/// As SQLite has it: bytes above 127 are letters.
+fn is_in_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$' || byte >= 0x80
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_are_told_by_their_first_words() {
+        for (text, class) in [
+            ("/* a */ -- b\n\tinsert INTO t VALUES(1)", Some(StatementClass::Rows)),
+            ("WITH n AS (SELECT 1) DELETE FROM t;;  ", Some(StatementClass::Rows)),
+            ("UPDATE t SET a = 'x;y' WHERE [b;]]= 1 AND `c;` = \";\" -- ; and so on", Some(StatementClass::Rows)),
+            ("Create\nTable t (\"default\" TEXT, PRIMARY KEY(\"default\"));", Some(StatementClass::CreateTable)),
+            ("ALTER TABLE t ADD COLUMN a INTEGER DEFAULT 0", Some(StatementClass::AddColumn)),
+            ("DROP/**/TABLE t", Some(StatementClass::DropTable)),
+            ("-- nothing", None),
+            ("", None),
+            ("/* never ended", None),
+        ] {
+            assert_eq!(StatementClass::of(text), Ok(class), "{text}");
+        }
+    }
+
+    #[test]
+    fn whatever_else_begins_a_statement_is_refused() {
+        for text in [
+            "PRAGMA x",
+            "EXPLAIN DELETE FROM t",
+            "CREATE TEMP TABLE t(a)",
+            "CREATE VIRTUAL TABLE t USING fts5(a)",
+            "CREATE INDEX i ON t(a)",
+            "CREATE",
+            "DROP VIEW v",
+            "ALTER",
+            "VACUUM",
+            "'x'",
+            "\u{feff}DELETE FROM t",
+            ";",
+        ] {
+            assert_eq!(StatementClass::of(text), Err(OTHER), "{text}");
+        }
+        let two = "DELETE FROM t; /* ; */ ; DELETE FROM t".to_owned();
+        let many = "SELECT 1;".repeat(100_000);
+        for text in [two, many, "SELECT 'it''s'; x".to_owned()] {
+            assert_eq!(StatementClass::of(&text), Err(MORE_THAN_ONE));
+        }
+        for text in
+            ["CREATE TABLE t (a DEFAULT (random()))", "ALTER TABLE t ADD b AS (a + 1)", "CREATE TABLE t AS SELECT 1"]
+        {
+            assert_eq!(StatementClass::of(text), Err(NOT_PLAIN));
+        }
+    }
+}
