@@ -170,12 +170,12 @@ fn what_is_no_snapshot_is_replaced_and_a_wal_beside_it_is_removed() {
     let (ldb, snapshot) = (directory.path().join("ldb.db"), directory.path().join("snapshot.db"));
     fs::write(&snapshot, "torn").unwrap();
     fs::write(directory.path().join("snapshot.db-wal"), "of someone who opened it for writing").unwrap();
-    fs::write(directory.path().join("snapshot.db.tmp"), "left by a crash").unwrap();
+    fs::write(directory.path().join("snapshot.db.ctlstore.tmp"), "left by a crash").unwrap();
     let mut applier = Applier::open(&ldb);
     applier.apply_to(end_of(2));
     take(&mut publisher(&ldb, &[&snapshot]));
     assert_eq!(check(&snapshot), end_of(2));
-    assert!(!directory.path().join("snapshot.db.tmp").exists());
+    assert!(!directory.path().join("snapshot.db.ctlstore.tmp").exists());
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn an_aborted_copy_leaves_nothing_behind() {
     abort.abort();
     let aborted = round(&mut publisher(&ldb, &[&snapshot]), &abort).unwrap_err();
     assert!(matches!(aborted, SnapshotError::Aborted), "{aborted}");
-    assert!(!snapshot.exists() && !directory.path().join("snapshot.db.tmp").exists());
+    assert!(!snapshot.exists() && !directory.path().join("snapshot.db.ctlstore.tmp").exists());
 }
 
 #[test]
@@ -240,5 +240,5 @@ fn a_full_disk_is_named_and_the_published_snapshot_stays() {
     let full = round(&mut publisher, &Abort::default()).unwrap_err();
     assert!(matches!(full, SnapshotError::DiskFull(_)), "{full}");
     assert_eq!(check(&snapshot), end_of(100));
-    assert!(!small.path("snapshot.db.tmp").exists());
+    assert!(!small.path("snapshot.db.ctlstore.tmp").exists());
 }

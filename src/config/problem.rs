@@ -114,18 +114,32 @@ fn without_credentials(text: &str) -> String {
     };
     match rest.rfind('@') {
         Some(at) => format!("{scheme}{MASK}{}", &rest[at..]),
+        None if has_odd_port(rest) => format!("{scheme}{MASK}"),
         None if text.starts_with("mysql:") && rest.contains(':') => format!("mysql://{MASK}"),
         None => text.to_owned(),
     }
 }
 
-/// `text` with the query of an `http:` URL and the data of a `data:` URL masked,
-/// in a list of several URLs with all that follows.
+/// Whether what should be a port is none: it may be a password whose host is missing.
+fn has_odd_port(rest: &str) -> bool {
+    let authority = rest.split('/').next().unwrap_or_default();
+    let port = authority.rsplit_once(':').map(|(_, port)| port);
+    !authority.ends_with(']') && port.is_some_and(|port| !port.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// `text` with the query or fragment of an `http:` URL and the data of a `data:` URL masked,
+/// in a list of several URLs with all that follows. What has no scheme and looks like a
+/// part of a query is masked as a whole: it may be a piece of a signed URL.
 fn without_signature(text: &str) -> String {
-    if let Some(at) = text.find("data:") {
+    let lower = text.to_ascii_lowercase();
+    if let Some(at) = lower.find("data:") {
         return format!("{}data:{MASK}", &text[..at]);
     }
-    match (text.find("http"), text.find('?')) {
+    let has_scheme = text.contains("://") || lower.starts_with("file:") || lower.starts_with("sqlite:");
+    if !has_scheme && text.contains(['=', '&']) {
+        return MASK.to_owned();
+    }
+    match (lower.find("http"), text.find(['?', '#'])) {
         (Some(scheme), Some(query)) if scheme < query => format!("{}?{MASK}", &text[..query]),
         _ => text.to_owned(),
     }
@@ -149,6 +163,13 @@ mod tests {
             "https://host/a.db?sig=hunter2",
             "s3://b/a.db,https://host/a.db?sig=hunter2",
             "data:hunter2=",
+            "DATA:hunter2=",
+            "HTTPS://host/a.db?sig=hunter2",
+            "https://host/a.db#hunter2",
+            "X-Amz-Signature=hunter2",
+            "hun&sig=ter2",
+            "https://u:hunter2",
+            "https://u:hunter2/x",
         ] {
             assert!(!shown_text(broken).contains("ter2"), "{broken} is shown as {}", shown_text(broken));
         }

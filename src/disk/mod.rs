@@ -7,10 +7,14 @@ mod lock;
 mod network;
 #[cfg(feature = "node")]
 mod space;
+#[cfg(feature = "node")]
+mod temporary;
 
 pub use files::{DIRECTORY_MODE, FILE_MODE, FileId, beside, create_directory, directory_of, flush};
 pub use lock::{LockError, ProcessLock};
 #[cfg(feature = "node")]
 pub use network::network_filesystem;
 #[cfg(feature = "node")]
-pub use space::free_bytes;
+pub use space::{free_bytes, usable_bytes};
+#[cfg(feature = "node")]
+pub use temporary::TemporaryName;
