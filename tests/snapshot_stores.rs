@@ -360,3 +360,87 @@ fn web_servers_and_data_urls_are_read_and_nothing_else() {
     let refused = data.put("data", Vec::new(), &Condition::None, &abort).unwrap_err();
     assert!(matches!(refused, StoreError::Unsupported { .. }), "{refused}");
 }
+
+/// A part of a key in characters of every kind, written as a URL has it: what must be is encoded, and of
+/// the rest so much as `encoded` says.
+fn written(name: &str, encoded: &[bool]) -> String {
+    let mut text = String::new();
+    for (at, c) in name.chars().enumerate() {
+        let must = "#?%".contains(c) || (c == ' ' && (at == 0 || at + 1 == name.chars().count()));
+        if must || encoded[at % encoded.len()] {
+            let mut bytes = [0; 4];
+            c.encode_utf8(&mut bytes).bytes().for_each(|b| text.push_str(&format!("%{b:02X}")));
+        } else {
+            text.push(c);
+        }
+    }
+    text
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { cases: 12, ..Default::default() })]
+
+    #[test]
+    fn what_is_published_at_a_url_is_fetched_from_the_same_url(
+        directory in r#"[a-zA-Z0-9 _.~!$&'()*+,;=:@^{}|"<>`äß€-]{1,10}d"#,
+        name in r#"[a-zA-Z0-9 #?%_.~!$&'()*+,;=:@^{}|"<>`\[\]äß€-]{1,16}b"#,
+        encoded in proptest::collection::vec(proptest::bool::ANY, 1..5),
+    ) {
+        let (scratch, bucket) = (support::scratch_dir(), Bucket::new());
+        let ldb = scratch.path().join("ldb.db");
+        Applier::open(&ldb).apply_to(end_of(2));
+        let path = format!("{}/{}", written(&directory, &encoded), written(&name, &encoded));
+        let root = scratch.path().display();
+        for target in [
+            Target::new(format!("file://{root}/{path}").parse().unwrap()),
+            s3_target(&bucket.url(&path), &s3::endpoint()),
+        ] {
+            let seq = take(&mut Publisher::new(&ldb, [target.clone()]));
+            // As the URL reads when it is shown and read again, and with everything encoded.
+            let shown: ctlstore::snapshot::StoreUrl = target.url.to_string().parse().unwrap();
+            assert_eq!(shown, target.url);
+            assert_eq!(check_stored(&store(&target)), seq, "{}", target.url);
+            let all = target.url.to_string().replace(&path, &format!("{}/{}", written(&directory, &[true]), written(&name, &[true])));
+            assert_eq!(check_stored(&store(&Target { url: all.parse().unwrap(), ..target.clone() })), seq);
+        }
+        assert!(scratch.path().join(&directory).join(&name).is_file());
+        // The key is what the URL decodes to, and its relative form means the same name.
+        let plain = bucket.ask("GET", &format!("/{}/{}", written(&directory, &[true]), written(&name, &[true])));
+        assert_eq!(plain.status, 200, "{directory}/{name}");
+        let relative: ctlstore::snapshot::StoreUrl = format!("file:{path}").parse().unwrap();
+        assert_eq!(relative, ctlstore::snapshot::StoreUrl::File(std::path::Path::new(&directory).join(&name)));
+    }
+}
+
+#[test]
+fn a_store_that_sends_its_requests_elsewhere_is_not_followed() {
+    let (scratch, bucket, other) = (support::scratch_dir(), Bucket::new(), support::Web::start());
+    let ldb = scratch.path().join("ldb.db");
+    Applier::open(&ldb).apply_to(end_of(2));
+    let status: &'static str =
+        Box::leak(format!("307 Temporary Redirect\r\nLocation: {}/x", other.url).into_boxed_str());
+    other.put("x", b"taken".to_vec());
+    let front = s3::Front::new(s3::Manner::Answer { status, body: "" });
+    let target = s3_target(&bucket.url("s.db"), &front.endpoint);
+    let refused = round(&mut Publisher::new(&ldb, [target]), &Abort::default()).unwrap_err().to_string();
+    assert!(refused.contains(&format!("redirected to {}, which is not followed", other.url)), "{refused}");
+    assert!(other.requests("x").is_empty());
+}
+
+#[test]
+fn an_object_that_is_no_snapshot_is_never_written_over() {
+    let (scratch, bucket) = (support::scratch_dir(), Bucket::new());
+    let ldb = scratch.path().join("ldb.db");
+    Applier::open(&ldb).apply_to(end_of(2));
+    for (key, named) in [("notes.txt", "notes.txt"), ("config", "config.json"), ("photo.gz", "photo.gz")] {
+        bucket.put_public(&format!("/{named}"), b"precious");
+        let target = s3_target(&bucket.url(key), &s3::endpoint());
+        let mut publisher = Publisher::new(&ldb, [target]);
+        for _ in 0..2 {
+            let refused = round(&mut publisher, &Abort::default()).unwrap_err();
+            assert!(matches!(&refused, SnapshotError::Foreign { what, .. } if what.contains(named)), "{refused}");
+        }
+        assert_eq!(bucket.ask("GET", &format!("/{named}")).expect(200).text(), "precious");
+    }
+    assert_eq!(bucket.keys().len(), 3, "{:?}", bucket.keys());
+}

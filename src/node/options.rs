@@ -68,7 +68,7 @@ pub fn fetcher(settings: &Settings) -> FetcherOptions {
 }
 
 fn limits(settings: &Settings) -> Limits {
-    Limits { max_expansion: settings.bootstrap.max_expansion }
+    Limits { max_expansion: settings.bootstrap.max_expansion, ..Limits::default() }
 }
 
 pub fn poller(settings: &Settings) -> PollerOptions {

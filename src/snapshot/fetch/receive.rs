@@ -54,22 +54,21 @@ pub struct Waiting<'a> {
 /// What bounds a file whose size no manifest tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// How many times what is stored it may have, above [`Limits::ALWAYS`].
+    /// How many times what is stored it may have, in bytes.
     pub max_expansion: u64,
+    /// So many bytes may come of any stream, however small.
+    pub always: u64,
 }
 
 impl Limits {
-    /// So many bytes may come of any stream, however small.
-    pub const ALWAYS: u64 = 1 << 30;
-
     fn most(self, stored_bytes: u64) -> u64 {
-        stored_bytes.saturating_mul(self.max_expansion).max(Self::ALWAYS)
+        stored_bytes.saturating_mul(self.max_expansion).max(self.always)
     }
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_expansion: 200 }
+        Self { max_expansion: 200, always: 1 << 30 }
     }
 }
 
@@ -146,7 +145,7 @@ impl Out<'_> {
         }
         let (stored, limits) = (self.read.get(), self.waiting.limits);
         if self.waiting.bytes.is_none() && self.bytes > limits.most(stored) {
-            let Limits { max_expansion } = limits;
+            let max_expansion = limits.max_expansion;
             return Err(FetchError::bad(self.url)(BadSnapshot::TooLarge { bytes: self.bytes, stored, max_expansion }));
         }
         if self.bytes - self.looked >= BETWEEN_LOOKS {

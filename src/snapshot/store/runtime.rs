@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 
+use crate::failpoint;
 use crate::snapshot::Abort;
 
 use super::contain::{contain_thread, contained};
@@ -57,7 +58,10 @@ pub(super) fn wait<T>(
             },
         }
     };
-    contained(&place, || runtime.block_on(waiting))
+    contained(&place, || {
+        failpoint::panics("store-panics");
+        runtime.block_on(waiting)
+    })
 }
 
 async fn aborted(abort: &Abort) {

@@ -97,7 +97,7 @@ impl Web {
                 }
             }
         });
-        let stream = Stream::new(chunks.boxed(), self.place(name), request_limit(self.silence), abort);
+        let stream = Stream::new(chunks.fuse().boxed(), self.place(name), request_limit(self.silence), abort);
         Ok(Object { info, body: Body::Stream(stream) })
     }
 
