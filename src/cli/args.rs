@@ -10,7 +10,7 @@ use anyhow::Context;
 use clap::Args;
 use secrecy::SecretString;
 
-use crate::config::{CtldbUrl, SnapshotUrl, shown_text};
+use crate::config::{CtldbUrl, SnapshotUrl, shown_url};
 use crate::ctldb::Location;
 use crate::schema::{FamilyName, Field, FieldName, FieldType, TableName, TableRef, WriterName};
 
@@ -190,7 +190,7 @@ pub struct UrlArg(String);
 impl UrlArg {
     /// The URL, a relative path of it taken from here. `name` is the argument's.
     pub fn read(&self, name: &str) -> anyhow::Result<SnapshotUrl> {
-        let refused = |why: &str| Failure::usage(format!("{name} {}: {why}", shown_text(&self.0)));
+        let refused = |why: &str| Failure::usage(format!("{name} {}: {why}", shown_url(&self.0)));
         match self.0.parse().map_err(refused)? {
             SnapshotUrl::File(path) => {
                 absolute(path).map(SnapshotUrl::File).map_err(|error| refused(&error.to_string()).into())
@@ -210,6 +210,6 @@ impl FromStr for UrlArg {
 
 impl fmt::Debug for UrlArg {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&shown_text(&self.0))
+        f.write_str(&shown_url(&self.0))
     }
 }

@@ -14,7 +14,7 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 use tracing_subscriber::EnvFilter;
 
-use super::problem::shown_text;
+use super::problem::shown_url;
 use super::settings::{AllowEmpty, LogFormat, Role};
 use super::snapshot_url::SnapshotUrl;
 
@@ -169,7 +169,7 @@ pub fn snapshot_destinations<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<
 }
 
 fn refused_url<E: Error>(url: &str, why: &str) -> E {
-    E::custom(format!("{}: {why}", shown_text(url)))
+    E::custom(format!("{}: {why}", shown_url(url)))
 }
 
 pub fn allow_empty<'de, D: Deserializer<'de>>(input: D) -> Result<AllowEmpty, D::Error> {

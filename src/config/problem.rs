@@ -77,6 +77,7 @@ pub fn shown(key: &str, value: &Value) -> Option<String> {
             let items: Vec<String> = items.iter().filter_map(|item| shown(key, item)).collect();
             Some(format!("[{}]", items.join(", ")))
         }
+        ValueKind::String(text) if key.ends_with("urls") || key.ends_with("_snapshots") => Some(shown_url(text)),
         ValueKind::String(text) => Some(shown_text(text)),
         other => Some(other.to_string()),
     }
@@ -92,6 +93,19 @@ pub fn shown_text(text: &str) -> String {
     match masked.char_indices().nth(SHOWN_CHARS) {
         Some((cut, _)) => format!("{:?}…", &masked[..cut]),
         None => format!("{masked:?}"),
+    }
+}
+
+/// A URL, or a list of them, as [`shown_text`] has it. A part without a scheme that looks like
+/// one of a query is masked: it may be a piece of a signed URL with a comma in it.
+pub fn shown_url(text: &str) -> String {
+    let masked = |part: &str| {
+        let has_scheme = part.split_once(':').is_some_and(|(scheme, _)| !scheme.contains(['=', '&', '?']));
+        if !has_scheme && part.contains(['=', '&']) { MASK.to_owned() } else { part.to_owned() }
+    };
+    match text.contains(['=', '&']) {
+        true => shown_text(&text.split(',').map(masked).collect::<Vec<_>>().join(",")),
+        false => shown_text(text),
     }
 }
 
@@ -128,16 +142,11 @@ fn has_odd_port(rest: &str) -> bool {
 }
 
 /// `text` with the query or fragment of an `http:` URL and the data of a `data:` URL masked,
-/// in a list of several URLs with all that follows. What has no scheme and looks like a
-/// part of a query is masked as a whole: it may be a piece of a signed URL.
+/// in a list of several URLs with all that follows.
 fn without_signature(text: &str) -> String {
     let lower = text.to_ascii_lowercase();
     if let Some(at) = lower.find("data:") {
         return format!("{}data:{MASK}", &text[..at]);
-    }
-    let has_scheme = text.contains("://") || lower.starts_with("file:") || lower.starts_with("sqlite:");
-    if !has_scheme && text.contains(['=', '&']) {
-        return MASK.to_owned();
     }
     match (lower.find("http"), text.find(['?', '#'])) {
         (Some(scheme), Some(query)) if scheme < query => format!("{}?{MASK}", &text[..query]),
@@ -171,8 +180,10 @@ mod tests {
             "https://u:hunter2",
             "https://u:hunter2/x",
         ] {
-            assert!(!shown_text(broken).contains("ter2"), "{broken} is shown as {}", shown_text(broken));
+            assert!(!shown_url(broken).contains("ter2"), "{broken} is shown as {}", shown_url(broken));
         }
+        assert_eq!(shown_text("warn,ctlstore=debug"), "\"warn,ctlstore=debug\"");
+        assert_eq!(shown_url("s3://b/a.db,snapshot.db"), "\"s3://b/a.db,snapshot.db\"");
         assert_eq!(shown_text("mysql://host/db"), "\"mysql://host/db\"");
         assert_eq!(shown_text("mysql://u:p@host/db"), "\"mysql://***@host/db\"");
     }
