@@ -128,7 +128,7 @@ fn without_credentials(text: &str) -> String {
     };
     match rest.rfind('@') {
         Some(at) => format!("{scheme}{MASK}{}", &rest[at..]),
-        None if has_odd_port(rest) => format!("{scheme}{MASK}"),
+        None if !scheme.is_empty() && has_odd_port(rest) => format!("{scheme}{MASK}"),
         None if text.starts_with("mysql:") && rest.contains(':') => format!("mysql://{MASK}"),
         None => text.to_owned(),
     }
@@ -148,9 +148,10 @@ fn without_signature(text: &str) -> String {
     if let Some(at) = lower.find("data:") {
         return format!("{}data:{MASK}", &text[..at]);
     }
-    match (lower.find("http"), text.find(['?', '#'])) {
-        (Some(scheme), Some(query)) if scheme < query => format!("{}?{MASK}", &text[..query]),
-        _ => text.to_owned(),
+    let Some(scheme) = lower.find("http") else { return text.to_owned() };
+    match text[scheme..].find(['?', '#']) {
+        Some(query) => format!("{}?{MASK}", &text[..scheme + query]),
+        None => text.to_owned(),
     }
 }
 

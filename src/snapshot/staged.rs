@@ -191,7 +191,7 @@ pub(super) fn clear(path: &Path) -> Result<(), SnapshotError> {
     Ok(())
 }
 
-/// A thread that panicked has ended the process already.
+/// What a destination that panicked has left is whole: each step is one assignment.
 pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

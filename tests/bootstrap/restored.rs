@@ -61,6 +61,24 @@ fn a_ledger_that_has_all_its_rows_is_followed_from_its_start_instead() {
     assert!(process.log().contains("is not the ledger's"), "{}", process.log());
 }
 
+#[test]
+fn a_snapshot_beyond_the_end_of_a_restored_ledger_is_named_with_what_to_do() {
+    let origin = Origin::with_rows(300);
+    let kept = origin.last_seq();
+    origin.write(300, 400, "lost");
+    let lost = Published::new("lost.db", &origin.snapshot());
+    sql::query(&origin.ctldb(), &format!("DELETE FROM ctlstore_dml_ledger WHERE seq > {kept}")).expect("restore");
+    sql::query(&origin.ctldb(), "DELETE FROM fam___tab WHERE id >= 300").expect("restore the rows");
+    let good = scratch_snapshot(&origin);
+    let alone = origin.host().set("bootstrap.urls", vec![lost.url.clone()]);
+    let process = alone.start();
+    let message = wait_for_failure(&process, "the ledger ends at")["last_error"]["message"].to_string();
+    assert!(message.contains(&lost.url) && message.contains("remove that snapshot"), "{message}");
+    let host = origin.host().set("bootstrap.urls", vec![lost.url.clone(), good.url.clone()]);
+    let _process = host.start();
+    wait_until_equal(&host, &origin);
+}
+
 /// The LDB of a host that followed the ledger from its start.
 fn scratch_snapshot(origin: &Origin) -> Published {
     let publisher = origin.host().roles(&["reflector", "snapshotter"]).set("snapshotter.interval", "50ms");

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use url::Url;
 
+use super::error::StoreError;
+
 /// The longest value of one variable: a certificate or a service account's key fits.
 const MAX_BYTES: usize = 64 << 10;
 const MAX_REGION_BYTES: usize = 64;
@@ -53,6 +55,14 @@ const TEXTS: [&str; 2] = ["service_account_key", "ca_certificate"];
 pub(super) struct BadVariable {
     pub(super) name: String,
     pub(super) reason: String,
+}
+
+impl BadVariable {
+    /// The failure of the store that is shown so.
+    pub(super) fn at(self, place: &str) -> StoreError {
+        let Self { name, reason } = self;
+        StoreError::Misconfigured { place: place.to_owned(), variable: name, reason }
+    }
 }
 
 /// The variables whose names begin with one of `prefixes` or are in `names`, those of

@@ -59,12 +59,7 @@ impl Remote {
         let (scheme, key) = ObjectStoreScheme::parse(url).map_err(|error| refused(error.into()))?;
         let key = key.as_ref();
         let parent = key[..key.rfind('/').map_or(0, |slash| slash + 1)].to_owned();
-        let misconfigured = |BadVariable { name, reason }| StoreError::Misconfigured {
-            place: shown.to_owned(),
-            variable: name,
-            reason,
-        };
-        let variables = variables(&scheme, options).map_err(misconfigured)?;
+        let variables = variables(&scheme, options).map_err(|bad| bad.at(shown))?;
         let store = contained(|| shown.to_owned(), || build(&scheme, url, &variables, options).map_err(refused))?;
         // Everything up to the name, which is the same for every sibling.
         let shown = shown[..shown.rfind('/').map_or(0, |slash| slash + 1)].to_owned();

@@ -20,6 +20,7 @@ use crate::snapshot::Abort;
 
 use super::client;
 use super::contain::contained;
+use super::environment;
 use super::error::StoreError;
 use super::object::{Body, Chunk, Object, ObjectInfo, Part, Stream};
 use super::remote::{RETRIES, request_limit, retry_pause};
@@ -47,6 +48,7 @@ impl Web {
     /// Opens no connection.
     pub(super) fn open(url: &Url, name: String, shown: &str, silence: Duration) -> Result<Self, StoreError> {
         let refused = |reason: String| StoreError::Other { place: shown.to_owned(), reason };
+        environment::check_proxies().map_err(|bad| bad.at(shown))?;
         let client =
             contained(|| shown.to_owned(), || client::web(silence).map_err(|error| refused(innermost(&error))))?;
         let authorization = authorization(url).map_err(|()| refused("its user part can't be sent".to_owned()))?;
