@@ -38,6 +38,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Problems, Settings, Sources, load};
+use crate::snapshot::store::quiet_contained_panics;
 
 pub use failure::Exit;
 
@@ -179,6 +180,8 @@ impl Cli {
     /// What the process should end with, whose exit code is [`Exit::of`] it;
     /// [`Problems`] when the settings are wrong, [`Logged`] when nothing is left to say.
     pub fn run(self) -> anyhow::Result<()> {
+        // A node puts its own hook in the place of this one.
+        quiet_contained_panics();
         match self.command {
             Command::Node(args) => node::run(args.load()?),
             Command::Config(command) => command.run(),

@@ -17,7 +17,7 @@ mod validate;
 
 pub use ctldb_url::{CtldbUrl, MysqlUrl};
 pub use load::{Sources, load};
-pub use problem::{Origin, Problem, Problems};
+pub use problem::{Origin, Problem, Problems, shown_url};
 pub use settings::{
     AllowEmpty, Bootstrap, Changelog, Ctldb, Executive, Heartbeat, Ldb, Log, LogFormat, Node, Ops, Reader, ReaderQuery,
     Reflector, Role, Settings, Snapshotter, TableLimit, WriterLimit,

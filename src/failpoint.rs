@@ -14,7 +14,8 @@
 //! and `versioned-before-removal` where a version of the LDB appears and an old one goes;
 //! `prune-after-mark`, `prune-after-delete` and
 //! `prune-after-commit` where the ledger is pruned; `restore-copied`, `restore-set-aside`
-//! and `restore-done` in the restore of a ctldb. Compiled in always, so that what is
+//! and `restore-done` in the restore of a ctldb. `store-panics` panics in a request to a
+//! store, as its client might. Compiled in always, so that what is
 //! tested is what runs.
 //! Knows no other module.
 
@@ -53,6 +54,16 @@ pub fn hit(name: &str) {
     {
         eprintln!("failpoint {name} reached, aborting");
         std::process::abort();
+    }
+}
+
+/// Panics where [`hit`] aborts, as a library may that this program calls.
+///
+/// # Panics
+/// When the environment has armed this failpoint.
+pub fn panics(name: &str) {
+    if let Some(armed) = &*ARMED {
+        assert!(!armed.fires(name), "failpoint {name} reached");
     }
 }
 

@@ -95,8 +95,10 @@ impl Write for Line {
 
 /// What the HTTP server's libraries say of their threads at every start and stop is for
 /// their own developers, and that a client sent no HTTP is no error of this program, or
-/// whoever reaches a port could fill the log. Directives that name them bring them back.
-const QUIET: &str = "actix_server=warn,actix_http::h1::dispatcher=off";
+/// whoever reaches a port could fill the log. What HTTP clients say below `info` may show
+/// addresses with signatures and headers with tokens. Directives that name them bring them back.
+const QUIET: &str = "actix_server=warn,actix_http::h1::dispatcher=off,reqwest=info,hyper=info,hyper_util=info,\
+                     h2=info,rustls=info,object_store=info";
 
 fn filter(directives: &str) -> Result<EnvFilter, ParseError> {
     EnvFilter::builder().parse(format!("{QUIET},{directives}"))

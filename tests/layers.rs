@@ -124,7 +124,12 @@ fn the_domain_knows_neither_actors_nor_http() {
     assert!(files.len() > 20, "the domain has more files than {}", files.len());
     for file in files {
         let text = fs::read_to_string(&file).unwrap();
+        // Stores are reached over HTTP; their clients are made in one place.
+        let may_know_a_client = file.starts_with(src.join("snapshot/store"));
         for word in ["actix", "reqwest", "hyper", "utoipa"] {
+            if word == "reqwest" && may_know_a_client {
+                continue;
+            }
             assert!(!text.contains(word), "{} mentions {word}", file.display());
         }
     }

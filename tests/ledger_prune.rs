@@ -37,8 +37,12 @@ fn ledger_id(database: &TestDatabase) -> String {
 
 /// Keeps a day, and what a snapshot of this ledger at `seq` does not have.
 fn order(database: &TestDatabase, seq: i64) -> PruneOrder {
-    let snapshot =
-        VerifiedSnapshot { seq: Seq(seq), ledger_id: Some(ledger_id(database)), url: "file:///s.db".to_owned() };
+    let snapshot = VerifiedSnapshot {
+        seq: Seq(seq),
+        leader_ts: None,
+        ledger_id: Some(ledger_id(database)),
+        url: "file:///s.db".to_owned(),
+    };
     PruneOrder { keep: DAY, snapshot, no_original_reflectors: false }
 }
 

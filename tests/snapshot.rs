@@ -165,17 +165,27 @@ fn a_snapshot_older_than_the_published_one_or_of_another_ledger_is_refused() {
 }
 
 #[test]
-fn what_is_no_snapshot_is_replaced_and_a_wal_beside_it_is_removed() {
+fn what_is_no_snapshot_stays_and_a_wal_beside_a_published_one_is_removed() {
     let directory = support::scratch_dir();
     let (ldb, snapshot) = (directory.path().join("ldb.db"), directory.path().join("snapshot.db"));
+    let mut applier = Applier::open(&ldb);
+    applier.apply_to(end_of(1));
+    fs::write(&snapshot, "notes").unwrap();
+    let refused = round(&mut publisher(&ldb, &[&snapshot]), &Abort::default()).unwrap_err();
+    assert!(matches!(refused, SnapshotError::Foreign { .. }), "{refused}");
+    assert_eq!(fs::read(&snapshot).unwrap(), b"notes");
+    fs::remove_file(&snapshot).unwrap();
+    take(&mut publisher(&ldb, &[&snapshot]));
+    // Torn since, which its manifest makes good.
+    fs::remove_file(&snapshot).unwrap();
     fs::write(&snapshot, "torn").unwrap();
     fs::write(directory.path().join("snapshot.db-wal"), "of someone who opened it for writing").unwrap();
-    fs::write(directory.path().join("snapshot.db.tmp"), "left by a crash").unwrap();
-    let mut applier = Applier::open(&ldb);
+    fs::write(directory.path().join("snapshot.db.ctlstore.tmp"), "left by a crash").unwrap();
     applier.apply_to(end_of(2));
     take(&mut publisher(&ldb, &[&snapshot]));
     assert_eq!(check(&snapshot), end_of(2));
-    assert!(!directory.path().join("snapshot.db.tmp").exists());
+    assert!(!directory.path().join("snapshot.db-wal").exists());
+    assert!(!directory.path().join("snapshot.db.ctlstore.tmp").exists());
 }
 
 #[test]
@@ -224,7 +234,7 @@ fn an_aborted_copy_leaves_nothing_behind() {
     abort.abort();
     let aborted = round(&mut publisher(&ldb, &[&snapshot]), &abort).unwrap_err();
     assert!(matches!(aborted, SnapshotError::Aborted), "{aborted}");
-    assert!(!snapshot.exists() && !directory.path().join("snapshot.db.tmp").exists());
+    assert!(!snapshot.exists() && !directory.path().join("snapshot.db.ctlstore.tmp").exists());
 }
 
 #[test]
@@ -240,5 +250,5 @@ fn a_full_disk_is_named_and_the_published_snapshot_stays() {
     let full = round(&mut publisher, &Abort::default()).unwrap_err();
     assert!(matches!(full, SnapshotError::DiskFull(_)), "{full}");
     assert_eq!(check(&snapshot), end_of(100));
-    assert!(!small.path("snapshot.db.tmp").exists());
+    assert!(!small.path("snapshot.db.ctlstore.tmp").exists());
 }

@@ -62,9 +62,12 @@ fn a_manifest_of_a_newer_version_is_left_alone_and_a_broken_one_is_replaced() {
     let refused = round(&mut publisher, &abort).unwrap_err().to_string();
     assert!(refused.contains("format version 2"), "{refused}");
     assert_eq!(bucket.keys(), std::slice::from_ref(&name));
-    store.put(&name, b"{torn".into(), &Condition::None, &abort).unwrap();
+    store.delete(&name, &abort).unwrap();
     take(&mut publisher);
-    assert_eq!(check_stored(&store), end_of(2));
+    store.put(&name, b"{torn".into(), &Condition::None, &abort).unwrap();
+    Applier::open(&ldb).apply_to(end_of(3));
+    take(&mut publisher);
+    assert_eq!(check_stored(&store), end_of(3));
 }
 
 /// An LDB of the ledger `one`.
@@ -191,4 +194,37 @@ fn an_ldb_that_begins_anew_is_refused_while_there_is_nothing_in_it() {
     applier.adopt("one");
     applier.apply_to(end_of(4));
     assert_eq!(take(&mut anew), end_of(4));
+}
+
+#[test]
+fn a_store_that_sends_its_requests_elsewhere_is_not_followed() {
+    let (scratch, bucket, other) = (support::scratch_dir(), Bucket::new(), support::Web::start());
+    let ldb = scratch.path().join("ldb.db");
+    Applier::open(&ldb).apply_to(end_of(2));
+    let status: &'static str =
+        Box::leak(format!("307 Temporary Redirect\r\nLocation: {}/x", other.url).into_boxed_str());
+    other.put("x", b"taken".to_vec());
+    let front = Front::new(Manner::Answer { status, body: "" });
+    let target = s3_target(&bucket.url("s.db"), &front.endpoint);
+    let refused = round(&mut Publisher::new(&ldb, [target]), &Abort::default()).unwrap_err().to_string();
+    assert!(refused.contains(&format!("redirected to {}, which is not followed", other.url)), "{refused}");
+    assert!(other.requests("x").is_empty());
+}
+
+#[test]
+fn an_object_that_is_no_snapshot_is_never_written_over() {
+    let (scratch, bucket) = (support::scratch_dir(), Bucket::new());
+    let ldb = scratch.path().join("ldb.db");
+    Applier::open(&ldb).apply_to(end_of(2));
+    for (key, named) in [("notes.txt", "notes.txt"), ("config", "config.json"), ("photo.gz", "photo.gz")] {
+        bucket.put_public(&format!("/{named}"), b"precious");
+        let target = s3_target(&bucket.url(key), &s3::endpoint());
+        let mut publisher = Publisher::new(&ldb, [target]);
+        for _ in 0..2 {
+            let refused = round(&mut publisher, &Abort::default()).unwrap_err();
+            assert!(matches!(&refused, SnapshotError::Foreign { what, .. } if what.contains(named)), "{refused}");
+        }
+        assert_eq!(bucket.ask("GET", &format!("/{named}")).expect(200).text(), "precious");
+    }
+    assert_eq!(bucket.keys().len(), 3, "{:?}", bucket.keys());
 }

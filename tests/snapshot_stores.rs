@@ -94,11 +94,11 @@ fn a_large_snapshot_goes_up_in_parts_and_reads_on_where_a_reader_left_off() {
     assert_eq!(bucket.unfinished_uploads(), 0);
 
     let info = store.head(&manifest.key, &abort).unwrap();
-    assert_eq!((info.size, info.checksum.as_ref()), (manifest.bytes, Some(&manifest.sha1)));
+    assert_eq!((info.size, info.checksum.as_ref()), (Some(manifest.bytes), Some(&manifest.sha1)));
     let part = Part { offset: 1000, if_match: info.etag };
     let mut rest = Vec::new();
     let mut object = store.get(&manifest.key, &part, &abort).unwrap();
-    assert_eq!(object.info.size, manifest.bytes);
+    assert_eq!(object.info.size, Some(manifest.bytes));
     std::io::Read::read_to_end(&mut object, &mut rest).unwrap();
     assert!(rest == stored[1000..]);
     let other = Part { offset: 1000, if_match: Some("\"another\"".to_owned()) };
@@ -359,4 +359,55 @@ fn web_servers_and_data_urls_are_read_and_nothing_else() {
     assert!(data.head("data.json", &abort).unwrap_err().is_not_found());
     let refused = data.put("data", Vec::new(), &Condition::None, &abort).unwrap_err();
     assert!(matches!(refused, StoreError::Unsupported { .. }), "{refused}");
+}
+
+/// A part of a key in characters of every kind, written as a URL has it: what must be is encoded, and of
+/// the rest so much as `encoded` says.
+fn written(name: &str, encoded: &[bool]) -> String {
+    let mut text = String::new();
+    for (at, c) in name.chars().enumerate() {
+        let must = "#?%".contains(c) || (c == ' ' && (at == 0 || at + 1 == name.chars().count()));
+        if must || encoded[at % encoded.len()] {
+            let mut bytes = [0; 4];
+            c.encode_utf8(&mut bytes).bytes().for_each(|b| text.push_str(&format!("%{b:02X}")));
+        } else {
+            text.push(c);
+        }
+    }
+    text
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { cases: 12, ..Default::default() })]
+
+    #[test]
+    fn what_is_published_at_a_url_is_fetched_from_the_same_url(
+        directory in r#"[a-zA-Z0-9 _.~!$&'()*+,;=:@^{}|"<>`äß€-]{1,10}d"#,
+        name in r#"[a-zA-Z0-9 #?%_.~!$&'()*+,;=:@^{}|"<>`\[\]äß€-]{1,16}b"#,
+        encoded in proptest::collection::vec(proptest::bool::ANY, 1..5),
+    ) {
+        let (scratch, bucket) = (support::scratch_dir(), Bucket::new());
+        let ldb = scratch.path().join("ldb.db");
+        Applier::open(&ldb).apply_to(end_of(2));
+        let path = format!("{}/{}", written(&directory, &encoded), written(&name, &encoded));
+        let root = scratch.path().display();
+        for target in [
+            Target::new(format!("file://{root}/{path}").parse().unwrap()),
+            s3_target(&bucket.url(&path), &s3::endpoint()),
+        ] {
+            let seq = take(&mut Publisher::new(&ldb, [target.clone()]));
+            // As the URL reads when it is shown and read again, and with everything encoded.
+            let shown: ctlstore::snapshot::StoreUrl = target.url.to_string().parse().unwrap();
+            assert_eq!(shown, target.url);
+            assert_eq!(check_stored(&store(&target)), seq, "{}", target.url);
+            let all = target.url.to_string().replace(&path, &format!("{}/{}", written(&directory, &[true]), written(&name, &[true])));
+            assert_eq!(check_stored(&store(&Target { url: all.parse().unwrap(), ..target.clone() })), seq);
+        }
+        assert!(scratch.path().join(&directory).join(&name).is_file());
+        // The key is what the URL decodes to, and its relative form means the same name.
+        let plain = bucket.ask("GET", &format!("/{}/{}", written(&directory, &[true]), written(&name, &[true])));
+        assert_eq!(plain.status, 200, "{directory}/{name}");
+        let relative: ctlstore::snapshot::StoreUrl = format!("file:{path}").parse().unwrap();
+        assert_eq!(relative, ctlstore::snapshot::StoreUrl::File(std::path::Path::new(&directory).join(&name)));
+    }
 }

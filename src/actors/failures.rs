@@ -101,7 +101,7 @@ pub fn kind_of_fetch(error: &FetchError) -> ErrorKind {
             BadSnapshot::Io(_) => ErrorKind::Storage,
             _ => ErrorKind::Snapshot,
         },
-        FetchError::DiskFull { .. } => ErrorKind::DiskFull,
+        FetchError::DiskFull { .. } | FetchError::NoRoom { .. } => ErrorKind::DiskFull,
         FetchError::Io { .. } => ErrorKind::Storage,
         FetchError::Aborted => ErrorKind::Internal,
     }

@@ -26,6 +26,7 @@ use crate::messages::stop::Stop;
 use crate::metrics::{Component, Metrics};
 use crate::schema::Timestamp;
 use crate::snapshot::Abort;
+use crate::snapshot::fetch::{Limits, Sources};
 
 use round::{Fetching, New, NoVersion, Outcome, Round};
 
@@ -46,6 +47,7 @@ pub struct FetcherOptions {
     pub interval: Duration,
     /// Asked in this order.
     pub urls: Vec<SnapshotUrl>,
+    pub limits: Limits,
 }
 
 /// What the fetcher shows of itself.
@@ -109,7 +111,12 @@ impl Fetcher {
         let view = View { state: RoleState::Starting, last_seq, failures, details };
         let downloading = Arc::new(Downloading::new(metrics.fetcher.bytes.clone()));
         let abort = Abort::default();
-        let fetching = Fetching::new(versions, options.urls, abort.clone(), Arc::clone(&downloading));
+        let fetching = Fetching::new(
+            versions,
+            Sources::new(options.urls, options.limits),
+            abort.clone(),
+            Arc::clone(&downloading),
+        );
         let shared = Shared { interval: options.interval, metrics, downloading, view: RefCell::new(view) };
         Ok(Self { shared: Rc::new(shared), fetching: Some(fetching), abort, task: None })
     }

@@ -349,6 +349,7 @@ fn kind_of(error: &SnapshotError) -> ErrorKind {
         | SnapshotError::OtherLedger { .. }
         | SnapshotError::Emptied { .. }
         | SnapshotError::Unknown { .. } => ErrorKind::Ledger,
+        SnapshotError::Foreign { .. } => ErrorKind::Refused,
         SnapshotError::InUse { .. } | SnapshotError::Store(StoreError::Changed { .. }) => ErrorKind::Contention,
         SnapshotError::Store(StoreError::Temporary { .. }) => ErrorKind::Unavailable,
         SnapshotError::Store(_) => ErrorKind::Refused,

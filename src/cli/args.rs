@@ -1,13 +1,16 @@
 //! Flags that several commands share, with their variables of the environment.
 
+use std::convert::Infallible;
 use std::io::Read;
 use std::path::{Path, PathBuf, absolute};
+use std::str::FromStr;
+use std::{fmt, fs};
 
 use anyhow::Context;
 use clap::Args;
 use secrecy::SecretString;
 
-use crate::config::{CtldbUrl, SnapshotUrl};
+use crate::config::{CtldbUrl, SnapshotUrl, shown_url};
 use crate::ctldb::Location;
 use crate::disk;
 use crate::schema::{FamilyName, Field, FieldName, FieldType, TableName, TableRef, WriterName, check_header_text};
@@ -191,10 +194,34 @@ pub fn location(url: &CtldbUrl) -> Location {
     }
 }
 
-/// A relative path on the command line is one from here.
-pub fn here(url: &SnapshotUrl) -> std::io::Result<SnapshotUrl> {
-    match url {
-        SnapshotUrl::File(path) => absolute(path).map(SnapshotUrl::File),
-        other => Ok(other.clone()),
+/// A snapshot's URL as it was given. The command reads it, and not clap, whose errors
+/// repeat the whole value with its secrets.
+#[derive(Clone)]
+pub struct UrlArg(String);
+
+impl UrlArg {
+    /// The URL, a relative path of it taken from here. `name` is the argument's.
+    pub fn read(&self, name: &str) -> anyhow::Result<SnapshotUrl> {
+        let refused = |why: &str| Failure::usage(format!("{name} {}: {why}", shown_url(&self.0)));
+        match self.0.parse().map_err(refused)? {
+            SnapshotUrl::File(path) => {
+                absolute(path).map(SnapshotUrl::File).map_err(|error| refused(&error.to_string()).into())
+            }
+            other => Ok(other),
+        }
+    }
+}
+
+impl FromStr for UrlArg {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Debug for UrlArg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&shown_url(&self.0))
     }
 }

@@ -64,6 +64,7 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Option<Exit>> {
     let of_snapshot = cause.downcast_ref::<SnapshotError>().and_then(|error| match error {
         SnapshotError::Ldb(ReadError::NotThereYet { .. }) | SnapshotError::Empty(_) => Some(Exit::Absent),
         SnapshotError::InUse { .. }
+        | SnapshotError::Foreign { .. }
         | SnapshotError::Older { .. }
         | SnapshotError::OtherLedger { .. }
         | SnapshotError::Emptied { .. } => Some(Exit::Refused),

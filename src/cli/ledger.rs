@@ -9,7 +9,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 
 use super::SettingsArgs;
-use super::args::here;
+use super::args::UrlArg;
 use super::failure::Failure;
 use super::interrupt::{Interrupt, Interrupted, abortable};
 use super::progress::Progress;
@@ -65,7 +65,7 @@ pub struct PruneArgs {
     /// Snapshot that must have what goes, instead of those at snapshotter.urls;
     /// may be given several times
     #[arg(long = "snapshot", value_name = "URL")]
-    snapshots: Vec<SnapshotUrl>,
+    snapshots: Vec<UrlArg>,
     /// Say what would go, and change nothing
     #[arg(long)]
     dry_run: bool,
@@ -82,13 +82,14 @@ pub struct PruneArgs {
 
 pub fn run(command: LedgerCommand) -> anyhow::Result<()> {
     let LedgerCommand::Prune(args) = command;
+    let snapshots = args.snapshots.iter().map(|url| url.read("--snapshot")).collect::<anyhow::Result<Vec<_>>>()?;
     // As an executive: its settings say where the ctldb is, and with which password.
     let settings = SettingsArgs { config: args.config.clone(), roles: vec!["executive".to_owned()] }.load()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("runtime")?;
-    runtime.block_on(prune_ledger(&args, &settings))
+    runtime.block_on(prune_ledger(&args, &snapshots, &settings))
 }
 
-async fn prune_ledger(args: &PruneArgs, settings: &Settings) -> anyhow::Result<()> {
+async fn prune_ledger(args: &PruneArgs, snapshots: &[SnapshotUrl], settings: &Settings) -> anyhow::Result<()> {
     let interrupt = Interrupt::listen().context("signals")?;
     let location = node::location(settings);
     let ledger = LedgerTable::new(&settings.ctldb.ledger_table)?;
@@ -100,7 +101,7 @@ async fn prune_ledger(args: &PruneArgs, settings: &Settings) -> anyhow::Result<(
     }
     let identity = interrupt.unless(source.identity()).await.ok_or(Interrupted)?;
     may_be_pruned(&identity.context("look at the ledger")?, no_original_reflectors)?;
-    let snapshot = verified(args, settings, &interrupt).await?;
+    let snapshot = verified(snapshots, settings, &interrupt).await?;
     let order = PruneOrder { keep: args.keep, snapshot: snapshot.clone(), no_original_reflectors };
 
     let planned = interrupt.unless(plan(&mut source, &order)).await.ok_or(Interrupted)?;
@@ -118,9 +119,12 @@ async fn prune_ledger(args: &PruneArgs, settings: &Settings) -> anyhow::Result<(
 }
 
 /// Fetches and checks the snapshots.
-async fn verified(args: &PruneArgs, settings: &Settings, interrupt: &Interrupt) -> anyhow::Result<VerifiedSnapshot> {
-    let given = args.snapshots.iter().map(here).collect::<Result<Vec<_>, _>>().context("--snapshot")?;
-    let urls = if given.is_empty() { settings.executive.retention_snapshots(&settings.snapshotter) } else { &given };
+async fn verified(
+    given: &[SnapshotUrl],
+    settings: &Settings,
+    interrupt: &Interrupt,
+) -> anyhow::Result<VerifiedSnapshot> {
+    let urls = if given.is_empty() { settings.executive.retention_snapshots(&settings.snapshotter) } else { given };
     if urls.is_empty() {
         let message = "no snapshot to go by: name one with --snapshot, or set snapshotter.urls";
         return Err(Failure::usage(message).into());

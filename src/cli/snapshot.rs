@@ -12,11 +12,11 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use crate::config::SnapshotUrl;
-use crate::disk;
+use crate::disk::{self, TemporaryName};
 use crate::snapshot::fetch::{self, FetchError, Fetched, Wanted};
 use crate::snapshot::{Abort, Delivered, Ended, Progress, Publisher, SnapshotError, Target};
 
-use super::args::{JsonArg, LdbArg, here};
+use super::args::{JsonArg, LdbArg, UrlArg};
 use super::failure::Failure;
 use super::interrupt::{Interrupt, Interrupted, abortable};
 use super::ldb;
@@ -49,7 +49,7 @@ pub struct Take {
     ldb: LdbArg,
     /// Where it goes: file:, s3:, gs: or az:
     #[arg(long, value_name = "URL")]
-    to: SnapshotUrl,
+    to: UrlArg,
     /// How many stay under timestamped names beside the newest
     #[arg(long, value_name = "N", default_value_t = 0)]
     keep: usize,
@@ -70,7 +70,7 @@ place that can't be reached is asked again a few times.")]
 pub struct Inspect {
     /// Where it is: file:, s3:, gs:, az:, http(s): or data:
     #[arg(value_name = "URL")]
-    url: SnapshotUrl,
+    url: UrlArg,
     /// Read the manifest and download nothing
     #[arg(long)]
     manifest_only: bool,
@@ -91,7 +91,7 @@ be reached is asked again a few times, and a download that is given up leaves no
 pub struct Fetch {
     /// Where it is: file:, s3:, gs:, az:, http(s): or data:
     #[arg(value_name = "URL")]
-    url: SnapshotUrl,
+    url: UrlArg,
     /// The file to make
     #[arg(long, value_name = "FILE")]
     to: PathBuf,
@@ -116,7 +116,7 @@ pub fn run(command: SnapshotCommand) -> anyhow::Result<()> {
 
 impl Take {
     async fn run(self, interrupt: &Interrupt) -> anyhow::Result<()> {
-        let url = here(&self.to).context("--to")?;
+        let url = self.to.read("--to")?;
         if !url.is_writable() {
             return Err(Failure::usage(format!("nothing can be published at {url}, only read there")).into());
         }
@@ -166,7 +166,7 @@ fn publish(
 
 impl Inspect {
     async fn run(self, interrupt: &Interrupt) -> anyhow::Result<()> {
-        let url = here(&self.url).context("URL")?;
+        let url = self.url.read("URL")?;
         let shown = url.to_string();
         if self.manifest_only {
             let looked = patiently(interrupt, move |abort, _| fetch::look(&url, abort)).await?;
@@ -198,7 +198,7 @@ impl Inspect {
 impl Fetch {
     async fn run(self, interrupt: &Interrupt) -> anyhow::Result<()> {
         self.may_be_written()?;
-        let (url, to) = (here(&self.url).context("URL")?, self.to.clone());
+        let (url, to) = (self.url.read("URL")?, self.to.clone());
         let getting = move |abort: &Abort, progress: &dyn Progress| get(&url, &to, abort, progress);
         let fetched = patiently(interrupt, getting).await?;
         let (seq, path) = (fetched.position.seq, self.to.display());
@@ -232,13 +232,15 @@ impl Fetch {
 }
 
 /// Fetches to a name of this process's own, so that the one that was asked for appears
-/// whole, and nobody else who fetches to it is in the way.
+/// whole, and nobody else who fetches to it is in the way. What a killed fetch has left goes.
 fn get(url: &SnapshotUrl, to: &Path, abort: &Abort, progress: &dyn Progress) -> Result<Fetched, FetchError> {
-    let incoming = disk::beside(to, &format!(".fetched-{}.tmp", std::process::id()));
-    let fetched = fetch::fetch(url, &incoming, &Wanted::default(), abort, progress)?;
-    disk::flush(&incoming)
-        .and_then(|()| std::fs::rename(&incoming, to))
+    let io = |doing| move |source| FetchError::Io { doing, path: to.to_owned(), source };
+    let name = TemporaryName::claim(&disk::beside(to, ".fetched"), ".tmp").map_err(io("make a file beside"))?;
+    let incoming = name.path();
+    let fetched = fetch::fetch(url, incoming, &Wanted::default(), abort, progress)?;
+    disk::flush(incoming)
+        .and_then(|()| std::fs::rename(incoming, to))
         .and_then(|()| disk::flush(disk::directory_of(to)))
-        .map_err(|source| FetchError::Io { doing: "put in place", path: to.to_owned(), source })?;
+        .map_err(io("put in place"))?;
     Ok(fetched)
 }

@@ -100,7 +100,7 @@ impl Default for Ldb {
 
 impl Default for Bootstrap {
     fn default() -> Self {
-        Self { urls: Vec::new(), allow_empty: AllowEmpty::Auto }
+        Self { urls: Vec::new(), allow_empty: AllowEmpty::Auto, max_expansion: 200 }
     }
 }
 

@@ -14,7 +14,7 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 use tracing_subscriber::EnvFilter;
 
-use super::problem::shown_text;
+use super::problem::shown_url;
 use super::settings::{AllowEmpty, LogFormat, Role};
 use super::snapshot_url::SnapshotUrl;
 
@@ -130,9 +130,32 @@ pub fn log_level<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Error
     }
 }
 
+/// A list of URLs. One text separates them with commas, which may also stand in a URL: a part
+/// that begins as no URL belongs to the web address or the data before it.
+fn urls<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<String>, D::Error> {
+    let value = Value::deserialize(input)?;
+    let ValueKind::String(text) = &value.kind else { return list(value).map_err(D::Error::custom) };
+    let mut urls: Vec<String> = Vec::new();
+    for piece in text.split(',') {
+        let takes_more = |url: &String| {
+            let url = url.to_ascii_lowercase();
+            ["data:", "http:", "https:"].iter().any(|scheme| url.starts_with(scheme))
+        };
+        match urls.last_mut() {
+            Some(last) if takes_more(last) && !SnapshotUrl::is_begun_by(piece.trim()) => {
+                last.push(',');
+                last.push_str(piece);
+            }
+            _ if piece.trim().is_empty() => {}
+            _ => urls.push(piece.trim().to_owned()),
+        }
+    }
+    Ok(urls.iter().map(|url| url.trim_end_matches([',', ' ']).to_owned()).collect())
+}
+
 /// Where snapshots come from: every kind of URL.
 pub fn snapshot_urls<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<SnapshotUrl>, D::Error> {
-    list(input)?.iter().map(|url| url.parse().map_err(|why| refused_url(url, why))).collect()
+    urls(input)?.iter().map(|url| url.parse().map_err(|why| refused_url(url, why))).collect()
 }
 
 /// Where snapshots go: the kinds that can be written to.
@@ -142,11 +165,11 @@ pub fn snapshot_destinations<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<
         Ok(_) => Err(refused_url(url, "can only be read from, so it is no destination")),
         Err(why) => Err(refused_url(url, why)),
     };
-    list(input)?.iter().map(read).collect()
+    urls(input)?.iter().map(read).collect()
 }
 
 fn refused_url<E: Error>(url: &str, why: &str) -> E {
-    E::custom(format!("{}: {why}", shown_text(url)))
+    E::custom(format!("{}: {why}", shown_url(url)))
 }
 
 pub fn allow_empty<'de, D: Deserializer<'de>>(input: D) -> Result<AllowEmpty, D::Error> {

@@ -77,6 +77,7 @@ pub fn shown(key: &str, value: &Value) -> Option<String> {
             let items: Vec<String> = items.iter().filter_map(|item| shown(key, item)).collect();
             Some(format!("[{}]", items.join(", ")))
         }
+        ValueKind::String(text) if key.ends_with("urls") || key.ends_with("_snapshots") => Some(shown_url(text)),
         ValueKind::String(text) => Some(shown_text(text)),
         other => Some(other.to_string()),
     }
@@ -92,6 +93,19 @@ pub fn shown_text(text: &str) -> String {
     match masked.char_indices().nth(SHOWN_CHARS) {
         Some((cut, _)) => format!("{:?}…", &masked[..cut]),
         None => format!("{masked:?}"),
+    }
+}
+
+/// A URL, or a list of them, as [`shown_text`] has it. A part without a scheme that looks like
+/// one of a query is masked: it may be a piece of a signed URL with a comma in it.
+pub fn shown_url(text: &str) -> String {
+    let masked = |part: &str| {
+        let has_scheme = part.split_once(':').is_some_and(|(scheme, _)| !scheme.contains(['=', '&', '?']));
+        if !has_scheme && part.contains(['=', '&']) { MASK.to_owned() } else { part.to_owned() }
+    };
+    match text.contains(['=', '&']) {
+        true => shown_text(&text.split(',').map(masked).collect::<Vec<_>>().join(",")),
+        false => shown_text(text),
     }
 }
 
@@ -114,20 +128,30 @@ fn without_credentials(text: &str) -> String {
     };
     match rest.rfind('@') {
         Some(at) => format!("{scheme}{MASK}{}", &rest[at..]),
+        None if !scheme.is_empty() && has_odd_port(rest) => format!("{scheme}{MASK}"),
         None if text.starts_with("mysql:") && rest.contains(':') => format!("mysql://{MASK}"),
         None => text.to_owned(),
     }
 }
 
-/// `text` with the query of an `http:` URL and the data of a `data:` URL masked,
+/// Whether what should be a port is none: it may be a password whose host is missing.
+fn has_odd_port(rest: &str) -> bool {
+    let authority = rest.split('/').next().unwrap_or_default();
+    let port = authority.rsplit_once(':').map(|(_, port)| port);
+    !authority.ends_with(']') && port.is_some_and(|port| !port.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// `text` with the query or fragment of an `http:` URL and the data of a `data:` URL masked,
 /// in a list of several URLs with all that follows.
 fn without_signature(text: &str) -> String {
-    if let Some(at) = text.find("data:") {
+    let lower = text.to_ascii_lowercase();
+    if let Some(at) = lower.find("data:") {
         return format!("{}data:{MASK}", &text[..at]);
     }
-    match (text.find("http"), text.find('?')) {
-        (Some(scheme), Some(query)) if scheme < query => format!("{}?{MASK}", &text[..query]),
-        _ => text.to_owned(),
+    let Some(scheme) = lower.find("http") else { return text.to_owned() };
+    match text[scheme..].find(['?', '#']) {
+        Some(query) => format!("{}?{MASK}", &text[..scheme + query]),
+        None => text.to_owned(),
     }
 }
 
@@ -149,9 +173,18 @@ mod tests {
             "https://host/a.db?sig=hunter2",
             "s3://b/a.db,https://host/a.db?sig=hunter2",
             "data:hunter2=",
+            "DATA:hunter2=",
+            "HTTPS://host/a.db?sig=hunter2",
+            "https://host/a.db#hunter2",
+            "X-Amz-Signature=hunter2",
+            "hun&sig=ter2",
+            "https://u:hunter2",
+            "https://u:hunter2/x",
         ] {
-            assert!(!shown_text(broken).contains("ter2"), "{broken} is shown as {}", shown_text(broken));
+            assert!(!shown_url(broken).contains("ter2"), "{broken} is shown as {}", shown_url(broken));
         }
+        assert_eq!(shown_text("warn,ctlstore=debug"), "\"warn,ctlstore=debug\"");
+        assert_eq!(shown_url("s3://b/a.db,snapshot.db"), "\"s3://b/a.db,snapshot.db\"");
         assert_eq!(shown_text("mysql://host/db"), "\"mysql://host/db\"");
         assert_eq!(shown_text("mysql://u:p@host/db"), "\"mysql://***@host/db\"");
     }

@@ -247,6 +247,9 @@ pub struct Bootstrap {
     /// Whether to begin with an empty LDB where none of them exists.
     #[serde(deserialize_with = "form::allow_empty")]
     pub allow_empty: AllowEmpty,
+    /// How many times its stored size a compressed snapshot without a manifest may have.
+    #[serde(deserialize_with = "form::whole")]
+    pub max_expansion: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -33,6 +33,8 @@ const MIN_RETAIN_BYTES: u64 = 64 * 1024;
 const MAX_KEPT_SNAPSHOTS: usize = 1000;
 /// A reader may be about to open the version before the newest.
 const KEPT_VERSIONS: std::ops::RangeInclusive<usize> = 2..=1000;
+/// No compression of ours reaches the most.
+const EXPANSION: std::ops::RangeInclusive<u64> = 1..=100_000;
 /// The protocol's limits of a writer's secret, in bytes.
 const SECRET_BYTES: std::ops::RangeInclusive<usize> = 3..=100;
 /// MySQL's limit of a table's name, `family___table`.
@@ -168,6 +170,10 @@ fn sizes(settings: &Settings, findings: &mut Findings) {
     }
     if (1..MIN_RETAIN_BYTES).contains(&settings.changes.retain_bytes) {
         findings.refuse(&["changes.retain_bytes"], "must be 0 or at least 64 KiB");
+    }
+    if !EXPANSION.contains(&settings.bootstrap.max_expansion) {
+        let (least, most) = EXPANSION.into_inner();
+        findings.refuse(&["bootstrap.max_expansion"], format!("must be {least} to {most}"));
     }
     if !KEPT_VERSIONS.contains(&ldb.versioned_keep) {
         let (least, most) = KEPT_VERSIONS.into_inner();

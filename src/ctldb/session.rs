@@ -185,6 +185,8 @@ pub trait Session {
     async fn ledger_identity(&mut self) -> Result<LedgerIdentity, CtldbError>;
     /// The first `rows` rows of the ledger, in seq order, without their statements.
     async fn ledger_head(&mut self, rows: usize) -> Result<Vec<HeadRow>, CtldbError>;
+    /// The ledger's row with this seq, or the first one after it.
+    async fn ledger_row_from(&mut self, seq: Seq) -> Result<Option<HeadRow>, CtldbError>;
 
     // What changes it. Only within `Ctldb::write`.
 

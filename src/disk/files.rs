@@ -34,6 +34,13 @@ impl FileId {
             Err(error) => Err(error),
         }
     }
+
+    /// The file that is open, whether or not it still has a name.
+    #[cfg(feature = "node")]
+    pub fn of_file(file: &File) -> io::Result<Self> {
+        let metadata = file.metadata()?;
+        Ok(Self { device: metadata.dev(), inode: metadata.ino() })
+    }
 }
 
 /// `path` with `suffix` behind its file name.

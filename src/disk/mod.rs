@@ -8,6 +8,8 @@ mod network;
 mod regular;
 #[cfg(feature = "node")]
 mod space;
+#[cfg(feature = "node")]
+mod temporary;
 
 pub use files::{DIRECTORY_MODE, FILE_MODE, FileId, beside, create_directory, directory_of, flush};
 pub use lock::{LockError, ProcessLock};
@@ -15,4 +17,6 @@ pub use lock::{LockError, ProcessLock};
 pub use network::network_filesystem;
 pub use regular::{NotRegular, check_database, check_regular, open_regular, read_given_text, read_regular_text};
 #[cfg(feature = "node")]
-pub use space::free_bytes;
+pub use space::{free_bytes, usable_bytes};
+#[cfg(feature = "node")]
+pub use temporary::TemporaryName;

@@ -11,7 +11,7 @@ mod steps;
 use std::time::Duration;
 
 use crate::ctldb::{CtldbError, LedgerIdentity};
-use crate::ledger::{PruneBounds, Seq, SourceError};
+use crate::ledger::{HeadRow, PruneBounds, Seq, SourceError};
 use crate::schema::Timestamp;
 use crate::snapshot::VerifiedSnapshot;
 
@@ -48,6 +48,11 @@ pub enum PruneRefusal {
     OtherLedger { url: String, snapshot: String, ctldb: String },
     #[error("the snapshot at {url} is at seq {snapshot}, this ledger ends at {last}: the ctldb was restored")]
     SnapshotAhead { url: String, snapshot: Seq, last: Seq },
+    #[error(
+        "the snapshot at {url} ends with another row {seq} than this ledger has: the ctldb was restored; remove that \
+         snapshot, and publish one of a host that follows this ledger"
+    )]
+    OtherHistory { url: String, seq: Seq },
     #[error("the ledger transaction at row {first} has more than {MOST_LOOKED_AT} rows, which is too many to prune")]
     TransactionTooLong { first: Seq },
 }
@@ -66,7 +71,7 @@ impl PruneOrder {
     /// Whether this is the ledger that the order is for.
     fn check(&self, ledger: &LedgerIdentity, last: Seq) -> Result<(), PruneRefusal> {
         let ctldb = may_be_pruned(ledger, self.no_original_reflectors)?;
-        let VerifiedSnapshot { seq, ledger_id, url } = &self.snapshot;
+        let VerifiedSnapshot { seq, ledger_id, url, .. } = &self.snapshot;
         let url = || url.clone();
         match ledger_id {
             None => Err(PruneRefusal::SnapshotWithoutLedger { url: url() }),
@@ -75,6 +80,20 @@ impl PruneOrder {
             }
             Some(_) if *seq > last => Err(PruneRefusal::SnapshotAhead { url: url(), snapshot: *seq, last }),
             Some(_) => Ok(()),
+        }
+    }
+
+    /// Whether the snapshot's last row is the ledger's, of which `row` is the first at its
+    /// seq or after it. A restored ctldb gives seqs again, and its rows are in no snapshot
+    /// of what it lost.
+    fn check_last_row(&self, row: Option<&HeadRow>) -> Result<(), PruneRefusal> {
+        let VerifiedSnapshot { seq, leader_ts, url, .. } = &self.snapshot;
+        let Some(row) = row.filter(|row| row.seq == *seq) else { return Ok(()) };
+        match (leader_ts, row.leader_ts) {
+            (Some(snapshot), Some(ledger)) if *snapshot != ledger => {
+                Err(PruneRefusal::OtherHistory { url: url.clone(), seq: *seq })
+            }
+            _ => Ok(()),
         }
     }
 
@@ -110,7 +129,12 @@ mod tests {
         };
         let order = |id: Option<&str>| PruneOrder {
             keep: Duration::ZERO,
-            snapshot: VerifiedSnapshot { seq: Seq(5), ledger_id: id.map(str::to_owned), url: "file:s".to_owned() },
+            snapshot: VerifiedSnapshot {
+                seq: Seq(5),
+                leader_ts: Some(Timestamp::from_unix_micros(5)),
+                ledger_id: id.map(str::to_owned),
+                url: "file:s".to_owned(),
+            },
             no_original_reflectors: false,
         };
         assert_eq!(order(Some("a")).check(&ledger(Some("a"), false), Seq(5)), Ok(()));
@@ -123,6 +147,16 @@ mod tests {
         assert!(matches!(other, PruneRefusal::OtherLedger { .. }), "{other}");
         let ahead = refused(order(Some("a")), ledger(Some("a"), false), 4);
         assert!(matches!(ahead, PruneRefusal::SnapshotAhead { .. }), "{ahead}");
+        let row = |seq, at| HeadRow {
+            seq: Seq(seq),
+            leader_ts: Some(Timestamp::from_unix_micros(at)),
+            marker: None,
+            bytes: 0,
+        };
+        assert_eq!(order(Some("a")).check_last_row(Some(&row(5, 5))), Ok(()));
+        assert_eq!(order(Some("a")).check_last_row(Some(&row(6, 9))), Ok(()));
+        let lost = order(Some("a")).check_last_row(Some(&row(5, 9))).unwrap_err();
+        assert!(matches!(lost, PruneRefusal::OtherHistory { seq: Seq(5), .. }), "{lost}");
         let anyway = PruneOrder { no_original_reflectors: true, ..order(Some("a")) };
         assert_eq!(anyway.check(&ledger(Some("a"), true), Seq(5)), Ok(()));
     }

@@ -4,6 +4,8 @@
 
 mod assemble;
 mod follow;
+#[cfg(feature = "node")]
+mod history;
 mod lag;
 mod prune;
 mod row;
@@ -13,6 +15,8 @@ mod tail;
 
 pub use assemble::{AssembleError, Assembler, Batch, MAX_TRANSACTION_BYTES};
 pub use follow::{CannotFollow, LdbPosition, LedgerInfo, may_follow};
+#[cfg(feature = "node")]
+pub use history::{HistoryCheck, LastRow, Questions, answer_while, last_row, questions};
 pub use lag::lag;
 pub use prune::{Cutter, HeadRow, Limit, Marker, PruneBounds};
 pub use row::{LedgerRow, Seq};

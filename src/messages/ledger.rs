@@ -5,7 +5,7 @@ use std::time::Duration;
 use actix::Message;
 
 use crate::ldb::Verdict;
-use crate::ledger::{Batch, LdbPosition, LedgerInfo, Seq};
+use crate::ledger::{Batch, HistoryCheck, LdbPosition, LedgerInfo, Seq};
 use crate::metrics::ErrorKind;
 use crate::schema::Timestamp;
 
@@ -20,7 +20,15 @@ pub struct ApplyBatch(pub Batch);
 /// one that can follow the ledger is taken then, if that could be asked.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<LdbPosition, ApplyFailed>")]
-pub struct GetPosition(pub Option<LedgerInfo>);
+pub struct GetPosition(pub Option<FollowedLedger>);
+
+/// The ledger that an LDB is to follow.
+#[derive(Debug, Clone)]
+pub struct FollowedLedger {
+    pub info: LedgerInfo,
+    /// Whether the last row of a snapshot is its own. The sender answers until it is answered.
+    pub history: HistoryCheck,
+}
 
 /// To the applier: the LDB follows this ledger from now on.
 #[derive(Debug, Clone, Message)]
@@ -32,7 +40,7 @@ pub struct AdoptLedger(pub String);
 /// followed either does not take the place.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<LdbPosition, ApplyFailed>")]
-pub struct Bootstrap(pub LedgerInfo);
+pub struct Bootstrap(pub FollowedLedger);
 
 /// To the applier, from a reader: a read met damage in the LDB. Answered when the
 /// applier has looked for itself, or would not look again so soon. Where it found some

@@ -25,6 +25,7 @@ use crate::ldb::read::query::QueryLimits;
 use crate::ldb::{LdbOptions, StatementLimits};
 use crate::ledger::BlockLimit;
 use crate::schema::TableRef;
+use crate::snapshot::fetch::Limits;
 use crate::snapshot::store::StoreOptions;
 use crate::snapshot::{Target, Verifier};
 
@@ -62,7 +63,7 @@ pub fn bootstrap(settings: &Settings) -> BootstrapOptions {
         config::AllowEmpty::True => AllowEmpty::Always,
         config::AllowEmpty::False => AllowEmpty::Never,
     };
-    BootstrapOptions { urls: settings.bootstrap.urls.clone(), allow_empty }
+    BootstrapOptions { urls: settings.bootstrap.urls.clone(), allow_empty, limits: limits(settings) }
 }
 
 pub fn fetcher(settings: &Settings) -> FetcherOptions {
@@ -71,7 +72,12 @@ pub fn fetcher(settings: &Settings) -> FetcherOptions {
         keep: settings.ldb.versioned_keep,
         interval: settings.ldb.versioned_interval,
         urls: settings.bootstrap.urls.clone(),
+        limits: limits(settings),
     }
+}
+
+fn limits(settings: &Settings) -> Limits {
+    Limits { max_expansion: settings.bootstrap.max_expansion, ..Limits::default() }
 }
 
 pub fn poller(settings: &Settings) -> PollerOptions {

@@ -1,10 +1,12 @@
 //! A panic in an actor, a task or a thread of the node leaves something half-done
 //! that nobody will finish: the process ends, and whoever runs it starts it again.
-//! A panic while one HTTP request is being answered stays that request's 500.
+//! A panic while one HTTP request is being answered stays that request's 500, and one in the
+//! work on a store is that source's or destination's failure.
 
 use std::panic;
 
 use crate::http::observe;
+use crate::snapshot::store;
 use crate::telemetry;
 
 /// The exit code after a panic; what Rust uses for a panic in `main`.
@@ -16,6 +18,9 @@ pub fn end_the_process() {
     panic::set_hook(Box::new(|info| {
         if observe::is_answering() {
             tracing::error!(panic = %info, "a panic while a request was answered");
+        } else if store::is_contained() {
+            // Who had the work done says so, too, and goes on.
+            tracing::warn!(panic = %info, "a panic in the work on a store");
         } else {
             tracing::error!(panic = %info, "a part of the node panicked, ending the process");
             telemetry::end_process(PANICKED);

@@ -20,6 +20,8 @@ use super::{StoreUrl, carry, names, priority, sweep};
 
 /// How often a manifest that others write at the same time is tried again.
 const MANIFEST_TRIES: usize = 5;
+/// More than a lock file of ours has.
+const MAX_LOCK_BYTES: u64 = 64;
 
 /// What a destination is told.
 #[derive(Debug, Clone)]
@@ -68,6 +70,11 @@ impl Destination {
     /// [`SnapshotError::InUse`] while another process holds it.
     pub(super) fn open(target: &Target) -> Result<Self, SnapshotError> {
         let store = Store::with_options(&target.url, &target.options)?;
+        if let Some(path) = store.path(store.name()) {
+            // Before anything is written beside it.
+            Published::look(&store, &Abort::default())?.refuse_foreign(&store)?;
+            refuse_foreign_lock(&store, &path)?;
+        }
         let lock = store.path(store.name()).map(|path| hold(&path)).transpose()?;
         Ok(Self { compression: Compression::of(store.name()), store, keep: target.keep, stranger: None, _lock: lock })
     }
@@ -111,7 +118,9 @@ impl Destination {
 
     fn look(&mut self, copy: &SharedCopy, abort: &Abort) -> Result<Published, SnapshotError> {
         let mut published = Published::look(&self.store, abort)?;
+        published.refuse_foreign(&self.store)?;
         published.meet_stranger(&self.store, &mut self.stranger, || copy.scratch(), abort)?;
+        published.refuse_foreign(&self.store)?;
         Ok(published)
     }
 
@@ -205,7 +214,7 @@ impl Destination {
 
     /// The staged file itself under another name, on the same filesystem.
     fn link(&self, staged: &Path, path: &Path, name: &str) -> Result<(), SnapshotError> {
-        let link = beside(path, ".link.tmp");
+        let link = beside(path, &format!(".link{}", names::UNFINISHED));
         std::fs::hard_link(staged, &link).map_err(SnapshotError::io("link", staged))?;
         Ok(self.store.adopt(&link, name)?)
     }
@@ -290,6 +299,21 @@ impl Destination {
                 Ok(carry::copy(&self.store, manifest, self.store.name(), abort)?)
             }
             _ => Ok(()),
+        }
+    }
+}
+
+/// A lock file of ours holds a process's number; one of someone else would be written over.
+fn refuse_foreign_lock(store: &Store, path: &Path) -> Result<(), SnapshotError> {
+    let lock = beside(path, ".lock");
+    let Ok(metadata) = lock.symlink_metadata() else { return Ok(()) };
+    let is_ours = |text: &[u8]| text.is_empty() || text.starts_with(b"pid ");
+    let is_short = metadata.is_file() && metadata.len() <= MAX_LOCK_BYTES;
+    match is_short && std::fs::read(&lock).is_ok_and(|text| is_ours(&text)) {
+        true => Ok(()),
+        false => {
+            let what = format!("{} is no lock of ours", lock.display());
+            Err(SnapshotError::Foreign { destination: store.url().to_string(), what })
         }
     }
 }

@@ -45,6 +45,9 @@ pub enum SnapshotError {
     /// What lies there without a good manifest may be worth more than ours.
     #[error("what is at {destination} can't be told: {reason}")]
     Unknown { destination: String, reason: Box<BadSnapshot> },
+    /// Only what was published is ever replaced.
+    #[error("{destination}: {what}, and is not written over; move it away or name another key")]
+    Foreign { destination: String, what: String },
     /// What another destination of the same round was told, in full.
     #[error("{0}")]
     NoCopy(String),
@@ -114,7 +117,7 @@ impl From<FetchError> for SnapshotError {
             | FetchError::Unavailable(error)
             | FetchError::Changed(error)
             | FetchError::Refused(error) => error.into(),
-            FetchError::DiskFull { path, .. } => Self::DiskFull(path),
+            FetchError::DiskFull { path, .. } | FetchError::NoRoom { path, .. } => Self::DiskFull(path),
             FetchError::Io { doing, path, source } => Self::Io { doing, path, source },
             FetchError::Aborted => Self::Aborted,
         }

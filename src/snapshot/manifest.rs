@@ -1,6 +1,8 @@
 //! What stands beside a snapshot, in `<key>.json`: whose state it is, which object
 //! holds it, and what its bytes must hash to. Pure: neither stores nor files.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 
 use crate::ledger::{LdbPosition, Seq};
@@ -153,16 +155,96 @@ impl Manifest {
     fn check(&self) -> Result<(), ManifestError> {
         let good = [
             ("seq", self.seq >= 0),
-            // A sibling of the manifest and nothing else, whatever it is opened with.
-            ("key", !self.key.is_empty() && !self.key.contains('/') && self.key != "." && self.key != ".."),
-            ("sha256", is_sha256(&self.sha256)),
-            ("stored_sha256", is_sha256(&self.stored_sha256)),
+            ("ledger_id", self.ledger_id.as_deref().is_none_or(|id| !id.is_empty() && is_short_text(id))),
+            ("leader_ts", self.leader_ts.as_deref().is_none_or(|at| Timestamp::parse(at).is_some())),
             ("taken_at", self.taken_at().is_some()),
+            ("key", is_sibling(&self.key)),
+            // Sizes of files and offsets in them have 63 bits.
+            ("bytes", i64::try_from(self.bytes).is_ok()),
+            ("sha256", is_sha256(&self.sha256)),
+            ("sha1", self.sha1.is_empty() || is_sha1(&self.sha1)),
+            ("stored_bytes", i64::try_from(self.stored_bytes).is_ok()),
+            ("stored_sha256", is_sha256(&self.stored_sha256)),
+            ("sqlite_version", is_short_text(&self.sqlite_version)),
+            ("name of a table", self.tables.iter().all(|table| !table.name.is_empty() && is_short_text(&table.name))),
         ];
         good.into_iter().find(|(_, good)| !good).map_or(Ok(()), |(name, _)| Err(ManifestError::Bad(name)))
     }
 }
 
+/// The longest text of a member, in bytes, and so of an object's name: stores take keys of
+/// 1,024 bytes.
+const MAX_TEXT: usize = 1000;
+
+/// A sibling of the manifest and nothing else, whatever it is opened with.
+fn is_sibling(key: &str) -> bool {
+    !key.is_empty() && is_short_text(key) && !key.contains(['/', '\\']) && key != "." && key != ".."
+}
+
+/// What can be shown in a line, and sent to a store.
+fn is_short_text(text: &str) -> bool {
+    text.len() <= MAX_TEXT && !text.chars().any(char::is_control)
+}
+
+fn is_sha1(text: &str) -> bool {
+    BASE64.decode(text).is_ok_and(|sum| sum.len() == 20)
+}
+
 fn is_sha256(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn good() -> Value {
+        json!({
+            "format_version": 1, "ledger_id": "a", "seq": 7, "leader_ts": null, "taken_at": "2026-01-01T00:00:00Z",
+            "key": "a.db.7-0a1b2c3d", "compression": "none", "bytes": 1, "sha256": "0".repeat(64), "sha1": "",
+            "stored_bytes": 1, "stored_sha256": "0".repeat(64), "sqlite_version": "3", "tables": [],
+        })
+    }
+
+    #[test]
+    fn no_member_of_a_hostile_manifest_gets_further_than_its_reading() {
+        assert!(Manifest::parse(good().to_string().as_bytes()).is_ok());
+        let long = "k".repeat(100_000);
+        for (member, value) in [
+            ("key", json!(long)),
+            ("key", json!("../x")),
+            ("key", json!("/etc/passwd")),
+            ("key", json!("..")),
+            ("key", json!("a\\b")),
+            ("key", json!("a\u{0}b")),
+            ("key", json!("a\r\nHost: x")),
+            ("key", json!(["a"])),
+            ("seq", json!(-1)),
+            ("seq", json!(1e30)),
+            ("seq", json!("7")),
+            ("bytes", json!(u64::MAX)),
+            ("stored_bytes", json!(-5)),
+            ("sha256", json!("ab")),
+            ("stored_sha256", json!("Z".repeat(64))),
+            ("sha1", json!("short")),
+            ("ledger_id", json!(long)),
+            ("ledger_id", json!("a\nb")),
+            ("leader_ts", json!("yesterday")),
+            ("taken_at", json!("")),
+            ("compression", json!("brotli")),
+            ("sqlite_version", json!(long)),
+            ("tables", json!([{"name": "a\u{7}", "rows": 1, "digest": "0".repeat(64)}])),
+            ("tables", json!({})),
+        ] {
+            let mut manifest = good();
+            manifest[member] = value;
+            assert!(Manifest::parse(manifest.to_string().as_bytes()).is_err(), "{member} = {}", manifest[member]);
+        }
+        let deep = format!("{{\"format_version\":{}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
+        assert!(Manifest::parse(deep.as_bytes()).is_err());
+        let ignored = format!("{{\"x\":{}{},\"format_version\":1}}", "[".repeat(100_000), "]".repeat(100_000));
+        assert!(Manifest::parse(ignored.as_bytes()).is_err());
+    }
 }

@@ -21,10 +21,35 @@ pub fn immutable(key: &str, seq: Seq, sha256: &str) -> String {
 /// The seq in an immutable name of this key.
 pub fn seq_of(key: &str, name: &str) -> Option<Seq> {
     let (seq, hash) = name.strip_prefix(key)?.strip_prefix('.')?.split_once('-')?;
-    let is_ours = hash.len() == HASH_DIGITS
-        && hash.bytes().all(|b| b.is_ascii_hexdigit())
-        && seq.bytes().all(|b| b.is_ascii_digit());
-    if is_ours { seq.parse().ok().map(Seq) } else { None }
+    let is_hash = hash.len() == HASH_DIGITS && hash.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    // As it is written, and in no other form: 007 and +7 are of someone else.
+    let seq = seq.parse::<i64>().ok().filter(|number| *number >= 0 && number.to_string() == seq);
+    seq.filter(|_| is_hash).map(Seq)
+}
+
+/// What names of unfinished objects end in.
+pub const UNFINISHED: &str = ".ctlstore.tmp";
+/// What names of copies and of looks at other objects end in, behind numbers.
+pub const STAGED: &str = ".staged.tmp";
+pub const LOOK: &str = ".look.tmp";
+
+/// Whether `name` is that of an unfinished file of ours beside `key`, also one that SQLite was
+/// killed over. Files of any other name are not ours to remove.
+pub fn is_unfinished(key: &str, name: &str) -> bool {
+    let Some(rest) = name.strip_prefix(key) else { return false };
+    let rest = rest.strip_suffix("-journal").unwrap_or(rest);
+    if let Some(middle) = rest.strip_suffix(UNFINISHED) {
+        return middle.is_empty() || middle.starts_with('.');
+    }
+    let is_numbers = |text: &str| text.strip_prefix('.').is_some_and(|text| text.split('.').all(is_number));
+    let numbered = rest.strip_suffix(STAGED).or_else(|| rest.strip_suffix(LOOK));
+    // Earlier versions ended in this alone.
+    let earlier = name.strip_suffix(".tmp").is_some_and(|name| seq_of(key, name).is_some());
+    numbered.is_some_and(is_numbers) || earlier
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// What the names of kept snapshots begin and end with.
@@ -67,10 +92,38 @@ mod tests {
         let name = immutable("a.db.gz", Seq(4711), "0a1b2c3d4e5f");
         assert_eq!(name, "a.db.gz.4711-0a1b2c3d");
         assert_eq!(seq_of("a.db.gz", &name), Some(Seq(4711)));
-        for other in
-            ["a.db.gz", "a.db.gz.json", "a.db.gz.lock", "a.db.gz.1-0a1b2c3", "a.db.1-0a1b2c3d", "a.db.gz.+1-0a1b2c3d"]
-        {
+        for other in [
+            "a.db.gz",
+            "a.db.gz.json",
+            "a.db.gz.lock",
+            "a.db.gz.1-0a1b2c3",
+            "a.db.1-0a1b2c3d",
+            "a.db.gz.+1-0a1b2c3d",
+            "a.db.gz.007-0a1b2c3d",
+            "a.db.gz.7-DEADBEEF",
+            "a.db.gz.-7-0a1b2c3d",
+            "a.db.gz.7-0a1b2c3d.bak",
+        ] {
             assert_eq!(seq_of("a.db.gz", other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn only_our_unfinished_files_are_taken_for_ours() {
+        for ours in [
+            "a.db.ctlstore.tmp",
+            "a.db.json.ctlstore.tmp",
+            "a.db.7-0a1b2c3d.ctlstore.tmp",
+            "a.db.7-0a1b2c3d.tmp",
+            "a.db.link.ctlstore.tmp",
+            "a.db.3.staged.tmp",
+            "a.db.3.staged.tmp-journal",
+            "a.db.3.0.look.tmp",
+        ] {
+            assert!(is_unfinished("a.db", ours), "{ours}");
+        }
+        for other in ["a.db.tmp", "a.db.backup.tmp", "a.db", "a.db-journal", "a.db.x.staged.tmp", "b.db.ctlstore.tmp"] {
+            assert!(!is_unfinished("a.db", other), "{other}");
         }
     }
 

@@ -16,6 +16,7 @@ use super::destination::{Delivered, Destination, Target};
 use super::error::SnapshotError;
 use super::progress::Progress;
 use super::staged::{SharedCopy, Stage};
+use super::store::{StoreError, contained};
 use super::take::Abort;
 
 /// What a round did, and what busy destinations have ended since the one before.
@@ -159,8 +160,13 @@ impl Publisher {
         let (position, copy, back) = (position.clone(), Arc::clone(copy), self.back.0.clone());
         let (in_thread, began) = (abort.clone(), Instant::now());
         let work = move || {
-            let outcome = offer(&target, &mut destination, &position, &copy, &in_thread);
+            let place = || target.url.to_string();
+            let outcome = contained(place, || offer(&target, &mut destination, &position, &copy, &in_thread));
             drop(copy);
+            if matches!(outcome, Err(SnapshotError::Store(StoreError::Panicked { .. }))) {
+                // Whatever it was in the middle of, it begins anew.
+                destination = None;
+            }
             let ended = Ended { destination: index, seq: position.seq, took: began.elapsed(), outcome };
             // The publisher is gone only when nobody wants to know any more.
             let _ = back.send((destination, ended));
@@ -197,7 +203,7 @@ impl Publisher {
         place.destination = destination;
         place.has_nothing = ended.seq == Seq::ZERO && ended.outcome.is_ok();
         if let Some(busy) = self.busy.remove(&ended.destination) {
-            // It has sent its last word; a panic has ended the process already.
+            // It has sent its last word, also where its work panicked.
             let _ = busy.thread.join();
         }
         ended

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 
+use crate::disk::beside;
 use crate::ldb::read::LdbReader;
-use crate::ledger::LdbPosition;
+use crate::ledger::{LdbPosition, Seq};
 use crate::sql::{IMMUTABLE, file_uri};
 
 use super::error::SnapshotError;
@@ -33,6 +34,8 @@ pub(super) struct Published {
     has_rows: Option<bool>,
     /// What is at the plain key, where it is not what the manifest speaks of.
     stranger: Option<ObjectInfo>,
+    /// What is there that nobody has published, where it is known to be that.
+    foreign: Option<String>,
 }
 
 /// What an object that no manifest speaks of has turned out to be.
@@ -67,8 +70,10 @@ impl Published {
         }
         let plain = found(store.head(key, abort))?;
         if let Some(manifest) = &this.manifest {
-            let size = |info: &ObjectInfo| info.size == manifest.stored_bytes;
-            this.is_whole = found(store.head(&manifest.key, abort))?.is_some_and(|info| size(&info));
+            let size = |info: &ObjectInfo| info.size == Some(manifest.stored_bytes);
+            // Another object of the same size is not copied to where hosts look.
+            let is_ours = manifest.key == names::immutable(key, Seq(manifest.seq), &manifest.sha256);
+            this.is_whole = is_ours && found(store.head(&manifest.key, abort))?.is_some_and(|info| size(&info));
             let sum = |info: &ObjectInfo| info.checksum.as_ref().is_none_or(|sum| *sum == manifest.sha1);
             this.is_plain_right = plain.as_ref().is_some_and(|info| size(info) && sum(info));
         }
@@ -78,12 +83,49 @@ impl Published {
             }
             None => this.position = newest_name(store, abort)?,
         }
+        let has_published = this.position.is_some();
         if let (Some(path), Some(_)) = (plain_file(store), &plain) {
             this.see_plain_file(&path);
         } else if !this.is_plain_right {
             this.stranger = plain;
         }
+        if !has_published {
+            this.foreign = this.what_is_foreign(store);
+        }
         Ok(this)
+    }
+
+    /// What stands at our names though no snapshot was published there: it is someone else's.
+    fn what_is_foreign(&self, store: &Store) -> Option<String> {
+        let key = store.name();
+        if let Some(path) = store.path(key) {
+            let exists = |path: &Path| path.symlink_metadata().is_ok();
+            if path.is_symlink() {
+                return Some(format!("{} is a link, as a node's ldb is", path.display()));
+            }
+            // With a WAL it is a database in use, and what is there without one is a part of another.
+            if let Some(wal) = ["-wal", "-shm"].map(|suffix| beside(&path, suffix)).iter().find(|wal| exists(wal)) {
+                return Some(format!("{} belongs to a database in use", wal.display()));
+            }
+            let is_snapshot = self.position.is_some() || self.stranger.is_some();
+            if exists(&path) && !is_snapshot {
+                return Some(format!("{} is no snapshot", path.display()));
+            }
+        }
+        // Beside a snapshot, such as the original's, or one that is still to be looked at, it is
+        // a manifest that was damaged.
+        let is_alone = self.position.is_none() && self.stranger.is_none();
+        (self.etag.is_some() && is_alone).then(|| format!("{} is no manifest", store.place(&Manifest::name_of(key))))
+    }
+
+    /// # Errors
+    /// [`SnapshotError::Foreign`] where a snapshot would take the place of something that
+    /// is none.
+    pub(super) fn refuse_foreign(&self, store: &Store) -> Result<(), SnapshotError> {
+        match &self.foreign {
+            Some(what) => Err(SnapshotError::Foreign { destination: store.url().to_string(), what: what.clone() }),
+            None => Ok(()),
+        }
     }
 
     /// A plain file tells itself where it stands: left by the original, by an older
@@ -114,8 +156,14 @@ impl Published {
             Some(known) => known,
             None => Stranger { identity, found: inspect_plain(store, &scratch()?, abort)? },
         };
-        if let Some((position, has_rows)) = known.insert(stranger).found.clone() {
-            self.raise(position, || Some(has_rows));
+        let has_checksum = info.checksum.is_some();
+        match known.insert(stranger).found.clone() {
+            Some((position, has_rows)) => self.raise(position, || Some(has_rows)),
+            // The original's uploads have a checksum; where that is, it was one once.
+            None if self.position.is_none() && !has_checksum => {
+                self.foreign = Some(format!("{} is no snapshot", store.place(store.name())));
+            }
+            None => {}
         }
         Ok(())
     }

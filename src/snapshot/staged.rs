@@ -11,11 +11,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::disk::{LockError, ProcessLock, beside, directory_of};
 
 use super::error::SnapshotError;
+use super::names::{LOOK, STAGED, is_unfinished};
 use super::progress::Progress;
 use super::take::{Abort, Snapshot, take};
 
-/// Ends the names of copies, so that what a crash leaves is known as such.
-pub(super) const STAGED: &str = ".staged.tmp";
 /// Processes that may stage beside one LDB at the same time.
 const MAX_ROOMS: usize = 16;
 
@@ -142,7 +141,7 @@ impl SharedCopy {
     /// Where a destination may put down what it looks at.
     pub(super) fn scratch(&self) -> Result<PathBuf, SnapshotError> {
         let look = self.looks.fetch_add(1, Ordering::Relaxed);
-        self.stage.path(&format!("{}.{look}.look.tmp", self.number))
+        self.stage.path(&format!("{}.{look}{LOOK}", self.number))
     }
 
     /// Whether `file` is on the LDB's own filesystem. Elsewhere no copy is made that
@@ -185,17 +184,14 @@ pub(super) fn clear(path: &Path) -> Result<(), SnapshotError> {
     for entry in entries {
         let entry = entry.map_err(SnapshotError::io("list", directory))?;
         let file = entry.file_name();
-        let Some(rest) = file.to_str().and_then(|file| file.strip_prefix(name)) else { continue };
-        // With what SQLite left when it was killed in the middle of a copy.
-        let is_left = rest.starts_with('.') && (rest.ends_with(".tmp") || rest.ends_with(".tmp-journal"));
-        if is_left {
+        if file.to_str().is_some_and(|file| is_unfinished(name, file)) {
             fs::remove_file(entry.path()).map_err(SnapshotError::io("remove", &entry.path()))?;
         }
     }
     Ok(())
 }
 
-/// A thread that panicked has ended the process already.
+/// What a destination that panicked has left is whole: each step is one assignment.
 pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

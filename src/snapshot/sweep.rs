@@ -1,13 +1,16 @@
 //! What happens at a destination after a snapshot was published: some are kept under
 //! timestamped names, and data that nobody needs any more is removed.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crate::ldb::read::LdbReader;
 use crate::ledger::Seq;
 use crate::schema::Timestamp;
 
 use super::carry;
-use super::manifest::Manifest;
+use super::fetch::is_compressed;
+use super::manifest::{Compression, Manifest};
 use super::names;
 use super::store::{Condition, ObjectInfo, Store, StoreError};
 use super::take::Abort;
@@ -40,9 +43,11 @@ pub(super) fn keep(
 
     let (prefix, _) = names::around_time(key);
     let listed = store.list(&prefix, abort)?;
-    let mut kept: Vec<String> =
-        listed.into_iter().map(|info| info.name).filter(|name| names::is_kept(key, name)).collect();
+    let names_there: BTreeSet<String> = listed.into_iter().map(|info| info.name).collect();
+    let mut kept: Vec<&String> = names_there.iter().filter(|name| names::is_kept(key, name)).collect();
     kept.sort_unstable();
+    // Each of ours has a manifest; what only has such a name is someone else's.
+    kept.retain(|name| names_there.contains(&Manifest::name_of(name)));
     let surplus = kept.len().saturating_sub(count);
     for name in &kept[..surplus] {
         // The manifest first: one without data would promise what is not there.
@@ -50,6 +55,16 @@ pub(super) fn keep(
         store.delete(name, abort)?;
     }
     Ok(())
+}
+
+/// Whether a file with the name of a snapshot's data is one; object stores are taken at
+/// their word.
+fn is_data(store: &Store, name: &str, seq: Seq) -> bool {
+    let Some(path) = store.path(name) else { return true };
+    match Compression::of(store.name()) {
+        Compression::None => LdbReader::immutable(&path).position().is_ok_and(|position| position.seq == seq),
+        Compression::Gzip | Compression::Zstd => is_compressed(&path),
+    }
 }
 
 /// Removes the data of older snapshots, and what publishers that were killed have left.
@@ -79,7 +94,9 @@ pub(super) fn remove_old(
             let lingers = left < MOST_LINGERING && age.is_some_and(|age| age < LINGER);
             match lingers || before == Some(info.name.as_str()) {
                 true => left += 1,
-                false => store.delete(&info.name, abort)?,
+                false if is_data(store, &info.name, seq) => store.delete(&info.name, abort)?,
+                // It has such a name and is something else.
+                false => {}
             }
         }
         replaced_at = Some(info.modified);

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use crate::config::SnapshotUrl;
 use crate::disk;
-use crate::ledger::Seq;
+use crate::ledger::{LdbPosition, Seq};
+use crate::schema::Timestamp;
 
 use super::Abort;
 use super::Progress;
@@ -22,6 +23,8 @@ const LEFT_BEHIND: Duration = Duration::from_secs(60 * 60);
 pub struct VerifiedSnapshot {
     /// The last ledger row that it has.
     pub seq: Seq,
+    /// That row's `leader_ts`, where the snapshot knows it.
+    pub leader_ts: Option<Timestamp>,
     /// Of the ledger that it follows; one of the original says none.
     pub ledger_id: Option<String>,
     /// Where it is, without secrets.
@@ -96,8 +99,8 @@ impl Place {
         }
         self.known = None;
         let fetched = verify(&self.url, directory, &Wanted::default(), abort, progress)?;
-        let (seq, ledger_id) = (fetched.position.seq, fetched.position.ledger_id);
-        let snapshot = VerifiedSnapshot { seq, ledger_id, url: self.url.to_string() };
+        let LdbPosition { seq, leader_ts, ledger_id } = fetched.position;
+        let snapshot = VerifiedSnapshot { seq, leader_ts, ledger_id, url: self.url.to_string() };
         // Where someone published meanwhile, its manifest tells which one was fetched.
         let fetched = fetched.manifest.map(|manifest| Found::Manifest(Box::new(manifest)));
         self.known = fetched.or(found).map(|found| (found, snapshot.clone()));

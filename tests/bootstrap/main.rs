@@ -4,9 +4,12 @@
 mod bad;
 mod damaged;
 mod killed;
+mod outside;
 mod pruned;
+mod restored;
 mod s3;
 mod sources;
 mod stage;
 #[path = "../support/mod.rs"]
 mod support;
+mod web;

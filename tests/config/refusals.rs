@@ -69,6 +69,8 @@ const WRONG_VALUES: &[(&str, &str, &str)] = &[
     ("bootstrap.urls", r#"["s3://bucket"]"#, "\"s3://bucket\": names no object in its bucket or host"),
     ("bootstrap.allow_empty", r#""yes""#, "neither auto nor true nor false"),
     ("bootstrap.allow_empty", "1", "neither auto nor true nor false"),
+    ("bootstrap.max_expansion", "0", "must be 1 to 100000"),
+    ("bootstrap.urls", r#"["s3://b//x.db"]"#, "\"s3://b//x.db\": has an empty part (//) in its key"),
     ("changelog.path", r#""""#, "an empty path"),
     ("changelog.max_bytes", "1.5", "not a size such as \"50 MiB\" or a number of bytes"),
     ("changes.retain_bytes", "1000", "must be 0 or at least 64 KiB"),

@@ -76,3 +76,35 @@ fn no_secret_is_ever_printed() {
     });
     assert!(!format!("{:?}", settings.unwrap()).contains("hunter2"));
 }
+
+#[test]
+fn a_comma_in_a_signed_url_splits_no_secret_off() {
+    let load_urls = |urls: &str| {
+        let variable = ("CTLSTORE__BOOTSTRAP__URLS".into(), urls.into());
+        load(&Sources { environment: vec![variable], ..Sources::default() })
+    };
+    let signed = "https://h/a.db?X-Amz-Signature=hun,ter2&sig=ter2,x";
+    for (list, count) in [
+        (signed.to_owned(), 1),
+        (format!("file:///a.db, {signed} ,s3://b/c.db"), 3),
+        (format!("{signed},{signed}"), 2),
+        ("https://u:hun,ter2@h/a.db".to_owned(), 1),
+        ("file:a.db,,file:b.db,".to_owned(), 2),
+    ] {
+        let settings = load_urls(&list).unwrap_or_else(|problems| panic!("{list}: {problems}"));
+        assert_eq!(settings.bootstrap.urls.len(), count, "{list}");
+        assert!(!settings.to_toml().unwrap().contains("ter2"), "{list}");
+    }
+    for list in [
+        "https://h/a.db?X-Amz-Signature=hun,ter2#x",
+        "s3://b/a.db,sig=hunter2",
+        "HTTPS://h:0/a.db?sig=hun,ter2",
+        "https://u:hunter2",
+        "https://u:hun,ter2@h:0/a.db",
+        "X-Amz-Signature=hunter2,file:a.db",
+        "file:///x/eu#1.db,https://h/a.db?token=hunter2",
+    ] {
+        let refused = load_urls(list).expect_err(list).to_string();
+        assert!(refused.starts_with("bootstrap.urls") && !refused.contains("ter2"), "{list}: {refused}");
+    }
+}

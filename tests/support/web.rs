@@ -44,6 +44,23 @@ pub struct Manners {
     pub flips: u64,
     /// Bytes a second, where it is not as fast as it can be.
     pub slow: Option<usize>,
+    /// How the length of a body is told.
+    pub length: Length,
+    /// Sends whoever asks to the same path of this server, for good.
+    pub redirect: Option<String>,
+    /// The `Authorization` without which it answers 401.
+    pub authorization: Option<String>,
+}
+
+/// How a client learns where a body ends.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Length {
+    #[default]
+    Told,
+    /// In chunks, of HTTP/1.1.
+    Chunked,
+    /// By the end of the connection, of HTTP/1.0.
+    Closed,
 }
 
 /// One request that was answered for an object.
@@ -54,6 +71,7 @@ pub struct Request {
     pub offset: Option<usize>,
     /// Bytes of the body that were sent.
     pub sent: usize,
+    pub authorization: Option<String>,
 }
 
 impl Web {
@@ -105,7 +123,7 @@ impl Web {
 
 fn answer(mut stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
     let (mut method, mut path) = (String::new(), String::new());
-    let (mut offset, mut if_match) = (None::<usize>, None);
+    let (mut offset, mut if_match, mut authorization) = (None::<usize>, None, None::<String>);
     for line in BufReader::new(stream.try_clone()?).lines() {
         let line = line?;
         if method.is_empty() {
@@ -117,10 +135,12 @@ fn answer(mut stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
             match name.to_ascii_lowercase().as_str() {
                 "range" => offset = value.trim_start_matches("bytes=").split('-').next().and_then(|n| n.parse().ok()),
                 "if-match" => if_match = Some(value.to_owned()),
+                "authorization" => authorization = Some(value.to_owned()),
                 _ => {}
             }
         }
     }
+    let path = path.split('?').next().unwrap_or_default().to_owned();
     let (object, manners) = {
         let state = &mut *state.lock().unwrap_or_else(PoisonError::into_inner);
         let object = state.objects.get(&path).cloned();
@@ -130,7 +150,13 @@ fn answer(mut stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
         }
         (object, manners)
     };
+    if let Some(to) = &manners.redirect {
+        return redirect(stream, &format!("{to}{path}"));
+    }
     let Some((bytes, version)) = object else { return plain(stream, 404) };
+    if manners.authorization.is_some() && manners.authorization != authorization {
+        return plain(stream, 401);
+    }
     if manners.fail > 0 {
         return plain(stream, manners.status);
     }
@@ -154,15 +180,19 @@ fn answer(mut stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
         None => "200 OK".to_owned(),
     };
     let etag = if manners.no_etags { String::new() } else { format!("ETag: {etag}\r\n") };
+    let (version_of_http, length) = match manners.length {
+        Length::Told => ("HTTP/1.1", format!("Content-Length: {}\r\n", bytes.len() - from)),
+        Length::Chunked => ("HTTP/1.1", "Transfer-Encoding: chunked\r\n".to_owned()),
+        Length::Closed => ("HTTP/1.0", String::new()),
+    };
     write!(
         stream,
-        "HTTP/1.1 {status}\r\nContent-Length: {}\r\n{etag}Last-Modified: Thu, 01 Jan 2026 00:00:{:02} GMT\r\n\
+        "{version_of_http} {status}\r\n{length}{etag}Last-Modified: Thu, 01 Jan 2026 00:00:{:02} GMT\r\n\
          Connection: close\r\n\r\n",
-        bytes.len() - from,
         version % 60
     )?;
     let sent = if method == "HEAD" { 0 } else { body(&mut stream, &bytes[from..], &manners, state) };
-    state.lock().unwrap_or_else(PoisonError::into_inner).requests.push(Request { path, offset, sent });
+    state.lock().unwrap_or_else(PoisonError::into_inner).requests.push(Request { path, offset, sent, authorization });
     stream.shutdown(Shutdown::Both)
 }
 
@@ -180,8 +210,14 @@ fn body(stream: &mut TcpStream, bytes: &[u8], manners: &Manners, state: &Mutex<S
     }
     let wanted = if breaks { &bytes[..manners.break_after] } else { bytes };
     let mut sent = 0;
+    let is_chunked = manners.length == Length::Chunked;
     for chunk in wanted.chunks(CHUNK) {
-        if stream.write_all(chunk).is_err() {
+        let framed = if is_chunked {
+            [format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat()
+        } else {
+            chunk.to_vec()
+        };
+        if stream.write_all(&framed).is_err() {
             break;
         }
         sent += chunk.len();
@@ -190,7 +226,15 @@ fn body(stream: &mut TcpStream, bytes: &[u8], manners: &Manners, state: &Mutex<S
             std::thread::sleep(Duration::from_secs_f64(chunk.len() as f64 / rate as f64));
         }
     }
+    if is_chunked && sent == bytes.len() {
+        let _ = stream.write_all(b"0\r\n\r\n");
+    }
     sent
+}
+
+fn redirect(mut stream: TcpStream, to: &str) -> std::io::Result<()> {
+    write!(stream, "HTTP/1.1 302 Found\r\nLocation: {to}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")?;
+    stream.shutdown(Shutdown::Both)
 }
 
 fn plain(mut stream: TcpStream, status: u16) -> std::io::Result<()> {

@@ -13,7 +13,7 @@ use crate::ldb::Home;
 use crate::metrics::{ErrorKind, Metrics};
 use crate::schema::Timestamp;
 use crate::snapshot::Abort;
-use crate::snapshot::fetch::{FetchError, Fetched, Sources, Wanted};
+use crate::snapshot::fetch::{FetchError, Fetched, Limits, Sources, Wanted};
 
 /// Whether an LDB may begin empty where no source has a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +30,7 @@ pub struct BootstrapOptions {
     /// Asked in this order.
     pub urls: Vec<SnapshotUrl>,
     pub allow_empty: AllowEmpty,
+    pub limits: Limits,
 }
 
 /// Why no source gave a snapshot.
@@ -38,6 +39,8 @@ pub struct BootstrapOptions {
 pub struct NoSnapshot {
     pub kind: ErrorKind,
     pub message: String,
+    /// Whether all that there is are snapshots of rows that a restored ctldb lost.
+    pub is_lost_history: bool,
 }
 
 /// What the bootstrap shows of itself.
@@ -118,7 +121,7 @@ pub struct Bootstrap {
 
 impl Bootstrap {
     pub fn new(options: BootstrapOptions, abort: Abort, record: Arc<Record>) -> Self {
-        Self { sources: Sources::new(options.urls), allow_empty: options.allow_empty, abort, record }
+        Self { sources: Sources::new(options.urls, options.limits), allow_empty: options.allow_empty, abort, record }
     }
 
     pub fn has_sources(&self) -> bool {
@@ -147,7 +150,11 @@ impl Bootstrap {
             let url = self.sources.url(index).to_string();
             self.record.asks(&url);
             if let Err(error) = home.clear_incoming() {
-                return Err(NoSnapshot { kind: ErrorKind::Storage, message: error.to_string() });
+                return Err(NoSnapshot {
+                    kind: ErrorKind::Storage,
+                    message: error.to_string(),
+                    is_lost_history: false,
+                });
             }
             match self.sources.fetch(index, &home.incoming(), wanted, &self.abort, &self.record.downloading) {
                 Ok(fetched) => {
@@ -169,7 +176,8 @@ impl Bootstrap {
             None => Ok(false),
             Some(first) => {
                 let messages: Vec<_> = errors.iter().map(ToString::to_string).collect();
-                Err(NoSnapshot { kind: kind_of_fetch(first), message: messages.join("; ") })
+                let is_lost_history = errors.iter().all(|error| error.is_not_found() || error.is_lost_history());
+                Err(NoSnapshot { kind: kind_of_fetch(first), message: messages.join("; "), is_lost_history })
             }
         }
     }
@@ -180,6 +188,7 @@ impl Bootstrap {
         let error = NoSnapshot {
             kind: ErrorKind::Unavailable,
             message: format!("there is no snapshot at {}", urls.join(", ")),
+            is_lost_history: false,
         };
         self.record.lock().last_error = Some(error.message.clone());
         error
@@ -187,5 +196,5 @@ impl Bootstrap {
 }
 
 fn of(error: &FetchError) -> NoSnapshot {
-    NoSnapshot { kind: kind_of_fetch(error), message: error.to_string() }
+    NoSnapshot { kind: kind_of_fetch(error), message: error.to_string(), is_lost_history: false }
 }

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use crate::backoff::Backoff;
 use crate::changelog::Written;
 use crate::ldb::{Applied, ApplyError, Checkpoint, Home, Ldb, LdbError, LdbOptions, Look, Replaced, Verdict};
-use crate::ledger::{Batch, LdbPosition, LedgerInfo};
+use crate::ledger::{Batch, LdbPosition};
+use crate::messages::ledger::FollowedLedger;
 use crate::snapshot::fetch::Wanted;
 
 use super::bootstrap::{AllowEmpty, Bootstrap, NoSnapshot};
@@ -87,7 +88,7 @@ impl Holding {
 
     /// Where the LDB stands. Has one fetched first where there is none to be read, and
     /// only one that can follow `ledger`, if that is known.
-    pub fn position(&mut self, ledger: Option<LedgerInfo>) -> Result<LdbPosition, NoLdb> {
+    pub fn position(&mut self, ledger: Option<FollowedLedger>) -> Result<LdbPosition, NoLdb> {
         if self.ldb.is_none() && !self.obtain(ledger)? {
             return Ok(LdbPosition::default());
         }
@@ -113,8 +114,9 @@ impl Holding {
     }
 
     /// Replaces the LDB by a snapshot that can follow `ledger`.
-    pub fn replace(&mut self, ledger: LedgerInfo) -> Result<LdbPosition, NoLdb> {
-        let wanted = Wanted { ledger_id: ledger.ledger_id.clone(), ledger: Some(ledger), from: None };
+    pub fn replace(&mut self, FollowedLedger { info, history }: FollowedLedger) -> Result<LdbPosition, NoLdb> {
+        let (ledger_id, history) = (info.ledger_id.clone(), Some(history));
+        let wanted = Wanted { ledger_id, ledger: Some(info), history, from: None };
         // Room is wanted now, and the readers of an earlier one have left it.
         self.home.tidy()?;
         match self.bootstrap.round(&self.home, &wanted)? {
@@ -205,16 +207,26 @@ impl Holding {
 
     /// Opens an LDB, a fetched one where there is none to be read. False where there
     /// is nothing to fetch either and whoever brings the ledger may begin without.
-    fn obtain(&mut self, ledger: Option<LedgerInfo>) -> Result<bool, NoLdb> {
+    fn obtain(&mut self, ledger: Option<FollowedLedger>) -> Result<bool, NoLdb> {
         self.may_begin_empty = false;
         let is_missing = self.home.is_missing()?;
         let may_fetch = self.bootstrap.has_sources() && (is_missing || self.unreadable.is_some());
         if !may_fetch {
             return self.open_ldb().map(|()| true).map_err(|error| self.noted(error).into());
         }
+        let (ledger, history) = ledger.map(|ledger| (ledger.info, ledger.history)).unzip();
         let ledger_id = self.ledger_id.clone().or_else(|| ledger.as_ref()?.ledger_id.clone());
-        let wanted = Wanted { ledger_id, ledger, from: None };
-        if self.bootstrap.round(&self.home, &wanted)? {
+        let wanted = Wanted { ledger_id, ledger, history, from: None };
+        let may_replay = wanted.has_whole_ledger() && self.bootstrap.allow_empty() != AllowEmpty::Never;
+        let is_fetched = match self.bootstrap.round(&self.home, &wanted) {
+            // As good as none, where the ledger still has all of its own rows.
+            Err(none) if none.is_lost_history && may_replay => {
+                tracing::warn!(role = "applier", error = %none, "passed over, beginning with the ledger's first row");
+                false
+            }
+            outcome => outcome?,
+        };
+        if is_fetched {
             self.switch()?;
             return Ok(true);
         }

@@ -11,8 +11,8 @@ use tokio::sync::oneshot;
 
 use crate::changelog::Written;
 use crate::ldb::{Applied, ApplyError, Checkpoint, CheckpointMode, Ldb, LdbError, Verdict};
-use crate::ledger::{Batch, LdbPosition, LedgerInfo};
-use crate::messages::ledger::ApplyFailed;
+use crate::ledger::{Batch, LdbPosition};
+use crate::messages::ledger::{ApplyFailed, FollowedLedger};
 use crate::metrics::{self, ErrorKind, Metrics};
 
 use super::holding::{Holding, NoLdb};
@@ -27,9 +27,9 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// What the thread can be asked to do. Who asked may be gone when it is done.
 pub enum Job {
     Apply(Batch, oneshot::Sender<Result<Applied, ApplyError>>),
-    Position(Option<LedgerInfo>, oneshot::Sender<Result<LdbPosition, NoLdb>>),
+    Position(Option<FollowedLedger>, oneshot::Sender<Result<LdbPosition, NoLdb>>),
     Adopt(String, oneshot::Sender<Result<(), LdbError>>),
-    Replace(LedgerInfo, oneshot::Sender<Result<LdbPosition, NoLdb>>),
+    Replace(FollowedLedger, oneshot::Sender<Result<LdbPosition, NoLdb>>),
     Inspect(IsEnded, Answer),
 }
 
@@ -176,6 +176,7 @@ mod tests {
     use crate::ldb::{Home, LdbOptions};
     use crate::ledger::{Assembler, LedgerRow, Seq};
     use crate::snapshot::Abort;
+    use crate::snapshot::fetch::Limits;
 
     /// Enough rows for a look at them to ask whether it is to end.
     const TABLE: &str = "CREATE TABLE fam___tab (id INTEGER PRIMARY KEY, v TEXT);
@@ -201,7 +202,7 @@ mod tests {
         let path = directory.path().join("ldb.db");
         Connection::open(&path).unwrap().execute_batch(TABLE).unwrap();
         let metrics = Metrics::new();
-        let options = BootstrapOptions { urls: Vec::new(), allow_empty: AllowEmpty::Auto };
+        let options = BootstrapOptions { urls: Vec::new(), allow_empty: AllowEmpty::Auto, limits: Limits::default() };
         let bootstrap = Bootstrap::new(options, Abort::default(), Record::new(Arc::clone(&metrics)));
         let ldb_options = LdbOptions { wal_checkpoint_bytes: 1 << 20, changelog: None, history: None };
         let holding = Holding::open(Home::claim(&path).unwrap(), ldb_options, bootstrap).unwrap();

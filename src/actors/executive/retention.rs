@@ -264,7 +264,7 @@ impl Shared {
 
 fn kind_of(error: &RetentionError) -> ErrorKind {
     match error {
-        RetentionError::Snapshot(FetchError::DiskFull { .. }) => ErrorKind::DiskFull,
+        RetentionError::Snapshot(FetchError::DiskFull { .. } | FetchError::NoRoom { .. }) => ErrorKind::DiskFull,
         RetentionError::Snapshot(FetchError::Unavailable(_) | FetchError::NotFound(_)) => ErrorKind::Unavailable,
         RetentionError::Snapshot(_) => ErrorKind::Storage,
         RetentionError::Prune(PruneError::Refused(_)) => ErrorKind::Refused,

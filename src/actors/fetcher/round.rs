@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use crate::actors::download::Downloading;
 use crate::actors::failures::{kind_of_fetch, kind_of_ldb};
-use crate::config::SnapshotUrl;
 use crate::ldb::{LdbError, Standing, Versions};
 use crate::ledger::{LdbPosition, Seq};
 use crate::metrics::ErrorKind;
@@ -69,8 +68,8 @@ pub struct Fetching {
 }
 
 impl Fetching {
-    pub fn new(versions: Versions, urls: Vec<SnapshotUrl>, abort: Abort, downloading: Arc<Downloading>) -> Self {
-        Self { versions, sources: Sources::new(urls), abort, downloading }
+    pub fn new(versions: Versions, sources: Sources, abort: Abort, downloading: Arc<Downloading>) -> Self {
+        Self { versions, sources, abort, downloading }
     }
 
     /// Asks the sources in order, until one has a newer snapshot than there is here, or

@@ -9,8 +9,11 @@ use crate::actors::task::Stopping;
 use crate::backoff::{Backoff, jittered};
 use crate::ledger::{
     AssembleError, Assembler, Batch, CannotFollow, Found, LedgerSource, Replication, Seq, SourceError, Tail, TailError,
+    answer_while, questions,
 };
-use crate::messages::ledger::{AdoptLedger, ApplyBatch, ApplyFailed, Bootstrap, CaughtUp, GetPosition, HasLdb};
+use crate::messages::ledger::{
+    AdoptLedger, ApplyBatch, ApplyFailed, Bootstrap, CaughtUp, FollowedLedger, GetPosition, HasLdb,
+};
 use crate::messages::status::RoleState;
 use crate::metrics::{ErrorKind, Queue};
 use crate::schema::Timestamp;
@@ -218,7 +221,9 @@ impl Follower<'_> {
         let Some(applier) = &self.shared.peers.bootstrap else { return false };
         // Asked again: it may have changed since.
         let Ok(info) = source.describe().await else { return false };
-        matches!(applier.send(Bootstrap(info)).await, Ok(Ok(_)))
+        let (history, questions) = questions();
+        let answer = applier.send(Bootstrap(FollowedLedger { info, history }));
+        matches!(answer_while(source, questions, answer).await, Ok(Ok(_)))
     }
 
     /// Reads and hands on until something fails.
@@ -233,8 +238,10 @@ impl Follower<'_> {
         let shared = self.shared;
         shared.view.borrow_mut().details.starts += 1;
         // A host that starts while the control plane is away takes the snapshot that it is given.
-        let ledger = source.describe().await.ok();
-        let position = shared.peers.position.send(GetPosition(ledger)).await.map_err(|_| Failure::ApplierGone)??;
+        let (history, questions) = questions();
+        let ledger = source.describe().await.ok().map(|info| FollowedLedger { info, history });
+        let answer = shared.peers.position.send(GetPosition(ledger));
+        let position = answer_while(source, questions, answer).await.map_err(|_| Failure::ApplierGone)??;
         let (mut tail, info) = Tail::open(source, &position).await?;
         self.has_followed = true;
         if let (None, Some(id)) = (&position.ledger_id, &info.ledger_id) {

@@ -45,6 +45,11 @@ async fn ask(url: &SnapshotUrl) -> Result<Option<Manifest>, FetchError> {
 
 fn finding(key: &str, url: &SnapshotUrl, found: Result<Option<Manifest>, FetchError>) -> Finding {
     let error = match found {
+        // It can't work before someone mends it.
+        Err(FetchError::Refused(StoreError::Misconfigured { variable, reason, .. })) => {
+            let what = format!("{key}: {url} can't be used: the variable {variable} {reason}");
+            return Finding::fail(what, format!("unset {variable}, or export {variable}=a value that is right"));
+        }
         Ok(Some(manifest)) => return Finding::ok(format!("{key}: {url} has a snapshot at seq {}", manifest.seq)),
         Ok(None) => return Finding::ok(format!("{key}: {url} can be asked, and has no manifest yet")),
         Err(error) => error,

@@ -49,7 +49,7 @@ impl Report {
         done: Option<&PruneOutcome>,
         dry_run: bool,
     ) -> Self {
-        let VerifiedSnapshot { url, seq, ledger_id } = snapshot.clone();
+        let VerifiedSnapshot { url, seq, ledger_id, .. } = snapshot.clone();
         let planned = plan.cut.filter(|_| dry_run).map(Seq::next).or(plan.low_water);
         let low_water_seq = done.map_or(planned, |done| done.low_water);
         let rows = done.map_or(plan.rows, |done| done.rows);

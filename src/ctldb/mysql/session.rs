@@ -146,6 +146,12 @@ impl Session for Unit<'_> {
         Ok(heads.into_iter().map(head::head_row).collect())
     }
 
+    async fn ledger_row_from(&mut self, seq: Seq) -> Result<Option<HeadRow>, CtldbError> {
+        let after = Some(Seq(seq.0.saturating_sub(1)));
+        let heads = self.ask(&head::heads(&self.shared.ledger, after, 1)).await?;
+        Ok(heads.into_iter().map(head::head_row).next())
+    }
+
     async fn insert_family(&mut self, family: &FamilyName) -> Result<bool, CtldbError> {
         let sql = format!("INSERT INTO families (name) VALUES ({})", text(family.as_str()));
         match self.change(&sql).await {

@@ -166,6 +166,10 @@ impl Session for SqliteSession<'_> {
         Ok(head::rows(self.db, &self.ledger.table, None, rows)?)
     }
 
+    async fn ledger_row_from(&mut self, seq: Seq) -> Result<Option<HeadRow>, CtldbError> {
+        Ok(head::rows(self.db, &self.ledger.table, Some(Seq(seq.0.saturating_sub(1))), 1)?.pop())
+    }
+
     async fn insert_family(&mut self, family: &FamilyName) -> Result<bool, CtldbError> {
         Ok(self.execute(ADD_FAMILY, [family.as_str()])? == 1)
     }

@@ -33,6 +33,8 @@ pub async fn plan(source: &mut AnySource, order: &PruneOrder) -> Result<Plan, Pr
     let (identity, info, now) = (source.identity().await?, source.describe().await?, source.now().await?);
     let last = info.last.unwrap_or_default();
     order.check(&identity, last)?;
+    let after = Seq(order.snapshot.seq.0.saturating_sub(1));
+    order.check_last_row(source.heads(Some(after), 1).await?.first())?;
     let mut cutter = Cutter::new(order.bounds(now, last));
     // Where the cut stands moves with the cutter, so what comes behind it is kept.
     let (mut after, mut limit, mut oldest_left) = (None, Limit::Rows, None);

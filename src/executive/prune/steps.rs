@@ -78,6 +78,10 @@ impl Operation for Step {
         if let Err(refusal) = self.order.check(&identity, last) {
             return Ok(Err(refusal));
         }
+        let row = session.ledger_row_from(self.order.snapshot.seq).await?;
+        if let Err(refusal) = self.order.check_last_row(row.as_ref()) {
+            return Ok(Err(refusal));
+        }
         let bounds = self.order.bounds(now(session).await?, last);
         let (cutter, limit) = match look(session, bounds, self.rows).await? {
             Ok(found) => found,

@@ -1,7 +1,9 @@
 //! Compressed or not: told by the stream's own first bytes where nobody says it. A
 //! key's suffix would not do: the original writes plain files under names in .gz.
 
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
+use std::path::Path;
 
 use flate2::bufread::MultiGzDecoder;
 
@@ -14,6 +16,13 @@ const BUFFER: usize = 128 * 1024;
 /// The largest window that a zstd stream may ask for, as a power of two: 128 MiB, what
 /// zstd itself takes without being told to.
 const MAX_ZSTD_WINDOW: u32 = 27;
+
+/// Whether the file begins as a compressed stream does.
+pub(in crate::snapshot) fn is_compressed(path: &Path) -> bool {
+    let mut start = Vec::with_capacity(ZSTD_MAGIC.len());
+    let read = File::open(path).and_then(|file| file.take(ZSTD_MAGIC.len() as u64).read_to_end(&mut start));
+    read.is_ok() && (start.starts_with(&GZIP_MAGIC) || start == ZSTD_MAGIC)
+}
 
 /// The stream as the file that it holds.
 pub fn decode<'r>(mut stream: impl Read + 'r) -> io::Result<Box<dyn Read + 'r>> {

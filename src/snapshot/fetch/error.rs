@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::ledger::{CannotFollow, LdbPosition, Seq};
+use crate::schema::Timestamp;
 use crate::snapshot::store::StoreError;
 
 /// What is wrong with a snapshot that was downloaded.
@@ -23,6 +24,12 @@ pub enum BadSnapshot {
     Mismatch(String),
     #[error("has {what} format version {found}, this program knows versions up to {known}")]
     NewerFormat { what: &'static str, found: String, known: u32 },
+    /// More comes of it than of any snapshot that is worth its bytes.
+    #[error(
+        "is refused: {stored} bytes of it have become {bytes}, more than {max_expansion} times as many, and no \
+         manifest says that this is right"
+    )]
+    TooLarge { bytes: u64, stored: u64, max_expansion: u64 },
     #[error("is of no use here: {reason}")]
     Unwanted { position: LdbPosition, reason: Unwanted },
     /// Not the snapshot's fault.
@@ -35,7 +42,15 @@ pub enum BadSnapshot {
 impl BadSnapshot {
     /// Whether nobody could start from it, with this program or another.
     pub(in crate::snapshot) fn is_useless(&self) -> bool {
-        matches!(self, Self::NotADatabase | Self::NotAnLdb | Self::Foreign(_) | Self::Damaged(_) | Self::Mismatch(_))
+        matches!(
+            self,
+            Self::NotADatabase
+                | Self::NotAnLdb
+                | Self::Foreign(_)
+                | Self::Damaged(_)
+                | Self::Mismatch(_)
+                | Self::TooLarge { .. }
+        )
     }
 }
 
@@ -46,9 +61,19 @@ pub enum Unwanted {
     OtherLedger { found: String, wanted: String },
     #[error("it is at seq {found}, wanted is {wanted} or a later one")]
     Behind { found: Seq, wanted: Seq },
-    #[error(transparent)]
+    #[error("{0}; {REMOVE_IT}")]
     CannotFollow(#[from] CannotFollow),
+    /// A ctldb that was restored has given the seq again, or has left it out.
+    #[error(
+        "its last row {seq} of {} is not the ledger's: the ctldb was restored from an older backup, or is another one; \
+         {REMOVE_IT}",
+        at.map_or_else(|| "unknown time".to_owned(), |at| at.to_string())
+    )]
+    OtherHistory { seq: Seq, at: Option<Timestamp> },
 }
+
+/// What to do about a snapshot that does not go with the ledger.
+const REMOVE_IT: &str = "remove that snapshot, and publish one of a host that follows this ledger";
 
 /// Why there is no fetched snapshot. Nothing is left at the path that it was for.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +94,9 @@ pub enum FetchError {
     Bad { url: String, reason: Box<BadSnapshot> },
     #[error("no room for the snapshot at {}: {}", path.display(), needed(*.wanted, *.free))]
     DiskFull { path: PathBuf, wanted: Option<u64>, free: Option<u64> },
+    /// Its size was not known beforehand.
+    #[error("no room for the snapshot at {}: it has more than {more_than} bytes", path.display())]
+    NoRoom { path: PathBuf, more_than: u64 },
     #[error("{doing} {}: {source}", path.display())]
     Io { doing: &'static str, path: PathBuf, source: io::Error },
     #[error("the download was aborted")]
@@ -97,11 +125,19 @@ impl FetchError {
         matches!(self, Self::NotFound(_))
     }
 
+    /// Whether the snapshot has rows that the ledger has not, by their times.
+    pub fn is_lost_history(&self) -> bool {
+        matches!(self, Self::Bad { reason, .. }
+            if matches!(**reason, BadSnapshot::Unwanted { reason: Unwanted::OtherHistory { .. }, .. }))
+    }
+
     /// Whether someone who publishes meanwhile could be the cause.
     pub(super) fn may_be_a_race(&self) -> bool {
         match self {
             Self::NotFound(_) | Self::Changed(_) => true,
-            Self::Bad { reason, .. } => !matches!(**reason, BadSnapshot::Unwanted { .. } | BadSnapshot::Io(_)),
+            Self::Bad { reason, .. } => {
+                !matches!(**reason, BadSnapshot::Unwanted { .. } | BadSnapshot::TooLarge { .. } | BadSnapshot::Io(_))
+            }
             _ => false,
         }
     }
@@ -113,9 +149,11 @@ impl From<StoreError> for FetchError {
             StoreError::NotFound { .. } => Self::NotFound(error),
             StoreError::Temporary { .. } => Self::Unavailable(error),
             StoreError::Changed { .. } => Self::Changed(error),
-            StoreError::Denied { .. } | StoreError::Unsupported { .. } | StoreError::Other { .. } => {
-                Self::Refused(error)
-            }
+            StoreError::Denied { .. }
+            | StoreError::Unsupported { .. }
+            | StoreError::Misconfigured { .. }
+            | StoreError::Panicked { .. }
+            | StoreError::Other { .. } => Self::Refused(error),
             StoreError::DiskFull(path) => Self::DiskFull { path, wanted: None, free: None },
             StoreError::Io { doing, path, source } => Self::Io { doing, path, source },
             StoreError::Aborted => Self::Aborted,

@@ -37,7 +37,7 @@ pub fn find(url: &SnapshotUrl, abort: &Abort) -> Result<Option<Found>, FetchErro
     let named = head(&store, &manifest.key, abort)?;
     // The plain key is what a host takes where the other one is not kept.
     let object = named.map_or_else(|| head(&store, store.name(), abort), |info| Ok(Some(info)))?;
-    let is_whole = object.is_some_and(|info| info.size == manifest.stored_bytes);
+    let is_whole = object.is_some_and(|info| info.size == Some(manifest.stored_bytes));
     Ok(is_whole.then(|| Found::Manifest(Box::new(manifest))))
 }
 
@@ -58,7 +58,7 @@ pub fn still_has(url: &SnapshotUrl, known: &Found, abort: &Abort) -> Result<bool
         return Ok(false);
     }
     let object = head(&store, &known.key, abort)?;
-    Ok(object.is_some_and(|info| info.size == known.stored_bytes))
+    Ok(object.is_some_and(|info| info.size == Some(known.stored_bytes)))
 }
 
 fn head(store: &Store, name: &str, abort: &Abort) -> Result<Option<ObjectInfo>, FetchError> {

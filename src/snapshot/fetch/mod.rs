@@ -18,15 +18,18 @@ use std::fs;
 use std::path::Path;
 
 use crate::config::SnapshotUrl;
+use crate::disk::TemporaryName;
 use crate::failpoint;
-use crate::ledger::{LdbPosition, LedgerInfo, Seq, may_follow};
+use crate::ledger::{HistoryCheck, LastRow, LdbPosition, LedgerInfo, Seq, may_follow};
 use crate::snapshot::manifest::{FORMAT_VERSION, Manifest, ManifestError};
-use crate::snapshot::store::{Object, ObjectInfo, Part, Store, StoreError};
+use crate::snapshot::store::{Object, ObjectInfo, Part, Store, StoreError, contained};
 use crate::snapshot::{Abort, TableDigest};
 use crate::snapshot::{Phase, Progress};
 
+pub(in crate::snapshot) use decode::is_compressed;
 pub use error::{BadSnapshot, FetchError, Unwanted};
 pub use found::{Found, find, still_has};
+pub use receive::Limits;
 pub use sources::Sources;
 
 use receive::{Received, Waiting, receive};
@@ -34,6 +37,8 @@ use resume::Resuming;
 
 /// How often a place is asked again because someone was publishing meanwhile.
 const MAX_RACES: u32 = 3;
+/// How the names of files begin that are only looked at.
+const VERIFYING: &str = "ctlstore-verify";
 
 /// What a snapshot must be, besides whole.
 #[derive(Debug, Clone, Default)]
@@ -42,6 +47,8 @@ pub struct Wanted {
     pub ledger_id: Option<String>,
     /// Able to follow this ledger.
     pub ledger: Option<LedgerInfo>,
+    /// With a last row that this ledger has, too.
+    pub history: Option<HistoryCheck>,
     /// At this seq or further on.
     pub from: Option<Seq>,
 }
@@ -57,10 +64,21 @@ impl Wanted {
         if let Some(wanted) = self.from.filter(|wanted| position.seq < *wanted) {
             return Err(unwanted(Unwanted::Behind { found: position.seq, wanted }));
         }
-        match &self.ledger {
-            Some(ledger) => may_follow(ledger, position).map_err(|reason| unwanted(reason.into())),
-            None => Ok(()),
+        if let Some(ledger) = &self.ledger {
+            may_follow(ledger, position).map_err(|reason| unwanted(reason.into()))?;
         }
+        match self.history.as_ref().map(|history| history.ask(position)) {
+            Some(LastRow::Other | LastRow::Missing) => {
+                Err(unwanted(Unwanted::OtherHistory { seq: position.seq, at: position.leader_ts }))
+            }
+            // A host that starts while the control plane is away takes what it is given.
+            Some(LastRow::Same | LastRow::Unknown) | None => Ok(()),
+        }
+    }
+
+    /// Whether the ledger is known to have all of its rows.
+    pub fn has_whole_ledger(&self) -> bool {
+        self.ledger.as_ref().is_some_and(|ledger| may_follow(ledger, &LdbPosition::default()).is_ok())
     }
 }
 
@@ -98,12 +116,12 @@ pub fn fetch(
     abort: &Abort,
     progress: &dyn Progress,
 ) -> Result<Fetched, FetchError> {
-    let places = Places { url, to, digests: false };
+    let places = Places { url, to, digests: false, limits: Limits::default() };
     Fetch::new(&places, wanted, abort, progress)?.run(&mut |_| Ok(()))
 }
 
-/// The same without keeping the file, which needs room in `directory` meanwhile. A
-/// process that is killed leaves it there, under a name that ends in `.incoming`.
+/// The same without keeping the file, which needs room in `directory` meanwhile. What a
+/// process that was killed has left there goes at the next call.
 pub fn verify(
     url: &SnapshotUrl,
     directory: &Path,
@@ -111,11 +129,10 @@ pub fn verify(
     abort: &Abort,
     progress: &dyn Progress,
 ) -> Result<Fetched, FetchError> {
-    let to = directory.join(format!("verify-{}.incoming", uuid::Uuid::new_v4()));
-    let places = Places { url, to: &to, digests: true };
-    let fetched = Fetch::new(&places, wanted, abort, progress)?.run(&mut |_| Ok(()))?;
-    fs::remove_file(&to).map_err(FetchError::io("remove", &to))?;
-    Ok(fetched)
+    let name = TemporaryName::claim(&directory.join(VERIFYING), ".incoming");
+    let name = name.map_err(FetchError::io("make a file in", directory))?;
+    let places = Places { url, to: name.path(), digests: true, limits: Limits::default() };
+    Fetch::new(&places, wanted, abort, progress)?.run(&mut |_| Ok(()))
 }
 
 /// What stands at the store's own key, whatever a manifest says: whose state it is, and
@@ -127,20 +144,24 @@ pub(in crate::snapshot) fn inspect_plain(
     abort: &Abort,
 ) -> Result<Option<(LdbPosition, bool)>, FetchError> {
     let (url, store, wanted) = (store.url().to_string(), store.clone(), &Wanted::default());
-    let differed = Cell::new(false);
-    let fetch = Fetch { store, url, to, digests: true, wanted, abort, progress: &(), differed };
+    let limits = Limits::default();
+    let (differed, has_length) = (Cell::new(false), Cell::new(true));
+    let fetch = Fetch { store, url, to, digests: true, limits, wanted, abort, progress: &(), differed, has_length };
     match fetch.get(None, &mut |_| Ok(())) {
         Ok(fetched) => {
             fs::remove_file(to).map_err(FetchError::io("remove", to))?;
             Ok(Some((fetched.position, fetched.tables.iter().any(|table| table.rows > 0))))
         }
         Err(FetchError::Bad { reason, .. }) if reason.is_useless() => Ok(None),
+        // What does not fit is not downloaded again and again.
+        Err(FetchError::NoRoom { .. }) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// Asked with what names the snapshot before it is downloaded; an error ends the fetch.
-type Refuse<'a> = dyn FnMut(&str) -> Result<(), BadSnapshot> + 'a;
+/// Asked before a snapshot is downloaded, with what names it where there is such a thing; an
+/// error ends the fetch.
+type Refuse<'a> = dyn FnMut(Option<&str>) -> Result<(), FetchError> + 'a;
 
 /// From where to where.
 struct Places<'a> {
@@ -148,6 +169,7 @@ struct Places<'a> {
     to: &'a Path,
     /// Whether the tables are digested though no manifest wants it.
     digests: bool,
+    limits: Limits,
 }
 
 struct Fetch<'a> {
@@ -156,11 +178,14 @@ struct Fetch<'a> {
     url: String,
     to: &'a Path,
     digests: bool,
+    limits: Limits,
     wanted: &'a Wanted,
     abort: &'a Abort,
     progress: &'a dyn Progress,
     /// Whether what was received last is not what its manifest or checksum says.
     differed: Cell<bool>,
+    /// Whether what was received last came with its length, so that its end is known to be one.
+    has_length: Cell<bool>,
 }
 
 impl<'a> Fetch<'a> {
@@ -170,12 +195,23 @@ impl<'a> Fetch<'a> {
         abort: &'a Abort,
         progress: &'a dyn Progress,
     ) -> Result<Self, FetchError> {
-        let Places { url, to, digests } = *places;
-        let (store, url, differed) = (Store::open(url)?, url.to_string(), Cell::new(false));
-        Ok(Self { store, url, to, digests, wanted, abort, progress, differed })
+        let Places { url, to, digests, limits } = *places;
+        let (store, url) = (Store::open(url)?, url.to_string());
+        let (differed, has_length) = (Cell::new(false), Cell::new(true));
+        Ok(Self { store, url, to, digests, limits, wanted, abort, progress, differed, has_length })
     }
 
+    /// Whatever panics on the way is this place's failure.
     fn run(&self, refuse: &mut Refuse<'_>) -> Result<Fetched, FetchError> {
+        let was_there = self.to.symlink_metadata().is_ok();
+        let outcome = contained(|| self.url.clone(), || self.run_with_races(refuse));
+        if !was_there && matches!(outcome, Err(FetchError::Refused(StoreError::Panicked { .. }))) {
+            remove(self.to);
+        }
+        outcome
+    }
+
+    fn run_with_races(&self, refuse: &mut Refuse<'_>) -> Result<Fetched, FetchError> {
         let mut manifest = self.manifest()?;
         let (mut races, mut has_read_again) = (0, false);
         loop {
@@ -220,12 +256,14 @@ impl<'a> Fetch<'a> {
             Some(manifest) => Some(manifest.stored_sha256.clone()),
             None => self.store.identity(&info),
         };
-        identity.map_or(Ok(()), |identity| refuse(&identity)).map_err(&bad)?;
+        self.has_length.set(info.size.is_some());
+        refuse(identity.as_deref())?;
         let waiting = Waiting {
             abort: self.abort,
             progress: self.progress,
-            stored_bytes: Some(info.size),
+            stored_bytes: info.size,
             bytes: manifest.map(|manifest| manifest.bytes),
+            limits: self.limits,
         };
         let received = receive(&self.url, &mut stream, self.to, &waiting);
         let received = received.inspect_err(|_| self.differed.set(is_told))?;

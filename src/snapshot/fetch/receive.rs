@@ -1,10 +1,12 @@
 //! One pass over a stream: decompressed, hashed on both sides, and written to a file.
 //! Memory is bounded by a few buffers, whatever the snapshot's size.
 
+use std::cell::Cell;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::rc::Rc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -21,6 +23,8 @@ use super::remove;
 
 /// Bytes that are written at once, and between two looks at the abort flag.
 const CHUNK: usize = 256 * 1024;
+/// Bytes that are written between two looks at the room that is left.
+const BETWEEN_LOOKS: u64 = 4 << 20;
 
 /// What the stream turned out to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +47,29 @@ pub struct Waiting<'a> {
     pub stored_bytes: Option<u64>,
     /// Bytes of the file; more are not taken.
     pub bytes: Option<u64>,
+    /// Where the file's size is not known.
+    pub limits: Limits,
+}
+
+/// What bounds a file whose size no manifest tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// How many times what is stored it may have, in bytes.
+    pub max_expansion: u64,
+    /// So many bytes may come of any stream, however small.
+    pub always: u64,
+}
+
+impl Limits {
+    fn most(self, stored_bytes: u64) -> u64 {
+        stored_bytes.saturating_mul(self.max_expansion).max(self.always)
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_expansion: 200, always: 1 << 30 }
+    }
 }
 
 /// Writes what `stream` holds to a new file at `path`, and flushes it.
@@ -52,9 +79,7 @@ pub struct Waiting<'a> {
 /// [`FetchError::Bad`] where it can't be decompressed. `url` names it there.
 pub fn receive(url: &str, stream: &mut dyn Read, path: &Path, waiting: &Waiting<'_>) -> Result<Received, FetchError> {
     // A file that is not compressed is as long as its stream; a compressed one longer.
-    if let Some(wanted) = waiting.bytes.or(waiting.stored_bytes) {
-        refuse_without_room(path, wanted)?;
-    }
+    refuse_without_room(path, waiting.bytes.or(waiting.stored_bytes).unwrap_or(1))?;
     let create = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path);
     let file = create.map_err(FetchError::io("make", path))?;
     write(url, stream, path, file, waiting).inspect_err(|_| remove(path))
@@ -67,14 +92,15 @@ fn write(
     file: File,
     waiting: &Waiting<'_>,
 ) -> Result<Received, FetchError> {
-    let mut stored = Stored { stream, waiting, hash: Sha256::new(), bytes: 0 };
-    let mut out = Out { url, file, path, waiting, sha256: Sha256::new(), sha1: Sha1::new(), bytes: 0 };
+    let mut stored = Stored { stream, waiting, hash: Sha256::new(), bytes: Rc::default() };
+    let read = stored.bytes.clone();
+    let mut out = Out { url, file, path, waiting, read, sha256: Sha256::new(), sha1: Sha1::new(), bytes: 0, looked: 0 };
     out.take_all(&mut stored)?;
     // Hashed to its end, though the decoder may have seen enough.
     io::copy(&mut stored, &mut io::sink()).map_err(|error| reading(url, error))?;
     out.file.sync_all().map_err(FetchError::io("flush", path))?;
     Ok(Received {
-        stored_bytes: stored.bytes,
+        stored_bytes: stored.bytes.get(),
         bytes: out.bytes,
         stored_sha256: hex::encode(stored.hash.finalize()),
         sha256: hex::encode(out.sha256.finalize()),
@@ -88,9 +114,13 @@ struct Out<'a> {
     file: File,
     path: &'a Path,
     waiting: &'a Waiting<'a>,
+    /// Bytes of the stream so far.
+    read: Rc<Cell<u64>>,
     sha256: Sha256,
     sha1: Sha1,
     bytes: u64,
+    /// Bytes written when the room was last looked at.
+    looked: u64,
 }
 
 impl Out<'_> {
@@ -113,9 +143,34 @@ impl Out<'_> {
             let reason = BadSnapshot::Mismatch(format!("it has more than the {most} bytes that it should have"));
             return Err(FetchError::bad(self.url)(reason));
         }
+        let (stored, limits) = (self.read.get(), self.waiting.limits);
+        if self.waiting.bytes.is_none() && self.bytes > limits.most(stored) {
+            let max_expansion = limits.max_expansion;
+            return Err(FetchError::bad(self.url)(BadSnapshot::TooLarge { bytes: self.bytes, stored, max_expansion }));
+        }
+        if self.bytes - self.looked >= BETWEEN_LOOKS {
+            self.looked = self.bytes;
+            self.refuse_the_last_room()?;
+        }
         self.sha256.update(chunk);
         self.sha1.update(chunk);
-        self.file.write_all(chunk).map_err(FetchError::io("write", self.path))
+        self.file.write_all(chunk).map_err(|error| match FetchError::io("write", self.path)(error) {
+            FetchError::DiskFull { .. } => self.no_room(),
+            other => other,
+        })
+    }
+
+    /// What is left is for what else the host writes.
+    fn refuse_the_last_room(&self) -> Result<(), FetchError> {
+        let directory = directory_of(self.path);
+        match disk::usable_bytes(directory).map_err(FetchError::io("ask for the room in", directory))? {
+            0 => Err(self.no_room()),
+            _ => Ok(()),
+        }
+    }
+
+    fn no_room(&self) -> FetchError {
+        FetchError::NoRoom { path: self.path.to_owned(), more_than: self.bytes }
     }
 }
 
@@ -124,7 +179,7 @@ struct Stored<'a> {
     stream: &'a mut dyn Read,
     waiting: &'a Waiting<'a>,
     hash: Sha256,
-    bytes: u64,
+    bytes: Rc<Cell<u64>>,
 }
 
 impl Read for Stored<'_> {
@@ -134,8 +189,9 @@ impl Read for Stored<'_> {
         }
         let length = self.stream.read(buffer)?;
         self.hash.update(&buffer[..length]);
-        self.bytes += length as u64;
-        self.waiting.progress.at(Phase::Fetch, self.bytes, self.waiting.stored_bytes);
+        let bytes = self.bytes.get() + length as u64;
+        self.bytes.set(bytes);
+        self.waiting.progress.at(Phase::Fetch, bytes, self.waiting.stored_bytes);
         Ok(length)
     }
 }
@@ -150,7 +206,7 @@ fn reading(url: &str, error: io::Error) -> FetchError {
 
 fn refuse_without_room(path: &Path, wanted: u64) -> Result<(), FetchError> {
     let directory = directory_of(path);
-    let free = disk::free_bytes(directory).map_err(FetchError::io("ask for the room in", directory))?;
+    let free = disk::usable_bytes(directory).map_err(FetchError::io("ask for the room in", directory))?;
     match free < wanted {
         true => Err(FetchError::DiskFull { path: path.to_owned(), wanted: Some(wanted), free: Some(free) }),
         false => Ok(()),

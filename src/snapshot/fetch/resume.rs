@@ -48,9 +48,9 @@ impl<'a> Resuming<'a> {
     fn next(&mut self, buffer: &mut [u8]) -> Result<usize, StoreError> {
         loop {
             let broke = match self.object.read_some(buffer) {
-                Ok(0) if self.position < self.object.info.size && !buffer.is_empty() => {
+                Ok(0) if let Some(size) = self.missing_from().filter(|_| !buffer.is_empty()) => {
                     let place = self.object.info.name.clone();
-                    let reason = format!("ends after {} of {} bytes", self.position, self.object.info.size);
+                    let reason = format!("ends after {} of {size} bytes", self.position);
                     StoreError::Temporary { place, reason }
                 }
                 Ok(length) => {
@@ -62,6 +62,11 @@ impl<'a> Resuming<'a> {
             };
             self.resume(broke)?;
         }
+    }
+
+    /// The object's size, where that is known and not all of it was read.
+    fn missing_from(&self) -> Option<u64> {
+        self.object.info.size.filter(|size| self.position < *size)
     }
 
     /// Opens the rest of the object, or fails with what it broke with.
@@ -132,7 +137,9 @@ fn strong(info: &ObjectInfo) -> Option<String> {
 
 /// Whether both are of one object, as far as the store can tell.
 fn is_same(one: &ObjectInfo, other: &ObjectInfo) -> bool {
-    (&one.etag, one.size, one.modified) == (&other.etag, other.size, other.modified)
+    // A server that sends without a length may tell it with a part.
+    let is_size_same = one.size.zip(other.size).is_none_or(|(one, other)| one == other);
+    is_size_same && (&one.etag, one.modified) == (&other.etag, other.modified)
 }
 
 /// Whether it may be the answer of a server that can't begin at an offset. It can also

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use object_store::client::{HttpError, HttpErrorKind};
 
+use super::redirects::RefusedRedirect;
+
 /// What an error shows of a server's own words, in characters.
 const SHOWN_CHARS: usize = 160;
 /// How object_store's error for an answer begins; the type itself is private to it.
@@ -36,6 +38,12 @@ pub enum StoreError {
     DiskFull(PathBuf),
     #[error("{doing} {}: {source}", path.display())]
     Io { doing: &'static str, path: PathBuf, source: io::Error },
+    /// A variable of the environment that no client can be made with.
+    #[error("{place}: the variable {variable} {reason}")]
+    Misconfigured { place: String, variable: String, reason: String },
+    /// The client ended in a way that it should not; see [`contained`](super::contained).
+    #[error("{place}: the store's client panicked: {reason}")]
+    Panicked { place: String, reason: String },
     #[error("{place}: {reason}")]
     Other { place: String, reason: String },
     #[error("aborted")]
@@ -77,6 +85,7 @@ impl StoreError {
             E::NotFound { .. } if found.code.as_deref() == Some("NoSuchBucket") => {
                 Self::Other { place, reason: "no such bucket".to_owned() }
             }
+            _ if found.is_refused_redirect => Self::Other { place, reason: found.innermost },
             E::NotFound { .. } => Self::NotFound { place },
             E::AlreadyExists { .. } | E::Precondition { .. } | E::NotModified { .. } => Self::Changed { place },
             E::PermissionDenied { .. } | E::Unauthenticated { .. } => Self::Denied { place, reason: found.reason() },
@@ -90,11 +99,13 @@ impl StoreError {
 }
 
 /// What the chain of an error's causes tells.
+#[derive(Default)]
 struct Found {
     status: Option<u16>,
     /// The store's own word for it, such as `NoSuchBucket`.
     code: Option<String>,
     transport: Option<HttpErrorKind>,
+    is_refused_redirect: bool,
     /// Whether it was the question for credentials that failed.
     asked_for_credentials: bool,
     innermost: String,
@@ -102,14 +113,14 @@ struct Found {
 
 impl Found {
     fn by(error: &(dyn Error + 'static)) -> Self {
-        let mut found =
-            Self { status: None, code: None, transport: None, asked_for_credentials: false, innermost: String::new() };
+        let mut found = Self::default();
         let mut next = Some(error);
         while let Some(error) = next {
             let text = error.to_string();
             if let Some(http) = error.downcast_ref::<HttpError>() {
                 found.transport = Some(http.kind());
             }
+            found.is_refused_redirect |= error.is::<RefusedRedirect>();
             if let Some((_, answer)) = text.split_once(STATUS) {
                 found.status = answer.get(..3).and_then(|digits| digits.parse().ok());
                 found.code = between(answer, "<Code>", "</Code>");

@@ -9,12 +9,11 @@ use std::time::UNIX_EPOCH;
 
 use crate::disk::{FILE_MODE, beside, directory_of, flush, open_regular};
 
+use crate::snapshot::names::UNFINISHED;
+
 use super::Condition;
 use super::error::StoreError;
 use super::object::{Body, Object, ObjectInfo, Part};
-
-/// What unfinished files end in.
-pub(super) const UNFINISHED: &str = ".tmp";
 
 /// One directory. Conditions hold as long as one process at a time writes there,
 /// which the destination's lock sees to.
@@ -117,9 +116,11 @@ pub(super) struct LocalUpload {
 impl LocalUpload {
     pub(super) fn begin(path: &Path) -> Result<Self, StoreError> {
         let unfinished = beside(path, UNFINISHED);
+        // What a crash has left; a link that stands there is not followed.
+        remove(&unfinished)?;
         let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(FILE_MODE);
-        let file = open_regular(&mut options, &unfinished).map_err(StoreError::io("make", &unfinished))?;
+        options.write(true).create_new(true).mode(FILE_MODE);
+        let file = options.open(&unfinished).map_err(StoreError::io("make", &unfinished))?;
         Ok(Self { path: path.to_owned(), unfinished: Some(unfinished), file })
     }
 
@@ -165,5 +166,5 @@ fn info(name: &str, metadata: &fs::Metadata, path: &Path) -> Result<ObjectInfo, 
     let modified = metadata.modified().map_err(StoreError::io("look at", path))?;
     let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
     let etag = format!("{:x}-{:x}-{:x}", metadata.ino(), metadata.len(), since.as_nanos());
-    Ok(ObjectInfo { name: name.to_owned(), size: metadata.len(), etag: Some(etag), checksum: None, modified })
+    Ok(ObjectInfo { name: name.to_owned(), size: Some(metadata.len()), etag: Some(etag), checksum: None, modified })
 }

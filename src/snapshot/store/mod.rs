@@ -4,12 +4,17 @@
 //!
 //! Names are the last part of a key. This room knows nothing of what the objects hold.
 
+mod client;
+mod contain;
+mod environment;
 mod error;
 mod local;
 mod object;
+mod redirects;
 mod remote;
 mod runtime;
 mod upload;
+mod web;
 
 use std::fmt;
 use std::io::{Cursor, Read};
@@ -20,6 +25,7 @@ use crate::config::SnapshotUrl;
 
 use super::take::Abort;
 
+pub use contain::{contained, is_contained, quiet_contained_panics};
 pub use error::StoreError;
 pub use object::{Object, ObjectInfo, Part};
 pub use upload::Upload;
@@ -27,6 +33,7 @@ pub use upload::Upload;
 use local::{Local, LocalUpload};
 use object::Body;
 use remote::Remote;
+use web::Web;
 
 /// How a store is talked to.
 #[derive(Clone)]
@@ -75,6 +82,7 @@ pub struct Store {
 enum Kind {
     Local(Local),
     Remote(Remote),
+    Web(Web),
     Data(Vec<u8>),
 }
 
@@ -91,16 +99,12 @@ impl Store {
     /// As [`Store::open`].
     pub fn with_options(url: &SnapshotUrl, options: &StoreOptions) -> Result<Self, StoreError> {
         let shown = url.to_string();
+        let name = url.name();
         let kind = match url {
             SnapshotUrl::File(path) => Kind::Local(Local::open(path)),
-            SnapshotUrl::Store(address) | SnapshotUrl::Http(address) => {
-                Kind::Remote(Remote::open(address, &shown, options)?)
-            }
+            SnapshotUrl::Store(address) => Kind::Remote(Remote::open(address, &shown, options)?),
+            SnapshotUrl::Http(address) => Kind::Web(Web::open(address, name.clone(), &shown, options.silence)?),
             SnapshotUrl::Data(bytes) => Kind::Data(bytes.clone()),
-        };
-        let name = match url {
-            SnapshotUrl::Store(_) | SnapshotUrl::Http(_) => decoded(&url.name()),
-            _ => url.name(),
         };
         Ok(Self { url: url.clone(), name, kind })
     }
@@ -128,6 +132,7 @@ impl Store {
         match &self.kind {
             Kind::Local(local) => local.head(name),
             Kind::Remote(remote) => remote.head(name, abort),
+            Kind::Web(web) => web.head(name, abort),
             Kind::Data(bytes) => self.data(name, bytes),
         }
     }
@@ -141,6 +146,7 @@ impl Store {
         match &self.kind {
             Kind::Local(local) => local.get(name, part),
             Kind::Remote(remote) => remote.get(name, part, abort),
+            Kind::Web(web) => web.get(name, part, abort),
             Kind::Data(bytes) => {
                 let info = self.data(name, bytes)?;
                 let mut body = Cursor::new(bytes.clone());
@@ -175,7 +181,7 @@ impl Store {
         match &self.kind {
             Kind::Local(local) => local.put(name, &bytes, condition),
             Kind::Remote(remote) => remote.put(name, bytes, None, condition, abort),
-            Kind::Data(_) => Err(self.read_only()),
+            Kind::Web(_) | Kind::Data(_) => Err(self.read_only()),
         }
     }
 
@@ -188,7 +194,7 @@ impl Store {
         match &self.kind {
             Kind::Local(local) => Ok(Upload::local(LocalUpload::begin(&local.path(name))?, abort)),
             Kind::Remote(remote) => Upload::remote(remote, name, checksum, bytes, abort),
-            Kind::Data(_) => Err(self.read_only()),
+            Kind::Web(_) | Kind::Data(_) => Err(self.read_only()),
         }
     }
 
@@ -200,7 +206,7 @@ impl Store {
         match &self.kind {
             Kind::Local(local) => local.copy(from, to),
             Kind::Remote(remote) => remote.copy(from, to, abort),
-            Kind::Data(_) => Err(self.read_only()),
+            Kind::Web(_) | Kind::Data(_) => Err(self.read_only()),
         }
     }
 
@@ -223,7 +229,7 @@ impl Store {
         match &self.kind {
             Kind::Local(local) => local.delete(name),
             Kind::Remote(remote) => remote.delete(name, abort),
-            Kind::Data(_) => Err(self.read_only()),
+            Kind::Web(_) | Kind::Data(_) => Err(self.read_only()),
         }
     }
 
@@ -235,6 +241,7 @@ impl Store {
         match &self.kind {
             Kind::Local(local) => local.list(prefix),
             Kind::Remote(remote) => remote.list(prefix, abort),
+            Kind::Web(_) => Err(self.read_only()),
             Kind::Data(_) => Ok(Vec::new()),
         }
     }
@@ -244,6 +251,7 @@ impl Store {
         match &self.kind {
             Kind::Local(local) => SnapshotUrl::File(local.path(name)).to_string(),
             Kind::Remote(remote) => remote.place(name),
+            Kind::Web(web) => web.place(name),
             Kind::Data(_) => self.url.to_string(),
         }
     }
@@ -257,7 +265,7 @@ impl Store {
             (Kind::Data(_), None) => Some(self.name.clone()),
             (_, None) if info.modified > UNIX_EPOCH => {
                 let since = info.modified.duration_since(UNIX_EPOCH).unwrap_or_default();
-                Some(format!("{}-{}", info.size, since.as_nanos()))
+                Some(format!("{:?}-{}", info.size, since.as_nanos()))
             }
             (_, None) => None,
         }
@@ -267,16 +275,11 @@ impl Store {
         if name != self.name {
             return Err(StoreError::NotFound { place: format!("{name} of {}", self.url) });
         }
-        let size = bytes.len() as u64;
+        let size = Some(bytes.len() as u64);
         Ok(ObjectInfo { name: name.to_owned(), size, etag: None, checksum: None, modified: UNIX_EPOCH })
     }
 
     fn read_only(&self) -> StoreError {
         StoreError::Unsupported { place: self.url.to_string(), reason: "it is read only".to_owned() }
     }
-}
-
-/// A part of a URL's path without its percent signs; as it is where that is no text.
-fn decoded(part: &str) -> String {
-    object_store::path::Path::from_url_path(part).map_or_else(|_| part.to_owned(), |path| path.as_ref().to_owned())
 }

@@ -19,8 +19,9 @@ use super::runtime::wait;
 pub struct ObjectInfo {
     /// The last part of its key.
     pub name: String,
-    /// Of the whole object, in bytes, also where only a part of it was asked for.
-    pub size: u64,
+    /// Of the whole object, in bytes, also where only a part of it was asked for; `None` where
+    /// a web server does not say.
+    pub size: Option<u64>,
     /// Changes with the object's content, where the store has such a thing.
     pub etag: Option<String>,
     /// The metadata `checksum`: base64 SHA-1 of the uncompressed file. Not in listings.
@@ -49,10 +50,10 @@ pub(super) enum Body {
     Stream(Stream),
 }
 
-type Chunk = Box<dyn AsRef<[u8]> + Send>;
+pub(super) type Chunk = Box<dyn AsRef<[u8]> + Send>;
 
 pub(super) struct Stream {
-    chunks: BoxStream<'static, object_store::Result<Chunk>>,
+    chunks: BoxStream<'static, Result<Chunk, StoreError>>,
     chunk: Option<Chunk>,
     /// The bytes of the chunk that were read already.
     taken: usize,
@@ -63,8 +64,12 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    pub(super) fn new(got: object_store::GetResult, place: String, limit: Duration, abort: &Abort) -> Self {
-        let chunks = got.into_stream().map(|chunk| chunk.map(|bytes| Box::new(bytes) as Chunk)).boxed();
+    pub(super) fn new(
+        chunks: BoxStream<'static, Result<Chunk, StoreError>>,
+        place: String,
+        limit: Duration,
+        abort: &Abort,
+    ) -> Self {
         Self { chunks, chunk: None, taken: 0, place, limit, abort: abort.clone() }
     }
 

@@ -1,5 +1,6 @@
-//! Object stores and plain HTTP, by the object_store crate: which client for which
-//! URL, how long it tries, and an object's key from its name.
+//! Object stores, by the object_store crate: which client for which URL, how long it
+//! tries, and an object's key from its name. Every call of the crate is made within
+//! [`contained`], since it panics at some addresses, headers and answers.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -9,33 +10,33 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
-use object_store::http::HttpBuilder;
 use object_store::path::Path as Key;
 use object_store::{
-    Attribute, Attributes, BackoffConfig, ClientConfigKey, ClientOptions, GetOptions, GetResult, ObjectMeta,
-    ObjectStore, ObjectStoreExt, ObjectStoreScheme, PutMode, PutOptions, RetryConfig, UpdateVersion,
+    Attribute, Attributes, BackoffConfig, ClientConfigKey, GetOptions, GetResult, ObjectMeta, ObjectStore,
+    ObjectStoreExt, ObjectStoreScheme, PutMode, PutOptions, RetryConfig, UpdateVersion,
 };
 use url::Url;
 
 use crate::snapshot::Abort;
 
+use super::client::{CONNECT_TIMEOUT, Connector, WHOLE_REQUEST};
+use super::contain::contained;
+use super::environment::{self, BadVariable};
 use super::error::StoreError;
-use super::object::{Body, Object, ObjectInfo, Part, Stream};
+use super::object::{Body, Chunk, Object, ObjectInfo, Part, Stream};
 use super::runtime::wait;
 use super::{CHECKSUM, Condition, StoreOptions};
 
 /// Tries of one request after the first, all of them within [`RETRY_TIMEOUT`].
-const RETRIES: usize = 3;
+pub(super) const RETRIES: usize = 3;
 const RETRY_TIMEOUT: Duration = Duration::from_secs(10);
 const BACKOFF: BackoffConfig =
     BackoffConfig { init_backoff: Duration::from_millis(100), max_backoff: Duration::from_secs(3), base: 2.0 };
-/// The longest that connecting may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// In place of the client's limit for a whole request, which would end long transfers:
-/// what counts here is that bytes flow.
-const WHOLE_REQUEST: Duration = Duration::from_secs(24 * 60 * 60);
 /// How much longer than other requests a copy within the store may take.
 const COPY_FACTOR: u32 = 20;
+/// What the crate knows besides the variables with its prefixes.
+const SERVICE_ACCOUNT: &str = "SERVICE_ACCOUNT";
+const IDENTITY_ENDPOINT: &str = "IDENTITY_ENDPOINT";
 /// The most objects that one listing gives.
 const MAX_LISTED: usize = 10_000;
 
@@ -57,19 +58,10 @@ impl Remote {
         let refused = |error: object_store::Error| StoreError::of_store(shown.to_owned(), &error);
         let (scheme, key) = ObjectStoreScheme::parse(url).map_err(|error| refused(error.into()))?;
         let key = key.as_ref();
-        let mut parent = key[..key.rfind('/').map_or(0, |slash| slash + 1)].to_owned();
-        let store: Arc<dyn ObjectStore> = match scheme {
-            ObjectStoreScheme::AmazonS3 => Arc::new(s3(url, options).map_err(refused)?),
-            ObjectStoreScheme::GoogleCloudStorage => Arc::new(gcs(url, options).map_err(refused)?),
-            ObjectStoreScheme::MicrosoftAzure => Arc::new(azure(url, options).map_err(refused)?),
-            _ => {
-                // The directory is a part of the address here, so that a query stays with it.
-                parent.clear();
-                Arc::new(http(url, options).map_err(refused)?)
-            }
-        };
+        let parent = key[..key.rfind('/').map_or(0, |slash| slash + 1)].to_owned();
+        let variables = variables(&scheme, options).map_err(|bad| bad.at(shown))?;
+        let store = contained(|| shown.to_owned(), || build(&scheme, url, &variables, options).map_err(refused))?;
         // Everything up to the name, which is the same for every sibling.
-        let shown = shown.split('?').next().unwrap_or_default();
         let shown = shown[..shown.rfind('/').map_or(0, |slash| slash + 1)].to_owned();
         Ok(Self { store, parent, shown, silence: options.silence })
     }
@@ -90,12 +82,23 @@ impl Remote {
         abort: &Abort,
         work: impl Future<Output = object_store::Result<T>>,
     ) -> Result<T, StoreError> {
-        wait(|| self.place(name), self.limit(), abort, work)
+        self.run_for(self.limit(), name, abort, work)
+    }
+
+    fn run_for<T>(
+        &self,
+        limit: Duration,
+        name: &str,
+        abort: &Abort,
+        work: impl Future<Output = object_store::Result<T>>,
+    ) -> Result<T, StoreError> {
+        let work = async { work.await.map_err(|error| StoreError::of_store(self.place(name), &error)) };
+        wait(|| self.place(name), limit, abort, work)
     }
 
     /// For one request with its retries.
     fn limit(&self) -> Duration {
-        CONNECT_TIMEOUT + self.silence + RETRY_TIMEOUT + self.silence
+        request_limit(self.silence)
     }
 
     pub(super) fn head(&self, name: &str, abort: &Abort) -> Result<ObjectInfo, StoreError> {
@@ -111,7 +114,12 @@ impl Remote {
         let options = GetOptions { range, if_match: part.if_match.clone(), ..GetOptions::default() };
         let got = self.run(name, abort, self.store.get_opts(&key, options))?;
         let info = info(name, &got);
-        Ok(Object { info, body: Body::Stream(Stream::new(got, self.place(name), self.limit(), abort)) })
+        let place = self.place(name);
+        let chunks = got.into_stream().map(move |chunk| match chunk {
+            Ok(bytes) => Ok(Box::new(bytes) as Chunk),
+            Err(error) => Err(StoreError::of_store(place.clone(), &error)),
+        });
+        Ok(Object { info, body: Body::Stream(Stream::new(chunks.boxed(), self.place(name), self.limit(), abort)) })
     }
 
     pub(super) fn put(
@@ -135,7 +143,7 @@ impl Remote {
     /// Within the store, metadata included.
     pub(super) fn copy(&self, from: &str, to: &str, abort: &Abort) -> Result<(), StoreError> {
         let (from, key) = (self.key(from)?, self.key(to)?);
-        wait(|| self.place(to), self.limit() * COPY_FACTOR, abort, self.store.copy(&from, &key))
+        self.run_for(self.limit() * COPY_FACTOR, to, abort, self.store.copy(&from, &key))
     }
 
     pub(super) fn delete(&self, name: &str, abort: &Abort) -> Result<(), StoreError> {
@@ -173,7 +181,7 @@ fn info(name: &str, got: &GetResult) -> ObjectInfo {
 fn of_meta(name: &str, meta: &ObjectMeta) -> ObjectInfo {
     ObjectInfo {
         name: name.to_owned(),
-        size: meta.size,
+        size: Some(meta.size),
         etag: meta.e_tag.clone(),
         checksum: None,
         modified: meta.last_modified.into(),
@@ -201,12 +209,46 @@ fn configured<K: FromStr>(variables: &[(String, String)]) -> impl Iterator<Item 
 
 /// Whoever names an `http:` endpoint means it.
 fn is_plain(endpoint: Option<String>) -> bool {
-    endpoint.is_some_and(|url| url.starts_with("http://"))
+    endpoint.is_some_and(|url| url.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http://")))
 }
 
-fn s3(url: &Url, options: &StoreOptions) -> object_store::Result<impl ObjectStore> {
-    let mut builder = AmazonS3Builder::from_env().with_url(url.as_str()).with_retry(retry());
-    for (key, value) in configured(&options.variables) {
+/// For one request with its retries, of a store that may be silent for so long.
+pub(super) fn request_limit(silence: Duration) -> Duration {
+    CONNECT_TIMEOUT + silence + RETRY_TIMEOUT + silence
+}
+
+/// Before the next try, after so many.
+pub(super) fn retry_pause(tries: usize) -> Duration {
+    let factor = BACKOFF.base.powi(i32::try_from(tries).unwrap_or(i32::MAX));
+    BACKOFF.init_backoff.mul_f64(factor).min(BACKOFF.max_backoff)
+}
+
+fn variables(scheme: &ObjectStoreScheme, options: &StoreOptions) -> Result<Vec<(String, String)>, BadVariable> {
+    environment::check_proxies()?;
+    let (prefix, others): (_, &[&str]) = match scheme {
+        ObjectStoreScheme::GoogleCloudStorage => ("GOOGLE_", &[SERVICE_ACCOUNT]),
+        ObjectStoreScheme::MicrosoftAzure => ("AZURE_", &[IDENTITY_ENDPOINT]),
+        _ => ("AWS_", &[]),
+    };
+    environment::read(&[prefix], others, &options.variables)
+}
+
+fn build(
+    scheme: &ObjectStoreScheme,
+    url: &Url,
+    variables: &[(String, String)],
+    options: &StoreOptions,
+) -> object_store::Result<Arc<dyn ObjectStore>> {
+    Ok(match scheme {
+        ObjectStoreScheme::GoogleCloudStorage => Arc::new(gcs(url, variables, options)?),
+        ObjectStoreScheme::MicrosoftAzure => Arc::new(azure(url, variables, options)?),
+        _ => Arc::new(s3(url, variables, options)?),
+    })
+}
+
+fn s3(url: &Url, variables: &[(String, String)], options: &StoreOptions) -> object_store::Result<impl ObjectStore> {
+    let mut builder = AmazonS3Builder::new().with_http_connector(Connector).with_url(url.as_str()).with_retry(retry());
+    for (key, value) in configured(variables) {
         builder = builder.with_config(key, value);
     }
     for (key, value) in client(options.silence) {
@@ -220,9 +262,13 @@ fn s3(url: &Url, options: &StoreOptions) -> object_store::Result<impl ObjectStor
     builder.with_disable_bulk_delete(true).build()
 }
 
-fn gcs(url: &Url, options: &StoreOptions) -> object_store::Result<impl ObjectStore> {
-    let mut builder = GoogleCloudStorageBuilder::from_env().with_url(url.as_str()).with_retry(retry());
-    for (key, value) in configured(&options.variables) {
+fn gcs(url: &Url, variables: &[(String, String)], options: &StoreOptions) -> object_store::Result<impl ObjectStore> {
+    let mut builder =
+        GoogleCloudStorageBuilder::new().with_http_connector(Connector).with_url(url.as_str()).with_retry(retry());
+    if let Some((_, path)) = variables.iter().find(|(name, _)| name == SERVICE_ACCOUNT) {
+        builder = builder.with_service_account_path(path);
+    }
+    for (key, value) in configured(variables) {
         builder = builder.with_config(key, value);
     }
     for (key, value) in client(options.silence) {
@@ -231,10 +277,14 @@ fn gcs(url: &Url, options: &StoreOptions) -> object_store::Result<impl ObjectSto
     builder.build()
 }
 
-fn azure(url: &Url, options: &StoreOptions) -> object_store::Result<impl ObjectStore> {
-    let mut builder = MicrosoftAzureBuilder::from_env().with_url(url.as_str()).with_retry(retry());
-    for (key, value) in configured(&options.variables) {
+fn azure(url: &Url, variables: &[(String, String)], options: &StoreOptions) -> object_store::Result<impl ObjectStore> {
+    let mut builder =
+        MicrosoftAzureBuilder::new().with_http_connector(Connector).with_url(url.as_str()).with_retry(retry());
+    for (key, value) in configured(variables) {
         builder = builder.with_config(key, value);
+    }
+    if let Some((_, endpoint)) = variables.iter().find(|(name, _)| name == IDENTITY_ENDPOINT) {
+        builder = builder.with_msi_endpoint(endpoint);
     }
     for (key, value) in client(options.silence) {
         builder = builder.with_config(AzureConfigKey::Client(key), value);
@@ -243,15 +293,4 @@ fn azure(url: &Url, options: &StoreOptions) -> object_store::Result<impl ObjectS
         builder = builder.with_allow_http(true);
     }
     builder.build()
-}
-
-fn http(url: &Url, options: &StoreOptions) -> object_store::Result<impl ObjectStore> {
-    let mut directory = url.clone();
-    if let Ok(mut segments) = directory.path_segments_mut() {
-        segments.pop();
-    }
-    let options =
-        client(options.silence).into_iter().fold(ClientOptions::new(), |o, (key, value)| o.with_config(key, value));
-    let options = options.with_allow_http(true);
-    HttpBuilder::new().with_url(directory).with_client_options(options).with_retry(retry()).build()
 }

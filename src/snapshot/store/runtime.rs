@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 
+use crate::failpoint;
 use crate::snapshot::Abort;
 
+use super::contain::{contain_thread, contained};
 use super::error::StoreError;
 
 /// How long an abort may go unnoticed.
@@ -22,7 +24,10 @@ pub(super) fn runtime() -> Result<&'static Runtime, StoreError> {
     if let Some(runtime) = RUNTIME.get() {
         return Ok(runtime);
     }
-    let made = Builder::new_multi_thread().worker_threads(1).thread_name("stores").enable_all().build();
+    // What panics in a task of the stores' clients is told to whoever waits for the task.
+    let mut builder = Builder::new_multi_thread();
+    builder.worker_threads(1).thread_name("stores").on_thread_start(contain_thread).enable_all();
+    let made = builder.build();
     let made = made.map_err(|error| StoreError::Other {
         place: "the runtime of the stores".to_owned(),
         reason: error.to_string(),
@@ -31,7 +36,8 @@ pub(super) fn runtime() -> Result<&'static Runtime, StoreError> {
     Ok(RUNTIME.get_or_init(|| made))
 }
 
-/// Waits for `work`, at most `limit`. Whatever ends the wait drops the work.
+/// Waits for `work`, at most `limit`. Whatever ends the wait drops the work. A panic in
+/// the work is its failure.
 ///
 /// # Panics
 /// On a thread that runs asynchronous tasks itself.
@@ -39,18 +45,22 @@ pub(super) fn wait<T>(
     place: impl Fn() -> String,
     limit: Duration,
     abort: &Abort,
-    work: impl Future<Output = object_store::Result<T>>,
+    work: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, StoreError> {
-    runtime()?.block_on(async {
+    let runtime = runtime()?;
+    let waiting = async {
         tokio::select! {
             biased;
             () = aborted(abort) => Err(StoreError::Aborted),
             done = tokio::time::timeout(limit, work) => match done {
-                Ok(Ok(value)) => Ok(value),
-                Ok(Err(error)) => Err(StoreError::of_store(place(), &error)),
+                Ok(outcome) => outcome,
                 Err(_) => Err(StoreError::Temporary { place: place(), reason: "no answer in time".to_owned() }),
             },
         }
+    };
+    contained(&place, || {
+        failpoint::panics("store-panics");
+        runtime.block_on(waiting)
     })
 }
 

@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use crate::snapshot::Abort;
 
 use super::Condition;
+use super::contain::contained;
 use super::error::StoreError;
 use super::local::LocalUpload;
 use super::remote::{Remote, attributes};
@@ -134,7 +135,8 @@ impl RemoteUpload {
                 none.insert(self.remote.run(&self.name, &self.abort, begun)?)
             }
         };
-        let part = parts.put_part(mem::take(&mut self.buffer).into());
+        let (buffer, place) = (mem::take(&mut self.buffer), || self.remote.place(&self.name));
+        let part = contained::<_, StoreError>(place, || Ok(parts.put_part(buffer.into())))?;
         self.in_flight.spawn_on(part, runtime()?.handle());
         Ok(())
     }
@@ -176,7 +178,9 @@ impl Drop for RemoteUpload {
         let Some(parts) = &mut self.parts else { return };
         if let Ok(runtime) = runtime() {
             // A lifecycle rule of the bucket catches what this can't.
-            let _ = runtime.block_on(async { tokio::time::timeout(CLEAN_UP, parts.abort()).await });
+            let _ = contained::<_, StoreError>(String::new, || {
+                Ok(runtime.block_on(async { tokio::time::timeout(CLEAN_UP, parts.abort()).await }))
+            });
         }
     }
 }
