@@ -78,9 +78,9 @@ pub(super) struct LdbFile {
     progress_checked: Cell<bool>,
     /// The transaction that was left open for the reads that follow.
     shared: Cell<Option<Shared>>,
-    /// Whether the connection is prepared for the SQL of others.
+    /// The clock of the SQL of others, once the connection is prepared for it.
     #[cfg(feature = "node")]
-    takes_queries: bool,
+    query_clock: Option<Arc<super::query::Clock>>,
     id: FileId,
 }
 
@@ -107,7 +107,7 @@ impl LdbFile {
             progress_checked: Cell::new(false),
             shared: Cell::new(None),
             #[cfg(feature = "node")]
-            takes_queries: false,
+            query_clock: None,
             id,
         };
         file.set_up().map_err(|error| opening(path, error))?;
@@ -147,15 +147,15 @@ impl LdbFile {
     #[cfg(feature = "node")]
     pub(super) fn connection_for_queries(
         &mut self,
-        prepare: impl FnOnce(&Connection) -> rusqlite::Result<()>,
-    ) -> Result<&mut Connection, ReadError> {
+        prepare: impl FnOnce(&Connection) -> rusqlite::Result<Arc<super::query::Clock>>,
+    ) -> Result<(&mut Connection, Arc<super::query::Clock>), ReadError> {
         self.let_go();
         let connection = self.connection.unwatched();
-        if !self.takes_queries {
-            prepare(connection)?;
-            self.takes_queries = true;
-        }
-        Ok(connection)
+        let clock = match &self.query_clock {
+            Some(clock) => Arc::clone(clock),
+            None => Arc::clone(self.query_clock.insert(prepare(connection)?)),
+        };
+        Ok((connection, clock))
     }
 
     pub(super) fn prepare(&self, sql: &str) -> Result<CachedStatement<'_>, ReadError> {
