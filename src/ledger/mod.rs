@@ -13,7 +13,9 @@ mod tail;
 
 pub use assemble::{AssembleError, Assembler, Batch, MAX_TRANSACTION_BYTES};
 pub use follow::{CannotFollow, LdbPosition, LedgerInfo, may_follow};
-pub use lag::lag;
+#[cfg(feature = "node")]
+pub use lag::CaughtUpAt;
+pub use lag::lag_of_rows;
 pub use prune::{Cutter, HeadRow, Limit, Marker, PruneBounds};
 pub use row::{LedgerRow, Seq};
 pub use source::{Block, BlockLimit, LedgerSource, SourceError};

@@ -82,6 +82,8 @@ pub(super) struct LdbFile {
     #[cfg(feature = "node")]
     query_clock: Option<Arc<super::query::Clock>>,
     id: FileId,
+    /// As it was opened by; its links may lead elsewhere since.
+    path: PathBuf,
 }
 
 /// A transaction that is open between reads.
@@ -109,6 +111,7 @@ impl LdbFile {
             #[cfg(feature = "node")]
             query_clock: None,
             id,
+            path: path.to_owned(),
         };
         file.set_up().map_err(|error| opening(path, error))?;
         if !file.transaction(position::is_ldb)? {
@@ -134,6 +137,10 @@ impl LdbFile {
 
     pub(super) fn id(&self) -> FileId {
         self.id
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// For statements that are not ours, which are kept in no cache.
