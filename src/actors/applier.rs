@@ -4,6 +4,7 @@
 mod bootstrap;
 mod damage;
 mod holding;
+mod known_end;
 mod looks;
 mod thread;
 
@@ -17,7 +18,7 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 
 use crate::ldb::{Applied, ApplyError, Home, LdbError, LdbOptions, StatementLimits, StatementWatch};
-use crate::ledger::{LdbPosition, Seq, lag};
+use crate::ledger::{LdbPosition, Seq};
 use crate::messages::ledger::{
     AdoptLedger, ApplyBatch, ApplyFailed, Bootstrap, CaughtUp, Committed, GetPosition, SlowestCommit,
 };
@@ -31,12 +32,14 @@ pub use self::bootstrap::{AllowEmpty, BootstrapOptions};
 
 use self::bootstrap::{BootstrapDetails, Record};
 use self::holding::{Holding, NoLdb};
+use self::known_end::KnownEnd;
 use self::thread::{Job, WriterThread};
 use super::failures::{Failures, failed, kind_of_ldb};
 
 /// What fails, in the log's words.
 const CANT_APPLY: &str = "can't apply, retrying";
 const NO_CHANGELOG: &str = "can't write the changelog; followers will be told to start over";
+const NO_MARK: &str = "can't say beside the ldb how old it is; readers of other processes take it for older";
 const NO_SEQ_FILE: &str = "can't touch the seq file; who waits for it learns of commits later";
 
 /// The pieces of the applier's work, which fail and succeed apart from each other.
@@ -89,13 +92,14 @@ pub struct Applier {
     state: RoleState,
     seq: Seq,
     leader_ts: Option<Timestamp>,
-    caught_up_at: Option<Timestamp>,
+    caught_up: KnownEnd,
     /// Since it was last asked for.
     slowest_commit: Duration,
     /// What does not work at the moment.
     failing: HashSet<Work>,
     failures: Failures,
     changelog_failures: Failures,
+    mark_failures: Failures,
     details: Details,
     /// `None` where nothing can be fetched.
     record: Option<Arc<Record>>,
@@ -139,11 +143,12 @@ impl Applier {
             failing: HashSet::new(),
             failures: Failures::new(Component::Applier, Arc::clone(&metrics)),
             changelog_failures: Failures::new(Component::Changelog, Arc::clone(&metrics)),
+            mark_failures: Failures::new(Component::Applier, Arc::clone(&metrics)),
             metrics,
             state: RoleState::Starting,
             seq: position.seq,
             leader_ts: position.leader_ts,
-            caught_up_at: None,
+            caught_up: KnownEnd::beside(path),
             slowest_commit: Duration::ZERO,
             details: Details { ledger_id: position.ledger_id, ..Details::default() },
             record: shown,
@@ -242,6 +247,16 @@ impl Applier {
             self.state = RoleState::Retrying;
         }
         ApplyFailed { kind, message: error.to_string() }
+    }
+
+    /// Writes beside the LDB that it had all of the ledger, unless that was just done.
+    fn mark_caught_up(&mut self, ctx: &mut Context<Self>) {
+        let Some(write) = self.caught_up.due() else { return };
+        let written = tokio::task::spawn_blocking(write).into_actor(self);
+        ctx.spawn(written.map(|outcome, this, _| match outcome {
+            Ok(Err(error)) => failed!(this.mark_failures, ErrorKind::Storage, error, NO_MARK),
+            _ => this.mark_failures.end(),
+        }));
     }
 
     /// The changelog and the seq file: they hold nothing up, so the applier goes on.
@@ -347,9 +362,10 @@ impl Handler<AdoptLedger> for Applier {
 impl Handler<CaughtUp> for Applier {
     type Result = ();
 
-    fn handle(&mut self, caught_up: CaughtUp, _: &mut Self::Context) {
+    fn handle(&mut self, caught_up: CaughtUp, ctx: &mut Self::Context) {
         if caught_up.seq <= self.seq {
-            self.caught_up_at = Some(caught_up.at);
+            self.caught_up.learn(caught_up.seq, caught_up.at);
+            self.mark_caught_up(ctx);
             // Whatever could not be applied is no longer in the ledger.
             self.works(Work::Apply);
             self.works(Work::Bootstrap);
@@ -393,7 +409,8 @@ impl Handler<GetStatus> for Applier {
         let status = RoleStatus::new(Role::Applier, state).with_error(self.failures.last());
         let mut status = status.with_details(&self.details);
         status.last_seq = Some(self.seq);
-        status.lag_seconds = lag(self.leader_ts, self.caught_up_at, Timestamp::now()).map(|lag| lag.as_secs_f64());
+        let lag = self.caught_up.lag(self.seq, self.leader_ts, Timestamp::now());
+        status.lag_seconds = lag.map(|lag| lag.as_secs_f64());
         self.metrics.applier.lag_seconds.set(status.lag_seconds.unwrap_or(f64::NAN));
         status
     }

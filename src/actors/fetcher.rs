@@ -23,7 +23,7 @@ use crate::ldb::{LdbError, Versions};
 use crate::ledger::Seq;
 use crate::messages::status::{GetStatus, Role, RoleState, RoleStatus};
 use crate::messages::stop::Stop;
-use crate::metrics::{Component, Metrics};
+use crate::metrics::{Component, ErrorKind, Metrics};
 use crate::schema::Timestamp;
 use crate::snapshot::Abort;
 use crate::snapshot::fetch::{Limits, Sources};
@@ -83,6 +83,8 @@ struct View {
     state: RoleState,
     last_seq: Option<Seq>,
     failures: Failures,
+    /// Whether what fails is that no source can be reached, or has anything.
+    is_away: bool,
     details: Details,
 }
 
@@ -108,7 +110,7 @@ impl Fetcher {
         let version = standing.newest.map(|(version, _)| version);
         metrics.fetcher.seq.set(last_seq.unwrap_or_default().0);
         let details = Details { version, ledger_id, ..Details::default() };
-        let view = View { state: RoleState::Starting, last_seq, failures, details };
+        let view = View { state: RoleState::Starting, last_seq, failures, is_away: false, details };
         let downloading = Arc::new(Downloading::new(metrics.fetcher.bytes.clone()));
         let abort = Abort::default();
         let fetching = Fetching::new(
@@ -145,7 +147,9 @@ impl Handler<GetStatus> for Fetcher {
         view.details.failures = view.failures.count();
         view.details.download = self.shared.downloading.get();
         let status = RoleStatus::new(Role::Fetcher, view.state).with_error(view.failures.last());
-        let mut status = status.with_details(&view.details);
+        // With a version there, readers have what they need while the sources are away.
+        let is_served = view.is_away && view.details.version.is_some();
+        let mut status = status.ready_all_the_same(is_served).with_details(&view.details);
         status.last_seq = view.last_seq;
         status
     }
@@ -197,6 +201,7 @@ impl Shared {
             Err(none) => {
                 let view = &mut *self.view.borrow_mut();
                 failed!(view.failures, none.kind, none, "no newer version, retrying");
+                view.is_away = matches!(none.kind, ErrorKind::Unavailable | ErrorKind::Refused);
                 view.state = RoleState::Retrying;
                 backoff.next_pause()
             }

@@ -77,6 +77,12 @@ struct View {
     state: RoleState,
     failures: Failures,
     caught_up_at: Option<Timestamp>,
+    /// Whether the LDB holds anything, when that was last asked.
+    has_data: bool,
+    /// Whether what fails is that the ctldb can't be read.
+    is_ctldb_away: bool,
+    /// Whether it was ready once with what the LDB has, the ledger's end seen or not.
+    was_ready: bool,
     details: Details,
 }
 
@@ -89,7 +95,15 @@ pub struct Poller<S> {
 impl<S: LedgerSource + 'static> Poller<S> {
     pub fn new(source: S, options: PollerOptions, peers: PollerPeers, metrics: Arc<Metrics>) -> Self {
         let failures = Failures::new(Component::Poller, Arc::clone(&metrics));
-        let view = View { state: RoleState::Starting, failures, caught_up_at: None, details: Details::default() };
+        let view = View {
+            state: RoleState::Starting,
+            failures,
+            caught_up_at: None,
+            has_data: false,
+            is_ctldb_away: false,
+            was_ready: false,
+            details: Details::default(),
+        };
         let shared = Shared { options, peers, metrics, grew: Notify::new(), view: RefCell::new(view) };
         Self { shared: Rc::new(shared), source: Some(source), task: None }
     }
@@ -122,9 +136,12 @@ impl<S: LedgerSource + Unpin + 'static> Handler<GetStatus> for Poller<S> {
     fn handle(&mut self, _: GetStatus, _: &mut Self::Context) -> RoleStatus {
         let view = &mut *self.shared.view.borrow_mut();
         view.details.caught_up_at = view.caught_up_at.as_ref().map(ToString::to_string);
+        // Readers have what they need while the ctldb is away, and a restart brings them no more.
+        let is_served = view.is_ctldb_away && view.has_data;
+        view.was_ready |= view.caught_up_at.is_some() || is_served && view.state == RoleState::Retrying;
         let status = RoleStatus::new(Role::Poller, view.state).with_error(view.failures.last());
-        let mut status = status.with_details(&view.details);
-        if view.caught_up_at.is_none() && view.state == RoleState::Running {
+        let mut status = status.ready_all_the_same(is_served).with_details(&view.details);
+        if !view.was_ready && view.state == RoleState::Running {
             status.not_ready = Some("has not reached the ledger's end yet".to_owned());
         }
         status.last_seq = Some(view.details.ledger_seq);

@@ -22,7 +22,7 @@ use crate::http::reader::damage::Damage;
 use crate::http::reader::{self, ReaderOptions};
 use crate::ldb::Verdict;
 use crate::ldb::read::{LdbReader, ReadError};
-use crate::ledger::{LdbPosition, lag};
+use crate::ledger::{LdbPosition, Seq};
 use crate::messages::ledger::{CaughtUp, Committed, InspectLdb};
 use crate::messages::status::{GetStatus, Role, RoleState, RoleStatus};
 use crate::messages::stop::Stop;
@@ -255,7 +255,7 @@ impl Shared {
         };
         let status = RoleStatus::new(Role::Reader, view.state).with_error(view.failures.last());
         let mut status = status.with_details(&details);
-        let lag = lag(leader_ts, self.age.caught_up_at(), now);
+        let lag = self.age.lag(position.map_or(Seq::ZERO, |position| position.seq), leader_ts, now);
         status.not_ready = self.not_ready(&view, lag);
         status.last_seq = position.map(|position| position.seq);
         status.lag_seconds = lag.map(|lag| lag.as_secs_f64());
@@ -269,26 +269,25 @@ impl Shared {
         if matches!(view.state, RoleState::Starting | RoleState::Stopping) {
             return Some("is not running".to_owned());
         }
-        if view.position.is_none() {
+        let Some(position) = &view.position else {
             let failure = view.failures.last().filter(|_| view.state == RoleState::Retrying);
             return Some(
                 failure.map_or("the ldb is not there yet".to_owned(), |f| format!("is retrying: {}", f.message)),
             );
-        }
+        };
         if let Some(reason) = self.damage.recent() {
             return Some(format!("a read met damage: {reason}"));
         }
-        if self.ready_max_lag.is_zero() {
-            return None;
-        }
+        let is_limited = !self.ready_max_lag.is_zero();
         match lag {
-            None => Some("nothing has been applied yet".to_owned()),
+            None if is_limited || position.seq == Seq::ZERO => Some("nothing has been applied yet".to_owned()),
+            _ if !is_limited => None,
             Some(lag) if lag > self.ready_max_lag => Some(format!(
                 "the ldb is {} s behind, at most {} s are allowed",
                 lag.as_secs(),
                 self.ready_max_lag.as_secs()
             )),
-            Some(_) => None,
+            _ => None,
         }
     }
 }

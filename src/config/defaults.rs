@@ -122,7 +122,7 @@ impl Default for Reader {
             bind: loopback(1331),
             max_rows: 0,
             max_response_bytes: 64 * MIB,
-            ready_max_lag: Duration::from_secs(60),
+            ready_max_lag: Duration::ZERO,
             workers: 0,
             query: ReaderQuery::default(),
         }

@@ -172,7 +172,10 @@ fn operations() -> Vec<Operation> {
             .tag("rows"),
         changes::operation(),
         get("/get-ledger-latency", "How old the newest change is", ledger_latency)
-            .gives_json::<Latency>("seconds since it was written", json!({"unit": "seconds", "value": 1.25}))
+            .gives_json::<Latency>(
+                "seconds since it was written, or since this host knew the ledger's end if that is longer",
+                json!({"unit": "seconds", "value": 1.25}),
+            )
             .with(age::described)
             .with(last_update)
             .tag("about"),
@@ -329,7 +332,7 @@ struct Latency {
 async fn ledger_latency(worker: Data<Worker>, request: HttpRequest) -> Result<HttpResponse, HttpError> {
     age::demanded(&worker, request.headers()).await?;
     let fresh = age::fresh(&worker)?;
-    let age = last_update(&worker)?.age_at(Timestamp::now());
+    let age = fresh.latency(last_update(&worker)?);
     Ok(fresh.on(json::answer(&Latency { unit: "seconds", value: age.as_secs_f64() })?))
 }
 

@@ -6,6 +6,7 @@
 //! file that takes its place. It builds with the feature `reader` alone, so there
 //! is no runtime, no HTTP and no logging here: what goes wrong is returned.
 
+mod caught_up;
 mod de;
 mod error;
 mod file;
@@ -36,6 +37,8 @@ use std::time::Instant;
 use crate::ledger::{LdbPosition, Seq};
 use crate::schema::{TableRef, Timestamp};
 
+#[cfg(feature = "node")]
+pub use caught_up::{CaughtUpMark, written_at};
 pub use error::ReadError;
 #[cfg(feature = "node")]
 pub(super) use follow::{VERSION_DIGITS, VERSIONED_LDB, is_version};

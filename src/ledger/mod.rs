@@ -17,7 +17,9 @@ pub use assemble::{AssembleError, Assembler, Batch, MAX_TRANSACTION_BYTES};
 pub use follow::{CannotFollow, LdbPosition, LedgerInfo, may_follow};
 #[cfg(feature = "node")]
 pub use history::{HistoryCheck, LastRow, Questions, answer_while, last_row, questions};
-pub use lag::lag;
+#[cfg(feature = "node")]
+pub use lag::CaughtUpAt;
+pub use lag::lag_of_rows;
 pub use prune::{Cutter, HeadRow, Limit, Marker, PruneBounds};
 pub use row::{LedgerRow, Seq};
 pub use source::{Block, BlockLimit, LedgerSource, Replication, SourceError};

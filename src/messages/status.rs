@@ -61,7 +61,8 @@ pub enum RoleState {
     Bootstrapping,
     /// Doing its work, or waiting for some.
     Running,
-    /// Its work fails; it tries again and again, with backoff. `last_error` says why.
+    /// Its work fails; it tries again and again, with backoff. `last_error` says why. Not
+    /// ready, but where it needs no more than it has.
     Retrying,
     /// Takes no new work and finishes what is in flight.
     Stopping,
@@ -110,6 +111,15 @@ impl RoleStatus {
             self.not_ready = Some(format!("is retrying: {}", error.message));
         }
         self.last_error = last;
+        self
+    }
+
+    /// Ready although it retries: what it works on is good as it is, and what fails is
+    /// another's trouble, such as a ctldb that is away. State and last error show it.
+    pub fn ready_all_the_same(mut self, is_ready: bool) -> Self {
+        if is_ready && self.state == RoleState::Retrying {
+            self.not_ready = None;
+        }
         self
     }
 

@@ -254,8 +254,7 @@ impl Reader {
     }
 
     /// The same LDB, whose reads fail when [`Reader::ledger_latency`] is above `lag`.
-    /// That is the age of the last applied statement: without writes (a heartbeat
-    /// makes some) it grows on a host that misses nothing.
+    /// An age that can't be told is too old.
     ///
     /// # Errors
     /// The reads', [`ReadError::TooOld`].
@@ -277,8 +276,11 @@ impl Reader {
         self.snapshot(|snapshot| snapshot.last_seq())
     }
 
-    /// How long ago the last applied statement was written to the ledger, by the
-    /// ctldb's clock, never below 0; `None` before the first.
+    /// How far the LDB is behind: how long ago its host last knew the ledger's end, by the
+    /// host's own clock. Beside a reflector that does not say, such as the Go program's:
+    /// how long ago the last applied statement was written to the ledger, by the ctldb's
+    /// clock, but no less than the LDB's file is old; there it grows without writes.
+    /// `None` before the first statement, and where the clock was set back since.
     pub fn ledger_latency(&self) -> Result<Option<Duration>, ReadError> {
         self.snapshot(|snapshot| snapshot.ledger_latency())
     }

@@ -9,11 +9,11 @@ use serde_json::json;
 use crate::support::wait_until;
 use crate::{MANY, MANY_TABLE, Reader};
 
-const DEADLINE: Duration = Duration::from_secs(20);
+pub const DEADLINE: Duration = Duration::from_secs(20);
 const ENDLESS: &str = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
 
 /// Sends the query, and leaves the answer to whom it is handed to.
-fn send(reader: &Reader, sql: &str) -> TcpStream {
+pub fn send(reader: &Reader, sql: &str) -> TcpStream {
     let address = reader.url.trim_start_matches("http://").trim_end_matches("/v1/query").to_owned();
     let mut stream = TcpStream::connect(&address).expect("connect to the reader");
     let body = json!({ "sql": sql }).to_string();
@@ -22,7 +22,7 @@ fn send(reader: &Reader, sql: &str) -> TcpStream {
     stream
 }
 
-fn wait_for_running(reader: &Reader, count: f64) {
+pub fn wait_for_running(reader: &Reader, count: f64) {
     let what = format!("{count} queries are running");
     wait_until(&what, DEADLINE, || reader.metric("ctlstore_reader_queries_running") == count);
 }

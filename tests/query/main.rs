@@ -9,6 +9,7 @@ mod reader_server;
 mod refusals;
 #[path = "../support/mod.rs"]
 mod support;
+mod time;
 
 use std::fs;
 use std::path::PathBuf;

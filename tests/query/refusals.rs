@@ -143,6 +143,16 @@ fn functions_that_stand_in_for_those_of_sqlite_give_what_those_give() {
             columns.push(format!("replace({a}, {b}, 'é1')"));
         }
     }
+    let patterns =
+        ["''", "'%'", "'a%'", "'%A'", "'_a%'", "'%é_'", "'\\%'", "'%\\'", "'a\\_'", "x'2561'", "12", "1.5", "NULL"];
+    let texts =
+        ["'a'", "'AbA'", "'a%'", "'héllo'", "'É'", "x'61ff'", "121", "1.5", "NULL", "''", "'a' || char(0) || 'b'"];
+    for a in texts {
+        for b in patterns {
+            columns.extend([format!("{a} LIKE {b}"), format!("{a} NOT LIKE {b} ESCAPE '\\'")]);
+            columns.extend(["'%'", "'_'", "'a'", "NULL"].map(|escape| format!("like({b}, {a}, {escape})")));
+        }
+    }
     for some in columns.chunks(50) {
         let quoted: Vec<String> = some.iter().map(|column| format!("quote({column})")).collect();
         let sql = format!("SELECT json_array({})", quoted.join(","));

@@ -39,6 +39,12 @@ enum Failure {
 }
 
 impl Failure {
+    /// Whether the ctldb could not be read, and so said nothing against what the LDB has.
+    fn is_of_the_ctldb(&self) -> bool {
+        use SourceError::{Failed, NoLedger, Unavailable};
+        matches!(self, Self::Tail(TailError::Source(Unavailable(_) | Failed(_) | NoLedger(_))))
+    }
+
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Tail(TailError::Source(SourceError::BadRow { .. } | SourceError::NoLedger(_)))
@@ -191,6 +197,7 @@ impl Shared {
         } else {
             failed!(view.failures, failure.kind(), failure, "can't follow the ledger, retrying");
         }
+        view.is_ctldb_away = failure.is_of_the_ctldb();
         view.state = RoleState::Retrying;
     }
 
@@ -203,6 +210,7 @@ impl Shared {
         if view.state != RoleState::Stopping {
             view.state = RoleState::Running;
         }
+        view.is_ctldb_away = false;
         view.failures.end();
     }
 }
@@ -242,6 +250,7 @@ impl Follower<'_> {
         let ledger = source.describe().await.ok().map(|info| FollowedLedger { info, history });
         let answer = shared.peers.position.send(GetPosition(ledger));
         let position = answer_while(source, questions, answer).await.map_err(|_| Failure::ApplierGone)??;
+        shared.view.borrow_mut().has_data = position.seq > Seq::ZERO;
         let (mut tail, info) = Tail::open(source, &position).await?;
         self.has_followed = true;
         if let (None, Some(id)) = (&position.ledger_id, &info.ledger_id) {
@@ -295,7 +304,8 @@ impl Follower<'_> {
     /// Waits for the batch in flight, if there is one.
     async fn settle(&self, in_flight: &mut Option<InFlight>) -> Result<(), Failure> {
         if let Some(answer) = in_flight.take() {
-            answer.await.map_err(|_| Failure::ApplierGone)??;
+            let seq = answer.await.map_err(|_| Failure::ApplierGone)??;
+            self.shared.view.borrow_mut().has_data = seq > Seq::ZERO;
             self.shared.works();
         }
         Ok(())

@@ -44,9 +44,10 @@ pub enum BridgeError {
 type Column = (String, String, i64);
 
 /// Enters what the LDB at `new`, which nobody writes, has in another way than the one
-/// at `old` has, before the former takes the latter's place. Nothing is entered where
-/// `new` is of another ledger or not further on: what that means is found when it is
-/// opened.
+/// at `old` has, before the former takes the latter's place. Of one that is not so far
+/// clients are told to start over: it comes of a ledger that was restored from a backup, in
+/// which the seqs that follow may be those of other rows. Nothing is entered where `new` is
+/// of another ledger: what that means is found when it is opened.
 pub(super) fn enter(history: &mut History, old: &Path, new: &Path) -> Result<(), BridgeError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
     let connection = Connection::open_with_flags(old, flags)?;
@@ -56,10 +57,15 @@ pub(super) fn enter(history: &mut History, old: &Path, new: &Path) -> Result<(),
     // An LDB of the original has no such table, and names no ledger.
     let ledger = |sql| connection.query_row(sql, [], |row| row.get::<_, String>(0)).ok();
     let (follows, other) = (ledger(LEDGER), ledger(FRESH_LEDGER));
-    if to <= from || follows.is_none() || follows != other {
+    if follows.is_none() || follows != other {
         return Ok(());
     }
     history.begin();
+    if to < from {
+        history.went_back(to);
+        history.prepare(from, to);
+        return Ok(());
+    }
     let mut tables = connection.prepare(TABLES)?;
     let mut rows = tables.query([])?;
     while let Some(row) = rows.next()? {

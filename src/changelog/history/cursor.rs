@@ -8,6 +8,7 @@ use crate::changelog::lines::Lines;
 use crate::ledger::Seq;
 
 use super::HistoryError;
+use super::found::Found;
 use super::line::{Line, Record};
 use super::segment;
 
@@ -102,6 +103,17 @@ fn open(directory: &Path, first: u64) -> io::Result<Option<Lines>> {
             Ok(Some(lines))
         }
     }
+}
+
+/// The highest ledger seq that the LDB had come to before it went back or began anew, 0
+/// where it never did. A ctldb that was restored from a backup gives seqs again: up to
+/// here, a seq alone does not say which row is meant.
+pub fn given_again(directory: &Path) -> Result<Seq, HistoryError> {
+    let find = || match segment::list(directory)?.pop() {
+        Some(last) => Ok(Found::read(&segment::path_of(directory, last))?.seen),
+        None => Ok(Seq::ZERO),
+    };
+    find().map_err(|error| HistoryError::new(directory, "looking for a seq in it", error))
 }
 
 /// The number of the first record that is younger than `seq`, so that a program that

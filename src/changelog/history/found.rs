@@ -29,6 +29,8 @@ pub struct Found {
     /// The LDB's seq behind the last commit.
     pub at: Seq,
     pub ledger: Option<String>,
+    /// As in the header, or as learned since.
+    pub seen: Seq,
     pub tail: Option<WholeGroup>,
 }
 
@@ -48,14 +50,16 @@ impl Found {
         let mut lines = Lines::new(segment::open(path)?, 0);
         lines.read_line()?;
         let (mut next, ledger) = (header.first, header.ledger.clone());
-        let mut found = Self { committed: lines.offset(), next, at: header.from, ledger, tail: None, header };
+        let (at, seen) = (header.from, header.seen);
+        let mut found = Self { committed: lines.offset(), next, at, ledger, seen, tail: None, header };
         while let Some(line) = lines.read_line()? {
             match Line::parse(line) {
                 Some(Line::Record(record)) if record.number == next => next += 1,
                 Some(Line::Until(until)) => found.tail = Some(WholeGroup { until, end: lines.offset(), next }),
-                Some(Line::Commit { at, ledger }) => {
+                Some(Line::Commit { at, ledger, seen }) => {
                     (found.committed, found.next, found.at, found.tail) = (lines.offset(), next, at, None);
                     found.ledger = ledger.or(found.ledger);
+                    found.seen = found.seen.max(seen.unwrap_or_default());
                 }
                 // Damage: what was committed before it is what there is.
                 _ => break,

@@ -4,7 +4,8 @@
 //! row; `{"n":8,"change":"cleared","family":"fam","table":"tab","ledgerSeq":4712}` a
 //! whole table; `{"n":9,"resync":"…","ledgerSeq":4713}` changes that nobody knows. Of one
 //! transaction comes last `{"until":4713}`, its last ledger seq, and once it has
-//! committed `{"commit":4713}`, with `"ledger"` where that was learned.
+//! committed `{"commit":4713}`, with `"ledger"` where that was learned. `"seen":4720` in it
+//! says that the LDB went back: seqs up to that one are given again, perhaps to other rows.
 
 use std::borrow::Cow;
 
@@ -84,7 +85,7 @@ impl Record {
 pub(super) enum Line {
     Record(Record),
     Until(Seq),
-    Commit { at: Seq, ledger: Option<String> },
+    Commit { at: Seq, ledger: Option<String>, seen: Option<Seq> },
 }
 
 #[derive(Deserialize)]
@@ -104,6 +105,7 @@ struct Members<'l> {
     until: Option<Seq>,
     commit: Option<Seq>,
     ledger: Option<String>,
+    seen: Option<Seq>,
 }
 
 impl Line {
@@ -111,7 +113,7 @@ impl Line {
     pub(super) fn parse(line: &[u8]) -> Option<Self> {
         let members: Members<'_> = serde_json::from_slice(line).ok()?;
         if let Some(at) = members.commit {
-            return Some(Self::Commit { at, ledger: members.ledger });
+            return Some(Self::Commit { at, ledger: members.ledger, seen: members.seen });
         }
         if let Some(until) = members.until {
             return Some(Self::Until(until));
@@ -178,6 +180,11 @@ pub(super) fn push_commit(out: &mut Vec<u8>, at: Seq, ledger: Option<&str>) {
     out.extend_from_slice(format!("{{\"commit\":{at}{ledger}}}\n").as_bytes());
 }
 
+/// The mark of an LDB that stands at `at` and had come to `seen` before.
+pub(super) fn push_back(out: &mut Vec<u8>, at: Seq, seen: Seq) {
+    out.extend_from_slice(format!("{{\"commit\":{at},\"seen\":{seen}}}\n").as_bytes());
+}
+
 fn push_number(out: &mut Vec<u8>, number: u64) {
     out.extend_from_slice(b"{\"n\":");
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
@@ -210,7 +217,7 @@ mod tests {
         assert!(shown[1].contains("Cleared") && shown[1].contains("t\\\"b"), "{shown:?}");
         assert!(shown[2].contains("why \\\"not\\\""), "{shown:?}");
         assert!(shown[3].contains("Until(Seq(11))"), "{shown:?}");
-        assert!(shown[4].contains("Commit { at: Seq(11), ledger: Some(\"id\") }"), "{shown:?}");
+        assert!(shown[4].contains("Commit { at: Seq(11), ledger: Some(\"id\"), seen: None }"), "{shown:?}");
     }
 
     #[test]

@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use crate::disk::beside;
 
 pub use bridge::BridgeError;
-pub use cursor::{Cursor, TooOld, at_ledger_seq};
+pub use cursor::{Cursor, TooOld, at_ledger_seq, given_again};
 pub use line::{Op, Record, TableChange, What};
 pub use tail::{Grown, Tail};
 pub use writer::History;

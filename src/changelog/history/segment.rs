@@ -30,6 +30,10 @@ pub struct Header {
     pub from: Seq,
     /// The ledger that the LDB followed then.
     pub ledger: Option<String>,
+    /// The highest ledger seq that the LDB had come to before it went back or began anew.
+    /// Up to there a seq alone does not say which row it is of.
+    #[serde(default)]
+    pub seen: Seq,
 }
 
 pub fn path_of(directory: &Path, first: u64) -> PathBuf {

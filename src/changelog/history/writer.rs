@@ -20,6 +20,7 @@ const SEGMENTS: u64 = 16;
 const MIN_SEGMENT_BYTES: u64 = 4 * 1024;
 
 const LOST: &str = "the local database was changed without its history";
+const WENT_BACK: &str = "an earlier local database took the place of this one";
 const OTHER_LEDGER: &str = "the local database follows another ledger";
 const NOT_WRITTEN: &str = "changes could not be written to the history";
 const TOO_LARGE: &str = "one transaction had more changes than are kept";
@@ -38,6 +39,8 @@ pub struct History {
     /// The LDB's seq behind the last committed group.
     at: Seq,
     ledger: Option<String>,
+    /// The highest seq that the LDB had come to before it went back or began anew.
+    seen: Seq,
     pending: Pending,
     /// Why clients are to start over, as long as that is not written.
     owes_resync: Option<&'static str>,
@@ -79,6 +82,7 @@ impl History {
             next: 1,
             at,
             ledger: ledger.map(str::to_owned),
+            seen: Seq::ZERO,
             pending: Pending::default(),
             owes_resync: None,
             error: None,
@@ -124,6 +128,12 @@ impl History {
     /// Rows changed that nobody can name.
     pub fn unknown(&mut self, ledger_seq: Seq) {
         self.resync(UNKNOWN, ledger_seq);
+    }
+
+    /// The LDB that takes the place is not so far as the one before, or of another history
+    /// of the ledger.
+    pub(super) fn went_back(&mut self, to: Seq) {
+        self.resync(WENT_BACK, to);
     }
 
     fn resync(&mut self, reason: &str, ledger_seq: Seq) {
@@ -278,7 +288,7 @@ impl History {
             }
         };
         let (first, from, ledger) = (self.next, self.at, self.ledger.clone());
-        let header = Header { history, version: segment::VERSION, first, from, ledger };
+        let header = Header { history, version: segment::VERSION, first, from, ledger, seen: self.seen };
         let (file, length) = segment::create(&self.options.directory, &header)?;
         let new = Current { first, file, header, committed: length, written: length };
         if let Some(full) = self.current.replace(new) {
@@ -320,6 +330,7 @@ impl History {
         disk::create_directory(&self.options.directory)?;
         let mut firsts = segment::list(&self.options.directory)?;
         self.check(&firsts)?;
+        self.seen = announced(&self.options.directory).filter(|seen| *seen > at).unwrap_or_default();
         let Some(last) = firsts.pop() else { return self.rotate() };
         let path = segment::path_of(&self.options.directory, last);
         let Ok(found) = Found::read(&path) else {
@@ -332,9 +343,11 @@ impl History {
             let bytes = fs::metadata(segment::path_of(&self.options.directory, first))?.len();
             self.full.push((first, bytes));
         }
-        let Found { header, committed, next, at: stood, ledger: followed, tail } = found;
+        let Found { header, committed, next, at: stood, ledger: followed, seen, tail } = found;
+        self.seen = self.seen.max(seen);
         self.current = Some(Current { first: last, file, header, committed, written: length });
         (self.next, self.at) = (next, stood);
+        let is_bridged = tail.as_ref().is_some_and(|tail| tail.until == at);
         if let Some(tail) = tail.filter(|tail| tail.until == at) {
             let current = self.current.as_mut().ok_or(io::ErrorKind::NotFound)?;
             current.file.set_len(tail.end)?;
@@ -351,10 +364,26 @@ impl History {
             // Not a record that says so in this one: of what it has lost, clients may
             // have seen records with the numbers that come next.
             self.current = None;
+            if at < self.at {
+                self.seen = self.seen.max(self.at);
+            }
             (self.next, self.at) = (1, at);
             return self.rotate();
         }
         (self.at, self.ledger) = (at, ledger.map(str::to_owned).or(followed));
+        if at < stood || is_bridged && at == stood {
+            self.seen = self.seen.max(stood);
+            let mut mark = Vec::new();
+            line::push_back(&mut mark, at, self.seen);
+            self.write(&mark)?;
+            self.committed(self.next);
+        }
         Ok(())
     }
+}
+
+/// The seq that the applier of this place has announced last, also where neither the LDB
+/// nor its history are there any more.
+fn announced(directory: &Path) -> Option<Seq> {
+    fs::read_to_string(directory.with_extension("seq")).ok()?.trim().parse().ok().map(Seq)
 }

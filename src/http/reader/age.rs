@@ -4,6 +4,7 @@
 //! large scan, read elsewhere, it may hold more.
 
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use actix_web::HttpResponse;
@@ -17,8 +18,8 @@ use crate::disk::{self, beside};
 use crate::http::error::HttpError;
 use crate::http::executive::SEQ_HEADER;
 use crate::http::openapi::{Operation, shapes};
-use crate::ldb::read::Progress;
-use crate::ledger::{Seq, lag};
+use crate::ldb::read::{CaughtUpMark, Progress, written_at};
+use crate::ledger::{CaughtUpAt, Seq, lag_of_rows};
 use crate::schema::Timestamp;
 
 use super::Worker;
@@ -40,6 +41,8 @@ const DEFAULT_WAIT: Duration = Duration::from_millis(500);
 const MAX_WAIT: Duration = Duration::from_secs(30);
 /// Requests that wait at one time.
 const MAX_WAITING: usize = 1024;
+/// How long what the LDB's files say of its age is taken for true, at one seq.
+const FILES_EVERY: Duration = Duration::from_millis(250);
 /// Between two looks at an LDB that another process writes.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
 
@@ -65,17 +68,30 @@ pub(super) fn described(operation: Operation) -> Operation {
 /// What this process knows of the LDB's age besides the LDB itself.
 #[derive(Debug)]
 pub struct Age {
+    ldb: PathBuf,
     /// `<ldb.path>.seq`, which the applier touches behind each commit.
     seq_file: PathBuf,
     news: watch::Sender<News>,
+    /// What the LDB's files said when somebody last looked.
+    files: Mutex<Option<Files>>,
     waiting: Semaphore,
+}
+
+/// Of an LDB whose applier is in another process, or has not reached the ledger's end yet.
+#[derive(Debug, Clone, Copy)]
+struct Files {
+    looked: Instant,
+    /// Of the LDB, then.
+    seq: Seq,
+    mark: Option<(CaughtUpMark, CaughtUpAt)>,
+    written: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
 struct News {
     /// The last commit that this process knows of.
     committed: Seq,
-    caught_up_at: Option<Timestamp>,
+    caught_up: Option<CaughtUpAt>,
     is_stopping: bool,
 }
 
@@ -97,13 +113,14 @@ pub(super) struct Fresh {
 impl Age {
     pub fn new(ldb_path: &std::path::Path) -> Self {
         let (seq_file, news) = (beside(ldb_path, ".seq"), watch::Sender::default());
-        Self { seq_file, news, waiting: Semaphore::new(MAX_WAITING) }
+        let files = Mutex::default();
+        Self { ldb: ldb_path.to_owned(), seq_file, news, files, waiting: Semaphore::new(MAX_WAITING) }
     }
 
     /// The LDB of this node has all of the ledger, as of `at`.
     pub fn caught_up(&self, at: Timestamp) {
         self.news.send_if_modified(|news| {
-            news.caught_up_at = Some(at);
+            news.caught_up = Some(CaughtUpAt::new(at));
             // It is no news to those who wait for a commit.
             false
         });
@@ -123,13 +140,41 @@ impl Age {
         self.news.borrow().is_stopping
     }
 
-    pub fn caught_up_at(&self) -> Option<Timestamp> {
-        self.news.borrow().caught_up_at
+    /// How far an LDB at `seq`, whose last row was written at `leader_ts`, is behind at
+    /// `now`: since this node knew the ledger's end, or as the LDB's files tell.
+    pub fn lag(&self, seq: Seq, leader_ts: Option<Timestamp>, now: Timestamp) -> Option<Duration> {
+        let caught_up = self.news.borrow().caught_up;
+        if let Some(caught_up) = caught_up {
+            return Some(caught_up.age(now));
+        }
+        let files = self.look_at_files(seq);
+        match files.mark.filter(|(mark, _)| mark.is_of(seq)) {
+            Some((mark, _)) if mark.is_to_come(now) => None,
+            Some((_, caught_up)) => Some(caught_up.age(now)),
+            None => lag_of_rows(leader_ts, files.written, now),
+        }
+    }
+
+    fn look_at_files(&self, seq: Seq) -> Files {
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(files) = files.filter(|files| files.seq == seq && files.looked.elapsed() < FILES_EVERY) {
+            return files;
+        }
+        let before = files.and_then(|files| files.mark);
+        // One that was known before is as old as this process's own clock says.
+        let known = |mark: CaughtUpMark| match before {
+            Some((old, caught_up)) if old == mark => (mark, caught_up),
+            _ => (mark, CaughtUpAt::new(mark.at)),
+        };
+        let mark = CaughtUpMark::read(&self.ldb).map(known);
+        // Without a mark alone is it asked for.
+        let written = if mark.is_none_or(|(mark, _)| !mark.is_of(seq)) { written_at(&self.ldb) } else { None };
+        *files.insert(Files { looked: Instant::now(), seq, mark, written })
     }
 
     /// How old an answer is that was read when the LDB was so far.
     pub(super) fn of(&self, progress: Progress) -> Fresh {
-        let lag = lag(progress.last_update, self.caught_up_at(), Timestamp::now());
+        let lag = self.lag(progress.seq, progress.last_update, Timestamp::now());
         Fresh { seq: progress.seq, lag }
     }
 
@@ -235,6 +280,11 @@ async fn reached(worker: &Data<Worker>, seq: Seq, wait: Duration) -> Result<Fres
 }
 
 impl Fresh {
+    /// How long ago the last row was written, but no less than the LDB is behind.
+    pub fn latency(self, last_update: Timestamp) -> Duration {
+        last_update.age_at(Timestamp::now()).max(self.lag.unwrap_or_default())
+    }
+
     /// Says in an answer how old it is.
     pub fn on(self, mut answer: HttpResponse) -> HttpResponse {
         let headers = answer.headers_mut();

@@ -17,7 +17,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use futures::stream;
 use tokio::time::timeout;
 
-use crate::changelog::history::{self, TooOld};
+use crate::changelog::history::{self, HistoryError, TooOld};
 use crate::http::error::HttpError;
 use crate::http::openapi::{EVENTS, Operation, get, shapes};
 use crate::ledger::Seq;
@@ -34,6 +34,7 @@ pub use feed::{Feed, FeedOptions, FeedStatus};
 const MAX_AHEAD: Duration = Duration::from_secs(5);
 /// How long a client that finds no place waits, in seconds.
 const RETRY_AFTER_SECONDS: u64 = 5;
+const GIVEN_AGAIN: &str = "the local database went back behind this ledger seq since, which may be that of another row";
 
 pub(super) fn operation() -> Operation {
     get("/changes", "Changes as they come", changes)
@@ -120,9 +121,14 @@ async fn begin(feed: &Arc<Shared>, since: &Since, now: &Seen) -> Result<Result<u
 async fn from_ledger_seq(feed: &Shared, seq: Seq, until: u64) -> Result<Result<u64, &'static str>, HttpError> {
     let directory = feed.directory.clone();
     let _turn = feed.reads.acquire().await;
-    let found = actix_rt::task::spawn_blocking(move || history::at_ledger_seq(&directory, seq, until)).await;
-    match found.map_err(HttpError::unavailable)?.map_err(HttpError::unavailable)? {
-        Ok(number) => Ok(Ok(number)),
-        Err(TooOld) => Ok(Err("changes since the position are no longer kept")),
-    }
+    let find = move || {
+        // A bare seq says neither of which history of the ledger it is nor when it was read.
+        if history::given_again(&directory)? >= seq {
+            return Ok(Err(GIVEN_AGAIN));
+        }
+        let found = history::at_ledger_seq(&directory, seq, until)?;
+        Ok::<_, HistoryError>(found.map_err(|TooOld| "changes since the position are no longer kept"))
+    };
+    let found = actix_rt::task::spawn_blocking(find).await;
+    found.map_err(HttpError::unavailable)?.map_err(HttpError::unavailable)
 }

@@ -1,10 +1,11 @@
 //! Queries on threads of their own: no worker is held up, and no more of them run at one
-//! time than is allowed. One that nobody waits for any more ends.
+//! time than is allowed. One that nobody waits for any more ends. A client is answered in
+//! time also while SQLite is in something that can't be interrupted, such as a sort.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -28,6 +29,10 @@ pub struct QueryOptions {
     pub max_waiting: usize,
 }
 
+/// The part of a query's time by which its end may be late before its client is answered
+/// without it. The thread goes on to where SQLite can be interrupted.
+const LATE_PART: u32 = 4;
+
 type Outcome = Result<Result<(Seq, ScanBody), QueryError>, NotRun>;
 
 struct Asked {
@@ -35,6 +40,8 @@ struct Asked {
     /// What the answer says that it holds.
     at_least: Seq,
     is_given_up: Arc<AtomicBool>,
+    /// Told when a thread takes it.
+    begun: oneshot::Sender<Instant>,
     answer: oneshot::Sender<Outcome>,
 }
 
@@ -49,6 +56,7 @@ impl Drop for Waiting {
 
 pub struct Queries {
     threads: Threads<Asked>,
+    max_time: Duration,
     metrics: Arc<Metrics>,
 }
 
@@ -72,20 +80,26 @@ impl Queries {
             move |asked| runner.run(asked)
         };
         let threads = Threads::start("reader-query", queries.max_running, queries.max_waiting, worker)?;
-        Ok(Self { threads, metrics: Arc::clone(metrics) })
+        Ok(Self { threads, max_time: queries.limits.max_time, metrics: Arc::clone(metrics) })
     }
 
     /// Runs one query on an LDB that is at `at_least`. Dropping the future ends the query.
     pub async fn run(&self, query: Query, at_least: Seq) -> Outcome {
         let (answer, outcome) = oneshot::channel();
+        let (begun, began) = oneshot::channel();
         let is_given_up = Arc::<AtomicBool>::default();
         let _waiting = Waiting(Arc::clone(&is_given_up));
-        let asked = Asked { query, at_least, is_given_up, answer };
+        let asked = Asked { query, at_least, is_given_up, begun, answer };
         self.metrics.reader.queries_waiting.inc();
         self.threads.hand_over(asked).inspect_err(|_| {
             self.metrics.reader.queries_waiting.dec();
         })?;
-        outcome.await.unwrap_or(Err(NotRun::Stopping))
+        // Without it the thread has already said why, or has ended.
+        let late = began.await.unwrap_or_else(|_| Instant::now()) + self.max_time + self.max_time / LATE_PART;
+        match tokio::time::timeout_at(late.into(), outcome).await {
+            Ok(outcome) => outcome.unwrap_or(Err(NotRun::Stopping)),
+            Err(_) => Ok(Err(QueryError::TooLong { max: self.max_time })),
+        }
     }
 }
 
@@ -97,7 +111,7 @@ struct Runner {
 }
 
 impl Runner {
-    fn run(&mut self, Asked { query, at_least, is_given_up, answer }: Asked) {
+    fn run(&mut self, Asked { query, at_least, is_given_up, begun, answer }: Asked) {
         self.metrics.reader.queries_waiting.dec();
         self.metrics.reader.queries_running.inc();
         let began = Instant::now();
@@ -107,6 +121,8 @@ impl Runner {
             if cancelled() {
                 return Err(QueryError::Cancelled);
             }
+            // A client that is gone does not mind.
+            let _ = begun.send(Instant::now());
             reader.query(&query, &self.limits, &cancelled).map(|answer| (answer.seq, answer.json))
         });
         self.metrics.reader.query(label(&outcome), began.elapsed());

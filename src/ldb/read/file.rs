@@ -78,10 +78,12 @@ pub(super) struct LdbFile {
     progress_checked: Cell<bool>,
     /// The transaction that was left open for the reads that follow.
     shared: Cell<Option<Shared>>,
-    /// Whether the connection is prepared for the SQL of others.
+    /// The clock of the SQL of others, once the connection is prepared for it.
     #[cfg(feature = "node")]
-    takes_queries: bool,
+    query_clock: Option<Arc<super::query::Clock>>,
     id: FileId,
+    /// As it was opened by; its links may lead elsewhere since.
+    path: PathBuf,
 }
 
 /// A transaction that is open between reads.
@@ -108,8 +110,9 @@ impl LdbFile {
             progress_checked: Cell::new(false),
             shared: Cell::new(None),
             #[cfg(feature = "node")]
-            takes_queries: false,
+            query_clock: None,
             id,
+            path: path.to_owned(),
         };
         file.set_up().map_err(|error| opening(path, error))?;
         if !file.transaction(position::is_ldb)? {
@@ -137,6 +140,10 @@ impl LdbFile {
         self.id
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// For statements that are not ours, which are kept in no cache.
     #[cfg(feature = "node")]
     pub(super) fn connection(&self) -> &Connection {
@@ -148,15 +155,15 @@ impl LdbFile {
     #[cfg(feature = "node")]
     pub(super) fn connection_for_queries(
         &mut self,
-        prepare: impl FnOnce(&Connection) -> rusqlite::Result<()>,
-    ) -> Result<&mut Connection, ReadError> {
+        prepare: impl FnOnce(&Connection) -> rusqlite::Result<Arc<super::query::Clock>>,
+    ) -> Result<(&mut Connection, Arc<super::query::Clock>), ReadError> {
         self.let_go();
         let connection = self.connection.unwatched();
-        if !self.takes_queries {
-            prepare(connection)?;
-            self.takes_queries = true;
-        }
-        Ok(connection)
+        let clock = match &self.query_clock {
+            Some(clock) => Arc::clone(clock),
+            None => Arc::clone(self.query_clock.insert(prepare(connection)?)),
+        };
+        Ok((connection, clock))
     }
 
     pub(super) fn prepare(&self, sql: &str) -> Result<CachedStatement<'_>, ReadError> {

@@ -12,10 +12,11 @@ use serde::de::DeserializeOwned;
 
 #[cfg(feature = "node")]
 use crate::disk::FileId;
-use crate::ledger::{LdbPosition, Seq, lag};
+use crate::ledger::{LdbPosition, Seq};
 use crate::schema::{TableRef, TableSchema, Timestamp};
 
 use super::Limits;
+use super::caught_up;
 use super::error::ReadError;
 use super::file::LdbFile;
 use super::json;
@@ -153,9 +154,9 @@ impl<'f> Snapshot<'f> {
         position::last_update(self.file)
     }
 
-    /// Now minus [`Snapshot::last_update`], never below 0; `None` before the first.
+    /// As [`Reader::ledger_latency`](crate::reader::Reader::ledger_latency).
     pub fn ledger_latency(&self) -> Result<Option<Duration>, ReadError> {
-        Ok(lag(self.last_update()?, None, Timestamp::now()))
+        Ok(caught_up::lag(self.file.path(), self.last_seq()?, self.last_update()?, Timestamp::now()))
     }
 
     /// The last applied seq and the ledger that it belongs to.

@@ -27,8 +27,12 @@ pub enum QueryError {
     TooManyRows { max: u64 },
     #[error("the answer has more than {max} bytes")]
     TooManyBytes { max: usize },
-    #[error("a value or row within the query has more than {max} bytes")]
-    ValueTooLong { max: usize },
+    /// `is_of_its_steps`: a query with fewer operations for each row may meet longer ones.
+    #[error(
+        "a value or row within the query has more than {max} bytes{}",
+        if *is_of_its_steps { ", which is the most for so many operations on each row" } else { "" }
+    )]
+    ValueTooLong { max: usize, is_of_its_steps: bool },
     #[error("the query takes longer than {} ms", max.as_millis())]
     TooLong { max: Duration },
     #[error("the query needs more than {max} bytes of memory")]

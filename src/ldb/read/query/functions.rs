@@ -1,37 +1,44 @@
 //! The functions of SQLite whose time grows with the product of two values' lengths, and
 //! which can't be interrupted within a call: here they take time in proportion to what
-//! they are given.
+//! they are given, and look at the clock on the way.
+
+use std::sync::Arc;
 
 use memchr::memmem;
 use rusqlite::functions::{Context, FunctionFlags};
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, Error, Result, ffi};
 
+use super::clock::Clock;
+
 /// The most characters that `trim` takes off: each character of the text is held against all.
 const MAX_TRIMMED: usize = 64;
+/// Characters, or finds, between two looks at the clock.
+const STEPS: usize = 8192;
 
 const FLAGS: FunctionFlags =
     FunctionFlags::SQLITE_UTF8.union(FunctionFlags::SQLITE_DETERMINISTIC).union(FunctionFlags::SQLITE_INNOCUOUS);
 
 /// Puts them in the place of SQLite's. `max_value`: bytes of the longest value.
-pub(super) fn register(connection: &Connection, max_value: usize) -> Result<()> {
-    connection.create_scalar_function("instr", 2, FLAGS, instr)?;
-    connection.create_scalar_function("unhex", 2, FLAGS, unhex)?;
-    connection.create_scalar_function("replace", 3, FLAGS, move |context| replace(context, max_value))?;
-    connection.create_scalar_function("trim", 2, FLAGS, |context| {
-        trim(context, |text, set| text.trim_matches(set).to_owned())
-    })?;
-    connection.create_scalar_function("ltrim", 2, FLAGS, |context| {
-        trim(context, |text, set| text.trim_start_matches(set).to_owned())
-    })?;
-    connection.create_scalar_function("rtrim", 2, FLAGS, |context| {
-        trim(context, |text, set| text.trim_end_matches(set).to_owned())
-    })
+pub(super) fn register(connection: &Connection, clock: &Arc<Clock>, max_value: usize) -> Result<()> {
+    let clock = || Arc::clone(clock);
+    let on = clock();
+    connection.create_scalar_function("instr", 2, FLAGS, move |context| instr(context, &on))?;
+    let on = clock();
+    connection.create_scalar_function("unhex", 2, FLAGS, move |context| unhex(context, &on))?;
+    let on = clock();
+    connection.create_scalar_function("replace", 3, FLAGS, move |context| replace(context, &on, max_value))?;
+    for (name, from_start, from_end) in [("trim", true, true), ("ltrim", true, false), ("rtrim", false, true)] {
+        let on = clock();
+        connection.create_scalar_function(name, 2, FLAGS, move |context| trim(context, &on, from_start, from_end))?;
+    }
+    Ok(())
 }
 
 /// The position of the second in the first, counted from 1: in bytes where both are
 /// bytes, else in characters.
-fn instr(context: &mut Context<'_>) -> Result<Option<i64>> {
+fn instr(context: &mut Context<'_>, clock: &Clock) -> Result<Option<i64>> {
+    clock.check()?;
     let in_bytes = (0..2).all(|i| matches!(context.get_raw(i), ValueRef::Blob(_)));
     let (Some(all), Some(part)) = (bytes(context, 0)?, bytes(context, 1)?) else { return Ok(None) };
     let Some(at) = memmem::find(&all, &part) else { return Ok(Some(0)) };
@@ -39,7 +46,8 @@ fn instr(context: &mut Context<'_>) -> Result<Option<i64>> {
     Ok(Some(before as i64 + 1))
 }
 
-fn replace(context: &mut Context<'_>, max_value: usize) -> Result<Value> {
+fn replace(context: &mut Context<'_>, clock: &Clock, max_value: usize) -> Result<Value> {
+    clock.check()?;
     let (Some(all), Some(old), Some(new)) = (bytes(context, 0)?, bytes(context, 1)?, bytes(context, 2)?) else {
         return Ok(Value::Null);
     };
@@ -48,7 +56,10 @@ fn replace(context: &mut Context<'_>, max_value: usize) -> Result<Value> {
     }
     let mut made = Vec::with_capacity(all.len());
     let mut from = 0;
-    for at in memmem::find_iter(&all, &old) {
+    for (i, at) in memmem::find_iter(&all, &old).enumerate() {
+        if i % STEPS == 0 {
+            clock.check()?;
+        }
         made.extend_from_slice(&all[from..at]);
         made.extend_from_slice(&new);
         from = at + old.len();
@@ -60,18 +71,44 @@ fn replace(context: &mut Context<'_>, max_value: usize) -> Result<Value> {
     Ok(text(made))
 }
 
-fn trim(context: &mut Context<'_>, trim: impl Fn(&str, &[char]) -> String) -> Result<Value> {
+fn trim(context: &mut Context<'_>, clock: &Clock, from_start: bool, from_end: bool) -> Result<Value> {
+    clock.check()?;
     let (Some(all), Some(set)) = (bytes(context, 0)?, bytes(context, 1)?) else { return Ok(Value::Null) };
-    let set: Vec<char> = String::from_utf8_lossy(&set).chars().take(MAX_TRIMMED + 1).collect();
+    let mut set: Vec<char> = String::from_utf8_lossy(&set).chars().take(MAX_TRIMMED + 1).collect();
     if set.len() > MAX_TRIMMED {
         return Err(refused(&format!("trims at most {MAX_TRIMMED} characters")));
     }
-    Ok(Value::Text(trim(&String::from_utf8_lossy(&all), &set)))
+    set.sort_unstable();
+    let all = String::from_utf8_lossy(&all);
+    let mut rest: &str = &all;
+    if from_start {
+        rest = &rest[trimmed(rest.chars(), &set, clock)?..];
+    }
+    if from_end {
+        rest = &rest[..rest.len() - trimmed(rest.chars().rev(), &set, clock)?];
+    }
+    Ok(Value::Text(rest.to_owned()))
+}
+
+/// Bytes of the characters up to the first that is not in the set, which is sorted.
+fn trimmed(characters: impl Iterator<Item = char>, set: &[char], clock: &Clock) -> Result<usize> {
+    let mut bytes = 0;
+    for (i, character) in characters.enumerate() {
+        if set.binary_search(&character).is_err() {
+            break;
+        }
+        if i % STEPS == 0 {
+            clock.check()?;
+        }
+        bytes += character.len_utf8();
+    }
+    Ok(bytes)
 }
 
 /// The bytes that the first says in hex, between whose pairs of digits there may be
 /// characters of the second; null where it says none.
-fn unhex(context: &mut Context<'_>) -> Result<Option<Vec<u8>>> {
+fn unhex(context: &mut Context<'_>, clock: &Clock) -> Result<Option<Vec<u8>>> {
+    clock.check()?;
     let (Some(all), Some(ignored)) = (bytes(context, 0)?, bytes(context, 1)?) else { return Ok(None) };
     let mut ignored: Vec<char> = String::from_utf8_lossy(&ignored).chars().collect();
     ignored.sort_unstable();
@@ -79,7 +116,12 @@ fn unhex(context: &mut Context<'_>) -> Result<Option<Vec<u8>>> {
     // A NUL ends a text for SQLite's function.
     let mut rest = all.chars().take_while(|character| *character != '\0');
     let mut made = Vec::with_capacity(all.len() / 2);
+    let mut steps = 0_usize;
     while let Some(character) = rest.next() {
+        steps += 1;
+        if steps.is_multiple_of(STEPS) {
+            clock.check()?;
+        }
         match (character.to_digit(16), ignored.binary_search(&character)) {
             (Some(high), _) => {
                 let Some(low) = rest.next().and_then(|character| character.to_digit(16)) else { return Ok(None) };

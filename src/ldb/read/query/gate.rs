@@ -1,8 +1,8 @@
 //! What stands between a query and the connection: SQLite's own limits, its authorizer
-//! and its progress handler. All of it is in force only while the SQL of others is
+//! and its progress handler, which looks at the `clock`. All of it is in force only while the SQL of others is
 //! prepared or run; the reads of our own around it are not held up.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -11,11 +11,12 @@ use rusqlite::hooks::{AuthContext, Authorization};
 use rusqlite::limits::Limit;
 use rusqlite::{Connection, Result};
 
-use super::{Cancelled, MAX_SQL_BYTES, MAX_VALUE_BYTES, functions, rights};
+use super::clock::{Clock, Ended};
+use super::cost::EXPLAIN;
+use super::{Cancelled, MAX_SQL_BYTES, MAX_VALUE_BYTES, functions, like, rights};
 
-/// Steps of SQLite's machine between two looks at the clock. One step may be a function on
-/// a value of the greatest length, and those on patterns cost the product of both lengths:
-/// tens of milliseconds for the longest pattern that is allowed.
+/// Steps of SQLite's machine between two looks at the clock, where its program jumps back;
+/// what lies between two such jumps is bounded by `cost`.
 const STEPS: i32 = 4;
 /// The longest pattern of LIKE and GLOB, in bytes.
 const MAX_PATTERN_BYTES: i32 = 32;
@@ -24,15 +25,11 @@ const MAX_PATTERN_BYTES: i32 = 32;
 /// query could fill it.
 const PRAGMAS: &str = "PRAGMA temp_store = MEMORY";
 
-const NOT_ENDED: u8 = 0;
-const OUT_OF_TIME: u8 = 1;
-const CANCELLED: u8 = 2;
-
 /// Bounds for the parser and for single values; what the whole takes is bounded by the
 /// clock and the memory's budget.
 const LIMITS: [(Limit, i32); 9] = [
     (Limit::SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES as i32),
-    (Limit::SQLITE_LIMIT_SQL_LENGTH, MAX_SQL_BYTES as i32),
+    (Limit::SQLITE_LIMIT_SQL_LENGTH, (EXPLAIN.len() + MAX_SQL_BYTES) as i32),
     (Limit::SQLITE_LIMIT_EXPR_DEPTH, 400),
     (Limit::SQLITE_LIMIT_COMPOUND_SELECT, 50),
     (Limit::SQLITE_LIMIT_FUNCTION_ARG, 64),
@@ -42,24 +39,16 @@ const LIMITS: [(Limit, i32); 9] = [
     (Limit::SQLITE_LIMIT_WORKER_THREADS, 0),
 ];
 
-/// Why SQLite was made to stop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ended {
-    OutOfTime,
-    Cancelled,
-}
-
 /// What the connection's hooks look at.
-#[derive(Default)]
 pub(super) struct Gate {
     is_closed: AtomicBool,
-    ended: AtomicU8,
+    clock: Arc<Clock>,
     refused: Mutex<Option<String>>,
 }
 
 impl Gate {
     /// What is done once on a connection that is to run queries.
-    pub(super) fn prepare(connection: &Connection) -> Result<()> {
+    pub(super) fn prepare(connection: &Connection) -> Result<Arc<Clock>> {
         connection.execute_batch(PRAGMAS)?;
         for (config, on) in [
             (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
@@ -70,16 +59,25 @@ impl Gate {
             connection.set_db_config(config, on)?;
         }
         rights::drop_modules(connection)?;
-        functions::register(connection, MAX_VALUE_BYTES)
+        let clock = Arc::default();
+        functions::register(connection, &clock, MAX_VALUE_BYTES)?;
+        like::register(connection, &clock, MAX_PATTERN_BYTES as usize)?;
+        Ok(clock)
     }
 
     /// Puts the hooks in place, for one query.
-    pub(super) fn install(connection: &mut Connection, deadline: Instant, cancelled: Cancelled) -> Result<Arc<Self>> {
-        let gate = Arc::new(Self::default());
+    pub(super) fn install(
+        connection: &mut Connection,
+        clock: Arc<Clock>,
+        deadline: Instant,
+        cancelled: Cancelled,
+    ) -> Result<Arc<Self>> {
+        clock.begin(deadline, cancelled);
+        let gate = Arc::new(Self { is_closed: AtomicBool::new(false), clock, refused: Mutex::default() });
         let seen = Arc::clone(&gate);
         connection.authorizer(Some(move |context: AuthContext<'_>| seen.authorize(&context)))?;
         let seen = Arc::clone(&gate);
-        connection.progress_handler(STEPS, Some(move || seen.must_stop(deadline, &cancelled)))?;
+        connection.progress_handler(STEPS, Some(move || seen.must_stop()))?;
         Ok(gate)
     }
 
@@ -91,17 +89,20 @@ impl Gate {
             before.limits.push((limit, connection.set_limit(limit, value)?));
         }
         self.is_closed.store(true, Ordering::Relaxed);
-        let result = work();
+        let result = self.clock.watch(connection, work);
         self.is_closed.store(false, Ordering::Relaxed);
         Ok(result)
     }
 
+    /// Why the query was ended, if it was.
     pub(super) fn ended(&self) -> Option<Ended> {
-        match self.ended.load(Ordering::Relaxed) {
-            OUT_OF_TIME => Some(Ended::OutOfTime),
-            CANCELLED => Some(Ended::Cancelled),
-            _ => None,
-        }
+        self.clock.ended()
+    }
+
+    /// Sets the longest value that is met from here on, until `restrict` ends.
+    pub(super) fn set_longest_value(connection: &Connection, bytes: usize) -> Result<()> {
+        let bytes = i32::try_from(bytes).unwrap_or(i32::MAX);
+        connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, bytes).map(drop)
     }
 
     /// What the query may not, in words that complete "may not".
@@ -118,19 +119,8 @@ impl Gate {
         Authorization::Deny
     }
 
-    fn must_stop(&self, deadline: Instant, cancelled: &Cancelled) -> bool {
-        if !self.is_closed.load(Ordering::Relaxed) {
-            return false;
-        }
-        let ended = if cancelled() {
-            CANCELLED
-        } else if Instant::now() >= deadline {
-            OUT_OF_TIME
-        } else {
-            NOT_ENDED
-        };
-        self.ended.store(ended, Ordering::Relaxed);
-        ended != NOT_ENDED
+    fn must_stop(&self) -> bool {
+        self.is_closed.load(Ordering::Relaxed) && self.clock.is_over()
     }
 }
 

@@ -2,15 +2,20 @@
 //! bytes, time and memory, and its rows as JSON. It reads one moment of the LDB, in a
 //! transaction that ends with the making of the answer.
 //!
-//! What a query may do is in `rights`, how it is kept to it in `gate` and `memory`.
+//! What a query may do is in `rights`, how it is kept to it in `gate` and `memory`, when it
+//! must end in `clock`, and how long its values may be in `cost`.
 
 mod answer;
+mod clock;
+mod cost;
 mod error;
 mod functions;
 mod gate;
+mod like;
 pub mod memory;
 mod rights;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,7 +31,9 @@ use super::{LdbReader, position};
 
 pub use error::QueryError;
 
-use gate::{Ended, Gate};
+pub(super) use clock::Clock;
+use clock::Ended;
+use gate::Gate;
 use memory::Budget;
 
 /// The longest SQL.
@@ -94,8 +101,8 @@ impl LdbReader {
         let Some(file) = &mut self.file else { return Err(ReadError::NotThereYet { path }.into()) };
         let deadline = Instant::now() + limits.max_time;
         let outcome = (|| {
-            let connection = file.connection_for_queries(Gate::prepare)?;
-            let gate = Gate::install(connection, deadline, Arc::clone(cancelled)).map_err(ReadError::from)?;
+            let (connection, clock) = file.connection_for_queries(Gate::prepare)?;
+            let gate = Gate::install(connection, clock, deadline, Arc::clone(cancelled)).map_err(ReadError::from)?;
             file.transaction(|file| {
                 let seq = position::last_seq(file)?;
                 let connection = file.connection();
@@ -119,11 +126,18 @@ fn run(
     seq: Seq,
 ) -> Result<Answer, QueryError> {
     let budget = Budget::begin(limits.max_memory_bytes);
-    let told_apart = |error| told_apart(error, limits, gate, &budget);
+    let longest = Cell::new(MAX_VALUE_BYTES);
+    let told_apart = |error| told_apart(error, limits, gate, &budget, longest.get());
     let mut statement = connection.prepare(&query.sql).map_err(told_apart)?;
     // What has no columns or writes has been refused by its rights; this is a second look.
     if !statement.readonly() || statement.column_count() == 0 {
         return Err(QueryError::NotAllowed("do anything but read".to_owned()));
+    }
+    // Its own listing is no more than text.
+    if statement.is_explain() == 0 {
+        let max = cost::longest_value(connection, &query.sql, limits.max_time, MAX_VALUE_BYTES);
+        longest.set(max.map_err(told_apart)?);
+        Gate::set_longest_value(connection, longest.get()).map_err(ReadError::from)?;
     }
     bind(&mut statement, &query.parameters)?;
     let mut answer = answer::Writer::begin(&statement, limits, query.limit);
@@ -137,7 +151,13 @@ fn run(
 }
 
 /// An error of SQLite by the limit that caused it, if one did.
-fn told_apart(error: rusqlite::Error, limits: &QueryLimits, gate: &Gate, budget: &Budget) -> QueryError {
+fn told_apart(
+    error: rusqlite::Error,
+    limits: &QueryLimits,
+    gate: &Gate,
+    budget: &Budget,
+    longest: usize,
+) -> QueryError {
     // A refused function has the code of any error.
     if let Some(refused) = gate.refused() {
         return QueryError::NotAllowed(refused);
@@ -147,7 +167,9 @@ fn told_apart(error: rusqlite::Error, limits: &QueryLimits, gate: &Gate, budget:
             Some(Ended::Cancelled) => QueryError::Cancelled,
             _ => QueryError::TooLong { max: limits.max_time },
         },
-        Some(ErrorCode::TooBig) => QueryError::ValueTooLong { max: MAX_VALUE_BYTES },
+        Some(ErrorCode::TooBig) => {
+            QueryError::ValueTooLong { max: longest, is_of_its_steps: longest < MAX_VALUE_BYTES }
+        }
         _ if error::is_of_memory(&error) && budget.was_exceeded() => {
             QueryError::TooMuchMemory { max: limits.max_memory_bytes }
         }

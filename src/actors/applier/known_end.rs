@@ -1,0 +1,57 @@
+//! When this host last knew that the LDB had all of the ledger: told by the poller, kept
+//! beside the LDB (`CaughtUpMark`) at most once a second, and taken from there at the start.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::disk::FILE_MODE;
+use crate::ldb::read::{CaughtUpMark, written_at};
+use crate::ledger::{CaughtUpAt, Seq, lag_of_rows};
+use crate::schema::Timestamp;
+
+/// Between two marks. With polls that come as often, one may be left out.
+const MARK_EVERY: Duration = Duration::from_millis(900);
+
+pub(super) struct KnownEnd {
+    ldb: PathBuf,
+    /// The seq of the ledger's end, and when that was known.
+    known: Option<(Seq, CaughtUpAt)>,
+    marked: Option<Instant>,
+}
+
+impl KnownEnd {
+    pub(super) fn beside(ldb: &Path) -> Self {
+        let mark = CaughtUpMark::read(ldb).filter(|mark| !mark.is_to_come(Timestamp::now()));
+        let known = mark.map(|mark| (mark.seq, CaughtUpAt::new(mark.at)));
+        Self { ldb: ldb.to_owned(), known, marked: None }
+    }
+
+    pub(super) fn learn(&mut self, seq: Seq, at: Timestamp) {
+        self.known = Some((seq, CaughtUpAt::new(at)));
+    }
+
+    /// How far the LDB is behind that is at `seq`.
+    pub(super) fn lag(&self, seq: Seq, leader_ts: Option<Timestamp>, now: Timestamp) -> Option<Duration> {
+        match &self.known {
+            Some((end, known)) if *end <= seq => Some(known.age(now)),
+            _ => lag_of_rows(leader_ts, written_at(&self.ldb), now),
+        }
+    }
+
+    /// What writes the mark, where it is time for that; for a thread that may block.
+    pub(super) fn due(&mut self) -> Option<impl FnOnce() -> io::Result<()> + Send + 'static> {
+        if self.marked.is_some_and(|marked| marked.elapsed() < MARK_EVERY) {
+            return None;
+        }
+        let (seq, known) = self.known?;
+        self.marked = Some(Instant::now());
+        let (path, line) = (CaughtUpMark::path(&self.ldb), CaughtUpMark { seq, at: known.at() }.line());
+        Some(move || {
+            let file = OpenOptions::new().write(true).create(true).truncate(false).mode(FILE_MODE).open(path)?;
+            file.write_all_at(line.as_bytes(), 0)
+        })
+    }
+}
