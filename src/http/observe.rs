@@ -34,6 +34,14 @@ impl Observer {
         Self { server, metrics }
     }
 
+    pub fn server(&self) -> Server {
+        self.server
+    }
+
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
     /// Middleware, to be the outermost of its server.
     pub async fn observe<B: MessageBody>(
         self,

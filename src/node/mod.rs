@@ -2,6 +2,7 @@
 //! `start`, and reads like the data flow.
 
 mod listeners;
+mod open_files;
 mod options;
 mod panics;
 mod secret;
@@ -21,6 +22,7 @@ use crate::ldb::read::query::memory::NotBounded;
 use crate::schema::NameError;
 
 use self::listeners::Listeners;
+use self::open_files::OpenFiles;
 pub use self::options::{location, verifier};
 use self::signals::Signals;
 use self::start::Node;
@@ -49,6 +51,10 @@ pub enum NodeError {
     NoExecutive,
     #[error("heartbeat.table: {0}")]
     HeartbeatTable(NameError),
+    #[error("{setting}needs {needed} open files, the limit is {limit}; raise it (ulimit -n, LimitNOFILE)")]
+    OpenFiles { setting: String, needed: usize, limit: usize },
+    #[error("the limit of open files can't be read: {0}")]
+    OpenFilesUnknown(io::Error),
     #[error("signals: {0}")]
     Signals(io::Error),
 }
@@ -57,10 +63,12 @@ pub enum NodeError {
 /// when everything has stopped in order or `node.shutdown_timeout` has passed.
 pub async fn run(settings: Settings) -> Result<(), NodeError> {
     panics::end_the_process();
+    let limit = open_files::raise().map_err(NodeError::OpenFilesUnknown)?;
+    let open_files = OpenFiles::of(&settings, limit)?;
     let listeners = Listeners::bind(&settings)?;
     let mut signals = Signals::listen().map_err(NodeError::Signals)?;
     let welcome = welcome::Welcome::new(&settings, &listeners);
-    let node = Node::start(&settings, listeners).await?;
+    let node = Node::start(&settings, listeners, open_files).await?;
     welcome.print();
     let signal = signals.next().await;
     tracing::info!(signal, "stopping");
