@@ -15,10 +15,14 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 pub use addresses::{AddressLimit, AddressPlace};
-pub use answer::WithAnswers;
+pub use answer::{AskedByHead, WithAnswers};
 pub use framing::MAX_TARGET;
 pub use pool::{Pool, PoolOptions};
 pub use stream::ConnectionStream;
+
+/// How long a connection may be without a request, before others may have its place: one
+/// that was just made is about to be used, and one that is in use is not idle.
+const QUIET: Duration = Duration::from_millis(100);
 
 /// How long a client may leave a head unfinished, or a body without a byte, before its
 /// connection counts as one that others may have, when places run short.
@@ -129,7 +133,6 @@ impl Connection {
     /// Nothing is under way; what waits behind the request may come.
     fn rest(&self) {
         self.since.set(Instant::now());
-        self.pool.relieve();
     }
 
     /// Whether the next request has to wait.
@@ -140,6 +143,7 @@ impl Connection {
     /// Whether, and since when, others may have its place.
     fn spare(&self, now: Instant) -> Option<(Spare, Instant)> {
         let since = self.since.get();
+        let is_quiet = now.saturating_duration_since(since) >= QUIET;
         let is_stalled = now.saturating_duration_since(since) >= STALLED;
         let is_slow = now.saturating_duration_since(self.began.get()) >= LONGEST_BODY;
         let spare = match (self.is_receiving.get(), self.is_answering.get()) {
@@ -147,7 +151,7 @@ impl Connection {
             (true, _) => (self.is_starving.get() && (is_stalled || is_slow)).then_some(Spare::Body),
             (false, true) => None,
             (false, false) if self.has_part_of_head.get() => is_stalled.then_some(Spare::Head),
-            (false, false) => Some(Spare::Idle),
+            (false, false) => (self.is_starving.get() && is_quiet).then_some(Spare::Idle),
         };
         spare.map(|spare| (spare, since))
     }

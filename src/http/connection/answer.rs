@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use actix_http::{ConnectionType, Request, Version};
+use actix_http::{ConnectionType, HttpMessage, Request, Version};
 use actix_service::{IntoServiceFactory, Service, ServiceFactory, forward_ready};
 use actix_web::Error;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
@@ -32,6 +32,9 @@ impl<S> WithAnswers<S> {
         Self { inner: service.into_factory() }
     }
 }
+
+/// Marks a request that a client sent with HEAD, and that its route sees as GET.
+pub struct AskedByHead;
 
 /// What of a request decides how its answer goes out.
 pub struct Asked {
@@ -88,6 +91,7 @@ where
         };
         if asked.is_head {
             request.head_mut().method = Method::GET;
+            request.extensions_mut().insert(AskedByHead);
         }
         join(self.inner.call(request), ready(asked)).map(|(outcome, asked)| Ok(asked.answer(outcome)))
     }

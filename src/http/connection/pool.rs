@@ -115,7 +115,7 @@ impl Pool {
     }
 
     /// Closes as many as there are too many, if they can be spared.
-    pub(super) fn relieve(&self) {
+    fn relieve(&self) {
         for _ in 0..self.excess() {
             let now = Instant::now();
             let connections = self.connections.borrow();
@@ -130,7 +130,7 @@ impl Pool {
         }
     }
 
-    /// What is not idle may stall later, and nobody else would see it.
+    /// What is in use now may be idle or stall later, and nobody else would see it.
     async fn look(self: Rc<Self>) {
         while self.excess() > 0 {
             self.relieve();

@@ -94,6 +94,7 @@ pub(super) async fn changes(
         is_greeted: false,
         cursor: None,
         backlog: Default::default(),
+        awaited: None,
     };
     let pieces = stream::unfold(client, |mut client| async move {
         let piece = client.piece().await?;

@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::changelog::history::{Cursor, HistoryError, Record, TooOld, What};
 use crate::http::reader::Worker;
 use crate::ldb::read::ReadError;
+use crate::ledger::Seq;
 use crate::metrics::{Component, ErrorKind};
 
 use super::asked::Asked;
@@ -62,6 +63,8 @@ pub struct Client {
     pub cursor: Option<Cursor>,
     /// Taken and not sent yet.
     pub backlog: VecDeque<Arc<Record>>,
+    /// Where the LDB has to be for the rows of what was taken, until it is seen to be there.
+    pub awaited: Option<Seq>,
 }
 
 impl Client {
@@ -95,9 +98,12 @@ impl Client {
             if !self.is_greeted {
                 return Ok(self.greeting(&seen));
             }
-            if self.backlog.is_empty() && self.fill(&seen).await?.is_err() {
-                self.resync = Some(TOO_OLD);
-                continue;
+            if self.backlog.is_empty() {
+                if self.fill(&seen).await?.is_err() {
+                    self.resync = Some(TOO_OLD);
+                    continue;
+                }
+                self.awaited = self.seq_of_rows();
             }
             if !self.backlog.is_empty() {
                 let piece = self.events().await?;
@@ -164,13 +170,18 @@ impl Client {
         }
     }
 
+    /// Where the LDB has to be for the rows of the backlog.
+    fn seq_of_rows(&self) -> Option<Seq> {
+        let filter = &self.asked.filter;
+        let of_client = self.backlog.iter().filter(|record| filter.takes(record) && self.asked.with_rows);
+        of_client.map(|record| record.ledger_seq).max()
+    }
+
     /// Events of the backlog, as many as make a piece.
     async fn events(&mut self) -> Result<Vec<u8>, Broken> {
-        let filter = &self.asked.filter;
-        if self.asked.with_rows
-            && let Some(seq) = self.backlog.iter().filter(|record| filter.takes(record)).map(|r| r.ledger_seq).max()
-        {
+        if let Some(seq) = self.awaited {
             rows::reached(&self.worker, seq).await?;
+            self.awaited = None;
         }
         let mut making = Making {
             feed: Arc::clone(&self.feed),
