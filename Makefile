@@ -9,10 +9,11 @@ help: ## list these targets
 run: ## a whole node on an embedded database under ./data
 	cargo run --release -- node
 
-test: ## every test; installs MariaDB's programs, an S3 server and schemathesis when missing, and each test binary starts its own
+test: ## every test; installs MariaDB's programs, an S3 server, schemathesis and HTTP clients when missing, and each test binary starts its own
 	tools/install-mariadb
 	tools/install-s3-server
 	tools/install-schemathesis
+	tools/install-http-clients
 	tools/run-tests
 
 format: ## whether the code is formatted

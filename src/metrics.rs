@@ -32,7 +32,7 @@ pub use executive::{Executive, Heartbeat};
 pub use fetcher::Fetcher;
 pub use http::{Http, Route};
 pub use labels::{
-    CheckpointMode, Component, ErrorKind, ExecutionPath, Method, QueryOutcome, Queue, RetryReason, Server,
+    CheckpointMode, CloseReason, Component, ErrorKind, ExecutionPath, Method, QueryOutcome, Queue, RetryReason, Server,
 };
 pub use poller::Poller;
 pub use reader::Reader;

@@ -80,7 +80,7 @@ fn what_is_not_http_is_answered_and_not_logged() {
 fn begin_large_request(executive: &str) -> TcpStream {
     let mut client = TcpStream::connect(address(executive)).expect("connect");
     client.set_write_timeout(Some(Duration::from_millis(20))).expect("set a time-out");
-    let head = "POST /families/fam/mutations HTTP/1.1\r\nhost: node\r\nctlstore-writer: nobody\r\n\
+    let head = "POST /families/fam/mutations HTTP/1.1\r\nhost: localhost\r\nctlstore-writer: nobody\r\n\
                 ctlstore-secret: wrong\r\ncontent-length: 1048576\r\n\r\n";
     client.write_all(head.as_bytes()).expect("send the head");
     match client.write_all(&vec![b' '; 1_000_000]) {

@@ -1,17 +1,20 @@
 //! How a node starts and stops: in every combination of roles that makes sense, with
 //! what it needs held by others, and in the middle of its work.
 
+#[path = "in_process/hold.rs"]
+mod hold;
 mod support;
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use support::client::{read_value, upserts, wait_for_value};
-use support::{Client, Node, http, wait_until};
+use hold::Hold;
+use support::client::{read_value, role_status, upserts, wait_for_value};
+use support::{Client, Node, NodeProcess, http, wait_until};
 
 const STOP: Duration = Duration::from_secs(60);
 
@@ -149,12 +152,13 @@ fn an_interrupt_stops_the_node_as_a_termination_does() {
 
 #[test]
 fn a_request_that_is_cut_short_by_a_stop_leaves_time_for_all_that_stops_after_it() {
-    // A body that never comes keeps its request open.
+    // The lock that a write waits for never comes.
     let node = Node::new().set("node.shutdown_timeout", "2s");
     let mut process = node.start();
-    let open = half_a_request(&process.executive_url());
+    let (hold, request) = waiting_request(&node, &process);
     let status = process.stop(STOP);
-    drop(open);
+    drop(hold);
+    request.join().unwrap();
     assert!(status.success(), "ended with {status}");
     let log = process.log();
     let late = log.lines().filter(|line| line.contains("did not stop in time"));
@@ -168,22 +172,22 @@ fn a_request_that_is_cut_short_by_a_stop_leaves_time_for_all_that_stops_after_it
 fn a_second_signal_ends_the_node_at_once() {
     let node = Node::new().set("node.shutdown_timeout", "1h");
     let mut process = node.start();
-    let open = half_a_request(&process.executive_url());
+    let (hold, request) = waiting_request(&node, &process);
     process.signal(libc::SIGTERM);
     wait_until("the stop has begun", STOP, || process.log().contains("stopping"));
     process.signal(libc::SIGTERM);
     assert_eq!(process.wait_exit(STOP).code(), Some(130));
-    drop(open);
+    drop(hold);
+    request.join().unwrap();
 }
 
-/// A request that is being answered, and whose body is announced and never sent.
-fn half_a_request(executive: &str) -> TcpStream {
-    let address = executive.strip_prefix("http://").unwrap();
-    let mut stream = TcpStream::connect(address).unwrap();
-    let head = format!("POST /families/fam/mutations HTTP/1.1\r\nHost: {address}\r\nContent-Length: 10\r\n");
-    write!(stream, "{head}Expect: 100-continue\r\n\r\n").unwrap();
-    let mut go_on = [0; 12];
-    stream.read_exact(&mut go_on).unwrap();
-    assert_eq!(&go_on, b"HTTP/1.1 100");
-    stream
+/// A write that is there as a whole and waits for the ctldb's lock, with what holds that.
+fn waiting_request(node: &Node, process: &NodeProcess) -> (Hold, JoinHandle<()>) {
+    let client = Client::registered(process.executive_url());
+    client.create_simple_table("fam", "tab");
+    let hold = Hold::on(&format!("sqlite:{}", node.data_dir().join("ctldb.db").display()));
+    let request = thread::spawn(move || drop(client.try_mutate("fam", &upserts("tab", &[(1, "waits")]))));
+    let is_waiting = || role_status(&process.ops_url(), "executive")["details"]["committing"] == 1;
+    wait_until("the write waits for the lock", STOP, is_waiting);
+    (hold, request)
 }

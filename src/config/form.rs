@@ -153,6 +153,21 @@ fn urls<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<String>, D::Error> {
     Ok(urls.iter().map(|url| url.trim_end_matches([',', ' ']).to_owned()).collect())
 }
 
+/// Names or addresses of hosts, in lower case.
+pub fn host_names<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<String>, D::Error> {
+    list(input)?.iter().map(|name| host_name(name)).collect()
+}
+
+fn host_name<E: Error>(name: &str) -> Result<String, E> {
+    let is_label =
+        |label: &str| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+    let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    if bare.parse::<std::net::IpAddr>().is_ok() || name.split('.').all(is_label) {
+        return Ok(bare.to_ascii_lowercase());
+    }
+    Err(E::custom(format!("{name:?} is no host's name or address; it goes without scheme, port and wildcard")))
+}
+
 /// Where snapshots come from: every kind of URL.
 pub fn snapshot_urls<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<SnapshotUrl>, D::Error> {
     urls(input)?.iter().map(|url| url.parse().map_err(|why| refused_url(url, why))).collect()

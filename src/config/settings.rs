@@ -21,6 +21,7 @@ pub struct Settings {
     pub node: Node,
     pub log: Log,
     pub ops: Ops,
+    pub http: Http,
     pub ctldb: Ctldb,
     pub executive: Executive,
     pub reflector: Reflector,
@@ -113,6 +114,18 @@ pub struct Ops {
     /// Serves `/metrics`, `/status`, `/healthz` and `/readyz`.
     #[serde(deserialize_with = "form::address")]
     pub bind: SocketAddr,
+}
+
+/// Of all servers of the node.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Http {
+    /// Names that clients know this host by, besides those of loopback; in lower case.
+    #[serde(deserialize_with = "form::host_names")]
+    pub allowed_hosts: Vec<String>,
+    /// Connections of one client address at each server; 0 is no bound.
+    #[serde(deserialize_with = "form::whole")]
+    pub max_connections_per_client: usize,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -2,6 +2,7 @@
 //! file, whether a write-ahead log can live there. Knows no other room.
 
 mod files;
+mod limit;
 mod lock;
 #[cfg(feature = "node")]
 mod network;
@@ -12,6 +13,7 @@ mod space;
 mod temporary;
 
 pub use files::{DIRECTORY_MODE, FILE_MODE, FileId, beside, create_directory, directory_of, flush};
+pub use limit::{is_too_many_open_files, too_many_open_files};
 pub use lock::{LockError, ProcessLock};
 #[cfg(feature = "node")]
 pub use network::network_filesystem;

@@ -1,21 +1,33 @@
 //! Request bodies: read whole, never more than their limit, never longer than their
-//! deadline, never many large ones at once.
+//! deadline, never more of them at once than there is memory for. Entry points: [`read`],
+//! and [`Incoming`] for handlers that see nothing else of the request. A body may be
+//! compressed by gzip.
 
-use std::future::poll_fn;
+mod coding;
+mod memory;
+
+use std::future::{Ready, poll_fn, ready};
 use std::ops::Deref;
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
+use actix_web::dev::Payload as Given;
 use actix_web::error::PayloadError;
 use actix_web::http::StatusCode;
-use actix_web::web::{Bytes, BytesMut};
+use actix_web::http::header::HeaderMap;
+use actix_web::web::{Bytes, BytesMut, Payload};
+use actix_web::{FromRequest, HttpRequest};
+use futures::future::{Either, select};
 use futures::{Stream, StreamExt};
-use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::error::HttpError;
 
-/// The protocol's bound on a request body, in bytes, with Content-Length or chunked.
+use coding::Coding;
+use memory::Held;
+
+/// The protocol's bound on a request body, in bytes, with Content-Length or chunked, and of
+/// what it unpacks to.
 pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 
 /// How long a client may take to send a body.
@@ -28,24 +40,16 @@ const DISCARDED_BYTES: usize = 8 * MAX_BODY_BYTES;
 /// What of a body every client gets room for at once: nearly all requests are smaller.
 const SMALL_BYTES: usize = 16 * 1024;
 
-/// Bodies beyond that which are held at one time, over all servers of the process. With
-/// those that wait it bounds what clients can make it hold, however many send, however slowly.
-static LARGE_BODIES: Semaphore = Semaphore::const_new(32);
-
-/// Bodies that wait for that room. Each has what the server's library reads ahead, up to
-/// half a MiB; when these are as many, the next one is refused.
-static WAITING_BODIES: Semaphore = Semaphore::const_new(128);
-
 /// A body as it arrives.
 pub trait Chunks: Stream<Item = Result<Bytes, PayloadError>> + Unpin {}
 
 impl<S: Stream<Item = Result<Bytes, PayloadError>> + Unpin> Chunks for S {}
 
-/// A request's body. Keeps the room that it takes from others until it is dropped.
+/// A request's body. Keeps the memory that it takes from others until it is dropped.
 #[derive(Debug)]
 pub struct Body {
     bytes: Bytes,
-    _room: Option<SemaphorePermit<'static>>,
+    _held: Option<Held>,
 }
 
 impl Deref for Body {
@@ -56,8 +60,64 @@ impl Deref for Body {
     }
 }
 
-/// Reads a body of at most [`MAX_BODY_BYTES`]: 413 beyond, 408 when it takes too long.
-pub async fn read(payload: impl Chunks) -> Result<Body, HttpError> {
+/// A body that a handler takes from its request.
+pub struct Incoming {
+    coding: Result<Coding, HttpError>,
+    payload: Payload,
+}
+
+impl FromRequest for Incoming {
+    type Error = actix_web::Error;
+    type Future = Ready<Result<Self, Self::Error>>;
+
+    fn from_request(request: &HttpRequest, given: &mut Given) -> Self::Future {
+        let coding = Coding::of(request.headers());
+        ready(Payload::from_request(request, given).into_inner().map(|payload| Self { coding, payload }))
+    }
+}
+
+impl Incoming {
+    /// See [`read`].
+    pub async fn read(self) -> Result<Body, HttpError> {
+        read_coded(self.coding?, self.payload).await
+    }
+}
+
+/// Reads a body of at most [`MAX_BODY_BYTES`]: 413 beyond, 408 when it takes too long, 415
+/// when it is coded in a way that is not known here.
+pub async fn read(headers: &HeaderMap, payload: impl Chunks) -> Result<Body, HttpError> {
+    read_coded(Coding::of(headers)?, payload).await
+}
+
+async fn read_coded(coding: Coding, payload: impl Chunks) -> Result<Body, HttpError> {
+    let body = read_in_time(payload).await?;
+    match coding {
+        Coding::Identity => Ok(body),
+        Coding::Gzip => unpack(body).await,
+    }
+}
+
+async fn unpack(packed: Body) -> Result<Body, HttpError> {
+    let unpack = || coding::gunzip(&packed, MAX_BODY_BYTES)?.ok_or_else(too_large);
+    let mut bytes = unpack()?;
+    let mut held = None;
+    if bytes.len() > SMALL_BYTES {
+        let length = bytes.len();
+        held = Held::now(length);
+        if held.is_none() {
+            // Nothing that is not counted is kept while others are waited for.
+            drop(bytes);
+            held = Some(Held::more(None, length).await?);
+            bytes = unpack()?;
+        }
+    }
+    if let Some(held) = &held {
+        held.complete();
+    }
+    Ok(Body { bytes: Bytes::from(bytes), _held: held })
+}
+
+async fn read_in_time(payload: impl Chunks) -> Result<Body, HttpError> {
     let mut reading = pin!(read_all(payload));
     // The server hands over what came with the head as soon as somebody waits for it, so
     // that nearly every body is there at the second look, and needs no clock.
@@ -76,43 +136,61 @@ pub async fn read(payload: impl Chunks) -> Result<Body, HttpError> {
     if let Some(read) = soon.await {
         return read;
     }
-    tokio::time::timeout(DEADLINE, reading)
-        .await
-        .unwrap_or_else(|_| Err(HttpError::new(StatusCode::REQUEST_TIMEOUT, "the request body took too long")))
+    tokio::time::timeout(DEADLINE, reading).await.unwrap_or_else(|_| Err(too_slow()))
 }
 
 async fn read_all(mut payload: impl Chunks) -> Result<Body, HttpError> {
     let mut body = BytesMut::new();
-    let mut room = None;
+    let mut held: Option<Held> = None;
     let mut length = 0;
-    while let Some(chunk) = payload.next().await {
+    while let Some(chunk) = next(&mut payload, held.as_ref()).await? {
         let chunk = chunk.map_err(|_| HttpError::bad_request("the request body is cut short or not well-formed"))?;
         length += chunk.len();
-        if length <= MAX_BODY_BYTES {
-            if length > SMALL_BYTES && room.is_none() {
-                room = Some(large_room().await?);
-                body.reserve(MAX_BODY_BYTES - body.len());
+        if length > MAX_BODY_BYTES {
+            (body, held) = (BytesMut::new(), None);
+            if length > DISCARDED_BYTES {
+                break;
             }
-            body.extend_from_slice(&chunk);
             continue;
         }
-        (body, room) = (BytesMut::new(), None);
-        if length > DISCARDED_BYTES {
-            break;
+        let reserved = held.as_ref().map_or(SMALL_BYTES, Held::bytes);
+        if length > reserved {
+            // Far beyond what has come, so that little of it is moved again.
+            let wanted = (4 * reserved).max(length).min(MAX_BODY_BYTES);
+            held = Some(Held::more(held, wanted).await?);
+            body.reserve(wanted - body.len());
         }
+        if let Some(held) = &held {
+            held.progress(length);
+        }
+        body.extend_from_slice(&chunk);
     }
     if length > MAX_BODY_BYTES {
-        let message = format!("the request body has more than {MAX_BODY_BYTES} bytes");
-        return Err(HttpError::new(StatusCode::PAYLOAD_TOO_LARGE, message));
+        return Err(too_large());
     }
-    Ok(Body { bytes: body.freeze(), _room: room })
+    if let Some(held) = &held {
+        held.complete();
+    }
+    Ok(Body { bytes: body.freeze(), _held: held })
 }
 
-async fn large_room() -> Result<SemaphorePermit<'static>, HttpError> {
-    if let Ok(room) = LARGE_BODIES.try_acquire() {
-        return Ok(room);
+/// The next part of a body, unless others need its memory and it does not come.
+async fn next<C: Chunks>(
+    payload: &mut C,
+    held: Option<&Held>,
+) -> Result<Option<Result<Bytes, PayloadError>>, HttpError> {
+    let Some(held) = held else { return Ok(payload.next().await) };
+    match select(payload.next(), pin!(held.revoked())).await {
+        Either::Left((chunk, _)) => Ok(chunk),
+        Either::Right(_) => Err(too_slow()),
     }
-    let too_many = || HttpError::unavailable("too many large requests at one time");
-    let _waiting = WAITING_BODIES.try_acquire().map_err(|_| too_many())?;
-    LARGE_BODIES.acquire().await.map_err(|_| too_many())
+}
+
+fn too_large() -> HttpError {
+    let message = format!("the request body has more than {MAX_BODY_BYTES} bytes");
+    HttpError::new(StatusCode::PAYLOAD_TOO_LARGE, message)
+}
+
+fn too_slow() -> HttpError {
+    HttpError::new(StatusCode::REQUEST_TIMEOUT, "the request body took too long")
 }

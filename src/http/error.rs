@@ -7,6 +7,7 @@ use actix_web::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use actix_web::{HttpResponse, ResponseError};
 
 use crate::ctldb::CtldbError;
+use crate::disk::is_too_many_open_files;
 use crate::executive::{ExecutiveError, Refusal};
 use crate::ldb::read::ReadError;
 use crate::ldb::read::query::QueryError;
@@ -176,9 +177,11 @@ fn status_of(refusal: &Refusal) -> StatusCode {
 impl From<ReadError> for HttpError {
     fn from(error: ReadError) -> Self {
         let status = match &error {
-            ReadError::NotThereYet { .. } | ReadError::Busy | ReadError::TooOld { .. } => {
-                return Self::unavailable(error);
-            }
+            ReadError::NotThereYet { .. }
+            | ReadError::Busy
+            | ReadError::TooOld { .. }
+            | ReadError::TooManyOpenFiles => return Self::unavailable(error),
+            ReadError::Path { source, .. } if is_too_many_open_files(source) => return Self::unavailable(error),
             ReadError::UnknownTable(_) => StatusCode::NOT_FOUND,
             ReadError::Name(_) | ReadError::KeyArity { .. } | ReadError::KeyType { .. } => StatusCode::BAD_REQUEST,
             ReadError::SeqNotReached { .. } => StatusCode::PRECONDITION_FAILED,

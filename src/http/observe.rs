@@ -8,15 +8,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use actix_web::Error;
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
 use actix_web::middleware::Next;
+use actix_web::{Error, HttpMessage};
 use futures::FutureExt;
 
 use crate::metrics::{Component, ErrorKind, Method, Metrics, Route, Server};
 
+use super::connection::AskedByHead;
 use super::error::HttpError;
 
 /// Counted where the client left before its answer was made; no client sees it.
@@ -34,13 +35,24 @@ impl Observer {
         Self { server, metrics }
     }
 
+    pub fn server(&self) -> Server {
+        self.server
+    }
+
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
     /// Middleware, to be the outermost of its server.
     pub async fn observe<B: MessageBody>(
         self,
         request: ServiceRequest,
         next: Next<B>,
     ) -> Result<ServiceResponse<B>, Error> {
-        let method = Method::of(request.method().as_str());
+        let method = match request.extensions().contains::<AskedByHead>() {
+            true => Method::Head,
+            false => Method::of(request.method().as_str()),
+        };
         // The request itself can't be kept for later: routing needs its only reference.
         let route = Route::of(request.match_pattern().as_deref());
         let panicked = |error: HttpError| Err(error.into());

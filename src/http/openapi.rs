@@ -32,6 +32,10 @@ use utoipa::openapi::{ComponentsBuilder, InfoBuilder, License, OpenApiBuilder, P
 pub use operation::{EVENTS, Operation, delete, get, post, put};
 pub use shapes::scalar;
 
+/// What holds for all routes of all servers.
+const COMMON: &str = "What answers GET answers HEAD in the same way, without the body. Request bodies may be compressed by \
+gzip, as Content-Encoding says.";
+
 /// Where every documented server has its document.
 pub const PATH: &str = "/openapi.json";
 
@@ -84,7 +88,7 @@ fn of_document(document: Bytes) -> Operation {
 fn write(title: &str, about: &str, operations: Vec<Operation>) -> Bytes {
     let info = InfoBuilder::new()
         .title(title)
-        .description(Some(about))
+        .description(Some(format!("{about} {COMMON}")))
         .version(env!("CARGO_PKG_VERSION"))
         .license(Some(License::new(env!("CARGO_PKG_LICENSE"))));
     let (mut paths, mut components) = (PathsBuilder::new(), ComponentsBuilder::new());

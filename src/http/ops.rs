@@ -33,6 +33,25 @@ pub struct OpsState {
     pub metrics: Arc<Metrics>,
     /// True until the node begins to stop.
     pub accepting: Arc<AtomicBool>,
+    pub bounds: Bounds,
+}
+
+/// What the limit of open files leaves to clients.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Bounds {
+    /// What this process may have open.
+    pub open_files: usize,
+    /// What of it the node keeps for itself.
+    pub reserved_files: usize,
+    /// The most that each server has open at one time; 0 where there is no such server.
+    pub connections: Connections,
+}
+
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Connections {
+    pub executive: usize,
+    pub reader: usize,
+    pub ops: usize,
 }
 
 /// The answer of `/status`.
@@ -43,6 +62,7 @@ struct NodeStatus {
     ready: bool,
     /// Log lines that were lost: standard error was not read in time, or took no more.
     log_lines_dropped: u64,
+    bounds: Bounds,
     /// Each with its name, its state, and what else it tells of itself.
     #[schema(value_type = Vec<Object>)]
     roles: Vec<Answer>,
@@ -104,7 +124,12 @@ pub fn routes(state: OpsState) -> impl Fn(&mut ServiceConfig) + Clone + Send + '
 
 fn operations() -> Vec<Operation> {
     let role = json!({"role": "applier", "state": "following"});
-    let node = json!({"version": "0.1.0", "ready": true, "log_lines_dropped": 0, "roles": [role]});
+    let bounds = json!({
+        "open_files": 20000, "reserved_files": 300, "connections": {"executive": 1024, "reader": 4096, "ops": 256},
+    });
+    let node = json!({
+        "version": "0.1.0", "ready": true, "log_lines_dropped": 0, "bounds": bounds, "roles": [role],
+    });
     vec![
         get("/", "What there is", index).gives_text("a text for people", None),
         get("/status", "How every role is", status).gives_json::<NodeStatus>("every role of the node", node),
@@ -137,7 +162,8 @@ async fn status(state: web::Data<OpsState>) -> Result<HttpResponse, HttpError> {
     let roles = state.ask_all().await;
     let ready = state.is_accepting() && roles.iter().all(|role| role.not_ready().is_none());
     let log_lines_dropped = telemetry::dropped_lines();
-    json::answer(&NodeStatus { version: env!("CARGO_PKG_VERSION"), ready, log_lines_dropped, roles })
+    let bounds = state.bounds.clone();
+    json::answer(&NodeStatus { version: env!("CARGO_PKG_VERSION"), ready, log_lines_dropped, bounds, roles })
 }
 
 async fn metrics(state: web::Data<OpsState>) -> Result<HttpResponse, HttpError> {

@@ -44,7 +44,7 @@ use super::serve::{self, ServerOptions};
 
 use age::{Age, Fresh};
 use big_scans::BigScans;
-use changes::{Feed, FeedOptions};
+use changes::{Feed, FeedOptions, Turns};
 use damage::Damage;
 use elsewhere::NotRun;
 use queries::{Queries, QueryOptions};
@@ -138,8 +138,20 @@ pub fn serve(
         let (big_scans, metrics) = (Arc::clone(&big_scans), Arc::clone(&metrics));
         let (age, damage, queries) = (Arc::clone(&age), Arc::clone(&damage), queries.clone());
         let (said, is_ending, room) = (RefCell::default(), Cell::default(), Cell::default());
-        let worker = Worker { reader, limits, big_scans, queries, metrics, said, age, damage, is_ending, room };
-        let worker = Data::new(worker);
+        let feed_turns = Turns::default();
+        let worker = Data::new(Worker {
+            reader,
+            limits,
+            big_scans,
+            queries,
+            metrics,
+            said,
+            age,
+            damage,
+            is_ending,
+            feed_turns,
+            room,
+        });
         config.app_data(worker.clone()).app_data(feed.clone());
         documented.configure(config);
         rows::shortcuts(&worker)
@@ -254,6 +266,7 @@ struct Worker {
     damage: Arc<Damage>,
     /// Whether the end of the shared transaction is on its way.
     is_ending: Cell<bool>,
+    feed_turns: Turns,
     /// The bytes of the last rows by prefix. The next ones mostly have as many, and are
     /// then not moved as they grow.
     room: Cell<usize>,

@@ -20,7 +20,7 @@ use crate::metrics::{Method, Route};
 
 use super::error::HttpError;
 use super::observe::Observer;
-use super::origin;
+use super::origin::{self, Hosts};
 
 type Handler = dyn Fn(Request) -> LocalBoxFuture<'static, Result<HttpResponse, HttpError>>;
 
@@ -79,14 +79,20 @@ pub struct WithShortcuts<A> {
     application: A,
     shortcuts: Shortcuts,
     observer: Observer,
+    hosts: Option<Rc<Hosts>>,
 }
 
 impl<A> WithShortcuts<A> {
-    pub fn new<I: IntoServiceFactory<A, Request>>(application: I, shortcuts: Shortcuts, observer: Observer) -> Self
+    pub fn new<I: IntoServiceFactory<A, Request>>(
+        application: I,
+        shortcuts: Shortcuts,
+        observer: Observer,
+        hosts: Option<Rc<Hosts>>,
+    ) -> Self
     where
         A: ServiceFactory<Request>,
     {
-        Self { application: application.into_factory(), shortcuts, observer }
+        Self { application: application.into_factory(), shortcuts, observer, hosts }
     }
 }
 
@@ -105,9 +111,9 @@ where
     type Future = LocalBoxFuture<'static, Result<Self::Service, A::InitError>>;
 
     fn new_service(&self, config: AppConfig) -> Self::Future {
-        let (shortcuts, observer) = (self.shortcuts.clone(), self.observer.clone());
+        let (shortcuts, observer, hosts) = (self.shortcuts.clone(), self.observer.clone(), self.hosts.clone());
         let application = self.application.new_service(config);
-        application.map_ok(|application| WithShortcuts { application, shortcuts, observer }).boxed_local()
+        application.map_ok(|application| WithShortcuts { application, shortcuts, observer, hosts }).boxed_local()
     }
 }
 
@@ -127,8 +133,8 @@ where
     fn call(&self, request: Request) -> Self::Future {
         match self.shortcuts.find(&request) {
             Some(shortcut) => {
-                let (shortcut, observer) = (Rc::clone(shortcut), self.observer.clone());
-                Either::Left(async move { Ok(shortcut.answer(request, observer).await.into()) }.boxed_local())
+                let (shortcut, observer, hosts) = (Rc::clone(shortcut), self.observer.clone(), self.hosts.clone());
+                Either::Left(async move { Ok(shortcut.answer(request, observer, hosts).await.into()) }.boxed_local())
             }
             None => Either::Right(self.application.call(request).map_ok(Response::from)),
         }
@@ -136,9 +142,9 @@ where
 }
 
 impl Shortcut {
-    async fn answer(&self, request: Request, observer: Observer) -> HttpResponse {
+    async fn answer(&self, request: Request, observer: Observer, hosts: Option<Rc<Hosts>>) -> HttpResponse {
         let answering = async {
-            let outcome = match origin::check(&request.head().headers) {
+            let outcome = match origin::check(request.head(), hosts.as_deref()) {
                 Ok(()) => (self.handler)(request).await,
                 Err(refusal) => Err(refusal),
             };

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::ffi::{self, ErrorCode};
 
+use crate::disk::too_many_open_files;
 use crate::ledger::Seq;
 
 use super::apply::Applied;
@@ -71,6 +72,7 @@ impl LdbError {
             ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => Self::Corrupt { path, reason },
             // What could not be mapped or extended was, most often, without room to grow.
             ErrorCode::SystemIoFailure if has_no_room(code.extended_code) => Self::DiskFull { path, action },
+            ErrorCode::CannotOpen if let Some(source) = too_many_open_files() => Self::Io { path, action, source },
             ErrorCode::SystemIoFailure | ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied => {
                 Self::Io { path, action, source: io::Error::other(reason) }
             }

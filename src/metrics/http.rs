@@ -6,10 +6,11 @@ use std::time::Duration;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::labels::{Method, Server};
+use super::labels::{CloseReason, Method, Server};
 
 /// A point read takes tens of microseconds, a write that waits for its lock
 /// seconds, and the default time-out is 30 s.
@@ -97,11 +98,25 @@ struct LatencyLabels {
     route: Route,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ServerLabels {
+    server: Server,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CutLabels {
+    server: Server,
+    reason: CloseReason,
+}
+
 /// Requests by what was asked and answered, and how long the answers took.
 #[derive(Debug)]
 pub struct Http {
     requests: Family<RequestLabels, Counter>,
     latency: Family<LatencyLabels, Histogram, fn() -> Histogram>,
+    connections: Family<ServerLabels, Gauge>,
+    max_connections: Family<ServerLabels, Gauge>,
+    cut: Family<CutLabels, Counter>,
 }
 
 impl Http {
@@ -112,7 +127,30 @@ impl Http {
         let latency = Family::new_with_constructor((|| Histogram::new(LATENCY_SECONDS)) as fn() -> Histogram);
         let help = "Time from a request's head to its answer";
         registry.register_with_unit("request_duration", help, Unit::Seconds, latency.clone());
-        Self { requests, latency }
+        let connections = Family::default();
+        registry.register("connections", "Connections of clients", connections.clone());
+        let max_connections = Family::default();
+        registry.register("connections_max", "Connections of clients that there may be", max_connections.clone());
+        let cut = Family::default();
+        registry.register("connections_cut", "Connections closed by the server for want of places", cut.clone());
+        Self { requests, latency, connections, max_connections, cut }
+    }
+
+    pub fn connection_opened(&self, server: Server) {
+        self.connections.get_or_create(&ServerLabels { server }).inc();
+    }
+
+    pub fn connection_closed(&self, server: Server) {
+        self.connections.get_or_create(&ServerLabels { server }).dec();
+    }
+
+    pub fn connection_cut(&self, server: Server, reason: CloseReason) {
+        self.cut.get_or_create(&CutLabels { server, reason }).inc();
+    }
+
+    /// Says how many connections a server may have.
+    pub fn set_max_connections(&self, server: Server, max: usize) {
+        self.max_connections.get_or_create(&ServerLabels { server }).set(i64::try_from(max).unwrap_or(i64::MAX));
     }
 
     /// Counts one answered request.

@@ -79,6 +79,18 @@ labels!(
 );
 
 labels!(
+    /// Why a server closed a connection that its client had not done with.
+    CloseReason {
+        /// Places ran short, and it was idle longest.
+        Idle = "idle",
+        /// Places ran short, and its head or body did not come.
+        Stalled = "stalled",
+        /// Its client's address had as many as it may have.
+        Address = "address",
+    }
+);
+
+labels!(
     /// The bounded queues between parts of the node.
     Queue {
         /// Batches handed to the applier and not committed yet.

@@ -2,6 +2,7 @@
 //! `start`, and reads like the data flow.
 
 mod listeners;
+mod open_files;
 mod options;
 mod panics;
 mod secret;
@@ -23,6 +24,7 @@ use crate::signals::{Ending, StopSignal};
 use crate::telemetry;
 
 use self::listeners::Listeners;
+use self::open_files::OpenFiles;
 pub use self::options::{location, verifier};
 use self::start::Node;
 
@@ -57,6 +59,10 @@ pub enum NodeError {
     NoExecutive,
     #[error("heartbeat.table: {0}")]
     HeartbeatTable(NameError),
+    #[error("{setting}needs {needed} open files, the limit is {limit}; raise it (ulimit -n, LimitNOFILE)")]
+    OpenFiles { setting: String, needed: usize, limit: usize },
+    #[error("the limit of open files can't be read: {0}")]
+    OpenFilesUnknown(io::Error),
     #[error("signals: {0}")]
     Signals(io::Error),
 }
@@ -66,12 +72,14 @@ pub enum NodeError {
 /// `node.shutdown_timeout` ends the process.
 pub async fn run(settings: Settings) -> Result<(), NodeError> {
     panics::end_the_process();
+    let limit = open_files::raise().map_err(NodeError::OpenFilesUnknown)?;
+    let open_files = OpenFiles::of(&settings, limit)?;
     let listeners = Listeners::bind(&settings)?;
     let timeout = settings.node.shutdown_timeout;
     let ending = Ending { at_second: CUT_SHORT, late: Some((timeout + LATE_GRACE, NOT_IN_TIME)) };
     let mut signal = StopSignal::listen(ending).map_err(NodeError::Signals)?;
     let welcome = welcome::Welcome::new(&settings, &listeners);
-    let node = Node::start(&settings, listeners).await?;
+    let node = Node::start(&settings, listeners, open_files).await?;
     welcome.print();
     let signal = signal.wait().await;
     tracing::info!(signal, "stopping");

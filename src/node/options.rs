@@ -1,5 +1,6 @@
 //! What the settings mean for each part of the node. The parts don't know the settings.
 
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use crate::changelog::history::HistoryOptions;
 use crate::config::{self, CtldbUrl, Settings, SnapshotUrl};
 use crate::ctldb::{Location, TableLimit};
 use crate::executive::{Options, RateLimit};
+use crate::http::origin::Hosts;
 use crate::http::reader::ReaderOptions;
 use crate::http::reader::changes::FeedOptions;
 use crate::http::reader::queries::QueryOptions;
@@ -114,30 +116,38 @@ pub fn verifier(settings: &Settings, urls: &[SnapshotUrl]) -> Verifier {
     Verifier::new(urls, settings.node.data_dir.join("verifying"))
 }
 
-/// The executive has few clients. The server's library reads up to half a MiB of a body
-/// ahead on each connection, so this bounds what all of them can make it hold.
-const EXECUTIVE_CONNECTIONS: usize = 1024;
-
-/// For a server whose handlers only wait for an actor: one worker is enough.
-pub fn server(settings: &Settings) -> ServerOptions {
+/// Of a server that listens on `address`. Its handlers only wait for actors: one worker is
+/// enough.
+pub fn server(settings: &Settings, address: SocketAddr, max_connections: usize) -> ServerOptions {
     ServerOptions {
-        max_connections: EXECUTIVE_CONNECTIONS,
+        max_connections,
+        max_connections_per_client: settings.http.max_connections_per_client,
         shutdown_timeout: settings.node.shutdown_timeout,
+        hosts: Hosts::of(address.ip(), &settings.http.allowed_hosts),
         ..ServerOptions::default()
     }
 }
 
-pub fn reader(settings: &Settings) -> ReaderOptions {
+/// Threads that serve reads.
+pub fn reader_workers(settings: &Settings) -> usize {
+    match settings.reader.workers {
+        0 => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+        workers => workers,
+    }
+}
+
+/// A quarter of the connections is left to clients that don't stay.
+pub fn reader(settings: &Settings, address: SocketAddr, max_connections: usize) -> ReaderOptions {
     let reader = &settings.reader;
-    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let max_clients = settings.changes.max_clients.min(max_connections - max_connections / 4);
     ReaderOptions {
         ldb_path: if settings.ldb.versioned { settings.ldb.versions() } else { settings.ldb.path.clone() },
         versioned: settings.ldb.versioned,
         max_rows: reader.max_rows,
         max_response_bytes: usize::try_from(reader.max_response_bytes).unwrap_or(usize::MAX),
-        feed: FeedOptions { max_clients: settings.changes.max_clients, heartbeat: settings.changes.heartbeat },
+        feed: FeedOptions { max_clients, heartbeat: settings.changes.heartbeat },
         query: query(&reader.query),
-        server: ServerOptions { workers: if reader.workers == 0 { cores } else { reader.workers }, ..server(settings) },
+        server: ServerOptions { workers: reader_workers(settings), ..server(settings, address, max_connections) },
     }
 }
 

@@ -22,7 +22,7 @@ use crate::disk;
 use crate::http::executive;
 use crate::http::observe::Observer;
 use crate::http::ops::{self, OpsState};
-use crate::http::serve::{ServerOptions, serve};
+use crate::http::serve::serve;
 use crate::ldb::StatementWatch;
 use crate::ldb::read::query::memory;
 use crate::messages::executive::LedgerGrew;
@@ -33,6 +33,7 @@ use crate::metrics::{self, Metrics};
 
 use super::NodeError;
 use super::listeners::{Bound, Listeners};
+use super::open_files::OpenFiles;
 use super::options;
 use super::stop::Steps;
 
@@ -46,6 +47,7 @@ const FIRST_TRY_LOOK: Duration = Duration::from_millis(5);
 /// What runs, in the order of the data flow.
 pub struct Node {
     metrics: Arc<Metrics>,
+    open_files: OpenFiles,
     /// True until the stop begins.
     accepting: Arc<AtomicBool>,
     statuses: Vec<(Part, Recipient<GetStatus>)>,
@@ -65,7 +67,7 @@ pub struct Node {
 }
 
 impl Node {
-    pub async fn start(settings: &Settings, listeners: Listeners) -> Result<Self, NodeError> {
+    pub async fn start(settings: &Settings, listeners: Listeners, open_files: OpenFiles) -> Result<Self, NodeError> {
         // Before anything uses SQLite.
         let runs_queries = settings.plays(Role::Reader) && settings.reader.query.enabled;
         if runs_queries || settings.follows_ledger() {
@@ -81,7 +83,7 @@ impl Node {
             None => None,
         };
 
-        let mut node = Self::empty();
+        let mut node = Self::empty(open_files);
         let (mut lag_watchers, mut commit_watchers) = (Vec::new(), Vec::new());
         // The reader is the one that has something to tell against the stream, of damage.
         let applier = settings.follows_ledger().then(Context::<Applier>::new);
@@ -113,13 +115,14 @@ impl Node {
         if settings.plays(Role::Heartbeat) {
             node.start_heartbeat(settings, executive_url)?;
         }
-        node.start_ops(ops)?;
+        node.start_ops(settings, ops)?;
         Ok(node)
     }
 
-    fn empty() -> Self {
+    fn empty(open_files: OpenFiles) -> Self {
         Self {
             metrics: Metrics::new(),
+            open_files,
             accepting: Arc::new(AtomicBool::new(true)),
             statuses: Vec::new(),
             heartbeat: None,
@@ -142,7 +145,9 @@ impl Node {
         bound: Bound,
         inspect: Option<Recipient<InspectLdb>>,
     ) -> Result<Addr<HttpReader>, NodeError> {
-        let options = options::reader(settings);
+        let max_connections = self.open_files.reader;
+        let options = options::reader(settings, bound.address, max_connections);
+        self.metrics.http.set_max_connections(metrics::Server::Reader, max_connections);
         let max_lag = settings.reader.ready_max_lag;
         let reader = HttpReader::new(bound.listener, &options, max_lag, self.metrics.clone())
             .map_err(|source| NodeError::Server { what: "reader", source })?
@@ -221,7 +226,10 @@ impl Node {
         });
         let recipients = ExecutiveActor::recipients(&executive);
         let observer = Observer::new(metrics::Server::Executive, self.metrics.clone());
-        let server = executive::server(bound.listener, &options::server(settings), observer, recipients, timeout);
+        let max_connections = self.open_files.executive;
+        let options = options::server(settings, bound.address, max_connections);
+        self.metrics.http.set_max_connections(metrics::Server::Executive, max_connections);
+        let server = executive::server(bound.listener, &options, observer, recipients, timeout);
         self.executive_http = Some(self.run_server("executive", server)?);
         self.statuses.push((Part::Executive, executive.clone().recipient()));
         self.executive = Some(executive.clone().recipient());
@@ -236,13 +244,19 @@ impl Node {
         Ok(())
     }
 
-    fn start_ops(&mut self, bound: Bound) -> Result<(), NodeError> {
+    fn start_ops(&mut self, settings: &Settings, bound: Bound) -> Result<(), NodeError> {
         let mut actors = self.statuses.clone();
         actors.sort_by_key(|(part, _)| *part);
-        let state =
-            OpsState { actors: Arc::new(actors), metrics: self.metrics.clone(), accepting: self.accepting.clone() };
+        let state = OpsState {
+            actors: Arc::new(actors),
+            metrics: self.metrics.clone(),
+            accepting: self.accepting.clone(),
+            bounds: self.open_files.into(),
+        };
         let observer = Observer::new(metrics::Server::Ops, self.metrics.clone());
-        let server = serve(bound.listener, &ServerOptions::default(), observer, ops::routes(state));
+        let options = options::server(settings, bound.address, self.open_files.ops);
+        self.metrics.http.set_max_connections(metrics::Server::Ops, self.open_files.ops);
+        let server = serve(bound.listener, &options, observer, ops::routes(state));
         self.ops = Some(self.run_server("ops", server)?);
         Ok(())
     }

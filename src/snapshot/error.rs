@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
 
+use crate::disk::too_many_open_files;
 use crate::ldb::read::ReadError;
 use crate::ledger::Seq;
 
@@ -92,6 +93,9 @@ impl SnapshotError {
         move |source| match source.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => Self::DiskFull(path.to_owned()),
             Some(ErrorCode::OperationInterrupted) => Self::Aborted,
+            Some(ErrorCode::CannotOpen) if let Some(source) = too_many_open_files() => {
+                Self::Io { doing: "open", path: path.to_owned(), source }
+            }
             _ => Self::Copy { path: path.to_owned(), source },
         }
     }

@@ -13,6 +13,7 @@ mod proxy;
 mod support;
 
 mod bootstrapping;
+mod connecting;
 mod feeding;
 mod fetching;
 mod following;
@@ -39,7 +40,7 @@ use watch::{Moved, Watch, metric_names};
 
 type Scenario = (&'static str, fn(&Moved));
 
-const SCENARIOS: [Scenario; 30] = [
+const SCENARIOS: [Scenario; 31] = [
     ("a request on its way to the ldb", writing::a_request_on_its_way_to_the_ldb),
     ("writes that wait for a stranger", writing::writes_that_wait_for_a_stranger),
     ("a table over its warning size", writing::a_table_over_its_warning_size),
@@ -66,14 +67,15 @@ const SCENARIOS: [Scenario; 30] = [
     ("an ldb that is empty or no database", reading::an_ldb_that_is_empty_or_no_database),
     ("troubles on a server that are put right", shared_server::troubles_that_are_put_right),
     ("queries that run and that wait", queries::queries_that_run_and_that_wait),
+    ("more connections than there may be", connecting::more_connections_than_there_may_be),
     ("a request that panics", panicking::a_request_that_panics),
     ("a ledger that is kept short", retention::a_ledger_that_is_kept_short),
     ("a ledger whose snapshot is missing", retention::a_ledger_whose_snapshot_is_missing),
     ("a node that stops", stopping::a_node_that_stops),
 ];
 
-/// What no event moves, because it says which node and which role this is.
-const CONSTANT: [&str; 2] = ["/version", "/role"];
+/// What no event moves, because it says which node and which role this is, and what it may use.
+const CONSTANT: [&str; 3] = ["/version", "/role", "/bounds"];
 
 #[test]
 fn every_field_and_every_metric_is_moved_by_its_event() {

@@ -26,6 +26,8 @@ pub struct Node {
     arguments: Vec<String>,
     /// Nobody reads its log, and the pipe that it goes to takes no more.
     log_is_unread: bool,
+    /// Soft and hard limit of open files.
+    open_files: Option<(u32, u32)>,
 }
 
 impl Default for Node {
@@ -44,6 +46,7 @@ impl Node {
             environment: Vec::new(),
             arguments: Vec::new(),
             log_is_unread: false,
+            open_files: None,
         };
         let data_dir = node.data_dir().display().to_string();
         ["executive.bind", "reader.bind", "ops.bind"]
@@ -84,6 +87,12 @@ impl Node {
         self
     }
 
+    /// The limits of open files that it is started with, which it may raise up to the hard one.
+    pub fn open_files(mut self, soft: u32, hard: u32) -> Self {
+        self.open_files = Some((soft, hard));
+        self
+    }
+
     pub fn data_dir(&self) -> PathBuf {
         self.home.path().join("data")
     }
@@ -111,7 +120,11 @@ impl Node {
         let lines: Vec<String> = self.settings.iter().map(|(key, value)| format!("{key} = {value}\n")).collect();
         std::fs::write(&config, lines.concat()).expect("write the node's configuration");
         let arguments = ["node".as_ref(), "--config".as_ref(), config.as_os_str()];
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ctlstore"));
+        let binary = env!("CARGO_BIN_EXE_ctlstore");
+        let mut command = Command::new(self.open_files.map_or(binary, |_| "prlimit"));
+        if let Some((soft, hard)) = self.open_files {
+            command.arg(format!("--nofile={soft}:{hard}")).arg(binary);
+        }
         command.args(arguments).args(&self.arguments).envs(self.environment.iter().cloned());
         command.current_dir(self.home.path());
         if !self.log_is_unread {

@@ -3,12 +3,14 @@
 use rusqlite::{ErrorCode, ffi};
 
 use crate::ctldb::CtldbError;
+use crate::disk::too_many_open_files;
 
 impl From<rusqlite::Error> for CtldbError {
     fn from(error: rusqlite::Error) -> Self {
         let reason = reason(&error);
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Contention(reason),
+            Some(ErrorCode::CannotOpen) if let Some(why) = too_many_open_files() => Self::Unavailable(why.to_string()),
             // All but a failed flush come before the commit's last frame is in the log.
             Some(ErrorCode::SystemIoFailure) if is_flush(&error) => Self::OutcomeUnknown(reason),
             Some(

@@ -9,7 +9,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row};
 
 use crate::ctldb::{LedgerIdentity, LedgerTable, TableFault};
-use crate::disk;
+use crate::disk::{self, too_many_open_files};
 use crate::ledger::{Block, BlockLimit, HeadRow, LedgerInfo, LedgerRow, LedgerSource, Seq, SourceError};
 use crate::schema::Timestamp;
 
@@ -187,6 +187,9 @@ fn ledger_row(row: &Row<'_>, ledger: &LedgerTable) -> Result<LedgerRow, SourceEr
 fn source_error(error: &rusqlite::Error, ledger: &LedgerTable) -> SourceError {
     let reason = error::reason(error);
     match error.sqlite_error_code() {
+        Some(ErrorCode::CannotOpen) if let Some(why) = too_many_open_files() => {
+            SourceError::Unavailable(why.to_string())
+        }
         _ if reason.starts_with("no such table") => SourceError::NoLedger(ledger.as_str().to_owned()),
         Some(
             ErrorCode::DatabaseBusy

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use actix_web::HttpResponse;
-use actix_web::web::{Data, Path, Payload};
+use actix_web::web::{Data, Path};
 use serde::Serialize;
 use serde_json::{Number, Value, json};
 use utoipa::ToSchema;
@@ -14,7 +14,7 @@ use crate::executive::{
     DeleteTableLimit, DeleteWriterLimit, ListTableLimits, ListWriterLimits, RateLimit, SetTableLimit, SetWriterLimit,
     parse_go_duration,
 };
-use crate::http::body;
+use crate::http::body::Incoming;
 use crate::http::error::HttpError;
 use crate::http::json::{self, Members};
 use crate::http::openapi::{Operation, delete, get, post, shapes};
@@ -157,10 +157,10 @@ pub(super) async fn list_tables(api: Data<Api>) -> Result<HttpResponse, HttpErro
 pub(super) async fn set_table(
     api: Data<Api>,
     path: Path<(String, String)>,
-    body: Payload,
+    body: Incoming,
 ) -> Result<HttpResponse, HttpError> {
     let table = TableRef::parse(&path.0, &path.1).map_err(HttpError::bad_request)?;
-    let limit: Members = json::parse(&body::read(body).await?)?;
+    let limit: Members = json::parse(&body.read().await?)?;
     let limit = TableLimit { max_bytes: integer(&limit, "max-size")?, warn_bytes: integer(&limit, "warn-size")? };
     api.ask(&api.to.set_table_limit, SetTableLimit::new(table, limit)?).await?;
     Ok(done())
@@ -179,9 +179,13 @@ pub(super) async fn list_writers(api: Data<Api>) -> Result<HttpResponse, HttpErr
     json::answer(&ShownWriters { global: limits.global.into(), writers: shown })
 }
 
-pub(super) async fn set_writer(api: Data<Api>, writer: Path<String>, body: Payload) -> Result<HttpResponse, HttpError> {
+pub(super) async fn set_writer(
+    api: Data<Api>,
+    writer: Path<String>,
+    body: Incoming,
+) -> Result<HttpResponse, HttpError> {
     let writer = writer_in(&writer)?;
-    let limit: Members = json::parse(&body::read(body).await?)?;
+    let limit: Members = json::parse(&body.read().await?)?;
     let limit = RateLimit { amount: integer(&limit, "amount")?, period: period(&limit.required("period")?)? };
     api.ask(&api.to.set_writer_limit, SetWriterLimit::new(writer, limit)?).await?;
     Ok(done())

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use actix_web::web::{Data, Path, Payload};
+use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use crate::executive::{Credentials, MAX_MUTATIONS, Mutation, MutationRequest, Refusal};
-use crate::http::body;
+use crate::http::body::Incoming;
 use crate::http::error::HttpError;
 use crate::http::json::{self, Members};
 use crate::http::openapi::{Operation, post, shapes};
@@ -76,12 +76,12 @@ pub(super) async fn mutate(
     api: Data<Api>,
     family: Path<String>,
     request: HttpRequest,
-    payload: Payload,
+    payload: Incoming,
 ) -> Result<HttpResponse, HttpError> {
     let family = FamilyName::new(&family).map_err(HttpError::bad_request)?;
     // A name that no writer can have is an unknown writer.
     let credentials = credentials(request.headers()).map_err(|_| Refusal::Unauthorized)?;
-    let request = read(&family, credentials, &body::read(payload).await?)?;
+    let request = read(&family, credentials, &payload.read().await?)?;
     let outcome = api.together.mutate(request, api.timeout).await??;
     Ok(written(Some(outcome.seq)))
 }

@@ -1,7 +1,7 @@
 //! Families and tables over HTTP.
 
 use actix_web::HttpResponse;
-use actix_web::web::{Data, Path, Payload};
+use actix_web::web::{Data, Path};
 use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
@@ -9,10 +9,11 @@ use utoipa::ToSchema;
 use crate::executive::{
     AddFields, ClearFamily, ClearTable, CreateFamily, CreateTables, DropTable, ReadFamily, ReadTable,
 };
+use crate::http::body::Incoming;
 use crate::http::error::HttpError;
+use crate::http::json;
 use crate::http::json::Members;
 use crate::http::openapi::{Operation, delete, get, post, put, shapes};
-use crate::http::{body, json};
 use crate::schema::{FamilyName, Field, FieldName, FieldType, TableRef, TableSchema};
 
 use super::{Api, asking, done, writing, written};
@@ -104,15 +105,15 @@ pub(super) async fn create_family(api: Data<Api>, family: Path<String>) -> Resul
     Ok(done())
 }
 
-pub(super) async fn create(api: Data<Api>, path: InPath, body: Payload) -> Result<HttpResponse, HttpError> {
+pub(super) async fn create(api: Data<Api>, path: InPath, body: Incoming) -> Result<HttpResponse, HttpError> {
     let table = table_in(&path)?;
-    let definition: Members = json::parse(&body::read(body).await?)?;
+    let definition: Members = json::parse(&body.read().await?)?;
     let tables = CreateTables(vec![schema(table, &definition)?]);
     Ok(written(api.ask(&api.to.create_tables, tables).await?))
 }
 
-pub(super) async fn create_many(api: Data<Api>, body: Payload) -> Result<HttpResponse, HttpError> {
-    let definitions: Option<Vec<Members>> = json::parse(&body::read(body).await?)?;
+pub(super) async fn create_many(api: Data<Api>, body: Incoming) -> Result<HttpResponse, HttpError> {
+    let definitions: Option<Vec<Members>> = json::parse(&body.read().await?)?;
     let mut tables = Vec::new();
     for definition in definitions.unwrap_or_default() {
         let (family, name): (String, String) = (definition.required("family")?, definition.required("name")?);
@@ -122,9 +123,9 @@ pub(super) async fn create_many(api: Data<Api>, body: Payload) -> Result<HttpRes
     Ok(written(api.ask(&api.to.create_tables, CreateTables(tables)).await?))
 }
 
-pub(super) async fn add_fields(api: Data<Api>, path: InPath, body: Payload) -> Result<HttpResponse, HttpError> {
+pub(super) async fn add_fields(api: Data<Api>, path: InPath, body: Incoming) -> Result<HttpResponse, HttpError> {
     let table = table_in(&path)?;
-    let definition: Members = json::parse(&body::read(body).await?)?;
+    let definition: Members = json::parse(&body.read().await?)?;
     let request = AddFields::new(table, fields(&definition)?)?;
     Ok(written(api.ask(&api.to.add_fields, request).await?))
 }

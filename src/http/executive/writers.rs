@@ -1,11 +1,11 @@
 //! Writers, their credentials and their cookies over HTTP.
 
 use actix_web::http::header::{CONTENT_TYPE, HeaderMap};
-use actix_web::web::{Data, Path, Payload};
+use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
 
 use crate::executive::{Credentials, ReadCookie, RegisterWriter, RemoveWriter, RotateSecret, Secret, SetCookie};
-use crate::http::body;
+use crate::http::body::Incoming;
 use crate::http::error::HttpError;
 use crate::http::openapi::{Operation, delete, get, post, put, shapes};
 use crate::schema::{NameError, WriterName};
@@ -88,9 +88,9 @@ pub(super) fn writer_in(path: &str) -> Result<WriterName, HttpError> {
     WriterName::new(path).map_err(HttpError::bad_request)
 }
 
-pub(super) async fn register(api: Data<Api>, writer: Path<String>, body: Payload) -> Result<HttpResponse, HttpError> {
+pub(super) async fn register(api: Data<Api>, writer: Path<String>, body: Incoming) -> Result<HttpResponse, HttpError> {
     let writer = writer_in(&writer)?;
-    let secret = Secret::new(&body::read(body).await?)?;
+    let secret = Secret::new(&body.read().await?)?;
     api.ask(&api.to.register_writer, RegisterWriter { writer, secret }).await?;
     Ok(done())
 }
@@ -100,10 +100,10 @@ pub(super) async fn rotate(
     api: Data<Api>,
     writer: Path<String>,
     request: HttpRequest,
-    body: Payload,
+    body: Incoming,
 ) -> Result<HttpResponse, HttpError> {
     let credentials = Credentials { writer: writer_in(&writer)?, secret: shown_secret(request.headers()) };
-    let secret = Secret::new(&body::read(body).await?)?;
+    let secret = Secret::new(&body.read().await?)?;
     api.ask(&api.to.rotate_secret, RotateSecret { credentials, secret }).await?;
     Ok(done())
 }
@@ -124,9 +124,13 @@ pub(super) async fn cookie_of(api: Data<Api>, request: HttpRequest) -> Result<Ht
     Ok(HttpResponse::Ok().insert_header((CONTENT_TYPE, "application/octet-stream")).body(cookie))
 }
 
-pub(super) async fn set_cookie(api: Data<Api>, request: HttpRequest, body: Payload) -> Result<HttpResponse, HttpError> {
+pub(super) async fn set_cookie(
+    api: Data<Api>,
+    request: HttpRequest,
+    body: Incoming,
+) -> Result<HttpResponse, HttpError> {
     let credentials = credentials(request.headers()).map_err(HttpError::bad_request)?;
-    let cookie = body::read(body).await?.to_vec();
+    let cookie = body.read().await?.to_vec();
     api.ask(&api.to.set_cookie, SetCookie::new(credentials, cookie)?).await?;
     Ok(done())
 }

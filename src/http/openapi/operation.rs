@@ -20,15 +20,18 @@ pub const EVENTS: &str = "text/event-stream";
 const BYTES: &str = "application/octet-stream";
 
 /// What any request may meet, whatever it asks for.
-const ALWAYS: [(u16, &str); 2] = [
-    (403, "the request carries the origin of another site"),
+const ALWAYS: [(u16, &str); 4] = [
+    (403, "the request carries the origin of another site, or its browser says so"),
+    (414, "the path has more than 8 KiB"),
+    (421, "the request is for a host that is none of this server's names; http.allowed_hosts has more"),
     (500, "a failure within the server; the text says which part it met"),
 ];
 /// What any request with a body may meet besides.
-const WITH_BODY: [(u16, &str); 4] = [
+const WITH_BODY: [(u16, &str); 5] = [
     (400, "the body is cut short or not well-formed"),
     (408, "the body took too long"),
-    (413, "the body is larger than 1 MiB"),
+    (413, "the body is larger than 1 MiB, or unpacks to more"),
+    (415, "the body's Content-Encoding is another one than gzip"),
     (503, "too many large bodies at one time"),
 ];
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use actix_web::http::header::HeaderMap;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use crate::http::body::{self, Chunks};
@@ -12,12 +13,13 @@ use crate::schema::TableRef;
 
 /// The table and the key that a request names.
 pub(super) async fn asked(
+    headers: &HeaderMap,
     (family, table): (&str, &str),
     payload: impl Chunks,
 ) -> Result<(TableRef, Vec<KeyValue>), HttpError> {
     // No name has anything that a path must escape; the router has read what is escaped all the same.
     let table = TableRef::parse(family, table).map_err(HttpError::bad_request)?;
-    Ok((table, key(&body::read(payload).await?)?))
+    Ok((table, key(&body::read(headers, payload).await?)?))
 }
 
 fn key(body: &[u8]) -> Result<Vec<KeyValue>, HttpError> {

@@ -7,7 +7,9 @@ mod client;
 mod event;
 mod feed;
 mod rows;
+mod turns;
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +31,7 @@ use client::Client;
 use feed::{Seen, Shared};
 
 pub use feed::{Feed, FeedOptions, FeedStatus};
+pub(super) use turns::Turns;
 
 /// How long a client waits for the LDB to come to the ledger seq that it has.
 const MAX_AHEAD: Duration = Duration::from_secs(5);
@@ -85,13 +88,14 @@ pub(super) async fn changes(
         _place: place,
         seen,
         worker,
-        asked,
+        asked: Rc::new(asked),
         history,
         next,
         resync,
         is_greeted: false,
         cursor: None,
         backlog: Default::default(),
+        awaited: None,
     };
     let pieces = stream::unfold(client, |mut client| async move {
         let piece = client.piece().await?;

@@ -56,7 +56,7 @@ async fn row_by_key(
     names: (&str, &str),
     payload: impl Chunks,
 ) -> Result<HttpResponse, HttpError> {
-    let (table, key) = asked::asked(names, payload).await?;
+    let (table, key) = asked::asked(headers, names, payload).await?;
     age::demanded(worker, headers).await?;
     let mut row = Vec::with_capacity(512);
     let read = Worker::shared(worker, |snapshot| snapshot.get_json(&table, &key, &mut row));
@@ -77,7 +77,7 @@ async fn rows_by_prefix(
     names: (&str, &str),
     payload: impl Chunks,
 ) -> Result<HttpResponse, HttpError> {
-    let (table, prefix) = asked::asked(names, payload).await?;
+    let (table, prefix) = asked::asked(headers, names, payload).await?;
     age::demanded(worker, headers).await?;
     let mut answer = HttpResponse::Ok();
     answer.insert_header((CONTENT_TYPE, JSON));

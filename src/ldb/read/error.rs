@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rusqlite::ErrorCode;
 
+use crate::disk::too_many_open_files;
 use crate::ledger::Seq;
 use crate::schema::{NameError, TableRef};
 
@@ -25,6 +26,9 @@ pub enum ReadError {
         path.display()
     )]
     NotReadable { path: PathBuf },
+    /// This process, or the machine, has as many files open as it may. It may pass.
+    #[error("ldb can't be opened: too many open files; raise the limit (ulimit -n, LimitNOFILE)")]
+    TooManyOpenFiles,
     /// No table can have that name.
     #[error(transparent)]
     Name(#[from] NameError),
@@ -90,7 +94,7 @@ impl ReadError {
 
     /// Whether it says something about the file or connection, not about what was asked.
     pub(super) fn is_of_the_file(&self) -> bool {
-        matches!(self, Self::Sqlite(_) | Self::NotReadable { .. } | Self::Path { .. })
+        matches!(self, Self::Sqlite(_) | Self::NotReadable { .. } | Self::Path { .. } | Self::TooManyOpenFiles)
     }
 }
 
@@ -98,6 +102,7 @@ impl From<rusqlite::Error> for ReadError {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
+            Some(ErrorCode::CannotOpen) if too_many_open_files().is_some() => Self::TooManyOpenFiles,
             _ => Self::Sqlite(error),
         }
     }

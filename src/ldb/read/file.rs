@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rusqlite::config::DbConfig;
 use rusqlite::{CachedStatement, Connection, ErrorCode, OpenFlags, Statement, StatementStatus};
 
-use crate::disk::{self, FileId};
+use crate::disk::{self, FileId, too_many_open_files};
 use crate::sql::{IMMUTABLE, file_uri};
 
 use super::error::ReadError;
@@ -337,6 +337,7 @@ impl Drop for OpenTransaction<'_> {
 /// Says what SQLite's "unable to open" means here.
 fn opening(path: &Path, error: rusqlite::Error) -> ReadError {
     match error.sqlite_error_code() {
+        Some(ErrorCode::CannotOpen) if too_many_open_files().is_some() => ReadError::TooManyOpenFiles,
         Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::ReadOnly) => {
             ReadError::NotReadable { path: path.to_owned() }
         }

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
 
+use crate::disk::too_many_open_files;
 use crate::ldb;
 use crate::ldb::read::{LdbReader, ReadError};
 use crate::ledger::LdbPosition;
@@ -157,6 +158,7 @@ impl From<rusqlite::Error> for BadSnapshot {
         match error.sqlite_error_code() {
             Some(ErrorCode::OperationInterrupted) => Self::Aborted,
             Some(ErrorCode::NotADatabase) => Self::NotADatabase,
+            Some(ErrorCode::CannotOpen) if let Some(why) = too_many_open_files() => Self::Io(why.to_string()),
             // A full disk or too few descriptors say nothing about the snapshot.
             Some(
                 ErrorCode::CannotOpen

@@ -4,7 +4,9 @@
 //! its own place in the history.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::web::{Bytes, Data};
 use tokio::sync::watch;
@@ -13,6 +15,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::changelog::history::{Cursor, HistoryError, Record, TooOld, What};
 use crate::http::reader::Worker;
 use crate::ldb::read::ReadError;
+use crate::ledger::Seq;
 use crate::metrics::{Component, ErrorKind};
 
 use super::asked::Asked;
@@ -21,7 +24,13 @@ use super::feed::{Held, Place, Seen, Shared};
 use super::rows;
 
 /// The events that are made at a time, in bytes; one may go beyond.
-const PIECE: usize = 64 * 1024;
+const PIECE: usize = 16 * 1024;
+/// What is read of the history at a time, in bytes.
+const READ_BYTES: usize = 64 * 1024;
+/// How long one client has its events made, before others have their turn.
+const TURN: Duration = Duration::from_micros(100);
+/// Records of one turn between two looks at the clock.
+const TURN_RECORDS: usize = 8;
 /// Records that are taken from the shared memory at a time.
 const BATCH: usize = 512;
 
@@ -44,7 +53,7 @@ pub struct Client {
     pub _place: Place,
     pub seen: watch::Receiver<Seen>,
     pub worker: Data<Worker>,
-    pub asked: Asked,
+    pub asked: Rc<Asked>,
     pub history: Arc<str>,
     /// The number of the record that comes next.
     pub next: u64,
@@ -54,6 +63,8 @@ pub struct Client {
     pub cursor: Option<Cursor>,
     /// Taken and not sent yet.
     pub backlog: VecDeque<Arc<Record>>,
+    /// Where the LDB has to be for the rows of what was taken, until it is seen to be there.
+    pub awaited: Option<Seq>,
 }
 
 impl Client {
@@ -87,17 +98,19 @@ impl Client {
             if !self.is_greeted {
                 return Ok(self.greeting(&seen));
             }
-            if self.backlog.is_empty() && self.fill(&seen).await?.is_err() {
-                self.resync = Some(TOO_OLD);
-                continue;
+            if self.backlog.is_empty() {
+                if self.fill(&seen).await?.is_err() {
+                    self.resync = Some(TOO_OLD);
+                    continue;
+                }
+                self.awaited = self.seq_of_rows();
             }
             if !self.backlog.is_empty() {
                 let piece = self.events().await?;
+                // Otherwise nothing of it was for this client.
                 if !piece.is_empty() {
                     return Ok(piece);
                 }
-                // Nothing of it was for this client; others want to be served in between.
-                tokio::task::yield_now().await;
             } else if timeout_at(heartbeat, self.seen.changed()).await.is_err() {
                 let mut events = Events::new(&self.history);
                 events.heartbeat(self.next - 1);
@@ -144,7 +157,7 @@ impl Client {
                 None => Cursor::seek(&directory, next)?,
             };
             let Ok(mut cursor) = cursor else { return Ok(Err(TooOld)) };
-            Ok(cursor.read(until, PIECE)?.map(|records| (cursor, records)))
+            Ok(cursor.read(until, READ_BYTES)?.map(|records| (cursor, records)))
         });
         // A panic there has ended the process already.
         match read.await.unwrap_or(Ok(Err(TooOld)))? {
@@ -157,21 +170,55 @@ impl Client {
         }
     }
 
+    /// Where the LDB has to be for the rows of the backlog.
+    fn seq_of_rows(&self) -> Option<Seq> {
+        let filter = &self.asked.filter;
+        let of_client = self.backlog.iter().filter(|record| filter.takes(record) && self.asked.with_rows);
+        of_client.map(|record| record.ledger_seq).max()
+    }
+
     /// Events of the backlog, as many as make a piece.
     async fn events(&mut self) -> Result<Vec<u8>, Broken> {
-        let filter = &self.asked.filter;
-        if self.asked.with_rows
-            && let Some(seq) = self.backlog.iter().filter(|record| filter.takes(record)).map(|r| r.ledger_seq).max()
-        {
+        if let Some(seq) = self.awaited {
             rows::reached(&self.worker, seq).await?;
+            self.awaited = None;
         }
+        let mut making = Making {
+            feed: Arc::clone(&self.feed),
+            worker: self.worker.clone(),
+            asked: Rc::clone(&self.asked),
+            history: Arc::clone(&self.history),
+            next: self.next,
+            backlog: std::mem::take(&mut self.backlog),
+        };
+        let turns = self.worker.feed_turns.clone();
+        let made = turns.take(move || (making.events(), making)).await;
+        let (events, making) = made.ok_or(Broken::Stopping)?;
+        (self.next, self.backlog) = (making.next, making.backlog);
+        events
+    }
+}
+
+/// What a client lends to the one who makes its events.
+struct Making {
+    feed: Arc<Shared>,
+    worker: Data<Worker>,
+    asked: Rc<Asked>,
+    history: Arc<str>,
+    next: u64,
+    backlog: VecDeque<Arc<Record>>,
+}
+
+impl Making {
+    /// As many as make a piece, or as there is time for.
+    fn events(&mut self) -> Result<Vec<u8>, Broken> {
         let mut events = Events::new(&self.history);
         let metrics = &self.feed.metrics.reader;
-        while events.out.len() < PIECE
-            && let Some(record) = self.backlog.pop_front()
-        {
+        let began = Instant::now();
+        for count in 1.. {
+            let Some(record) = self.backlog.pop_front() else { break };
             self.next = record.number + 1;
-            if !filter.takes(&record) {
+            if !self.asked.filter.takes(&record) {
                 continue;
             }
             let row = if self.asked.with_rows { rows::read(&self.worker, &record)? } else { Row::Unknown };
@@ -180,6 +227,9 @@ impl Client {
                 What::Resync { .. } => metrics.changes_resyncs.inc(),
                 _ => metrics.changes_events.inc(),
             };
+            if events.out.len() >= PIECE || (count % TURN_RECORDS == 0 && began.elapsed() >= TURN) {
+                break;
+            }
         }
         Ok(events.out)
     }

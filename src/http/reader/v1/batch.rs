@@ -2,7 +2,7 @@
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::CONTENT_TYPE;
-use actix_web::web::{Data, Payload};
+use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Deserialize;
 use serde_json::json;
@@ -10,10 +10,11 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use utoipa::openapi::Array;
 
+use crate::http::body::Incoming;
 use crate::http::error::HttpError;
+use crate::http::json as from_json;
 use crate::http::openapi::{self, Operation, post};
 use crate::http::reader::{JSON, Row, Worker, age};
-use crate::http::{body, json as from_json};
 use crate::ldb::read::{ReadError, Snapshot, Value};
 use crate::ledger::Seq;
 use crate::schema::TableRef;
@@ -74,9 +75,9 @@ fn scalars() -> Array {
     Array::new(openapi::scalar())
 }
 
-pub async fn batch(worker: Data<Worker>, request: HttpRequest, payload: Payload) -> Result<HttpResponse, HttpError> {
+pub async fn batch(worker: Data<Worker>, request: HttpRequest, payload: Incoming) -> Result<HttpResponse, HttpError> {
     let max = worker.limits.max_rows.unwrap_or(MAX_KEYS).min(MAX_KEYS);
-    let wanted = asked(&body::read(payload).await?, max)?;
+    let wanted = asked(&payload.read().await?, max)?;
     age::demanded(&worker, request.headers()).await?;
     let read = move |now: &Snapshot<'_>, room: Room, answer: &mut Vec<u8>| {
         if room.is_short && wanted.len() > SHORT_KEYS {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::CONTENT_TYPE;
-use actix_web::web::{Data, Payload};
+use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Deserialize;
 use serde_json::json;
@@ -13,10 +13,11 @@ use utoipa::ToSchema;
 use utoipa::openapi::schema::SchemaType;
 use utoipa::openapi::{Array, Object, ObjectBuilder, Type};
 
+use crate::http::body::Incoming;
 use crate::http::error::HttpError;
+use crate::http::json as from_json;
 use crate::http::openapi::{self, Operation, post};
 use crate::http::reader::{JSON, Worker, age};
-use crate::http::{body, json as from_json};
 use crate::ldb::read::query::{Parameters, Query, QueryError};
 use crate::ldb::read::{KeyValue, Value};
 
@@ -88,8 +89,8 @@ fn parameters() -> Object {
     ObjectBuilder::new().schema_type(SchemaType::from_iter(types)).build()
 }
 
-async fn query(worker: Data<Worker>, request: HttpRequest, payload: Payload) -> Result<HttpResponse, HttpError> {
-    let query = asked(&body::read(payload).await?)?;
+async fn query(worker: Data<Worker>, request: HttpRequest, payload: Incoming) -> Result<HttpResponse, HttpError> {
+    let query = asked(&payload.read().await?)?;
     let Some(queries) = &worker.queries else { return Err(HttpError::new(StatusCode::FORBIDDEN, OFF)) };
     age::demanded(&worker, request.headers()).await?;
     let fresh = age::fresh(&worker)?;
