@@ -1,7 +1,5 @@
 //! Flags that several commands share, with their variables of the environment.
 
-use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf, absolute};
 
 use anyhow::Context;
@@ -9,7 +7,8 @@ use clap::Args;
 use secrecy::SecretString;
 
 use crate::config::{CtldbUrl, SnapshotUrl};
-use crate::ctldb::Location;
+use crate::ctldb::{Location, ServerAddress};
+use crate::disk::{read_secret, secret_from};
 use crate::schema::{FamilyName, Field, FieldName, FieldType, TableName, TableRef, WriterName};
 
 use super::SettingsArgs;
@@ -122,20 +121,13 @@ impl SecretArg {
     }
 }
 
+/// The secret in a file, or in standard input for "-".
 pub fn secret_in(path: &Path) -> anyhow::Result<SecretString> {
-    let text = read_all(path).with_context(|| format!("secret file {}", path.display()))?;
-    let text = text.strip_suffix('\n').unwrap_or(&text);
-    Ok(text.strip_suffix('\r').unwrap_or(text).into())
-}
-
-/// All of a file's text, of standard input for "-".
-pub fn read_all(path: &Path) -> anyhow::Result<String> {
-    if path != Path::new("-") {
-        return Ok(fs::read_to_string(path)?);
-    }
-    let mut text = String::new();
-    std::io::stdin().read_to_string(&mut text)?;
-    Ok(text)
+    let secret = match path == Path::new("-") {
+        true => secret_from(std::io::stdin().lock()),
+        false => read_secret(path),
+    };
+    secret.with_context(|| format!("secret file {}", path.display()))
 }
 
 /// `name:type` of a table's field.
@@ -176,7 +168,9 @@ impl CtldbArg {
 pub fn location(url: &CtldbUrl) -> Location {
     match url {
         CtldbUrl::Sqlite(path) => Location::Sqlite(path.clone()),
-        CtldbUrl::Mysql(url) => Location::Mysql(url.expose().to_owned()),
+        CtldbUrl::Mysql(url) => {
+            Location::Mysql(ServerAddress::new(url.expose()).with_password_file(url.password_file()))
+        }
     }
 }
 

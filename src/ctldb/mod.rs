@@ -17,7 +17,7 @@ mod tally;
 
 pub use any::{AnyCtldb, AnySource, Location};
 pub use ledger_table::LedgerTable;
-pub use mysql::{MysqlCtldb, MysqlSource};
+pub use mysql::{MysqlCtldb, MysqlSource, ServerAddress};
 pub use session::{
     ColumnCollation, CtldbError, Expected, LedgerIdentity, RowChange, SchemaChange, Session, StoredTable, TableLimit,
     WriterMark, WriterRow,

@@ -7,6 +7,8 @@ mod lock;
 mod network;
 mod regular;
 #[cfg(feature = "node")]
+mod secret;
+#[cfg(feature = "node")]
 mod space;
 
 pub use files::{DIRECTORY_MODE, FILE_MODE, FileId, beside, create_directory, directory_of, flush};
@@ -14,5 +16,7 @@ pub use lock::{LockError, ProcessLock};
 #[cfg(feature = "node")]
 pub use network::network_filesystem;
 pub use regular::{NotRegular, check_database, check_regular, open_regular, read_regular, read_regular_text};
+#[cfg(feature = "node")]
+pub use secret::{MAX_SECRET_FILE_BYTES, read_secret, secret_from};
 #[cfg(feature = "node")]
 pub use space::free_bytes;
