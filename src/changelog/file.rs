@@ -7,6 +7,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::disk::open_regular;
+
 use super::ChangelogError;
 use super::tail::Tail;
 
@@ -58,7 +60,8 @@ impl ChangelogFile {
             if let Some(directory) = self.path.parent() {
                 fs::create_dir_all(directory)?;
             }
-            let file = OpenOptions::new().read(true).append(true).create(true).mode(MODE).open(&self.path)?;
+            let mut options = OpenOptions::new();
+            let file = open_regular(options.read(true).append(true).create(true).mode(MODE), &self.path)?;
             let mut open = Open::new(file)?;
             let tail = Tail::read(&open.file, open.length)?;
             if tail.open_line {

@@ -4,10 +4,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use config::{Config, ConfigError, Environment, File, FileFormat, Map, Source, Value, ValueKind};
+
+use crate::disk;
 
 use super::keys;
 use super::problem::{Origin, Problem, Problems, shown};
@@ -15,6 +16,8 @@ use super::settings::Settings;
 use super::{resolve, validate};
 
 const DEFAULTS: &str = include_str!("../../config/default.toml");
+/// The most that a settings file may hold, in bytes.
+const MAX_FILE_BYTES: u64 = 4 << 20;
 const ENV_PREFIX: &str = "CTLSTORE";
 
 /// Where settings are looked for, over the built-in defaults. Each of these
@@ -75,7 +78,7 @@ impl Loader {
 
     fn file(&mut self, path: &Path) {
         let origin = Origin::File(path.to_owned());
-        let text = match fs::read_to_string(path) {
+        let text = match disk::read_given_text(path, MAX_FILE_BYTES) {
             Ok(text) => text,
             Err(error) => return self.refuse_source("--config", origin, format!("cannot be read: {error}")),
         };

@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use super::regular::refuse_irregular;
+
 /// Mode of data files: the owner writes, the group reads.
 pub const FILE_MODE: u32 = 0o640;
 /// Mode of data directories.
@@ -19,9 +21,15 @@ pub struct FileId {
 
 impl FileId {
     /// The file that `path` leads to, links followed; `None` when there is none.
+    ///
+    /// # Errors
+    /// What is no regular file is named and never opened.
     pub fn of(path: &Path) -> io::Result<Option<Self>> {
         match fs::metadata(path) {
-            Ok(metadata) => Ok(Some(Self { device: metadata.dev(), inode: metadata.ino() })),
+            Ok(metadata) => {
+                refuse_irregular(path, metadata.file_type())?;
+                Ok(Some(Self { device: metadata.dev(), inode: metadata.ino() }))
+            }
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
             Err(error) => Err(error),
         }

@@ -15,7 +15,7 @@ pub use files::{DIRECTORY_MODE, FILE_MODE, FileId, beside, create_directory, dir
 pub use lock::{LockError, ProcessLock};
 #[cfg(feature = "node")]
 pub use network::network_filesystem;
-pub use regular::{NotRegular, check_database, check_regular, open_regular, read_regular, read_regular_text};
+pub use regular::{NotRegular, check_database, check_regular, open_regular, read_given_text, read_regular_text};
 #[cfg(feature = "node")]
 pub use secret::{MAX_SECRET_FILE_BYTES, read_secret, secret_from};
 #[cfg(feature = "node")]

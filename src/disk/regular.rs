@@ -1,17 +1,23 @@
 //! Opens files that must be regular ones, without ever waiting for another program.
 //! Opening a named pipe waits for its other end, and a device can do anything at all.
-//! Entry points: [`open_regular`] and [`read_regular`] for files that this program reads
-//! and writes itself, [`check_regular`] for those that SQLite opens.
+//! Entry points: [`open_regular`] and [`read_regular_text`] for files that this program
+//! reads and writes itself, [`check_database`] for those that SQLite opens, and
+//! [`read_given_text`] for those that a user names.
 
 use std::fs::{self, File, FileType, OpenOptions};
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use super::files::beside;
 
 /// `O_NONBLOCK` of open(2). The library alone does without the crate that knows it; a test compares the two.
 const O_NONBLOCK: i32 = if cfg!(any(target_os = "linux", target_os = "android")) { 0o4000 } else { 0x4 };
+
+/// How long a pipe that a user names has to bring its text.
+const PIPE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The files that SQLite may open beside a database.
 const COMPANIONS: [&str; 4] = ["", "-wal", "-shm", "-journal"];
@@ -33,30 +39,50 @@ pub fn open_regular(options: &mut OpenOptions, path: &Path) -> io::Result<File> 
     // another file can take its place in between.
     check_regular(path)?;
     let file = options.custom_flags(O_NONBLOCK).open(path)?;
-    refuse(path, file.metadata()?.file_type())?;
+    refuse_irregular(path, file.metadata()?.file_type())?;
     Ok(file)
 }
 
-/// All bytes of the regular file at `path`, which may have `most` at most.
-pub fn read_regular(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+/// The text of the regular file at `path`, which may have `most` bytes at most.
+pub fn read_regular_text(path: &Path, most: u64) -> io::Result<String> {
     let mut bytes = Vec::new();
     open_regular(OpenOptions::new().read(true), path)?.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
-    match bytes.len() as u64 > most {
-        true => Err(io::Error::other(format!("longer than {most} bytes"))),
-        false => Ok(bytes),
-    }
+    checked_text(bytes, most)
 }
 
-/// The same as text.
-pub fn read_regular_text(path: &Path, most: u64) -> io::Result<String> {
-    let bytes = read_regular(path, most)?;
+/// As [`read_regular_text`], for a file that the user names. That can be a pipe, such as
+/// a shell's `<(…)`, from which all has to come within [`PIPE_TIMEOUT`].
+pub fn read_given_text(path: &Path, most: u64) -> io::Result<String> {
+    let kind = fs::metadata(path)?.file_type();
+    if !kind.is_fifo() && !kind.is_char_device() {
+        return read_regular_text(path, most);
+    }
+    let (sender, read) = mpsc::sync_channel(1);
+    let pipe = path.to_owned();
+    // Where nobody writes, this thread waits until the process ends.
+    std::thread::Builder::new().name("read-pipe".to_owned()).spawn(move || {
+        let read = || {
+            let mut bytes = Vec::new();
+            File::open(&pipe)?.take(most.saturating_add(1)).read_to_end(&mut bytes).map(|_| bytes)
+        };
+        let _ = sender.send(read());
+    })?;
+    let seconds = PIPE_TIMEOUT.as_secs();
+    let late = || io::Error::new(ErrorKind::TimedOut, format!("a pipe that did not end within {seconds} s"));
+    checked_text(read.recv_timeout(PIPE_TIMEOUT).map_err(|_| late())??, most)
+}
+
+fn checked_text(bytes: Vec<u8>, most: u64) -> io::Result<String> {
+    if bytes.len() as u64 > most {
+        return Err(io::Error::other(format!("longer than {most} bytes")));
+    }
     String::from_utf8(bytes).map_err(|_| io::Error::new(ErrorKind::InvalidData, "it is not utf-8"))
 }
 
 /// Fails where something other than a regular file is at `path`. No file is no error.
 pub fn check_regular(path: &Path) -> io::Result<()> {
     match fs::metadata(path) {
-        Ok(metadata) => refuse(path, metadata.file_type()),
+        Ok(metadata) => refuse_irregular(path, metadata.file_type()),
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(()),
         Err(error) => Err(error),
     }
@@ -70,7 +96,8 @@ pub fn check_database(path: &Path) -> io::Result<()> {
     COMPANIONS.iter().try_for_each(|suffix| check_regular(&beside(&file, suffix)))
 }
 
-fn refuse(path: &Path, found: FileType) -> io::Result<()> {
+/// Fails where what was `found` at `path` is no regular file.
+pub(super) fn refuse_irregular(path: &Path, found: FileType) -> io::Result<()> {
     let kind = match found {
         found if found.is_file() => return Ok(()),
         found if found.is_dir() => "a directory",
@@ -119,12 +146,12 @@ mod tests {
     fn regular_files_are_opened_and_links_to_them_followed() {
         let directory = tempfile::tempdir().unwrap();
         let (path, link) = (directory.path().join("file"), directory.path().join("link"));
-        assert_eq!(read_regular(&path, 9).unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(read_regular_text(&path, 9).unwrap_err().kind(), ErrorKind::NotFound);
         check_regular(&path).unwrap();
         fs::write(&path, "text").unwrap();
         symlink("file", &link).unwrap();
         assert_eq!(read_regular_text(&link, 4).unwrap(), "text");
-        assert_eq!(read_regular(&link, 3).unwrap_err().to_string(), "longer than 3 bytes");
+        assert_eq!(read_regular_text(&link, 3).unwrap_err().to_string(), "longer than 3 bytes");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use secrecy::SecretString;
 
-use super::regular::read_regular;
+use super::regular::read_given_text;
 
 /// The most that a file with a secret may hold, in bytes. A wrong path may well name
 /// something that is larger than memory.
@@ -16,9 +16,9 @@ pub const MAX_SECRET_FILE_BYTES: u64 = 4096;
 /// The secret in the file at `path`. Links are followed, as container platforms mount secrets so.
 ///
 /// # Errors
-/// The file is not regular, too long, not UTF-8, or holds nothing. No error repeats its text.
+/// The file is a directory or a device, too long, not UTF-8, or holds nothing. No error repeats its text.
 pub fn read_secret(path: &Path) -> io::Result<SecretString> {
-    secret_of(read_regular(path, MAX_SECRET_FILE_BYTES)?)
+    secret_of(&read_given_text(path, MAX_SECRET_FILE_BYTES)?)
 }
 
 /// The secret that `input` holds to its end.
@@ -31,12 +31,11 @@ pub fn secret_from(input: impl Read) -> io::Result<SecretString> {
     if bytes.len() as u64 > MAX_SECRET_FILE_BYTES {
         return Err(io::Error::other(format!("longer than {MAX_SECRET_FILE_BYTES} bytes")));
     }
-    secret_of(bytes)
+    secret_of(&String::from_utf8(bytes).map_err(|_| io::Error::new(ErrorKind::InvalidData, "it is not utf-8"))?)
 }
 
-fn secret_of(bytes: Vec<u8>) -> io::Result<SecretString> {
-    let text = String::from_utf8(bytes).map_err(|_| io::Error::new(ErrorKind::InvalidData, "it is not utf-8"))?;
-    let line = text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
+fn secret_of(text: &str) -> io::Result<SecretString> {
+    let line = text.strip_suffix('\n').map_or(text, |line| line.strip_suffix('\r').unwrap_or(line));
     match line {
         "" => Err(io::Error::other("it is empty")),
         secret => Ok(secret.into()),

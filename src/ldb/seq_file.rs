@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::disk::{FILE_MODE, FileId, beside};
+use crate::disk::{FILE_MODE, FileId, beside, open_regular};
 use crate::ledger::Seq;
 
 /// The open file. It holds the seq in 20 decimal digits and a line feed; the fixed
@@ -30,7 +30,9 @@ impl SeqFile {
     pub fn touch(&mut self, seq: Seq) -> io::Result<()> {
         let there = FileId::of(&self.path)?;
         if self.open.as_ref().map(|(_, id)| *id) != there || there.is_none() {
-            let file = OpenOptions::new().write(true).create(true).truncate(false).mode(FILE_MODE).open(&self.path)?;
+            let mut options = OpenOptions::new();
+            options.write(true).create(true).truncate(false).mode(FILE_MODE);
+            let file = open_regular(&mut options, &self.path)?;
             let id = FileId::of(&self.path)?.ok_or(io::ErrorKind::NotFound)?;
             self.open = Some((file, id));
         }

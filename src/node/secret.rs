@@ -9,13 +9,17 @@ use std::path::Path;
 use secrecy::SecretString;
 use uuid::Uuid;
 
+use crate::disk;
+
 /// The file's name within the data directory.
 const FILE: &str = "heartbeat.secret";
+/// The most that it may hold, in bytes.
+const MAX_BYTES: u64 = 4096;
 
 /// Reads the secret of an earlier start, or makes one.
 pub fn kept_in(data_dir: &Path) -> io::Result<SecretString> {
     let path = data_dir.join(FILE);
-    match fs::read_to_string(&path) {
+    match disk::read_regular_text(&path, MAX_BYTES) {
         Ok(secret) if !secret.trim().is_empty() => return Ok(secret.trim().into()),
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -24,7 +28,9 @@ pub fn kept_in(data_dir: &Path) -> io::Result<SecretString> {
     // Two version 4 UUIDs carry 244 random bits from the system's generator.
     let secret = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
     let temporary = data_dir.join(format!("{FILE}.new"));
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let mut file = disk::open_regular(&mut options, &temporary)?;
     file.write_all(secret.as_bytes())?;
     file.sync_all()?;
     fs::rename(&temporary, &path)?;

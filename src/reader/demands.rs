@@ -4,9 +4,12 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::disk::beside;
+use crate::disk::{self, beside};
 use crate::ldb::read::{ReadError, Snapshot};
 use crate::ledger::Seq;
+
+/// More than a seq file holds, in bytes.
+const SEQ_FILE_BYTES: u64 = 64;
 
 /// Between two looks, as the wait goes on: a quarter of what it has taken so far, so
 /// that a short wait ends soon after it could and a long one costs little.
@@ -86,6 +89,6 @@ impl Wait {
     }
 
     fn announced(&self) -> Option<Seq> {
-        std::fs::read_to_string(&self.seq_file).ok()?.trim().parse().ok().map(Seq)
+        disk::read_regular_text(&self.seq_file, SEQ_FILE_BYTES).ok()?.trim().parse().ok().map(Seq)
     }
 }

@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::changelog::lines::Lines;
-use crate::disk::FileId;
+use crate::disk::{FileId, open_regular};
 
 #[derive(Debug)]
 pub struct File {
@@ -43,7 +43,7 @@ impl File {
 
     /// Opens the file that has the path now, at `offset`. `None` where there is none.
     pub fn open_at(&mut self, offset: u64) -> io::Result<Option<FileId>> {
-        self.open = match fs::File::open(&self.path) {
+        self.open = match open_regular(fs::OpenOptions::new().read(true), &self.path) {
             Ok(file) => Some(Open::new(file, offset)?),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error),

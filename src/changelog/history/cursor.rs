@@ -1,7 +1,6 @@
 //! Reads a history from a record on, for a client that is behind. What it may read up
 //! to is known from the [`Tail`](super::Tail): what stands behind is not committed.
 
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -95,7 +94,7 @@ impl Cursor {
 
 /// The segment that begins with the record `first`, behind its header.
 fn open(directory: &Path, first: u64) -> io::Result<Option<Lines>> {
-    match File::open(segment::path_of(directory, first)) {
+    match segment::open(&segment::path_of(directory, first)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         file => {
             let mut lines = Lines::new(file?, 0);

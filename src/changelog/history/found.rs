@@ -1,6 +1,5 @@
 //! What the one before has left of a history, as whoever goes on with it finds it.
 
-use std::fs::File;
 use std::io;
 use std::path::Path;
 
@@ -46,7 +45,7 @@ pub struct WholeGroup {
 impl Found {
     pub fn read(path: &Path) -> io::Result<Self> {
         let header = segment::read_header(path)?;
-        let mut lines = Lines::new(File::open(path)?, 0);
+        let mut lines = Lines::new(segment::open(path)?, 0);
         lines.read_line()?;
         let (mut next, ledger) = (header.first, header.ledger.clone());
         let mut found = Self { committed: lines.offset(), next, at: header.from, ledger, tail: None, header };

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::changelog::lines::Lines;
-use crate::disk::FILE_MODE;
+use crate::disk::{FILE_MODE, open_regular};
 use crate::ledger::Seq;
 
 /// The version of the lines below the header.
@@ -68,8 +68,13 @@ pub fn create(directory: &Path, header: &Header) -> io::Result<(File, u64)> {
     Ok((file, line.len() as u64))
 }
 
+/// Opens a segment for reading.
+pub fn open(path: &Path) -> io::Result<File> {
+    open_regular(OpenOptions::new().read(true), path)
+}
+
 pub fn read_header(path: &Path) -> io::Result<Header> {
-    let mut lines = Lines::new(File::open(path)?, 0);
+    let mut lines = Lines::new(open(path)?, 0);
     let header = lines.read_line()?.ok_or(io::ErrorKind::UnexpectedEof)?;
     let header: Header = serde_json::from_slice(header)?;
     if header.version > VERSION {

@@ -1,7 +1,6 @@
 //! Follows the end of a history: what was committed since the last look. Works in the
 //! applier's process and in any other one; how often to look is its caller's to say.
 
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -99,7 +98,7 @@ impl Open {
         let path = segment::path_of(directory, first);
         let header = segment::read_header(&path)?;
         let id = FileId::of(&path)?;
-        let mut lines = Lines::new(File::open(&path)?, 0);
+        let mut lines = Lines::new(segment::open(&path)?, 0);
         lines.read_line()?;
         Ok(Self { id, committed: lines.offset(), next: header.first, at: header.from, lines, header })
     }

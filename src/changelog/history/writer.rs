@@ -298,11 +298,18 @@ impl History {
         }
     }
 
+    /// Fails where something has a segment's name and is no file. It is not this history's to remove.
+    fn check(&self, firsts: &[u64]) -> io::Result<()> {
+        firsts.iter().try_for_each(|first| disk::check_regular(&segment::path_of(&self.options.directory, *first)))
+    }
+
     /// Removes every segment: what follows is another history.
     fn clear(&mut self) -> io::Result<()> {
         disk::create_directory(&self.options.directory)?;
         self.full.clear();
-        for first in segment::list(&self.options.directory)? {
+        let firsts = segment::list(&self.options.directory)?;
+        self.check(&firsts)?;
+        for first in firsts {
             fs::remove_file(segment::path_of(&self.options.directory, first))?;
         }
         Ok(())
@@ -312,13 +319,14 @@ impl History {
     fn find(&mut self, at: Seq, ledger: Option<&str>) -> io::Result<()> {
         disk::create_directory(&self.options.directory)?;
         let mut firsts = segment::list(&self.options.directory)?;
+        self.check(&firsts)?;
         let Some(last) = firsts.pop() else { return self.rotate() };
         let path = segment::path_of(&self.options.directory, last);
         let Ok(found) = Found::read(&path) else {
             // Damaged: positions in it mean nothing any more, and clients are told so.
             return self.rotate();
         };
-        let file = OpenOptions::new().read(true).append(true).open(&path)?;
+        let file = disk::open_regular(OpenOptions::new().read(true).append(true), &path)?;
         let length = file.metadata()?.len();
         for first in firsts {
             let bytes = fs::metadata(segment::path_of(&self.options.directory, first))?.len();

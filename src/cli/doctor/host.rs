@@ -151,7 +151,7 @@ pub fn embedded_ctldb(path: &Path, settings: &Settings) -> Finding {
         };
     }
     if !settings.plays(Role::Executive) {
-        return match fs::File::open(path) {
+        return match disk::open_regular(fs::OpenOptions::new().read(true), path) {
             Ok(_) => Finding::ok(format!("ctldb.url: {shown} is readable")),
             Err(error) => Finding::fail(format!("ctldb.url: {shown}: {error}"), format!("chmod g+r {shown}")),
         };

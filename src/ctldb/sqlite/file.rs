@@ -41,6 +41,7 @@ pub(super) fn claim(path: &Path) -> Result<ProcessLock, CtldbError> {
         LockError::Held { holder } => CtldbError::Failed(format!("{shown} is in use by another executive ({holder})")),
         LockError::Io(e) => failed("lock", e),
     })?;
+    disk::check_database(path).map_err(|e| failed("open", e))?;
     // Made here because SQLite would make it readable to everyone; -wal and -shm follow its mode.
     // A file that is there is not opened: closing it would drop the locks that other
     // connections of this process have on it, and strangers could take its WAL away.

@@ -9,6 +9,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row};
 
 use crate::ctldb::{LedgerIdentity, LedgerTable};
+use crate::disk;
 use crate::ledger::{Block, BlockLimit, HeadRow, LedgerInfo, LedgerRow, LedgerSource, Seq, SourceError};
 use crate::schema::Timestamp;
 
@@ -97,6 +98,7 @@ fn current(path: &Path, open: Option<Open>) -> Result<Open, SourceError> {
     match open {
         Some(open) if open.file == file => Ok(open),
         _ => {
+            disk::check_database(path).map_err(|e| unavailable(e.to_string()))?;
             let connection = file::open_reader(path).map_err(|e| unavailable(error::reason(&e)))?;
             Ok(Open { connection, file })
         }

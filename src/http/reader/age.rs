@@ -13,7 +13,7 @@ use actix_web::web::Data;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 
-use crate::disk::beside;
+use crate::disk::{self, beside};
 use crate::http::error::HttpError;
 use crate::http::executive::SEQ_HEADER;
 use crate::http::openapi::{Operation, shapes};
@@ -22,6 +22,9 @@ use crate::ledger::{Seq, lag};
 use crate::schema::Timestamp;
 
 use super::Worker;
+
+/// More than a seq file holds, in bytes.
+const SEQ_FILE_BYTES: u64 = 64;
 
 /// What the names of all of them begin with.
 const OURS: &str = "ctlstore-";
@@ -132,7 +135,7 @@ impl Age {
 
     /// The seq that the applier has announced; `None` where none does.
     fn announced(&self) -> Option<Seq> {
-        std::fs::read_to_string(&self.seq_file).ok()?.trim().parse().ok().map(Seq)
+        disk::read_regular_text(&self.seq_file, SEQ_FILE_BYTES).ok()?.trim().parse().ok().map(Seq)
     }
 
     /// Waits until a look at the LDB is worth it; false when the time is over.

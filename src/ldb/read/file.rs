@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rusqlite::config::DbConfig;
 use rusqlite::{CachedStatement, Connection, ErrorCode, OpenFlags, Statement, StatementStatus};
 
-use crate::disk::FileId;
+use crate::disk::{self, FileId};
 use crate::sql::{IMMUTABLE, file_uri};
 
 use super::error::ReadError;
@@ -97,6 +97,7 @@ impl LdbFile {
     /// Opens what is at `path`, which `id` was just read from. When another file takes
     /// the path meanwhile, the next look finds that and opens again.
     pub(super) fn open(path: &Path, id: FileId, access: Access) -> Result<Self, ReadError> {
+        disk::check_database(path).map_err(|source| ReadError::Path { path: path.to_owned(), source })?;
         let connection = access.open(path).map_err(|error| opening(path, error))?;
         let mut file = Self {
             connection: WatchedConnection::new(connection),

@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use crate::disk::{FILE_MODE, beside, directory_of, flush};
+use crate::disk::{FILE_MODE, beside, directory_of, flush, open_regular};
 
 use super::Condition;
 use super::error::StoreError;
@@ -39,7 +39,8 @@ impl Local {
 
     pub(super) fn get(&self, name: &str, part: &Part) -> Result<Object, StoreError> {
         let path = self.path(name);
-        let mut file = File::open(&path).map_err(StoreError::io("open", &path))?;
+        let mut options = OpenOptions::new();
+        let mut file = open_regular(options.read(true), &path).map_err(StoreError::io("open", &path))?;
         let info = info(name, &file.metadata().map_err(StoreError::io("look at", &path))?, &path)?;
         if part.if_match.is_some() && part.if_match != info.etag {
             return Err(StoreError::Changed { place: path.display().to_string() });
@@ -118,7 +119,7 @@ impl LocalUpload {
         let unfinished = beside(path, UNFINISHED);
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(true).mode(FILE_MODE);
-        let file = options.open(&unfinished).map_err(StoreError::io("make", &unfinished))?;
+        let file = open_regular(&mut options, &unfinished).map_err(StoreError::io("make", &unfinished))?;
         Ok(Self { path: path.to_owned(), unfinished: Some(unfinished), file })
     }
 
