@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 
+use crate::disk::{IMMUTABLE, file_uri};
 use crate::ldb::read::LdbReader;
 use crate::ledger::LdbPosition;
-use crate::sql::{IMMUTABLE, file_uri};
 
 use super::error::SnapshotError;
 use super::fetch::inspect_plain;
