@@ -22,7 +22,7 @@ pub use session::{
     ColumnCollation, CtldbError, Expected, LedgerIdentity, RowChange, SchemaChange, Session, StoredTable, TableLimit,
     WriterMark, WriterRow,
 };
-pub use sqlite::{SqliteCtldb, SqliteSource};
+pub use sqlite::{SqliteCtldb, SqliteSource, refuse_foreign, refuse_other_database};
 pub use tally::Tally;
 
 use std::time::Instant;

@@ -2,15 +2,18 @@
 //! files, so that an LDB can be replaced by a fetched one without anyone else getting
 //! in between. How the files are linked and kept stands in `generation`.
 
+use std::cell::Cell;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::disk::{self, LockError, ProcessLock, directory_of};
+use crate::disk::{self, FileId, LockError, ProcessLock, directory_of};
 use crate::failpoint;
 
 use super::connection;
 use super::error::LdbError;
 use super::generation;
+use super::ownership::{There, refuse_foreign};
 use super::writer::{Ldb, LdbOptions};
 
 /// A claimed path. The applier's lock is held as long as this, or an [`Ldb`] that it
@@ -19,6 +22,8 @@ use super::writer::{Ldb, LdbOptions};
 pub struct Home {
     path: PathBuf,
     lock: Arc<ProcessLock>,
+    /// The file at the path that is known to be an LDB, since it was looked into or put there.
+    known: Cell<Option<FileId>>,
 }
 
 /// What becomes of the LDB that a fetched one takes the place of.
@@ -36,9 +41,11 @@ impl Home {
     /// unfinished.
     ///
     /// # Errors
-    /// When another applier has it, it lies on a network filesystem, or the
-    /// filesystem fails.
+    /// When another applier has it, it lies on a network filesystem, somebody else's file is
+    /// there, or the filesystem fails. Somebody else's file is left as it is.
     pub fn claim(path: &Path) -> Result<Self, LdbError> {
+        // Before anything is made beside it.
+        let known = known(path)?;
         let directory = directory_of(path);
         disk::create_directory(directory).map_err(|error| LdbError::io(directory, "creating the directory", error))?;
         refuse_network(path, directory)?;
@@ -46,7 +53,7 @@ impl Home {
             LockError::Held { holder } => LdbError::Locked { path: path.to_owned(), holder },
             LockError::Io(error) => LdbError::io(path, "taking the applier's lock", error),
         })?;
-        let home = Self { path: path.to_owned(), lock: Arc::new(lock) };
+        let home = Self { path: path.to_owned(), lock: Arc::new(lock), known: Cell::new(known) };
         home.tidy()?;
         Ok(home)
     }
@@ -60,12 +67,18 @@ impl Home {
         Ok(generation::find(&self.path)?.is_none())
     }
 
-    /// Opens the LDB, or makes an empty one. Takes over a file of another program,
-    /// and finds what a crash left.
+    /// Opens the LDB, or makes an empty one. Takes over an LDB of the original, and finds
+    /// what a crash left.
     ///
     /// # Errors
-    /// [`LdbError::Corrupt`] when the file is no database or a damaged one.
+    /// [`LdbError::Corrupt`] when the file is a damaged LDB, [`LdbError::NotAnLdb`] when it is
+    /// somebody else's.
     pub fn open(&self, options: &LdbOptions) -> Result<Ldb, LdbError> {
+        self.refuse_foreign()?;
+        if fs::symlink_metadata(&self.path).is_ok_and(|metadata| metadata.is_file() && metadata.len() == 0) {
+            // SQLite would remove a -wal that belongs to no page.
+            generation::set_companions_aside(&self.path)?;
+        }
         let file = generation::locate(&self.path, connection::create)?;
         refuse_network(&self.path, directory_of(&file))?;
         Ldb::at(&self.path, file, options, Arc::clone(&self.lock))
@@ -84,16 +97,37 @@ impl Home {
     /// `finished` is gone.
     pub fn install(&self, finished: &Path, replaced: Replaced, changelog_number: Option<u64>) -> Result<(), LdbError> {
         let install = || {
+            self.may_be_replaced()?;
             connection::adopt(finished, changelog_number)?;
             failpoint::hit("bootstrap-after-adoption");
             if replaced == Replaced::KeptAside {
                 generation::keep_unreadable(&self.path)?;
             }
-            generation::install(&self.path, finished)
+            generation::install(&self.path, finished)?;
+            self.known.set(id_of(&self.path)?);
+            Ok(())
         };
         install().inspect_err(|_| drop(self.clear_incoming()))?;
         failpoint::hit("bootstrap-after-link");
         Ok(())
+    }
+
+    /// Fails where the path leads to somebody else's file.
+    fn refuse_foreign(&self) -> Result<(), LdbError> {
+        let id = id_of(&self.path)?;
+        if id.is_none() || id != self.known.get() {
+            self.known.set(known(&self.path)?);
+        }
+        Ok(())
+    }
+
+    /// Fails where something would be lost that no applier has written. Of a link, only the
+    /// link is replaced.
+    fn may_be_replaced(&self) -> Result<(), LdbError> {
+        match fs::symlink_metadata(&self.path) {
+            Ok(metadata) if metadata.is_symlink() => Ok(()),
+            _ => self.refuse_foreign(),
+        }
     }
 
     /// Puts an empty LDB in the place of one that could not be read, or of none.
@@ -112,6 +146,18 @@ impl Home {
     pub fn tidy(&self) -> Result<(), LdbError> {
         generation::tidy(&self.path)
     }
+}
+
+/// The file at `path`, if there is one and it is an LDB, or is to become one.
+fn known(path: &Path) -> Result<Option<FileId>, LdbError> {
+    match refuse_foreign(path)? {
+        There::Nothing => Ok(None),
+        There::Empty | There::Ldb | There::Damaged => id_of(path),
+    }
+}
+
+fn id_of(path: &Path) -> Result<Option<FileId>, LdbError> {
+    FileId::of(path).map_err(|error| LdbError::io(path, "looking for it", error))
 }
 
 /// Fails where `directory` is on a network filesystem.

@@ -23,6 +23,8 @@ mod guard;
 mod home;
 #[cfg(feature = "node")]
 mod inspect;
+#[cfg(feature = "node")]
+mod ownership;
 pub mod read;
 #[cfg(feature = "node")]
 mod seq_file;
@@ -47,6 +49,8 @@ pub use error::{ApplyError, LdbError};
 pub use home::{Home, Replaced};
 #[cfg(feature = "node")]
 pub use inspect::{Look, Verdict};
+#[cfg(feature = "node")]
+pub use ownership::{refuse_foreign, refuse_other_database};
 #[cfg(feature = "node")]
 pub use versions::{Standing, Versions};
 #[cfg(feature = "node")]
