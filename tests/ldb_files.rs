@@ -87,9 +87,11 @@ fn a_newer_programs_file_is_left_alone() {
 }
 
 #[test]
-fn what_is_no_database_is_an_error_that_says_so() {
+fn what_is_no_database_is_an_error_that_says_so_and_damage_where_an_applier_has_been() {
     let scratch = Scratch::new();
     fs::write(scratch.ldb(), "this is not a database, and it is long enough to look like one: ".repeat(20)).unwrap();
+    assert!(matches!(Ldb::open(&scratch.ldb(), &options(None)), Err(LdbError::NotAnLdb { .. })));
+    fs::write(scratch.directory.path().join("ldb.db.seq"), format!("{:020}\n", 7)).unwrap();
     assert!(matches!(Ldb::open(&scratch.ldb(), &options(None)), Err(LdbError::Corrupt { .. })));
 }
 

@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use support::client::{read_value, role_status, upserts, wait_for_value};
-use support::{Client, Flavour, Node, PrivateServer, http, wait_until};
+use support::{Client, Flavour, Node, NodeProcess, PrivateServer, http, wait_until};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -78,4 +78,121 @@ fn a_server_that_hangs_is_answered_for_in_time() {
     client.wait_until_serving();
     client.upsert("fam", "tab", &[(3, "after")]);
     wait_for_value(&node.reader_url(), "fam", "tab", 3, "after");
+}
+
+/// A database and a user with a password for it.
+fn with_user(server: &PrivateServer, user: &str, password: &str) {
+    let password = password.replace('\\', "\\\\").replace('\'', "''");
+    server.execute("CREATE DATABASE IF NOT EXISTS ctldb");
+    server.execute(&format!("CREATE OR REPLACE USER '{user}' IDENTIFIED BY '{password}'"));
+    server.execute(&format!("GRANT ALL ON ctldb.* TO '{user}'"));
+}
+
+/// Writes through the executive until it answers 200, and waits until the reader has the row.
+fn write_and_read(process: &NodeProcess, client: &Client, value: &str) {
+    wait_until("it is written", DEADLINE, || {
+        client.try_mutate("fam", &upserts("tab", &[(1, value)])).is_ok_and(|answer| answer.status == 200)
+    });
+    wait_for_value(&process.reader_url(), "fam", "tab", 1, value);
+}
+
+#[test]
+fn a_password_is_what_its_file_says_and_what_its_url_says_once_decoded() {
+    let server = PrivateServer::start(Flavour::MariaDb);
+    for (password, encoded) in [
+        ("pass%41word", "pass%2541word"),
+        ("a#b/c?d@e:f%", "a%23b%2Fc%3Fd%40e%3Af%25"),
+        ("'\"\\ z\u{fc}rich\n", "%27%22%5C%20z%C3%BCrich%0A"),
+    ] {
+        with_user(&server, "us@er", password);
+        for in_file in [true, false] {
+            let (url, file) = match in_file {
+                true => (format!("mysql://us%40er@127.0.0.1:{}/ctldb", server.port()), "password"),
+                false => (format!("mysql://us%40er:{encoded}@127.0.0.1:{}/ctldb", server.port()), ""),
+            };
+            let node = Node::new().ctldb(&url).set("ctldb.password_file", file);
+            std::fs::create_dir_all(node.data_dir()).expect("make the data directory");
+            std::fs::write(node.data_dir().join("password"), format!("{password}\n")).expect("write the password");
+            let process = node.start();
+            let client = Client::registered(process.executive_url());
+            client.create_simple_table("fam", "tab");
+            write_and_read(&process, &client, password);
+            drop(process);
+            server.execute("DROP DATABASE ctldb");
+            server.execute("CREATE DATABASE ctldb");
+        }
+    }
+}
+
+#[test]
+fn a_password_that_is_changed_on_the_server_and_in_its_file_needs_no_restart() {
+    let server = PrivateServer::start(Flavour::MariaDb);
+    with_user(&server, "user", "geheim-0");
+    let url = format!("mysql://user@127.0.0.1:{}/ctldb", server.port());
+    let node = node_on(&server).ctldb(&url).set("ctldb.password_file", "password");
+    std::fs::create_dir_all(node.data_dir()).expect("make the data directory");
+    let file = node.data_dir().join("password");
+    std::fs::write(&file, "geheim-0\n").expect("write the password");
+    let mut process = node.start();
+    let client = Client::registered(process.executive_url());
+    client.create_simple_table("fam", "tab");
+    write_and_read(&process, &client, "before");
+    // Sessions outlive a password; these do not.
+    let hang_up = || drop(server.execute("KILL USER 'user'"));
+    for round in 1..=3 {
+        let password = format!("geheim-{round}%41#");
+        let alter = format!("ALTER USER 'user' IDENTIFIED BY '{password}'");
+        if round == 2 {
+            // The file first: the old one is good until the server has the new one.
+            std::fs::write(&file, &password).expect("write the password");
+            write_and_read(&process, &client, "between");
+            server.execute(&alter);
+            hang_up();
+        } else {
+            server.execute(&alter);
+            hang_up();
+            wait_until("the poller is refused", DEADLINE, || {
+                role_status(&process.ops_url(), "poller")["last_error"].to_string().contains("Access denied")
+            });
+            let refused = client.try_mutate("fam", &upserts("tab", &[(1, "refused")])).expect("an answer");
+            assert_eq!(refused.status, 503, "{}", refused.text());
+            std::fs::write(&file, &password).expect("write the password");
+        }
+        write_and_read(&process, &client, &format!("round {round}"));
+        wait_until("all is well", DEADLINE, || http::is_ok(&format!("{}/readyz", process.ops_url())));
+    }
+    // A file that is gone is said, and the node goes on when it is back.
+    std::fs::rename(&file, file.with_extension("away")).expect("take the file away");
+    server.execute("ALTER USER 'user' IDENTIFIED BY 'geheim-4'");
+    hang_up();
+    wait_until("the file is named", DEADLINE, || {
+        role_status(&process.ops_url(), "poller")["last_error"].to_string().contains("ctldb.password_file")
+    });
+    std::fs::write(&file, "geheim-4\r\n").expect("write the password");
+    write_and_read(&process, &client, "the end");
+    assert!(process.stop(DEADLINE).success());
+    assert!(!process.log().contains("geheim"), "{}", process.log());
+}
+
+#[test]
+fn a_server_at_an_ipv6_address_is_reached_and_named_as_in_its_url() {
+    let mut server = PrivateServer::start_with(Flavour::MariaDb, &["--bind-address=*"]);
+    server.execute("CREATE DATABASE ctldb");
+    let url = format!("mysql://root@[::1]:{}/ctldb", server.port());
+    let process = Node::new().ctldb(&url).start();
+    let client = Client::registered(process.executive_url());
+    client.create_simple_table("fam", "tab");
+    write_and_read(&process, &client, "over IPv6");
+    let doctor = std::process::Command::new(env!("CARGO_BIN_EXE_ctlstore"))
+        .args(["doctor", "--role", "executive"])
+        .env("CTLSTORE__CTLDB__URL", &url)
+        .output()
+        .expect("run doctor");
+    let told = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    assert!(told.contains(&format!("ctldb: [::1]:{} answers", server.port())), "{told}");
+    server.stop();
+    wait_until("the poller names it", DEADLINE, || {
+        let error = role_status(&process.ops_url(), "poller")["last_error"].to_string();
+        error.contains(&format!("[::1]:{}: ", server.port()))
+    });
 }

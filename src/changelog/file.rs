@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::disk::open_regular;
+use crate::disk::{create_anew, open_own};
 
 use super::ChangelogError;
 use super::tail::Tail;
@@ -61,7 +61,7 @@ impl ChangelogFile {
                 fs::create_dir_all(directory)?;
             }
             let mut options = OpenOptions::new();
-            let file = open_regular(options.read(true).append(true).create(true).mode(MODE), &self.path)?;
+            let file = open_own(options.read(true).append(true).create(true).mode(MODE), &self.path)?;
             let mut open = Open::new(file)?;
             let tail = Tail::read(&open.file, open.length)?;
             if tail.open_line {
@@ -117,12 +117,7 @@ impl ChangelogFile {
     fn replace(&mut self, lines: &[u8]) -> io::Result<()> {
         let mut new = self.path.as_os_str().to_owned();
         new.push(".new");
-        match fs::remove_file(&new) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let file = OpenOptions::new().append(true).create_new(true).mode(MODE).open(&new)?;
-        let mut open = Open::new(file)?;
+        let mut open = Open::new(create_anew(Path::new(&new), MODE)?)?;
         open.write(lines)?;
         fs::rename(&new, &self.path)?;
         self.open = Some(open);

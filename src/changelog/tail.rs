@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 /// How far back the last entry is looked for, in bytes. An entry names one key, and
 /// keys are far smaller.
@@ -22,18 +23,33 @@ pub struct Tail {
     pub open_line: bool,
 }
 
+/// What tells an entry from a line of another program.
 #[derive(Deserialize)]
 struct Entry {
     seq: u64,
+    #[serde(rename = "family")]
+    _family: String,
+    #[serde(rename = "table")]
+    _table: String,
 }
+
+/// How each entry begins, also one that was torn by a crash.
+const ENTRY_START: &[u8] = b"{\"seq\":";
 
 impl Tail {
     /// Reads the end of `file`, which has `length` bytes.
+    ///
+    /// # Errors
+    /// Where it is another program's file; those of the filesystem.
     pub fn read(file: &File, length: u64) -> io::Result<Self> {
         let start = length.saturating_sub(MAX_BYTES);
-        let mut bytes = vec![0; usize::try_from(length - start).unwrap_or_default()];
-        file.read_exact_at(&mut bytes, start)?;
-        Ok(Self::of(&bytes))
+        let end = read_at(file, start, length - start)?;
+        let tail = Self::of(&end);
+        if length > 0 && tail.last.is_none() && !begins_as_changelog(&read_at(file, 0, length.min(MAX_BYTES))?) {
+            let message = "it is not a changelog; name another file in changelog.path, or move this one away";
+            return Err(io::Error::other(message));
+        }
+        Ok(tail)
     }
 
     fn of(bytes: &[u8]) -> Self {
@@ -55,6 +71,21 @@ impl Tail {
     }
 }
 
+fn read_at(file: &File, start: u64, length: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; usize::try_from(length).unwrap_or_default()];
+    file.read_exact_at(&mut bytes, start)?;
+    Ok(bytes)
+}
+
+/// Whether the first line is an entry, or what a crash has left of one.
+fn begins_as_changelog(bytes: &[u8]) -> bool {
+    let line = bytes.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    match serde_json::from_slice::<IgnoredAny>(line) {
+        Ok(_) => serde_json::from_slice::<Entry>(line).is_ok(),
+        Err(_) => line.starts_with(ENTRY_START) || (!line.is_empty() && ENTRY_START.starts_with(line)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,12 +96,29 @@ mod tests {
 
     #[test]
     fn the_last_complete_entry_counts() {
+        let entry = |seq| format!("{{\"seq\":{seq},\"family\":\"fam\",\"table\":\"tab\",\"key\":[]}}");
+        let (seven, eight) = (entry(7), entry(8));
+        let of = |text: String| Tail::of(text.as_bytes());
         assert_eq!(Tail::of(b""), tail(None, false, false));
-        assert_eq!(Tail::of(b"{\"seq\":7}\n{\"seq\":8,\"key\":[]}\n"), tail(Some(8), false, false));
-        assert_eq!(Tail::of(b"{\"seq\":7}\n{\"seq\":8"), tail(Some(7), true, true));
-        assert_eq!(Tail::of(b"{\"seq\":7}\n{\"seq\":8}"), tail(Some(7), true, true));
-        assert_eq!(Tail::of(b"{\"seq\":7}\n{\"se\n"), tail(Some(7), true, false));
+        assert_eq!(of(format!("{seven}\n{eight}\n")), tail(Some(8), false, false));
+        assert_eq!(of(format!("{seven}\n{{\"seq\":8")), tail(Some(7), true, true));
+        assert_eq!(of(format!("{seven}\n{eight}")), tail(Some(7), true, true));
+        assert_eq!(of(format!("{seven}\n{{\"se\n")), tail(Some(7), true, false));
         assert_eq!(Tail::of(b"{\"seq\""), tail(None, true, true));
         assert_eq!(Tail::of(b"other\n"), tail(None, true, false));
+    }
+
+    #[test]
+    fn another_program_s_file_is_told_from_a_changelog_that_was_torn() {
+        for torn in
+            ["{\"seq\":1,\"fam", "{\"se", "{", "{\"seq\":1,\"fam\n", "{\"seq\":1,\"family\":\"f\",\"table\":\"t\"}"]
+        {
+            assert!(begins_as_changelog(torn.as_bytes()), "{torn}");
+        }
+        for other in
+            ["\n", "127.0.0.1 localhost\n", "{\"seq\":1,\"msg\":\"x\"}\n", "{}\n", "\u{0}\u{0}", "{\"level\":1}"]
+        {
+            assert!(!begins_as_changelog(other.as_bytes()), "{other}");
+        }
     }
 }

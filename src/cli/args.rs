@@ -11,16 +11,13 @@ use clap::Args;
 use secrecy::SecretString;
 
 use crate::config::{CtldbUrl, SnapshotUrl, shown_url};
-use crate::ctldb::Location;
-use crate::disk;
+use crate::ctldb::{Location, ServerAddress};
+use crate::disk::{self, read_secret, secret_from};
 use crate::schema::{FamilyName, Field, FieldName, FieldType, TableName, TableRef, WriterName, check_header_text};
 
 use super::SettingsArgs;
 use super::client::Client;
 use super::failure::Failure;
-
-/// The most that a file with a secret may hold, in bytes.
-const MAX_FILE_BYTES: u64 = 64 << 10;
 
 /// Where the original's programs look for their files.
 const SPOOL: &str = "/var/spool/ctlstore";
@@ -128,10 +125,14 @@ impl SecretArg {
     }
 }
 
+/// The secret in a file, or in standard input for "-".
 pub fn secret_in(path: &Path) -> anyhow::Result<SecretString> {
-    let text = read_all(path).with_context(|| format!("secret file {}", path.display()))?;
-    let text = text.strip_suffix('\n').unwrap_or(&text);
-    secret_of(text.strip_suffix('\r').unwrap_or(text))
+    let secret = match path == Path::new("-") {
+        true => secret_from(std::io::stdin().lock()),
+        false => read_secret(path),
+    };
+    let secret = secret.with_context(|| format!("secret file {}", path.display()))?;
+    secret_of(secret.expose_secret())
 }
 
 /// Refuses what the header that carries a secret can't carry.
@@ -190,7 +191,9 @@ impl CtldbArg {
 pub fn location(url: &CtldbUrl) -> Location {
     match url {
         CtldbUrl::Sqlite(path) => Location::Sqlite(path.clone()),
-        CtldbUrl::Mysql(url) => Location::Mysql(url.expose().to_owned()),
+        CtldbUrl::Mysql(url) => {
+            Location::Mysql(ServerAddress::new(url.expose()).with_password_file(url.password_file()))
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
-use crate::ctldb::{LedgerTable, Location, schema_sql};
+use crate::ctldb::{LedgerTable, Location, refuse_other_database, schema_sql};
 use crate::disk::{self, FileId, LockError, ProcessLock};
 use crate::failpoint;
 
@@ -102,6 +102,7 @@ impl Backup {
         if !path.exists() {
             return Err(Failure::absent(format!("no ctldb at {}", path.display())).into());
         }
+        refuse_other_database(&path, &ledger).map_err(|error| Failure::refused(error.to_string()))?;
         not_itself(&path, &self.to)?;
         if self.to.exists() && !self.force {
             let message = format!("{} is there already; --force writes over it", self.to.display());
@@ -119,6 +120,8 @@ impl Restore {
     fn run(&self) -> anyhow::Result<()> {
         let (path, ledger) = embedded(&self.ctldb, "mysql DATABASE < FILE, into an empty database")?;
         not_itself(&path, &self.from)?;
+        // One that can't be read is kept as it is; another program's is not even moved.
+        refuse_other_database(&path, &ledger).map_err(|error| Failure::refused(error.to_string()))?;
         let backup = Facts::of(&self.from, &ledger)?;
         disk::create_directory(disk::directory_of(&path)).with_context(|| path.display().to_string())?;
         // Held to the end: a node that starts meanwhile fails, and says who has it.

@@ -13,6 +13,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::config::{CtldbUrl, Role, Settings};
+use crate::ctldb::ServerAddress;
 
 use super::args::JsonArg;
 use super::failure::{Exit, Failure};
@@ -89,7 +90,9 @@ impl Doctor {
                         writes: settings.plays(Role::Executive),
                         drops: settings.executive.destructive_schema_changes,
                     };
-                    findings.extend(client::run(async { Ok(server::look(url.expose(), &wants).await) })?);
+                    findings.extend(client::run(async {
+                        Ok(server::look(&ServerAddress::new(url.expose()), &wants).await)
+                    })?);
                 }
             }
             if settings.plays(Role::Executive) {

@@ -12,6 +12,7 @@ use std::path::Path;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::ldb::refuse_other_database;
 use crate::reader::{KeyPart, ReadError, Reader, Row, Snapshot, ValueRef};
 use crate::schema::{FamilyName, Field, TableRef, TableSchema};
 
@@ -28,6 +29,10 @@ pub fn read<T>(path: &Path, work: impl FnOnce(&Snapshot<'_>) -> anyhow::Result<T
     if path.is_dir() {
         let message = format!("{shown} is a directory; the ldb is a file in it, such as ldb.db");
         return Err(Failure::usage(message).into());
+    }
+    // Even a reader makes files beside a database, so another program's is not opened at all.
+    if let Err(error) = refuse_other_database(path) {
+        return Err(Failure::new(Exit::Failed, error.to_string()).into());
     }
     let outcome = Reader::open(path).and_then(|reader| reader.snapshot(|ldb| Ok(work(ldb))));
     let message = match outcome {

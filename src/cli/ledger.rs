@@ -14,7 +14,7 @@ use super::failure::Failure;
 use super::interrupt::{Interrupt, Interrupted, abortable};
 use super::progress::Progress;
 use crate::config::{Settings, SnapshotUrl};
-use crate::ctldb::{AnyCtldb, AnySource, Ctldb, LedgerTable, Location};
+use crate::ctldb::{AnyCtldb, AnySource, Ctldb, LedgerTable, Location, refuse_other_database};
 use crate::disk::{LockError, ProcessLock};
 use crate::executive::{PruneOrder, PruneOutcome, PrunePlan, may_be_pruned, plan, prune};
 use crate::ledger::{LedgerSource, Limit};
@@ -96,6 +96,9 @@ async fn prune_ledger(args: &PruneArgs, snapshots: &[SnapshotUrl], settings: &Se
     let no_original_reflectors = args.no_original_reflectors || settings.executive.no_original_reflectors;
     let mut source = AnySource::new(&location, ledger.clone(), ASK_TIMEOUT)?;
     // Both before a snapshot is fetched for nothing.
+    if let Location::Sqlite(path) = &location {
+        refuse_other_database(path, &ledger).map_err(|error| Failure::refused(error.to_string()))?;
+    }
     if !args.dry_run {
         not_held(&location)?;
     }

@@ -2,9 +2,10 @@
 //! the form is checked here; nothing is opened.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use percent_encoding::percent_decode_str;
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -23,23 +24,40 @@ pub enum CtldbUrl {
 
 /// A URL that the MySQL client takes, with a host and a database in it.
 #[derive(Debug, Clone)]
-pub struct MysqlUrl(SecretString);
+pub struct MysqlUrl {
+    url: SecretString,
+    /// Where the password is from, if it is from a file.
+    password_file: Option<PathBuf>,
+}
 
 impl MysqlUrl {
     /// The whole URL, password and all: for the client, never for a log.
     pub fn expose(&self) -> &str {
-        self.0.expose_secret()
+        self.url.expose_secret()
+    }
+
+    /// The file that the password was read from. It may hold another one by now.
+    pub fn password_file(&self) -> Option<&Path> {
+        self.password_file.as_deref()
     }
 
     pub(super) fn has_password(&self) -> bool {
         self.url().password().is_some()
     }
 
-    pub(super) fn with_password(&self, password: &str) -> Self {
+    /// With the password that `file` holds, which is not encoded in any way.
+    pub(super) fn with_password_of(&self, file: &Path, password: &SecretString) -> Self {
+        let url = self.with_password(password.expose_secret());
+        Self { url: url.into(), password_file: Some(file.to_owned()) }
+    }
+
+    fn with_password(&self, password: &str) -> String {
         let mut url = self.url();
+        // It is decoded when it is read, so what looks like an escape becomes one.
+        let encoded = password.replace('%', "%25");
         // Only a URL without a host takes no password, and there is none here.
-        let _ = url.set_password(Some(password));
-        Self(String::from(url).into())
+        let _ = url.set_password(Some(&encoded));
+        url.into()
     }
 
     fn url(&self) -> Url {
@@ -71,27 +89,56 @@ fn sqlite_path(path: &str) -> Result<PathBuf, String> {
     }
 }
 
+const RESERVED: &str = "a character of the user or password means something else in a URL: \
+                        percent-encode it (# is %23, / is %2F, ? is %3F, @ is %40, : is %3A, % is %25)";
+
 fn mysql_url(text: &str) -> Result<MysqlUrl, String> {
+    if ends_its_authority_early(text) {
+        return Err(RESERVED.to_owned());
+    }
     let url = Url::parse(text).map_err(|error| format!("not a URL: {error}"))?;
     if !url.has_host() || url.host_str() == Some("") {
         return Err("names no host".to_owned());
     }
-    if url.path().trim_matches('/').is_empty() {
-        return Err("names no database, as in mysql://host/database".to_owned());
+    if url.fragment().is_some() {
+        return Err("a fragment has no place in it; # in a name is %23".to_owned());
+    }
+    match url.path().trim_start_matches('/') {
+        "" => return Err("names no database, as in mysql://host/database".to_owned()),
+        database if database.contains('/') => {
+            return Err("names more than a database, as in mysql://host/database; / in a name is %2F".to_owned());
+        }
+        _ => {}
     }
     if url.password() == Some(MASK) {
         return Err("a mask where the password itself is wanted".to_owned());
     }
+    for (what, part) in [("user", url.username()), ("password", url.password().unwrap_or_default())] {
+        if percent_decode_str(part).decode_utf8().is_err() {
+            return Err(format!("its {what} is not UTF-8 once it is percent-decoded"));
+        }
+    }
     // The client's own check finds unknown parameters now instead of at the first use.
     mysql_async::Opts::from_url(text).map_err(|error| format!("the client does not take it: {error}"))?;
-    Ok(MysqlUrl(String::from(url).into()))
+    Ok(MysqlUrl { url: String::from(url).into(), password_file: None })
+}
+
+/// Whether a `/`, `?` or `#` stands before the `@` that ends user and password, so that the
+/// URL would be read as one of another host.
+fn ends_its_authority_early(text: &str) -> bool {
+    let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
+    let (authority, behind) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let (before_fragment, fragment) = behind.split_once('#').unwrap_or((behind, ""));
+    let (path, query) = before_fragment.split_once('?').unwrap_or((before_fragment, ""));
+    // A parameter may well have one in its value.
+    path.contains('@') || fragment.contains('@') || (query.contains('@') && !authority.contains('@'))
 }
 
 impl fmt::Display for CtldbUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
-            Self::Mysql(url) if url.has_password() => f.write_str(url.with_password(MASK).expose()),
+            Self::Mysql(url) if url.has_password() => f.write_str(&url.with_password(MASK)),
             Self::Mysql(url) => f.write_str(url.expose()),
         }
     }

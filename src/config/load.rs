@@ -2,8 +2,8 @@
 //! that every finding names its origin and none hides another; what is left is
 //! merged and checked as a whole.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::ffi::OsString;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use config::{Config, ConfigError, Environment, File, FileFormat, Map, Source, Value, ValueKind};
@@ -93,18 +93,19 @@ impl Loader {
     }
 
     fn environment(&mut self, variables: &[(OsString, OsString)]) {
-        let mut names = HashMap::new();
+        let mut spellings: BTreeMap<String, Vec<String>> = BTreeMap::new();
         let mut ours = Map::new();
         for (name, value) in variables {
-            let Some(name) = name.to_str() else { continue };
+            let Some(name) = name.to_str() else {
+                self.unreadable_name(name);
+                continue;
+            };
             if let Some(meant) = self.one_underscore_short(name) {
                 let origin = Origin::Environment(name.to_owned());
                 self.refuse_source(name, origin, format!("not looked at, did you mean {meant}?"));
             }
-            if !is_ours(name) {
-                continue;
-            }
-            names.insert(name.to_lowercase(), name.to_owned());
+            let Some(key) = key_of(name) else { continue };
+            spellings.entry(key).or_default().push(name.to_owned());
             match value.to_str() {
                 Some(value) => drop(ours.insert(name.to_owned(), value.to_owned())),
                 None => self.refuse_source(name, Origin::Environment(name.to_owned()), "not UTF-8".to_owned()),
@@ -113,14 +114,27 @@ impl Loader {
         let source = Environment::with_prefix(ENV_PREFIX).prefix_separator("__").separator("__").source(Some(ours));
         let mut found = Vec::new();
         for (key, value) in source.collect().unwrap_or_default() {
-            let name = format!("{ENV_PREFIX}__{}", key.replace('.', "__")).to_lowercase();
-            let origin = Origin::Environment(names.get(&name).unwrap_or(&name).clone());
-            match self.known.is_key(&key) {
-                true => found.push((key, value, origin)),
-                false => self.unknown(&key, &value, origin),
+            let Some(names) = spellings.get_mut(&key) else { continue };
+            names.sort();
+            let origin = Origin::Environment(names[0].clone());
+            if names.len() > 1 {
+                let reason = format!("{} are the same setting: keep one of them", names.join(" and "));
+                self.problems.push(Problem { key, value: None, origin, reason });
+            } else if self.known.is_key(&key) {
+                found.push((key, value, origin));
+            } else {
+                self.unknown(&key, &value, origin);
             }
         }
         self.add_layer(found);
+    }
+
+    /// One of ours is told; others' names are theirs.
+    fn unreadable_name(&mut self, name: &OsStr) {
+        let shown = name.to_string_lossy();
+        if key_of(&shown).is_some() {
+            self.refuse_source(&shown, Origin::Environment(shown.to_string()), "its name is not UTF-8".to_owned());
+        }
     }
 
     /// The variable that was meant by one like `CTLSTORE_READER__BIND`.
@@ -158,6 +172,11 @@ impl Loader {
     fn add_layer(&mut self, found: Found) {
         let mut layer = Map::new();
         for (key, value, origin) in found {
+            if layer.contains_key(&key) {
+                let reason = "given twice, once with quotes around the whole key".to_owned();
+                self.problems.push(Problem { key, value: None, origin, reason });
+                continue;
+            }
             match self.check(&key, &value) {
                 Ok(()) => drop(layer.insert(key.clone(), value)),
                 Err(error) => self.problems.push(Problem {
@@ -222,8 +241,11 @@ impl Loader {
 
 type Found = Vec<(String, Value, Origin)>;
 
-fn is_ours(name: &str) -> bool {
-    name.get(..ENV_PREFIX.len() + 2).is_some_and(|start| start.eq_ignore_ascii_case(&format!("{ENV_PREFIX}__")))
+/// The key that a variable names, known or not; `None` for other programs' variables.
+fn key_of(name: &str) -> Option<String> {
+    let prefix = format!("{ENV_PREFIX}__");
+    let (start, key) = name.split_at_checked(prefix.len())?;
+    start.eq_ignore_ascii_case(&prefix).then(|| key.to_lowercase().replace("__", "."))
 }
 
 /// A failure that no user can cause: the built-in defaults are broken.

@@ -1,19 +1,14 @@
 //! Makes loaded settings ready to use: relative paths are put under the data
 //! directory, and the files that hold secrets are read.
 
-use std::io;
-use std::path::{Path, PathBuf, absolute};
+use std::path::{PathBuf, absolute};
 
-use crate::disk;
+use crate::disk::read_secret;
 
 use super::ctldb_url::CtldbUrl;
 use super::settings::{Role, Settings};
 use super::snapshot_url::SnapshotUrl;
 use super::validate::Findings;
-
-/// The most that a file with a secret may hold, in bytes. A wrong path may
-/// well name something that is larger than memory.
-const MAX_SECRET_FILE_BYTES: u64 = 4096;
 
 pub fn resolve(settings: &mut Settings, findings: &mut Findings) {
     paths(settings, findings);
@@ -54,7 +49,7 @@ fn ctldb_password(settings: &mut Settings, findings: &mut Findings) {
         return;
     }
     match read_secret(path) {
-        Ok(password) => ctldb.url = CtldbUrl::Mysql(url.with_password(&password)),
+        Ok(password) => ctldb.url = CtldbUrl::Mysql(url.with_password_of(path, &password)),
         Err(error) => findings.refuse(&["ctldb.password_file"], format!("cannot be read: {error}")),
     }
 }
@@ -63,16 +58,7 @@ fn heartbeat_secret(settings: &mut Settings, findings: &mut Findings) {
     let heartbeat = &mut settings.heartbeat;
     let (Some(path), None) = (&heartbeat.secret_file, &heartbeat.secret) else { return };
     match read_secret(path) {
-        Ok(secret) => heartbeat.secret = Some(secret.into()),
+        Ok(secret) => heartbeat.secret = Some(secret),
         Err(error) => findings.refuse(&["heartbeat.secret_file"], format!("cannot be read: {error}")),
-    }
-}
-
-/// The file's text without the line end that editors put there.
-fn read_secret(path: &Path) -> io::Result<String> {
-    let text = disk::read_given_text(path, MAX_SECRET_FILE_BYTES)?;
-    match text.trim_end_matches(['\r', '\n']) {
-        "" => Err(io::Error::other("it is empty")),
-        secret => Ok(secret.to_owned()),
     }
 }

@@ -3,10 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
+
+use crate::disk::{FileId, directory_of};
 
 use super::ctldb_url::CtldbUrl;
 use super::names::{NOT_HEADER_TEXT, is_header_text};
@@ -251,11 +253,25 @@ fn files(settings: &Settings, findings: &mut Findings) {
     }));
     for (at, (key, path)) in files.iter().enumerate() {
         for (other_key, other) in &files[at + 1..] {
-            if path == other {
+            let may_be_links = *key == "snapshotter.urls" && key == other_key;
+            if place(path) == place(other) || (!may_be_links && is_one_file(path, other)) {
                 findings.refuse(&[other_key, key], format!("{other_key} and {key} are the same file"));
             }
         }
     }
+}
+
+/// Where the path leads but for a link at its end, however it is spelt.
+fn place(path: &Path) -> PathBuf {
+    let directory = std::fs::canonicalize(directory_of(path));
+    match (directory, path.file_name()) {
+        (Ok(directory), Some(name)) => directory.join(name),
+        _ => path.to_owned(),
+    }
+}
+
+fn is_one_file(one: &Path, other: &Path) -> bool {
+    matches!((FileId::of(one), FileId::of(other)), (Ok(Some(one)), Ok(Some(other))) if one == other)
 }
 
 fn roles(settings: &Settings, findings: &mut Findings) {

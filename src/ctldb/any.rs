@@ -8,8 +8,8 @@ use crate::ledger::{Block, BlockLimit, HeadRow, LedgerInfo, LedgerSource, Replic
 use crate::schema::Timestamp;
 
 use super::{
-    Ctldb, CtldbError, LedgerIdentity, LedgerTable, MysqlCtldb, MysqlSource, Operation, SqliteCtldb, SqliteSource,
-    TableFault, Tally,
+    Ctldb, CtldbError, LedgerIdentity, LedgerTable, MysqlCtldb, MysqlSource, Operation, ServerAddress, SqliteCtldb,
+    SqliteSource, TableFault, Tally,
 };
 
 /// Where a ctldb is. Holds a password, so it is not to be shown.
@@ -17,8 +17,8 @@ use super::{
 pub enum Location {
     /// A file of this host.
     Sqlite(PathBuf),
-    /// `mysql://user:password@host:port/database?…`
-    Mysql(String),
+    /// A server of the MySQL family.
+    Mysql(ServerAddress),
 }
 
 impl Location {
@@ -26,7 +26,7 @@ impl Location {
     pub fn parse(url: &str) -> Result<Self, CtldbError> {
         match url.split_once(':') {
             Some(("sqlite", path)) if !path.is_empty() => Ok(Self::Sqlite(Path::new(path).to_owned())),
-            Some(("mysql", _)) => Ok(Self::Mysql(url.to_owned())),
+            Some(("mysql", _)) => Ok(Self::Mysql(ServerAddress::new(url))),
             _ => Err(CtldbError::Failed("ctldb.url is neither sqlite:PATH nor mysql://…".to_owned())),
         }
     }
@@ -44,7 +44,7 @@ impl AnyCtldb {
     pub fn open(location: &Location, ledger: LedgerTable) -> Result<Self, CtldbError> {
         Ok(match location {
             Location::Sqlite(path) => Self::Sqlite(SqliteCtldb::open(path, ledger)?),
-            Location::Mysql(url) => Self::Mysql(MysqlCtldb::new(url, ledger)?),
+            Location::Mysql(address) => Self::Mysql(MysqlCtldb::new(address, ledger)?),
         })
     }
 }
@@ -111,7 +111,7 @@ impl AnySource {
     pub fn new(location: &Location, ledger: LedgerTable, timeout: Duration) -> Result<Self, CtldbError> {
         Ok(match location {
             Location::Sqlite(path) => Self::Sqlite(SqliteSource::new(path, ledger, timeout)),
-            Location::Mysql(url) => Self::Mysql(Box::new(MysqlSource::new(url, ledger, timeout)?)),
+            Location::Mysql(address) => Self::Mysql(Box::new(MysqlSource::new(address, ledger, timeout)?)),
         })
     }
 }

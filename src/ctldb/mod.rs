@@ -19,12 +19,12 @@ mod tally;
 
 pub use any::{AnyCtldb, AnySource, Location};
 pub use ledger_table::LedgerTable;
-pub use mysql::{MysqlCtldb, MysqlSource};
+pub use mysql::{MysqlCtldb, MysqlSource, ServerAddress};
 pub use session::{
     ColumnCollation, CtldbError, Expected, LedgerIdentity, RowChange, SchemaChange, Session, StoredTable, TableFault,
     TableLimit, WriterMark, WriterRow,
 };
-pub use sqlite::{SqliteCtldb, SqliteSource};
+pub use sqlite::{SqliteCtldb, SqliteSource, refuse_foreign, refuse_other_database};
 pub use tally::Tally;
 
 use std::time::Instant;

@@ -7,10 +7,13 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use super::files::{FILE_MODE, beside};
-use super::regular::open_regular;
+use super::own::{has_other_names, open_unlinked};
 
 /// The longest part of the lock file that an error repeats, in bytes.
 const MAX_HOLDER_BYTES: u64 = 64;
+
+/// What stands before the holder's number.
+const HOLDER: &str = "pid ";
 
 /// Why the lock was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +37,7 @@ impl ProcessLock {
     pub fn take(path: &Path) -> Result<Self, LockError> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(FILE_MODE);
-        let mut file = open_regular(&mut options, &beside(path, ".lock"))?;
+        let mut file = open_unlinked(&mut options, &beside(path, ".lock"))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -47,10 +50,22 @@ impl ProcessLock {
             Err(TryLockError::Error(error)) => return Err(error.into()),
         }
         // On a full disk the lock is as good without the name in it.
-        let _ =
-            file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "pid {}", std::process::id()));
+        let _ = write_holder(&mut file);
         Ok(Self { file })
     }
+}
+
+/// Names this process in the file, unless that has a text of somebody else.
+fn write_holder(file: &mut File) -> io::Result<()> {
+    let mut there = Vec::new();
+    file.take(MAX_HOLDER_BYTES).read_to_end(&mut there)?;
+    let is_ours = there.is_empty() || there.starts_with(HOLDER.as_bytes());
+    if !is_ours || has_other_names(file)? {
+        return Ok(());
+    }
+    file.set_len(0)?;
+    file.rewind()?;
+    writeln!(file, "{HOLDER}{}", std::process::id())
 }
 
 impl Drop for ProcessLock {
@@ -64,6 +79,25 @@ impl Drop for ProcessLock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_of_somebody_else_is_written_over() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, lock) = (directory.path().join("ldb.db"), directory.path().join("ldb.db.lock"));
+        let theirs = directory.path().join("theirs");
+        std::fs::write(&theirs, "pid file of another program").unwrap();
+        std::os::unix::fs::symlink(&theirs, &lock).unwrap();
+        let error = ProcessLock::take(&path).unwrap_err().to_string();
+        assert!(error.contains("ldb.db.lock is a symbolic link"), "{error}");
+        std::fs::remove_file(&lock).unwrap();
+        std::fs::hard_link(&theirs, &lock).unwrap();
+        drop(ProcessLock::take(&path).unwrap());
+        assert_eq!(std::fs::read_to_string(&theirs).unwrap(), "pid file of another program");
+        std::fs::remove_file(&lock).unwrap();
+        std::fs::write(&lock, "a lock of another kind").unwrap();
+        drop(ProcessLock::take(&path).unwrap());
+        assert_eq!(std::fs::read_to_string(&lock).unwrap(), "a lock of another kind");
+    }
 
     #[test]
     fn the_second_owner_is_told_who_the_first_is() {

@@ -35,10 +35,15 @@ pub struct NotRegular {
 /// # Errors
 /// [`NotRegular`], with the path, for anything but a regular file; those of open(2).
 pub fn open_regular(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    open_with(options, path, 0)
+}
+
+/// The same with further flags of open(2).
+pub(super) fn open_with(options: &mut OpenOptions, path: &Path, flags: i32) -> io::Result<File> {
     // Before it is opened, since opening alone can act on a device, and after, since
     // another file can take its place in between.
     check_regular(path)?;
-    let file = options.custom_flags(O_NONBLOCK).open(path)?;
+    let file = options.custom_flags(O_NONBLOCK | flags).open(path)?;
     refuse_irregular(path, file.metadata()?.file_type())?;
     Ok(file)
 }

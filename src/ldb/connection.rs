@@ -11,7 +11,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
 use rusqlite::{Connection, FileControl, OpenFlags, ffi};
 
-use crate::disk::{FILE_MODE, beside};
+use crate::disk::{FILE_MODE, beside, directory_of, open_own};
 
 use super::bookkeeping;
 use super::error::LdbError;
@@ -88,7 +88,8 @@ pub fn adopt(file: &Path, changelog_number: Option<u64>) -> Result<(), LdbError>
             _ => {}
         }
     }
-    std::fs::set_permissions(file, Permissions::from_mode(FILE_MODE)).map_err(io_failed)
+    let made = open_own(OpenOptions::new().read(true), file).map_err(io_failed)?;
+    made.set_permissions(Permissions::from_mode(FILE_MODE)).map_err(io_failed)
 }
 
 /// Opens the database at `file` and brings it to our settings and tables.
@@ -109,9 +110,11 @@ pub fn open(file: &Path) -> Result<Connection, LdbError> {
     Ok(connection)
 }
 
+/// `file` itself is no link, whatever its directories are.
 fn connect(file: &Path) -> rusqlite::Result<Connection> {
-    let connection =
-        Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let directory = std::fs::canonicalize(directory_of(file)).unwrap_or_else(|_| directory_of(file).to_owned());
+    let connection = Connection::open_with_flags(directory.join(file.file_name().unwrap_or_default()), flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     // Readers without write access can't make -wal and -shm, so these stay; and those of
     // a file that turns out to be no database are somebody's evidence.

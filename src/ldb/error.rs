@@ -22,6 +22,9 @@ pub enum LdbError {
     VersionsClaimed { path: PathBuf, holder: String },
     #[error("ldb {path} is on a network filesystem ({kind}), where a write-ahead log is not safe")]
     NetworkFilesystem { path: PathBuf, kind: &'static str },
+    /// Somebody else's file, which is left as it is.
+    #[error("{path} is not an ldb but {what}; name another file in ldb.path, or move this one away")]
+    NotAnLdb { path: PathBuf, what: String },
     #[error("ldb {path} has format version {found}, this program knows versions up to {known}")]
     NewerFormat { path: PathBuf, found: String, known: u32 },
     #[error("sqlite {found} is older than {wanted}, which has a fix that the ldb needs")]

@@ -31,6 +31,15 @@ pub fn find(path: &Path) -> Result<Option<PathBuf>, LdbError> {
     }
 }
 
+/// Whether `path` is a link as [`publish`] makes it: to a generation beside it.
+pub fn is_own_link(path: &Path) -> bool {
+    let (Ok(target), Some(name)) = (fs::read_link(path), path.file_name().and_then(|name| name.to_str())) else {
+        return false;
+    };
+    let number = target.to_str().and_then(|target| target.strip_prefix(name)?.strip_prefix(GENERATION));
+    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
+}
+
 /// The database file that `path` leads to. Where there is none, `build` makes one:
 /// it is handed a name for the file, and the link is set when it has succeeded.
 /// The caller holds the applier's lock.
@@ -122,7 +131,7 @@ fn flush(path: &Path) -> Result<(), LdbError> {
     disk::flush(path).map_err(|error| LdbError::io(path, "flushing it", error))
 }
 
-fn set_companions_aside(path: &Path) -> Result<(), LdbError> {
+pub fn set_companions_aside(path: &Path) -> Result<(), LdbError> {
     for suffix in COMPANIONS {
         let left = beside(path, suffix);
         let aside = beside(&left, &format!(".aside-{:013}", unix_millis()));

@@ -23,6 +23,8 @@ mod guard;
 mod home;
 #[cfg(feature = "node")]
 mod inspect;
+#[cfg(feature = "node")]
+mod ownership;
 pub mod read;
 #[cfg(feature = "node")]
 mod seq_file;
@@ -55,6 +57,8 @@ pub use guard::StatementLimits;
 pub use home::{Home, Replaced};
 #[cfg(feature = "node")]
 pub use inspect::{Look, Verdict};
+#[cfg(feature = "node")]
+pub use ownership::{refuse_foreign, refuse_other_database};
 #[cfg(feature = "node")]
 pub use statement_watch::StatementWatch;
 #[cfg(feature = "node")]

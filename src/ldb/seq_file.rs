@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::disk::{FILE_MODE, FileId, beside, open_regular};
+use crate::disk::{FILE_MODE, FileId, beside, open_own};
 use crate::ledger::Seq;
 
 /// The open file. It holds the seq in 20 decimal digits and a line feed; the fixed
@@ -32,7 +32,7 @@ impl SeqFile {
         if self.open.as_ref().map(|(_, id)| *id) != there || there.is_none() {
             let mut options = OpenOptions::new();
             options.write(true).create(true).truncate(false).mode(FILE_MODE);
-            let file = open_regular(&mut options, &self.path)?;
+            let file = open_own(&mut options, &self.path)?;
             let id = FileId::of(&self.path)?.ok_or(io::ErrorKind::NotFound)?;
             self.open = Some((file, id));
         }

@@ -5,7 +5,7 @@
 //! What is unfinished lies beside the directory, never in it: programs that look for
 //! versions take whatever they find there for one.
 
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -55,7 +55,7 @@ impl Versions {
     /// When another process has it, or the filesystem fails.
     pub fn claim(directory: &Path, keep: usize) -> Result<Self, LdbError> {
         let failed = |action| move |error| LdbError::io(directory, action, error);
-        disk::create_directory(directory).map_err(failed("creating the directory"))?;
+        disk::create_own_directory(directory).map_err(failed("creating the directory"))?;
         let lock = ProcessLock::take(directory).map_err(|error| match error {
             LockError::Held { holder } => LdbError::VersionsClaimed { path: directory.to_owned(), holder },
             LockError::Io(error) => LdbError::io(directory, "taking the lock", error),
@@ -100,7 +100,7 @@ impl Versions {
         let incoming = self.unfinished();
         let make = || {
             self.clear_incoming()?;
-            disk::create_directory(&incoming)
+            disk::create_new_directory(&incoming)
         };
         make().map_err(|error| LdbError::io(&incoming, "making room for a version", error))?;
         Ok(incoming.join(VERSIONED_LDB))
@@ -142,6 +142,10 @@ impl Versions {
             let kept = there.iter().filter(|version| has_ldb(version)).take(self.keep).last();
             // Those without an LDB are nobody's: below the newest they go too.
             for old in there.iter().filter(|version| kept.is_some_and(|kept| *version < kept)) {
+                if stranger_in(old)?.is_some() {
+                    // Somebody keeps more there than a version, and may go on to.
+                    continue;
+                }
                 // Out of sight first, so that no one meets a version of which a part is gone.
                 fs::rename(old, &removing)?;
                 failpoint::hit("versioned-before-removal");
@@ -190,9 +194,9 @@ impl Versions {
 
 /// Makes a fetched file one that every reader takes, and flushes it.
 fn finish(file: &Path) -> io::Result<()> {
+    let open = disk::open_own(OpenOptions::new().read(true).write(true), file)?;
     // The process's umask may not take the group's right to read.
-    fs::set_permissions(file, Permissions::from_mode(FILE_MODE))?;
-    let open: File = OpenOptions::new().read(true).write(true).open(file)?;
+    open.set_permissions(Permissions::from_mode(FILE_MODE))?;
     mark_for_wal(&open)?;
     open.sync_all()
 }
@@ -210,12 +214,37 @@ fn entries(directory: &Path) -> io::Result<impl Iterator<Item = io::Result<fs::D
     }
 }
 
-/// Removes a directory that need not be there.
+/// Removes the directory of a version, which need not be there. One that has anything else
+/// in it is left as it is.
+///
+/// # Errors
+/// For such a directory, and for a plain file of its name.
 fn remove_all(directory: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(directory) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+    match fs::symlink_metadata(directory) {
+        Ok(metadata) if metadata.is_symlink() => disk::remove_if_there(directory),
+        Ok(_) => match stranger_in(directory)? {
+            None => fs::remove_dir_all(directory),
+            Some(name) => {
+                let message = format!("{} has {}, which is no part of a version", directory.display(), name.display());
+                Err(io::Error::other(message))
+            }
+        },
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
     }
+}
+
+/// The name of anything in `directory` that is neither an LDB nor what SQLite puts beside one.
+fn stranger_in(directory: &Path) -> io::Result<Option<PathBuf>> {
+    for entry in entries(directory)? {
+        let (entry, ours) = (entry?, ["", "-wal", "-shm", "-journal"]);
+        let name = PathBuf::from(entry.file_name());
+        let is_ours = ours.iter().any(|suffix| name == beside(Path::new(VERSIONED_LDB), suffix));
+        if !is_ours || entry.file_type()?.is_dir() {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use rusqlite::limits::Limit;
 
 use crate::changelog::history::{BridgeError, History, HistoryError, HistoryOptions};
 use crate::changelog::{Changelog, ChangelogError, ChangelogOptions, Numbering, Written};
-use crate::disk::{FileId, ProcessLock, beside};
+use crate::disk::{FILE_MODE, FileId, ProcessLock, beside, create_anew};
 use crate::ledger::{LdbPosition, Seq};
 
 use super::bookkeeping;
@@ -237,6 +237,8 @@ impl Ldb {
             ));
         };
         let failed = |error: rusqlite::Error| LdbError::sqlite(path, ACTION, &error);
+        // SQLite takes a file without a byte, and would make one that everyone can read.
+        create_anew(path, FILE_MODE).map_err(|error| LdbError::io(path, ACTION, error))?;
         let copy = || {
             // It goes through an attached database, which statements of the ledger may not have.
             let limit = self.connection.limit(Limit::SQLITE_LIMIT_ATTACHED)?;

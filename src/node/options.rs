@@ -16,7 +16,7 @@ use crate::actors::snapshotter::SnapshotterOptions;
 use crate::changelog::ChangelogOptions;
 use crate::changelog::history::HistoryOptions;
 use crate::config::{self, CtldbUrl, Settings, SnapshotUrl};
-use crate::ctldb::{Location, TableLimit};
+use crate::ctldb::{Location, ServerAddress, TableLimit};
 use crate::executive::{Options, RateLimit};
 use crate::http::origin::Hosts;
 use crate::http::reader::ReaderOptions;
@@ -39,7 +39,9 @@ const HEARTBEAT_TIMEOUT: (Duration, Duration) = (Duration::from_secs(1), Duratio
 pub fn location(settings: &Settings) -> Location {
     match &settings.ctldb.url {
         CtldbUrl::Sqlite(path) => Location::Sqlite(path.clone()),
-        CtldbUrl::Mysql(url) => Location::Mysql(url.expose().to_owned()),
+        CtldbUrl::Mysql(url) => {
+            Location::Mysql(ServerAddress::new(url.expose()).with_password_file(url.password_file()))
+        }
     }
 }
 

@@ -76,6 +76,10 @@ impl Node {
         let data_dir = &settings.node.data_dir;
         disk::create_directory(data_dir)
             .map_err(|source| NodeError::DataDirectory { path: data_dir.clone(), source })?;
+        if disk::is_open_to_all(data_dir) {
+            let path = data_dir.display();
+            tracing::warn!(%path, "every user may replace files of the data directory: take the right to write from others, or set its sticky bit");
+        }
         let Listeners { executive, reader, ops } = listeners;
         let executive_url = executive.as_ref().map(Bound::url);
         let ctldb = match executive {

@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 
-use crate::disk::beside;
+use crate::disk::{IMMUTABLE, beside, file_uri};
 use crate::ldb::read::LdbReader;
 use crate::ledger::{LdbPosition, Seq};
-use crate::sql::{IMMUTABLE, file_uri};
 
 use super::error::SnapshotError;
 use super::fetch::inspect_plain;

@@ -59,7 +59,7 @@ impl Verifier {
     /// # Errors
     /// The first place's that has no good one. [`FetchError::Aborted`] also without any place.
     pub fn lowest(&mut self, abort: &Abort, progress: &dyn Progress) -> Result<VerifiedSnapshot, FetchError> {
-        disk::create_directory(&self.directory).map_err(|source| FetchError::Io {
+        disk::create_own_directory(&self.directory).map_err(|source| FetchError::Io {
             doing: "make",
             path: self.directory.clone(),
             source,

@@ -5,10 +5,8 @@ mod cursor;
 mod form;
 mod literal;
 mod parse;
-mod uri;
 
 pub use cursor::{Hex, Literal};
 pub use form::{BEGIN, COMMIT, add_column, clear_table, create_table, delete, drop_table, quoted, upsert};
 pub use literal::{push_blob, push_literal, push_text};
 pub use parse::{Parser, RowStatement, Statement, parse};
-pub use uri::{IMMUTABLE, file_uri};

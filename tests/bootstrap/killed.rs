@@ -58,7 +58,7 @@ fn killed_at_any_failpoint_while_it_replaces_a_damaged_ldb_the_next_start_does_i
     for failpoint in FAILPOINTS {
         let host = origin.host().set("bootstrap.urls", vec![snapshot.url.clone()]);
         std::fs::create_dir_all(host.data_dir()).expect("make the data directory");
-        std::fs::write(host.ldb_path(), &damaged).expect("write");
+        write_damaged(&host, &damaged);
         let mut process = host.clone().env("CTLSTORE_FAILPOINT", failpoint).spawn();
         assert_eq!(process.wait_exit(DEADLINE).signal(), Some(SIGABRT), "{failpoint}");
         if failpoint == "bootstrap-after-link" {

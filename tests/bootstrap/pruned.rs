@@ -167,7 +167,7 @@ fn an_ldb_that_is_no_database_is_kept_aside_and_replaced() {
     let host = origin.host().set("bootstrap.urls", vec![snapshot.url.clone()]);
     std::fs::create_dir_all(host.data_dir()).expect("make the data directory");
     let garbage = b"this is no database, and it is long enough to look like one".repeat(100);
-    std::fs::write(host.ldb_path(), &garbage).expect("write");
+    write_damaged(&host, &garbage);
     std::fs::write(host.data_dir().join("ldb.db-wal"), "its wal").expect("write");
     std::fs::write(host.data_dir().join("ldb.db.unreadable-1700000000000"), "an earlier one").expect("write");
     let mut process = host.start();
@@ -191,7 +191,7 @@ fn an_ldb_that_is_no_database_gives_way_to_an_empty_one_where_that_is_all_there_
     let nowhere = format!("file://{}/none.db", origin.node.data_dir().display());
     let host = origin.host().set("bootstrap.urls", vec![nowhere]);
     std::fs::create_dir_all(host.data_dir()).expect("make the data directory");
-    std::fs::write(host.ldb_path(), "no database at all, but long enough: ".repeat(100)).expect("write");
+    write_damaged(&host, "no database at all, but long enough: ".repeat(100).as_bytes());
     let process = host.start();
     wait_until_equal(&host, &origin);
     assert!(!names(&host, ".unreadable-").is_empty());
@@ -203,7 +203,7 @@ fn without_a_place_to_ask_an_ldb_that_is_no_database_fails_the_start() {
     let origin = Origin::with_rows(1);
     let host = origin.host();
     std::fs::create_dir_all(host.data_dir()).expect("make the data directory");
-    std::fs::write(host.ldb_path(), "no database at all, but long enough: ".repeat(100)).expect("write");
+    write_damaged(&host, "no database at all, but long enough: ".repeat(100).as_bytes());
     let mut process = host.spawn();
     assert_eq!(process.wait_exit(DEADLINE).code(), Some(1));
     assert!(process.log().contains("ldb.db is damaged"), "{}", process.log());

@@ -230,3 +230,9 @@ pub fn names(host: &Node, part: &str) -> Vec<String> {
 pub fn wait_until_retrying(host: &NodeProcess) {
     wait_until("the applier retries", DEADLINE, || role_status(&host.ops_url(), "applier")["state"] == "retrying");
 }
+
+/// Puts what can't be read where an applier had an LDB. It was a plain file, as the original makes it.
+pub fn write_damaged(host: &Node, bytes: &[u8]) {
+    std::fs::write(host.ldb_path(), bytes).expect("write");
+    std::fs::write(host.data_dir().join("ldb.db.seq"), format!("{:020}\n", 7)).expect("write");
+}

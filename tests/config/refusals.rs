@@ -260,3 +260,62 @@ fn a_file_that_is_missing_or_not_toml_is_told_with_its_place() {
     let text = String::from_utf8(output.unwrap().stderr).unwrap();
     assert!(text.contains("--config (file /nowhere.toml): cannot be read: No such file or directory"), "{text}");
 }
+
+#[test]
+fn a_reserved_character_in_a_url_s_password_is_told_with_its_escape_and_without_the_password() {
+    let dir = scratch_dir();
+    for url in [
+        "mysql://root:hun#ter2@host/db",
+        "mysql://root:hun/ter2@host/db",
+        "mysql://root:hun?ter2@host/db",
+        "mysql://root:12#ter2@host/db",
+        "mysql://root:12/ter2@host/db",
+        "mysql://root:12?ter2@host/db",
+        "mysql://root:x@hun/ter2@host/db",
+        "mysql://ro/ot:hunter2@host:3306/db",
+    ] {
+        let lines = refusal(dir.path(), &format!("ctldb.url = \"{url}\"\n"), &[], &[]);
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(lines[0].contains("percent-encode it (# is %23, / is %2F"), "{url}: {lines:?}");
+        assert!(!lines[0].contains("ter2") && !lines[0].contains("hun"), "{lines:?}");
+    }
+    for (url, reason) in [
+        ("mysql://u:p@host/db#x", "a fragment has no place in it; # in a name is %23"),
+        ("mysql://u:p@host/db/x", "names more than a database, as in mysql://host/database; / in a name is %2F"),
+        ("mysql://u:%ff@host/db", "its password is not UTF-8 once it is percent-decoded"),
+        ("mysql://%ff:p@host/db", "its user is not UTF-8 once it is percent-decoded"),
+    ] {
+        let lines = refusal(dir.path(), &format!("ctldb.url = \"{url}\"\n"), &[], &[]);
+        assert!(lines.len() == 1 && lines[0].ends_with(&format!("(file c.toml): {reason}")), "{lines:?}");
+    }
+}
+
+#[test]
+fn two_spellings_of_one_variable_are_told_with_both_names() {
+    let dir = scratch_dir();
+    for (one, other) in [
+        ("CTLSTORE__READER__WORKERS", "ctlstore__reader__workers"),
+        ("CTLSTORE__READER__WORKERS", "CTLSTORE__Reader__Workers"),
+        ("CTLSTORE__READER.WORKERS", "CTLSTORE__READER__WORKERS"),
+    ] {
+        for variables in [[(one, "1"), (other, "2")], [(other, "2"), (one, "1")], [(one, "1"), (other, "1")]] {
+            let lines = refusal(dir.path(), "", &variables, &[]);
+            let reason = format!("{one} and {other} are the same setting: keep one of them");
+            assert_eq!(lines, [format!("reader.workers (environment {one}): {reason}")]);
+        }
+    }
+    let secrets = [("CTLSTORE__HEARTBEAT__SECRET", "hunter2"), ("ctlstore__heartbeat__secret", "hunter3")];
+    let lines = refusal(dir.path(), "", &secrets, &[]);
+    assert!(lines.len() == 1 && !lines[0].contains("hunter"), "{lines:?}");
+}
+
+#[test]
+fn a_key_that_a_file_gives_twice_is_told_however_it_is_written() {
+    let dir = scratch_dir();
+    let lines = refusal(dir.path(), "reader.workers = 1\n\"reader.workers\" = 2\n", &[], &[]);
+    assert_eq!(lines, ["reader.workers (file c.toml): given twice, once with quotes around the whole key"]);
+    for file in ["reader.workers = 1\nreader.workers = 2\n", "[reader]\nworkers = 1\n[reader]\nmax_rows = 2\n"] {
+        let lines = refusal(dir.path(), file, &[], &[]);
+        assert!(lines.len() == 1 && lines[0].starts_with("--config (file c.toml): not TOML at line"), "{lines:?}");
+    }
+}

@@ -29,6 +29,27 @@ fn secret_files_are_read_without_their_line_end() {
 }
 
 #[test]
+fn what_looks_like_an_escape_in_a_password_file_is_not_one() {
+    let dir = scratch_dir();
+    let file = dir.path().join("c.toml");
+    let text = format!(
+        "node.data_dir = {:?}\nctldb.url = \"mysql://us%40er@h/d\"\nctldb.password_file = \"password\"\n",
+        dir.path()
+    );
+    fs::write(&file, text).unwrap();
+    for password in ["%41", "100%", "%zz%", "a#b/c?d@e:f", "[::1]", " \"'\\&=+ ", "\t", "z\u{fc}rich \u{1f600}", "\n\n"]
+    {
+        fs::write(dir.path().join("password"), format!("{password}\n")).unwrap();
+        let settings = load(&Sources { file: Some(file.clone()), ..Sources::default() }).unwrap();
+        let CtldbUrl::Mysql(url) = &settings.ctldb.url else { panic!("not a MySQL URL") };
+        let options = Opts::from_url(url.expose()).unwrap();
+        assert_eq!((options.user(), options.pass()), (Some("us@er"), Some(password)));
+        let shown = settings.to_toml().unwrap();
+        assert!(shown.contains("mysql://us%40er:***@h/d"), "{shown}");
+    }
+}
+
+#[test]
 fn secret_files_that_cannot_be_a_secret_are_told() {
     let dir = scratch_dir();
     let data_dir = dir.path().to_str().unwrap();

@@ -179,7 +179,9 @@ mod tests {
     use crate::snapshot::fetch::Limits;
 
     /// Enough rows for a look at them to ask whether it is to end.
-    const TABLE: &str = "CREATE TABLE fam___tab (id INTEGER PRIMARY KEY, v TEXT);
+    const TABLE: &str = "CREATE TABLE _ldb_seq (id INTEGER PRIMARY KEY NOT NULL, seq BIGINT NOT NULL);
+        CREATE TABLE _ldb_last_update (name STRING PRIMARY KEY NOT NULL, timestamp DATETIME NOT NULL);
+        CREATE TABLE fam___tab (id INTEGER PRIMARY KEY, v TEXT);
         WITH RECURSIVE n(id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM n LIMIT 20000)
         INSERT INTO fam___tab SELECT id, 'value ' || id FROM n;";
     const DEADLINE: Duration = Duration::from_secs(30);

@@ -12,8 +12,9 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
 
 use crate::changelog::entry::TableKey;
+use crate::disk::{IMMUTABLE, file_uri};
 use crate::ledger::Seq;
-use crate::sql::{IMMUTABLE, file_uri, quoted};
+use crate::sql::quoted;
 
 use super::History;
 use super::line::{Op, TableChange};

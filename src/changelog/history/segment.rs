@@ -4,13 +4,12 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::changelog::lines::Lines;
-use crate::disk::{FILE_MODE, open_regular};
+use crate::disk::{FILE_MODE, create_anew, open_regular};
 use crate::ledger::Seq;
 
 /// The version of the lines below the header.
@@ -60,13 +59,9 @@ pub fn list(directory: &Path) -> io::Result<Vec<u64>> {
 pub fn create(directory: &Path, header: &Header) -> io::Result<(File, u64)> {
     let path = path_of(directory, header.first);
     let new = path.with_extension("new");
-    match fs::remove_file(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
     let mut line = serde_json::to_vec(header)?;
     line.push(b'\n');
-    let mut file = OpenOptions::new().read(true).append(true).create_new(true).mode(FILE_MODE).open(&new)?;
+    let mut file = create_anew(&new, FILE_MODE)?;
     file.write_all(&line)?;
     fs::rename(&new, &path)?;
     Ok((file, line.len() as u64))

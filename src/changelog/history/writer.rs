@@ -315,7 +315,7 @@ impl History {
 
     /// Removes every segment: what follows is another history.
     fn clear(&mut self) -> io::Result<()> {
-        disk::create_directory(&self.options.directory)?;
+        disk::create_own_directory(&self.options.directory)?;
         self.full.clear();
         let firsts = segment::list(&self.options.directory)?;
         self.check(&firsts)?;
@@ -327,7 +327,7 @@ impl History {
 
     /// Goes on with the history that is there, where one is.
     fn find(&mut self, at: Seq, ledger: Option<&str>) -> io::Result<()> {
-        disk::create_directory(&self.options.directory)?;
+        disk::create_own_directory(&self.options.directory)?;
         let mut firsts = segment::list(&self.options.directory)?;
         self.check(&firsts)?;
         self.seen = announced(&self.options.directory).filter(|seen| *seen > at).unwrap_or_default();
@@ -337,7 +337,7 @@ impl History {
             // Damaged: positions in it mean nothing any more, and clients are told so.
             return self.rotate();
         };
-        let file = disk::open_regular(OpenOptions::new().read(true).append(true), &path)?;
+        let file = disk::open_own(OpenOptions::new().read(true).append(true), &path)?;
         let length = file.metadata()?.len();
         for first in firsts {
             let bytes = fs::metadata(segment::path_of(&self.options.directory, first))?.len();

@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use bytesize::ByteSize;
 
 use crate::config::{CtldbUrl, Role, Settings, SnapshotUrl};
+use crate::ctldb::{self, LedgerTable};
 use crate::disk::{self, LockError, ProcessLock};
+use crate::ldb::refuse_foreign;
 
 use super::super::ldb;
 use super::Finding;
@@ -23,6 +25,11 @@ pub fn look(settings: &Settings) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (what, directory, has_wal) in directories(settings) {
         findings.extend(place(what, &directory, has_wal));
+    }
+    if settings.follows_ledger()
+        && let Err(error) = refuse_foreign(&settings.ldb.path)
+    {
+        findings.push(Finding::fail(format!("ldb.path: {error}"), "ldb.path = a file of its own"));
     }
     if settings.plays(Role::Reader) && !settings.plays(Role::Reflector) {
         findings.push(ldb_of_another(&settings.ldb.path));
@@ -149,6 +156,10 @@ pub fn embedded_ctldb(path: &Path, settings: &Settings) -> Finding {
                 "ctldb.url = the one that the executive writes",
             ),
         };
+    }
+    let ledger = LedgerTable::new(&settings.ctldb.ledger_table);
+    if let Err(error) = ledger.and_then(|ledger| ctldb::refuse_foreign(path, &ledger)) {
+        return Finding::fail(format!("ctldb.url: {error}"), "ctldb.url = a file of its own");
     }
     if !settings.plays(Role::Executive) {
         return match disk::open_regular(fs::OpenOptions::new().read(true), path) {

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use mysql_async::prelude::{FromRow, Queryable};
-use mysql_async::{Conn, Opts, OptsBuilder};
+use mysql_async::{Conn, Opts};
 
+use crate::ctldb::ServerAddress;
 use crate::schema::Timestamp;
 
 use super::super::output::printable;
@@ -42,9 +43,9 @@ pub struct Wants {
     pub drops: bool,
 }
 
-pub async fn look(url: &str, wants: &Wants) -> Vec<Finding> {
+pub async fn look(address: &ServerAddress, wants: &Wants) -> Vec<Finding> {
     let mut findings = Vec::new();
-    match tokio::time::timeout(TIMEOUT, examine(url, wants, &mut findings)).await {
+    match tokio::time::timeout(TIMEOUT, examine(address, wants, &mut findings)).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => findings.push(Finding::fail(format!("ctldb: {}", shown(&error)), mend_of(&error))),
         Err(_) => findings.push(Finding::fail("ctldb: the server does not answer in time", "look at its load")),
@@ -72,11 +73,17 @@ fn mend_of(error: &mysql_async::Error) -> &'static str {
     }
 }
 
-async fn examine(url: &str, wants: &Wants, findings: &mut Vec<Finding>) -> Result<(), mysql_async::Error> {
-    let opts = Opts::from_url(url)?;
+async fn examine(
+    address: &ServerAddress,
+    wants: &Wants,
+    findings: &mut Vec<Finding>,
+) -> Result<(), mysql_async::Error> {
+    let options = address.options().map_err(|error| mysql_async::Error::Other(Box::new(error)))?;
+    let opts = Opts::from(options);
     let (host, port) = (opts.ip_or_hostname().to_owned(), opts.tcp_port());
+    let host = if host.contains(':') { format!("[{host}]") } else { host };
     let database = opts.db_name().unwrap_or_default().to_owned();
-    let connecting = Conn::new(OptsBuilder::from_opts(opts).prefer_socket(false));
+    let connecting = Conn::new(opts);
     let mut server = match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
         Ok(connected) => connected?,
         Err(_) => {

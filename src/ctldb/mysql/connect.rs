@@ -1,13 +1,14 @@
-//! How a server is reached: the URL, the session that every connection gets, and the
-//! executive's pool, which is made on the runtime that first needs it.
+//! How a server is reached: the session that every connection gets, and the executive's
+//! pool, which is made on the runtime that first needs it.
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use mysql_async::{Opts, OptsBuilder, Pool, PoolConstraints, PoolOpts};
+use mysql_async::{OptsBuilder, Pool, PoolConstraints, PoolOpts};
 
 use crate::ctldb::CtldbError;
 
+use super::address::{Login, ServerAddress, host_and_port};
 use super::error;
 use super::link::Link;
 
@@ -38,60 +39,107 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// What closing all connections may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The options of a `mysql://user:password@host:port/database?…` URL, TLS among them,
-/// with our session's set-up. Fails without a database; never repeats the URL.
-pub(super) fn options(url: &str) -> Result<OptsBuilder, CtldbError> {
-    let opts = Opts::from_url(url).map_err(|e| CtldbError::Failed(format!("ctldb.url: {e}")))?;
-    if opts.db_name().is_none() {
-        return Err(CtldbError::Failed("ctldb.url names no database".to_owned()));
-    }
-    Ok(OptsBuilder::from_opts(opts)
-        .setup(SESSION.map(str::to_owned).to_vec())
-        // A local server's socket may be another server's than the one that the URL names.
-        .prefer_socket(false)
-        .stmt_cache_size(0))
+/// How to connect to `address`, TLS and our session's set-up among it.
+pub(super) fn login(address: &ServerAddress) -> Result<Login, CtldbError> {
+    Login::new(address, |options| options.setup(SESSION.map(str::to_owned).to_vec()).stmt_cache_size(0))
 }
 
 /// The executive's connections. A pool belongs to the runtime that made it.
 pub(super) struct Connections {
-    options: Opts,
-    pool: OnceLock<Pool>,
+    /// The name of the database.
+    database: String,
+    current: Mutex<Current>,
+}
+
+/// A login that the server refuses is replaced, and the pool with it.
+struct Current {
+    login: Login,
+    pool: Option<Pool>,
 }
 
 impl Connections {
-    pub fn new(options: OptsBuilder) -> Self {
-        let constraints = PoolConstraints::new(0, MAX_CONNECTIONS).unwrap_or_default();
-        let pool = PoolOpts::new()
-            .with_constraints(constraints)
-            .with_inactive_connection_ttl(IDLE_TTL)
-            // What isn't in good order never comes back, so nothing needs to be reset.
-            .with_reset_connection(false);
-        Self { options: options.pool_opts(pool).into(), pool: OnceLock::new() }
+    pub fn new(login: Login) -> Self {
+        let database = login.options().db_name().unwrap_or_default().to_owned();
+        Self { database, current: Mutex::new(Current { login, pool: None }) }
     }
 
     /// The database's name.
     pub fn database(&self) -> &str {
-        self.options.db_name().unwrap_or_default()
+        &self.database
     }
 
     pub async fn get(&self, deadline: Instant) -> Result<Link, CtldbError> {
-        let pool = self.pool.get_or_init(|| Pool::new(self.options.clone()));
         let deadline = deadline.min(Instant::now() + CONNECT_TIMEOUT);
-        match tokio::time::timeout_at(deadline.into(), pool.get_conn()).await {
+        let (login, pool) = self.current();
+        let connected = tokio::time::timeout_at(deadline.into(), async {
+            match pool.get_conn().await {
+                Ok(connection) => Ok(connection),
+                // Once: a password that is wrong too is the server's to refuse again.
+                Err(error) => self.renewed(&login, error).await?.get_conn().await,
+            }
+        });
+        match connected.await {
             Ok(Ok(connection)) => Ok(Link::new(connection)),
-            Ok(Err(error)) => Err(error::no_connection(&self.options, error)),
+            Ok(Err(error)) => Err(error::no_connection(login.options(), error)),
             Err(_) => {
-                let (host, port) = (self.options.ip_or_hostname(), self.options.tcp_port());
-                Err(CtldbError::Unavailable(format!("{host}:{port}: no connection in time")))
+                let place = host_and_port(login.options());
+                Err(CtldbError::Unavailable(format!("{place}: no connection in time")))
             }
         }
     }
 
+    fn current(&self) -> (Login, Pool) {
+        let current = &mut *self.lock();
+        let pool = current.pool.get_or_insert_with(|| pool_of(&current.login)).clone();
+        (current.login.clone(), pool)
+    }
+
+    /// The pool of a new login, where `refused` is out of date.
+    async fn renewed(&self, refused: &Login, error: mysql_async::Error) -> Result<Pool, mysql_async::Error> {
+        let login = refused.renewed(error).await?;
+        let (pool, old) = {
+            let current = &mut *self.lock();
+            match &current.pool {
+                // Another task was refused as well, and came first.
+                Some(pool) if current.login.is_same(&login) => return Ok(pool.clone()),
+                _ => {}
+            }
+            let pool = pool_of(&login);
+            let old = std::mem::replace(current, Current { login, pool: Some(pool.clone()) });
+            (pool, old.pool)
+        };
+        if let Some(old) = old {
+            // Those in use are closed as soon as they are given back.
+            tokio::spawn(disconnect(old));
+        }
+        Ok(pool)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Current> {
+        // Values that no panic leaves half-written.
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Closes all connections; those in use as soon as they are given back.
     pub async fn close(&self) {
-        if let Some(pool) = self.pool.get() {
-            // A server that does not answer loses nothing by our leaving.
-            let _ = tokio::time::timeout(CLOSE_TIMEOUT, pool.clone().disconnect()).await;
+        let pool = self.lock().pool.clone();
+        if let Some(pool) = pool {
+            disconnect(pool).await;
         }
     }
+}
+
+fn pool_of(login: &Login) -> Pool {
+    let constraints = PoolConstraints::new(0, MAX_CONNECTIONS).unwrap_or_default();
+    let pool = PoolOpts::new()
+        .with_constraints(constraints)
+        .with_inactive_connection_ttl(IDLE_TTL)
+        // What isn't in good order never comes back, so nothing needs to be reset.
+        .with_reset_connection(false);
+    Pool::new(OptsBuilder::from_opts(login.options().clone()).pool_opts(pool))
+}
+
+async fn disconnect(pool: Pool) {
+    // A server that does not answer loses nothing by our leaving.
+    let _ = tokio::time::timeout(CLOSE_TIMEOUT, pool.disconnect()).await;
 }

@@ -5,6 +5,8 @@ use mysql_async::{DriverError, Error, IoError, Opts};
 
 use crate::ctldb::CtldbError;
 
+use super::address::host_and_port;
+
 /// Why a statement failed.
 #[derive(Debug, Clone)]
 pub(super) enum SqlError {
@@ -142,7 +144,7 @@ fn quotes_data(code: u16) -> bool {
 pub(super) fn no_connection(options: &Opts, error: Error) -> CtldbError {
     CtldbError::Unavailable(match error {
         Error::Server(error) => error.message,
-        other => format!("{}:{}: {}", options.ip_or_hostname(), options.tcp_port(), reason(&other)),
+        other => format!("{}: {}", host_and_port(options), reason(&other)),
     })
 }
 

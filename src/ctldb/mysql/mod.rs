@@ -4,6 +4,7 @@
 //! `driver` carries a write through, `unit` is one transaction, `session` what can be
 //! said in it, `ddl` how the schema changes. Used from one single-threaded runtime.
 
+mod address;
 mod ahead;
 mod assumed;
 mod catalog;
@@ -22,6 +23,7 @@ mod source;
 mod text;
 mod unit;
 
+pub use address::ServerAddress;
 pub use source::MysqlSource;
 
 use std::collections::HashMap;
@@ -93,9 +95,9 @@ impl Shared {
 }
 
 impl MysqlCtldb {
-    /// Takes a `mysql://user:password@host:port/database?…` URL. Does not connect yet.
-    pub fn new(url: &str, ledger: LedgerTable) -> Result<Self, CtldbError> {
-        let connections = Connections::new(connect::options(url)?);
+    /// Does not connect yet.
+    pub fn new(address: &ServerAddress, ledger: LedgerTable) -> Result<Self, CtldbError> {
+        let connections = Connections::new(connect::login(address)?);
         let shared = Shared {
             connections,
             ledger,

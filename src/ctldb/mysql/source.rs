@@ -11,6 +11,7 @@ use crate::ctldb::{CtldbError, LedgerIdentity, LedgerTable, TableFault};
 use crate::ledger::{Block, BlockLimit, HeadRow, LedgerInfo, LedgerRow, LedgerSource, Replication, Seq, SourceError};
 use crate::schema::Timestamp;
 
+use super::address::{Login, ServerAddress};
 use super::catalog;
 use super::connect;
 use super::error::{self, NO_SUCH_TABLE, SqlError};
@@ -30,7 +31,7 @@ const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The ledger on a server of the MySQL family.
 pub struct MysqlSource {
-    options: Opts,
+    login: Login,
     ledger: LedgerTable,
     timeout: Duration,
     connection: Option<Conn>,
@@ -39,10 +40,10 @@ pub struct MysqlSource {
 }
 
 impl MysqlSource {
-    /// Takes a `mysql://…` URL. Every question takes at most `timeout`. Does not connect yet.
-    pub fn new(url: &str, ledger: LedgerTable, timeout: Duration) -> Result<Self, CtldbError> {
-        let options = connect::options(url)?.into();
-        Ok(Self { options, ledger, timeout, connection: None, rows: FIRST_ROWS })
+    /// Every question takes at most `timeout`. Does not connect yet.
+    pub fn new(address: &ServerAddress, ledger: LedgerTable, timeout: Duration) -> Result<Self, CtldbError> {
+        let login = connect::login(address)?;
+        Ok(Self { login, ledger, timeout, connection: None, rows: FIRST_ROWS })
     }
 
     /// The ctldb's clock.
@@ -93,11 +94,11 @@ impl MysqlSource {
         &mut self,
         question: impl AsyncFnOnce(&mut Conn) -> Result<(T, bool), SourceError>,
     ) -> Result<T, SourceError> {
-        let (kept, options) = (self.connection.take(), self.options.clone());
+        let (kept, login) = (self.connection.take(), &mut self.login);
         let work = async {
             let mut connection = match kept {
                 Some(connection) => connection,
-                None => Conn::new(options.clone()).await.map_err(|e| no_connection(&options, e))?,
+                None => connect(login).await.map_err(|e| no_connection(login.options(), e))?,
             };
             let (answer, ended) = question(&mut connection).await?;
             Ok((connection, answer, ended))
@@ -238,6 +239,17 @@ async fn replication(connection: &mut Conn) -> Option<Replication> {
     }
     let read_only: Option<u64> = connection.query_first("SELECT @@global.read_only").await.ok().flatten();
     read_only.is_some_and(|read_only| read_only != 0).then_some(Replication::Unknown)
+}
+
+/// Connects, with the password that its file holds by now where the server refuses the old one.
+async fn connect(login: &mut Login) -> Result<Conn, mysql_async::Error> {
+    match Conn::new(login.options().clone()).await {
+        Err(error) => {
+            *login = login.renewed(error).await?;
+            Conn::new(login.options().clone()).await
+        }
+        connected => connected,
+    }
 }
 
 async fn close(connection: Conn) {

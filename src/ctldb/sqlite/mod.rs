@@ -8,6 +8,7 @@ mod error;
 mod file;
 mod head;
 mod measure;
+mod ownership;
 mod rows;
 mod session;
 mod source;
@@ -15,6 +16,7 @@ mod thread;
 mod values;
 mod writer;
 
+pub use ownership::{refuse_foreign, refuse_other_database};
 pub use source::SqliteSource;
 
 use std::path::Path;
@@ -47,6 +49,8 @@ impl SqliteCtldb {
     /// Takes the file at `path` for this process and starts its writer thread. Fails
     /// when another process has it (naming that process), or where it can't be.
     pub fn open(path: &Path, ledger: LedgerTable) -> Result<Self, CtldbError> {
+        // Before anything is made beside it.
+        ownership::refuse_foreign(path, &ledger)?;
         let lock = file::claim(path)?;
         let sizes = TableSizes::default();
         let connection = file::open_writer(path).map_err(|error| match error {

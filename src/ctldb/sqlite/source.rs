@@ -13,7 +13,7 @@ use crate::disk::{self, too_many_open_files};
 use crate::ledger::{Block, BlockLimit, HeadRow, LedgerInfo, LedgerRow, LedgerSource, Seq, SourceError};
 use crate::schema::Timestamp;
 
-use super::{catalog, error, file, head};
+use super::{catalog, error, file, head, refuse_other_database};
 
 const FIRST: &str = "SELECT seq, statement LIKE 'CREATE TABLE %' FROM {ledger} ORDER BY seq LIMIT 1";
 const LAST: &str = "SELECT MAX(seq) FROM {ledger}";
@@ -71,7 +71,7 @@ impl SqliteSource {
         let (path, ledger, open) = (self.path.clone(), self.ledger.clone(), self.open.take());
         let (started, interrupt) = tokio::sync::oneshot::channel();
         let work = tokio::task::spawn_blocking(move || {
-            let open = current(&path, open)?;
+            let open = current(&path, &ledger, open)?;
             // Whoever would interrupt it may be gone.
             let _ = started.send(open.connection.get_interrupt_handle());
             let answer = question(&open.connection, &ledger);
@@ -96,7 +96,7 @@ impl SqliteSource {
 }
 
 /// The open connection, if it is still to the file that has the path.
-fn current(path: &Path, open: Option<Open>) -> Result<Open, SourceError> {
+fn current(path: &Path, ledger: &LedgerTable, open: Option<Open>) -> Result<Open, SourceError> {
     let unavailable = |reason: String| SourceError::Unavailable(format!("{}: {reason}", path.display()));
     let metadata = std::fs::metadata(path).map_err(|e| unavailable(e.to_string()))?;
     let file = (metadata.dev(), metadata.ino());
@@ -104,6 +104,8 @@ fn current(path: &Path, open: Option<Open>) -> Result<Open, SourceError> {
         Some(open) if open.file == file => Ok(open),
         _ => {
             disk::check_database(path).map_err(|e| unavailable(e.to_string()))?;
+            // Reading too makes files beside a database.
+            refuse_other_database(path, ledger).map_err(|_| SourceError::NoLedger(ledger.as_str().to_owned()))?;
             let connection = file::open_reader(path).map_err(|e| unavailable(error::reason(&e)))?;
             Ok(Open { connection, file })
         }

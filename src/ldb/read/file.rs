@@ -11,8 +11,7 @@ use std::time::{Duration, Instant};
 use rusqlite::config::DbConfig;
 use rusqlite::{CachedStatement, Connection, ErrorCode, OpenFlags, Statement, StatementStatus};
 
-use crate::disk::{self, FileId, too_many_open_files};
-use crate::sql::{IMMUTABLE, file_uri};
+use crate::disk::{self, FileId, IMMUTABLE, file_uri, too_many_open_files};
 
 use super::error::ReadError;
 use super::key::Key;

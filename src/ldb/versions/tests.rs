@@ -66,6 +66,39 @@ fn what_a_crash_left_is_removed_and_what_is_no_version_stays() {
 }
 
 #[test]
+fn what_somebody_else_keeps_under_a_version_s_name_is_never_removed() {
+    let home = tempfile::tempdir().unwrap();
+    let directory = home.path().join("versioned");
+    let theirs = directory.join("0000000000001/holiday.jpg");
+    fs::create_dir_all(theirs.parent().unwrap()).unwrap();
+    fs::write(&theirs, "a picture").unwrap();
+    fs::write(theirs.with_file_name(VERSIONED_LDB), "with an ldb's name beside it").unwrap();
+    let versions = Versions::claim(&directory, 2).unwrap();
+    for seq in 5..9 {
+        add(&versions, seq);
+    }
+    assert_eq!(names(&directory).len(), 3, "{:?}", names(&directory));
+    drop(versions);
+    for name in ["versioned.incoming", "versioned.removing"] {
+        let theirs = home.path().join(name).join("notes.txt");
+        fs::create_dir(theirs.parent().unwrap()).unwrap();
+        fs::write(&theirs, "notes").unwrap();
+        let error = Versions::claim(&directory, 2).unwrap_err().to_string();
+        assert!(error.contains(name) && error.contains("notes.txt, which is no part of a version"), "{error}");
+        assert_eq!(fs::read_to_string(&theirs).unwrap(), "notes");
+        fs::remove_dir_all(theirs.parent().unwrap()).unwrap();
+    }
+    // A link goes, and not what it leads to.
+    let elsewhere = home.path().join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    fs::write(elsewhere.join(VERSIONED_LDB), "theirs").unwrap();
+    std::os::unix::fs::symlink(&elsewhere, home.path().join("versioned.incoming")).unwrap();
+    add(&Versions::claim(&directory, 2).unwrap(), 9);
+    assert_eq!(fs::read_to_string(elsewhere.join(VERSIONED_LDB)).unwrap(), "theirs");
+    assert_eq!(fs::read_to_string(&theirs).unwrap(), "a picture");
+}
+
+#[test]
 fn a_version_that_cannot_be_read_is_told_and_passed_over() {
     let home = tempfile::tempdir().unwrap();
     let versions = Versions::claim(&home.path().join("versioned"), 3).unwrap();

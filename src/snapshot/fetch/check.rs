@@ -14,8 +14,8 @@ use crate::ldb::read::{LdbReader, ReadError};
 use crate::ledger::LdbPosition;
 
 use super::error::BadSnapshot;
+use crate::disk::{IMMUTABLE, file_uri};
 use crate::snapshot::{Abort, Phase, Progress, TableDigest, table_digest};
-use crate::sql::{IMMUTABLE, file_uri};
 
 /// How every SQLite database begins.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";

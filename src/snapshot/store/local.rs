@@ -2,12 +2,12 @@
 //! and renamed or linked into place.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{Seek, SeekFrom, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use crate::disk::{FILE_MODE, beside, directory_of, flush, open_regular};
+use crate::disk::{FILE_MODE, beside, create_anew, directory_of, flush, open_regular};
 
 use crate::snapshot::names::UNFINISHED;
 
@@ -70,7 +70,7 @@ impl Local {
         let unfinished = beside(&to, UNFINISHED);
         remove(&unfinished)?;
         if fs::hard_link(&from, &unfinished).is_err() {
-            fs::copy(&from, &unfinished).map_err(StoreError::io("copy a snapshot to", &unfinished)).inspect_err(
+            copy_to(&from, &unfinished).map_err(StoreError::io("copy a snapshot to", &unfinished)).inspect_err(
                 |_| {
                     let _ = fs::remove_file(&unfinished);
                 },
@@ -116,11 +116,7 @@ pub(super) struct LocalUpload {
 impl LocalUpload {
     pub(super) fn begin(path: &Path) -> Result<Self, StoreError> {
         let unfinished = beside(path, UNFINISHED);
-        // What a crash has left; a link that stands there is not followed.
-        remove(&unfinished)?;
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true).mode(FILE_MODE);
-        let file = options.open(&unfinished).map_err(StoreError::io("make", &unfinished))?;
+        let file = create_anew(&unfinished, FILE_MODE).map_err(StoreError::io("make", &unfinished))?;
         Ok(Self { path: path.to_owned(), unfinished: Some(unfinished), file })
     }
 
@@ -144,6 +140,12 @@ impl Drop for LocalUpload {
             let _ = fs::remove_file(unfinished);
         }
     }
+}
+
+fn copy_to(from: &Path, to: &Path) -> io::Result<()> {
+    let mut read = open_regular(OpenOptions::new().read(true), from)?;
+    io::copy(&mut read, &mut create_anew(to, FILE_MODE)?)?;
+    Ok(())
 }
 
 fn put_in_place(unfinished: &Path, path: &Path) -> Result<(), StoreError> {

@@ -10,11 +10,12 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OpenFlags};
 
+use crate::disk::{IMMUTABLE, file_uri};
 use crate::ldb::read::LdbReader;
 use crate::ledger::LdbPosition;
 use crate::snapshot::error::SnapshotError;
 use crate::snapshot::progress::{Phase, Progress};
-use crate::sql::{IMMUTABLE, file_uri, quoted};
+use crate::sql::quoted;
 
 use super::abort::Abort;
 use super::copy::{Copied, count};

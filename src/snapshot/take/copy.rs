@@ -13,11 +13,12 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
+use crate::disk::file_uri;
 use crate::ledger::Seq;
 use crate::schema::Timestamp;
 use crate::snapshot::error::SnapshotError;
 use crate::snapshot::progress::{Phase, Progress};
-use crate::sql::{file_uri, quoted};
+use crate::sql::quoted;
 
 use super::abort::Abort;
 use super::pace::Pace;
