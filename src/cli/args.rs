@@ -1,18 +1,17 @@
 //! Flags that several commands share, with their variables of the environment.
 
 use std::convert::Infallible;
-use std::io::Read;
+use std::fmt;
 use std::path::{Path, PathBuf, absolute};
 use std::str::FromStr;
-use std::{fmt, fs};
 
 use anyhow::Context;
 use clap::Args;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::config::{CtldbUrl, SnapshotUrl, shown_url};
 use crate::ctldb::{Location, ServerAddress};
-use crate::disk::{self, read_secret, secret_from};
+use crate::disk::{read_secret, secret_from};
 use crate::schema::{FamilyName, Field, FieldName, FieldType, TableName, TableRef, WriterName, check_header_text};
 
 use super::SettingsArgs;
@@ -141,16 +140,6 @@ pub fn secret_of(text: &str) -> anyhow::Result<SecretString> {
         Ok(secret) => Ok(secret.into()),
         Err(reason) => Err(Failure::usage(format!("the secret {reason}")).into()),
     }
-}
-
-/// All of a file's text, of standard input for "-".
-pub fn read_all(path: &Path) -> anyhow::Result<String> {
-    if path != Path::new("-") {
-        return Ok(disk::read_given_text(path, MAX_FILE_BYTES)?);
-    }
-    let mut text = String::new();
-    std::io::stdin().read_to_string(&mut text)?;
-    Ok(text)
 }
 
 /// `name:type` of a table's field.

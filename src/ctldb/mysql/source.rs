@@ -68,12 +68,12 @@ impl MysqlSource {
     /// What was changed by hand about the tables.
     pub async fn table_faults(&mut self) -> Result<Vec<TableFault>, CtldbError> {
         let deadline = Instant::now() + self.timeout;
-        let database = self.options.db_name().unwrap_or_default();
-        let connecting = tokio::time::timeout_at(deadline.into(), Conn::new(self.options.clone()));
-        let connection = match connecting.await {
-            Ok(connection) => connection.map_err(|e| error::no_connection(&self.options, e))?,
+        let connecting = tokio::time::timeout_at(deadline.into(), connect(&mut self.login)).await;
+        let connection = match connecting {
+            Ok(connection) => connection.map_err(|e| error::no_connection(self.login.options(), e))?,
             Err(_) => return Err(CtldbError::Unavailable("no answer in time".to_owned())),
         };
+        let database = self.login.options().db_name().unwrap_or_default();
         catalog::read_faults(&mut Link::new(connection), database, &self.ledger, deadline).await
     }
 
