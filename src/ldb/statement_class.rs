@@ -67,11 +67,19 @@ impl StatementClass {
     }
 }
 
+/// What `text` has in quotes of any kind, which may be values.
+pub fn quoted_parts(text: &str) -> impl Iterator<Item = &[u8]> {
+    let words = Words { text: text.as_bytes(), at: 0 };
+    words.filter_map(|token| if let Token::Quoted(part) = token { Some(part) } else { None })
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Token<'a> {
     Word(&'a [u8]),
     Semicolon,
-    /// A quoted name or value, a number, a sign.
+    /// A quoted name or value, with its quotes.
+    Quoted(&'a [u8]),
+    /// A sign.
     Other,
 }
 
@@ -126,11 +134,11 @@ impl<'a> Iterator for Words<'a> {
                 b';' => return Some(Token::Semicolon),
                 b'\'' | b'"' | b'`' => {
                     self.skip_quoted(byte);
-                    return Some(Token::Other);
+                    return Some(Token::Quoted(&self.text[start..self.at]));
                 }
                 b'[' => {
                     self.skip_quoted(b']');
-                    return Some(Token::Other);
+                    return Some(Token::Quoted(&self.text[start..self.at]));
                 }
                 byte if is_in_word(byte) => {
                     while self.text.get(self.at).is_some_and(|byte| is_in_word(*byte)) {

@@ -7,6 +7,7 @@ use rusqlite::ffi::{self, ErrorCode};
 use crate::sql::Statement;
 
 use super::guard::is_table_of_a_family;
+use super::statement_class::quoted_parts;
 
 /// In place of what may be a value.
 const HIDDEN: &str = "…";
@@ -56,13 +57,8 @@ fn may_be_value(text: &str, word: &str) -> bool {
     if word.is_empty() || is_table_of_a_family(word) {
         return false;
     }
-    let is_quoted = |at: usize| {
-        let before = text[..at].chars().next_back();
-        let behind = text[at + word.len()..].chars().next();
-        let is_edge = |c: Option<char>| c.is_some_and(|c| matches!(c, '"' | '\'' | '`' | '[' | ']'));
-        is_edge(before) || is_edge(behind)
-    };
-    text.match_indices(word).any(|(at, _)| is_quoted(at))
+    let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_' || *byte >= 0x80;
+    quoted_parts(text).any(|part| part.split(|byte| !is_word(byte)).any(|quoted| quoted == word.as_bytes()))
 }
 
 /// `family___table`, or a column of one as SQLite names it.

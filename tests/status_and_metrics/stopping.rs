@@ -36,6 +36,13 @@ pub fn a_node_that_stops(moved: &Moved) {
 }
 
 pub fn a_log_that_nobody_reads(moved: &Moved) {
-    let (_process, watch) = ready(&Node::new().unread_log().set("log.level", "trace"), moved);
-    watch.event("lines that are lost", &["/log_lines_dropped", "ctlstore_log_lines_dropped_total"], || {});
+    let (process, watch) = ready(&Node::new().unread_log().set("log.level", "trace"), moved);
+    let url = format!("{}/healthz", process.ops_url());
+    watch.event("lines that are lost", &["/log_lines_dropped", "ctlstore_log_lines_dropped_total"], || {
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..300).for_each(|_| drop(http::get(&url))));
+            }
+        });
+    });
 }
