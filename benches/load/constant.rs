@@ -47,7 +47,7 @@ pub fn run() {
             if is_shortcut {
                 let shortcut = move |mut request: Request| {
                     let (payload, row) = (request.take_payload(), row.clone());
-                    async move { answer(request.headers(), payload, row).await }
+                    async move { answer(&request.head().headers, payload, row).await }
                 };
                 return Shortcuts::default().post(data::POINT_READ_PATTERN, shortcut);
             }
