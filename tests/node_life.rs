@@ -5,7 +5,8 @@
 mod hold;
 mod support;
 
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -152,13 +153,12 @@ fn an_interrupt_stops_the_node_as_a_termination_does() {
 
 #[test]
 fn a_request_that_is_cut_short_by_a_stop_leaves_time_for_all_that_stops_after_it() {
-    // The lock that a write waits for never comes.
+    // A body that does not come keeps its request open for a while.
     let node = Node::new().set("node.shutdown_timeout", "2s");
     let mut process = node.start();
-    let (hold, request) = waiting_request(&node, &process);
+    let open = half_a_request(&process.executive_url());
     let status = process.stop(STOP);
-    drop(hold);
-    request.join().unwrap();
+    drop(open);
     assert!(status.success(), "ended with {status}");
     let log = process.log();
     let late = log.lines().filter(|line| line.contains("did not stop in time"));
@@ -177,7 +177,7 @@ fn a_second_signal_ends_the_node_at_once() {
     wait_until("the stop has begun", STOP, || process.log().contains("stopping"));
     process.signal(libc::SIGTERM);
     assert_eq!(process.wait_exit(STOP).code(), Some(130));
-    drop(hold);
+    hold.release();
     request.join().unwrap();
 }
 
@@ -190,4 +190,16 @@ fn waiting_request(node: &Node, process: &NodeProcess) -> (Hold, JoinHandle<()>)
     let is_waiting = || role_status(&process.ops_url(), "executive")["details"]["committing"] == 1;
     wait_until("the write waits for the lock", STOP, is_waiting);
     (hold, request)
+}
+
+/// A request that is being answered, and whose body is announced and never sent.
+fn half_a_request(executive: &str) -> TcpStream {
+    let address = executive.strip_prefix("http://").unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    let head = format!("POST /families/fam/mutations HTTP/1.1\r\nHost: {address}\r\nContent-Length: 10\r\n");
+    write!(stream, "{head}Expect: 100-continue\r\n\r\n").unwrap();
+    let mut go_on = [0; 12];
+    stream.read_exact(&mut go_on).unwrap();
+    assert_eq!(&go_on, b"HTTP/1.1 100");
+    stream
 }

@@ -22,6 +22,23 @@ const WRONG_VALUES: &[(&str, &str, &str)] = &[
     ("log.level", r#""ctlstore=inof""#, "neither a level (off, error, warn, info, debug, trace) nor module=level"),
     ("log.format", r#""xml""#, "neither text nor json"),
     ("ops.bind", r#""localhost""#, "not an address and port such as 127.0.0.1:3000"),
+    ("http.allowed_hosts", "[7]", "not a list of strings"),
+    (
+        "http.allowed_hosts",
+        r#""http://ctl.example""#,
+        "\"http://ctl.example\" is no host's name or address; it goes without scheme, port and wildcard",
+    ),
+    (
+        "http.allowed_hosts",
+        r#"["ctl.example:80"]"#,
+        "\"ctl.example:80\" is no host's name or address; it goes without scheme, port and wildcard",
+    ),
+    (
+        "http.allowed_hosts",
+        r#"["*.example"]"#,
+        "\"*.example\" is no host's name or address; it goes without scheme, port and wildcard",
+    ),
+    ("http.max_connections_per_client", "-1", "not a whole number of 0 or more"),
     ("ctldb.url", r#""postgres://h/d""#, "neither sqlite:PATH nor mysql://user:password@host:port/database"),
     ("ctldb.url", r#""mysql://host""#, "names no database, as in mysql://host/database"),
     ("ctldb.url", r#""mysql:///db""#, "names no host"),

@@ -11,8 +11,7 @@ use actix_service::{IntoServiceFactory, Service, ServiceFactory, forward_ready};
 use actix_web::Error;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{AppConfig, Response};
-use actix_web::http::header::{ALLOW, HeaderMap, HeaderValue};
-use actix_web::http::{Method, StatusCode};
+use actix_web::http::Method;
 use actix_web::web::Bytes;
 use futures::future::{Join, LocalBoxFuture, Map, Ready, join, ready};
 use futures::{FutureExt, TryFutureExt};
@@ -105,23 +104,10 @@ impl Asked {
             response.head_mut().no_chunking(true);
             response.head_mut().set_connection_type(ConnectionType::Close);
         }
-        if response.status() == StatusCode::METHOD_NOT_ALLOWED {
-            allow_head(response.headers_mut());
-        }
         response.map_body(|_, body| AnswerBody {
             content: if self.is_head { Content::Left(size) } else { Content::Sent(body) },
             _answering: self.answering,
         })
-    }
-}
-
-/// The router knows of no HEAD.
-fn allow_head(headers: &mut HeaderMap) {
-    let allowed = headers.get(ALLOW).and_then(|allowed| allowed.to_str().ok()).unwrap_or_default();
-    if allowed.split(',').any(|method| method.trim() == "GET")
-        && let Ok(allowed) = HeaderValue::from_str(&format!("{allowed}, HEAD"))
-    {
-        headers.insert(ALLOW, allowed);
     }
 }
 
