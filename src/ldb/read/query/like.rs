@@ -249,7 +249,7 @@ mod tests {
     fn ask(connection: &Connection, text: &[u8], pattern: &[u8], escape: Option<&str>) -> Result<Option<bool>, String> {
         let text = rusqlite::types::ValueRef::Text(text);
         let pattern = rusqlite::types::ValueRef::Text(pattern);
-        let values = [text, pattern].map(|value| rusqlite::types::ToSqlOutput::Borrowed(value));
+        let values = [text, pattern].map(rusqlite::types::ToSqlOutput::Borrowed);
         let answer = match escape {
             None => connection.query_row("SELECT ?1 LIKE ?2", [&values[0], &values[1]], |row| row.get(0)),
             Some(escape) => {
