@@ -37,7 +37,7 @@ pub struct OpsState {
 }
 
 /// What the limit of open files leaves to clients.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Default, Serialize, ToSchema)]
 pub struct Bounds {
     /// What this process may have open.
     pub open_files: usize,
@@ -47,7 +47,7 @@ pub struct Bounds {
     pub connections: Connections,
 }
 
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Default, Serialize, ToSchema)]
 pub struct Connections {
     pub executive: usize,
     pub reader: usize,
