@@ -1,5 +1,5 @@
 //! Request bodies: read whole, never more than their limit, never longer than their
-//! deadline, never more of them at once than there is memory for. Entry points: [`read`],
+//! deadline, never more of them at once than there is memory for. Entry points: [`read_decoded`],
 //! and [`Incoming`] for handlers that see nothing else of the request. A body may be
 //! compressed by gzip.
 
@@ -77,20 +77,20 @@ impl FromRequest for Incoming {
 }
 
 impl Incoming {
-    /// See [`read`].
+    /// See [`read_decoded`].
     pub async fn read(self) -> Result<Body, HttpError> {
-        read_coded(self.coding?, self.payload).await
+        decode(self.coding?, self.payload).await
     }
 }
 
-/// Reads a body of at most [`MAX_BODY_BYTES`]: 413 beyond, 408 when it takes too long, 415
-/// when it is coded in a way that is not known here.
-pub async fn read(headers: &HeaderMap, payload: impl Chunks) -> Result<Body, HttpError> {
-    read_coded(Coding::of(headers)?, payload).await
+/// Reads a body, decoded as its request's headers say: 415 when it is coded in a way that is
+/// not known here, else as [`read`] does, also beyond [`MAX_BODY_BYTES`] of what it unpacks to.
+pub async fn read_decoded(headers: &HeaderMap, payload: impl Chunks) -> Result<Body, HttpError> {
+    decode(Coding::of(headers)?, payload).await
 }
 
-async fn read_coded(coding: Coding, payload: impl Chunks) -> Result<Body, HttpError> {
-    let body = read_in_time(payload).await?;
+async fn decode(coding: Coding, payload: impl Chunks) -> Result<Body, HttpError> {
+    let body = read(payload).await?;
     match coding {
         Coding::Identity => Ok(body),
         Coding::Gzip => unpack(body).await,
@@ -117,7 +117,9 @@ async fn unpack(packed: Body) -> Result<Body, HttpError> {
     Ok(Body { bytes: Bytes::from(bytes), _held: held })
 }
 
-async fn read_in_time(payload: impl Chunks) -> Result<Body, HttpError> {
+/// Reads a body of at most [`MAX_BODY_BYTES`] as it was sent: 413 beyond, 408 when it takes too
+/// long.
+pub async fn read(payload: impl Chunks) -> Result<Body, HttpError> {
     let mut reading = pin!(read_all(payload));
     // The server hands over what came with the head as soon as somebody waits for it, so
     // that nearly every body is there at the second look, and needs no clock.

@@ -33,7 +33,6 @@ pub struct OpsState {
     pub metrics: Arc<Metrics>,
     /// True until the node begins to stop.
     pub accepting: Arc<AtomicBool>,
-    pub bounds: Bounds,
 }
 
 /// What the limit of open files leaves to clients.
@@ -113,11 +112,16 @@ pub fn documented() -> Documented {
     Documented::new("ctlstore node", "What a node says about itself.", operations)
 }
 
-/// The routes of the ops server.
+/// The routes of the ops server of a process without bounds of its own.
 pub fn routes(state: OpsState) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'static {
+    bounded_routes(state, Bounds::default())
+}
+
+/// The routes of the ops server.
+pub fn bounded_routes(state: OpsState, bounds: Bounds) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'static {
     let documented = documented();
     move |config| {
-        config.app_data(web::Data::new(state.clone()));
+        config.app_data(web::Data::new(state.clone())).app_data(web::Data::new(bounds.clone()));
         documented.configure(config);
     }
 }
@@ -158,11 +162,11 @@ async fn index() -> &'static str {
      GET /openapi.json   all of this for programs\n"
 }
 
-async fn status(state: web::Data<OpsState>) -> Result<HttpResponse, HttpError> {
+async fn status(state: web::Data<OpsState>, bounds: web::Data<Bounds>) -> Result<HttpResponse, HttpError> {
     let roles = state.ask_all().await;
     let ready = state.is_accepting() && roles.iter().all(|role| role.not_ready().is_none());
     let log_lines_dropped = telemetry::dropped_lines();
-    let bounds = state.bounds.clone();
+    let bounds = Bounds::clone(&bounds);
     json::answer(&NodeStatus { version: env!("CARGO_PKG_VERSION"), ready, log_lines_dropped, bounds, roles })
 }
 

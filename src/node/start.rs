@@ -251,16 +251,12 @@ impl Node {
     fn start_ops(&mut self, settings: &Settings, bound: Bound) -> Result<(), NodeError> {
         let mut actors = self.statuses.clone();
         actors.sort_by_key(|(part, _)| *part);
-        let state = OpsState {
-            actors: Arc::new(actors),
-            metrics: self.metrics.clone(),
-            accepting: self.accepting.clone(),
-            bounds: self.open_files.into(),
-        };
+        let state =
+            OpsState { actors: Arc::new(actors), metrics: self.metrics.clone(), accepting: self.accepting.clone() };
         let observer = Observer::new(metrics::Server::Ops, self.metrics.clone());
         let options = options::server(settings, bound.address, self.open_files.ops);
         self.metrics.http.set_max_connections(metrics::Server::Ops, self.open_files.ops);
-        let server = serve(bound.listener, &options, observer, ops::routes(state));
+        let server = serve(bound.listener, &options, observer, ops::bounded_routes(state, self.open_files.into()));
         self.ops = Some(self.run_server("ops", server)?);
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::sync::mpsc;
 
 use actix_web::web;
 use ctlstore::http::observe::Observer;
-use ctlstore::http::ops::{Bounds, OpsState, routes};
+use ctlstore::http::ops::{OpsState, routes};
 use ctlstore::http::serve::{ServerOptions, serve};
 use ctlstore::metrics::{Metrics, Server};
 
@@ -28,7 +28,7 @@ pub fn a_request_that_panics(moved: &Moved) {
             let metrics = Metrics::new();
             let observer = Observer::new(Server::Ops, Arc::clone(&metrics));
             let accepting = Arc::new(AtomicBool::new(true));
-            let real = routes(OpsState { actors: Arc::default(), metrics, accepting, bounds: Bounds::default() });
+            let real = routes(OpsState { actors: Arc::default(), metrics, accepting });
             let all = move |config: &mut web::ServiceConfig| {
                 real(config);
                 config.route("/panic", web::get().to(panics));

@@ -19,7 +19,7 @@ pub(super) async fn asked(
 ) -> Result<(TableRef, Vec<KeyValue>), HttpError> {
     // No name has anything that a path must escape; the router has read what is escaped all the same.
     let table = TableRef::parse(family, table).map_err(HttpError::bad_request)?;
-    Ok((table, key(&body::read(headers, payload).await?)?))
+    Ok((table, key(&body::read_decoded(headers, payload).await?)?))
 }
 
 fn key(body: &[u8]) -> Result<Vec<KeyValue>, HttpError> {
