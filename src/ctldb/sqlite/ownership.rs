@@ -16,13 +16,10 @@ type Mark<'a> = (&'a str, &'a [&'a str]);
 /// Each makes a ctldb alone: ours, or the original's by the two that it makes first.
 const OURS: &[Mark<'_>] = &[("ctlstore_meta", &["name", "value"])];
 const ORIGINALS: &[Mark<'_>] = &[("families", &["id", "name"]), ("mutators", &["writer", "secret", "cookie", "clock"])];
-/// What else may be there when a program has ended before all its tables were made.
-const FURTHER: &[Mark<'_>] = &[
-    ("locks", &["id", "clock"]),
-    ("max_table_sizes", &["family_name", "table_name", "warn_size_bytes", "max_size_bytes"]),
-    ("max_writer_rates", &["writer_name", "max_rows_per_minute"]),
-    ("writer_usage", &["writer_name", "bucket", "amount"]),
-];
+/// What else may be there when a program has ended before all its tables were made. Names that
+/// nobody else would choose count alone; what their tables lack is told later, by column.
+const FURTHER: &[Mark<'_>] =
+    &[("locks", &["id", "clock"]), ("max_table_sizes", &[]), ("max_writer_rates", &[]), ("writer_usage", &[])];
 const LEDGER: &[&str] = &["seq", "leader_ts", "statement"];
 /// What an LDB has.
 const LDB: [&str; 2] = ["_ldb_seq", "_ldb_last_update"];
