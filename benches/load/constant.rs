@@ -2,8 +2,9 @@
 //! node's servers have around a request, the body received, and no database.
 
 use actix_http::Request;
-use actix_web::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::HttpResponse;
+use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
+use actix_web::web;
 use ctlstore::http::body::{self, Chunks};
 use ctlstore::http::error::HttpError;
 use ctlstore::http::observe::Observer;
@@ -45,16 +46,10 @@ pub fn run() {
         let server = serve(listen(), &ServerOptions::default(), observer, move |config| {
             let row = web::Bytes::from(data::row_json(0));
             if is_shortcut {
-                let shortcut = move |mut request: Request| {
-                    let (payload, row) = (request.take_payload(), row.clone());
-                    async move { answer(&request.head().headers, payload, row).await }
-                };
+                let shortcut = move |mut request: Request| answer(request.take_payload(), row.clone());
                 return Shortcuts::default().post(data::POINT_READ_PATTERN, shortcut);
             }
-            let route = move |request: HttpRequest, payload: web::Payload| {
-                let row = row.clone();
-                async move { answer(request.headers(), payload, row).await }
-            };
+            let route = move |payload: web::Payload| answer(payload, row.clone());
             config.service(web::resource(data::POINT_READ_PATTERN).post(route));
             Shortcuts::default()
         });
@@ -62,7 +57,7 @@ pub fn run() {
     });
 }
 
-async fn answer(headers: &HeaderMap, payload: impl Chunks, row: web::Bytes) -> Result<HttpResponse, HttpError> {
-    body::read(headers, payload).await?;
+async fn answer(payload: impl Chunks, row: web::Bytes) -> Result<HttpResponse, HttpError> {
+    body::read(payload).await?;
     Ok(HttpResponse::Ok().insert_header((CONTENT_TYPE, JSON)).body(row))
 }

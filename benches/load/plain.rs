@@ -53,7 +53,7 @@ pub fn run() {
             let route = move |request: HttpRequest, payload: web::Payload| {
                 let (url, writers) = (url.clone(), Rc::clone(&writers));
                 async move {
-                    body::read(request.headers(), payload).await?;
+                    body::read(payload).await?;
                     let writers: &Vec<Writer> = writers.get_or_init(|| open(&url)).await;
                     writers[writer_of(request.headers())].write().await;
                     Ok::<_, HttpError>(HttpResponse::Ok().finish())
