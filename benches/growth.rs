@@ -12,7 +12,7 @@ use std::hint::black_box;
 
 use ctlstore::Reader;
 use ctlstore::ldb::Ldb;
-use ctlstore::ledger::Seq;
+use ctlstore_core::ledger::Seq;
 use ldb_support::{Beside, Row, apply, batches, fresh_ldb, measure, median, random};
 use serde::Deserialize;
 

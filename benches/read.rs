@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use ctlstore::Reader;
 use ctlstore::ldb::read::LdbReader;
-use ctlstore::schema::TableRef;
+use ctlstore_core::schema::TableRef;
 use rusqlite::config::DbConfig;
 use rusqlite::{CachedStatement, Connection, OpenFlags};
 use serde::Deserialize;

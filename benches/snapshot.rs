@@ -21,9 +21,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ctlstore::ldb::{Ldb, LdbOptions};
-use ctlstore::ledger::{Assembler, LedgerRow, Seq};
-use ctlstore::schema::Timestamp;
-use ctlstore::snapshot::{Abort, Phase, Progress, take};
+use ctlstore::snapshot::{Phase, Progress, take};
+use ctlstore_core::Abort;
+use ctlstore_core::ledger::{Assembler, LedgerRow, Seq};
+use ctlstore_core::schema::Timestamp;
 use rusqlite::Connection;
 
 /// The node's default.

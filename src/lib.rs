@@ -15,49 +15,20 @@
 // Outside of tests a failure is an error, or an `expect` that names the invariant it breaks.
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
-#[cfg(feature = "node")]
 pub mod actors;
-#[cfg(feature = "node")]
 pub mod backoff;
-#[cfg(feature = "node")]
 pub mod changelog;
-/// The changelog, as programs follow it. Writing it is the node's.
-#[cfg(not(feature = "node"))]
-pub mod changelog {
-    mod follow;
-    mod lines;
-
-    #[cfg(feature = "stream")]
-    pub use follow::FollowerStream;
-    pub use follow::{Entry, FollowError, Follower, KeyColumn, Position};
-}
-#[cfg(feature = "node")]
 pub mod cli;
-#[cfg(feature = "node")]
 pub mod config;
-#[cfg(feature = "node")]
 pub mod ctldb;
-pub mod disk;
-#[cfg(feature = "node")]
 pub mod executive;
-#[cfg(feature = "node")]
-pub mod failpoint;
-#[cfg(feature = "node")]
 pub mod http;
 pub mod ldb;
-pub mod ledger;
-#[cfg(feature = "node")]
 pub mod messages;
-#[cfg(feature = "node")]
 pub mod metrics;
-#[cfg(feature = "node")]
 pub mod node;
 pub mod reader;
-pub mod schema;
-#[cfg(feature = "node")]
 pub mod snapshot;
-pub mod sql;
-#[cfg(feature = "node")]
 pub mod telemetry;
 
 #[doc(inline)]

@@ -16,7 +16,7 @@ mod support;
 
 use ctldb_support::*;
 use ctlstore::ctldb::{ColumnCollation, CtldbError, SchemaChange, WriterRow};
-use ctlstore::schema::{FieldType, Value};
+use ctlstore_core::schema::{FieldType, Value};
 use support::{Flavour, PrivateServer, TestDatabase};
 
 const TABLE_OF_THE_ORIGINAL: &str = "CREATE TABLE fam___old (k VARCHAR(191), v BIGINT, PRIMARY KEY (k))

@@ -4,7 +4,7 @@
 mod ldb_support;
 
 use ctlstore::ldb::{ApplyError, Ldb, LdbError};
-use ctlstore::ledger::{Assembler, LdbPosition, Seq};
+use ctlstore_core::ledger::{Assembler, LdbPosition, Seq};
 use ldb_support::{CREATE, Scratch, batch, batch_of, dump, integer, row, seq, strings, timestamp, upsert};
 
 /// An LDB with one table at seq 1.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use ctldb_support::{Step, make_table, prepared, write};
 use ctlstore::ctldb::{AnySource, Ctldb, LedgerTable, Location};
-use ctlstore::ledger::{BlockLimit, CannotFollow, LdbPosition, LedgerSource, Seq, Tail, TailError};
+use ctlstore_core::ledger::{BlockLimit, CannotFollow, LdbPosition, LedgerSource, Seq, Tail, TailError};
 use prune_support::*;
 use support::{TestDatabase, every_ctldb, scratch_dir, wait_until};
 

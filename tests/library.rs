@@ -8,8 +8,8 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use ctlstore::reader::{Key, Snapshot};
-use ctlstore::schema::FieldType;
 use ctlstore::{ReadError, Reader, Value, ValueRef};
+use ctlstore_core::schema::FieldType;
 use serde::Deserialize;
 
 use library_support::{Written, scratch};

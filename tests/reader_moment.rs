@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use ctlstore::ldb::Ldb;
 use ctlstore::ldb::read::{LdbReader, ReadError, Snapshot};
-use ctlstore::ledger::Seq;
+use ctlstore_core::ledger::Seq;
 use rusqlite::Connection;
 
 use ldb_support::workload::{self, Dice, Task, Workload};

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::thread;
 
 use ctlstore::ldb::read::{LdbReader, ReadError};
-use ctlstore::schema::TableRef;
+use ctlstore_core::schema::TableRef;
 use rusqlite::config::DbConfig;
 
 use reader_server::OriginalLdb;

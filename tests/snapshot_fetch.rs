@@ -7,7 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ctlstore::snapshot::fetch::{FetchError, Wanted, fetch, look, verify};
-use ctlstore::snapshot::{Abort, Progress, StoreUrl, Verifier, take};
+use ctlstore::snapshot::{Progress, StoreUrl, Verifier, take};
+use ctlstore_core::Abort;
 use snapshot_support::{Applier, check, end_of, names_in, publisher};
 use support::scratch_dir;
 

@@ -15,9 +15,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ctlstore::ldb::{Ldb, LdbOptions};
-use ctlstore::ledger::{Assembler, LedgerRow, Seq};
-use ctlstore::schema::Timestamp;
-use ctlstore::snapshot::{Abort, Progress, digests, take};
+use ctlstore::snapshot::{Progress, digests, take};
+use ctlstore_core::Abort;
+use ctlstore_core::ledger::{Assembler, LedgerRow, Seq};
+use ctlstore_core::schema::Timestamp;
 use rusqlite::{Connection, OpenFlags};
 use serde_json::json;
 

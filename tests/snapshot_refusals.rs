@@ -10,7 +10,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use ctlstore::snapshot::store::Condition;
-use ctlstore::snapshot::{Abort, Manifest, Publisher, SnapshotError, Target};
+use ctlstore::snapshot::{Manifest, Publisher, SnapshotError, Target};
+use ctlstore_core::Abort;
 
 use snapshot_support::{Applier, Outcome, end_of, publisher, round, take};
 use stored::{check_stored, file_target, manifest, s3_target, store};

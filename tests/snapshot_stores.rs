@@ -12,9 +12,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use ctlstore::schema::Timestamp;
 use ctlstore::snapshot::store::{Condition, Part};
-use ctlstore::snapshot::{Abort, Compression, Manifest, Publisher, SnapshotError, Store, StoreError, Target};
+use ctlstore::snapshot::{Compression, Manifest, Publisher, SnapshotError, Store, StoreError, Target};
+use ctlstore_core::Abort;
+use ctlstore_core::schema::Timestamp;
 
 use snapshot_support::{Applier, Outcome, end_of, names_in, round, take};
 use stored::{

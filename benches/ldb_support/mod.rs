@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use ctlstore::changelog::ChangelogOptions;
 use ctlstore::changelog::history::HistoryOptions;
 use ctlstore::ldb::{Ldb, LdbOptions};
-use ctlstore::ledger::{Assembler, Batch, LedgerRow, Seq};
-use ctlstore::schema::Timestamp;
+use ctlstore_core::ledger::{Assembler, Batch, LedgerRow, Seq};
+use ctlstore_core::schema::Timestamp;
 use tempfile::TempDir;
 
 /// The node's default, as are the sizes below.

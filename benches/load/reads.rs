@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ctlstore::ldb::read::{LdbReader, Limits};
-use ctlstore::schema::TableRef;
+use ctlstore_core::schema::TableRef;
 
 use super::client::{Load, load, median};
 use super::constant::{self, Way};

@@ -17,15 +17,15 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 
 use crate::ldb::{Applied, ApplyError, Home, LdbError, LdbOptions};
-use crate::ledger::{LdbPosition, Seq, lag};
 use crate::messages::ledger::{
     AdoptLedger, ApplyBatch, ApplyFailed, Bootstrap, CaughtUp, Committed, GetPosition, SlowestCommit,
 };
 use crate::messages::status::{GetStatus, Role, RoleState, RoleStatus};
 use crate::messages::stop::Stop;
 use crate::metrics::{Component, ErrorKind, ExecutionPath, Metrics};
-use crate::schema::Timestamp;
-use crate::snapshot::Abort;
+use ctlstore_core::Abort;
+use ctlstore_core::ledger::{LdbPosition, Seq, lag};
+use ctlstore_core::schema::Timestamp;
 
 pub use self::bootstrap::{AllowEmpty, BootstrapOptions};
 

@@ -20,12 +20,12 @@ use crate::actors::task::{Stopping, Task};
 use crate::backoff::{Backoff, jittered};
 use crate::config::SnapshotUrl;
 use crate::ldb::{LdbError, Versions};
-use crate::ledger::Seq;
 use crate::messages::status::{GetStatus, Role, RoleState, RoleStatus};
 use crate::messages::stop::Stop;
 use crate::metrics::{Component, Metrics};
-use crate::schema::Timestamp;
-use crate::snapshot::Abort;
+use ctlstore_core::Abort;
+use ctlstore_core::ledger::Seq;
+use ctlstore_core::schema::Timestamp;
 
 use round::{Fetching, New, NoVersion, Outcome, Round};
 

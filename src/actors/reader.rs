@@ -22,12 +22,12 @@ use crate::http::reader::damage::Damage;
 use crate::http::reader::{self, ReaderOptions};
 use crate::ldb::Verdict;
 use crate::ldb::read::{LdbReader, ReadError};
-use crate::ledger::{LdbPosition, lag};
 use crate::messages::ledger::{CaughtUp, Committed, InspectLdb};
 use crate::messages::status::{GetStatus, Role, RoleState, RoleStatus};
 use crate::messages::stop::Stop;
 use crate::metrics::{Component, ErrorKind, Metrics};
-use crate::schema::Timestamp;
+use ctlstore_core::ledger::{LdbPosition, lag};
+use ctlstore_core::schema::Timestamp;
 
 /// How often the LDB is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(250);

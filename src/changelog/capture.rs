@@ -11,7 +11,7 @@ use rusqlite::Connection;
 use rusqlite::ffi;
 use rusqlite::types::ValueRef;
 
-use crate::sql::Statement;
+use ctlstore_core::sql::Statement;
 
 use super::changes::Changes;
 use super::direct::Direct;

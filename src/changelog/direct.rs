@@ -5,7 +5,7 @@
 
 use rusqlite::Connection;
 
-use crate::sql::{Literal, RowStatement};
+use ctlstore_core::sql::{Literal, RowStatement};
 
 use super::changes::Changes;
 use super::entry::TableKey;
@@ -155,7 +155,7 @@ impl Key {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sql::{Statement, parse};
+    use ctlstore_core::sql::{Statement, parse};
 
     const TABLE: &str =
         r#"CREATE TABLE fam___tab ("s" VARCHAR(191), "i" INTEGER, "b" BLOB(255), "r" REAL, PRIMARY KEY("i","s"))"#;

@@ -7,8 +7,8 @@ use base64::engine::general_purpose::STANDARD;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension};
 
-use crate::schema::FieldType;
-use crate::sql::{Literal, quoted};
+use ctlstore_core::schema::FieldType;
+use ctlstore_core::sql::{Literal, quoted};
 
 use super::direct::Affinity;
 

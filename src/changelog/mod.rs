@@ -13,7 +13,6 @@ mod direct;
 mod entry;
 mod file;
 mod follow;
-mod lines;
 mod pending;
 mod tail;
 
@@ -24,8 +23,8 @@ use std::path::PathBuf;
 
 use rusqlite::Connection;
 
-use crate::ledger::Seq;
-use crate::sql::Statement;
+use ctlstore_core::ledger::Seq;
+use ctlstore_core::sql::Statement;
 
 use capture::Capture;
 use file::ChangelogFile;

@@ -1,6 +1,6 @@
 //! The entries of a transaction that is not committed yet, as numbered lines.
 
-use crate::ledger::Seq;
+use ctlstore_core::ledger::Seq;
 
 /// Lines of one transaction that are kept, in bytes. Beyond, they give way to a jump:
 /// a file of the usual size would not have held them either.

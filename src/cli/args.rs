@@ -10,7 +10,7 @@ use secrecy::SecretString;
 
 use crate::config::{CtldbUrl, SnapshotUrl};
 use crate::ctldb::Location;
-use crate::schema::{FamilyName, Field, FieldName, FieldType, TableName, TableRef, WriterName};
+use ctlstore_core::schema::{FamilyName, Field, FieldName, FieldType, TableName, TableRef, WriterName};
 
 use super::SettingsArgs;
 use super::client::Client;

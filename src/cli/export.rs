@@ -8,7 +8,7 @@ use reqwest::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use crate::reader::Snapshot;
-use crate::schema::{FamilyName, TableRef, TableSchema};
+use ctlstore_core::schema::{FamilyName, TableRef, TableSchema};
 
 use super::args::{CredentialsArg, ExecutiveArg, JsonArg, LdbArg};
 use super::client::{self, Client};

@@ -4,9 +4,9 @@ use crate::config::Problems;
 use crate::ctldb::CtldbError;
 use crate::executive::{PruneError, PruneRefusal};
 use crate::ldb::read::ReadError;
-use crate::ledger::SourceError;
 use crate::snapshot::fetch::FetchError;
 use crate::snapshot::{SnapshotError, StoreError};
+use ctlstore_core::ledger::SourceError;
 
 use super::interrupt::Interrupted;
 use super::output::Closed;

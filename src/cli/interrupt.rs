@@ -8,7 +8,8 @@ use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::snapshot::{Abort, Progress};
+use crate::snapshot::Progress;
+use ctlstore_core::Abort;
 
 use super::failure::Exit;
 use super::phases::Phases;

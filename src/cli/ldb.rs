@@ -13,7 +13,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::reader::{KeyPart, ReadError, Reader, Row, Snapshot, ValueRef};
-use crate::schema::{FamilyName, Field, TableRef, TableSchema};
+use ctlstore_core::schema::{FamilyName, Field, TableRef, TableSchema};
 
 use super::failure::{Exit, Failure};
 

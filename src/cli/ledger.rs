@@ -15,11 +15,10 @@ use super::interrupt::{Interrupt, Interrupted, abortable};
 use super::progress::Progress;
 use crate::config::{Settings, SnapshotUrl};
 use crate::ctldb::{AnyCtldb, AnySource, Ctldb, LedgerTable, Location};
-use crate::disk::{LockError, ProcessLock};
 use crate::executive::{PruneOrder, PruneOutcome, PrunePlan, may_be_pruned, plan, prune};
-use crate::ledger::{LedgerSource, Limit};
 use crate::node;
-use crate::snapshot::VerifiedSnapshot;
+use ctlstore_core::disk::{LockError, ProcessLock};
+use ctlstore_core::ledger::{LedgerSource, Limit, VerifiedSnapshot};
 
 use self::report::Report;
 

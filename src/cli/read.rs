@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::http::json::Members;
 use crate::reader::{Row, Snapshot};
-use crate::schema::TableSchema;
+use ctlstore_core::schema::TableSchema;
 
 use super::args::{JsonArg, LdbArg, TableArg};
 use super::client::{self, Client};

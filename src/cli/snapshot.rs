@@ -12,9 +12,9 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use crate::config::SnapshotUrl;
-use crate::disk;
 use crate::snapshot::fetch::{self, FetchError, Fetched, Wanted};
-use crate::snapshot::{Abort, Delivered, Ended, Progress, Publisher, SnapshotError, Target};
+use crate::snapshot::{Delivered, Ended, Progress, Publisher, SnapshotError, Target};
+use ctlstore_core::{Abort, disk};
 
 use super::args::{JsonArg, LdbArg, here};
 use super::failure::Failure;

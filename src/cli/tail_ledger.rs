@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::ctldb::{AnySource, LedgerTable};
-use crate::ledger::{BlockLimit, LedgerRow, LedgerSource, Seq};
+use ctlstore_core::ledger::{BlockLimit, LedgerRow, LedgerSource, Seq};
 
 use super::args::{CtldbArg, JsonArg};
 use super::client;

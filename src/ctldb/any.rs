@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::ledger::{Block, BlockLimit, HeadRow, LedgerInfo, LedgerSource, Seq, SourceError};
-use crate::schema::Timestamp;
+use ctlstore_core::ledger::{Block, BlockLimit, HeadRow, LedgerInfo, LedgerSource, Seq, SourceError};
+use ctlstore_core::schema::Timestamp;
 
 use super::{
     Ctldb, CtldbError, LedgerIdentity, LedgerTable, MysqlCtldb, MysqlSource, Operation, SqliteCtldb, SqliteSource,

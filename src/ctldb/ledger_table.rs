@@ -1,7 +1,7 @@
 //! The ledger table's name, which the settings may change, and the statements on it.
 //! It is the one identifier that comes from outside, so it is checked here.
 
-use crate::sql::quoted;
+use ctlstore_core::sql::quoted;
 
 use super::CtldbError;
 

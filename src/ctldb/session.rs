@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::ledger::{HeadRow, Seq};
-use crate::schema::{FamilyName, Field, TableRef, TableSchema, Value, WriterName};
+use ctlstore_core::ledger::{HeadRow, Seq};
+use ctlstore_core::schema::{FamilyName, Field, TableRef, TableSchema, Value, WriterName};
 
 /// Why the ctldb did not do what was asked. What a client did wrong is not here.
 #[derive(Debug, Clone, thiserror::Error)]

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::schema::TableRef;
+use ctlstore_core::schema::TableRef;
 
 /// What a table was written to by hand shows after this at the latest.
 const ALL_AGAIN: Duration = Duration::from_secs(60 * 60);

@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::ctldb::{ColumnCollation, CtldbError, Expected, Operation, RowChange, Session, StoredTable, WriterMark};
-use crate::ledger::Seq;
-use crate::schema::{Value, WriterName};
-use crate::sql;
+use ctlstore_core::ledger::Seq;
+use ctlstore_core::schema::{Value, WriterName};
+use ctlstore_core::sql;
 
 use super::Options;
 use super::error::{ExecutiveError, Refusal};

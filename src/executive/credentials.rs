@@ -4,7 +4,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::ctldb::{CtldbError, Session, WriterRow};
-use crate::schema::WriterName;
+use ctlstore_core::schema::WriterName;
 
 use super::error::Refusal;
 

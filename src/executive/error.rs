@@ -2,7 +2,7 @@
 //! everything else.
 
 use crate::ctldb::CtldbError;
-use crate::schema::{FamilyName, FieldName, NameError, TableError, TableRef, ValueError, WriterName};
+use ctlstore_core::schema::{FamilyName, FieldName, NameError, TableError, TableRef, ValueError, WriterName};
 
 use super::mutation::{MAX_MUTATIONS, MAX_STATEMENT_BYTES};
 use super::writers::MAX_COOKIE_BYTES;

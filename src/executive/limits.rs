@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::ctldb::{Ctldb, CtldbError, Operation, Session, TableLimit};
-use crate::schema::{TableRef, WriterName};
+use ctlstore_core::schema::{TableRef, WriterName};
 
 use super::error::{ExecutiveError, Refusal};
 use super::rate::RateLimit;

@@ -41,7 +41,7 @@ pub use schema_read::{ReadFamily, ReadTable};
 pub use writers::{MAX_COOKIE_BYTES, ReadCookie, RegisterWriter, RemoveWriter, RotateSecret, SetCookie};
 
 use crate::ctldb::{Ctldb, CtldbError, Operation, TableLimit};
-use crate::ledger::Seq;
+use ctlstore_core::ledger::Seq;
 
 /// What the rules can be told from outside.
 #[derive(Debug, Clone)]

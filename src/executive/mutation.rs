@@ -7,8 +7,8 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 
 use crate::ctldb::{ColumnCollation, RowChange, StoredTable};
-use crate::schema::{FamilyName, Field, TableName, TableRef, Value};
-use crate::sql;
+use ctlstore_core::schema::{FamilyName, Field, TableName, TableRef, Value};
+use ctlstore_core::sql;
 
 use super::credentials::Credentials;
 use super::error::Refusal;
@@ -136,7 +136,7 @@ impl MutationRequest {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schema::{FieldName, FieldType, TableSchema};
+    use ctlstore_core::schema::{FieldName, FieldType, TableSchema};
 
     fn table(collation: ColumnCollation) -> Arc<StoredTable> {
         let field = |name, field_type| Field { name: FieldName::new(name).unwrap(), field_type };

@@ -8,8 +8,8 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use crate::ctldb::{ColumnCollation, CtldbError, Expected, RowChange, Session, StoredTable, TableLimit, WriterRow};
-use crate::schema::{TableRef, WriterName};
-use crate::sql;
+use ctlstore_core::schema::{TableRef, WriterName};
+use ctlstore_core::sql;
 
 use super::Options;
 use super::error::{ExecutiveError, Refusal};

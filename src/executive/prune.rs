@@ -11,9 +11,8 @@ mod steps;
 use std::time::Duration;
 
 use crate::ctldb::{CtldbError, LedgerIdentity};
-use crate::ledger::{PruneBounds, Seq, SourceError};
-use crate::schema::Timestamp;
-use crate::snapshot::VerifiedSnapshot;
+use ctlstore_core::ledger::{PruneBounds, Seq, SourceError, VerifiedSnapshot};
+use ctlstore_core::schema::Timestamp;
 
 pub use plan::{Plan, plan};
 pub use steps::{HasOldRows, Outcome, prune};

@@ -5,9 +5,9 @@
 use std::time::Instant;
 
 use crate::ctldb::{Ctldb, CtldbError, Operation, SchemaChange, Session};
-use crate::ledger::Seq;
-use crate::schema::{FamilyName, Field, TableRef, TableSchema};
-use crate::sql;
+use ctlstore_core::ledger::Seq;
+use ctlstore_core::schema::{FamilyName, Field, TableRef, TableSchema};
+use ctlstore_core::sql;
 
 use super::error::{ExecutiveError, Refusal};
 use super::{Executive, Request, Single};

@@ -1,7 +1,7 @@
 //! What tables there are.
 
 use crate::ctldb::{CtldbError, Operation, Session};
-use crate::schema::{FamilyName, TableRef, TableSchema};
+use ctlstore_core::schema::{FamilyName, TableRef, TableSchema};
 
 use super::Single;
 use super::error::Refusal;

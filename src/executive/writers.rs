@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::ctldb::{Ctldb, CtldbError, Operation, Session, WriterRow};
-use crate::schema::WriterName;
+use ctlstore_core::schema::WriterName;
 
 use super::credentials::{Credentials, Secret};
 use super::error::{ExecutiveError, Refusal};

@@ -22,8 +22,8 @@ use crate::executive::{
     ListTableLimits, ListWriterLimits, Ping, ReadCookie, ReadFamily, ReadTable, RegisterWriter, RemoveWriter, Request,
     RotateSecret, SetCookie, SetTableLimit, SetWriterLimit,
 };
-use crate::ledger::Seq;
 use crate::messages::executive::{Ask, Mutate};
+use ctlstore_core::ledger::Seq;
 
 use super::error::HttpError;
 use super::observe::Observer;

@@ -32,9 +32,9 @@ use utoipa::openapi::{Array, RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::ldb::read::{LdbReader, Limits, ReadError, Snapshot};
-use crate::ledger::Seq;
 use crate::metrics::{Component, ErrorKind, Metrics, Server as ServerLabel};
-use crate::schema::Timestamp;
+use ctlstore_core::ledger::Seq;
+use ctlstore_core::schema::Timestamp;
 
 use super::error::{self, HttpError};
 use super::json;

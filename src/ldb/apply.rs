@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 
 use crate::changelog::Written;
-use crate::failpoint;
-use crate::ledger::{Batch, LedgerRow, Seq};
-use crate::schema::Timestamp;
-use crate::sql::{self, Statement};
+use ctlstore_core::failpoint;
+use ctlstore_core::ledger::{Batch, LedgerRow, Seq};
+use ctlstore_core::schema::Timestamp;
+use ctlstore_core::sql::{self, Statement};
 
 use super::bookkeeping;
 use super::error::{ApplyError, LdbError, is_statements_fault, statement_reason};

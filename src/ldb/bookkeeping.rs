@@ -4,8 +4,8 @@
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::changelog::Numbering;
-use crate::ledger::{LdbPosition, Seq};
-use crate::schema::Timestamp;
+use ctlstore_core::ledger::{LdbPosition, Seq};
+use ctlstore_core::schema::Timestamp;
 
 /// The version of `_ldb_meta` and of what this program keeps there.
 pub const FORMAT_VERSION: u32 = 1;

@@ -11,7 +11,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
 use rusqlite::{Connection, FileControl, OpenFlags, ffi};
 
-use crate::disk::{FILE_MODE, beside};
+use ctlstore_core::disk::{FILE_MODE, beside};
 
 use super::bookkeeping;
 use super::error::LdbError;

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::ffi::{self, ErrorCode};
 
-use crate::ledger::Seq;
-use crate::sql::Statement;
+use ctlstore_core::ledger::Seq;
+use ctlstore_core::sql::Statement;
 
 use super::apply::Applied;
 

@@ -9,8 +9,8 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::disk::{self, beside, directory_of};
-use crate::failpoint;
+use ctlstore_core::disk::{self, beside, directory_of};
+use ctlstore_core::failpoint;
 
 use super::error::LdbError;
 

@@ -5,8 +5,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::disk::{self, LockError, ProcessLock, directory_of};
-use crate::failpoint;
+use ctlstore_core::disk::{self, LockError, ProcessLock, directory_of};
+use ctlstore_core::failpoint;
 
 use super::connection;
 use super::error::LdbError;

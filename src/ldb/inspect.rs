@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use crate::disk::FileId;
+use ctlstore_core::disk::FileId;
 
 use super::bookkeeping;
 use super::connection::BUSY_TIMEOUT;

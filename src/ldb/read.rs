@@ -12,19 +12,15 @@ mod file;
 mod follow;
 mod json;
 mod key;
-#[cfg(feature = "node")]
 mod measure;
-#[cfg(feature = "node")]
 mod page;
 mod position;
-#[cfg(feature = "node")]
 pub mod query;
 mod request_key;
 mod row;
 mod scan;
 mod snapshot;
 mod table;
-#[cfg(feature = "node")]
 mod typed_key;
 mod value;
 mod wal_index;
@@ -33,14 +29,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::ledger::{LdbPosition, Seq};
-use crate::schema::{TableRef, Timestamp};
+use ctlstore_core::ledger::{LdbPosition, Seq};
+use ctlstore_core::schema::{TableRef, Timestamp};
 
 pub use error::ReadError;
-#[cfg(feature = "node")]
 pub(super) use follow::{VERSION_DIGITS, VERSIONED_LDB, is_version};
 pub use key::{Key, KeyPart};
-#[cfg(feature = "node")]
 pub(crate) use page::{After, PageLimits};
 pub use position::Progress;
 pub use request_key::KeyValue;

@@ -6,8 +6,8 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::disk::{FILE_MODE, FileId, beside};
-use crate::ledger::Seq;
+use ctlstore_core::disk::{FILE_MODE, FileId, beside};
+use ctlstore_core::ledger::Seq;
 
 /// The open file. It holds the seq in 20 decimal digits and a line feed; the fixed
 /// width lets it be overwritten in place, so that no reader finds half of it.

@@ -5,7 +5,7 @@
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 use rusqlite::{CachedStatement, Connection};
 
-use crate::sql::{Literal, RowStatement, Statement};
+use ctlstore_core::sql::{Literal, RowStatement, Statement};
 
 /// Shapes of row statements at hand at a time. What has no place here is still
 /// prepared, in the connection's own cache, and found there by its text.

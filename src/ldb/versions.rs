@@ -10,9 +10,9 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::disk::{self, FILE_MODE, LockError, ProcessLock, beside, directory_of};
-use crate::failpoint;
-use crate::ledger::{LdbPosition, Seq};
+use ctlstore_core::disk::{self, FILE_MODE, LockError, ProcessLock, beside, directory_of};
+use ctlstore_core::failpoint;
+use ctlstore_core::ledger::{LdbPosition, Seq};
 
 use super::error::LdbError;
 use super::generation::unix_millis;

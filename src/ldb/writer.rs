@@ -10,8 +10,8 @@ use rusqlite::limits::Limit;
 
 use crate::changelog::history::{BridgeError, History, HistoryError, HistoryOptions};
 use crate::changelog::{Changelog, ChangelogError, ChangelogOptions, Numbering, Written};
-use crate::disk::{FileId, ProcessLock, beside};
-use crate::ledger::{LdbPosition, Seq};
+use ctlstore_core::disk::{FileId, ProcessLock, beside};
+use ctlstore_core::ledger::{LdbPosition, Seq};
 
 use super::bookkeeping;
 use super::checkpoint::{Checkpoint, Checkpointer};

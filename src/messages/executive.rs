@@ -4,7 +4,7 @@ use actix::Message;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::executive::{ExecutiveError, MutationRequest, Request, Written};
-use crate::ledger::Seq;
+use ctlstore_core::ledger::Seq;
 
 /// What became of one mutation request.
 pub type Outcome = Result<Written, ExecutiveError>;

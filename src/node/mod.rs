@@ -18,7 +18,7 @@ use crate::config::Settings;
 use crate::ctldb::CtldbError;
 use crate::ldb::LdbError;
 use crate::ldb::read::query::memory::NotBounded;
-use crate::schema::NameError;
+use ctlstore_core::schema::NameError;
 
 use self::listeners::Listeners;
 pub use self::options::{location, verifier};

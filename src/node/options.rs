@@ -23,10 +23,10 @@ use crate::http::reader::queries::QueryOptions;
 use crate::http::serve::ServerOptions;
 use crate::ldb::LdbOptions;
 use crate::ldb::read::query::QueryLimits;
-use crate::ledger::BlockLimit;
-use crate::schema::TableRef;
 use crate::snapshot::store::StoreOptions;
 use crate::snapshot::{Target, Verifier};
+use ctlstore_core::ledger::BlockLimit;
+use ctlstore_core::schema::TableRef;
 
 use super::{NodeError, secret};
 

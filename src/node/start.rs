@@ -18,7 +18,6 @@ use crate::actors::reader::HttpReader;
 use crate::actors::snapshotter::Snapshotter;
 use crate::config::{Role, Settings};
 use crate::ctldb::{AnyCtldb, AnySource, Ctldb, LedgerTable};
-use crate::disk;
 use crate::http::executive;
 use crate::http::observe::Observer;
 use crate::http::ops::{self, OpsState};
@@ -29,6 +28,7 @@ use crate::messages::ledger::{CaughtUp, Committed, InspectLdb};
 use crate::messages::status::{GetStatus, Role as Part, RoleState};
 use crate::messages::stop::Stop;
 use crate::metrics::{self, Metrics};
+use ctlstore_core::disk;
 
 use super::NodeError;
 use super::listeners::{Bound, Listeners};

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::disk::beside;
 use crate::ldb::read::{ReadError, Snapshot};
-use crate::ledger::Seq;
+use ctlstore_core::disk::beside;
+use ctlstore_core::ledger::Seq;
 
 /// Between two looks, as the wait goes on: a quarter of what it has taken so far, so
 /// that a short wait ends soon after it could and a long one costs little.

@@ -9,8 +9,8 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 
 use crate::ldb::read::{Key, LdbReader, ReadError, Row, Snapshot};
-use crate::ledger::Seq;
-use crate::schema::{TableRef, TableSchema};
+use ctlstore_core::ledger::Seq;
+use ctlstore_core::schema::{TableRef, TableSchema};
 
 use super::demands::{Demands, Verdict, Wait};
 use super::pool::Pool;

@@ -39,8 +39,8 @@ mod scan;
 mod threads;
 
 pub use crate::ldb::read::{Key, KeyPart, ReadError, Row, Snapshot, SnapshotScan, Value, ValueRef};
-pub use crate::ledger::{LdbPosition, Seq};
-pub use crate::schema::{Field, FieldType, TableRef, TableSchema, Timestamp};
+pub use ctlstore_core::ledger::{LdbPosition, Seq};
+pub use ctlstore_core::schema::{Field, FieldType, TableRef, TableSchema, Timestamp};
 pub use handle::Reader;
 pub use rotating::RotatingReader;
 pub use scan::Scan;

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::disk::FileId;
 use crate::ldb::read::ReadError;
+use ctlstore_core::disk::FileId;
 
 use super::handle::Reader;
 

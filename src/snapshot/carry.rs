@@ -5,9 +5,10 @@ use std::io::{self, Read, Write};
 
 use sha2::{Digest, Sha256};
 
+use ctlstore_core::Abort;
+
 use super::manifest::Manifest;
 use super::store::{Part, Store, StoreError};
-use super::take::Abort;
 
 const CHUNK: usize = 256 << 10;
 

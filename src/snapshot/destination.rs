@@ -4,9 +4,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::disk::{self, LockError, ProcessLock, beside, directory_of};
-use crate::failpoint;
-use crate::ledger::{LdbPosition, Seq};
+use ctlstore_core::disk::{self, LockError, ProcessLock, beside, directory_of};
+use ctlstore_core::ledger::{LdbPosition, Seq};
+use ctlstore_core::{Abort, failpoint};
 
 use super::error::SnapshotError;
 use super::manifest::{Compression, Manifest};
@@ -15,7 +15,7 @@ use super::published::{Published, Stranger};
 use super::staged::{SharedCopy, clear};
 use super::store::{Condition, Store, StoreError, StoreOptions};
 use super::stream::{self, Stored};
-use super::take::{Abort, Snapshot};
+use super::take::Snapshot;
 use super::{StoreUrl, carry, names, priority, sweep};
 
 /// How often a manifest that others write at the same time is tried again.

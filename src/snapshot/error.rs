@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use rusqlite::ErrorCode;
 
 use crate::ldb::read::ReadError;
-use crate::ledger::Seq;
+use ctlstore_core::Aborted;
+use ctlstore_core::ledger::Seq;
 
 use super::fetch::{BadSnapshot, FetchError};
 use super::manifest::ManifestError;
@@ -91,6 +92,12 @@ impl SnapshotError {
             Some(ErrorCode::OperationInterrupted) => Self::Aborted,
             _ => Self::Copy { path: path.to_owned(), source },
         }
+    }
+}
+
+impl From<Aborted> for SnapshotError {
+    fn from(_: Aborted) -> Self {
+        Self::Aborted
     }
 }
 

@@ -3,8 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ledger::{LdbPosition, Seq};
-use crate::schema::Timestamp;
+use ctlstore_core::ledger::{LdbPosition, Seq};
+use ctlstore_core::schema::Timestamp;
 
 use super::take::{Snapshot, TableDigest};
 

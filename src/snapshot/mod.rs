@@ -30,8 +30,8 @@ pub use manifest::{Compression, Manifest, ManifestError};
 pub use progress::{Phase, Progress};
 pub use publish::{Ended, Publisher, Round};
 pub use store::{Store, StoreError};
-pub use take::{Abort, FileHashes, Snapshot, TableDigest, TableHasher, digests, hash_file, table_digest, take};
-pub use verified::{VerifiedSnapshot, Verifier};
+pub use take::{FileHashes, Snapshot, TableDigest, TableHasher, digests, hash_file, table_digest, take};
+pub use verified::Verifier;
 
 /// The address of a snapshot, as the settings have it.
 pub use crate::config::SnapshotUrl as StoreUrl;

@@ -5,8 +5,8 @@
 //! `snapshot-20261123T190737Z.db.gz` is one that is kept. The hash is the uncompressed
 //! file's, since a stream's own is known only when the stream has gone to its name.
 
-use crate::ledger::Seq;
-use crate::schema::Timestamp;
+use ctlstore_core::ledger::Seq;
+use ctlstore_core::schema::Timestamp;
 
 /// Hex digits of the hash that a name carries.
 const HASH_DIGITS: usize = 8;

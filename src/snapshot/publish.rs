@@ -10,13 +10,13 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::ldb::read::{LdbReader, ReadError};
-use crate::ledger::{LdbPosition, Seq};
+use ctlstore_core::Abort;
+use ctlstore_core::ledger::{LdbPosition, Seq};
 
 use super::destination::{Delivered, Destination, Target};
 use super::error::SnapshotError;
 use super::progress::Progress;
 use super::staged::{SharedCopy, Stage};
-use super::take::Abort;
 
 /// What a round did, and what busy destinations have ended since the one before.
 #[derive(Debug)]

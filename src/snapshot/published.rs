@@ -7,15 +7,16 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OpenFlags};
 
 use crate::ldb::read::LdbReader;
-use crate::ledger::LdbPosition;
-use crate::sql::{IMMUTABLE, file_uri};
+use ctlstore_core::Abort;
+use ctlstore_core::ledger::LdbPosition;
+use ctlstore_core::sql::{IMMUTABLE, file_uri};
 
 use super::error::SnapshotError;
 use super::fetch::inspect_plain;
 use super::manifest::{Compression, Manifest, ManifestError};
 use super::names;
 use super::store::{Condition, ObjectInfo, Store, StoreError};
-use super::take::{Abort, any_rows};
+use super::take::any_rows;
 
 /// What a destination holds now.
 #[derive(Debug, Clone, Default)]

@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::disk::{LockError, ProcessLock, beside, directory_of};
+use ctlstore_core::Abort;
+use ctlstore_core::disk::{LockError, ProcessLock, beside, directory_of};
 
 use super::error::SnapshotError;
 use super::progress::Progress;
-use super::take::{Abort, Snapshot, take};
+use super::take::{Snapshot, take};
 
 /// Ends the names of copies, so that what a crash leaves is known as such.
 pub(super) const STAGED: &str = ".staged.tmp";

@@ -9,11 +9,13 @@ use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
 use zstd::stream::write::Encoder as ZstdEncoder;
 
+use ctlstore_core::Abort;
+
 use super::error::SnapshotError;
 use super::manifest::Compression;
 use super::progress::{Phase, Progress};
 use super::store::{Store, StoreError, Upload};
-use super::take::{Abort, Snapshot};
+use super::take::Snapshot;
 
 const CHUNK: usize = 256 << 10;
 /// Levels beyond these cost more time than the bytes they save are worth.

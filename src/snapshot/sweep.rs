@@ -3,14 +3,14 @@
 
 use std::time::Duration;
 
-use crate::ledger::Seq;
-use crate::schema::Timestamp;
+use ctlstore_core::Abort;
+use ctlstore_core::ledger::Seq;
+use ctlstore_core::schema::Timestamp;
 
 use super::carry;
 use super::manifest::Manifest;
 use super::names;
 use super::store::{Condition, ObjectInfo, Store, StoreError};
-use super::take::Abort;
 
 /// Replaced data stays for so long, since a host may be downloading it, but no more of
 /// it than so many where snapshots are taken all the time.

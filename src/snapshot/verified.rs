@@ -6,27 +6,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::config::SnapshotUrl;
-use crate::disk;
-use crate::ledger::Seq;
+use ctlstore_core::ledger::VerifiedSnapshot;
+use ctlstore_core::{Abort, disk};
 
-use super::Abort;
 use super::Progress;
 use super::fetch::{FetchError, Found, Wanted, find, still_has, verify};
 
 /// What a killed process left of a fetch is removed when it was not written to for this
 /// long; a fetch that goes on is written to all the time.
 const LEFT_BEHIND: Duration = Duration::from_secs(60 * 60);
-
-/// A snapshot that was fetched and checked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VerifiedSnapshot {
-    /// The last ledger row that it has.
-    pub seq: Seq,
-    /// Of the ledger that it follows; one of the original says none.
-    pub ledger_id: Option<String>,
-    /// Where it is, without secrets.
-    pub url: String,
-}
 
 /// The snapshots at some places. One that was verified is not fetched again while what
 /// is found there is the same.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use ctlstore::ctldb::{Ctldb, CtldbError, SchemaChange};
-use ctlstore::schema::FieldType;
+use ctlstore_core::schema::FieldType;
 use mysql_async::prelude::Queryable;
 
 use crate::append;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use ctlstore::ctldb::{Ctldb, CtldbError, SchemaChange};
-use ctlstore::schema::FieldType;
+use ctlstore_core::schema::FieldType;
 use mysql_async::prelude::Queryable;
 
 use crate::ctldb_support::proxy::{Cut, Proxy};

@@ -11,7 +11,7 @@ use ctlstore::executive::{
     Credentials, Executive, Mutation, MutationRequest, Options, RateLimit, Refusal, RegisterWriter, Request, Secret,
     Written,
 };
-use ctlstore::schema::{FamilyName, FieldType};
+use ctlstore_core::schema::{FamilyName, FieldType};
 use mysql_async::prelude::Queryable;
 use serde_json::value::RawValue;
 

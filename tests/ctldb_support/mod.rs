@@ -13,9 +13,9 @@ use ctlstore::ctldb::{
     AnyCtldb, Ctldb, CtldbError, Expected, LedgerTable, Location, Operation, RowChange, SchemaChange, Session,
     StoredTable, TableLimit, WriterRow,
 };
-use ctlstore::ledger::Seq;
-use ctlstore::schema::{FamilyName, Field, FieldName, FieldType, TableRef, TableSchema, Value, WriterName};
-use ctlstore::sql;
+use ctlstore_core::ledger::Seq;
+use ctlstore_core::schema::{FamilyName, Field, FieldName, FieldType, TableRef, TableSchema, Value, WriterName};
+use ctlstore_core::sql;
 
 use crate::support::sql::query;
 use crate::support::{TestDatabase, every_ctldb, mariadb, mysql56};

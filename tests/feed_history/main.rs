@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use client::Client;
 use ctlstore::changelog::history::{Cursor, Grown, HistoryOptions, Tail, TooOld, What, at_ledger_seq, directory_of};
 use ctlstore::ldb::{Ldb, LdbOptions};
-use ctlstore::ledger::Seq;
+use ctlstore_core::ledger::Seq;
 use ldb_support::workload::{self, Dice, Task, Workload};
 use ldb_support::{CREATE, Scratch, batch, reader, seq, upsert};
 use rusqlite::Connection;

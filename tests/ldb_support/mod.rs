@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 use ctlstore::changelog::ChangelogOptions;
 use ctlstore::ldb::{Ldb, LdbOptions};
-use ctlstore::ledger::{Assembler, Batch, LedgerRow, Seq};
-use ctlstore::schema::Timestamp;
+use ctlstore_core::ledger::{Assembler, Batch, LedgerRow, Seq};
+use ctlstore_core::schema::Timestamp;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags};
 use tempfile::TempDir;

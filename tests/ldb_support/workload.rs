@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use ctlstore::changelog::ChangelogOptions;
 use ctlstore::changelog::history::HistoryOptions;
 use ctlstore::ldb::{Ldb, LdbOptions};
-use ctlstore::ledger::{Assembler, LedgerRow, Seq};
+use ctlstore_core::ledger::{Assembler, LedgerRow, Seq};
 use rusqlite::Connection;
 
 use super::{dump, row};

@@ -9,9 +9,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use ctlstore::ldb::{Ldb, LdbOptions};
-use ctlstore::ledger::{Assembler, LedgerRow, Seq};
-use ctlstore::schema::Timestamp;
-use ctlstore::snapshot::{Abort, Delivered, Publisher, SnapshotError, StoreUrl, Target};
+use ctlstore::snapshot::{Delivered, Publisher, SnapshotError, StoreUrl, Target};
+use ctlstore_core::Abort;
+use ctlstore_core::ledger::{Assembler, LedgerRow, Seq};
+use ctlstore_core::schema::Timestamp;
 use rusqlite::{Connection, OpenFlags};
 
 /// Rows of each ledger transaction.

@@ -11,7 +11,8 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ctlstore::snapshot::store::{Part, StoreOptions};
-use ctlstore::snapshot::{Abort, Compression, Manifest, Store, StoreUrl, Target};
+use ctlstore::snapshot::{Compression, Manifest, Store, StoreUrl, Target};
+use ctlstore_core::Abort;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 

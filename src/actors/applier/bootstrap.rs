@@ -11,9 +11,9 @@ use crate::actors::failures::kind_of_fetch;
 use crate::config::SnapshotUrl;
 use crate::ldb::Home;
 use crate::metrics::{ErrorKind, Metrics};
-use crate::schema::Timestamp;
-use crate::snapshot::Abort;
 use crate::snapshot::fetch::{FetchError, Fetched, Sources, Wanted};
+use ctlstore_core::Abort;
+use ctlstore_core::schema::Timestamp;
 
 /// Whether an LDB may begin empty where no source has a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

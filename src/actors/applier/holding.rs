@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use crate::backoff::Backoff;
 use crate::changelog::Written;
 use crate::ldb::{Applied, ApplyError, Checkpoint, Home, Ldb, LdbError, LdbOptions, Look, Replaced, Verdict};
-use crate::ledger::{Batch, LdbPosition, LedgerInfo};
 use crate::snapshot::fetch::Wanted;
+use ctlstore_core::ledger::{Batch, LdbPosition, LedgerInfo};
 
 use super::bootstrap::{AllowEmpty, Bootstrap, NoSnapshot};
 

@@ -11,9 +11,9 @@ use tokio::sync::oneshot;
 
 use crate::changelog::Written;
 use crate::ldb::{Applied, ApplyError, Checkpoint, CheckpointMode, Ldb, LdbError, Verdict};
-use crate::ledger::{Batch, LdbPosition, LedgerInfo};
 use crate::messages::ledger::ApplyFailed;
 use crate::metrics::{self, ErrorKind, Metrics};
+use ctlstore_core::ledger::{Batch, LdbPosition, LedgerInfo};
 
 use super::holding::{Holding, NoLdb};
 use super::looks::{Answer, Finding, IsEnded, Looks};
@@ -174,8 +174,8 @@ mod tests {
     use super::super::bootstrap::{AllowEmpty, Bootstrap, BootstrapOptions, Record};
     use super::*;
     use crate::ldb::{Home, LdbOptions};
-    use crate::ledger::{Assembler, LedgerRow, Seq};
-    use crate::snapshot::Abort;
+    use ctlstore_core::Abort;
+    use ctlstore_core::ledger::{Assembler, LedgerRow, Seq};
 
     /// Enough rows for a look at them to ask whether it is to end.
     const TABLE: &str = "CREATE TABLE fam___tab (id INTEGER PRIMARY KEY, v TEXT);

@@ -117,7 +117,7 @@ mod tests {
 
     use super::*;
     use crate::executive::{Credentials, Mutation, Secret};
-    use crate::schema::{FamilyName, WriterName};
+    use ctlstore_core::schema::{FamilyName, WriterName};
 
     /// A request whose one value has so many bytes, and whose deadline is so many seconds ahead.
     fn waiting(bytes: usize, seconds: u64) -> Waiting {

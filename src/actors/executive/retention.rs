@@ -17,12 +17,13 @@ use crate::actors::task::{Stopping, Task};
 use crate::backoff::{Backoff, jittered};
 use crate::ctldb::{Ctldb, CtldbError};
 use crate::executive::{HasOldRows, PruneError, PruneOrder, PruneOutcome, prune};
-use crate::ledger::{Limit, Seq};
 use crate::messages::status::ErrorReport;
 use crate::metrics::{Component, ErrorKind, Metrics};
-use crate::schema::Timestamp;
+use crate::snapshot::Verifier;
 use crate::snapshot::fetch::FetchError;
-use crate::snapshot::{Abort, VerifiedSnapshot, Verifier};
+use ctlstore_core::Abort;
+use ctlstore_core::ledger::{Limit, Seq, VerifiedSnapshot};
+use ctlstore_core::schema::Timestamp;
 
 /// Rounds in the time that rows are kept, and the bounds of the time between two.
 const ROUNDS: u32 = 20;

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use crate::actors::failures::failed;
 use crate::actors::task::Stopping;
 use crate::backoff::{Backoff, jittered};
-use crate::ledger::{
-    AssembleError, Assembler, Batch, CannotFollow, Found, LedgerSource, Seq, SourceError, Tail, TailError,
-};
 use crate::messages::ledger::{AdoptLedger, ApplyBatch, ApplyFailed, Bootstrap, CaughtUp, GetPosition, HasLdb};
 use crate::messages::status::RoleState;
 use crate::metrics::{ErrorKind, Queue};
-use crate::schema::Timestamp;
+use ctlstore_core::ledger::{
+    AssembleError, Assembler, Batch, CannotFollow, Found, LedgerSource, Seq, SourceError, Tail, TailError,
+};
+use ctlstore_core::schema::Timestamp;
 
 use super::Shared;
 

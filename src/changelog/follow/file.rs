@@ -6,8 +6,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::changelog::lines::Lines;
-use crate::disk::FileId;
+use ctlstore_core::disk::{FileId, Lines};
 
 #[derive(Debug)]
 pub struct File {

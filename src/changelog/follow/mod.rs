@@ -6,7 +6,6 @@
 mod entry;
 mod file;
 mod position;
-#[cfg(feature = "stream")]
 mod stream;
 
 use std::io;
@@ -16,7 +15,6 @@ use std::time::{Duration, Instant};
 
 pub use entry::{Entry, KeyColumn};
 pub use position::Position;
-#[cfg(feature = "stream")]
 pub use stream::FollowerStream;
 
 use file::{File, Line};

@@ -5,7 +5,7 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use crate::disk::FileId;
+use ctlstore_core::disk::FileId;
 
 use super::entry::Entry;
 use super::file::{File, Line};

@@ -12,8 +12,8 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
 
 use crate::changelog::entry::TableKey;
-use crate::ledger::Seq;
-use crate::sql::{IMMUTABLE, file_uri, quoted};
+use ctlstore_core::ledger::Seq;
+use ctlstore_core::sql::{IMMUTABLE, file_uri, quoted};
 
 use super::History;
 use super::line::{Op, TableChange};

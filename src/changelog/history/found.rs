@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use crate::changelog::lines::Lines;
-use crate::ledger::Seq;
+use ctlstore_core::disk::Lines;
+use ctlstore_core::ledger::Seq;
 
 use super::line::Line;
 use super::segment::{self, Header};

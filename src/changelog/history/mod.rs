@@ -20,7 +20,7 @@ mod writer;
 
 use std::path::{Path, PathBuf};
 
-use crate::disk::beside;
+use ctlstore_core::disk::beside;
 
 pub use bridge::BridgeError;
 pub use cursor::{Cursor, TooOld, at_ledger_seq};

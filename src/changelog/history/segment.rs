@@ -9,9 +9,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::changelog::lines::Lines;
-use crate::disk::FILE_MODE;
-use crate::ledger::Seq;
+use ctlstore_core::disk::{FILE_MODE, Lines};
+use ctlstore_core::ledger::Seq;
 
 /// The version of the lines below the header.
 pub const VERSION: u32 = 1;

@@ -5,9 +5,8 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::changelog::lines::Lines;
-use crate::disk::FileId;
-use crate::ledger::Seq;
+use ctlstore_core::disk::{FileId, Lines};
+use ctlstore_core::ledger::Seq;
 
 use super::HistoryError;
 use super::line::{Line, Record};

@@ -6,8 +6,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 
-use crate::disk;
-use crate::ledger::Seq;
+use ctlstore_core::disk;
+use ctlstore_core::ledger::Seq;
 
 use super::bridge::{self, BridgeError};
 use super::found::{Found, belongs};

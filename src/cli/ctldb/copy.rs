@@ -11,8 +11,8 @@ use rusqlite::backup::{Backup as OnlineBackup, StepResult};
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use crate::ctldb::LedgerTable;
-use crate::disk;
-use crate::sql::quoted;
+use ctlstore_core::disk;
+use ctlstore_core::sql::quoted;
 
 use super::super::failure::Failure;
 

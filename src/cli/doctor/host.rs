@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use bytesize::ByteSize;
 
 use crate::config::{CtldbUrl, Role, Settings, SnapshotUrl};
-use crate::disk::{self, LockError, ProcessLock};
+use ctlstore_core::disk::{self, LockError, ProcessLock};
 
 use super::super::ldb;
 use super::Finding;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use mysql_async::prelude::{FromRow, Queryable};
 use mysql_async::{Conn, Opts, OptsBuilder};
 
-use crate::schema::Timestamp;
+use ctlstore_core::schema::Timestamp;
 
 use super::super::output::printable;
 use super::{Finding, grants};

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use crate::config::{Role, Settings, SnapshotUrl};
 use crate::snapshot::fetch::{self, FetchError};
-use crate::snapshot::{Abort, Manifest, StoreError};
+use crate::snapshot::{Manifest, StoreError};
+use ctlstore_core::Abort;
 
 use super::Finding;
 

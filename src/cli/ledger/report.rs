@@ -8,8 +8,7 @@ use bytesize::ByteSize;
 use serde::Serialize;
 
 use crate::executive::{PruneOutcome, PrunePlan};
-use crate::ledger::{Limit, Seq};
-use crate::snapshot::VerifiedSnapshot;
+use ctlstore_core::ledger::{Limit, Seq, VerifiedSnapshot};
 
 /// The members of the JSON; sizes in bytes of statements.
 #[derive(Debug, Serialize)]

@@ -16,7 +16,7 @@ use secrecy::SecretString;
 use serde::Serialize;
 
 use crate::executive::MAX_MUTATIONS;
-use crate::schema::{FamilyName, WriterName};
+use ctlstore_core::schema::{FamilyName, WriterName};
 
 use super::super::client::{Answer, Client, signed};
 use super::super::failure::{Exit, Failure};

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use mysql_async::Row;
 
 use crate::ctldb::{Expected, TableLimit, WriterMark, WriterRow};
-use crate::schema::{TableRef, WriterName};
+use ctlstore_core::schema::{TableRef, WriterName};
 
 use super::error::SqlError;
 use super::link::{ResultSets, read_row};

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use sha1::{Digest, Sha1};
 
 use crate::ctldb::{Expected, LedgerTable, TableLimit};
-use crate::ledger::Seq;
+use ctlstore_core::ledger::Seq;
 
 use super::ahead::Ahead;
 use super::rows::{blob, text};

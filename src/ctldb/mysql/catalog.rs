@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::ctldb::{ColumnCollation, CtldbError, StoredTable};
-use crate::ledger::Seq;
-use crate::schema::{FamilyName, Field, FieldName, FieldType, TableRef, TableSchema};
+use ctlstore_core::ledger::Seq;
+use ctlstore_core::schema::{FamilyName, Field, FieldName, FieldType, TableRef, TableSchema};
 
 use super::link::Link;
 use super::rows::text;

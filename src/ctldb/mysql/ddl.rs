@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use crate::ctldb::{CtldbError, SchemaChange};
-use crate::failpoint;
-use crate::ledger::Seq;
-use crate::schema::{FieldType, TableSchema};
-use crate::sql::quoted;
+use ctlstore_core::failpoint;
+use ctlstore_core::ledger::Seq;
+use ctlstore_core::schema::{FieldType, TableSchema};
+use ctlstore_core::sql::quoted;
 
 use super::error::SqlError;
 use super::link::Link;

@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use crate::ctldb::{CtldbError, Expected, Operation, meta};
-use crate::ledger::Seq;
+use ctlstore_core::ledger::Seq;
 
 use super::Shared;
 use super::ahead::{self, Ahead};

@@ -6,8 +6,8 @@ use mysql_async::Value;
 
 use crate::ctldb::meta::{LEDGER_ID, LOW_WATER_SEQ};
 use crate::ctldb::{LedgerIdentity, LedgerTable};
-use crate::ledger::{HeadRow, Marker, Seq};
-use crate::schema::Timestamp;
+use ctlstore_core::ledger::{HeadRow, Marker, Seq};
+use ctlstore_core::schema::Timestamp;
 
 use super::rows::text;
 

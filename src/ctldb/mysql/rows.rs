@@ -8,9 +8,9 @@ use std::fmt::Write;
 use mysql_async::Value as Stored;
 
 use crate::ctldb::{CtldbError, LedgerTable, RowChange, StoredTable, WriterMark};
-use crate::ledger::Seq;
-use crate::schema::{Field, FieldType, TableSchema, Value};
-use crate::sql::{push_blob, push_literal, push_text, quoted};
+use ctlstore_core::ledger::Seq;
+use ctlstore_core::schema::{Field, FieldType, TableSchema, Value};
+use ctlstore_core::sql::{push_blob, push_literal, push_text, quoted};
 
 /// `text` as a literal.
 pub(super) fn text(text: &str) -> String {

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use crate::ctldb::{
     CtldbError, LedgerIdentity, RowChange, SchemaChange, Session, StoredTable, TableLimit, WriterMark, WriterRow,
 };
-use crate::failpoint;
-use crate::ledger::{HeadRow, Seq};
-use crate::schema::{FamilyName, TableRef, Value, WriterName};
-use crate::sql;
+use ctlstore_core::ledger::{HeadRow, Seq};
+use ctlstore_core::schema::{FamilyName, TableRef, Value, WriterName};
+use ctlstore_core::{failpoint, sql};
 
 use super::catalog;
 use super::ddl::{self, Intent, Outcome};

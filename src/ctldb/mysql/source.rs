@@ -8,8 +8,8 @@ use mysql_async::prelude::{FromRow, Queryable};
 use mysql_async::{Conn, Opts, Row, Value};
 
 use crate::ctldb::{CtldbError, LedgerIdentity, LedgerTable};
-use crate::ledger::{Block, BlockLimit, HeadRow, LedgerInfo, LedgerRow, LedgerSource, Seq, SourceError};
-use crate::schema::Timestamp;
+use ctlstore_core::ledger::{Block, BlockLimit, HeadRow, LedgerInfo, LedgerRow, LedgerSource, Seq, SourceError};
+use ctlstore_core::schema::Timestamp;
 
 use super::connect;
 use super::error::{self, NO_SUCH_TABLE, SqlError};

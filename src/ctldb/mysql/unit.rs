@@ -10,9 +10,9 @@ use std::time::Instant;
 use mysql_async::prelude::FromRow;
 
 use crate::ctldb::CtldbError;
-use crate::failpoint;
-use crate::ledger::Seq;
-use crate::schema::WriterName;
+use ctlstore_core::failpoint;
+use ctlstore_core::ledger::Seq;
+use ctlstore_core::schema::WriterName;
 
 use super::Shared;
 use super::ahead::Ahead;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rusqlite::Connection;
 
 use crate::ctldb::{ColumnCollation, CtldbError, StoredTable};
-use crate::schema::{FamilyName, Field, FieldName, FieldType, TableRef, TableSchema};
+use ctlstore_core::schema::{FamilyName, Field, FieldName, FieldType, TableRef, TableSchema};
 
 const SCHEMA_VERSION: &str = "PRAGMA schema_version";
 const COLUMNS: &str = "SELECT name, type, pk FROM pragma_table_info(?) ORDER BY cid";

@@ -11,7 +11,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, FileControl, OpenFlags};
 
 use crate::ctldb::CtldbError;
-use crate::disk::{self, FileId, LockError, ProcessLock};
+use ctlstore_core::disk::{self, FileId, LockError, ProcessLock};
 
 /// Nobody else writes, so only a stranger (a shell, a backup) is ever waited for.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

@@ -6,8 +6,8 @@ use rusqlite::{Connection, OptionalExtension, Row};
 
 use crate::ctldb::meta::{LEDGER_ID, LOW_WATER_SEQ};
 use crate::ctldb::{LedgerIdentity, LedgerTable};
-use crate::ledger::{HeadRow, Marker, Seq};
-use crate::schema::Timestamp;
+use ctlstore_core::ledger::{HeadRow, Marker, Seq};
+use ctlstore_core::schema::Timestamp;
 
 const META: &str = "SELECT value FROM ctlstore_meta WHERE name = ?";
 const HAS_META: &str = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'ctlstore_meta'";

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 
 use crate::ctldb::sizes::Known;
-use crate::schema::TableRef;
+use ctlstore_core::schema::TableRef;
 
 use super::file;
 

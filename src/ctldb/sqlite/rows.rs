@@ -5,8 +5,8 @@ use std::fmt::Write;
 use rusqlite::{Connection, params_from_iter};
 
 use crate::ctldb::{CtldbError, RowChange};
-use crate::schema::{Field, TableSchema, Value};
-use crate::sql::quoted;
+use ctlstore_core::schema::{Field, TableSchema, Value};
+use ctlstore_core::sql::quoted;
 
 use super::values::{self, Bound};
 

@@ -10,10 +10,9 @@ use crate::ctldb::{
     CtldbError, LedgerIdentity, LedgerTable, RowChange, SchemaChange, Session, StoredTable, TableLimit, WriterRow,
     sizes::TableSizes,
 };
-use crate::failpoint;
-use crate::ledger::{HeadRow, Seq};
-use crate::schema::{FamilyName, TableRef, Value, WriterName};
-use crate::sql;
+use ctlstore_core::ledger::{HeadRow, Seq};
+use ctlstore_core::schema::{FamilyName, TableRef, Value, WriterName};
+use ctlstore_core::{failpoint, sql};
 
 use super::catalog::Catalog;
 use super::{head, rows};

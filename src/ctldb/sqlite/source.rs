@@ -9,8 +9,8 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row};
 
 use crate::ctldb::{LedgerIdentity, LedgerTable};
-use crate::ledger::{Block, BlockLimit, HeadRow, LedgerInfo, LedgerRow, LedgerSource, Seq, SourceError};
-use crate::schema::Timestamp;
+use ctlstore_core::ledger::{Block, BlockLimit, HeadRow, LedgerInfo, LedgerRow, LedgerSource, Seq, SourceError};
+use ctlstore_core::schema::Timestamp;
 
 use super::{error, file, head};
 

@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError};
 use tokio::sync::oneshot;
 
 use crate::ctldb::CtldbError;
-use crate::disk::ProcessLock;
+use ctlstore_core::disk::ProcessLock;
 
 use super::writer::Writer;
 

@@ -4,7 +4,7 @@
 use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
 
 use crate::ctldb::CtldbError;
-use crate::schema::Value;
+use ctlstore_core::schema::Value;
 
 /// A value to bind.
 pub(super) struct Bound<'a>(pub &'a Value);

@@ -1,8 +1,8 @@
 //! What a prune would do, told from the ledger's rows without their statements.
 
 use crate::ctldb::AnySource;
-use crate::ledger::{Cutter, LedgerSource, Limit, Seq};
-use crate::schema::Timestamp;
+use ctlstore_core::ledger::{Cutter, LedgerSource, Limit, Seq};
+use ctlstore_core::schema::Timestamp;
 
 use super::{PruneError, PruneOrder};
 

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::ctldb::{Ctldb, CtldbError, Operation, Session};
-use crate::failpoint;
-use crate::ledger::{Cutter, Limit, PruneBounds, Seq};
-use crate::schema::Timestamp;
+use ctlstore_core::failpoint;
+use ctlstore_core::ledger::{Cutter, Limit, PruneBounds, Seq};
+use ctlstore_core::schema::Timestamp;
 
 use super::{MOST_LOOKED_AT, PruneError, PruneOrder, PruneRefusal, before};
 

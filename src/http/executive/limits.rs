@@ -18,7 +18,7 @@ use crate::http::body;
 use crate::http::error::HttpError;
 use crate::http::json::{self, Members};
 use crate::http::openapi::{Operation, delete, get, post, shapes};
-use crate::schema::{TableRef, WriterName};
+use ctlstore_core::schema::{TableRef, WriterName};
 
 use super::writers::writer_in;
 use super::{Api, asking, done};

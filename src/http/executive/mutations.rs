@@ -15,7 +15,7 @@ use crate::http::body;
 use crate::http::error::HttpError;
 use crate::http::json::{self, Members};
 use crate::http::openapi::{Operation, post, shapes};
-use crate::schema::FamilyName;
+use ctlstore_core::schema::FamilyName;
 
 use super::writers::{self, credentials};
 use super::{Api, writing, written};
@@ -115,7 +115,7 @@ mod tests {
 
     use super::*;
     use crate::executive::Secret;
-    use crate::schema::WriterName;
+    use ctlstore_core::schema::WriterName;
 
     fn status(body: &str) -> u16 {
         let credentials = Credentials { writer: WriterName::new("writer").unwrap(), secret: Secret::shown(b"secret") };

@@ -13,7 +13,7 @@ use crate::http::error::HttpError;
 use crate::http::json::Members;
 use crate::http::openapi::{Operation, delete, get, post, put, shapes};
 use crate::http::{body, json};
-use crate::schema::{FamilyName, Field, FieldName, FieldType, TableRef, TableSchema};
+use ctlstore_core::schema::{FamilyName, Field, FieldName, FieldType, TableRef, TableSchema};
 
 use super::{Api, asking, done, writing, written};
 

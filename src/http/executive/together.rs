@@ -85,9 +85,9 @@ mod tests {
 
     use super::*;
     use crate::executive::{Credentials, Mutation, Secret, Written};
-    use crate::ledger::Seq;
     use crate::messages::executive::answer;
-    use crate::schema::{FamilyName, WriterName};
+    use ctlstore_core::ledger::Seq;
+    use ctlstore_core::schema::{FamilyName, WriterName};
 
     const SOON: Duration = Duration::from_secs(20);
 

@@ -8,7 +8,7 @@ use crate::executive::{Credentials, ReadCookie, RegisterWriter, RemoveWriter, Ro
 use crate::http::body;
 use crate::http::error::HttpError;
 use crate::http::openapi::{Operation, delete, get, post, put, shapes};
-use crate::schema::{NameError, WriterName};
+use ctlstore_core::schema::{NameError, WriterName};
 
 use super::{Api, asking, done};
 

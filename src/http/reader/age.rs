@@ -13,13 +13,13 @@ use actix_web::web::Data;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 
-use crate::disk::beside;
 use crate::http::error::HttpError;
 use crate::http::executive::SEQ_HEADER;
 use crate::http::openapi::{Operation, shapes};
 use crate::ldb::read::Progress;
-use crate::ledger::{Seq, lag};
-use crate::schema::Timestamp;
+use ctlstore_core::disk::beside;
+use ctlstore_core::ledger::{Seq, lag};
+use ctlstore_core::schema::Timestamp;
 
 use super::Worker;
 

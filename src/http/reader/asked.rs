@@ -8,7 +8,7 @@ use crate::http::body::{self, Chunks};
 use crate::http::error::HttpError;
 use crate::http::json::{self, Members};
 use crate::ldb::read::KeyValue;
-use crate::schema::TableRef;
+use ctlstore_core::schema::TableRef;
 
 /// The table and the key that a request names.
 pub(super) async fn asked(

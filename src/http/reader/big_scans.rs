@@ -7,7 +7,7 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use crate::ldb::read::{LdbReader, ReadError};
-use crate::ledger::Seq;
+use ctlstore_core::ledger::Seq;
 
 use super::ReaderOptions;
 use super::elsewhere::{Budget, NotRun, OwnReader, Threads};

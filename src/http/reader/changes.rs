@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use crate::changelog::history::{self, TooOld};
 use crate::http::error::HttpError;
 use crate::http::openapi::{EVENTS, Operation, get, shapes};
-use crate::ledger::Seq;
+use ctlstore_core::ledger::Seq;
 
 use super::Worker;
 

@@ -12,7 +12,7 @@ use crossbeam_channel::{Sender, bounded};
 use tokio::sync::Semaphore;
 
 use crate::ldb::read::LdbReader;
-use crate::ledger::Seq;
+use ctlstore_core::ledger::Seq;
 
 use super::super::observe;
 use super::ReaderOptions;

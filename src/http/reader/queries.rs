@@ -10,8 +10,8 @@ use tokio::sync::oneshot;
 
 use crate::ldb::read::ReadError;
 use crate::ldb::read::query::{Cancelled, Query, QueryError, QueryLimits, memory};
-use crate::ledger::Seq;
 use crate::metrics::{Metrics, QueryOutcome};
+use ctlstore_core::ledger::Seq;
 
 use super::ReaderOptions;
 use super::age::Age;

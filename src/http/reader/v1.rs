@@ -18,7 +18,7 @@ use actix_web::http::header::CONTENT_TYPE;
 use actix_web::web::Data;
 
 use crate::ldb::read::{LdbReader, Limits, ReadError, Snapshot};
-use crate::ledger::Seq;
+use ctlstore_core::ledger::Seq;
 
 use super::age::{self, Fresh};
 use super::{INLINE, JSON, Worker, smaller};

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use rusqlite::ErrorCode;
 
-use crate::ledger::Seq;
-use crate::schema::{NameError, TableRef};
+use ctlstore_core::ledger::Seq;
+use ctlstore_core::schema::{NameError, TableRef};
 
 /// What can go wrong while reading an LDB.
 #[derive(Debug, thiserror::Error)]

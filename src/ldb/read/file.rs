@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use rusqlite::config::DbConfig;
 use rusqlite::{CachedStatement, Connection, ErrorCode, OpenFlags, Statement, StatementStatus};
 
-use crate::disk::FileId;
-use crate::sql::{IMMUTABLE, file_uri};
+use ctlstore_core::disk::FileId;
+use ctlstore_core::sql::{IMMUTABLE, file_uri};
 
 use super::error::ReadError;
 use super::key::Key;
@@ -79,7 +79,6 @@ pub(super) struct LdbFile {
     /// The transaction that was left open for the reads that follow.
     shared: Cell<Option<Shared>>,
     /// Whether the connection is prepared for the SQL of others.
-    #[cfg(feature = "node")]
     takes_queries: bool,
     id: FileId,
 }
@@ -106,7 +105,6 @@ impl LdbFile {
             progress: Cell::new(None),
             progress_checked: Cell::new(false),
             shared: Cell::new(None),
-            #[cfg(feature = "node")]
             takes_queries: false,
             id,
         };
@@ -137,14 +135,12 @@ impl LdbFile {
     }
 
     /// For statements that are not ours, which are kept in no cache.
-    #[cfg(feature = "node")]
     pub(super) fn connection(&self) -> &Connection {
         &self.connection
     }
 
     /// The same, to change its hooks, `prepare`d before the first of those. From then on no
     /// reads share a transaction.
-    #[cfg(feature = "node")]
     pub(super) fn connection_for_queries(
         &mut self,
         prepare: impl FnOnce(&Connection) -> rusqlite::Result<()>,

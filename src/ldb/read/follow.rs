@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use crate::disk::FileId;
+use ctlstore_core::disk::FileId;
 
 use super::error::ReadError;
 use super::file::{Access, LdbFile, id_of};

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::schema::TableRef;
+use ctlstore_core::schema::TableRef;
 
 use super::error::ReadError;
 use super::snapshot::Snapshot;

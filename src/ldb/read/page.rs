@@ -3,7 +3,7 @@
 use rusqlite::Rows;
 use rusqlite::types::{ToSqlOutput, ValueRef as Stored};
 
-use crate::schema::TableRef;
+use ctlstore_core::schema::TableRef;
 
 use super::error::ReadError;
 use super::json;

@@ -4,8 +4,8 @@
 use rusqlite::OptionalExtension;
 use rusqlite::types::{Type, ValueRef};
 
-use crate::ledger::{LdbPosition, Seq};
-use crate::schema::{TableRef, Timestamp};
+use ctlstore_core::ledger::{LdbPosition, Seq};
+use ctlstore_core::schema::{TableRef, Timestamp};
 
 use super::error::ReadError;
 use super::file::LdbFile;

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
-#[cfg(feature = "node")]
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,10 +9,9 @@ use rusqlite::Rows;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-#[cfg(feature = "node")]
-use crate::disk::FileId;
-use crate::ledger::{LdbPosition, Seq, lag};
-use crate::schema::{TableRef, TableSchema, Timestamp};
+use ctlstore_core::disk::FileId;
+use ctlstore_core::ledger::{LdbPosition, Seq, lag};
+use ctlstore_core::schema::{TableRef, TableSchema, Timestamp};
 
 use super::Limits;
 use super::error::ReadError;
@@ -41,13 +39,11 @@ impl<'f> Snapshot<'f> {
     }
 
     /// What the table is at this moment.
-    #[cfg(feature = "node")]
     pub(super) fn table(&self, table: &TableRef) -> Result<Arc<Table>, ReadError> {
         self.file.table(table.family.as_str(), table.table.as_str())
     }
 
     /// Which file is read: a replaced LDB is another one.
-    #[cfg(feature = "node")]
     pub(crate) fn file_id(&self) -> FileId {
         self.file.id()
     }

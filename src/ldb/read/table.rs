@@ -7,8 +7,8 @@ use std::sync::Arc;
 use rusqlite::Statement;
 use rusqlite::types::{ToSqlOutput, ValueRef as Stored};
 
-use crate::schema::{Field, FieldName, FieldType, TableRef, TableSchema};
-use crate::sql::quoted;
+use ctlstore_core::schema::{Field, FieldName, FieldType, TableRef, TableSchema};
+use ctlstore_core::sql::quoted;
 
 use super::error::ReadError;
 use super::file::LdbFile;

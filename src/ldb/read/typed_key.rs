@@ -5,7 +5,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::schema::{FieldType, TableRef};
+use ctlstore_core::schema::{FieldType, TableRef};
 
 use super::error::ReadError;
 use super::snapshot::Snapshot;

@@ -66,7 +66,6 @@ impl WatchedConnection {
     }
 
     /// The connection, for whoever may change or replace it: the header is found no more.
-    #[cfg(feature = "node")]
     pub(super) fn unwatched(&mut self) -> &mut Connection {
         self.header = None;
         &mut self.connection

@@ -10,11 +10,12 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
 
 use crate::ldb;
 use crate::ldb::read::{LdbReader, ReadError};
-use crate::ledger::LdbPosition;
+use ctlstore_core::ledger::LdbPosition;
 
 use super::error::BadSnapshot;
-use crate::snapshot::{Abort, Phase, Progress, TableDigest, table_digest};
-use crate::sql::{IMMUTABLE, file_uri};
+use crate::snapshot::{Phase, Progress, TableDigest, table_digest};
+use ctlstore_core::Abort;
+use ctlstore_core::sql::{IMMUTABLE, file_uri};
 
 /// How every SQLite database begins.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";

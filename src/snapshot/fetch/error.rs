@@ -3,8 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::ledger::{CannotFollow, LdbPosition, Seq};
 use crate::snapshot::store::StoreError;
+use ctlstore_core::ledger::{CannotFollow, LdbPosition, Seq};
 
 /// What is wrong with a snapshot that was downloaded.
 #[derive(Debug, Clone, thiserror::Error)]

@@ -2,9 +2,9 @@
 //! without giving it.
 
 use crate::config::SnapshotUrl;
-use crate::snapshot::Abort;
 use crate::snapshot::manifest::Manifest;
 use crate::snapshot::store::{ObjectInfo, Store, StoreError};
+use ctlstore_core::Abort;
 
 use super::error::FetchError;
 use super::read_manifest;

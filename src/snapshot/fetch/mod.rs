@@ -18,12 +18,12 @@ use std::fs;
 use std::path::Path;
 
 use crate::config::SnapshotUrl;
-use crate::failpoint;
-use crate::ledger::{LdbPosition, LedgerInfo, Seq, may_follow};
+use crate::snapshot::TableDigest;
 use crate::snapshot::manifest::{FORMAT_VERSION, Manifest, ManifestError};
 use crate::snapshot::store::{Object, ObjectInfo, Part, Store, StoreError};
-use crate::snapshot::{Abort, TableDigest};
 use crate::snapshot::{Phase, Progress};
+use ctlstore_core::ledger::{LdbPosition, LedgerInfo, Seq, may_follow};
+use ctlstore_core::{Abort, failpoint};
 
 pub use error::{BadSnapshot, FetchError, Unwanted};
 pub use found::{Found, find, still_has};

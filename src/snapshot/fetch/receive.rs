@@ -11,9 +11,9 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
-use crate::disk::{self, FILE_MODE, directory_of};
-use crate::snapshot::Abort;
 use crate::snapshot::{Phase, Progress};
+use ctlstore_core::Abort;
+use ctlstore_core::disk::{self, FILE_MODE, directory_of};
 
 use super::decode::decode;
 use super::error::{BadSnapshot, FetchError};

@@ -4,8 +4,8 @@
 use std::io::{self, Read};
 use std::time::Duration;
 
-use crate::snapshot::Abort;
 use crate::snapshot::store::{Object, ObjectInfo, Part, StoreError};
+use ctlstore_core::Abort;
 
 use super::error::FetchError;
 

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::config::SnapshotUrl;
-use crate::ledger::LdbPosition;
-use crate::snapshot::Abort;
 use crate::snapshot::progress::Progress;
+use ctlstore_core::Abort;
+use ctlstore_core::ledger::LdbPosition;
 
 use super::error::{BadSnapshot, FetchError};
 use super::{Fetch, Fetched, Places, Wanted};

@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use crate::disk::{FILE_MODE, beside, directory_of, flush};
+use ctlstore_core::disk::{FILE_MODE, beside, directory_of, flush};
 
 use super::Condition;
 use super::error::StoreError;

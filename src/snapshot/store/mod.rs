@@ -17,8 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 use crate::config::SnapshotUrl;
-
-use super::take::Abort;
+use ctlstore_core::Abort;
 
 pub use error::StoreError;
 pub use object::{Object, ObjectInfo, Part};

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 
-use crate::snapshot::Abort;
+use ctlstore_core::Abort;
 
 use super::error::StoreError;
 use super::runtime::wait;

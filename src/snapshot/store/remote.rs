@@ -17,7 +17,7 @@ use object_store::{
 };
 use url::Url;
 
-use crate::snapshot::Abort;
+use ctlstore_core::Abort;
 
 use super::error::StoreError;
 use super::object::{Body, Object, ObjectInfo, Part, Stream};

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 
-use crate::snapshot::Abort;
+use ctlstore_core::Abort;
 
 use super::error::StoreError;
 

@@ -11,7 +11,7 @@ use object_store::path::Path as Key;
 use object_store::{MultipartUpload, ObjectStore, PutMultipartOptions};
 use tokio::task::JoinSet;
 
-use crate::snapshot::Abort;
+use ctlstore_core::Abort;
 
 use super::Condition;
 use super::error::StoreError;

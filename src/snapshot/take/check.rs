@@ -11,18 +11,20 @@ use std::sync::Arc;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::ldb::read::LdbReader;
-use crate::ledger::LdbPosition;
 use crate::snapshot::error::SnapshotError;
 use crate::snapshot::progress::{Phase, Progress};
-use crate::sql::{IMMUTABLE, file_uri, quoted};
+use ctlstore_core::Abort;
+use ctlstore_core::ledger::LdbPosition;
+use ctlstore_core::sql::{IMMUTABLE, file_uri, quoted};
 
-use super::abort::Abort;
 use super::copy::{Copied, count};
 use super::digest::{TableDigest, table_digest, table_names};
 use super::index;
 
 /// The file is read several times over, and is nobody's who could cut it short meanwhile.
 const MAPPED: &str = "PRAGMA mmap_size = 1099511627776";
+/// SQLite's own instructions between two looks at the flag: well below a millisecond.
+const ABORT_CHECK: i32 = 10_000;
 const CHECK: &str = "PRAGMA quick_check(1)";
 
 /// What a sound copy holds.
@@ -49,7 +51,8 @@ pub(super) fn check(
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
     // It is marked for WAL: opened in any other way it would get one beside it.
     let mut connection = Connection::open_with_flags(file_uri(path, IMMUTABLE), flags).map_err(failed)?;
-    abort.watch(&mut connection).map_err(failed)?;
+    let watched = abort.clone();
+    connection.progress_handler(ABORT_CHECK, Some(move || watched.is_aborted())).map_err(failed)?;
     connection.query_row(MAPPED, [], |_| Ok(())).map_err(failed)?;
     let report: String = connection.query_row(CHECK, [], |row| row.get(0)).map_err(failed)?;
     if report != "ok" {

@@ -13,13 +13,13 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
-use crate::ledger::Seq;
-use crate::schema::Timestamp;
 use crate::snapshot::error::SnapshotError;
 use crate::snapshot::progress::{Phase, Progress};
-use crate::sql::{file_uri, quoted};
+use ctlstore_core::Abort;
+use ctlstore_core::ledger::Seq;
+use ctlstore_core::schema::Timestamp;
+use ctlstore_core::sql::{file_uri, quoted};
 
-use super::abort::Abort;
 use super::pace::Pace;
 
 /// The copy is nobody's before it is done, so it needs neither locks nor a journal, and

@@ -27,7 +27,7 @@ use rusqlite::types::ValueRef;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::sql::quoted;
+use ctlstore_core::sql::quoted;
 
 /// The tables with data: the applier's own hold numbers of one host, and SQLite's none
 /// that the ledger knows.

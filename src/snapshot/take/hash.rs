@@ -12,8 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::snapshot::error::SnapshotError;
 use crate::snapshot::progress::{Phase, Progress};
-
-use super::abort::Abort;
+use ctlstore_core::Abort;
 
 /// Bytes read at a time: what both hashes then find in the processor's cache.
 const CHUNK: usize = 256 << 10;

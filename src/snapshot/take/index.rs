@@ -7,7 +7,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 
-use crate::sql::quoted;
+use ctlstore_core::sql::quoted;
 
 const WITHOUT_ROWID: &str = "SELECT wr FROM pragma_table_list WHERE schema = 'main' AND name = ?1";
 /// Partial indexes hold some of the rows only.

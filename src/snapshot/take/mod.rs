@@ -8,7 +8,6 @@
 //! an LDB has many, since each upsert moves its row to the table's end.
 //! docs/performance.md has the figures.
 
-mod abort;
 mod check;
 mod copy;
 mod digest;
@@ -23,12 +22,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, ScopedJoinHandle};
 
-use crate::disk::FILE_MODE;
-use crate::failpoint;
 use crate::ldb::mark_for_wal;
 use crate::ldb::read::LdbReader;
-use crate::ledger::{LdbPosition, Seq};
-use crate::schema::Timestamp;
+use ctlstore_core::Abort;
+use ctlstore_core::disk::FILE_MODE;
+use ctlstore_core::failpoint;
+use ctlstore_core::ledger::{LdbPosition, Seq};
+use ctlstore_core::schema::Timestamp;
 
 use super::error::SnapshotError;
 use super::priority;
@@ -37,7 +37,6 @@ use super::progress::{Phase, Progress};
 use check::Checked;
 use copy::Copied;
 
-pub use abort::Abort;
 pub(super) use digest::any_rows;
 pub use digest::{TableDigest, TableHasher, digests, table_digest};
 pub use hash::{FileHashes, hash_file};

@@ -9,8 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::snapshot::progress::{Phase, Progress};
-
-use super::abort::Abort;
+use ctlstore_core::Abort;
 
 /// Bytes of which the writing is begun at once.
 const FLUSH_BYTES: u64 = 4 << 20;

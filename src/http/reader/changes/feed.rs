@@ -13,8 +13,8 @@ use serde::Serialize;
 use tokio::sync::{Semaphore, watch};
 
 use crate::changelog::history::{self, Grown, HistoryError, Record, Tail};
-use crate::ledger::Seq;
 use crate::metrics::{Component, ErrorKind, Metrics};
+use ctlstore_core::ledger::Seq;
 
 /// What is held in memory for clients that keep up, in bytes.
 const MAX_RING_BYTES: usize = 4 * 1024 * 1024;

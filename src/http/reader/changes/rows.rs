@@ -12,8 +12,8 @@ use serde_json::value::RawValue;
 use crate::changelog::history::{Record, What};
 use crate::http::reader::Worker;
 use crate::ldb::read::{LdbReader, ReadError, Value};
-use crate::ledger::Seq;
-use crate::schema::{FieldType, TableRef};
+use ctlstore_core::ledger::Seq;
+use ctlstore_core::schema::{FieldType, TableRef};
 
 use super::event::Row;
 

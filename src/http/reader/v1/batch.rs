@@ -15,8 +15,8 @@ use crate::http::openapi::{self, Operation, post};
 use crate::http::reader::{JSON, Row, Worker, age};
 use crate::http::{body, json as from_json};
 use crate::ldb::read::{ReadError, Snapshot, Value};
-use crate::ledger::Seq;
-use crate::schema::TableRef;
+use ctlstore_core::ledger::Seq;
+use ctlstore_core::schema::TableRef;
 
 use super::{Room, at};
 

@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 use sha2::{Digest, Sha256};
 
 use crate::ldb::read::{After, Value};
-use crate::schema::TableRef;
+use ctlstore_core::schema::TableRef;
 
 const SCOPE_BYTES: usize = 8;
 

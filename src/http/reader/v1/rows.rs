@@ -9,7 +9,7 @@ use crate::http::error::HttpError;
 use crate::http::openapi::{Operation, get};
 use crate::http::reader::{Row, Worker, age};
 use crate::ldb::read::{Limits, PageLimits, ReadError, Snapshot};
-use crate::schema::TableRef;
+use ctlstore_core::schema::TableRef;
 
 use super::cursor::Scope;
 use super::etag::{Conditions, Moment};

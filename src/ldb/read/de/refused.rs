@@ -4,7 +4,7 @@ use std::fmt::{self, Display};
 
 use serde::de::{Error, Expected, Unexpected};
 
-use crate::schema::TableRef;
+use ctlstore_core::schema::TableRef;
 
 use super::super::error::ReadError;
 

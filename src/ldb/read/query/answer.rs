@@ -3,8 +3,8 @@
 use rusqlite::types::ValueRef;
 use rusqlite::{Row, Statement};
 
-use crate::ledger::Seq;
-use crate::schema::FieldType;
+use ctlstore_core::ledger::Seq;
+use ctlstore_core::schema::FieldType;
 
 use super::super::json;
 use super::super::table::is_bytes;

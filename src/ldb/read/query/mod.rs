@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use rusqlite::types::{Null, ToSqlOutput};
 use rusqlite::{Connection, ErrorCode, Statement, ToSql};
 
-use crate::ledger::Seq;
+use ctlstore_core::ledger::Seq;
 
 use super::error::ReadError;
 use super::value::Value;

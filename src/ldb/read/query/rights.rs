@@ -6,7 +6,7 @@ use std::ffi::CStr;
 use rusqlite::hooks::AuthAction;
 use rusqlite::{Connection, ffi};
 
-use crate::schema::TableRef;
+use ctlstore_core::schema::TableRef;
 
 /// Besides the tables of families: what tables there are, how far the LDB has come, and
 /// the rows that a JSON text has.

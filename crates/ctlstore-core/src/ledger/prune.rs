@@ -38,6 +38,17 @@ impl Marker {
     }
 }
 
+/// A snapshot that was fetched and checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifiedSnapshot {
+    /// The last ledger row that it has.
+    pub seq: Seq,
+    /// Of the ledger that it follows; one of the original says none.
+    pub ledger_id: Option<String>,
+    /// Where it is, without secrets.
+    pub url: String,
+}
+
 /// What may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PruneBounds {

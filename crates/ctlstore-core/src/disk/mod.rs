@@ -2,15 +2,13 @@
 //! file, whether a write-ahead log can live there. Knows no other room.
 
 mod files;
+mod lines;
 mod lock;
-#[cfg(feature = "node")]
 mod network;
-#[cfg(feature = "node")]
 mod space;
 
 pub use files::{DIRECTORY_MODE, FILE_MODE, FileId, beside, create_directory, directory_of, flush};
+pub use lines::Lines;
 pub use lock::{LockError, ProcessLock};
-#[cfg(feature = "node")]
 pub use network::network_filesystem;
-#[cfg(feature = "node")]
 pub use space::free_bytes;

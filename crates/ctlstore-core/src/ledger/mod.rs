@@ -8,14 +8,12 @@ mod lag;
 mod prune;
 mod row;
 mod source;
-#[cfg(feature = "node")]
 mod tail;
 
 pub use assemble::{AssembleError, Assembler, Batch, MAX_TRANSACTION_BYTES};
 pub use follow::{CannotFollow, LdbPosition, LedgerInfo, may_follow};
 pub use lag::lag;
-pub use prune::{Cutter, HeadRow, Limit, Marker, PruneBounds};
+pub use prune::{Cutter, HeadRow, Limit, Marker, PruneBounds, VerifiedSnapshot};
 pub use row::{LedgerRow, Seq};
 pub use source::{Block, BlockLimit, LedgerSource, SourceError};
-#[cfg(feature = "node")]
 pub use tail::{Found, Tail, TailError};

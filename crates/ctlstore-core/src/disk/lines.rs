@@ -34,7 +34,6 @@ impl Lines {
     }
 
     /// Goes back to `offset`, and forgets what was read.
-    #[cfg(feature = "node")]
     pub fn rewind(&mut self, offset: u64) {
         self.offset = offset;
         self.buffer.clear();
@@ -43,7 +42,6 @@ impl Lines {
 
     /// The next complete line without its line feed; `None` where the file, as it is
     /// now, has none. Ask again when it has grown.
-    #[cfg(feature = "node")]
     pub fn read_line(&mut self) -> io::Result<Option<&[u8]>> {
         let length = self.fill()?;
         Ok(length.map(|length| self.take(length)))
@@ -80,7 +78,7 @@ impl Lines {
     }
 }
 
-#[cfg(all(test, feature = "node"))]
+#[cfg(test)]
 mod tests {
     use std::fs;
 
