@@ -27,9 +27,5 @@ pub mod ldb;
 pub mod messages;
 pub mod metrics;
 pub mod node;
-pub mod reader;
 pub mod snapshot;
 pub mod telemetry;
-
-#[doc(inline)]
-pub use reader::{ReadError, Reader, RotatingReader, Row, Seq, Snapshot, Value, ValueRef};

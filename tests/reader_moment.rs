@@ -13,8 +13,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ctlstore::ldb::Ldb;
-use ctlstore::ldb::read::{LdbReader, ReadError, Snapshot};
 use ctlstore_core::ledger::Seq;
+use ctlstore_reader::read::{LdbReader, ReadError, Snapshot};
 use rusqlite::Connection;
 
 use ldb_support::workload::{self, Dice, Task, Workload};

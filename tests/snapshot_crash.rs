@@ -84,7 +84,7 @@ fn child(directory: &Path) -> Command {
 fn take_until_killed(directory: &Path) -> ! {
     let mut applier = Applier::open(&directory.join("ldb.db"));
     let mut publisher = publisher(directory);
-    let position = ctlstore::ldb::read::LdbReader::new(directory.join("ldb.db")).last_seq().unwrap();
+    let position = ctlstore_reader::read::LdbReader::new(directory.join("ldb.db")).last_seq().unwrap();
     let mut transaction = (position.0 - 1) / (end_of(1) - end_of(0));
     println!("taking snapshots");
     loop {

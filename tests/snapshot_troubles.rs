@@ -313,7 +313,7 @@ fn publish_until_killed(directory: &Path, url: &str, endpoint: &str) -> ! {
     let ldb = directory.join("ldb.db");
     let mut publisher = Publisher::new(&ldb, child_targets(directory, url, endpoint));
     let mut transaction =
-        (ctlstore::ldb::read::LdbReader::new(&ldb).last_seq().unwrap().0 - 1) / (end_of(1) - end_of(0));
+        (ctlstore_reader::read::LdbReader::new(&ldb).last_seq().unwrap().0 - 1) / (end_of(1) - end_of(0));
     let mut applier = Applier::open(&ldb);
     println!("publishing");
     loop {

@@ -12,7 +12,6 @@ mod changes;
 mod direct;
 mod entry;
 mod file;
-mod follow;
 mod pending;
 mod tail;
 
@@ -30,8 +29,6 @@ use capture::Capture;
 use file::ChangelogFile;
 use history::{History, HistoryError, Op, TableChange};
 use pending::Pending;
-
-pub use follow::{Entry, FollowError, Follower, FollowerStream, KeyColumn, Position};
 
 /// Rows that one statement may change and still have them named.
 pub const MAX_ROWS_PER_STATEMENT: usize = 10_000;

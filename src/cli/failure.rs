@@ -3,10 +3,10 @@
 use crate::config::Problems;
 use crate::ctldb::CtldbError;
 use crate::executive::{PruneError, PruneRefusal};
-use crate::ldb::read::ReadError;
 use crate::snapshot::fetch::FetchError;
 use crate::snapshot::{SnapshotError, StoreError};
 use ctlstore_core::ledger::SourceError;
+use ctlstore_reader::read::ReadError;
 
 use super::interrupt::Interrupted;
 use super::output::Closed;

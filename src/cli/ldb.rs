@@ -12,8 +12,8 @@ use std::path::Path;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::reader::{KeyPart, ReadError, Reader, Row, Snapshot, ValueRef};
 use ctlstore_core::schema::{FamilyName, Field, TableRef, TableSchema};
+use ctlstore_reader::{KeyPart, ReadError, Reader, Row, Snapshot, ValueRef};
 
 use super::failure::{Exit, Failure};
 

@@ -8,8 +8,8 @@ use actix_web::{HttpResponse, ResponseError};
 
 use crate::ctldb::CtldbError;
 use crate::executive::{ExecutiveError, Refusal};
-use crate::ldb::read::ReadError;
-use crate::ldb::read::query::QueryError;
+use ctlstore_reader::read::ReadError;
+use ctlstore_reader::read::query::QueryError;
 
 /// How long a client waits before it tries again when nothing better is known, in seconds.
 pub const RETRY_AFTER_SECONDS: u64 = 1;
@@ -178,17 +178,8 @@ impl From<ReadError> for HttpError {
             ReadError::Name(_) | ReadError::KeyArity { .. } | ReadError::KeyType { .. } => StatusCode::BAD_REQUEST,
             ReadError::SeqNotReached { .. } => StatusCode::PRECONDITION_FAILED,
             ReadError::TooManyRows { .. } | ReadError::TooManyBytes { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
-            ReadError::Path { .. }
-            | ReadError::NotReadable { .. }
-            | ReadError::Infinite { .. }
-            // What only reads into a program's own types can meet.
-            | ReadError::KeyChanged { .. }
-            | ReadError::MissingColumn { .. }
-            | ReadError::WrongType { .. }
-            | ReadError::Refused { .. }
-            | ReadError::OddTable { .. }
-            | ReadError::NothingToRotate { .. }
-            | ReadError::Sqlite(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            // The file or its data are at fault. The library may gain errors; those are of this kind too.
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self::new(status, error)
     }

@@ -14,7 +14,6 @@ mod generation;
 mod guard;
 mod home;
 mod inspect;
-pub mod read;
 mod seq_file;
 mod statements;
 mod versions;

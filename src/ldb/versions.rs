@@ -16,8 +16,8 @@ use ctlstore_core::ledger::{LdbPosition, Seq};
 
 use super::error::LdbError;
 use super::generation::unix_millis;
-use super::read::{LdbReader, VERSION_DIGITS, VERSIONED_LDB, is_version};
 use super::wal_mark::mark_for_wal;
+use ctlstore_reader::read::{LdbReader, VERSION_DIGITS, VERSIONED_LDB, is_version};
 
 /// The largest number of a version.
 const LAST_NUMBER: u64 = 10_u64.pow(VERSION_DIGITS as u32) - 1;

@@ -17,8 +17,8 @@ use std::path::PathBuf;
 use crate::config::Settings;
 use crate::ctldb::CtldbError;
 use crate::ldb::LdbError;
-use crate::ldb::read::query::memory::NotBounded;
 use ctlstore_core::schema::NameError;
+use ctlstore_reader::read::query::memory::NotBounded;
 
 use self::listeners::Listeners;
 pub use self::options::{location, verifier};

@@ -22,11 +22,11 @@ use crate::http::reader::changes::FeedOptions;
 use crate::http::reader::queries::QueryOptions;
 use crate::http::serve::ServerOptions;
 use crate::ldb::LdbOptions;
-use crate::ldb::read::query::QueryLimits;
 use crate::snapshot::store::StoreOptions;
 use crate::snapshot::{Target, Verifier};
 use ctlstore_core::ledger::BlockLimit;
 use ctlstore_core::schema::TableRef;
+use ctlstore_reader::read::query::QueryLimits;
 
 use super::{NodeError, secret};
 

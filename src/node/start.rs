@@ -22,13 +22,13 @@ use crate::http::executive;
 use crate::http::observe::Observer;
 use crate::http::ops::{self, OpsState};
 use crate::http::serve::{ServerOptions, serve};
-use crate::ldb::read::query::memory;
 use crate::messages::executive::LedgerGrew;
 use crate::messages::ledger::{CaughtUp, Committed, InspectLdb};
 use crate::messages::status::{GetStatus, Role as Part, RoleState};
 use crate::messages::stop::Stop;
 use crate::metrics::{self, Metrics};
 use ctlstore_core::disk;
+use ctlstore_reader::read::query::memory;
 
 use super::NodeError;
 use super::listeners::{Bound, Listeners};

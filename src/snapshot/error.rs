@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
 
-use crate::ldb::read::ReadError;
 use ctlstore_core::Aborted;
 use ctlstore_core::ledger::Seq;
+use ctlstore_reader::read::ReadError;
 
 use super::fetch::{BadSnapshot, FetchError};
 use super::manifest::ManifestError;

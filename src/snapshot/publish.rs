@@ -9,9 +9,9 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::ldb::read::{LdbReader, ReadError};
 use ctlstore_core::Abort;
 use ctlstore_core::ledger::{LdbPosition, Seq};
+use ctlstore_reader::read::{LdbReader, ReadError};
 
 use super::destination::{Delivered, Destination, Target};
 use super::error::SnapshotError;

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 
-use crate::ldb::read::LdbReader;
 use ctlstore_core::Abort;
 use ctlstore_core::ledger::LdbPosition;
 use ctlstore_core::sql::{IMMUTABLE, file_uri};
+use ctlstore_reader::read::LdbReader;
 
 use super::error::SnapshotError;
 use super::fetch::inspect_plain;

@@ -16,10 +16,10 @@ use tokio::time::{Instant, timeout_at};
 use crate::http::error::HttpError;
 use crate::http::executive::SEQ_HEADER;
 use crate::http::openapi::{Operation, shapes};
-use crate::ldb::read::Progress;
 use ctlstore_core::disk::beside;
 use ctlstore_core::ledger::{Seq, lag};
 use ctlstore_core::schema::Timestamp;
+use ctlstore_reader::read::Progress;
 
 use super::Worker;
 

@@ -9,8 +9,8 @@ use std::path::Path;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
 
 use crate::ldb;
-use crate::ldb::read::{LdbReader, ReadError};
 use ctlstore_core::ledger::LdbPosition;
+use ctlstore_reader::read::{LdbReader, ReadError};
 
 use super::error::BadSnapshot;
 use crate::snapshot::{Phase, Progress, TableDigest, table_digest};

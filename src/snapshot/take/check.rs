@@ -10,12 +10,12 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OpenFlags};
 
-use crate::ldb::read::LdbReader;
 use crate::snapshot::error::SnapshotError;
 use crate::snapshot::progress::{Phase, Progress};
 use ctlstore_core::Abort;
 use ctlstore_core::ledger::LdbPosition;
 use ctlstore_core::sql::{IMMUTABLE, file_uri, quoted};
+use ctlstore_reader::read::LdbReader;
 
 use super::copy::{Copied, count};
 use super::digest::{TableDigest, table_digest, table_names};

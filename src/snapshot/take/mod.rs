@@ -23,12 +23,11 @@ use std::sync::Arc;
 use std::thread::{self, ScopedJoinHandle};
 
 use crate::ldb::mark_for_wal;
-use crate::ldb::read::LdbReader;
-use ctlstore_core::Abort;
 use ctlstore_core::disk::FILE_MODE;
-use ctlstore_core::failpoint;
 use ctlstore_core::ledger::{LdbPosition, Seq};
 use ctlstore_core::schema::Timestamp;
+use ctlstore_core::{Abort, failpoint};
+use ctlstore_reader::read::LdbReader;
 
 use super::error::SnapshotError;
 use super::priority;

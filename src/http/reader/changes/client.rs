@@ -12,8 +12,8 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::changelog::history::{Cursor, HistoryError, Record, TooOld, What};
 use crate::http::reader::Worker;
-use crate::ldb::read::ReadError;
 use crate::metrics::{Component, ErrorKind};
+use ctlstore_reader::read::ReadError;
 
 use super::asked::Asked;
 use super::event::{Events, Row};

@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
-use crate::ldb::read::LdbReader;
+use crate::read::LdbReader;
 
 use super::threads;
 

@@ -1,7 +1,7 @@
 //! Prints a row of the LDB and follows its changes.
 //!
 //! ```text
-//! cargo run --no-default-features --features reader --example watch_row -- data/ldb.db shop flags dark-mode
+//! cargo run -p ctlstore-reader --example watch_row -- data/ldb.db shop flags dark-mode
 //! ```
 //!
 //! More values after the table's name are more key columns. `--once` prints and ends.
@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::time::Duration;
 
-use ctlstore::{ReadError, Reader, Seq, Value};
+use ctlstore_reader::{ReadError, Reader, Seq, Value};
 
 /// How long a wait lasts before the row is looked at all the same: an LDB that was
 /// replaced by one that is behind has a smaller seq.

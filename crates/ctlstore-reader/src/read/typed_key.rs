@@ -22,7 +22,7 @@ impl Snapshot<'_> {
     /// # Errors
     /// [`ReadError::UnknownTable`]; [`ReadError::KeyArity`] when there are more than key
     /// columns; [`ReadError::KeyType`] naming the column.
-    pub(crate) fn key_of_texts(&self, table: &TableRef, texts: &[String]) -> Result<Vec<Value>, ReadError> {
+    pub fn key_of_texts(&self, table: &TableRef, texts: &[String]) -> Result<Vec<Value>, ReadError> {
         self.key_of(table, texts, |field_type, text| of_text(field_type, text))
     }
 
@@ -30,7 +30,7 @@ impl Snapshot<'_> {
     ///
     /// # Errors
     /// As for texts.
-    pub(crate) fn key_of_values(&self, table: &TableRef, values: &[Value]) -> Result<Vec<Value>, ReadError> {
+    pub fn key_of_values(&self, table: &TableRef, values: &[Value]) -> Result<Vec<Value>, ReadError> {
         self.key_of(table, values, of_value)
     }
 
@@ -38,7 +38,7 @@ impl Snapshot<'_> {
     ///
     /// # Errors
     /// [`ReadError::UnknownTable`].
-    pub(crate) fn key_names(&self, table: &TableRef) -> Result<Vec<String>, ReadError> {
+    pub fn key_names(&self, table: &TableRef) -> Result<Vec<String>, ReadError> {
         Ok(self.table(table)?.key_names().map(str::to_owned).collect())
     }
 

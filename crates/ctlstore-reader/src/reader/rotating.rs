@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::ldb::read::ReadError;
+use crate::read::ReadError;
 use ctlstore_core::disk::FileId;
 
 use super::handle::Reader;
@@ -30,12 +30,12 @@ const UNDECIDED: u64 = u64::MAX;
 /// # let (one, two) = (small::SmallLdb::new(), small::SmallLdb::new());
 /// # type Price = (String, i64, u32);
 /// use std::time::Duration;
-/// use ctlstore::RotatingReader;
+/// use crate::RotatingReader;
 ///
 /// let reader = RotatingReader::open([one.path(), two.path()], Duration::from_secs(60))?;
 /// let price: Option<Price> = reader.get("shop", "prices", ("de", 7))?;
 /// # assert!(price.is_some());
-/// # Ok::<(), ctlstore::ReadError>(())
+/// # Ok::<(), crate::ReadError>(())
 /// ```
 #[derive(Debug)]
 pub struct RotatingReader {

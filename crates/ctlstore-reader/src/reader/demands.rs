@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::ldb::read::{ReadError, Snapshot};
+use crate::read::{ReadError, Snapshot};
 use ctlstore_core::disk::beside;
 use ctlstore_core::ledger::Seq;
 

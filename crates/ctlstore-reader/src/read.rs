@@ -3,7 +3,7 @@
 //!
 //! The reader opens the file read-only and is one among many: other processes
 //! read it too and one writes it. It starts before the file exists and follows a
-//! file that takes its place. It builds with the feature `reader` alone, so there
+//! file that takes its place. There
 //! is no runtime, no HTTP and no logging here: what goes wrong is returned.
 
 mod de;
@@ -33,9 +33,10 @@ use ctlstore_core::ledger::{LdbPosition, Seq};
 use ctlstore_core::schema::{TableRef, Timestamp};
 
 pub use error::ReadError;
-pub(super) use follow::{VERSION_DIGITS, VERSIONED_LDB, is_version};
+pub use follow::{VERSION_DIGITS, VERSIONED_LDB, is_version};
 pub use key::{Key, KeyPart};
-pub(crate) use page::{After, PageLimits};
+pub use measure::Size;
+pub use page::{After, Page, PageLimits};
 pub use position::Progress;
 pub use request_key::KeyValue;
 pub use row::Row;

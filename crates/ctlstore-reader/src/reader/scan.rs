@@ -2,7 +2,7 @@
 
 use serde::de::DeserializeOwned;
 
-use crate::ldb::read::{Key, Pieces, ReadError};
+use crate::read::{Key, Pieces, ReadError};
 
 use super::handle::Reader;
 

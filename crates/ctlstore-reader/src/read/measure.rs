@@ -15,7 +15,7 @@ const WITHOUT_ROWID: &str = "SELECT wr FROM pragma_table_list(?1) WHERE schema =
 
 /// What a table holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Size {
+pub struct Size {
     pub rows: u64,
     /// Of all pages of the table and its indexes, with what is free in them.
     pub bytes: u64,
@@ -27,7 +27,7 @@ impl Snapshot<'_> {
     ///
     /// # Errors
     /// [`ReadError::UnknownTable`].
-    pub(crate) fn measure(&self, table: &TableRef, most: Duration) -> Result<Option<Size>, ReadError> {
+    pub fn measure(&self, table: &TableRef, most: Duration) -> Result<Option<Size>, ReadError> {
         let until = Instant::now() + most;
         let sql_name = self.table(table)?.table.sql_name();
         let has_rowid = !self.file.prepare(WITHOUT_ROWID)?.query_row([&sql_name], |row| row.get::<_, bool>(0))?;

@@ -44,7 +44,7 @@ impl<'f> Snapshot<'f> {
     }
 
     /// Which file is read: a replaced LDB is another one.
-    pub(crate) fn file_id(&self) -> FileId {
+    pub fn file_id(&self) -> FileId {
         self.file.id()
     }
 

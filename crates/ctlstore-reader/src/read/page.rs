@@ -14,7 +14,7 @@ use super::value::Value;
 
 /// Where a page ends, besides at the last row that matches.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct PageLimits {
+pub struct PageLimits {
     /// At least 1.
     pub rows: u64,
     /// A page ends with the row that reaches so many bytes of JSON.
@@ -23,7 +23,7 @@ pub(crate) struct PageLimits {
 
 /// How a page ended.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Page {
+pub struct Page {
     pub rows: u64,
     /// Where the next one begins; `None` where no row matches behind this page.
     pub next: Option<After>,
@@ -31,7 +31,7 @@ pub(crate) struct Page {
 
 /// A row's place among those with its prefix: its values in the key columns behind the
 /// prefix, as SQLite has them.
-pub(crate) type After = Vec<Value>;
+pub type After = Vec<Value>;
 
 impl Snapshot<'_> {
     /// Appends the rows whose key begins with `prefix` and comes behind `after`, as a JSON
@@ -41,7 +41,7 @@ impl Snapshot<'_> {
     /// [`ReadError::UnknownTable`]; [`ReadError::KeyArity`] unless `prefix` and `after` are
     /// as many values as there are key columns; [`ReadError::TooManyBytes`] where nulls
     /// in a key, at which no page can end, go on past the limit.
-    pub(crate) fn page_json(
+    pub fn page_json(
         &self,
         table: &TableRef,
         prefix: &[Value],
