@@ -17,15 +17,12 @@
 
 pub mod actors;
 pub mod backoff;
-pub mod changelog;
 pub mod cli;
 pub mod config;
 pub mod ctldb;
 pub mod executive;
 pub mod http;
-pub mod ldb;
 pub mod messages;
 pub mod metrics;
 pub mod node;
-pub mod snapshot;
 pub mod telemetry;

@@ -10,7 +10,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ctlstore::ldb::Ldb;
+use ctlstore_ldb::Ldb;
 use ctlstore_reader::{ReadError, Reader, RotatingReader, Seq, Snapshot, Value};
 use ldb_support::{Scratch, batch, options, reader as plain_reader};
 use rusqlite::Connection;

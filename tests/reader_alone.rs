@@ -76,7 +76,8 @@ fn a_program_elsewhere_reads_and_follows_an_ldb_with_ctlstore_reader_alone() {
     make_package(package);
     let tree = cargo(package, &["tree", "--prefix", "none", "--edges", "normal"]);
     let names = tree.lines().filter_map(|line| line.split(' ').next()).filter(|name| !name.is_empty());
-    let names: BTreeSet<_> = names.filter(|name| !["elsewhere", "ctlstore-core", "ctlstore-reader"].contains(name)).collect();
+    let names: BTreeSet<_> =
+        names.filter(|name| !["elsewhere", "ctlstore-core", "ctlstore-reader"].contains(name)).collect();
     let unwanted: Vec<_> = names.iter().filter(|name| !ALLOWED.contains(name)).collect();
     assert!(names.contains("rusqlite") && unwanted.is_empty(), "{unwanted:?} in\n{tree}");
 

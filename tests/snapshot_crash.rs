@@ -10,8 +10,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use ctlstore::snapshot::Publisher;
 use ctlstore_core::{Abort, failpoint};
+use ctlstore_ldb::snapshot::Publisher;
 
 use snapshot_support::{Applier, check, end_of, names_in, round};
 use support::{process, wait};

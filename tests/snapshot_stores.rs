@@ -12,10 +12,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use ctlstore::snapshot::store::{Condition, Part};
-use ctlstore::snapshot::{Compression, Manifest, Publisher, SnapshotError, Store, StoreError, Target};
 use ctlstore_core::Abort;
 use ctlstore_core::schema::Timestamp;
+use ctlstore_ldb::snapshot::store::{Condition, Part};
+use ctlstore_ldb::snapshot::{Compression, Manifest, Publisher, SnapshotError, Store, StoreError, Target};
 
 use snapshot_support::{Applier, Outcome, end_of, names_in, round, take};
 use stored::{

@@ -12,9 +12,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use ctlstore::snapshot::store::Condition;
-use ctlstore::snapshot::{Manifest, Publisher, SnapshotError, Store, StoreError, Target};
 use ctlstore_core::{Abort, failpoint};
+use ctlstore_ldb::snapshot::store::Condition;
+use ctlstore_ldb::snapshot::{Manifest, Publisher, SnapshotError, Store, StoreError, Target};
 
 use snapshot_support::{Applier, Outcome, end_of, names_in, round, take};
 use stored::{bytes_of, check_file, check_stored, decompress, file_target, is_of, manifest, s3_target, store};

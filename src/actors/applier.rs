@@ -16,7 +16,6 @@ use actix::prelude::*;
 use serde::Serialize;
 use tokio::sync::oneshot;
 
-use crate::ldb::{Applied, ApplyError, Home, LdbError, LdbOptions};
 use crate::messages::ledger::{
     AdoptLedger, ApplyBatch, ApplyFailed, Bootstrap, CaughtUp, Committed, GetPosition, SlowestCommit,
 };
@@ -26,6 +25,7 @@ use crate::metrics::{Component, ErrorKind, ExecutionPath, Metrics};
 use ctlstore_core::Abort;
 use ctlstore_core::ledger::{LdbPosition, Seq, lag};
 use ctlstore_core::schema::Timestamp;
+use ctlstore_ldb::{Applied, ApplyError, Home, LdbError, LdbOptions};
 
 pub use self::bootstrap::{AllowEmpty, BootstrapOptions};
 

@@ -20,13 +20,13 @@ use crate::http::reader::age::Age;
 use crate::http::reader::changes::{Feed, FeedStatus};
 use crate::http::reader::damage::Damage;
 use crate::http::reader::{self, ReaderOptions};
-use crate::ldb::Verdict;
 use crate::messages::ledger::{CaughtUp, Committed, InspectLdb};
 use crate::messages::status::{GetStatus, Role, RoleState, RoleStatus};
 use crate::messages::stop::Stop;
 use crate::metrics::{Component, ErrorKind, Metrics};
 use ctlstore_core::ledger::{LdbPosition, lag};
 use ctlstore_core::schema::Timestamp;
+use ctlstore_ldb::Verdict;
 use ctlstore_reader::read::{LdbReader, ReadError};
 
 /// How often the LDB is looked at.

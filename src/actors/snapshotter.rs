@@ -18,10 +18,10 @@ use crate::messages::ledger::SlowestCommit;
 use crate::messages::status::{GetStatus, Role, RoleState, RoleStatus};
 use crate::messages::stop::Stop;
 use crate::metrics::{Component, ErrorKind, Metrics};
-use crate::snapshot::{Delivered, Ended, Publisher, Round, SnapshotError, StoreError, Target};
 use ctlstore_core::Abort;
 use ctlstore_core::ledger::Seq;
 use ctlstore_core::schema::Timestamp;
+use ctlstore_ldb::snapshot::{Delivered, Ended, Publisher, Round, SnapshotError, StoreError, Target};
 
 /// How often an LDB without data is looked at again, and the first pause after a failure.
 const SOON: Duration = Duration::from_secs(1);

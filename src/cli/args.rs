@@ -8,9 +8,10 @@ use anyhow::Context;
 use clap::Args;
 use secrecy::SecretString;
 
-use crate::config::{CtldbUrl, SnapshotUrl};
+use crate::config::CtldbUrl;
 use crate::ctldb::Location;
 use ctlstore_core::schema::{FamilyName, Field, FieldName, FieldType, TableName, TableRef, WriterName};
+use ctlstore_ldb::snapshot::SnapshotUrl;
 
 use super::SettingsArgs;
 use super::client::Client;

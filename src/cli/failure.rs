@@ -3,9 +3,9 @@
 use crate::config::Problems;
 use crate::ctldb::CtldbError;
 use crate::executive::{PruneError, PruneRefusal};
-use crate::snapshot::fetch::FetchError;
-use crate::snapshot::{SnapshotError, StoreError};
 use ctlstore_core::ledger::SourceError;
+use ctlstore_ldb::snapshot::fetch::FetchError;
+use ctlstore_ldb::snapshot::{SnapshotError, StoreError};
 use ctlstore_reader::read::ReadError;
 
 use super::interrupt::Interrupted;

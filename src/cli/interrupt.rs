@@ -8,8 +8,8 @@ use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::snapshot::Progress;
 use ctlstore_core::Abort;
+use ctlstore_ldb::snapshot::Progress;
 
 use super::failure::Exit;
 use super::phases::Phases;

@@ -11,10 +11,9 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use crate::config::SnapshotUrl;
-use crate::snapshot::fetch::{self, FetchError, Fetched, Wanted};
-use crate::snapshot::{Delivered, Ended, Progress, Publisher, SnapshotError, Target};
 use ctlstore_core::{Abort, disk};
+use ctlstore_ldb::snapshot::fetch::{self, FetchError, Fetched, Wanted};
+use ctlstore_ldb::snapshot::{Delivered, Ended, Progress, Publisher, SnapshotError, SnapshotUrl, Target};
 
 use super::args::{JsonArg, LdbArg, here};
 use super::failure::Failure;

@@ -10,7 +10,9 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use url::Url;
 
-use super::form::{MASK, text};
+use ctlstore_core::MASK;
+
+use super::form::text;
 
 /// Where the ctldb is. `Display` and `Serialize` mask the password.
 #[derive(Debug, Clone)]

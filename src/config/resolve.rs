@@ -5,9 +5,10 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf, absolute};
 
+use ctlstore_ldb::snapshot::SnapshotUrl;
+
 use super::ctldb_url::CtldbUrl;
 use super::settings::{Role, Settings};
-use super::snapshot_url::SnapshotUrl;
 use super::validate::Findings;
 
 /// The most that a file with a secret may hold, in bytes. A wrong path may

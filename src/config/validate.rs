@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret;
 
+use ctlstore_ldb::snapshot::SnapshotUrl;
+
 use super::ctldb_url::CtldbUrl;
 use super::problem::{Origin, Problem, shown_text};
 use super::settings::{ReaderQuery, Role, Settings};
-use super::snapshot_url::SnapshotUrl;
 
 /// The writer's usage is kept for a day, so a longer period could not be counted.
 const MAX_WRITER_PERIOD: Duration = Duration::from_secs(24 * 60 * 60);

@@ -16,8 +16,8 @@ use std::path::PathBuf;
 
 use crate::config::Settings;
 use crate::ctldb::CtldbError;
-use crate::ldb::LdbError;
 use ctlstore_core::schema::NameError;
+use ctlstore_ldb::LdbError;
 use ctlstore_reader::read::query::memory::NotBounded;
 
 use self::listeners::Listeners;

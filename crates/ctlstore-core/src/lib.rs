@@ -15,3 +15,7 @@ pub mod schema;
 pub mod sql;
 
 pub use abort::{Abort, Aborted};
+
+/// What is printed instead of a secret. It is refused as a secret, so that
+/// printed settings are not taken for real ones.
+pub const MASK: &str = "***";

@@ -9,11 +9,11 @@ use actix::{Message, Recipient};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select};
 use tokio::sync::oneshot;
 
-use crate::changelog::Written;
-use crate::ldb::{Applied, ApplyError, Checkpoint, CheckpointMode, Ldb, LdbError, Verdict};
 use crate::messages::ledger::ApplyFailed;
 use crate::metrics::{self, ErrorKind, Metrics};
 use ctlstore_core::ledger::{Batch, LdbPosition, LedgerInfo};
+use ctlstore_ldb::changelog::Written;
+use ctlstore_ldb::{Applied, ApplyError, Checkpoint, CheckpointMode, Ldb, LdbError, Verdict};
 
 use super::holding::{Holding, NoLdb};
 use super::looks::{Answer, Finding, IsEnded, Looks};
@@ -173,9 +173,9 @@ mod tests {
 
     use super::super::bootstrap::{AllowEmpty, Bootstrap, BootstrapOptions, Record};
     use super::*;
-    use crate::ldb::{Home, LdbOptions};
     use ctlstore_core::Abort;
     use ctlstore_core::ledger::{Assembler, LedgerRow, Seq};
+    use ctlstore_ldb::{Home, LdbOptions};
 
     /// Enough rows for a look at them to ask whether it is to end.
     const TABLE: &str = "CREATE TABLE fam___tab (id INTEGER PRIMARY KEY, v TEXT);

@@ -19,11 +19,11 @@ use crate::ctldb::{Ctldb, CtldbError};
 use crate::executive::{HasOldRows, PruneError, PruneOrder, PruneOutcome, prune};
 use crate::messages::status::ErrorReport;
 use crate::metrics::{Component, ErrorKind, Metrics};
-use crate::snapshot::Verifier;
-use crate::snapshot::fetch::FetchError;
 use ctlstore_core::Abort;
 use ctlstore_core::ledger::{Limit, Seq, VerifiedSnapshot};
 use ctlstore_core::schema::Timestamp;
+use ctlstore_ldb::snapshot::Verifier;
+use ctlstore_ldb::snapshot::fetch::FetchError;
 
 /// Rounds in the time that rows are kept, and the bounds of the time between two.
 const ROUNDS: u32 = 20;
@@ -279,8 +279,8 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::config::SnapshotUrl;
-    use crate::ldb::{Ldb, LdbOptions};
+    use ctlstore_ldb::snapshot::SnapshotUrl;
+    use ctlstore_ldb::{Ldb, LdbOptions};
 
     #[actix_web::test]
     async fn a_snapshot_that_is_replaced_all_the_time_is_verified_no_more_often_than_said() {

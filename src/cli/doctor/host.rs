@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
 
-use crate::config::{CtldbUrl, Role, Settings, SnapshotUrl};
+use crate::config::{CtldbUrl, Role, Settings};
 use ctlstore_core::disk::{self, LockError, ProcessLock};
+use ctlstore_ldb::snapshot::SnapshotUrl;
 
 use super::super::ldb;
 use super::Finding;

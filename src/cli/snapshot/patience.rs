@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use crate::backoff::Backoff;
-use crate::snapshot::Progress;
-use crate::snapshot::fetch::FetchError;
 use ctlstore_core::Abort;
+use ctlstore_ldb::snapshot::Progress;
+use ctlstore_ldb::snapshot::fetch::FetchError;
 
 use super::super::interrupt::{Interrupt, Interrupted, abortable};
 use super::super::output::note;

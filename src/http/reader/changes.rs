@@ -17,10 +17,10 @@ use actix_web::{HttpRequest, HttpResponse};
 use futures::stream;
 use tokio::time::timeout;
 
-use crate::changelog::history::{self, TooOld};
 use crate::http::error::HttpError;
 use crate::http::openapi::{EVENTS, Operation, get, shapes};
 use ctlstore_core::ledger::Seq;
+use ctlstore_ldb::changelog::history::{self, TooOld};
 
 use super::Worker;
 

@@ -1,7 +1,7 @@
 //! What stands at a place now, told by a manifest and by what a store says of an object
 //! without giving it.
 
-use crate::config::SnapshotUrl;
+use crate::snapshot::SnapshotUrl;
 use crate::snapshot::manifest::Manifest;
 use crate::snapshot::store::{ObjectInfo, Store, StoreError};
 use ctlstore_core::Abort;

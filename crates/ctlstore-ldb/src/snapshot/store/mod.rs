@@ -16,7 +16,7 @@ use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
-use crate::config::SnapshotUrl;
+use crate::snapshot::SnapshotUrl;
 use ctlstore_core::Abort;
 
 pub use error::StoreError;

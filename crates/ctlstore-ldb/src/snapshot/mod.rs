@@ -17,6 +17,7 @@ mod priority;
 mod progress;
 mod publish;
 mod published;
+mod snapshot_url;
 mod staged;
 pub mod store;
 mod stream;
@@ -29,9 +30,7 @@ pub use error::SnapshotError;
 pub use manifest::{Compression, Manifest, ManifestError};
 pub use progress::{Phase, Progress};
 pub use publish::{Ended, Publisher, Round};
+pub use snapshot_url::{SnapshotUrl, SnapshotUrl as StoreUrl};
 pub use store::{Store, StoreError};
 pub use take::{FileHashes, Snapshot, TableDigest, TableHasher, digests, hash_file, table_digest, take};
 pub use verified::Verifier;
-
-/// The address of a snapshot, as the settings have it.
-pub use crate::config::SnapshotUrl as StoreUrl;

@@ -10,7 +10,7 @@ use base64::engine::general_purpose::URL_SAFE;
 use serde::{Serialize, Serializer};
 use url::Url;
 
-use super::form::MASK;
+use ctlstore_core::MASK;
 
 /// The schemes of object stores, each with a bucket (container) and a key.
 const STORES: [&str; 8] = ["s3", "s3a", "gs", "az", "adl", "azure", "abfs", "abfss"];

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::config::SnapshotUrl;
+use crate::snapshot::SnapshotUrl;
 use ctlstore_core::ledger::VerifiedSnapshot;
 use ctlstore_core::{Abort, disk};
 

@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::config::SnapshotUrl;
+use crate::snapshot::SnapshotUrl;
 use crate::snapshot::progress::Progress;
 use ctlstore_core::Abort;
 use ctlstore_core::ledger::LdbPosition;

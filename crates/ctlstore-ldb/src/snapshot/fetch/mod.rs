@@ -17,7 +17,7 @@ use std::cell::Cell;
 use std::fs;
 use std::path::Path;
 
-use crate::config::SnapshotUrl;
+use crate::snapshot::SnapshotUrl;
 use crate::snapshot::TableDigest;
 use crate::snapshot::manifest::{FORMAT_VERSION, Manifest, ManifestError};
 use crate::snapshot::store::{Object, ObjectInfo, Part, Store, StoreError};
