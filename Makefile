@@ -16,10 +16,9 @@ test: ## every test; installs MariaDB's programs, an S3 server and schemathesis 
 	tools/run-tests
 
 check: ## formatting, lints, documentation, licences and sources of the dependencies
-	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings
-	cargo clippy --locked --no-default-features --features reader -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 	cargo fetch --locked
 	$$(tools/install-cargo-deny) --locked --offline check --hide-inclusion-graph bans licenses sources
 

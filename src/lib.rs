@@ -19,8 +19,6 @@ pub mod actors;
 pub mod backoff;
 pub mod cli;
 pub mod config;
-pub mod ctldb;
-pub mod executive;
 pub mod http;
 pub mod messages;
 pub mod metrics;

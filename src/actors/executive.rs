@@ -24,8 +24,6 @@ use actix::{
 use tokio::sync::oneshot;
 
 use crate::backoff::Backoff;
-use crate::ctldb::{Ctldb, CtldbError, Tally};
-use crate::executive::{Executive, ExecutiveError, Options, Refusal, Request, Written};
 use crate::http::executive::ExecutiveRecipients;
 use crate::messages::executive::{Ask, LedgerGrew, Mutate, answer};
 use crate::messages::status::RoleState;
@@ -33,6 +31,8 @@ use crate::messages::stop::Stop;
 use crate::metrics::{Component, Metrics, Queue as QueueLabel};
 use ctlstore_core::ledger::Seq;
 use ctlstore_core::schema::TableRef;
+use ctlstore_ctldb::executive::{Executive, ExecutiveError, Options, Refusal, Request, Written};
+use ctlstore_ctldb::{Ctldb, CtldbError, Tally};
 
 use self::gather::Gathering;
 use self::queue::{MAX_GROUP, Queue, Waiting};

@@ -9,8 +9,8 @@ use clap::Args;
 use secrecy::SecretString;
 
 use crate::config::CtldbUrl;
-use crate::ctldb::Location;
 use ctlstore_core::schema::{FamilyName, Field, FieldName, FieldType, TableName, TableRef, WriterName};
+use ctlstore_ctldb::Location;
 use ctlstore_ldb::snapshot::SnapshotUrl;
 
 use super::SettingsArgs;

@@ -14,11 +14,11 @@ use super::failure::Failure;
 use super::interrupt::{Interrupt, Interrupted, abortable};
 use super::progress::Progress;
 use crate::config::Settings;
-use crate::ctldb::{AnyCtldb, AnySource, Ctldb, LedgerTable, Location};
-use crate::executive::{PruneOrder, PruneOutcome, PrunePlan, may_be_pruned, plan, prune};
 use crate::node;
 use ctlstore_core::disk::{LockError, ProcessLock};
 use ctlstore_core::ledger::{LedgerSource, Limit, VerifiedSnapshot};
+use ctlstore_ctldb::executive::{PruneOrder, PruneOutcome, PrunePlan, may_be_pruned, plan, prune};
+use ctlstore_ctldb::{AnyCtldb, AnySource, Ctldb, LedgerTable, Location};
 use ctlstore_ldb::snapshot::SnapshotUrl;
 
 use self::report::Report;

@@ -6,8 +6,8 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use actix_web::{HttpResponse, ResponseError};
 
-use crate::ctldb::CtldbError;
-use crate::executive::{ExecutiveError, Refusal};
+use ctlstore_ctldb::CtldbError;
+use ctlstore_ctldb::executive::{ExecutiveError, Refusal};
 use ctlstore_reader::read::ReadError;
 use ctlstore_reader::read::query::QueryError;
 

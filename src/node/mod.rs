@@ -15,8 +15,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::config::Settings;
-use crate::ctldb::CtldbError;
 use ctlstore_core::schema::NameError;
+use ctlstore_ctldb::CtldbError;
 use ctlstore_ldb::LdbError;
 use ctlstore_reader::read::query::memory::NotBounded;
 

@@ -17,7 +17,6 @@ use crate::actors::poller::{Poller, PollerPeers};
 use crate::actors::reader::HttpReader;
 use crate::actors::snapshotter::Snapshotter;
 use crate::config::{Role, Settings};
-use crate::ctldb::{AnyCtldb, AnySource, Ctldb, LedgerTable};
 use crate::http::executive;
 use crate::http::observe::Observer;
 use crate::http::ops::{self, OpsState};
@@ -28,6 +27,7 @@ use crate::messages::status::{GetStatus, Role as Part, RoleState};
 use crate::messages::stop::Stop;
 use crate::metrics::{self, Metrics};
 use ctlstore_core::disk;
+use ctlstore_ctldb::{AnyCtldb, AnySource, Ctldb, LedgerTable};
 use ctlstore_reader::read::query::memory;
 
 use super::NodeError;

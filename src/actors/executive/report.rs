@@ -5,9 +5,9 @@ use actix::Handler;
 use serde::Serialize;
 
 use crate::actors::failures::failed;
-use crate::ctldb::{Ctldb, CtldbError};
 use crate::messages::status::{GetStatus, Role, RoleState, RoleStatus};
 use crate::metrics::{ErrorKind, RetryReason};
+use ctlstore_ctldb::{Ctldb, CtldbError};
 
 use super::{ExecutiveActor, retention};
 

@@ -15,13 +15,13 @@ use serde::Serialize;
 use crate::actors::failures::{Failures, failed};
 use crate::actors::task::{Stopping, Task};
 use crate::backoff::{Backoff, jittered};
-use crate::ctldb::{Ctldb, CtldbError};
-use crate::executive::{HasOldRows, PruneError, PruneOrder, PruneOutcome, prune};
 use crate::messages::status::ErrorReport;
 use crate::metrics::{Component, ErrorKind, Metrics};
 use ctlstore_core::Abort;
 use ctlstore_core::ledger::{Limit, Seq, VerifiedSnapshot};
 use ctlstore_core::schema::Timestamp;
+use ctlstore_ctldb::executive::{HasOldRows, PruneError, PruneOrder, PruneOutcome, prune};
+use ctlstore_ctldb::{Ctldb, CtldbError};
 use ctlstore_ldb::snapshot::Verifier;
 use ctlstore_ldb::snapshot::fetch::FetchError;
 

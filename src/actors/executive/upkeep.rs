@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use actix::{ActorContext, ActorFutureExt, AsyncContext, Context, WrapFuture};
 
 use crate::actors::task::Task;
-use crate::ctldb::Ctldb;
-use crate::executive::{ExecutiveError, Ping, PruneUsage, Request};
 use crate::messages::status::RoleState;
+use ctlstore_ctldb::Ctldb;
+use ctlstore_ctldb::executive::{ExecutiveError, Ping, PruneUsage, Request};
 
 use super::ExecutiveActor;
 

@@ -10,10 +10,9 @@ use crate::backoff::{Backoff, jittered};
 use crate::messages::ledger::{AdoptLedger, ApplyBatch, ApplyFailed, Bootstrap, CaughtUp, GetPosition, HasLdb};
 use crate::messages::status::RoleState;
 use crate::metrics::{ErrorKind, Queue};
-use ctlstore_core::ledger::{
-    AssembleError, Assembler, Batch, CannotFollow, Found, LedgerSource, Seq, SourceError, Tail, TailError,
-};
+use ctlstore_core::ledger::{AssembleError, Assembler, Batch, CannotFollow, LedgerSource, Seq, SourceError};
 use ctlstore_core::schema::Timestamp;
+use ctlstore_ctldb::tail::{Found, Tail, TailError};
 
 use super::Shared;
 

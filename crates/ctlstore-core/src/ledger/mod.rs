@@ -8,7 +8,6 @@ mod lag;
 mod prune;
 mod row;
 mod source;
-mod tail;
 
 pub use assemble::{AssembleError, Assembler, Batch, MAX_TRANSACTION_BYTES};
 pub use follow::{CannotFollow, LdbPosition, LedgerInfo, may_follow};
@@ -16,4 +15,3 @@ pub use lag::lag;
 pub use prune::{Cutter, HeadRow, Limit, Marker, PruneBounds, VerifiedSnapshot};
 pub use row::{LedgerRow, Seq};
 pub use source::{Block, BlockLimit, LedgerSource, SourceError};
-pub use tail::{Found, Tail, TailError};

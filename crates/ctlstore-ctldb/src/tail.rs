@@ -5,11 +5,10 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
-use crate::schema::Timestamp;
-
-use super::follow::{CannotFollow, LdbPosition, LedgerInfo, may_follow};
-use super::row::{LedgerRow, Seq};
-use super::source::{Block, BlockLimit, LedgerSource, SourceError};
+use ctlstore_core::ledger::{
+    Block, BlockLimit, CannotFollow, LdbPosition, LedgerInfo, LedgerRow, LedgerSource, Seq, SourceError, may_follow,
+};
+use ctlstore_core::schema::Timestamp;
 
 /// How long a row with a lower number than one already seen may take to appear.
 /// Everything that takes the ledger lock commits in seq order; this is for what does not.
