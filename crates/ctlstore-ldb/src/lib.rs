@@ -14,5 +14,5 @@ pub mod snapshot;
 #[doc(inline)]
 pub use ldb::{
     Applied, ApplyError, Checkpoint, CheckpointMode, FORMAT_VERSION, Home, Ldb, LdbError, LdbOptions, Look, Replaced,
-    Standing, Verdict, Versions, mark_for_wal,
+    Standing, Verdict, Versions,
 };

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// Mode of data files: the owner writes, the group reads.
 pub const FILE_MODE: u32 = 0o640;
 /// Mode of data directories.
-pub const DIRECTORY_MODE: u32 = 0o750;
+const DIRECTORY_MODE: u32 = 0o750;
 
 /// Which file this is, whatever its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

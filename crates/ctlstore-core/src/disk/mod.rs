@@ -7,7 +7,7 @@ mod lock;
 mod network;
 mod space;
 
-pub use files::{DIRECTORY_MODE, FILE_MODE, FileId, beside, create_directory, directory_of, flush};
+pub use files::{FILE_MODE, FileId, beside, create_directory, directory_of, flush};
 pub use lines::Lines;
 pub use lock::{LockError, ProcessLock};
 pub use network::network_filesystem;

@@ -7,7 +7,7 @@ use super::row::{LedgerRow, Seq};
 
 /// The largest ledger transaction that is taken, in bytes of statements. A request
 /// to an executive holds at most 1 MiB; this leaves room for what others write.
-pub const MAX_TRANSACTION_BYTES: usize = 64 * 1024 * 1024;
+const MAX_TRANSACTION_BYTES: usize = 64 * 1024 * 1024;
 
 /// Consecutive ledger rows, complete in transactions, never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]

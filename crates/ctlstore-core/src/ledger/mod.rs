@@ -9,7 +9,7 @@ mod prune;
 mod row;
 mod source;
 
-pub use assemble::{AssembleError, Assembler, Batch, MAX_TRANSACTION_BYTES};
+pub use assemble::{AssembleError, Assembler, Batch};
 pub use follow::{CannotFollow, LdbPosition, LedgerInfo, may_follow};
 pub use lag::lag;
 pub use prune::{Cutter, HeadRow, Limit, Marker, PruneBounds, VerifiedSnapshot};

@@ -9,4 +9,4 @@ mod value;
 pub use name::{FamilyName, FieldName, NameError, TableName, TableRef, WriterName};
 pub use table::{Field, FieldType, TableError, TableSchema};
 pub use timestamp::Timestamp;
-pub use value::{MAX_BYTESTRING_BYTES, MAX_STRING_CHARS, MAX_VALUE_BYTES, Value, ValueError};
+pub use value::{MAX_VALUE_BYTES, Value, ValueError};

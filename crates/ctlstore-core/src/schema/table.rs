@@ -44,7 +44,7 @@ impl FieldType {
         }
     }
 
-    pub const fn can_be_key(self) -> bool {
+    pub(crate) const fn can_be_key(self) -> bool {
         matches!(self, Self::String | Self::Integer | Self::ByteString)
     }
 
@@ -54,7 +54,7 @@ impl FieldType {
     }
 
     /// The declared type in the ledger and in every LDB.
-    pub const fn ldb_type(self) -> &'static str {
+    pub(crate) const fn ldb_type(self) -> &'static str {
         match self {
             Self::String => "VARCHAR(191)",
             Self::Integer => "INTEGER",

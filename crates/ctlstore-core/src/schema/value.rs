@@ -8,9 +8,9 @@ use serde_json::value::RawValue;
 use super::table::{Field, FieldType};
 
 /// The longest `string`, in characters: what a MySQL index on utf8mb4 holds.
-pub const MAX_STRING_CHARS: usize = 191;
+const MAX_STRING_CHARS: usize = 191;
 /// The longest `bytestring`, in bytes.
-pub const MAX_BYTESTRING_BYTES: usize = 255;
+const MAX_BYTESTRING_BYTES: usize = 255;
 /// The largest value of any field, in bytes.
 pub const MAX_VALUE_BYTES: usize = 512 * 1024;
 

@@ -38,7 +38,7 @@ pub use prune::{
 pub use rate::{RateLimit, parse_go_duration};
 pub use schema_change::{AddFields, ClearFamily, ClearTable, CreateFamily, CreateTables, DropTable};
 pub use schema_read::{ReadFamily, ReadTable};
-pub use writers::{MAX_COOKIE_BYTES, ReadCookie, RegisterWriter, RemoveWriter, RotateSecret, SetCookie};
+pub use writers::{ReadCookie, RegisterWriter, RemoveWriter, RotateSecret, SetCookie};
 
 use crate::ctldb::{Ctldb, CtldbError, Operation, TableLimit};
 use ctlstore_core::ledger::Seq;

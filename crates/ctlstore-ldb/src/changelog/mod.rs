@@ -31,7 +31,7 @@ use history::{History, HistoryError, Op, TableChange};
 use pending::Pending;
 
 /// Rows that one statement may change and still have them named.
-pub const MAX_ROWS_PER_STATEMENT: usize = 10_000;
+const MAX_ROWS_PER_STATEMENT: usize = 10_000;
 
 /// Where the changelog goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub struct ChangelogOptions {
 
 /// The numbering as it is kept in the LDB.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Numbering {
+pub(crate) struct Numbering {
     /// The next entry's number.
     pub next: u64,
     /// The LDB's seq when that number was kept.
@@ -100,7 +100,7 @@ impl Add for Written {
 
 /// The changelog of one LDB, on the connection that writes it.
 #[derive(Debug)]
-pub struct Changelog {
+pub(crate) struct Changelog {
     capture: Capture,
     /// `None` where only the history is written.
     file: Option<ChangelogFile>,

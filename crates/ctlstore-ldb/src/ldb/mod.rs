@@ -27,5 +27,5 @@ pub use error::{ApplyError, LdbError};
 pub use home::{Home, Replaced};
 pub use inspect::{Look, Verdict};
 pub use versions::{Standing, Versions};
-pub use wal_mark::mark_for_wal;
+pub(crate) use wal_mark::mark_for_wal;
 pub use writer::{Ldb, LdbOptions};

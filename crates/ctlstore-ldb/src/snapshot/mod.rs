@@ -32,5 +32,6 @@ pub use progress::{Phase, Progress};
 pub use publish::{Ended, Publisher, Round};
 pub use snapshot_url::{SnapshotUrl, SnapshotUrl as StoreUrl};
 pub use store::{Store, StoreError};
-pub use take::{FileHashes, Snapshot, TableDigest, TableHasher, digests, hash_file, table_digest, take};
+pub(crate) use take::table_digest;
+pub use take::{Snapshot, TableDigest, TableHasher, digests, take};
 pub use verified::Verifier;

@@ -38,7 +38,7 @@ use copy::Copied;
 
 pub(super) use digest::any_rows;
 pub use digest::{TableDigest, TableHasher, digests, table_digest};
-pub use hash::{FileHashes, hash_file};
+pub(super) use hash::{FileHashes, hash_file};
 
 /// A whole, checked and flushed copy of an LDB.
 #[derive(Debug, Clone)]

@@ -30,7 +30,7 @@ use gate::{Ended, Gate};
 use memory::Budget;
 
 /// The longest SQL.
-pub const MAX_SQL_BYTES: usize = 64 * 1024;
+const MAX_SQL_BYTES: usize = 64 * 1024;
 /// The longest value or row that a query may meet or make: longer than any row that the
 /// ledger can bring, whose statement has at most 768 KiB.
 pub const MAX_VALUE_BYTES: usize = 1024 * 1024;
