@@ -1,5 +1,5 @@
 //! The reader library on LDBs that stand still: rows as types, keys, errors, scans,
-//! snapshots, and what an LDB says of itself. Needs the feature `reader` only.
+//! snapshots, and what an LDB says of itself.
 
 mod library_support;
 

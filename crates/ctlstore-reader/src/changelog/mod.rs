@@ -53,7 +53,7 @@ fn shown(number: Option<u64>) -> String {
 /// again then.
 ///
 /// ```no_run
-/// use crate::changelog::{FollowError, Follower};
+/// use ctlstore_reader::changelog::{FollowError, Follower};
 ///
 /// for entry in Follower::at_end("/var/spool/ctlstore/change.log").family("shop") {
 ///     match entry {

@@ -19,7 +19,7 @@ pub trait KeyPart {
 /// `()` is the prefix of every key. A `&[u8]` or `Vec<u8>` is one value, not many.
 ///
 /// ```
-/// # use crate::reader::{Key, Value, ValueRef};
+/// # use ctlstore_reader::{Key, Value, ValueRef};
 /// fn parts(key: impl Key) -> usize {
 ///     key.parts()
 /// }

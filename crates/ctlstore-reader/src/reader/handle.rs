@@ -99,15 +99,15 @@ impl Reader {
     /// ```
     /// # mod small { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/support/small_ldb.rs")); }
     /// # let ldb = small::SmallLdb::new();
-    /// # let reader = crate::Reader::open(ldb.path())?;
+    /// # let reader = ctlstore_reader::Reader::open(ldb.path())?;
     /// use std::collections::HashMap;
-    /// use crate::Value;
+    /// use ctlstore_reader::Value;
     ///
     /// let row: Option<HashMap<String, Value>> = reader.get("shop", "prices", ("de", 7))?;
     /// assert_eq!(row.unwrap()["cents"], Value::from(1999));
     /// let cents: Option<(String, i64, u32)> = reader.get("shop", "prices", ("fr", 7))?;
     /// assert_eq!(cents, None);
-    /// # Ok::<(), crate::ReadError>(())
+    /// # Ok::<(), ctlstore_reader::ReadError>(())
     /// ```
     pub fn get<T: DeserializeOwned>(&self, family: &str, table: &str, key: impl Key) -> Result<Option<T>, ReadError> {
         self.get_with(family, table, key, |row| row.deserialize())
@@ -123,7 +123,7 @@ impl Reader {
     /// ```
     /// # mod small { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/support/small_ldb.rs")); }
     /// # let ldb = small::SmallLdb::new();
-    /// # let reader = crate::Reader::open(ldb.path())?;
+    /// # let reader = ctlstore_reader::Reader::open(ldb.path())?;
     /// use serde::Deserialize;
     ///
     /// #[derive(Deserialize)]
@@ -138,7 +138,7 @@ impl Reader {
     ///     Ok(flag.name.len())
     /// })?;
     /// assert_eq!(length, Some(9));
-    /// # Ok::<(), crate::ReadError>(())
+    /// # Ok::<(), ctlstore_reader::ReadError>(())
     /// ```
     pub fn get_with<T>(
         &self,
@@ -164,11 +164,11 @@ impl Reader {
     /// ```
     /// # mod small { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/support/small_ldb.rs")); }
     /// # let ldb = small::SmallLdb::new();
-    /// # let reader = crate::Reader::open(ldb.path())?;
+    /// # let reader = ctlstore_reader::Reader::open(ldb.path())?;
     /// let prices = reader.scan_prefix::<(String, i64, u32)>("shop", "prices", "de");
-    /// let cents: Vec<u32> = prices.map(|price| Ok(price?.2)).collect::<Result<_, crate::ReadError>>()?;
+    /// let cents: Vec<u32> = prices.map(|price| Ok(price?.2)).collect::<Result<_, ctlstore_reader::ReadError>>()?;
     /// assert_eq!(cents, [1999, 499]);
-    /// # Ok::<(), crate::ReadError>(())
+    /// # Ok::<(), ctlstore_reader::ReadError>(())
     /// ```
     pub fn scan_prefix<T: DeserializeOwned>(&self, family: &str, table: &str, prefix: impl Key) -> Scan<T> {
         Scan::new(self.clone(), (family, table), &prefix)
@@ -183,14 +183,14 @@ impl Reader {
     /// ```
     /// # mod small { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/support/small_ldb.rs")); }
     /// # let ldb = small::SmallLdb::new();
-    /// # let reader = crate::Reader::open(ldb.path())?;
+    /// # let reader = ctlstore_reader::Reader::open(ldb.path())?;
     /// # type Price = (String, i64, u32);
     /// let (seq, price) = reader.snapshot(|snapshot| {
     ///     let price: Option<Price> = snapshot.get("shop", "prices", ("de", 7))?;
     ///     Ok((snapshot.last_seq()?, price))
     /// })?;
     /// # assert!(seq.0 > 0 && price.is_some());
-    /// # Ok::<(), crate::ReadError>(())
+    /// # Ok::<(), ctlstore_reader::ReadError>(())
     /// ```
     pub fn snapshot<T>(&self, read: impl FnOnce(&Snapshot<'_>) -> Result<T, ReadError>) -> Result<T, ReadError> {
         if self.demands.are_none() {
@@ -237,16 +237,16 @@ impl Reader {
     /// ```
     /// # mod small { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/support/small_ldb.rs")); }
     /// # let ldb = small::SmallLdb::new();
-    /// # let reader = crate::Reader::open(ldb.path())?;
+    /// # let reader = ctlstore_reader::Reader::open(ldb.path())?;
     /// # type Price = (String, i64, u32);
     /// use std::time::Duration;
-    /// use crate::Seq;
+    /// use ctlstore_reader::Seq;
     ///
     /// let written = Seq(3);
     /// let price: Option<Price> =
     ///     reader.min_seq(written, Duration::from_millis(500)).get("shop", "prices", ("de", 7))?;
     /// # assert!(price.is_some());
-    /// # Ok::<(), crate::ReadError>(())
+    /// # Ok::<(), ctlstore_reader::ReadError>(())
     /// ```
     #[must_use = "it is the reader given back that waits"]
     pub fn min_seq(&self, seq: Seq, timeout: Duration) -> Self {

@@ -30,12 +30,12 @@ const UNDECIDED: u64 = u64::MAX;
 /// # let (one, two) = (small::SmallLdb::new(), small::SmallLdb::new());
 /// # type Price = (String, i64, u32);
 /// use std::time::Duration;
-/// use crate::RotatingReader;
+/// use ctlstore_reader::RotatingReader;
 ///
 /// let reader = RotatingReader::open([one.path(), two.path()], Duration::from_secs(60))?;
 /// let price: Option<Price> = reader.get("shop", "prices", ("de", 7))?;
 /// # assert!(price.is_some());
-/// # Ok::<(), crate::ReadError>(())
+/// # Ok::<(), ctlstore_reader::ReadError>(())
 /// ```
 #[derive(Debug)]
 pub struct RotatingReader {
