@@ -17,12 +17,11 @@ test: ## every test; installs MariaDB's programs, an S3 server, schemathesis and
 	tools/run-tests
 
 format: ## whether the code is formatted
-	cargo fmt --check
+	cargo fmt --all --check
 
 check: format ## formatting, lints, documentation, licences and sources of the dependencies
-	cargo clippy --locked --all-targets -- -D warnings
-	cargo clippy --locked --no-default-features --features reader -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 	cargo fetch --locked
 	$$(tools/install-cargo-deny) --locked --offline check --hide-inclusion-graph bans licenses sources
 

@@ -14,8 +14,8 @@ mod ldb_support;
 use std::path::Path;
 use std::time::Duration;
 
-use ctlstore::ldb::Ldb;
-use ctlstore::ledger::Seq;
+use ctlstore_core::ledger::Seq;
+use ctlstore_ldb::Ldb;
 use rusqlite::Connection;
 
 use ldb_support::{Beside, CHECKPOINT_BYTES, CREATE, Row, Took, apply, batches, fresh_ldb, measure, median, random};

@@ -10,9 +10,9 @@ mod ldb_support;
 use std::fmt::Write;
 use std::hint::black_box;
 
-use ctlstore::Reader;
-use ctlstore::ldb::Ldb;
-use ctlstore::ledger::Seq;
+use ctlstore_core::ledger::Seq;
+use ctlstore_ldb::Ldb;
+use ctlstore_reader::Reader;
 use ldb_support::{Beside, Row, apply, batches, fresh_ldb, measure, median, random};
 use serde::Deserialize;
 

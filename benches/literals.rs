@@ -4,8 +4,8 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use ctlstore::schema::Value;
-use ctlstore::sql::{parse, push_literal};
+use ctlstore_core::schema::Value;
+use ctlstore_core::sql::{parse, push_literal};
 
 fn values() -> Vec<(&'static str, Value)> {
     vec![

@@ -13,9 +13,9 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ctlstore::Reader;
-use ctlstore::ldb::read::LdbReader;
-use ctlstore::schema::TableRef;
+use ctlstore_core::schema::TableRef;
+use ctlstore_reader::Reader;
+use ctlstore_reader::read::LdbReader;
 use rusqlite::config::DbConfig;
 use rusqlite::{CachedStatement, Connection, OpenFlags};
 use serde::Deserialize;
@@ -183,7 +183,7 @@ fn main() {
     let get = |i: usize| reader.get::<Row>("fam", "tab", key(i)).expect("the ldb is read").expect("there is a row");
     let use_row = |row: Row| drop(black_box((row.id, row.n, row.v)));
     let borrow =
-        |row: ctlstore::Row<'_>| row.deserialize().map(|row: Borrowed<'_>| black_box((row.id, row.n, row.v)).1);
+        |row: ctlstore_reader::Row<'_>| row.deserialize().map(|row: Borrowed<'_>| black_box((row.id, row.n, row.v)).1);
     let scan = |i: usize| reader.scan_prefix::<(i64, i64, String)>("fam", "grp", i as i64 % (rows / GROUP));
 
     let table = TableRef::parse("fam", "tab").expect("a table's name");
@@ -205,13 +205,13 @@ fn main() {
         Case::new("held bare", None, || nanos(READS, |i| read_bare(&held, key(i)))),
         Case::new("held bare, struct by hand", None, || nanos(READS, |i| use_row(read_by_hand(&held, key(i))))),
         Case::new("snapshot get, struct", Some("held bare"), || {
-            let read = |s: &ctlstore::Snapshot<'_>| {
+            let read = |s: &ctlstore_reader::Snapshot<'_>| {
                 Ok(nanos(READS, |i| use_row(s.get("fam", "tab", key(i)).expect("it is read").expect("there is a row"))))
             };
             reader.snapshot(read).expect("the ldb is read")
         }),
         Case::new("snapshot get_with, borrowed struct", Some("held bare"), || {
-            let read = |s: &ctlstore::Snapshot<'_>| {
+            let read = |s: &ctlstore_reader::Snapshot<'_>| {
                 Ok(nanos(READS, |i| _ = s.get_with("fam", "tab", key(i), borrow).expect("it is read")))
             };
             reader.snapshot(read).expect("the ldb is read")
@@ -249,7 +249,7 @@ fn main() {
 
     let read = |i: usize| drop(black_box(get(i)));
     let snapshot = |i: usize| {
-        let read = |s: &ctlstore::Snapshot<'_>| {
+        let read = |s: &ctlstore_reader::Snapshot<'_>| {
             (0..HELD).try_for_each(|j| s.get::<Row>("fam", "tab", key(i * HELD + j)).map(|row| drop(black_box(row))))
         };
         reader.snapshot(read).expect("the ldb is read");

@@ -20,10 +20,11 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ctlstore::ldb::{Ldb, LdbOptions};
-use ctlstore::ledger::{Assembler, LedgerRow, Seq};
-use ctlstore::schema::Timestamp;
-use ctlstore::snapshot::{Abort, Phase, Progress, take};
+use ctlstore_core::Abort;
+use ctlstore_core::ledger::{Assembler, LedgerRow, Seq};
+use ctlstore_core::schema::Timestamp;
+use ctlstore_ldb::snapshot::{Phase, Progress, take};
+use ctlstore_ldb::{Ldb, LdbOptions};
 use rusqlite::Connection;
 
 /// The node's default.

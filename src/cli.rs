@@ -38,7 +38,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Problems, Settings, Sources, load};
-use crate::snapshot::store::quiet_contained_panics;
+use ctlstore_ldb::snapshot::store::quiet_contained_panics;
 
 pub use failure::Exit;
 

@@ -12,7 +12,6 @@ mod names;
 mod problem;
 mod resolve;
 mod settings;
-mod snapshot_url;
 mod validate;
 
 pub use ctldb_url::{CtldbUrl, MysqlUrl};
@@ -22,4 +21,3 @@ pub use settings::{
     AllowEmpty, Bootstrap, Changelog, Ctldb, Executive, Heartbeat, Ldb, Log, LogFormat, Node, Ops, Reader, ReaderQuery,
     Reflector, Role, Settings, Snapshotter, TableLimit, WriterLimit,
 };
-pub use snapshot_url::SnapshotUrl;

@@ -7,7 +7,7 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-use ctlstore::ldb::Ldb;
+use ctlstore_ldb::Ldb;
 use ldb_support::follower::Follower;
 use ldb_support::{CREATE, Scratch, batch, upsert};
 use rusqlite::Connection;

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use ctlstore::changelog::{Entry, FollowError, Follower, Position};
+use ctlstore_reader::changelog::{Entry, FollowError, Follower, Position};
 use futures::StreamExt;
 use ldb_support::{CREATE, Scratch, batch, upsert};
 

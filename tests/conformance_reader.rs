@@ -8,9 +8,9 @@ use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use ctlstore::ldb::{Ldb, LdbOptions};
-use ctlstore::ledger::{Assembler, LedgerRow, Seq};
-use ctlstore::schema::Timestamp;
+use ctlstore_core::ledger::{Assembler, LedgerRow, Seq};
+use ctlstore_core::schema::Timestamp;
+use ctlstore_ldb::{Ldb, LdbOptions};
 use serde_json::Value;
 
 use reader_server::{OriginalLdb, ReaderServer, options};

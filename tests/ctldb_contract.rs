@@ -7,8 +7,8 @@ mod support;
 mod values;
 
 use ctldb_support::*;
-use ctlstore::ctldb::{Ctldb, CtldbError, SchemaChange, TableLimit, WriterRow};
-use ctlstore::schema::{FieldType, Value};
+use ctlstore_core::schema::{FieldType, Value};
+use ctlstore_ctldb::{Ctldb, CtldbError, SchemaChange, TableLimit, WriterRow};
 
 #[tokio::test]
 async fn what_is_written_is_read_back() {

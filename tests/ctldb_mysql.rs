@@ -15,8 +15,8 @@ mod round_trips;
 mod support;
 
 use ctldb_support::*;
-use ctlstore::ctldb::{ColumnCollation, CtldbError, SchemaChange, WriterRow};
-use ctlstore::schema::{FieldType, Value};
+use ctlstore_core::schema::{FieldType, Value};
+use ctlstore_ctldb::{ColumnCollation, CtldbError, SchemaChange, WriterRow};
 use support::{Flavour, PrivateServer, TestDatabase};
 
 const TABLE_OF_THE_ORIGINAL: &str = "CREATE TABLE fam___old (k VARCHAR(191), v BIGINT, PRIMARY KEY (k))
@@ -186,8 +186,8 @@ async fn rows_are_contiguous_where_the_server_counts_in_threes() {
 fn urls_that_can_not_be_used_are_refused_without_showing_the_password() {
     for url in ["mysql://u:geheim@host", "mysql://u:geheim@host/db?unknown=1", "postgres://u:geheim@host/db", "sqlite:"]
     {
-        let opened = ctlstore::ctldb::Location::parse(url)
-            .and_then(|location| ctlstore::ctldb::AnyCtldb::open(&location, Default::default()));
+        let opened = ctlstore_ctldb::Location::parse(url)
+            .and_then(|location| ctlstore_ctldb::AnyCtldb::open(&location, Default::default()));
         let error = opened.err().unwrap_or_else(|| panic!("{url} was taken")).to_string();
         assert!(error.contains("ctldb.url") && !error.contains("geheim"), "{error}");
     }

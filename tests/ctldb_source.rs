@@ -6,9 +6,9 @@ mod support;
 use std::time::{Duration, Instant};
 
 use ctldb_support::*;
-use ctlstore::ctldb::{AnySource, Ctldb, LedgerTable, Location};
-use ctlstore::ledger::{Block, BlockLimit, LedgerInfo, LedgerSource, Seq, SourceError};
-use ctlstore::schema::Timestamp;
+use ctlstore_core::ledger::{Block, BlockLimit, LedgerInfo, LedgerSource, Seq, SourceError};
+use ctlstore_core::schema::Timestamp;
+use ctlstore_ctldb::{AnySource, Ctldb, LedgerTable, Location};
 use support::{Flavour, PrivateServer, TestDatabase, every_ctldb};
 
 const PLENTY: BlockLimit = BlockLimit { rows: 10_000, bytes: 64 << 20 };

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use ctldb_support::*;
-use ctlstore::ctldb::{Ctldb, CtldbError, LedgerTable, SchemaChange, SqliteCtldb};
-use ctlstore::schema::FieldType;
-use ctlstore::sql;
+use ctlstore_core::schema::FieldType;
+use ctlstore_core::sql;
+use ctlstore_ctldb::{Ctldb, CtldbError, LedgerTable, SchemaChange, SqliteCtldb};
 use support::SmallDisk;
 
 fn path_of(database: &support::TestDatabase) -> PathBuf {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-use ctlstore::schema::FieldType;
+use ctlstore_core::schema::FieldType;
 use in_process::replay::{assert_contiguous, ledger, replay, rows};
 use support::http::{self, get, post, request};
 use support::{Node, NodeProcess, TestDatabase, wait_until};

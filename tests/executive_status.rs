@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde_json::json;
 
 use ctlstore::actors::executive::ExecutiveSettings;
-use ctlstore::ctldb::{LedgerTable, SqliteCtldb};
 use ctlstore::messages::executive::LedgerGrew;
+use ctlstore_ctldb::{LedgerTable, SqliteCtldb};
 use in_process::{Executive, row};
 use support::http::get;
 use support::wait_until;

@@ -3,8 +3,8 @@
 
 mod ldb_support;
 
-use ctlstore::ldb::{ApplyError, Ldb, LdbError};
-use ctlstore::ledger::{Assembler, LdbPosition, Seq};
+use ctlstore_core::ledger::{Assembler, LdbPosition, Seq};
+use ctlstore_ldb::{ApplyError, Ldb, LdbError};
 use ldb_support::{CREATE, Scratch, batch, batch_of, dump, integer, row, seq, strings, timestamp, upsert};
 
 /// An LDB with one table at seq 1.

@@ -7,8 +7,8 @@ mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ctlstore::changelog::ChangelogOptions;
-use ctlstore::ldb::{ApplyError, Ldb, LdbError};
+use ctlstore_ldb::changelog::ChangelogOptions;
+use ctlstore_ldb::{ApplyError, Ldb, LdbError};
 use ldb_support::follower::Follower;
 use ldb_support::{CREATE, batch, dump, options, reader, seq, strings, upsert};
 use support::SmallDisk;

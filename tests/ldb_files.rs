@@ -7,8 +7,8 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
-use ctlstore::ldb::{ApplyError, Ldb, LdbError};
-use ctlstore::ledger::{LdbPosition, Seq};
+use ctlstore_core::ledger::{LdbPosition, Seq};
+use ctlstore_ldb::{ApplyError, Ldb, LdbError};
 use ldb_support::{CREATE, Scratch, batch, integer, options, seq, strings, timestamp, upsert};
 use rusqlite::Connection;
 

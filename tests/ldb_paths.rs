@@ -3,8 +3,8 @@
 
 mod ldb_support;
 
-use ctlstore::schema::{Field, FieldName, FieldType, TableRef, TableSchema, Value};
-use ctlstore::sql;
+use ctlstore_core::schema::{Field, FieldName, FieldType, TableRef, TableSchema, Value};
+use ctlstore_core::sql;
 use ldb_support::{Scratch, batch_of, dump, row};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};

@@ -6,7 +6,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use ctlstore::ldb::Ldb;
+use ctlstore_ldb::Ldb;
 use ldb_support::workload::{self, Replay, Task, Workload};
 use ldb_support::{CREATE, Scratch, assert_same, batch, dump, integer, options, reader, seq, upsert};
 use support::wait_until;

@@ -7,12 +7,12 @@ mod support;
 use std::time::Duration;
 
 use ctldb_support::*;
-use ctlstore::ctldb::{AnyCtldb, AnySource, Ctldb, LedgerTable, Location, SchemaChange};
-use ctlstore::executive::{PruneError, PruneOrder, PruneOutcome, PruneRefusal, plan, prune};
-use ctlstore::ledger::{BlockLimit, CannotFollow, LdbPosition, LedgerSource, Limit, Seq, Tail, TailError};
-use ctlstore::schema::FieldType;
-use ctlstore::snapshot::VerifiedSnapshot;
-use ctlstore::sql::{BEGIN, COMMIT};
+use ctlstore_core::ledger::{BlockLimit, CannotFollow, LdbPosition, LedgerSource, Limit, Seq, VerifiedSnapshot};
+use ctlstore_core::schema::FieldType;
+use ctlstore_core::sql::{BEGIN, COMMIT};
+use ctlstore_ctldb::executive::{PruneError, PruneOrder, PruneOutcome, PruneRefusal, plan, prune};
+use ctlstore_ctldb::tail::{Tail, TailError};
+use ctlstore_ctldb::{AnyCtldb, AnySource, Ctldb, LedgerTable, Location, SchemaChange};
 use support::{TestDatabase, every_ctldb, original};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);

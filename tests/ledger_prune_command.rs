@@ -8,7 +8,7 @@ use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use ctldb_support::{Step, make_table, prepared, write};
-use ctlstore::ctldb::Ctldb;
+use ctlstore_ctldb::Ctldb;
 use prune_support::*;
 use support::{Client, Node, TestDatabase, every_ctldb, original, process, scratch_dir, wait_until};
 

@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use ctldb_support::{Step, make_table, prepared, write};
-use ctlstore::ctldb::{AnySource, Ctldb, LedgerTable, Location};
-use ctlstore::ledger::{BlockLimit, CannotFollow, LdbPosition, LedgerSource, Seq, Tail, TailError};
+use ctlstore_core::ledger::{BlockLimit, CannotFollow, LdbPosition, LedgerSource, Seq};
+use ctlstore_ctldb::tail::{Tail, TailError};
+use ctlstore_ctldb::{AnySource, Ctldb, LedgerTable, Location};
 use prune_support::*;
 use support::{TestDatabase, every_ctldb, scratch_dir, wait_until};
 

@@ -1,5 +1,5 @@
 //! The reader library on LDBs that stand still: rows as types, keys, errors, scans,
-//! snapshots, and what an LDB says of itself. Needs the feature `reader` only.
+//! snapshots, and what an LDB says of itself.
 
 mod library_support;
 
@@ -7,9 +7,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use ctlstore::reader::{Key, Snapshot};
-use ctlstore::schema::FieldType;
-use ctlstore::{ReadError, Reader, Value, ValueRef};
+use ctlstore_core::schema::FieldType;
+use ctlstore_reader::{Key, ReadError, Reader, Snapshot, Value, ValueRef};
 use serde::Deserialize;
 
 use library_support::{Written, scratch};
@@ -90,8 +89,8 @@ fn readers_and_scans_go_where_threads_go() {
     fn assert_shared<T: Clone + Send + Sync + 'static>() {}
     fn assert_sent<T: Send + 'static>() {}
     assert_shared::<Reader>();
-    assert_sent::<ctlstore::RotatingReader>();
-    assert_sent::<ctlstore::reader::Scan<All>>();
+    assert_sent::<ctlstore_reader::RotatingReader>();
+    assert_sent::<ctlstore_reader::Scan<All>>();
 }
 
 #[test]
@@ -203,7 +202,7 @@ fn a_scan_gives_every_row_once_in_key_order_however_many_pieces_it_takes() {
         let within = |s: &Snapshot<'_>| s.scan_prefix("fam", "many", &prefix).collect::<Result<Vec<Row>, _>>();
         assert_eq!(reader.snapshot(within).unwrap(), scanned);
         let mut handed = Vec::new();
-        let each = |row: ctlstore::Row<'_>| {
+        let each = |row: ctlstore_reader::Row<'_>| {
             handed.push(row.deserialize::<Row>()?);
             Ok(ControlFlow::Continue(()))
         };

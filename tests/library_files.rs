@@ -13,7 +13,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ctlstore::{ReadError, Reader, RotatingReader, Seq, Snapshot};
+use ctlstore_reader::{ReadError, Reader, RotatingReader, Seq, Snapshot};
 
 use library_support::wait::wait_until;
 use library_support::{SetAtEnd, Written, point_at, scratch};

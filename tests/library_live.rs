@@ -10,8 +10,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ctlstore::ldb::Ldb;
-use ctlstore::{ReadError, Reader, RotatingReader, Seq, Snapshot, Value};
+use ctlstore_ldb::Ldb;
+use ctlstore_reader::{ReadError, Reader, RotatingReader, Seq, Snapshot, Value};
 use ldb_support::{Scratch, batch, options, reader as plain_reader};
 use rusqlite::Connection;
 

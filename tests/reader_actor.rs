@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use actix::{Actor, Addr};
 use ctlstore::actors::reader::HttpReader;
-use ctlstore::ledger::Seq;
 use ctlstore::messages::ledger::CaughtUp;
 use ctlstore::messages::status::{GetStatus, Role, RoleState, RoleStatus};
 use ctlstore::messages::stop::Stop;
 use ctlstore::metrics::Metrics;
-use ctlstore::schema::Timestamp;
+use ctlstore_core::ledger::Seq;
+use ctlstore_core::schema::Timestamp;
 
 use reader_server::{OriginalLdb, options};
 use support::wait::wait_for_async;

@@ -1,4 +1,4 @@
-//! A program outside this repository can depend on the crate with the feature `reader` alone: without the node's
+//! A program outside this repository can depend on ctlstore-reader alone: without the node's
 //! dependencies, and without the SQLite build option that only this repository's cargo configuration sets.
 
 mod support;
@@ -17,14 +17,14 @@ version = "0.0.0"
 edition = "2024"
 
 [dependencies]
-ctlstore = { path = "@REPOSITORY@", default-features = false, features = ["reader"] }
+ctlstore-reader = { path = "@REPOSITORY@/crates/ctlstore-reader" }
 
 [profile.dev]
 debug = false
 "#;
 
 /// The example of this repository, with nothing but the library to stand on.
-const PROGRAM: &str = include_str!("../examples/watch_row.rs");
+const PROGRAM: &str = include_str!("../crates/ctlstore-reader/examples/watch_row.rs");
 
 /// All that a program which only reads is given besides the library: SQLite, serde, time,
 /// and what these stand on. No actors, HTTP, TLS, runtime or MySQL.
@@ -35,10 +35,12 @@ const ALLOWED: &[&str] = &[
     "fallible-iterator",
     "fallible-streaming-iterator",
     "foldhash",
+    "futures-core",
     "hashbrown",
     "hashlink",
     "hex",
     "itoa",
+    "libc",
     "libsqlite3-sys",
     "memchr",
     "num-conv",
@@ -68,13 +70,14 @@ const LDB: &str = r#"PRAGMA journal_mode = WAL;
     INSERT INTO shop___prices VALUES ('de', 7, 1999);"#;
 
 #[test]
-fn a_program_elsewhere_reads_and_follows_an_ldb_with_the_feature_reader_alone() {
+fn a_program_elsewhere_reads_and_follows_an_ldb_with_ctlstore_reader_alone() {
     let directory = scratch_dir();
     let package = directory.path();
     make_package(package);
     let tree = cargo(package, &["tree", "--prefix", "none", "--edges", "normal"]);
     let names = tree.lines().filter_map(|line| line.split(' ').next()).filter(|name| !name.is_empty());
-    let names: BTreeSet<_> = names.filter(|name| !["elsewhere", "ctlstore"].contains(name)).collect();
+    let names: BTreeSet<_> =
+        names.filter(|name| !["elsewhere", "ctlstore-core", "ctlstore-reader"].contains(name)).collect();
     let unwanted: Vec<_> = names.iter().filter(|name| !ALLOWED.contains(name)).collect();
     assert!(names.contains("rusqlite") && unwanted.is_empty(), "{unwanted:?} in\n{tree}");
 

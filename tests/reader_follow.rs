@@ -12,9 +12,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ctlstore::ldb::read::{LdbReader, Limits, ReadError};
-use ctlstore::ledger::Seq;
-use ctlstore::schema::TableRef;
+use ctlstore_core::ledger::Seq;
+use ctlstore_core::schema::TableRef;
+use ctlstore_reader::read::{LdbReader, Limits, ReadError};
 use serde_json::{Value, json};
 
 use reader_server::{OriginalLdb, ReaderServer, options};

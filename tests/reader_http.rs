@@ -279,12 +279,12 @@ fn latency_and_health_are_500_before_the_first_statement_and_200_after() {
     for path in ["/get-ledger-latency", "/healthcheck", "/ping"] {
         assert_eq!(http::get(&url(path)).status, 500, "{path}");
     }
-    let now = ctlstore::schema::Timestamp::now();
+    let now = ctlstore_core::schema::Timestamp::now();
     fixture.ldb.apply([TEXT_TABLE]);
-    let set = |at: ctlstore::schema::Timestamp| {
+    let set = |at: ctlstore_core::schema::Timestamp| {
         fixture.ldb.0.execute("UPDATE _ldb_last_update SET timestamp = ?1", [at.to_string()]).unwrap();
     };
-    set(ctlstore::schema::Timestamp::from_unix_micros(now.unix_micros() - 90_000_000));
+    set(ctlstore_core::schema::Timestamp::from_unix_micros(now.unix_micros() - 90_000_000));
     for path in ["/healthcheck", "/ping"] {
         assert_eq!(http::get(&url(path)).expect(200).body, b"", "{path}");
     }
@@ -293,7 +293,7 @@ fn latency_and_health_are_500_before_the_first_statement_and_200_after() {
     assert_eq!(latency.json()["unit"], "seconds");
     let seconds = latency.json()["value"].as_f64().unwrap();
     assert!((90.0..90.0 + 60.0).contains(&seconds), "{seconds}");
-    set(ctlstore::schema::Timestamp::from_unix_micros(now.unix_micros() + 3_600_000_000));
+    set(ctlstore_core::schema::Timestamp::from_unix_micros(now.unix_micros() + 3_600_000_000));
     assert_eq!(http::get(&url("/get-ledger-latency")).json()["value"], 0.0);
 }
 

@@ -12,9 +12,9 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ctlstore::ldb::Ldb;
-use ctlstore::ldb::read::{LdbReader, ReadError, Snapshot};
-use ctlstore::ledger::Seq;
+use ctlstore_core::ledger::Seq;
+use ctlstore_ldb::Ldb;
+use ctlstore_reader::read::{LdbReader, ReadError, Snapshot};
 use rusqlite::Connection;
 
 use ldb_support::workload::{self, Dice, Task, Workload};

@@ -9,8 +9,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::thread;
 
-use ctlstore::ldb::read::{LdbReader, ReadError};
-use ctlstore::schema::TableRef;
+use ctlstore_core::schema::TableRef;
+use ctlstore_reader::read::{LdbReader, ReadError};
 use rusqlite::config::DbConfig;
 
 use reader_server::OriginalLdb;

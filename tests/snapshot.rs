@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use ctlstore::snapshot::{Abort, SnapshotError};
+use ctlstore_core::Abort;
+use ctlstore_ldb::snapshot::SnapshotError;
 use rusqlite::{Connection, OpenFlags};
 
 use snapshot_support::{Applier, Outcome, check, end_of, names_in, publisher, round, take};

@@ -10,8 +10,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use ctlstore::failpoint;
-use ctlstore::snapshot::{Abort, Publisher};
+use ctlstore_core::{Abort, failpoint};
+use ctlstore_ldb::snapshot::Publisher;
 
 use snapshot_support::{Applier, check, end_of, names_in, round};
 use support::{process, wait};
@@ -84,7 +84,7 @@ fn child(directory: &Path) -> Command {
 fn take_until_killed(directory: &Path) -> ! {
     let mut applier = Applier::open(&directory.join("ldb.db"));
     let mut publisher = publisher(directory);
-    let position = ctlstore::ldb::read::LdbReader::new(directory.join("ldb.db")).last_seq().unwrap();
+    let position = ctlstore_reader::read::LdbReader::new(directory.join("ldb.db")).last_seq().unwrap();
     let mut transaction = (position.0 - 1) / (end_of(1) - end_of(0));
     println!("taking snapshots");
     loop {

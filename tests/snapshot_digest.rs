@@ -1,7 +1,7 @@
 //! A table's digest: one for one content, whatever the way there, and another one
 //! after any change.
 
-use ctlstore::snapshot::{TableHasher, digests};
+use ctlstore_ldb::snapshot::{TableHasher, digests};
 use proptest::prelude::*;
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, params_from_iter};

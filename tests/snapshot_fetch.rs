@@ -6,8 +6,9 @@ mod support;
 use std::path::Path;
 use std::sync::Arc;
 
-use ctlstore::snapshot::fetch::{FetchError, Wanted, fetch, look, verify};
-use ctlstore::snapshot::{Abort, Progress, StoreUrl, Verifier, take};
+use ctlstore_core::Abort;
+use ctlstore_ldb::snapshot::fetch::{FetchError, Wanted, fetch, look, verify};
+use ctlstore_ldb::snapshot::{Progress, StoreUrl, Verifier, take};
 use snapshot_support::{Applier, check, end_of, names_in, publisher};
 use support::scratch_dir;
 

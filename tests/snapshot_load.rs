@@ -14,10 +14,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ctlstore::ldb::{Ldb, LdbOptions};
-use ctlstore::ledger::{Assembler, LedgerRow, Seq};
-use ctlstore::schema::Timestamp;
-use ctlstore::snapshot::{Abort, Progress, digests, take};
+use ctlstore_core::Abort;
+use ctlstore_core::ledger::{Assembler, LedgerRow, Seq};
+use ctlstore_core::schema::Timestamp;
+use ctlstore_ldb::snapshot::{Progress, digests, take};
+use ctlstore_ldb::{Ldb, LdbOptions};
 use rusqlite::{Connection, OpenFlags};
 use serde_json::json;
 

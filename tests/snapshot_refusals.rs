@@ -9,8 +9,9 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use ctlstore::snapshot::store::Condition;
-use ctlstore::snapshot::{Abort, Manifest, Publisher, SnapshotError, Target};
+use ctlstore_core::Abort;
+use ctlstore_ldb::snapshot::store::Condition;
+use ctlstore_ldb::snapshot::{Manifest, Publisher, SnapshotError, Target};
 
 use snapshot_support::{Applier, Outcome, end_of, publisher, round, take};
 use stored::{check_stored, file_target, manifest, s3_target, store};

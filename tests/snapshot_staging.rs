@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ctlstore::snapshot::{Abort, Phase, Progress, Publisher, SnapshotError, StoreUrl, Target};
+use ctlstore_core::Abort;
+use ctlstore_ldb::snapshot::{Phase, Progress, Publisher, SnapshotError, StoreUrl, Target};
 use rusqlite::Connection;
 
 use snapshot_support::{Applier, check, end_of, names_in, publisher, take};

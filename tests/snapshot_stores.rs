@@ -12,9 +12,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use ctlstore::schema::Timestamp;
-use ctlstore::snapshot::store::{Condition, Part};
-use ctlstore::snapshot::{Abort, Compression, Manifest, Publisher, SnapshotError, Store, StoreError, Target};
+use ctlstore_core::Abort;
+use ctlstore_core::schema::Timestamp;
+use ctlstore_ldb::snapshot::store::{Condition, Part};
+use ctlstore_ldb::snapshot::{Compression, Manifest, Publisher, SnapshotError, Store, StoreError, Target};
 
 use snapshot_support::{Applier, Outcome, end_of, names_in, round, take};
 use stored::{
@@ -397,7 +398,7 @@ proptest::proptest! {
         ] {
             let seq = take(&mut Publisher::new(&ldb, [target.clone()]));
             // As the URL reads when it is shown and read again, and with everything encoded.
-            let shown: ctlstore::snapshot::StoreUrl = target.url.to_string().parse().unwrap();
+            let shown: ctlstore_ldb::snapshot::StoreUrl = target.url.to_string().parse().unwrap();
             assert_eq!(shown, target.url);
             assert_eq!(check_stored(&store(&target)), seq, "{}", target.url);
             let all = target.url.to_string().replace(&path, &format!("{}/{}", written(&directory, &[true]), written(&name, &[true])));
@@ -407,7 +408,7 @@ proptest::proptest! {
         // The key is what the URL decodes to, and its relative form means the same name.
         let plain = bucket.ask("GET", &format!("/{}/{}", written(&directory, &[true]), written(&name, &[true])));
         assert_eq!(plain.status, 200, "{directory}/{name}");
-        let relative: ctlstore::snapshot::StoreUrl = format!("file:{path}").parse().unwrap();
-        assert_eq!(relative, ctlstore::snapshot::StoreUrl::File(std::path::Path::new(&directory).join(&name)));
+        let relative: ctlstore_ldb::snapshot::StoreUrl = format!("file:{path}").parse().unwrap();
+        assert_eq!(relative, ctlstore_ldb::snapshot::StoreUrl::File(std::path::Path::new(&directory).join(&name)));
     }
 }

@@ -10,8 +10,9 @@ use std::sync::{Arc, Mutex};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use ctlstore::ledger::Seq;
-use ctlstore::snapshot::{Abort, Phase, Progress, Snapshot, SnapshotError, digests, take};
+use ctlstore_core::Abort;
+use ctlstore_core::ledger::Seq;
+use ctlstore_ldb::snapshot::{Phase, Progress, Snapshot, SnapshotError, digests, take};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags};
 use sha1::Sha1;

@@ -12,9 +12,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use ctlstore::failpoint;
-use ctlstore::snapshot::store::Condition;
-use ctlstore::snapshot::{Abort, Manifest, Publisher, SnapshotError, Store, StoreError, Target};
+use ctlstore_core::{Abort, failpoint};
+use ctlstore_ldb::snapshot::store::Condition;
+use ctlstore_ldb::snapshot::{Manifest, Publisher, SnapshotError, Store, StoreError, Target};
 
 use snapshot_support::{Applier, Outcome, end_of, names_in, round, take};
 use stored::{bytes_of, check_file, check_stored, decompress, file_target, is_of, manifest, s3_target, store};
@@ -316,7 +316,7 @@ fn publish_until_killed(directory: &Path, url: &str, endpoint: &str) -> ! {
     let ldb = directory.join("ldb.db");
     let mut publisher = Publisher::new(&ldb, child_targets(directory, url, endpoint));
     let mut transaction =
-        (ctlstore::ldb::read::LdbReader::new(&ldb).last_seq().unwrap().0 - 1) / (end_of(1) - end_of(0));
+        (ctlstore_reader::read::LdbReader::new(&ldb).last_seq().unwrap().0 - 1) / (end_of(1) - end_of(0));
     let mut applier = Applier::open(&ldb);
     println!("publishing");
     loop {

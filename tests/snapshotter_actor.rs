@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use actix::{Actor, Addr};
 use ctlstore::actors::snapshotter::{Snapshotter, SnapshotterOptions};
-use ctlstore::ledger::Seq;
 use ctlstore::messages::status::{GetStatus, Role, RoleState, RoleStatus};
 use ctlstore::messages::stop::Stop;
 use ctlstore::metrics::Metrics;
-use ctlstore::snapshot::store::StoreOptions;
-use ctlstore::snapshot::{StoreUrl, Target};
+use ctlstore_core::ledger::Seq;
+use ctlstore_ldb::snapshot::store::StoreOptions;
+use ctlstore_ldb::snapshot::{StoreUrl, Target};
 
 use snapshot_support::{Applier, check, end_of, names_in};
 use support::s3::{self, Front, Manner};

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use ctlstore::sql::{self, Literal, Statement};
+use ctlstore_core::sql::{self, Literal, Statement};
 use serde_json::{Value, json};
 use support::http::{self, Answer};
 use support::{Client, Node, NodeProcess, TestDatabase};

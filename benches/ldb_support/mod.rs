@@ -4,11 +4,11 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use ctlstore::changelog::ChangelogOptions;
-use ctlstore::changelog::history::HistoryOptions;
-use ctlstore::ldb::{Ldb, LdbOptions};
-use ctlstore::ledger::{Assembler, Batch, LedgerRow, Seq};
-use ctlstore::schema::Timestamp;
+use ctlstore_core::ledger::{Assembler, Batch, LedgerRow, Seq};
+use ctlstore_core::schema::Timestamp;
+use ctlstore_ldb::changelog::ChangelogOptions;
+use ctlstore_ldb::changelog::history::HistoryOptions;
+use ctlstore_ldb::{Ldb, LdbOptions};
 use tempfile::TempDir;
 
 /// The node's default, as are the sizes below.

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ctlstore::ldb::read::{LdbReader, Limits};
-use ctlstore::schema::TableRef;
+use ctlstore_core::schema::TableRef;
+use ctlstore_reader::read::{LdbReader, Limits};
 
 use super::client::{Load, load, median};
 use super::constant::{self, Way};

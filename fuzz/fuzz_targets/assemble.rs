@@ -2,8 +2,8 @@
 //! once, in order, and never a part of a transaction.
 #![no_main]
 
-use ctlstore::ledger::{Assembler, LedgerRow, Seq};
-use ctlstore::sql::{BEGIN, COMMIT};
+use ctlstore_core::ledger::{Assembler, LedgerRow, Seq};
+use ctlstore_core::sql::{BEGIN, COMMIT};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|steps: Vec<u8>| {

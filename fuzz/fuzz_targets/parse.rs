@@ -4,7 +4,7 @@
 
 use std::cell::LazyCell;
 
-use ctlstore::sql::{Literal, RowStatement, Statement, parse};
+use ctlstore_core::sql::{Literal, RowStatement, Statement, parse};
 use libfuzzer_sys::fuzz_target;
 use rusqlite::Connection;
 use rusqlite::types::Value;

@@ -17,16 +17,16 @@ use actix::prelude::*;
 use serde::Serialize;
 use tokio::sync::oneshot;
 
-use crate::ldb::{Applied, ApplyError, Home, LdbError, LdbOptions, StatementLimits, StatementWatch};
-use crate::ledger::{LdbPosition, Seq};
 use crate::messages::ledger::{
     AdoptLedger, ApplyBatch, ApplyFailed, Bootstrap, CaughtUp, Committed, GetPosition, SlowestCommit,
 };
 use crate::messages::status::{GetStatus, Role, RoleState, RoleStatus};
 use crate::messages::stop::Stop;
 use crate::metrics::{Component, ErrorKind, ExecutionPath, Metrics};
-use crate::schema::Timestamp;
-use crate::snapshot::Abort;
+use ctlstore_core::Abort;
+use ctlstore_core::ledger::{LdbPosition, Seq};
+use ctlstore_core::schema::Timestamp;
+use ctlstore_ldb::{Applied, ApplyError, Home, LdbError, LdbOptions, StatementLimits, StatementWatch};
 
 pub use self::bootstrap::{AllowEmpty, BootstrapOptions};
 

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use prometheus_client::metrics::counter::Counter;
 use serde::Serialize;
 
-use crate::snapshot::{Phase, Progress};
+use ctlstore_ldb::snapshot::{Phase, Progress};
 
 /// As a status shows it.
 #[derive(Debug, Clone, Default, Serialize)]

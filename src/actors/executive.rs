@@ -24,15 +24,15 @@ use actix::{
 use tokio::sync::oneshot;
 
 use crate::backoff::Backoff;
-use crate::ctldb::{Ctldb, CtldbError, Tally};
-use crate::executive::{Executive, ExecutiveError, Options, Refusal, Request, Written};
 use crate::http::executive::ExecutiveRecipients;
-use crate::ledger::Seq;
 use crate::messages::executive::{Ask, LedgerGrew, Mutate, answer};
 use crate::messages::status::RoleState;
 use crate::messages::stop::Stop;
 use crate::metrics::{Component, Metrics, Queue as QueueLabel};
-use crate::schema::TableRef;
+use ctlstore_core::ledger::Seq;
+use ctlstore_core::schema::TableRef;
+use ctlstore_ctldb::executive::{Executive, ExecutiveError, Options, Refusal, Request, Written};
+use ctlstore_ctldb::{Ctldb, CtldbError, Tally};
 
 use self::gather::Gathering;
 use self::queue::{MAX_GROUP, Queue, Waiting};

@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use crate::ldb::LdbError;
 use crate::messages::status::ErrorReport;
 use crate::metrics::{Component, ErrorKind, Metrics};
-use crate::snapshot::fetch::{BadSnapshot, FetchError};
+use ctlstore_ldb::LdbError;
+use ctlstore_ldb::snapshot::fetch::{BadSnapshot, FetchError};
 
 /// Notes a failure, and logs it as one of the module that it is written in, so that
 /// directives for that module hold for it: the failures, its kind, the error, and what

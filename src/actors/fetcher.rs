@@ -18,15 +18,15 @@ use crate::actors::download::{Download, Downloading};
 use crate::actors::failures::{Failures, failed};
 use crate::actors::task::{Stopping, Task};
 use crate::backoff::{Backoff, jittered};
-use crate::config::SnapshotUrl;
-use crate::ldb::{LdbError, Versions};
-use crate::ledger::Seq;
 use crate::messages::status::{GetStatus, Role, RoleState, RoleStatus};
 use crate::messages::stop::Stop;
 use crate::metrics::{Component, ErrorKind, Metrics};
-use crate::schema::Timestamp;
-use crate::snapshot::Abort;
-use crate::snapshot::fetch::{Limits, Sources};
+use ctlstore_core::Abort;
+use ctlstore_core::ledger::Seq;
+use ctlstore_core::schema::Timestamp;
+use ctlstore_ldb::snapshot::SnapshotUrl;
+use ctlstore_ldb::snapshot::fetch::{Limits, Sources};
+use ctlstore_ldb::{LdbError, Versions};
 
 use round::{Fetching, New, NoVersion, Outcome, Round};
 

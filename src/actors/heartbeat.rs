@@ -17,11 +17,11 @@ use url::Url;
 use crate::actors::failures::{Failures, failed};
 use crate::actors::task::{Stopping, Task};
 use crate::backoff::Backoff;
-use crate::ledger::Seq;
 use crate::messages::status::{GetStatus, Role, RoleState, RoleStatus};
 use crate::messages::stop::Stop;
 use crate::metrics::{Component, ErrorKind, Metrics};
-use crate::schema::{TableRef, Timestamp};
+use ctlstore_core::ledger::Seq;
+use ctlstore_core::schema::{TableRef, Timestamp};
 
 /// The row's key.
 const KEY: &str = "heartbeat";

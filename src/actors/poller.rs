@@ -15,13 +15,13 @@ use serde::Serialize;
 use tokio::sync::Notify;
 
 use crate::actors::task::Task;
-use crate::ledger::{BlockLimit, LedgerSource, Seq};
 use crate::messages::executive::LedgerGrew;
 use crate::messages::ledger::{AdoptLedger, ApplyBatch, Bootstrap, CaughtUp, GetPosition, HasLdb};
 use crate::messages::status::{GetStatus, Role, RoleState, RoleStatus};
 use crate::messages::stop::Stop;
 use crate::metrics::{Component, Metrics};
-use crate::schema::Timestamp;
+use ctlstore_core::ledger::{BlockLimit, LedgerSource, Seq};
+use ctlstore_core::schema::Timestamp;
 
 use super::failures::Failures;
 

@@ -20,14 +20,14 @@ use crate::http::reader::age::Age;
 use crate::http::reader::changes::{Feed, FeedStatus};
 use crate::http::reader::damage::Damage;
 use crate::http::reader::{self, ReaderOptions};
-use crate::ldb::Verdict;
-use crate::ldb::read::{LdbReader, ReadError};
-use crate::ledger::{LdbPosition, Seq};
 use crate::messages::ledger::{CaughtUp, Committed, InspectLdb};
 use crate::messages::status::{GetStatus, Role, RoleState, RoleStatus};
 use crate::messages::stop::Stop;
 use crate::metrics::{Component, ErrorKind, Metrics};
-use crate::schema::Timestamp;
+use ctlstore_core::ledger::{LdbPosition, Seq};
+use ctlstore_core::schema::Timestamp;
+use ctlstore_ldb::Verdict;
+use ctlstore_reader::read::{LdbReader, ReadError};
 
 /// How often the LDB is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(250);

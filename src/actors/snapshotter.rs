@@ -14,13 +14,14 @@ use serde::Serialize;
 use crate::actors::failures::{Failures, failed};
 use crate::actors::task::{Stopping, Task};
 use crate::backoff::{Backoff, jittered};
-use crate::ledger::Seq;
 use crate::messages::ledger::SlowestCommit;
 use crate::messages::status::{GetStatus, Role, RoleState, RoleStatus};
 use crate::messages::stop::Stop;
 use crate::metrics::{Component, ErrorKind, Metrics};
-use crate::schema::Timestamp;
-use crate::snapshot::{Abort, Delivered, Ended, Publisher, Round, SnapshotError, StoreError, Target};
+use ctlstore_core::Abort;
+use ctlstore_core::ledger::Seq;
+use ctlstore_core::schema::Timestamp;
+use ctlstore_ldb::snapshot::{Delivered, Ended, Publisher, Round, SnapshotError, StoreError, Target};
 
 /// How often an LDB without data is looked at again, and the first pause after a failure.
 const SOON: Duration = Duration::from_secs(1);

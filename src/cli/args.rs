@@ -7,12 +7,15 @@ use std::str::FromStr;
 
 use anyhow::Context;
 use clap::Args;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 
-use crate::config::{CtldbUrl, SnapshotUrl, shown_url};
-use crate::ctldb::{Location, ServerAddress};
-use crate::disk::{read_secret, secret_from};
-use crate::schema::{FamilyName, Field, FieldName, FieldType, TableName, TableRef, WriterName, check_header_text};
+use crate::config::{CtldbUrl, shown_url};
+use ctlstore_core::disk::{read_secret, secret_from};
+use ctlstore_core::schema::{
+    FamilyName, Field, FieldName, FieldType, TableName, TableRef, WriterName, check_header_text,
+};
+use ctlstore_ctldb::{Location, ServerAddress};
+use ctlstore_ldb::snapshot::SnapshotUrl;
 
 use super::SettingsArgs;
 use super::client::Client;
@@ -131,7 +134,7 @@ pub fn secret_in(path: &Path) -> anyhow::Result<SecretString> {
         false => read_secret(path),
     };
     let secret = secret.with_context(|| format!("secret file {}", path.display()))?;
-    secret_of(secret.expose_secret())
+    secret_of(&secret)
 }
 
 /// Refuses what the header that carries a secret can't carry.

@@ -9,7 +9,7 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use crate::schema::WriterName;
+use ctlstore_core::schema::WriterName;
 
 use super::failure::{Exit, Failure};
 

@@ -9,9 +9,9 @@ use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
-use crate::ctldb::{LedgerTable, Location, refuse_other_database, schema_sql};
-use crate::disk::{self, FileId, LockError, ProcessLock};
-use crate::failpoint;
+use ctlstore_core::disk::{self, FileId, LockError, ProcessLock};
+use ctlstore_core::failpoint;
+use ctlstore_ctldb::{LedgerTable, Location, refuse_other_database, schema_sql};
 
 use self::copy::{Facts, Temporary, copy_database, set_aside};
 use super::args::{CtldbArg, JsonArg};

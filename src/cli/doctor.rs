@@ -13,7 +13,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::config::{CtldbUrl, Role, Settings};
-use crate::ctldb::ServerAddress;
+use ctlstore_ctldb::ServerAddress;
 
 use super::args::JsonArg;
 use super::failure::{Exit, Failure};

@@ -7,8 +7,8 @@ use clap::Args;
 use reqwest::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use crate::reader::Snapshot;
-use crate::schema::{FamilyName, TableRef, TableSchema};
+use ctlstore_core::schema::{FamilyName, TableRef, TableSchema};
+use ctlstore_reader::Snapshot;
 
 use super::args::{CredentialsArg, ExecutiveArg, JsonArg, LdbArg};
 use super::client::{self, Client};

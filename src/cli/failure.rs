@@ -1,12 +1,12 @@
 //! How a command ends: the exit codes, and which error is which of them.
 
 use crate::config::Problems;
-use crate::ctldb::CtldbError;
-use crate::executive::{PruneError, PruneRefusal};
-use crate::ldb::read::ReadError;
-use crate::ledger::SourceError;
-use crate::snapshot::fetch::FetchError;
-use crate::snapshot::{SnapshotError, StoreError};
+use ctlstore_core::ledger::SourceError;
+use ctlstore_ctldb::CtldbError;
+use ctlstore_ctldb::executive::{PruneError, PruneRefusal};
+use ctlstore_ldb::snapshot::fetch::FetchError;
+use ctlstore_ldb::snapshot::{SnapshotError, StoreError};
+use ctlstore_reader::read::ReadError;
 
 use super::interrupt::Interrupted;
 use super::output::Closed;

@@ -3,7 +3,7 @@
 use clap::Args;
 use reqwest::StatusCode;
 
-use crate::schema::{FamilyName, Field, FieldName, TableName, TableSchema};
+use ctlstore_core::schema::{FamilyName, Field, FieldName, TableName, TableSchema};
 
 use super::args::{self, ExecutiveArg, FamilyArg, TableArg};
 use super::failure::Failure;

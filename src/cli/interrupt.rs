@@ -8,7 +8,8 @@ use std::time::Duration;
 use anyhow::Context;
 
 use crate::signals::{Ending, StopSignal};
-use crate::snapshot::{Abort, Progress};
+use ctlstore_core::Abort;
+use ctlstore_ldb::snapshot::Progress;
 
 use super::failure::Exit;
 use super::phases::Phases;

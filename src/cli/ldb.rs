@@ -12,9 +12,9 @@ use std::path::Path;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::ldb::refuse_other_database;
-use crate::reader::{KeyPart, ReadError, Reader, Row, Snapshot, ValueRef};
-use crate::schema::{FamilyName, Field, TableRef, TableSchema};
+use ctlstore_core::schema::{FamilyName, Field, TableRef, TableSchema};
+use ctlstore_ldb::refuse_other_database;
+use ctlstore_reader::{KeyPart, ReadError, Reader, Row, Snapshot, ValueRef};
 
 use super::failure::{Exit, Failure};
 

@@ -13,13 +13,13 @@ use super::args::UrlArg;
 use super::failure::Failure;
 use super::interrupt::{Interrupt, Interrupted, abortable};
 use super::progress::Progress;
-use crate::config::{Settings, SnapshotUrl};
-use crate::ctldb::{AnyCtldb, AnySource, Ctldb, LedgerTable, Location, refuse_other_database};
-use crate::disk::{LockError, ProcessLock};
-use crate::executive::{PruneOrder, PruneOutcome, PrunePlan, may_be_pruned, plan, prune};
-use crate::ledger::{LedgerSource, Limit};
+use crate::config::Settings;
 use crate::node;
-use crate::snapshot::VerifiedSnapshot;
+use ctlstore_core::disk::{LockError, ProcessLock};
+use ctlstore_core::ledger::{LedgerSource, Limit, VerifiedSnapshot};
+use ctlstore_ctldb::executive::{PruneOrder, PruneOutcome, PrunePlan, may_be_pruned, plan, prune};
+use ctlstore_ctldb::{AnyCtldb, AnySource, Ctldb, LedgerTable, Location, refuse_other_database};
+use ctlstore_ldb::snapshot::SnapshotUrl;
 
 use self::report::Report;
 

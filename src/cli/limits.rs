@@ -5,7 +5,7 @@ use reqwest::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::schema::WriterName;
+use ctlstore_core::schema::WriterName;
 
 use super::args::{ExecutiveArg, JsonArg, TableArg};
 use super::client;

@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use crate::schema::{FamilyName, FieldName, FieldType, TableName, TableSchema};
+use ctlstore_core::schema::{FamilyName, FieldName, FieldType, TableName, TableSchema};
 
 use self::lines::Lines;
 use self::sender::{Sender, Summary, To};

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytesize::ByteSize;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::snapshot::{Phase, Progress};
+use ctlstore_ldb::snapshot::{Phase, Progress};
 
 const OF_BYTES: &str = "{prefix:>8} {bar:30} {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left";
 const OF_ROWS: &str = "{prefix:>8} {bar:30} {human_pos}/{human_len} rows, {per_sec}, {eta} left";

@@ -5,8 +5,8 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::http::json::Members;
-use crate::reader::{Row, Snapshot};
-use crate::schema::TableSchema;
+use ctlstore_core::schema::TableSchema;
+use ctlstore_reader::{Row, Snapshot};
 
 use super::args::{JsonArg, LdbArg, TableArg};
 use super::client::{self, Client};

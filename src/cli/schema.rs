@@ -9,7 +9,7 @@ use std::io::{BufRead, IsTerminal, Write};
 use anyhow::Context;
 use clap::{Args, Subcommand};
 
-use crate::schema::FamilyName;
+use ctlstore_core::schema::FamilyName;
 
 use self::change::{Change, changes};
 use self::place::{Place, executive, tables_at};

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
 
-use crate::schema::{FamilyName, Field, FieldName, FieldType, TableRef, TableSchema};
+use ctlstore_core::schema::{FamilyName, Field, FieldName, FieldType, TableRef, TableSchema};
 
 use super::client::Client;
 use super::failure::{Exit, Failure};

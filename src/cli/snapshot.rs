@@ -11,10 +11,10 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use crate::config::SnapshotUrl;
-use crate::disk::{self, TemporaryName};
-use crate::snapshot::fetch::{self, FetchError, Fetched, Wanted};
-use crate::snapshot::{Abort, Delivered, Ended, Progress, Publisher, SnapshotError, Target};
+use ctlstore_core::Abort;
+use ctlstore_core::disk::{self, TemporaryName};
+use ctlstore_ldb::snapshot::fetch::{self, FetchError, Fetched, Wanted};
+use ctlstore_ldb::snapshot::{Delivered, Ended, Progress, Publisher, SnapshotError, SnapshotUrl, Target};
 
 use super::args::{JsonArg, LdbArg, UrlArg};
 use super::failure::Failure;

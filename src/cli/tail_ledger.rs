@@ -6,8 +6,8 @@ use std::time::Duration;
 use clap::Args;
 use serde::Serialize;
 
-use crate::ctldb::{AnySource, LedgerTable};
-use crate::ledger::{BlockLimit, LedgerRow, LedgerSource, Seq};
+use ctlstore_core::ledger::{BlockLimit, LedgerRow, LedgerSource, Seq};
+use ctlstore_ctldb::{AnySource, LedgerTable};
 
 use super::args::{CtldbArg, JsonArg};
 use super::client;

@@ -11,7 +11,7 @@ use clap::Args;
 use serde_json::value::RawValue;
 
 use crate::backoff::Backoff;
-use crate::schema::{FamilyName, TableName};
+use ctlstore_core::schema::{FamilyName, TableName};
 
 use super::args::JsonArg;
 use super::client::{self, Client};

@@ -11,7 +11,7 @@ use reqwest::{Method, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
-use crate::schema::WriterName;
+use ctlstore_core::schema::WriterName;
 
 use super::args::{self, CredentialsArg, ExecutiveArg, JsonArg, SecretArg};
 use super::client::{self, Answer, Client, signed};

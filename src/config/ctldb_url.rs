@@ -11,7 +11,9 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use url::Url;
 
-use super::form::{MASK, text};
+use ctlstore_core::MASK;
+
+use super::form::text;
 
 /// Where the ctldb is. `Display` and `Serialize` mask the password.
 #[derive(Debug, Clone)]
@@ -46,8 +48,8 @@ impl MysqlUrl {
     }
 
     /// With the password that `file` holds, which is not encoded in any way.
-    pub(super) fn with_password_of(&self, file: &Path, password: &SecretString) -> Self {
-        let url = self.with_password(password.expose_secret());
+    pub(super) fn with_password_of(&self, file: &Path, password: &str) -> Self {
+        let url = self.with_password(password);
         Self { url: url.into(), password_file: Some(file.to_owned()) }
     }
 

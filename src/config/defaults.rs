@@ -4,9 +4,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ctlstore_ldb::snapshot::SnapshotUrl;
+
 use super::ctldb_url::CtldbUrl;
 use super::settings::*;
-use super::snapshot_url::SnapshotUrl;
 
 const MIB: u64 = 1024 * 1024;
 

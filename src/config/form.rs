@@ -14,15 +14,12 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 use tracing_subscriber::EnvFilter;
 
+use ctlstore_ldb::snapshot::SnapshotUrl;
+
 use super::problem::shown_url;
 use super::settings::{AllowEmpty, LogFormat, Role};
-use super::snapshot_url::SnapshotUrl;
 
 pub use super::names::{family_name, ledger_table, table_name, writer_name};
-
-/// What is printed instead of a secret. It is refused as a secret, so that
-/// printed settings are not taken for real ones.
-pub const MASK: &str = "***";
 
 pub fn text<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Error> {
     match Value::deserialize(input)?.kind {
@@ -328,13 +325,13 @@ pub mod maybe_secret {
 
     pub fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Option<SecretString>, D::Error> {
         match super::text(input)? {
-            mask if mask == super::MASK => Err(D::Error::custom("a mask where the secret itself is wanted")),
+            mask if mask == ctlstore_core::MASK => Err(D::Error::custom("a mask where the secret itself is wanted")),
             none if none.is_empty() => Ok(None),
             secret => Ok(Some(secret.into())),
         }
     }
 
     pub fn serialize<S: Serializer>(value: &Option<SecretString>, output: S) -> Result<S::Ok, S::Error> {
-        output.serialize_str(if value.is_some() { super::MASK } else { "" })
+        output.serialize_str(if value.is_some() { ctlstore_core::MASK } else { "" })
     }
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use config::{Config, ConfigError, Environment, File, FileFormat, Map, Source, Value, ValueKind};
 
-use crate::disk;
+use ctlstore_core::disk;
 
 use super::keys;
 use super::problem::{Origin, Problem, Problems, shown};

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use config::{Value, ValueKind};
 
-use super::form::MASK;
+use ctlstore_core::MASK;
 
 /// The longest piece of a value that a line repeats, in characters.
 const SHOWN_CHARS: usize = 200;

@@ -3,11 +3,11 @@
 
 use std::path::{PathBuf, absolute};
 
-use crate::disk::read_secret;
+use ctlstore_core::disk::read_secret;
+use ctlstore_ldb::snapshot::SnapshotUrl;
 
 use super::ctldb_url::CtldbUrl;
 use super::settings::{Role, Settings};
-use super::snapshot_url::SnapshotUrl;
 use super::validate::Findings;
 
 pub fn resolve(settings: &mut Settings, findings: &mut Findings) {
@@ -58,7 +58,7 @@ fn heartbeat_secret(settings: &mut Settings, findings: &mut Findings) {
     let heartbeat = &mut settings.heartbeat;
     let (Some(path), None) = (&heartbeat.secret_file, &heartbeat.secret) else { return };
     match read_secret(path) {
-        Ok(secret) => heartbeat.secret = Some(secret),
+        Ok(secret) => heartbeat.secret = Some(secret.into()),
         Err(error) => findings.refuse(&["heartbeat.secret_file"], format!("cannot be read: {error}")),
     }
 }

@@ -10,9 +10,10 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use ctlstore_ldb::snapshot::SnapshotUrl;
+
 use super::ctldb_url::CtldbUrl;
 use super::form;
-use super::snapshot_url::SnapshotUrl;
 
 /// Everything that a node can be told. After loading, all paths are absolute.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret;
 
-use crate::disk::{FileId, directory_of};
+use ctlstore_core::disk::{FileId, directory_of};
+use ctlstore_ldb::snapshot::SnapshotUrl;
 
 use super::ctldb_url::CtldbUrl;
 use super::names::{NOT_HEADER_TEXT, is_header_text};
 use super::problem::{Origin, Problem, shown_text};
 use super::settings::{ReaderQuery, Role, Settings};
-use super::snapshot_url::SnapshotUrl;
 
 /// The writer's usage is kept for a day, so a longer period could not be counted.
 const MAX_WRITER_PERIOD: Duration = Duration::from_secs(24 * 60 * 60);

@@ -6,11 +6,11 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use actix_web::{HttpResponse, ResponseError};
 
-use crate::ctldb::CtldbError;
-use crate::disk::is_too_many_open_files;
-use crate::executive::{ExecutiveError, Refusal};
-use crate::ldb::read::ReadError;
-use crate::ldb::read::query::QueryError;
+use ctlstore_core::disk::is_too_many_open_files;
+use ctlstore_ctldb::CtldbError;
+use ctlstore_ctldb::executive::{ExecutiveError, Refusal};
+use ctlstore_reader::read::ReadError;
+use ctlstore_reader::read::query::QueryError;
 
 /// How long a client waits before it tries again when nothing better is known, in seconds.
 pub const RETRY_AFTER_SECONDS: u64 = 1;
@@ -186,17 +186,8 @@ impl From<ReadError> for HttpError {
             ReadError::Name(_) | ReadError::KeyArity { .. } | ReadError::KeyType { .. } => StatusCode::BAD_REQUEST,
             ReadError::SeqNotReached { .. } => StatusCode::PRECONDITION_FAILED,
             ReadError::TooManyRows { .. } | ReadError::TooManyBytes { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
-            ReadError::Path { .. }
-            | ReadError::NotReadable { .. }
-            | ReadError::Infinite { .. }
-            // What only reads into a program's own types can meet.
-            | ReadError::KeyChanged { .. }
-            | ReadError::MissingColumn { .. }
-            | ReadError::WrongType { .. }
-            | ReadError::Refused { .. }
-            | ReadError::OddTable { .. }
-            | ReadError::NothingToRotate { .. }
-            | ReadError::Sqlite(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            // The file or its data are at fault. The library may gain errors; those are of this kind too.
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self::new(status, error)
     }

@@ -17,13 +17,13 @@ use actix_web::HttpResponse;
 use actix_web::dev::Server;
 use actix_web::web::Data;
 
-use crate::executive::{
+use crate::messages::executive::{Ask, Mutate};
+use ctlstore_core::ledger::Seq;
+use ctlstore_ctldb::executive::{
     AddFields, ClearFamily, ClearTable, CreateFamily, CreateTables, DeleteTableLimit, DeleteWriterLimit, DropTable,
     ListTableLimits, ListWriterLimits, Ping, ReadCookie, ReadFamily, ReadTable, RegisterWriter, RemoveWriter, Request,
     RotateSecret, SetCookie, SetTableLimit, SetWriterLimit,
 };
-use crate::ledger::Seq;
-use crate::messages::executive::{Ask, Mutate};
 
 use super::error::HttpError;
 use super::observe::Observer;

@@ -31,10 +31,10 @@ use serde_json::json;
 use utoipa::openapi::{Array, RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::ldb::read::{LdbReader, Limits, ReadError, Snapshot};
-use crate::ledger::Seq;
 use crate::metrics::{Component, ErrorKind, Metrics, Server as ServerLabel};
-use crate::schema::Timestamp;
+use ctlstore_core::ledger::Seq;
+use ctlstore_core::schema::Timestamp;
+use ctlstore_reader::read::{LdbReader, Limits, ReadError, Snapshot};
 
 use super::error::{self, HttpError};
 use super::json;

@@ -3,8 +3,8 @@
 use actix::Message;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::executive::{ExecutiveError, MutationRequest, Request, Written};
-use crate::ledger::Seq;
+use ctlstore_core::ledger::Seq;
+use ctlstore_ctldb::executive::{ExecutiveError, MutationRequest, Request, Written};
 
 /// What became of one mutation request.
 pub type Outcome = Result<Written, ExecutiveError>;

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use actix::Message;
 
-use crate::ldb::Verdict;
-use crate::ledger::{Batch, HistoryCheck, LdbPosition, LedgerInfo, Seq};
 use crate::metrics::ErrorKind;
-use crate::schema::Timestamp;
+use ctlstore_core::ledger::{Batch, HistoryCheck, LdbPosition, LedgerInfo, Seq};
+use ctlstore_core::schema::Timestamp;
+use ctlstore_ldb::Verdict;
 
 /// To the applier: put this batch into the LDB. Answered, with the LDB's new seq,
 /// once it is committed. One batch at a time; a second one is refused.

@@ -7,9 +7,9 @@ use actix::{Message, MessageResponse};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use crate::ledger::Seq;
 use crate::metrics::ErrorKind;
-use crate::schema::Timestamp;
+use ctlstore_core::ledger::Seq;
+use ctlstore_core::schema::Timestamp;
 
 /// Asks an actor how it is. Answered at once from what the actor knows: nobody
 /// reaches out to a database or a disk for it.

@@ -16,12 +16,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::Settings;
-use crate::ctldb::CtldbError;
-use crate::ldb::LdbError;
-use crate::ldb::read::query::memory::NotBounded;
-use crate::schema::NameError;
 use crate::signals::{Ending, StopSignal};
 use crate::telemetry;
+use ctlstore_core::schema::NameError;
+use ctlstore_ctldb::CtldbError;
+use ctlstore_ldb::LdbError;
+use ctlstore_reader::read::query::memory::NotBounded;
 
 use self::listeners::Listeners;
 use self::open_files::OpenFiles;

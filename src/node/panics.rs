@@ -6,8 +6,8 @@
 use std::panic;
 
 use crate::http::observe;
-use crate::snapshot::store;
 use crate::telemetry;
+use ctlstore_ldb::snapshot::store;
 
 /// The exit code after a panic; what Rust uses for a panic in `main`.
 const PANICKED: i32 = 101;

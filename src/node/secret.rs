@@ -9,8 +9,8 @@ use std::path::Path;
 use secrecy::SecretString;
 use uuid::Uuid;
 
-use crate::disk;
-use crate::schema::check_header_text;
+use ctlstore_core::disk;
+use ctlstore_core::schema::check_header_text;
 
 /// The file's name within the data directory.
 const FILE: &str = "heartbeat.secret";

@@ -1,7 +1,7 @@
 //! What comes from outside a host, from its environment and from stores, and what it can't end.
 
-use ctlstore::snapshot::Abort;
-use ctlstore::snapshot::fetch::{FetchError, Limits, Sources, Wanted};
+use ctlstore_core::Abort;
+use ctlstore_ldb::snapshot::fetch::{FetchError, Limits, Sources, Wanted};
 use serde_json::json;
 
 use super::stage::*;

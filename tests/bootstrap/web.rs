@@ -1,7 +1,7 @@
 //! Plain web servers as they are: with passwords, without lengths, with redirects.
 
-use ctlstore::snapshot::Abort;
-use ctlstore::snapshot::fetch::{FetchError, Fetched, Wanted, fetch};
+use ctlstore_core::Abort;
+use ctlstore_ldb::snapshot::fetch::{FetchError, Fetched, Wanted, fetch};
 
 use super::stage::*;
 use super::support::web::{Length, Manners};

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use ctlstore::config::{Role, Settings, Sources, load};
-use ctlstore::schema::{FamilyName, TableName, WriterName};
+use ctlstore_core::schema::{FamilyName, TableName, WriterName};
 use support::scratch_dir;
 
 const DEFAULT_TOML: &str = include_str!("../../config/default.toml");

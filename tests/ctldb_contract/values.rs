@@ -1,7 +1,7 @@
 //! Values and keys of every kind, few and many, are stored as they were given.
 
-use ctlstore::ctldb::{ColumnCollation, Ctldb, SchemaChange};
-use ctlstore::schema::{FieldType, TableRef, Value};
+use ctlstore_core::schema::{FieldType, TableRef, Value};
+use ctlstore_ctldb::{ColumnCollation, Ctldb, SchemaChange};
 
 use crate::ctldb_support::*;
 

@@ -1,8 +1,8 @@
 //! What somebody changes in the ctldb without the ledger lock, while groups are judged by what
 //! the last one left: it is noticed before anything is written.
 
-use ctlstore::ctldb::Ctldb;
-use ctlstore::executive::Refusal;
+use ctlstore_ctldb::Ctldb;
+use ctlstore_ctldb::executive::Refusal;
 use mysql_async::prelude::Queryable;
 
 use super::one_text::{Put, group, once_it_runs, settled, stored};

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use ctlstore::ctldb::{Ctldb, CtldbError, SchemaChange};
-use ctlstore::schema::FieldType;
+use ctlstore_core::schema::FieldType;
+use ctlstore_ctldb::{Ctldb, CtldbError, SchemaChange};
 use mysql_async::prelude::Queryable;
 
 use crate::append;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use ctlstore::ctldb::{Ctldb, CtldbError, SchemaChange};
-use ctlstore::schema::FieldType;
+use ctlstore_core::schema::FieldType;
+use ctlstore_ctldb::{Ctldb, CtldbError, SchemaChange};
 use mysql_async::prelude::Queryable;
 
 use crate::ctldb_support::proxy::{Cut, Proxy};

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use ctlstore::ctldb::{Ctldb, CtldbError, SchemaChange};
-use ctlstore::executive::{
+use ctlstore_core::schema::{FamilyName, FieldType};
+use ctlstore_ctldb::executive::{
     Credentials, Executive, Mutation, MutationRequest, Options, RateLimit, Refusal, RegisterWriter, Request, Secret,
     Written,
 };
-use ctlstore::schema::{FamilyName, FieldType};
+use ctlstore_ctldb::{Ctldb, CtldbError, SchemaChange};
 use mysql_async::prelude::Queryable;
 use serde_json::value::RawValue;
 

@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use ctlstore::ctldb::{
+use ctlstore_core::ledger::Seq;
+use ctlstore_core::schema::{FamilyName, Field, FieldName, FieldType, TableRef, TableSchema, Value, WriterName};
+use ctlstore_core::sql;
+use ctlstore_ctldb::{
     AnyCtldb, Ctldb, CtldbError, Expected, LedgerTable, Location, Operation, RowChange, SchemaChange, Session,
     StoredTable, TableLimit, WriterRow,
 };
-use ctlstore::ledger::Seq;
-use ctlstore::schema::{FamilyName, Field, FieldName, FieldType, TableRef, TableSchema, Value, WriterName};
-use ctlstore::sql;
 
 use crate::support::sql::query;
 use crate::support::{TestDatabase, every_ctldb, mariadb, mysql56};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ctlstore::Reader;
+use ctlstore_reader::Reader;
 
 use crate::support::client::{role_status, wait_for_value};
 use crate::support::{Node, NodeProcess, http, wait_until};

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use ctlstore::changelog::history::{Cursor, Tail, What};
+use ctlstore_ldb::changelog::history::{Cursor, Tail, What};
 
 use super::client::Client;
 use super::ldb_support::workload::{self, Workload};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use ctlstore::changelog::history::{Cursor, Grown, Op, Record, TableChange, Tail, What, directory_of};
+use ctlstore_ldb::changelog::history::{Cursor, Grown, Op, Record, TableChange, Tail, What, directory_of};
 
 use super::ldb_support::follower::rows;
 use super::ldb_support::reader;

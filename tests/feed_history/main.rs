@@ -12,9 +12,11 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 
 use client::Client;
-use ctlstore::changelog::history::{Cursor, Grown, HistoryOptions, Tail, TooOld, What, at_ledger_seq, directory_of};
-use ctlstore::ldb::{Ldb, LdbOptions};
-use ctlstore::ledger::Seq;
+use ctlstore_core::ledger::Seq;
+use ctlstore_ldb::changelog::history::{
+    Cursor, Grown, HistoryOptions, Tail, TooOld, What, at_ledger_seq, directory_of,
+};
+use ctlstore_ldb::{Ldb, LdbOptions};
 use ldb_support::workload::{self, Dice, Task, Workload};
 use ldb_support::{CREATE, Scratch, batch, reader, seq, upsert};
 use rusqlite::Connection;

@@ -4,7 +4,7 @@
 use std::thread;
 use std::time::Duration;
 
-use ctlstore::ldb::{ApplyError, Home, Ldb, LdbError, StatementLimits};
+use ctlstore_ldb::{ApplyError, Home, Ldb, LdbError, StatementLimits};
 
 use crate::ldb_support::{CREATE, Scratch, batch, integer, options, seq, strings, upsert};
 use crate::support::wait_until;
@@ -27,7 +27,7 @@ fn with_limits(limits: StatementLimits) -> (Scratch, Home, Ldb) {
 
 #[test]
 fn a_statement_that_takes_too_long_or_too_much_fails_by_its_seq_and_what_precedes_it_is_applied() {
-    ctlstore::ldb::read::query::memory::bound().unwrap();
+    ctlstore_reader::read::query::memory::bound().unwrap();
     let many = "x".repeat(2 << 20);
     let long = format!("INSERT INTO fam___tab VALUES(1, '' || '{many}')");
     let time = "took longer than reflector.statement_max_time, 1 s";

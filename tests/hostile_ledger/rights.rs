@@ -1,9 +1,10 @@
 //! A ledger row may do what the protocol has, and legal changes of rows. Everything else
 //! stops the applier, with the row's number and form.
 
-use ctlstore::ldb::{ApplyError, Ldb};
-use ctlstore::snapshot::fetch::{Wanted, fetch};
-use ctlstore::snapshot::{Abort, StoreUrl};
+use ctlstore_core::Abort;
+use ctlstore_ldb::snapshot::StoreUrl;
+use ctlstore_ldb::snapshot::fetch::{Wanted, fetch};
+use ctlstore_ldb::{ApplyError, Ldb};
 use rusqlite::Connection;
 
 use crate::ldb_support::{CREATE, Scratch, batch, dump, integer, seq, strings, upsert};

@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use actix::{Actor, Recipient, System};
 use ctlstore::actors::executive::{ExecutiveActor, ExecutiveSettings};
-use ctlstore::ctldb::{AnyCtldb, Ctldb, LedgerTable, Location};
 use ctlstore::http::executive::server;
 use ctlstore::http::observe::Observer;
 use ctlstore::http::serve::ServerOptions;
@@ -20,6 +19,7 @@ use ctlstore::messages::executive::LedgerGrew;
 use ctlstore::messages::status::{GetStatus, RoleStatus};
 use ctlstore::messages::stop::Stop;
 use ctlstore::metrics::{Metrics, Server};
+use ctlstore_ctldb::{AnyCtldb, Ctldb, LedgerTable, Location};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 

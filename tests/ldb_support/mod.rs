@@ -9,10 +9,10 @@ pub mod workload;
 
 use std::path::{Path, PathBuf};
 
-use ctlstore::changelog::ChangelogOptions;
-use ctlstore::ldb::{Ldb, LdbOptions};
-use ctlstore::ledger::{Assembler, Batch, LedgerRow, Seq};
-use ctlstore::schema::Timestamp;
+use ctlstore_core::ledger::{Assembler, Batch, LedgerRow, Seq};
+use ctlstore_core::schema::Timestamp;
+use ctlstore_ldb::changelog::ChangelogOptions;
+use ctlstore_ldb::{Ldb, LdbOptions};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags};
 use tempfile::TempDir;

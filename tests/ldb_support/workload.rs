@@ -4,10 +4,10 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use ctlstore::changelog::ChangelogOptions;
-use ctlstore::changelog::history::HistoryOptions;
-use ctlstore::ldb::{Ldb, LdbOptions};
-use ctlstore::ledger::{Assembler, LedgerRow, Seq};
+use ctlstore_core::ledger::{Assembler, LedgerRow, Seq};
+use ctlstore_ldb::changelog::ChangelogOptions;
+use ctlstore_ldb::changelog::history::HistoryOptions;
+use ctlstore_ldb::{Ldb, LdbOptions};
 use rusqlite::Connection;
 
 use super::{dump, row};

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use ctlstore::ldb::Ldb;
+use ctlstore_ldb::Ldb;
 use serde_json::{Value, json};
 
 use crate::ldb_support::{Scratch, batch, batch_of, row, workload::Dice};

@@ -8,10 +8,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use ctlstore::ldb::{Ldb, LdbOptions};
-use ctlstore::ledger::{Assembler, LedgerRow, Seq};
-use ctlstore::schema::Timestamp;
-use ctlstore::snapshot::{Abort, Delivered, Publisher, SnapshotError, StoreUrl, Target};
+use ctlstore_core::Abort;
+use ctlstore_core::ledger::{Assembler, LedgerRow, Seq};
+use ctlstore_core::schema::Timestamp;
+use ctlstore_ldb::snapshot::{Delivered, Publisher, SnapshotError, StoreUrl, Target};
+use ctlstore_ldb::{Ldb, LdbOptions};
 use rusqlite::{Connection, OpenFlags};
 
 /// Rows of each ledger transaction.

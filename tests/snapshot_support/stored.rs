@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use ctlstore::snapshot::store::{Part, StoreOptions};
-use ctlstore::snapshot::{Abort, Compression, Manifest, Store, StoreUrl, Target};
+use ctlstore_core::Abort;
+use ctlstore_ldb::snapshot::store::{Part, StoreOptions};
+use ctlstore_ldb::snapshot::{Compression, Manifest, Store, StoreUrl, Target};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 

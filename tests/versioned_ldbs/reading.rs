@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-use ctlstore::Reader;
+use ctlstore_reader::Reader;
 
 use super::stage::*;
 use super::support::client::wait_for_value;

@@ -8,12 +8,12 @@ use serde::Serialize;
 
 use crate::actors::download::{Download, Downloading};
 use crate::actors::failures::kind_of_fetch;
-use crate::config::SnapshotUrl;
-use crate::ldb::Home;
 use crate::metrics::{ErrorKind, Metrics};
-use crate::schema::Timestamp;
-use crate::snapshot::Abort;
-use crate::snapshot::fetch::{FetchError, Fetched, Limits, Sources, Wanted};
+use ctlstore_core::Abort;
+use ctlstore_core::schema::Timestamp;
+use ctlstore_ldb::Home;
+use ctlstore_ldb::snapshot::SnapshotUrl;
+use ctlstore_ldb::snapshot::fetch::{FetchError, Fetched, Limits, Sources, Wanted};
 
 /// Whether an LDB may begin empty where no source has a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

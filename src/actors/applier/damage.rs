@@ -4,9 +4,9 @@
 use actix::prelude::*;
 
 use crate::actors::failures::kind_of_ldb;
-use crate::ldb::{LdbError, Verdict};
 use crate::messages::ledger::{ApplyFailed, HasLdb, InspectLdb};
 use crate::metrics::ErrorKind;
+use ctlstore_ldb::{LdbError, Verdict};
 
 use super::thread::Job;
 use super::{Applier, Work};

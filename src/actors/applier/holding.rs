@@ -4,11 +4,11 @@
 use std::time::{Duration, Instant};
 
 use crate::backoff::Backoff;
-use crate::changelog::Written;
-use crate::ldb::{Applied, ApplyError, Checkpoint, Home, Ldb, LdbError, LdbOptions, Look, Replaced, Verdict};
-use crate::ledger::{Batch, LdbPosition};
 use crate::messages::ledger::FollowedLedger;
-use crate::snapshot::fetch::Wanted;
+use ctlstore_core::ledger::{Batch, LdbPosition};
+use ctlstore_ldb::changelog::Written;
+use ctlstore_ldb::snapshot::fetch::Wanted;
+use ctlstore_ldb::{Applied, ApplyError, Checkpoint, Home, Ldb, LdbError, LdbOptions, Look, Replaced, Verdict};
 
 use super::bootstrap::{AllowEmpty, Bootstrap, NoSnapshot};
 

@@ -7,10 +7,10 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::disk::FILE_MODE;
-use crate::ldb::read::{CaughtUpMark, written_at};
-use crate::ledger::{CaughtUpAt, Seq, lag_of_rows};
-use crate::schema::Timestamp;
+use ctlstore_core::disk::FILE_MODE;
+use ctlstore_core::ledger::{CaughtUpAt, Seq, lag_of_rows};
+use ctlstore_core::schema::Timestamp;
+use ctlstore_reader::read::{CaughtUpMark, written_at};
 
 /// Between two marks. With polls that come as often, one may be left out.
 const MARK_EVERY: Duration = Duration::from_millis(900);

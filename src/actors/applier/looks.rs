@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use tokio::sync::oneshot;
 
-use crate::ldb::{LdbError, Look, Verdict};
+use ctlstore_ldb::{LdbError, Look, Verdict};
 
 /// Asked now and then whether the look is to end early.
 pub type IsEnded = Box<dyn FnMut() -> bool + Send>;

@@ -9,11 +9,11 @@ use actix::{Message, Recipient};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select};
 use tokio::sync::oneshot;
 
-use crate::changelog::Written;
-use crate::ldb::{Applied, ApplyError, Checkpoint, CheckpointMode, Ldb, LdbError, Verdict};
-use crate::ledger::{Batch, LdbPosition};
 use crate::messages::ledger::{ApplyFailed, FollowedLedger};
 use crate::metrics::{self, ErrorKind, Metrics};
+use ctlstore_core::ledger::{Batch, LdbPosition};
+use ctlstore_ldb::changelog::Written;
+use ctlstore_ldb::{Applied, ApplyError, Checkpoint, CheckpointMode, Ldb, LdbError, Verdict};
 
 use super::holding::{Holding, NoLdb};
 use super::looks::{Answer, Finding, IsEnded, Looks};
@@ -173,10 +173,10 @@ mod tests {
 
     use super::super::bootstrap::{AllowEmpty, Bootstrap, BootstrapOptions, Record};
     use super::*;
-    use crate::ldb::{Home, LdbOptions};
-    use crate::ledger::{Assembler, LedgerRow, Seq};
-    use crate::snapshot::Abort;
-    use crate::snapshot::fetch::Limits;
+    use ctlstore_core::Abort;
+    use ctlstore_core::ledger::{Assembler, LedgerRow, Seq};
+    use ctlstore_ldb::snapshot::fetch::Limits;
+    use ctlstore_ldb::{Home, LdbOptions};
 
     /// Enough rows for a look at them to ask whether it is to end.
     const TABLE: &str = "CREATE TABLE _ldb_seq (id INTEGER PRIMARY KEY NOT NULL, seq BIGINT NOT NULL);

@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::executive::MutationRequest;
 use crate::messages::executive::AnswerTo;
+use ctlstore_ctldb::executive::MutationRequest;
 
 /// Bounds of the queue: requests, and bytes of their values.
 const MAX_WAITING: usize = 1024;
@@ -116,8 +116,8 @@ mod tests {
     use tokio::sync::{mpsc, oneshot};
 
     use super::*;
-    use crate::executive::{Credentials, Mutation, Secret};
-    use crate::schema::{FamilyName, WriterName};
+    use ctlstore_core::schema::{FamilyName, WriterName};
+    use ctlstore_ctldb::executive::{Credentials, Mutation, Secret};
 
     /// A request whose one value has so many bytes, and whose deadline is so many seconds ahead.
     fn waiting(bytes: usize, seconds: u64) -> Waiting {

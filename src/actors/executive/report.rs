@@ -5,10 +5,10 @@ use actix::Handler;
 use serde::Serialize;
 
 use crate::actors::failures::failed;
-use crate::ctldb::{Ctldb, CtldbError};
-use crate::executive::ExecutiveError;
 use crate::messages::status::{GetStatus, Role, RoleState, RoleStatus};
 use crate::metrics::{ErrorKind, RetryReason};
+use ctlstore_ctldb::executive::ExecutiveError;
+use ctlstore_ctldb::{Ctldb, CtldbError};
 
 use super::{ExecutiveActor, not_serving, retention};
 

@@ -15,14 +15,15 @@ use serde::Serialize;
 use crate::actors::failures::{Failures, failed};
 use crate::actors::task::{Stopping, Task};
 use crate::backoff::{Backoff, jittered};
-use crate::ctldb::{Ctldb, CtldbError};
-use crate::executive::{HasOldRows, PruneError, PruneOrder, PruneOutcome, prune};
-use crate::ledger::{Limit, Seq};
 use crate::messages::status::ErrorReport;
 use crate::metrics::{Component, ErrorKind, Metrics};
-use crate::schema::Timestamp;
-use crate::snapshot::fetch::FetchError;
-use crate::snapshot::{Abort, VerifiedSnapshot, Verifier};
+use ctlstore_core::Abort;
+use ctlstore_core::ledger::{Limit, Seq, VerifiedSnapshot};
+use ctlstore_core::schema::Timestamp;
+use ctlstore_ctldb::executive::{HasOldRows, PruneError, PruneOrder, PruneOutcome, prune};
+use ctlstore_ctldb::{Ctldb, CtldbError};
+use ctlstore_ldb::snapshot::Verifier;
+use ctlstore_ldb::snapshot::fetch::FetchError;
 
 /// Rounds in the time that rows are kept, and the bounds of the time between two.
 const ROUNDS: u32 = 20;
@@ -278,8 +279,8 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::config::SnapshotUrl;
-    use crate::ldb::{Ldb, LdbOptions};
+    use ctlstore_ldb::snapshot::SnapshotUrl;
+    use ctlstore_ldb::{Ldb, LdbOptions};
 
     #[actix_web::test]
     async fn a_snapshot_that_is_replaced_all_the_time_is_verified_no_more_often_than_said() {

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use actix::{ActorContext, ActorFutureExt, AsyncContext, Context, WrapFuture};
 
 use crate::actors::task::Task;
-use crate::ctldb::{Ctldb, CtldbError};
-use crate::executive::{ExecutiveError, PruneUsage, Request};
 use crate::messages::status::RoleState;
+use ctlstore_ctldb::executive::{ExecutiveError, PruneUsage, Request};
+use ctlstore_ctldb::{Ctldb, CtldbError};
 
 use super::ExecutiveActor;
 

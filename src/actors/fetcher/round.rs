@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use crate::actors::download::Downloading;
 use crate::actors::failures::{kind_of_fetch, kind_of_ldb};
-use crate::ldb::{LdbError, Standing, Versions};
-use crate::ledger::{LdbPosition, Seq};
 use crate::metrics::ErrorKind;
-use crate::snapshot::Abort;
-use crate::snapshot::fetch::{BadSnapshot, FetchError, Fetched, Sources, Unwanted, Wanted};
+use ctlstore_core::Abort;
+use ctlstore_core::ledger::{LdbPosition, Seq};
+use ctlstore_ldb::snapshot::fetch::{BadSnapshot, FetchError, Fetched, Sources, Unwanted, Wanted};
+use ctlstore_ldb::{LdbError, Standing, Versions};
 
 /// Why a round brought no version, or what else went wrong in one that did.
 #[derive(Debug, thiserror::Error)]

@@ -7,16 +7,17 @@ use std::time::{Duration, Instant};
 use crate::actors::failures::failed;
 use crate::actors::task::Stopping;
 use crate::backoff::{Backoff, jittered};
-use crate::ledger::{
-    AssembleError, Assembler, Batch, CannotFollow, Found, LedgerSource, Replication, Seq, SourceError, Tail, TailError,
-    answer_while, questions,
-};
 use crate::messages::ledger::{
     AdoptLedger, ApplyBatch, ApplyFailed, Bootstrap, CaughtUp, FollowedLedger, GetPosition, HasLdb,
 };
 use crate::messages::status::RoleState;
 use crate::metrics::{ErrorKind, Queue};
-use crate::schema::Timestamp;
+use ctlstore_core::ledger::{
+    AssembleError, Assembler, Batch, CannotFollow, LedgerSource, Replication, Seq, SourceError,
+};
+use ctlstore_core::schema::Timestamp;
+use ctlstore_ctldb::tail::{Found, Tail, TailError};
+use ctlstore_ctldb::{answer_while, questions};
 
 use super::Shared;
 

@@ -10,9 +10,9 @@ use anyhow::Context;
 use rusqlite::backup::{Backup as OnlineBackup, StepResult};
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
-use crate::ctldb::LedgerTable;
-use crate::disk;
-use crate::sql::quoted;
+use ctlstore_core::disk;
+use ctlstore_core::sql::quoted;
+use ctlstore_ctldb::LedgerTable;
 
 use super::super::failure::Failure;
 

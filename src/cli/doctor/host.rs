@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
 
-use crate::config::{CtldbUrl, Role, Settings, SnapshotUrl};
-use crate::ctldb::{self, LedgerTable};
-use crate::disk::{self, LockError, ProcessLock};
-use crate::ldb::refuse_foreign;
+use crate::config::{CtldbUrl, Role, Settings};
+use ctlstore_core::disk::{self, LockError, ProcessLock};
+use ctlstore_ctldb::{self, LedgerTable};
+use ctlstore_ldb::refuse_foreign;
+use ctlstore_ldb::snapshot::SnapshotUrl;
 
 use super::super::ldb;
 use super::Finding;
@@ -158,7 +159,7 @@ pub fn embedded_ctldb(path: &Path, settings: &Settings) -> Finding {
         };
     }
     let ledger = LedgerTable::new(&settings.ctldb.ledger_table);
-    if let Err(error) = ledger.and_then(|ledger| ctldb::refuse_foreign(path, &ledger)) {
+    if let Err(error) = ledger.and_then(|ledger| ctlstore_ctldb::refuse_foreign(path, &ledger)) {
         return Finding::fail(format!("ctldb.url: {error}"), "ctldb.url = a file of its own");
     }
     if !settings.plays(Role::Executive) {

@@ -5,8 +5,8 @@ use std::time::Duration;
 use mysql_async::prelude::{FromRow, Queryable};
 use mysql_async::{Conn, Opts};
 
-use crate::ctldb::ServerAddress;
-use crate::schema::Timestamp;
+use ctlstore_core::schema::Timestamp;
+use ctlstore_ctldb::ServerAddress;
 
 use super::super::output::printable;
 use super::{Finding, grants};

@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-use crate::config::{Role, Settings, SnapshotUrl};
-use crate::snapshot::fetch::{self, FetchError};
-use crate::snapshot::{Abort, Manifest, StoreError};
+use crate::config::{Role, Settings};
+use ctlstore_core::Abort;
+use ctlstore_ldb::snapshot::fetch::{self, FetchError};
+use ctlstore_ldb::snapshot::{Manifest, SnapshotUrl, StoreError};
 
 use super::Finding;
 

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use crate::config::Settings;
-use crate::ctldb::{AnySource, LedgerTable, TableFault};
-use crate::ledger::LedgerSource;
+use ctlstore_core::ledger::LedgerSource;
+use ctlstore_ctldb::{AnySource, LedgerTable, TableFault};
 
 use super::super::args;
 use super::Finding;

@@ -7,9 +7,8 @@ use anyhow::Context;
 use bytesize::ByteSize;
 use serde::Serialize;
 
-use crate::executive::{PruneOutcome, PrunePlan};
-use crate::ledger::{Limit, Seq};
-use crate::snapshot::VerifiedSnapshot;
+use ctlstore_core::ledger::{Limit, Seq, VerifiedSnapshot};
+use ctlstore_ctldb::executive::{PruneOutcome, PrunePlan};
 
 /// The members of the JSON; sizes in bytes of statements.
 #[derive(Debug, Serialize)]

@@ -15,8 +15,8 @@ use reqwest::{Method, StatusCode};
 use secrecy::SecretString;
 use serde::Serialize;
 
-use crate::executive::MAX_MUTATIONS;
-use crate::schema::{FamilyName, WriterName};
+use ctlstore_core::schema::{FamilyName, WriterName};
+use ctlstore_ctldb::executive::MAX_MUTATIONS;
 
 use super::super::client::{Answer, Client, signed};
 use super::super::failure::{Exit, Failure};

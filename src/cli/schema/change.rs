@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::json;
 
-use crate::schema::{Field, TableRef, TableSchema};
+use ctlstore_core::schema::{Field, TableRef, TableSchema};
 
 use super::super::client::Client;
 use super::super::shape::{self, Shape};

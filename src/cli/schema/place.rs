@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use anyhow::Context;
 
-use crate::schema::{FamilyName, TableSchema};
+use ctlstore_core::schema::{FamilyName, TableSchema};
 
 use super::super::client::Client;
 use super::super::export::Head;

@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use crate::snapshot::fetch::Fetched;
-use crate::snapshot::{Manifest, TableDigest};
+use ctlstore_ldb::snapshot::fetch::Fetched;
+use ctlstore_ldb::snapshot::{Manifest, TableDigest};
 
 use super::super::output::{Out, Piped, Table, size};
 

@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use crate::backoff::Backoff;
-use crate::snapshot::fetch::FetchError;
-use crate::snapshot::{Abort, Progress};
+use ctlstore_core::Abort;
+use ctlstore_ldb::snapshot::Progress;
+use ctlstore_ldb::snapshot::fetch::FetchError;
 
 use super::super::interrupt::{Interrupt, Interrupted, abortable};
 use super::super::output::note;

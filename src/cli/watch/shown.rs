@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::schema::FieldType;
+use ctlstore_core::schema::FieldType;
 
 use super::super::output::{Colour, Out, cut, printable};
 use super::events::Event;

@@ -9,16 +9,16 @@ use serde_json::{Number, Value, json};
 use utoipa::ToSchema;
 use utoipa::openapi::{ObjectBuilder, OneOfBuilder, Schema, Type};
 
-use crate::ctldb::TableLimit;
-use crate::executive::{
-    DeleteTableLimit, DeleteWriterLimit, ListTableLimits, ListWriterLimits, RateLimit, SetTableLimit, SetWriterLimit,
-    parse_go_duration,
-};
 use crate::http::body::Incoming;
 use crate::http::error::HttpError;
 use crate::http::json::{self, Members};
 use crate::http::openapi::{Operation, delete, get, post, shapes};
-use crate::schema::{TableRef, WriterName};
+use ctlstore_core::schema::{TableRef, WriterName};
+use ctlstore_ctldb::TableLimit;
+use ctlstore_ctldb::executive::{
+    DeleteTableLimit, DeleteWriterLimit, ListTableLimits, ListWriterLimits, RateLimit, SetTableLimit, SetWriterLimit,
+    parse_go_duration,
+};
 
 use super::writers::writer_in;
 use super::{Api, asking, done};

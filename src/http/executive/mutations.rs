@@ -10,12 +10,12 @@ use serde_json::json;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use crate::executive::{Credentials, MAX_MUTATIONS, Mutation, MutationRequest, Refusal};
 use crate::http::body::Incoming;
 use crate::http::error::HttpError;
 use crate::http::json::{self, Members};
 use crate::http::openapi::{Operation, post, shapes};
-use crate::schema::FamilyName;
+use ctlstore_core::schema::FamilyName;
+use ctlstore_ctldb::executive::{Credentials, MAX_MUTATIONS, Mutation, MutationRequest, Refusal};
 
 use super::writers::{self, credentials};
 use super::{Api, writing, written};
@@ -118,8 +118,8 @@ mod tests {
     use actix_web::ResponseError;
 
     use super::*;
-    use crate::executive::Secret;
-    use crate::schema::WriterName;
+    use ctlstore_core::schema::WriterName;
+    use ctlstore_ctldb::executive::Secret;
 
     fn status(body: &str) -> u16 {
         let credentials = Credentials { writer: WriterName::new("writer").unwrap(), secret: Secret::shown(b"secret") };

@@ -6,15 +6,15 @@ use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
-use crate::executive::{
-    AddFields, ClearFamily, ClearTable, CreateFamily, CreateTables, DropTable, ReadFamily, ReadTable,
-};
 use crate::http::body::Incoming;
 use crate::http::error::HttpError;
 use crate::http::json;
 use crate::http::json::Members;
 use crate::http::openapi::{Operation, delete, get, post, put, shapes};
-use crate::schema::{FamilyName, Field, FieldName, FieldType, TableRef, TableSchema};
+use ctlstore_core::schema::{FamilyName, Field, FieldName, FieldType, TableRef, TableSchema};
+use ctlstore_ctldb::executive::{
+    AddFields, ClearFamily, ClearTable, CreateFamily, CreateTables, DropTable, ReadFamily, ReadTable,
+};
 
 use super::{Api, asking, done, writing, written};
 

@@ -10,9 +10,9 @@ use actix::dev::SendError;
 use actix::{MailboxError, Recipient};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::executive::{ExecutiveError, MutationRequest};
 use crate::http::error::HttpError;
 use crate::messages::executive::{Answer, AnswerTo, Mutate, Outcome};
+use ctlstore_ctldb::executive::{ExecutiveError, MutationRequest};
 
 /// Of one worker.
 #[derive(Clone)]
@@ -84,10 +84,10 @@ mod tests {
     use serde_json::value::RawValue;
 
     use super::*;
-    use crate::executive::{Credentials, Mutation, Secret, Written};
-    use crate::ledger::Seq;
     use crate::messages::executive::answer;
-    use crate::schema::{FamilyName, WriterName};
+    use ctlstore_core::ledger::Seq;
+    use ctlstore_core::schema::{FamilyName, WriterName};
+    use ctlstore_ctldb::executive::{Credentials, Mutation, Secret, Written};
 
     const SOON: Duration = Duration::from_secs(20);
 

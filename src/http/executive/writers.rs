@@ -4,11 +4,13 @@ use actix_web::http::header::{CONTENT_TYPE, HeaderMap};
 use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
 
-use crate::executive::{Credentials, ReadCookie, RegisterWriter, RemoveWriter, RotateSecret, Secret, SetCookie};
 use crate::http::body::Incoming;
 use crate::http::error::HttpError;
 use crate::http::openapi::{Operation, delete, get, post, put, shapes};
-use crate::schema::{NameError, WriterName};
+use ctlstore_core::schema::{NameError, WriterName};
+use ctlstore_ctldb::executive::{
+    Credentials, ReadCookie, RegisterWriter, RemoveWriter, RotateSecret, Secret, SetCookie,
+};
 
 use super::{Api, asking, done};
 

@@ -6,7 +6,7 @@ use utoipa::PartialSchema;
 use utoipa::openapi::schema::{ArrayItems, SchemaType};
 use utoipa::openapi::{Array, ArrayBuilder, Object, ObjectBuilder, RefOr, Schema, Type};
 
-use crate::schema::FieldType;
+use ctlstore_core::schema::FieldType;
 
 /// A shape as a type, for parameters.
 macro_rules! shape {

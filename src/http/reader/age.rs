@@ -14,13 +14,13 @@ use actix_web::web::Data;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 
-use crate::disk::{self, beside};
 use crate::http::error::HttpError;
 use crate::http::executive::SEQ_HEADER;
 use crate::http::openapi::{Operation, shapes};
-use crate::ldb::read::{CaughtUpMark, Progress, written_at};
-use crate::ledger::{CaughtUpAt, Seq, lag_of_rows};
-use crate::schema::Timestamp;
+use ctlstore_core::disk::{self, beside};
+use ctlstore_core::ledger::{CaughtUpAt, Seq, lag_of_rows};
+use ctlstore_core::schema::Timestamp;
+use ctlstore_reader::read::{CaughtUpMark, Progress, written_at};
 
 use super::Worker;
 

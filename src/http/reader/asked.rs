@@ -8,8 +8,8 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use crate::http::body::{self, Chunks};
 use crate::http::error::HttpError;
 use crate::http::json::{self, Members};
-use crate::ldb::read::KeyValue;
-use crate::schema::TableRef;
+use ctlstore_core::schema::TableRef;
+use ctlstore_reader::read::KeyValue;
 
 /// The table and the key that a request names.
 pub(super) async fn asked(
@@ -86,7 +86,7 @@ impl<'de> Deserialize<'de> for IsKey {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ldb::read::Value;
+    use ctlstore_reader::read::Value;
 
     #[test]
     fn one_pass_reads_what_reading_by_pieces_does() {

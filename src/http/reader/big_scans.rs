@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-use crate::ldb::read::{LdbReader, ReadError};
-use crate::ledger::Seq;
+use ctlstore_core::ledger::Seq;
+use ctlstore_reader::read::{LdbReader, ReadError};
 
 use super::ReaderOptions;
 use super::elsewhere::{Budget, NotRun, OwnReader, Threads};

@@ -19,10 +19,10 @@ use actix_web::{HttpRequest, HttpResponse};
 use futures::stream;
 use tokio::time::timeout;
 
-use crate::changelog::history::{self, HistoryError, TooOld};
 use crate::http::error::HttpError;
 use crate::http::openapi::{EVENTS, Operation, get, shapes};
-use crate::ledger::Seq;
+use ctlstore_core::ledger::Seq;
+use ctlstore_ldb::changelog::history::{self, HistoryError, TooOld};
 
 use super::Worker;
 

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Sender, bounded};
 use tokio::sync::Semaphore;
 
-use crate::ldb::read::LdbReader;
-use crate::ledger::Seq;
+use ctlstore_core::ledger::Seq;
+use ctlstore_reader::read::LdbReader;
 
 use super::super::observe;
 use super::ReaderOptions;

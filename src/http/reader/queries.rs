@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use crate::ldb::read::ReadError;
-use crate::ldb::read::query::{Cancelled, Query, QueryError, QueryLimits, memory};
-use crate::ledger::Seq;
 use crate::metrics::{Metrics, QueryOutcome};
+use ctlstore_core::ledger::Seq;
+use ctlstore_reader::read::ReadError;
+use ctlstore_reader::read::query::{Cancelled, Query, QueryError, QueryLimits, memory};
 
 use super::ReaderOptions;
 use super::age::Age;

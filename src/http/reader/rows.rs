@@ -9,7 +9,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use crate::http::body::Chunks;
 use crate::http::error::HttpError;
 use crate::http::shortcut::{self, Shortcuts};
-use crate::ldb::read::{LdbReader, ReadError};
+use ctlstore_reader::read::{LdbReader, ReadError};
 
 use super::{INLINE, JSON, Worker, age, asked, smaller};
 

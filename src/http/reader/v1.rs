@@ -17,8 +17,8 @@ use actix_web::body::{BoxBody, MessageBody};
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::web::Data;
 
-use crate::ldb::read::{LdbReader, Limits, ReadError, Snapshot};
-use crate::ledger::Seq;
+use ctlstore_core::ledger::Seq;
+use ctlstore_reader::read::{LdbReader, Limits, ReadError, Snapshot};
 
 use super::age::{self, Fresh};
 use super::{INLINE, JSON, Worker, smaller};

@@ -4,10 +4,10 @@
 use actix_web::HttpRequest;
 use url::form_urlencoded;
 
-use crate::changelog::history::{Record, What};
 use crate::http::error::HttpError;
-use crate::ledger::Seq;
-use crate::schema::{FamilyName, TableName};
+use ctlstore_core::ledger::Seq;
+use ctlstore_core::schema::{FamilyName, TableName};
+use ctlstore_ldb::changelog::history::{Record, What};
 
 /// The header by which a client that lost its connection says what it got last.
 pub(super) const LAST_EVENT_ID: &str = "last-event-id";

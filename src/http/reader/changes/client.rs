@@ -12,11 +12,11 @@ use actix_web::web::{Bytes, Data};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use crate::changelog::history::{Cursor, HistoryError, Record, TooOld, What};
 use crate::http::reader::Worker;
-use crate::ldb::read::ReadError;
-use crate::ledger::Seq;
 use crate::metrics::{Component, ErrorKind};
+use ctlstore_core::ledger::Seq;
+use ctlstore_ldb::changelog::history::{Cursor, HistoryError, Record, TooOld, What};
+use ctlstore_reader::read::ReadError;
 
 use super::asked::Asked;
 use super::event::{Events, Row};

@@ -3,8 +3,8 @@
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use crate::changelog::history::{Op, Record, TableChange, What};
-use crate::ledger::Seq;
+use ctlstore_core::ledger::Seq;
+use ctlstore_ldb::changelog::history::{Op, Record, TableChange, What};
 
 /// How long a client waits before it connects again, in milliseconds.
 const RETRY: &str = "retry: 1000\n";

@@ -12,9 +12,9 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::sync::{Semaphore, watch};
 
-use crate::changelog::history::{self, Grown, HistoryError, Record, Tail};
-use crate::ledger::Seq;
 use crate::metrics::{Component, ErrorKind, Metrics};
+use ctlstore_core::ledger::Seq;
+use ctlstore_ldb::changelog::history::{self, Grown, HistoryError, Record, Tail};
 
 /// What is held in memory for clients that keep up, in bytes.
 const MAX_RING_BYTES: usize = 4 * 1024 * 1024;

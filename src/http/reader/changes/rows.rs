@@ -9,11 +9,11 @@ use serde::Deserialize;
 use serde_json::Value as Json;
 use serde_json::value::RawValue;
 
-use crate::changelog::history::{Record, What};
 use crate::http::reader::Worker;
-use crate::ldb::read::{LdbReader, ReadError, Value};
-use crate::ledger::Seq;
-use crate::schema::{FieldType, TableRef};
+use ctlstore_core::ledger::Seq;
+use ctlstore_core::schema::{FieldType, TableRef};
+use ctlstore_ldb::changelog::history::{Record, What};
+use ctlstore_reader::read::{LdbReader, ReadError, Value};
 
 use super::event::Row;
 

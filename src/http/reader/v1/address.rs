@@ -7,7 +7,7 @@ use actix_web::HttpRequest;
 use percent_encoding::percent_decode_str;
 
 use crate::http::error::HttpError;
-use crate::schema::TableRef;
+use ctlstore_core::schema::TableRef;
 
 /// Segments before the family in `/v1/rows/{family}/{table}`, with what is before the first slash.
 const BEFORE_TABLE: usize = 3;

@@ -15,9 +15,9 @@ use crate::http::error::HttpError;
 use crate::http::json as from_json;
 use crate::http::openapi::{self, Operation, post};
 use crate::http::reader::{JSON, Row, Worker, age};
-use crate::ldb::read::{ReadError, Snapshot, Value};
-use crate::ledger::Seq;
-use crate::schema::TableRef;
+use ctlstore_core::ledger::Seq;
+use ctlstore_core::schema::TableRef;
+use ctlstore_reader::read::{ReadError, Snapshot, Value};
 
 use super::{Room, at};
 

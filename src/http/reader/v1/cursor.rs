@@ -7,8 +7,8 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Value as Json, json};
 use sha2::{Digest, Sha256};
 
-use crate::ldb::read::{After, Value};
-use crate::schema::TableRef;
+use ctlstore_core::schema::TableRef;
+use ctlstore_reader::read::{After, Value};
 
 const SCOPE_BYTES: usize = 8;
 

@@ -6,8 +6,8 @@ use actix_web::HttpRequest;
 use actix_web::http::header::{ETag, EntityTag, Header, IF_NONE_MATCH, IfNoneMatch};
 use sha2::{Digest, Sha256};
 
-use crate::ldb::read::{Limits, ReadError, Snapshot};
-use crate::ledger::Seq;
+use ctlstore_core::ledger::Seq;
+use ctlstore_reader::read::{Limits, ReadError, Snapshot};
 
 /// To be counted up when the form of an answer changes: tags outlive the process.
 const FORM: u8 = 2;

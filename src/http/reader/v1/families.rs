@@ -13,9 +13,9 @@ use utoipa::ToSchema;
 use crate::http::error::HttpError;
 use crate::http::openapi::{Operation, get};
 use crate::http::reader::{Worker, age};
-use crate::ldb::read::{LdbReader, ReadError, Snapshot};
-use crate::ledger::Seq;
-use crate::schema::{Field, TableRef};
+use ctlstore_core::ledger::Seq;
+use ctlstore_core::schema::{Field, TableRef};
+use ctlstore_reader::read::{LdbReader, ReadError, Snapshot};
 
 use super::etag::Conditions;
 use super::{found, known, unchanged};

@@ -18,8 +18,8 @@ use crate::http::error::HttpError;
 use crate::http::json as from_json;
 use crate::http::openapi::{self, Operation, post};
 use crate::http::reader::{JSON, Worker, age};
-use crate::ldb::read::query::{Parameters, Query, QueryError};
-use crate::ldb::read::{KeyValue, Value};
+use ctlstore_reader::read::query::{Parameters, Query, QueryError};
+use ctlstore_reader::read::{KeyValue, Value};
 
 use super::at;
 

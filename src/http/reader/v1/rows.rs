@@ -8,8 +8,8 @@ use utoipa::ToSchema;
 use crate::http::error::HttpError;
 use crate::http::openapi::{Operation, get};
 use crate::http::reader::{Row, Worker, age};
-use crate::ldb::read::{Limits, PageLimits, ReadError, Snapshot};
-use crate::schema::TableRef;
+use ctlstore_core::schema::TableRef;
+use ctlstore_reader::read::{Limits, PageLimits, ReadError, Snapshot};
 
 use super::cursor::Scope;
 use super::etag::{Conditions, Moment};

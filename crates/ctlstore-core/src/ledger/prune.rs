@@ -1,0 +1,209 @@
+//! How far a ledger may be pruned: only what is old enough, only what a snapshot has,
+//! never the last row, and never from the middle of a ledger transaction. Pure; who
+//! reads the rows and who deletes them is elsewhere.
+
+use crate::schema::Timestamp;
+
+use super::row::Seq;
+
+/// A ledger row without its statement, as pruning looks at it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeadRow {
+    pub seq: Seq,
+    /// `None` where the column is NULL or holds no time.
+    pub leader_ts: Option<Timestamp>,
+    pub marker: Option<Marker>,
+    /// Of its statement.
+    pub bytes: u64,
+}
+
+/// A row that begins or ends a ledger transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Marker {
+    Begin,
+    Commit,
+}
+
+impl Marker {
+    /// The longest marker has ten characters: this many of a statement tell.
+    pub const LOOK_AT: usize = 11;
+
+    /// What a statement is whose first [`Marker::LOOK_AT`] characters are these.
+    pub fn of(statement: &[u8]) -> Option<Self> {
+        match statement {
+            text if text == crate::sql::BEGIN.as_bytes() => Some(Self::Begin),
+            text if text == crate::sql::COMMIT.as_bytes() => Some(Self::Commit),
+            _ => None,
+        }
+    }
+}
+
+/// A snapshot that was fetched and checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifiedSnapshot {
+    /// The last ledger row that it has.
+    pub seq: Seq,
+    /// That row's `leader_ts`, where the snapshot knows it.
+    pub leader_ts: Option<Timestamp>,
+    /// Of the ledger that it follows; one of the original says none.
+    pub ledger_id: Option<String>,
+    /// Where it is, without secrets.
+    pub url: String,
+}
+
+/// What may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PruneBounds {
+    /// Only rows written before this.
+    pub before: Timestamp,
+    /// Only rows up to this one: a snapshot has them.
+    pub snapshot: Seq,
+    /// The ledger's last row, which stays: the next seq is told from it.
+    pub last: Seq,
+}
+
+/// Why nothing more may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// The next row is younger than what may go.
+    Age,
+    /// The next row is not in the snapshot.
+    Snapshot,
+    /// The next row is the last one.
+    LastRow,
+    /// There were no more rows to look at.
+    Rows,
+}
+
+/// Takes the ledger's rows from its first one on, and says how many of them may go.
+#[derive(Debug)]
+pub struct Cutter {
+    bounds: PruneBounds,
+    /// Within a ledger transaction.
+    open: bool,
+    seen: (u64, u64),
+    cut: Option<Seq>,
+    /// Rows up to the cut, and their bytes.
+    counted: (u64, u64),
+}
+
+impl Cutter {
+    pub fn new(bounds: PruneBounds) -> Self {
+        Self { bounds, open: false, seen: (0, 0), cut: None, counted: (0, 0) }
+    }
+
+    /// The next row, in seq order. Gives the limit that it is beyond; then no further
+    /// row may be pushed.
+    pub fn push(&mut self, row: &HeadRow) -> Result<(), Limit> {
+        if row.seq >= self.bounds.last {
+            return Err(Limit::LastRow);
+        }
+        if row.seq > self.bounds.snapshot {
+            return Err(Limit::Snapshot);
+        }
+        if row.leader_ts.is_some_and(|at| at >= self.bounds.before) {
+            return Err(Limit::Age);
+        }
+        self.seen = (self.seen.0 + 1, self.seen.1 + row.bytes);
+        match row.marker {
+            Some(Marker::Begin) => self.open = true,
+            Some(Marker::Commit) => self.open = false,
+            None => {}
+        }
+        // A row without a time is as old as one behind it.
+        if !self.open && row.leader_ts.is_some() {
+            (self.cut, self.counted) = (Some(row.seq), self.seen);
+        }
+        Ok(())
+    }
+
+    /// Pushes rows until one is beyond a limit.
+    pub fn push_all(&mut self, rows: &[HeadRow]) -> Limit {
+        rows.iter().find_map(|row| self.push(row).err()).unwrap_or(Limit::Rows)
+    }
+
+    /// The last row that may go, if any may.
+    pub fn cut(&self) -> Option<Seq> {
+        self.cut
+    }
+
+    /// How many rows may go.
+    pub fn rows(&self) -> u64 {
+        self.counted.0
+    }
+
+    /// Bytes of statements in the rows that may go.
+    pub fn bytes(&self) -> u64 {
+        self.counted.1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(seq: i64, at: Option<i64>, statement: &str) -> HeadRow {
+        let leader_ts = at.map(Timestamp::from_unix_micros);
+        HeadRow { seq: Seq(seq), leader_ts, marker: Marker::of(statement.as_bytes()), bytes: 10 }
+    }
+
+    fn plain(seqs: std::ops::RangeInclusive<i64>) -> Vec<HeadRow> {
+        seqs.map(|seq| row(seq, Some(seq), "x")).collect()
+    }
+
+    /// Rows are written at their seq; what may go is limited by this time, snapshot and last row.
+    fn cut(rows: &[HeadRow], before: i64, snapshot: i64, last: i64) -> (Option<i64>, u64, Limit) {
+        let before = Timestamp::from_unix_micros(before);
+        let mut cutter = Cutter::new(PruneBounds { before, snapshot: Seq(snapshot), last: Seq(last) });
+        let limit = cutter.push_all(rows);
+        assert_eq!(cutter.bytes(), cutter.rows() * 10);
+        (cutter.cut().map(|seq| seq.0), cutter.rows(), limit)
+    }
+
+    #[test]
+    fn each_limit_holds() {
+        let rows = plain(1..=9);
+        assert_eq!(cut(&rows, 99, 99, 9), (Some(8), 8, Limit::LastRow));
+        assert_eq!(cut(&rows, 99, 5, 9), (Some(5), 5, Limit::Snapshot));
+        assert_eq!(cut(&rows, 4, 99, 9), (Some(3), 3, Limit::Age));
+        assert_eq!(cut(&rows, 99, 99, 99), (Some(9), 9, Limit::Rows));
+        assert_eq!(cut(&rows, 1, 99, 99), (None, 0, Limit::Age));
+        assert_eq!(cut(&[], 9, 9, 9), (None, 0, Limit::Rows));
+        assert_eq!(cut(&rows[..1], 99, 99, 1), (None, 0, Limit::LastRow));
+    }
+
+    #[test]
+    fn a_cut_stands_between_transactions() {
+        let mut rows = plain(1..=9);
+        (rows[2].marker, rows[6].marker) = (Some(Marker::Begin), Some(Marker::Commit));
+        assert_eq!(cut(&rows, 99, 5, 9), (Some(2), 2, Limit::Snapshot));
+        assert_eq!(cut(&rows, 99, 7, 9), (Some(7), 7, Limit::Snapshot));
+        assert_eq!(cut(&rows[..5], 99, 99, 99), (Some(2), 2, Limit::Rows));
+        // The rest of a transaction whose beginning somebody has deleted.
+        assert_eq!(cut(&rows[4..], 99, 99, 9), (Some(8), 4, Limit::LastRow));
+    }
+
+    #[test]
+    fn a_row_without_a_time_is_as_old_as_one_behind_it() {
+        let mut rows = plain(1..=5);
+        rows[1].leader_ts = None;
+        rows[3].leader_ts = None;
+        assert_eq!(cut(&rows, 99, 99, 9), (Some(5), 5, Limit::Rows));
+        assert_eq!(cut(&rows, 5, 99, 9), (Some(3), 3, Limit::Age));
+    }
+
+    #[test]
+    fn an_old_row_behind_a_young_one_stays() {
+        let rows = [row(1, Some(1), "x"), row(2, Some(9), "x"), row(3, Some(1), "x")];
+        assert_eq!(cut(&rows, 5, 99, 99), (Some(1), 1, Limit::Age));
+    }
+
+    #[test]
+    fn only_the_markers_themselves_are_markers() {
+        assert_eq!(Marker::of(b"--- BEGIN"), Some(Marker::Begin));
+        assert_eq!(Marker::of(b"--- COMMIT"), Some(Marker::Commit));
+        for other in [&b"--- begin"[..], b"--- BEGIN ", b"--- COMMIT!", b""] {
+            assert_eq!(Marker::of(other), None);
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! One type for every kind of ctldb, and one for every kind of ledger source, chosen
+//! by where the ctldb is.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use ctlstore_core::ledger::{Block, BlockLimit, HeadRow, LedgerInfo, LedgerSource, Replication, Seq, SourceError};
+use ctlstore_core::schema::Timestamp;
+
+use super::{
+    Ctldb, CtldbError, LedgerIdentity, LedgerTable, MysqlCtldb, MysqlSource, Operation, ServerAddress, SqliteCtldb,
+    SqliteSource, TableFault, Tally,
+};
+
+/// Where a ctldb is. Holds a password, so it is not to be shown.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Location {
+    /// A file of this host.
+    Sqlite(PathBuf),
+    /// A server of the MySQL family.
+    Mysql(ServerAddress),
+}
+
+impl Location {
+    /// Reads `sqlite:PATH` or `mysql://…`. Errors don't repeat the text.
+    pub fn parse(url: &str) -> Result<Self, CtldbError> {
+        match url.split_once(':') {
+            Some(("sqlite", path)) if !path.is_empty() => Ok(Self::Sqlite(Path::new(path).to_owned())),
+            Some(("mysql", _)) => Ok(Self::Mysql(ServerAddress::new(url))),
+            _ => Err(CtldbError::Failed("ctldb.url is neither sqlite:PATH nor mysql://…".to_owned())),
+        }
+    }
+}
+
+/// A ctldb of either kind.
+#[derive(Clone)]
+pub enum AnyCtldb {
+    Sqlite(SqliteCtldb),
+    Mysql(MysqlCtldb),
+}
+
+impl AnyCtldb {
+    /// Takes an SQLite file for this process; does not connect to a server yet.
+    pub fn open(location: &Location, ledger: LedgerTable) -> Result<Self, CtldbError> {
+        Ok(match location {
+            Location::Sqlite(path) => Self::Sqlite(SqliteCtldb::open(path, ledger)?),
+            Location::Mysql(address) => Self::Mysql(MysqlCtldb::new(address, ledger)?),
+        })
+    }
+}
+
+impl Ctldb for AnyCtldb {
+    async fn prepare(&self) -> Result<(), CtldbError> {
+        match self {
+            Self::Sqlite(ctldb) => ctldb.prepare().await,
+            Self::Mysql(ctldb) => ctldb.prepare().await,
+        }
+    }
+
+    async fn write<O: Operation>(&self, operation: O, deadline: Instant) -> Result<O::Output, CtldbError> {
+        match self {
+            Self::Sqlite(ctldb) => ctldb.write(operation, deadline).await,
+            Self::Mysql(ctldb) => ctldb.write(operation, deadline).await,
+        }
+    }
+
+    async fn read<O: Operation>(&self, operation: O, deadline: Instant) -> Result<O::Output, CtldbError> {
+        match self {
+            Self::Sqlite(ctldb) => ctldb.read(operation, deadline).await,
+            Self::Mysql(ctldb) => ctldb.read(operation, deadline).await,
+        }
+    }
+
+    async fn check_writable(&self, after_failure: bool, deadline: Instant) -> Result<(), CtldbError> {
+        match self {
+            Self::Sqlite(ctldb) => ctldb.check_writable(after_failure, deadline).await,
+            Self::Mysql(ctldb) => ctldb.check_writable(after_failure, deadline).await,
+        }
+    }
+
+    async fn refresh_table_sizes(&self) -> Result<(), CtldbError> {
+        match self {
+            Self::Sqlite(ctldb) => ctldb.refresh_table_sizes().await,
+            Self::Mysql(ctldb) => ctldb.refresh_table_sizes().await,
+        }
+    }
+
+    fn tally(&self) -> Tally {
+        match self {
+            Self::Sqlite(ctldb) => ctldb.tally(),
+            Self::Mysql(ctldb) => ctldb.tally(),
+        }
+    }
+
+    async fn close(&self) {
+        match self {
+            Self::Sqlite(ctldb) => ctldb.close().await,
+            Self::Mysql(ctldb) => ctldb.close().await,
+        }
+    }
+}
+
+/// The ledger of a ctldb of either kind.
+pub enum AnySource {
+    Sqlite(SqliteSource),
+    Mysql(Box<MysqlSource>),
+}
+
+impl AnySource {
+    /// Every question to the ctldb takes at most `timeout`. Does not connect yet.
+    pub fn new(location: &Location, ledger: LedgerTable, timeout: Duration) -> Result<Self, CtldbError> {
+        Ok(match location {
+            Location::Sqlite(path) => Self::Sqlite(SqliteSource::new(path, ledger, timeout)),
+            Location::Mysql(address) => Self::Mysql(Box::new(MysqlSource::new(address, ledger, timeout)?)),
+        })
+    }
+}
+
+impl AnySource {
+    /// The ctldb's clock.
+    pub async fn now(&mut self) -> Result<Timestamp, SourceError> {
+        match self {
+            Self::Sqlite(source) => Ok(source.now()),
+            Self::Mysql(source) => source.now().await,
+        }
+    }
+
+    /// Whose ledger this is.
+    pub async fn identity(&mut self) -> Result<LedgerIdentity, SourceError> {
+        match self {
+            Self::Sqlite(source) => source.identity().await,
+            Self::Mysql(source) => source.identity().await,
+        }
+    }
+
+    /// The first `most` rows behind `after`, or of the whole ledger, without their statements.
+    pub async fn heads(&mut self, after: Option<Seq>, most: usize) -> Result<Vec<HeadRow>, SourceError> {
+        match self {
+            Self::Sqlite(source) => source.heads(after, most).await,
+            Self::Mysql(source) => source.heads(after, most).await,
+        }
+    }
+}
+
+impl AnySource {
+    /// What was changed by hand about the tables, by an operator. Asks on a connection of its own.
+    pub async fn table_faults(&mut self) -> Result<Vec<TableFault>, SourceError> {
+        match self {
+            Self::Sqlite(source) => source.table_faults().await,
+            Self::Mysql(source) => source.table_faults().await.map_err(|e| SourceError::Failed(e.to_string())),
+        }
+    }
+}
+
+impl LedgerSource for AnySource {
+    async fn describe(&mut self) -> Result<LedgerInfo, SourceError> {
+        match self {
+            Self::Sqlite(source) => source.describe().await,
+            Self::Mysql(source) => source.describe().await,
+        }
+    }
+
+    async fn read(&mut self, after: Seq, up_to: Option<Seq>, limit: BlockLimit) -> Result<Block, SourceError> {
+        match self {
+            Self::Sqlite(source) => source.read(after, up_to, limit).await,
+            Self::Mysql(source) => source.read(after, up_to, limit).await,
+        }
+    }
+
+    async fn replication(&mut self) -> Option<Replication> {
+        match self {
+            Self::Sqlite(source) => source.replication().await,
+            Self::Mysql(source) => source.replication().await,
+        }
+    }
+
+    async fn close(&mut self) {
+        match self {
+            Self::Sqlite(source) => source.close().await,
+            Self::Mysql(source) => source.close().await,
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Schema changes on a server that commits DDL by itself: the text of the DDL, and
+//! the intents that tie it to its ledger row.
+//!
+//! Under the ledger lock on one connection, a second one commits an intent, runs the
+//! DDL and lets go; the first then writes the ledger row, deletes the intent and
+//! commits. The second holds a named lock meanwhile. Whoever finds an intent takes
+//! that lock first, so no DDL of a dead executive is still running when it looks.
+
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+use crate::ctldb::{CtldbError, SchemaChange};
+use ctlstore_core::failpoint;
+use ctlstore_core::ledger::Seq;
+use ctlstore_core::schema::{FieldType, TableSchema};
+use ctlstore_core::sql::quoted;
+
+use super::error::SqlError;
+use super::link::Link;
+use super::prepare::Server;
+use super::rows::text;
+
+/// Scoped by database: other databases on the server have executives of their own.
+const TAKE_NAMED_LOCK: &str = "SELECT COALESCE(GET_LOCK(CONCAT('ctlstore.ddl.', SHA1(DATABASE())), {seconds}), 0)";
+const DROP_NAMED_LOCK: &str = "SELECT RELEASE_LOCK(CONCAT('ctlstore.ddl.', SHA1(DATABASE())))";
+const ADD_INTENT: &str = "INSERT INTO ctlstore_ddl_intent (token, kind, table_name, column_name, ledger_seq, \
+                          statement, ddl) VALUES ";
+const INTENTS: &str =
+    "SELECT token, kind, table_name, column_name, ledger_seq, statement FROM ctlstore_ddl_intent ORDER BY id";
+const DELETE_INTENT: &str = "DELETE FROM ctlstore_ddl_intent WHERE token = ";
+
+/// A waiting finisher holds the ledger lock, so it gives up before other writers do.
+const NAMED_LOCK_SECONDS: u64 = 8;
+
+/// What a schema change that was begun gets at least. Above the session's lock_wait_timeout.
+const LEAST_TIME: Duration = Duration::from_secs(5);
+
+/// What a schema change leaves to be seen in the server's schema.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Effect {
+    kind: String,
+    table: String,
+    /// Empty unless a column is added.
+    column: String,
+}
+
+/// A schema change that was begun.
+#[derive(Debug, Clone)]
+pub(super) struct Intent {
+    pub token: String,
+    pub effect: Effect,
+    /// The seq that its ledger row was to get.
+    pub seq: Seq,
+    pub statement: String,
+}
+
+impl Intent {
+    pub fn new(change: &SchemaChange, statement: &str, seq: Seq) -> Self {
+        let (kind, column) = match change {
+            SchemaChange::CreateTable(_) => ("create", String::new()),
+            SchemaChange::AddColumn(_, field) => ("add", field.name.to_string()),
+            SchemaChange::DropTable(_) => ("drop", String::new()),
+        };
+        let effect = Effect { kind: kind.to_owned(), table: change.table().sql_name(), column };
+        Self { token: Uuid::new_v4().to_string(), effect, seq, statement: statement.to_owned() }
+    }
+
+    fn insert(&self, ddl: &str) -> String {
+        let Self { token, effect, seq, statement } = self;
+        let texts = [token, &effect.kind, &effect.table, &effect.column].map(|t| text(t)).join(",");
+        format!("{ADD_INTENT}({texts},{seq},{},{})", text(statement), text(ddl))
+    }
+
+    /// The SQL name of the table that it changes.
+    pub fn table(&self) -> &str {
+        &self.effect.table
+    }
+
+    /// The statement that deletes it.
+    pub fn delete(&self) -> String {
+        format!("{DELETE_INTENT}{}", text(&self.token))
+    }
+}
+
+/// The DDL of a change in this server's words.
+pub(super) fn ddl(change: &SchemaChange, server: &Server) -> String {
+    match change {
+        SchemaChange::CreateTable(schema) => create_table(schema, server),
+        SchemaChange::AddColumn(table, field) => {
+            let declared = column_type(field.field_type, server);
+            format!("ALTER TABLE {table} ADD COLUMN {} {declared}", quoted(field.name.as_str()))
+        }
+        SchemaChange::DropTable(table) => format!("DROP TABLE {table}"),
+    }
+}
+
+fn create_table(schema: &TableSchema, server: &Server) -> String {
+    let declare = |index: usize| {
+        let field = &schema.fields()[index];
+        let not_null = if schema.is_key(index) { " NOT NULL" } else { "" };
+        format!("{} {}{not_null}", quoted(field.name.as_str()), column_type(field.field_type, server))
+    };
+    let columns: Vec<String> = (0..schema.fields().len()).map(declare).collect();
+    let key: Vec<String> = schema.key_fields().map(|f| quoted(f.name.as_str())).collect();
+    format!("CREATE TABLE {} ({}, PRIMARY KEY({})) ENGINE = InnoDB", schema.table(), columns.join(", "), key.join(","))
+}
+
+/// Text columns name their collation: the database's default is anybody's guess.
+fn column_type(field_type: FieldType, server: &Server) -> String {
+    match field_type {
+        FieldType::String | FieldType::Text => {
+            format!("{} CHARACTER SET utf8mb4 COLLATE {}", field_type.mysql_type(), server.collation)
+        }
+        other => other.mysql_type().to_owned(),
+    }
+}
+
+/// Waits until no schema change of any executive is running.
+pub(super) async fn take_named_lock(link: &mut Link, deadline: Instant) -> Result<(), CtldbError> {
+    let left = deadline.saturating_duration_since(Instant::now()).as_secs();
+    let sql = TAKE_NAMED_LOCK.replace("{seconds}", &left.min(NAMED_LOCK_SECONDS).to_string());
+    match link.row::<i64>(&sql, deadline).await? {
+        1 => Ok(()),
+        _ => Err(CtldbError::Contention("a schema change is running".to_owned())),
+    }
+}
+
+pub(super) async fn drop_named_lock(link: &mut Link, deadline: Instant) -> Result<(), CtldbError> {
+    Ok(link.query(DROP_NAMED_LOCK, deadline).await.map(drop)?)
+}
+
+/// How a schema change that was begun ended.
+pub(super) enum Outcome {
+    /// The schema is changed; the intent waits for its ledger row.
+    Done,
+    /// The schema is as it was, and the intent is gone.
+    NotDone(CtldbError),
+    /// The connection was lost on the way: the intent may be there, the change too.
+    Unknown(CtldbError),
+}
+
+/// Commits the intent and runs the DDL on `link`, which holds the named lock.
+/// `still_locked` asks the other connection whether it still has the ledger lock.
+pub(super) async fn carry_out(
+    link: &mut Link,
+    database: &str,
+    intent: &Intent,
+    ddl: &str,
+    deadline: Instant,
+    still_locked: impl AsyncFnOnce() -> Result<(), CtldbError>,
+) -> Outcome {
+    match has_effect(link, database, &intent.effect, deadline).await {
+        Ok(false) => {}
+        Ok(true) => {
+            return Outcome::NotDone(CtldbError::Contention(format!("{} has just been changed", intent.effect.table)));
+        }
+        Err(error) => return Outcome::NotDone(error),
+    }
+    // A late answer is better than none: the server gives up waiting for the table within this.
+    let deadline = deadline.max(Instant::now() + LEAST_TIME);
+    match link.query(&intent.insert(ddl), deadline).await {
+        Ok(_) => failpoint::hit("ddl-after-intent"),
+        Err(error @ SqlError::Server { .. }) => return Outcome::NotDone(error.into()),
+        Err(error @ SqlError::Broken(_)) => return Outcome::Unknown(error.into()),
+    }
+    // Whoever gets the ledger lock from now on finds the intent. If somebody got it
+    // before, then the schema must not change under them.
+    let done = match still_locked().await {
+        Ok(()) => link.query_until(ddl, deadline).await,
+        Err(error) => return withdraw(link, intent, error, deadline).await,
+    };
+    match done {
+        Ok(_) => {
+            failpoint::hit("ddl-after-ddl");
+            Outcome::Done
+        }
+        Err(error @ SqlError::Server { .. }) => withdraw(link, intent, error.into(), deadline).await,
+        Err(error @ SqlError::Broken(_)) => Outcome::Unknown(error.into()),
+    }
+}
+
+async fn withdraw(link: &mut Link, intent: &Intent, error: CtldbError, deadline: Instant) -> Outcome {
+    match link.query(&intent.delete(), deadline).await {
+        Ok(_) => Outcome::NotDone(error),
+        Err(_) => Outcome::Unknown(error),
+    }
+}
+
+/// All intents that are committed, oldest first.
+pub(super) async fn read_intents(link: &mut Link, deadline: Instant) -> Result<Vec<Intent>, CtldbError> {
+    type IntentRow = (String, String, String, String, i64, String);
+    let rows = link.rows::<IntentRow>(INTENTS, deadline).await?;
+    let intent = |(token, kind, table, column, seq, statement)| {
+        let effect = Effect { kind, table, column };
+        Intent { token, effect, seq: Seq(seq), statement }
+    };
+    Ok(rows.into_iter().map(intent).collect())
+}
+
+/// Looks at what the schema really is.
+pub(super) async fn has_effect(
+    link: &mut Link,
+    database: &str,
+    effect: &Effect,
+    deadline: Instant,
+) -> Result<bool, CtldbError> {
+    let of_table = format!("table_schema = {} AND table_name = {}", text(database), text(&effect.table));
+    let sql = match effect.kind.as_str() {
+        "add" => format!(
+            "SELECT COUNT(*) FROM information_schema.columns WHERE {of_table} AND column_name = {}",
+            text(&effect.column)
+        ),
+        "create" | "drop" => format!("SELECT COUNT(*) FROM information_schema.tables WHERE {of_table}"),
+        other => return Err(CtldbError::Schema(format!("a schema change of the unknown kind {other} was begun"))),
+    };
+    let found = link.row::<i64>(&sql, deadline).await? > 0;
+    Ok(found != (effect.kind == "drop"))
+}

@@ -1,0 +1,164 @@
+//! Row changes and ledger rows as SQL text, in statements of bounded size. Literals
+//! travel in the text: strings with `'` doubled and bytes as hex are exact under our
+//! session's modes, and floats have an exponent, so that the server reads them as
+//! DOUBLE and not as DECIMAL, which is another number in the far decimals.
+
+use std::fmt::Write;
+
+use mysql_async::Value as Stored;
+
+use crate::ctldb::{CtldbError, LedgerTable, RowChange, StoredTable, WriterMark};
+use ctlstore_core::ledger::Seq;
+use ctlstore_core::schema::{Field, FieldType, TableSchema, Value};
+use ctlstore_core::sql::{push_blob, push_literal, push_text, quoted};
+
+/// `text` as a literal.
+pub(super) fn text(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    push_text(&mut out, text);
+    out
+}
+
+/// `bytes` as a literal.
+pub(super) fn blob(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len() * 2 + 3);
+    push_blob(&mut out, bytes);
+    out
+}
+
+fn push_value(out: &mut String, value: &Value) {
+    match value {
+        // The LDB ends up with 0 for the ledger's `-0`; adding 0 makes it so here and changes nothing else.
+        // Writing to a string can't fail.
+        Value::Real(float) => drop(write!(out, "{:e}", *float + 0.0)),
+        other => push_literal(out, other),
+    }
+}
+
+/// The statements for `changes`, in order, joined into one per run of upserts of one
+/// table as long as that stays below `limit` bytes.
+pub(super) fn statements(changes: &[RowChange], limit: usize) -> Vec<String> {
+    let mut statements: Vec<String> = Vec::new();
+    // The table whose upserts the last statement holds.
+    let mut open: Option<&TableSchema> = None;
+    for change in changes {
+        match change {
+            RowChange::Upsert { table, values } => {
+                let row = row(values);
+                match statements.last_mut() {
+                    Some(last) if open == Some(&table.schema) && last.len() + row.len() < limit => {
+                        last.push(',');
+                        last.push_str(&row);
+                    }
+                    _ => statements.push(format!("{} {row}", upsert_head(&table.schema))),
+                }
+                open = Some(&table.schema);
+            }
+            RowChange::Delete { table, key } => {
+                statements.push(format!("DELETE FROM {}", where_key(&table.schema, key)));
+                open = None;
+            }
+        }
+    }
+    statements
+}
+
+fn upsert_head(table: &TableSchema) -> String {
+    let columns: Vec<String> = table.fields().iter().map(|f| quoted(f.name.as_str())).collect();
+    format!("REPLACE INTO {} ({}) VALUES", table.table(), columns.join(","))
+}
+
+fn row(values: &[Value]) -> String {
+    let mut out = String::from("(");
+    for (i, value) in values.iter().enumerate() {
+        if i > 0 {
+            out.push(',');
+        }
+        push_value(&mut out, value);
+    }
+    out.push(')');
+    out
+}
+
+/// Ledger rows from `first` on, as INSERTs into `ledger` below `limit` bytes each.
+pub(super) fn ledger_rows(ledger: &LedgerTable, first: Seq, statements: &[String], limit: usize) -> Vec<String> {
+    let mut inserts: Vec<String> = Vec::new();
+    for (seq, statement) in (first.0..).zip(statements) {
+        match inserts.last_mut() {
+            Some(last) if last.len() + statement.len() < limit => last.push(','),
+            _ => inserts.push(ledger.fill("INSERT INTO {ledger} (seq, statement) VALUES ")),
+        }
+        if let Some(last) = inserts.last_mut() {
+            let _ = write!(last, "({seq},");
+            push_text(last, statement);
+            last.push(')');
+        }
+    }
+    inserts
+}
+
+/// The cookies and the usage of writers who all have a row, each by one statement.
+pub(super) fn mark_writers(bucket: i64, marks: &[WriterMark<'_>]) -> [String; 2] {
+    let (mut cookies, mut names, mut usage) = (String::new(), String::new(), String::new());
+    for (i, WriterMark { writer, cookie, rows }) in marks.iter().enumerate() {
+        let (name, separator) = (text(writer.as_str()), if i > 0 { "," } else { "" });
+        let _ = write!(cookies, " WHEN {name} THEN {}", blob(cookie));
+        let _ = write!(names, "{separator}{name}");
+        let _ = write!(usage, "{separator}({name},{bucket},{rows})");
+    }
+    [
+        format!(
+            "UPDATE mutators SET cookie = CASE writer{cookies} ELSE cookie END, clock = clock + 1 \
+             WHERE writer IN ({names})"
+        ),
+        format!(
+            "INSERT INTO writer_usage (writer_name, bucket, amount) VALUES {usage} \
+             ON DUPLICATE KEY UPDATE amount = amount + VALUES(amount)"
+        ),
+    ]
+}
+
+fn key_columns(table: &TableSchema) -> impl Iterator<Item = &Field> {
+    table.key_in_column_order().into_iter().map(|index| &table.fields()[index])
+}
+
+/// `table WHERE …`; `key` in column order.
+fn where_key(table: &TableSchema, key: &[Value]) -> String {
+    let mut sql = table.table().sql_name();
+    for (i, (field, value)) in key_columns(table).zip(key).enumerate() {
+        sql.push_str(if i == 0 { " WHERE " } else { " AND " });
+        sql.push_str(&quoted(field.name.as_str()));
+        sql.push_str(" = ");
+        push_value(&mut sql, value);
+    }
+    sql
+}
+
+/// Selects the stored key that the server takes for `key`.
+pub(super) fn select_key(table: &StoredTable, key: &[Value]) -> String {
+    let columns: Vec<String> = key_columns(&table.schema).map(|f| quoted(f.name.as_str())).collect();
+    format!("SELECT {} FROM {} LIMIT 1", columns.join(","), where_key(&table.schema, key))
+}
+
+/// A stored key, in column order.
+pub(super) fn read_key(table: &StoredTable, row: mysql_async::Row) -> Result<Vec<Value>, CtldbError> {
+    key_columns(&table.schema).zip(row.unwrap()).map(|(field, stored)| read_key_value(field, stored)).collect()
+}
+
+fn read_key_value(field: &Field, stored: Stored) -> Result<Value, CtldbError> {
+    let bad = || CtldbError::Failed(format!("key field {} holds what it can't", field.name));
+    let bytes = match stored {
+        Stored::Bytes(bytes) => bytes,
+        Stored::Int(integer) => return Ok(Value::Integer(integer)),
+        Stored::UInt(integer) => return i64::try_from(integer).map(Value::Integer).map_err(|_| bad()),
+        _ => return Err(bad()),
+    };
+    if field.field_type == FieldType::ByteString {
+        return Ok(Value::Blob(bytes));
+    }
+    let text = String::from_utf8(bytes).map_err(|_| bad())?;
+    match field.field_type {
+        FieldType::Integer => text.parse().map(Value::Integer).map_err(|_| bad()),
+        _ => Ok(Value::Text(text)),
+    }
+}

@@ -1,0 +1,374 @@
+//! The session on MySQL: what each call says to the server.
+
+use std::sync::Arc;
+
+use crate::ctldb::{
+    CtldbError, LedgerIdentity, RowChange, SchemaChange, Session, StoredTable, TableFault, TableLimit, WriterMark,
+    WriterRow, definition::Definition, dry_run,
+};
+use ctlstore_core::ledger::{HeadRow, Seq};
+use ctlstore_core::schema::{FamilyName, TableRef, Value, WriterName};
+use ctlstore_core::{failpoint, sql};
+
+use super::catalog;
+use super::ddl::{self, Intent, Outcome};
+use super::definitions;
+use super::error::{DUPLICATE_KEY, SqlError};
+use super::head;
+use super::rows::{self, blob, text};
+use super::unit::{After, Unit};
+
+const NOW: &str = "SELECT UNIX_TIMESTAMP()";
+const SET_LOW_WATER: &str = "INSERT INTO ctlstore_meta (name, value) VALUES ('low_water_seq', '{first}') \
+                             ON DUPLICATE KEY UPDATE value = '{first}'";
+const PRUNE: &str = "DELETE FROM {ledger} WHERE seq < {first}";
+const LAST_SEQ: &str = "SELECT COALESCE(MAX(seq), 0) FROM {ledger}";
+/// Writers marked by one statement, each with a cookie in it.
+const MARKED_AT_ONCE: usize = 32;
+
+/// A limit without numbers, which the columns allow, is none.
+const IS_LIMIT: &str = "warn_size_bytes IS NOT NULL AND max_size_bytes IS NOT NULL";
+const TABLE_LIMITS: &str = "SELECT family_name, table_name, warn_size_bytes, max_size_bytes FROM max_table_sizes \
+                            WHERE {is_limit} ORDER BY family_name, table_name";
+const WRITER_LIMITS: &str = "SELECT writer_name, max_rows_per_minute FROM max_writer_rates ORDER BY writer_name";
+
+impl Session for Unit<'_> {
+    async fn now(&mut self) -> Result<i64, CtldbError> {
+        if let Some(locked) = &self.locked {
+            return Ok(locked.now);
+        }
+        one(self.ask(NOW).await?)
+    }
+
+    async fn last_seq(&mut self) -> Result<Seq, CtldbError> {
+        if let Some(locked) = &self.locked {
+            return Ok(locked.last);
+        }
+        one(self.ask(&self.shared.ledger.fill(LAST_SEQ)).await?).map(Seq)
+    }
+
+    async fn family_exists(&mut self, family: &FamilyName) -> Result<bool, CtldbError> {
+        let sql = format!("SELECT name FROM families WHERE name = {}", text(family.as_str()));
+        Ok(self.ask::<String>(&sql).await?.iter().any(|name| name == family.as_str()))
+    }
+
+    async fn table(&mut self, table: &TableRef) -> Result<Option<Arc<StoredTable>>, CtldbError> {
+        self.check()?;
+        // Outside the lock nobody has looked whether what is known still holds.
+        let known = self.locked.is_some();
+        if known && let Some(stored) = self.shared.catalog.get(table) {
+            return Ok(Some(stored));
+        }
+        self.settle().await?;
+        let (database, ledger) = (self.shared.connections.database(), &self.shared.ledger);
+        let stored = match catalog::read_table(&mut self.link, database, ledger, table, self.deadline).await {
+            // Nothing failed, and the connection is good.
+            Err(error @ CtldbError::ChangedByHand { .. }) => return Err(error),
+            stored => stored.inspect_err(|error| self.doom(error))?,
+        };
+        if let Some(stored) = stored.as_ref().filter(|_| known) {
+            self.shared.catalog.keep(stored);
+        }
+        Ok(stored)
+    }
+
+    async fn tables_of(&mut self, family: &FamilyName) -> Result<Vec<Arc<StoredTable>>, CtldbError> {
+        Ok(self.read_family(family).await?.0)
+    }
+
+    async fn faulty_tables_of(&mut self, family: &FamilyName) -> Result<Vec<TableFault>, CtldbError> {
+        Ok(self.read_family(family).await?.1)
+    }
+
+    async fn table_size(&mut self, table: &TableRef) -> Result<Option<u64>, CtldbError> {
+        Ok(self.shared.sizes.get(table))
+    }
+
+    async fn writer(&mut self, writer: &WriterName) -> Result<Option<WriterRow>, CtldbError> {
+        if let Some(known) = self.ahead.writers.get(writer) {
+            return Ok(known.clone());
+        }
+        let (name, bytes) = (text(writer.as_str()), blob(writer.as_str().as_bytes()));
+        let sql = format!(
+            "SELECT writer, secret, cookie, (SELECT max_rows_per_minute FROM max_writer_rates \
+             WHERE writer_name = {name} AND CAST(writer_name AS BINARY) = {bytes}) FROM mutators WHERE writer = {name}"
+        );
+        let found = self.ask::<(String, String, Vec<u8>, Option<i64>)>(&sql).await?;
+        let row = found.into_iter().find(|(stored, ..)| stored == writer.as_str());
+        Ok(row.map(|(_, secret_hash, cookie, rows_per_minute)| WriterRow { secret_hash, cookie, rows_per_minute }))
+    }
+
+    async fn usage(&mut self, writer: &WriterName, bucket: i64) -> Result<i64, CtldbError> {
+        if let Some(known) = self.ahead.usage.get(&(writer.clone(), bucket)) {
+            return Ok(*known);
+        }
+        let name = text(writer.as_str());
+        let sql =
+            format!("SELECT COALESCE(amount, 0) FROM writer_usage WHERE writer_name = {name} AND bucket = {bucket}");
+        Ok(self.ask(&sql).await?.pop().unwrap_or(0))
+    }
+
+    async fn table_limit(&mut self, table: &TableRef) -> Result<Option<TableLimit>, CtldbError> {
+        if let Some(known) = self.ahead.limits.get(table) {
+            return Ok(*known);
+        }
+        let sql = format!(
+            "SELECT warn_size_bytes, max_size_bytes FROM max_table_sizes WHERE {} AND {IS_LIMIT}",
+            limit_key(table)
+        );
+        let limit = self.ask::<(i64, i64)>(&sql).await?.pop();
+        Ok(limit.map(|(warn_bytes, max_bytes)| TableLimit { warn_bytes, max_bytes }))
+    }
+
+    async fn table_limits(&mut self) -> Result<Vec<(String, String, TableLimit)>, CtldbError> {
+        let limits = self.ask::<(String, String, i64, i64)>(&TABLE_LIMITS.replace("{is_limit}", IS_LIMIT)).await?;
+        let limit = |(family, table, warn_bytes, max_bytes)| (family, table, TableLimit { warn_bytes, max_bytes });
+        Ok(limits.into_iter().map(limit).collect())
+    }
+
+    async fn writer_limits(&mut self) -> Result<Vec<(String, i64)>, CtldbError> {
+        Ok(self.ask(WRITER_LIMITS).await?)
+    }
+
+    async fn stored_key(&mut self, table: &StoredTable, key: &[Value]) -> Result<Option<Vec<Value>>, CtldbError> {
+        let found: Option<mysql_async::Row> = self.ask(&rows::select_key(table, key)).await?.pop();
+        found.map(|row| rows::read_key(table, row)).transpose()
+    }
+
+    async fn ledger_identity(&mut self) -> Result<LedgerIdentity, CtldbError> {
+        let meta = self.ask::<head::MetaRow>(head::META).await?;
+        Ok(head::identity(&meta, self.ask(&head::columns(&self.shared.ledger)).await?))
+    }
+
+    async fn ledger_head(&mut self, rows: usize) -> Result<Vec<HeadRow>, CtldbError> {
+        let heads = self.ask(&head::heads(&self.shared.ledger, None, rows)).await?;
+        Ok(heads.into_iter().map(head::head_row).collect())
+    }
+
+    async fn ledger_row_from(&mut self, seq: Seq) -> Result<Option<HeadRow>, CtldbError> {
+        let after = Some(Seq(seq.0.saturating_sub(1)));
+        let heads = self.ask(&head::heads(&self.shared.ledger, after, 1)).await?;
+        Ok(heads.into_iter().map(head::head_row).next())
+    }
+
+    async fn insert_family(&mut self, family: &FamilyName) -> Result<bool, CtldbError> {
+        let sql = format!("INSERT INTO families (name) VALUES ({})", text(family.as_str()));
+        match self.change(&sql).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.code() == Some(DUPLICATE_KEY) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn insert_writer(&mut self, writer: &WriterName, row: &WriterRow) -> Result<(), CtldbError> {
+        let (name, secret, cookie) = (text(writer.as_str()), text(&row.secret_hash), blob(&row.cookie));
+        let sql = format!("INSERT INTO mutators (writer, secret, cookie) VALUES ({name}, {secret}, {cookie})");
+        match self.change(&sql).await {
+            Ok(_) => {}
+            // A table that the original created takes names for one that differ only by case.
+            Err(error) if error.code() == Some(DUPLICATE_KEY) => {
+                return Err(CtldbError::Refused(format!("the ctldb takes writer {writer} for one that it has")));
+            }
+            Err(error) => return Err(error.into()),
+        }
+        match row.rows_per_minute {
+            Some(limit) => self.set_writer_limit(writer, limit).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn set_secret(&mut self, writer: &WriterName, secret_hash: &str) -> Result<(), CtldbError> {
+        let (secret, name) = (text(secret_hash), text(writer.as_str()));
+        self.later(&format!("UPDATE mutators SET secret = {secret}, clock = clock + 1 WHERE writer = {name}")).await
+    }
+
+    async fn delete_writer(&mut self, writer: &WriterName) -> Result<(), CtldbError> {
+        self.later(&format!("DELETE FROM mutators WHERE writer = {}", text(writer.as_str()))).await?;
+        self.delete_writer_limit(writer).await.map(drop)
+    }
+
+    async fn set_cookie(&mut self, writer: &WriterName, cookie: &[u8]) -> Result<(), CtldbError> {
+        self.locked()?.cookies.insert(writer.clone(), cookie.to_vec());
+        let (cookie, name) = (blob(cookie), text(writer.as_str()));
+        self.later(&format!("UPDATE mutators SET cookie = {cookie}, clock = clock + 1 WHERE writer = {name}")).await
+    }
+
+    async fn add_usage(&mut self, writer: &WriterName, bucket: i64, rows: i64) -> Result<(), CtldbError> {
+        let name = text(writer.as_str());
+        self.later(&format!(
+            "INSERT INTO writer_usage (writer_name, bucket, amount) VALUES ({name}, {bucket}, {rows}) \
+             ON DUPLICATE KEY UPDATE amount = amount + {rows}"
+        ))
+        .await
+    }
+
+    async fn mark_writers(&mut self, bucket: i64, marks: &[WriterMark<'_>]) -> Result<(), CtldbError> {
+        for marks in marks.chunks(MARKED_AT_ONCE) {
+            let [cookies, usage] = rows::mark_writers(bucket, marks);
+            let given = marks.iter().map(|mark| (mark.writer.clone(), mark.cookie.to_vec()));
+            self.locked()?.cookies.extend(given);
+            self.later_known(&cookies, |after| after.mark(bucket, marks)).await?;
+            self.later_known(&usage, |_| {}).await?;
+        }
+        Ok(())
+    }
+
+    async fn prune_usage(&mut self, before: i64) -> Result<(), CtldbError> {
+        self.later(&format!("DELETE FROM writer_usage WHERE bucket < {before}")).await
+    }
+
+    async fn set_table_limit(&mut self, table: &TableRef, limit: TableLimit) -> Result<(), CtldbError> {
+        let (family, name) = (text(table.family.as_str()), text(table.table.as_str()));
+        let TableLimit { warn_bytes, max_bytes } = limit;
+        self.later(&format!(
+            "REPLACE INTO max_table_sizes (family_name, table_name, warn_size_bytes, max_size_bytes) \
+             VALUES ({family}, {name}, {warn_bytes}, {max_bytes})"
+        ))
+        .await
+    }
+
+    async fn delete_table_limit(&mut self, table: &TableRef) -> Result<bool, CtldbError> {
+        Ok(self.change(&format!("DELETE FROM max_table_sizes WHERE {}", limit_key(table))).await? > 0)
+    }
+
+    async fn set_writer_limit(&mut self, writer: &WriterName, rows_per_minute: i64) -> Result<(), CtldbError> {
+        let name = text(writer.as_str());
+        self.later(&format!(
+            "REPLACE INTO max_writer_rates (writer_name, max_rows_per_minute) VALUES ({name}, {rows_per_minute})"
+        ))
+        .await
+    }
+
+    async fn delete_writer_limit(&mut self, writer: &WriterName) -> Result<bool, CtldbError> {
+        let (name, bytes) = (text(writer.as_str()), blob(writer.as_str().as_bytes()));
+        // The collation of a table that the original made takes other names for this one.
+        let exact = format!("writer_name = {name} AND CAST(writer_name AS BINARY) = {bytes}");
+        Ok(self.change(&format!("DELETE FROM max_writer_rates WHERE {exact}")).await? > 0)
+    }
+
+    async fn apply(&mut self, changes: &[RowChange]) -> Result<(), CtldbError> {
+        self.apply_unanswered(changes).await?;
+        // A row that the server refuses is this caller's business, so it is told here.
+        self.flush().await
+    }
+
+    async fn apply_unanswered(&mut self, changes: &[RowChange]) -> Result<(), CtldbError> {
+        for statement in rows::statements(changes, self.server.text_bytes) {
+            self.later_known(&statement, |_| {}).await?;
+        }
+        Ok(())
+    }
+
+    async fn clear(&mut self, table: &TableRef) -> Result<(), CtldbError> {
+        self.change(&sql::clear_table(table)).await?;
+        Ok(())
+    }
+
+    async fn append(&mut self, statements: &[String]) -> Result<Seq, CtldbError> {
+        let limit = self.server.text_bytes;
+        let locked = self.locked()?;
+        let first = locked.last.next();
+        for statement in statements {
+            locked.last = locked.last.next();
+            locked.appended.push((locked.last, statement.clone()));
+        }
+        let last = locked.last;
+        for insert in rows::ledger_rows(&self.shared.ledger, first, statements, limit) {
+            self.hold_back(&insert).await?;
+        }
+        Ok(last)
+    }
+
+    async fn alter(&mut self, change: &SchemaChange, statement: &str) -> Result<Seq, CtldbError> {
+        let before = self.table(change.table()).await?;
+        let after = dry_run::check(change, before.as_deref(), statement)?;
+        self.settle().await?;
+        self.after = After::Unknown;
+        let intent = Intent::new(change, statement, self.locked()?.last.next());
+        self.shared.catalog.forget();
+        self.carry_out(&intent, &ddl::ddl(change, &self.server)).await?;
+        let seq = self.append(&[statement.to_owned()]).await?;
+        self.flush().await?;
+        failpoint::hit("ddl-after-ledger");
+        let definition = after.map_or(Definition::Absent, Definition::Table);
+        self.hold_back(&definitions::upsert(change.table(), seq, &definition)).await?;
+        self.hold_back(&intent.delete()).await?;
+        Ok(seq)
+    }
+
+    async fn prune_ledger(&mut self, first: Seq) -> Result<u64, CtldbError> {
+        self.settle().await?;
+        let (database, ledger) = (self.shared.connections.database(), &self.shared.ledger);
+        // What goes may be all that tells of a table.
+        while definitions::record(&mut self.link, database, ledger, self.deadline).await? {}
+        let first = first.to_string();
+        self.change(&SET_LOW_WATER.replace("{first}", &first)).await?;
+        failpoint::hit("prune-after-mark");
+        let deleted = self.change(&self.shared.ledger.fill(PRUNE).replace("{first}", &first)).await?;
+        failpoint::hit("prune-after-delete");
+        Ok(deleted)
+    }
+
+    async fn savepoint(&mut self) -> Result<(), CtldbError> {
+        self.settle().await?;
+        let locked = self.locked()?;
+        locked.savepoint = Some((locked.last, locked.appended.len()));
+        self.hold_back("SAVEPOINT request").await
+    }
+
+    async fn rollback_to_savepoint(&mut self) -> Result<(), CtldbError> {
+        self.after = After::Unknown;
+        let locked = self.locked()?;
+        if let Some((last, appended)) = locked.savepoint {
+            locked.last = last;
+            locked.appended.truncate(appended);
+        }
+        self.hold_back("ROLLBACK TO SAVEPOINT request").await
+    }
+}
+
+impl Unit<'_> {
+    async fn read_family(
+        &mut self,
+        family: &FamilyName,
+    ) -> Result<(Vec<Arc<StoredTable>>, Vec<TableFault>), CtldbError> {
+        self.settle().await?;
+        let (database, ledger) = (self.shared.connections.database(), &self.shared.ledger);
+        let tables = catalog::read_family(&mut self.link, database, ledger, family, self.deadline).await;
+        tables.inspect_err(|error| self.doom(error))
+    }
+
+    /// Changes the schema on a second connection.
+    async fn carry_out(&mut self, intent: &Intent, ddl: &str) -> Result<(), CtldbError> {
+        let (shared, deadline) = (self.shared, self.deadline);
+        let mut second = shared.connections.get(deadline).await?;
+        ddl::take_named_lock(&mut second, deadline).await?;
+        let database = shared.connections.database();
+        let still_locked = async || self.check_lock().await;
+        let result = match ddl::carry_out(&mut second, database, intent, ddl, deadline, still_locked).await {
+            Outcome::Done => {
+                self.locked()?.begun.push(intent.clone());
+                Ok(())
+            }
+            Outcome::NotDone(error) => Err(error),
+            Outcome::Unknown(error) => {
+                self.locked()?.begun.push(intent.clone());
+                self.doom(&error);
+                return Err(error);
+            }
+        };
+        // If letting go fails the connection is closed, and the lock with it.
+        if ddl::drop_named_lock(&mut second, deadline).await.is_ok() {
+            second.give_back();
+        }
+        result
+    }
+}
+
+fn limit_key(table: &TableRef) -> String {
+    format!("family_name = {} AND table_name = {}", text(table.family.as_str()), text(table.table.as_str()))
+}
+
+fn one<T>(mut rows: Vec<T>) -> Result<T, CtldbError> {
+    rows.pop().ok_or_else(|| SqlError::Server { code: 0, message: "answer without a row".to_owned() }.into())
+}

@@ -1,0 +1,311 @@
+//! Reads the ledger of a MySQL ctldb, on a connection of its own, row by row: no more
+//! than a block is ever held in memory. A connection whose answer was not read to its
+//! end is closed.
+
+use std::time::{Duration, Instant};
+
+use mysql_async::prelude::{FromRow, Queryable};
+use mysql_async::{Conn, Opts, Row, Value};
+
+use crate::ctldb::{CtldbError, LedgerIdentity, LedgerTable, TableFault};
+use ctlstore_core::ledger::{
+    Block, BlockLimit, HeadRow, LedgerInfo, LedgerRow, LedgerSource, Replication, Seq, SourceError,
+};
+use ctlstore_core::schema::Timestamp;
+
+use super::address::{Login, ServerAddress};
+use super::catalog;
+use super::connect;
+use super::error::{self, NO_SUCH_TABLE, SqlError};
+use super::head;
+use super::link::{Link, read_row};
+
+const ENDS: &str = "SELECT MIN(seq), MAX(seq), (SELECT statement LIKE 'CREATE TABLE %' FROM {ledger} \
+                    ORDER BY seq LIMIT 1) FROM {ledger}";
+const BLOCK: &str = "SELECT seq, leader_ts, statement FROM {ledger} WHERE seq > {after} AND seq <= {up_to} \
+                     ORDER BY seq LIMIT {rows}";
+
+/// Rows asked for at first, before it is known how large they are.
+const FIRST_ROWS: usize = 1_000;
+
+/// What saying goodbye to a server may take.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The ledger on a server of the MySQL family.
+pub struct MysqlSource {
+    login: Login,
+    ledger: LedgerTable,
+    timeout: Duration,
+    connection: Option<Conn>,
+    /// Rows to ask for in one query, so that a block's bytes rarely end its answer.
+    rows: usize,
+}
+
+impl MysqlSource {
+    /// Every question takes at most `timeout`. Does not connect yet.
+    pub fn new(address: &ServerAddress, ledger: LedgerTable, timeout: Duration) -> Result<Self, CtldbError> {
+        let login = connect::login(address)?;
+        Ok(Self { login, ledger, timeout, connection: None, rows: FIRST_ROWS })
+    }
+
+    /// The ctldb's clock.
+    pub async fn now(&mut self) -> Result<Timestamp, SourceError> {
+        let now: Vec<Value> = self.rows(head::UTC_NOW.to_owned()).await?;
+        let now = now.first().and_then(head::moment);
+        now.ok_or_else(|| SourceError::Failed("the server does not tell the time".to_owned()))
+    }
+
+    /// Whose ledger this is.
+    pub async fn identity(&mut self) -> Result<LedgerIdentity, SourceError> {
+        let meta = self.ask(async |connection| Ok((read_meta(connection).await?, true))).await?;
+        Ok(head::identity(&meta, self.rows(head::columns(&self.ledger)).await?))
+    }
+
+    /// The first `most` rows behind `after`, or of the whole ledger, without their statements.
+    pub async fn heads(&mut self, after: Option<Seq>, most: usize) -> Result<Vec<HeadRow>, SourceError> {
+        let heads = self.rows(head::heads(&self.ledger, after, most)).await?;
+        Ok(heads.into_iter().map(head::head_row).collect())
+    }
+
+    /// What was changed by hand about the tables.
+    pub async fn table_faults(&mut self) -> Result<Vec<TableFault>, CtldbError> {
+        let deadline = Instant::now() + self.timeout;
+        let connecting = tokio::time::timeout_at(deadline.into(), connect(&mut self.login)).await;
+        let connection = match connecting {
+            Ok(connection) => connection.map_err(|e| error::no_connection(self.login.options(), e))?,
+            Err(_) => return Err(CtldbError::Unavailable("no answer in time".to_owned())),
+        };
+        let database = self.login.options().db_name().unwrap_or_default();
+        catalog::read_faults(&mut Link::new(connection), database, &self.ledger, deadline).await
+    }
+
+    /// All rows of an answer that is small.
+    async fn rows<T: FromRow>(&mut self, sql: String) -> Result<Vec<T>, SourceError> {
+        let name = self.ledger.as_str().to_owned();
+        self.ask(async move |connection| {
+            let rows: Vec<Row> = connection.query(&sql).await.map_err(|e| failed(e, &name))?;
+            let rows: Result<Vec<T>, _> = rows.into_iter().map(read_row).collect();
+            Ok((rows.map_err(unexpected)?, true))
+        })
+        .await
+    }
+
+    /// Answers a question within the time-out. The connection is kept only when the
+    /// question was answered to its end.
+    async fn ask<T>(
+        &mut self,
+        question: impl AsyncFnOnce(&mut Conn) -> Result<(T, bool), SourceError>,
+    ) -> Result<T, SourceError> {
+        let (kept, login) = (self.connection.take(), &mut self.login);
+        let work = async {
+            let mut connection = match kept {
+                Some(connection) => connection,
+                None => connect(login).await.map_err(|e| no_connection(login.options(), e))?,
+            };
+            let (answer, ended) = question(&mut connection).await?;
+            Ok((connection, answer, ended))
+        };
+        let work = tokio::time::timeout(self.timeout, work).await;
+        let (connection, answer, ended) =
+            work.map_err(|_| SourceError::Unavailable("no answer in time".to_owned()))??;
+        if ended {
+            self.connection = Some(connection);
+        } else {
+            close(connection).await;
+        }
+        Ok(answer)
+    }
+
+    /// Reads the next rows into `block`, whose statements have `bytes` so far, in one
+    /// query. False when nothing stood behind them.
+    async fn read_more(
+        &mut self,
+        block: &mut Block,
+        bytes: &mut usize,
+        after: Seq,
+        up_to: Seq,
+        limit: BlockLimit,
+    ) -> Result<bool, SourceError> {
+        let asked = self.rows.min(limit.rows - block.rows.len());
+        let name = self.ledger.as_str().to_owned();
+        let sql = self.ledger.fill(BLOCK).replace("{after}", &after.to_string());
+        let sql = sql.replace("{up_to}", &up_to.to_string()).replace("{rows}", &asked.to_string());
+        let left = limit.bytes - *bytes;
+        let (rows, got, cut) = self
+            .ask(async move |connection| {
+                let mut result = connection.query_iter(&sql).await.map_err(|e| failed(e, &name))?;
+                let (mut rows, mut got, mut ended, mut cut) = (Vec::new(), 0, false, false);
+                while got <= left {
+                    let Some(row) = result.next().await.map_err(|e| failed(e, &name))? else {
+                        ended = true;
+                        break;
+                    };
+                    let row = match ledger_row(row) {
+                        // What stands before a bad row is good; the next look meets it first.
+                        Err(_) if !rows.is_empty() => {
+                            cut = true;
+                            break;
+                        }
+                        read => read?,
+                    };
+                    got += row.statement.len();
+                    rows.push(row);
+                }
+                Ok(((rows, got, cut), ended))
+            })
+            .await?;
+        let full = rows.len() == asked;
+        if got > left {
+            self.rows = (rows.len() * 3 / 4).max(1);
+        } else if full && got <= left / 2 {
+            self.rows = self.rows.max(asked.saturating_mul(2));
+        }
+        *bytes += got;
+        block.rows.extend(rows);
+        Ok(full || cut || *bytes > limit.bytes)
+    }
+}
+
+impl LedgerSource for MysqlSource {
+    async fn describe(&mut self) -> Result<LedgerInfo, SourceError> {
+        let (name, ends) = (self.ledger.as_str().to_owned(), self.ledger.fill(ENDS));
+        self.ask(async move |connection| {
+            let rows: Vec<Row> = connection.query(&ends).await.map_err(|e| failed(e, &name))?;
+            let row = rows.into_iter().next().ok_or_else(|| SourceError::Failed("no answer".to_owned()))?;
+            let (first, last, creates) =
+                read_row::<(Option<i64>, Option<i64>, Option<bool>)>(row).map_err(unexpected)?;
+            let meta = read_meta(connection).await?;
+            let identity = head::identity(&meta, Vec::new());
+            let info = LedgerInfo {
+                ledger_id: identity.ledger_id,
+                first: first.map(Seq),
+                first_creates_table: creates.unwrap_or(false),
+                last: last.map(Seq),
+                low_water: identity.low_water,
+            };
+            Ok((info, true))
+        })
+        .await
+    }
+
+    async fn replication(&mut self) -> Option<Replication> {
+        let asked = self.ask(async |connection| Ok((replication(connection).await, true))).await;
+        // A server that is away is found to be so by the next question.
+        asked.ok().flatten()
+    }
+
+    async fn read(&mut self, after: Seq, up_to: Option<Seq>, limit: BlockLimit) -> Result<Block, SourceError> {
+        let (mut block, mut bytes) = (Block::default(), 0);
+        let last = up_to.unwrap_or(Seq(i64::MAX));
+        while block.rows.len() < limit.rows && bytes <= limit.bytes {
+            let after = block.rows.last().map_or(after, |row| row.seq);
+            match self.read_more(&mut block, &mut bytes, after, last, limit).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    block.at_end = up_to.is_none();
+                    break;
+                }
+                Err(SourceError::BadRow { .. }) if !block.rows.is_empty() => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(block)
+    }
+
+    async fn close(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            close(connection).await;
+        }
+    }
+}
+
+/// How far a replica is, `None` for a server that is none. Without the right to ask for its state, a server that is
+/// read-only counts as one.
+async fn replication(connection: &mut Conn) -> Option<Replication> {
+    // MySQL has only the new words from 8.4 on, and others only the old ones.
+    let mut status = connection.query::<Row, _>("SHOW SLAVE STATUS").await;
+    if status.is_err() {
+        status = connection.query::<Row, _>("SHOW REPLICA STATUS").await;
+    }
+    if let Some(row) = status.ok().and_then(|rows| rows.into_iter().next()) {
+        let get = |names: [&str; 2]| names.iter().find_map(|name| row.get_opt::<Option<String>, _>(*name)?.ok()?);
+        let runs = |names| get(names).is_some_and(|state| state == "Yes");
+        let is_running =
+            runs(["Slave_IO_Running", "Replica_IO_Running"]) && runs(["Slave_SQL_Running", "Replica_SQL_Running"]);
+        let behind = get(["Seconds_Behind_Master", "Seconds_Behind_Source"]);
+        return Some(match behind.as_deref() {
+            _ if !is_running => Replication::Stopped,
+            Some("0") => Replication::CaughtUp,
+            _ => Replication::Behind,
+        });
+    }
+    let read_only: Option<u64> = connection.query_first("SELECT @@global.read_only").await.ok().flatten();
+    read_only.is_some_and(|read_only| read_only != 0).then_some(Replication::Unknown)
+}
+
+/// Connects, with the password that its file holds by now where the server refuses the old one.
+async fn connect(login: &mut Login) -> Result<Conn, mysql_async::Error> {
+    match Conn::new(login.options().clone()).await {
+        Err(error) => {
+            *login = login.renewed(error).await?;
+            Conn::new(login.options().clone()).await
+        }
+        connected => connected,
+    }
+}
+
+async fn close(connection: Conn) {
+    // The socket is closed in any case.
+    let _ = tokio::time::timeout(GOODBYE_TIMEOUT, connection.disconnect()).await;
+}
+
+/// Our own bookkeeping, empty on a ctldb of the original.
+async fn read_meta(connection: &mut Conn) -> Result<Vec<(String, String)>, SourceError> {
+    match connection.query::<Row, _>(head::META).await {
+        Ok(rows) => rows.into_iter().map(|row| read_row(row).map_err(unexpected)).collect(),
+        Err(mysql_async::Error::Server(error)) if error.code == NO_SUCH_TABLE => Ok(Vec::new()),
+        Err(error) => Err(failed(error, "ctlstore_meta")),
+    }
+}
+
+fn ledger_row(row: Row) -> Result<LedgerRow, SourceError> {
+    let (seq, leader_ts, statement) = read_row::<(i64, Value, Vec<u8>)>(row).map_err(unexpected)?;
+    let bad = |reason: &str| SourceError::BadRow { seq: Seq(seq), reason: reason.to_owned() };
+    let leader_ts = match leader_ts {
+        Value::NULL => None,
+        Value::Bytes(text) => {
+            let moment = std::str::from_utf8(&text).ok().and_then(Timestamp::parse);
+            Some(moment.ok_or_else(|| bad("leader_ts is not a time"))?)
+        }
+        _ => return Err(bad("leader_ts is not a time")),
+    };
+    let statement = String::from_utf8(statement).map_err(|_| bad("statement is not utf-8"))?;
+    Ok(LedgerRow { seq: Seq(seq), leader_ts, statement })
+}
+
+fn no_connection(options: &Opts, error: mysql_async::Error) -> SourceError {
+    // The error's own words; what kind it is says the variant.
+    match error::no_connection(options, error) {
+        CtldbError::Unavailable(reason) => SourceError::Unavailable(reason),
+        other => SourceError::Failed(other.to_string()),
+    }
+}
+
+fn failed(error: mysql_async::Error, ledger: &str) -> SourceError {
+    let error = SqlError::from(error);
+    if error.code() == Some(NO_SUCH_TABLE) {
+        return SourceError::NoLedger(ledger.to_owned());
+    }
+    match CtldbError::from(error) {
+        CtldbError::Unavailable(reason) | CtldbError::Contention(reason) => SourceError::Unavailable(reason),
+        // Of a question: a right is missing, or the server's disk has an error.
+        CtldbError::Failed(reason) | CtldbError::NotWritable(reason) => SourceError::Failed(reason),
+        other => SourceError::Failed(other.to_string()),
+    }
+}
+
+fn unexpected(error: SqlError) -> SourceError {
+    match error {
+        SqlError::Server { message, .. } | SqlError::Broken(message) => SourceError::Failed(message),
+    }
+}

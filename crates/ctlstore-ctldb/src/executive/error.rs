@@ -1,0 +1,132 @@
+//! Why something was not done: what a client did wrong, one variant each, and
+//! everything else.
+
+use crate::ctldb::CtldbError;
+use ctlstore_core::schema::{
+    FamilyName, FieldName, HeaderTextError, NameError, TableError, TableRef, ValueError, WriterName,
+};
+
+use super::mutation::{MAX_MUTATIONS, MAX_STATEMENT_BYTES};
+use super::writers::MAX_COOKIE_BYTES;
+
+/// What is the client's to mend. The text names the field or value at fault.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    // The request itself is wrong.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    #[error(transparent)]
+    Table(#[from] TableError),
+    #[error("table {0} is named twice")]
+    TableTwice(TableRef),
+    #[error("table {0}: no field is given")]
+    NoFields(TableRef),
+    #[error("table {table}: field {field} is given twice")]
+    FieldTwice { table: String, field: String },
+    #[error("table {table} has no field {field}")]
+    UnknownField { table: TableRef, field: String },
+    #[error("table {table}: field {field} is missing")]
+    MissingField { table: TableRef, field: FieldName },
+    #[error("table {table}: field {field}: {reason}")]
+    BadValue { table: TableRef, field: FieldName, reason: ValueError },
+    #[error("table {table}: field {field}: this ctldb can't tell a key that ends in a space from one that does not")]
+    PaddedKey { table: TableRef, field: FieldName },
+    #[error("table {table}: the statement has {bytes} bytes, at most {MAX_STATEMENT_BYTES} fit")]
+    StatementTooLarge { table: TableRef, bytes: usize },
+    #[error("no mutations")]
+    NoMutations,
+    #[error("{0} mutations, at most {MAX_MUTATIONS} fit in a request")]
+    TooManyMutations(usize),
+    #[error("the cookie has {0} bytes, at most {MAX_COOKIE_BYTES} fit")]
+    CookieTooLong(usize),
+    #[error("the secret has {0} bytes, it must have 3 to 100")]
+    SecretLength(usize),
+    #[error("the secret {0}")]
+    SecretText(HeaderTextError),
+    #[error("table {table}: field {field} has a name that innodb keeps for itself")]
+    ReservedField { table: TableRef, field: FieldName },
+    #[error("limit: {0}")]
+    BadLimit(String),
+    #[error("destructive schema changes are not enabled")]
+    DestructiveChangesOff,
+    /// What a database can't hold, such as a row or key that is too large.
+    #[error("the ctldb can't hold this: {0}")]
+    ByCtldb(String),
+
+    // Who asks.
+    #[error("unknown writer or wrong secret")]
+    Unauthorized,
+    #[error("unknown writer or wrong secret")]
+    NoSuchCredentials,
+
+    // What is not there.
+    #[error("no family {0}")]
+    NoFamily(FamilyName),
+    #[error("no table {0}")]
+    NoTable(TableRef),
+    #[error("no writer {:?}", .0.as_str())]
+    NoWriter(WriterName),
+    #[error("no limit for table {0}")]
+    NoTableLimit(TableRef),
+    #[error("no limit for writer {0:?}")]
+    NoWriterLimit(String),
+
+    // What is there already.
+    #[error("family {0} exists")]
+    FamilyExists(FamilyName),
+    #[error("table {0} exists")]
+    TableExists(TableRef),
+    #[error("table {table} has a field {field} already")]
+    FieldExists { table: TableRef, field: FieldName },
+    #[error("writer {:?} exists with another secret", .0.as_str())]
+    WriterExists(WriterName),
+    #[error("check_cookie is not the stored cookie")]
+    CookieMismatch,
+    #[error("table {table}: the ctldb takes key {given} for the stored key {stored}, which an ldb does not")]
+    MergedKeys { table: TableRef, given: String, stored: String },
+
+    /// What the ctldb has is not what the ledger says: an operator changed it by hand.
+    #[error("table {table} was changed by hand: {reason}; `ctlstore doctor` tells how to mend it")]
+    ChangedByHand { table: TableRef, reason: String },
+
+    // What is too much.
+    #[error(
+        "{rows} rows in one request can never pass: writer {:?} is limited to {limit} rows in {period_seconds} s",
+        .writer.as_str()
+    )]
+    NeverWithinLimit { writer: WriterName, rows: i64, limit: i64, period_seconds: i64 },
+    #[error("writer {:?} is over its limit of {limit} rows in {period_seconds} s", .writer.as_str())]
+    RateLimited { writer: WriterName, limit: i64, period_seconds: i64, retry_after_seconds: u64 },
+    #[error("table {table} has {bytes} bytes, its maximum is {max_bytes}")]
+    TableFull { table: TableRef, bytes: u64, max_bytes: i64 },
+}
+
+/// Why a request was not done, or not wholly.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ExecutiveError {
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error(transparent)]
+    Ctldb(#[from] CtldbError),
+    /// A request of several steps stopped at one of them; the steps before it stay done.
+    #[error("{cause}; done: {}; not done: {}", listed(.done), listed(.not_done))]
+    Stopped { cause: Box<ExecutiveError>, done: Vec<String>, not_done: Vec<String> },
+    /// The executive can't take the request now. Nothing was written.
+    #[error("{0}")]
+    NotServing(String),
+}
+
+fn listed(names: &[String]) -> String {
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
+impl ExecutiveError {
+    /// Says how far a request of several steps got: step `at` of `steps` failed.
+    /// A request of one step is just its error.
+    pub(super) fn at_step(self, steps: &[String], at: usize) -> Self {
+        if steps.len() < 2 {
+            return self;
+        }
+        Self::Stopped { cause: Box::new(self), done: steps[..at].to_vec(), not_done: steps[at..].to_vec() }
+    }
+}

@@ -1,0 +1,25 @@
+//! The ctldb: the central database, on MySQL (or MariaDB) and on embedded SQLite.
+//!
+//! [`Ctldb`] runs an [`Operation`] over a [`Session`] in one transaction under the ledger
+//! lock; [`executive`] has the rules of writing as such operations. [`AnySource`] reads the
+//! ledger's rows, and [`tail`] reads on from where an LDB stands.
+//!
+//! It stands on `ctlstore-core` and knows neither the LDB nor actors nor HTTP.
+
+// Outside of tests a failure is an error, or an `expect` that names the invariant it breaks.
+#![cfg_attr(not(test), warn(clippy::unwrap_used))]
+
+mod ctldb;
+pub mod executive;
+mod last_row;
+pub mod tail;
+
+pub use last_row::{Questions, answer_while, last_row, questions};
+
+#[doc(inline)]
+pub use ctldb::{
+    AnyCtldb, AnySource, ColumnCollation, Ctldb, CtldbError, Expected, LedgerIdentity, LedgerTable, Location,
+    MysqlCtldb, MysqlSource, Operation, RowChange, SchemaChange, ServerAddress, Session, SqliteCtldb, SqliteSource,
+    StoredTable, TableFault, TableLimit, Tally, WriterMark, WriterRow, refuse_foreign, refuse_other_database,
+    schema_sql,
+};

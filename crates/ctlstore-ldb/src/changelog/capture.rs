@@ -1,0 +1,295 @@
+//! Which rows a statement really changed, from SQLite's pre-update hook. The hook
+//! is not in the bundled library unless it was compiled with
+//! SQLITE_ENABLE_PREUPDATE_HOOK, and rusqlite's own wrapper for it needs libclang
+//! to build; so this file, and no other, calls SQLite directly.
+
+use std::collections::HashMap;
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rusqlite::Connection;
+use rusqlite::ffi;
+use rusqlite::types::ValueRef;
+
+use ctlstore_core::sql::Statement;
+
+use super::changes::Changes;
+use super::direct::Direct;
+use super::entry::{self, TableKey};
+
+const TABLES: &str = "SELECT name FROM sqlite_schema WHERE type = 'table'";
+const SCHEMA_VERSION: &str = "PRAGMA main.schema_version";
+const TEMP_SCHEMA_VERSION: &str = "PRAGMA temp.schema_version";
+
+/// The applier's own tables, which no follower caches.
+const OWN_TABLES: &[u8] = b"_ldb_";
+
+/// The name under which the connection owns what the hook writes to.
+const CLIENT_DATA: &CStr = c"ctlstore changelog";
+
+/// The keys of tables that statements were about.
+#[derive(Debug, Default)]
+struct Tables {
+    by_name: HashMap<String, usize>,
+    /// By SQL name; `None` for tables whose rows can't be named.
+    keys: Vec<(String, Option<TableKey>)>,
+    /// Where the last one was found: most statements are about the same table as the
+    /// one before.
+    last: usize,
+}
+
+impl Tables {
+    fn find(&mut self, name: &str) -> Option<&Option<TableKey>> {
+        if self.keys.get(self.last).is_none_or(|(last, _)| last != name) {
+            self.last = *self.by_name.get(name)?;
+        }
+        Some(&self.keys[self.last].1)
+    }
+
+    /// Looks up the key of `name`, unless it is known.
+    fn learn(&mut self, connection: &Connection, name: &str) -> rusqlite::Result<()> {
+        if self.find(name).is_none() {
+            let key = TableKey::load(connection, name)?;
+            self.by_name.insert(name.to_owned(), self.keys.len());
+            self.keys.push((name.to_owned(), key));
+        }
+        Ok(())
+    }
+}
+
+/// What the hook knows and what it has seen.
+#[derive(Debug, Default)]
+struct Collector {
+    is_armed: bool,
+    tables: Tables,
+    changes: Changes,
+}
+
+/// The hook of one connection. It is there only while it is needed: where the
+/// statement itself names its row, a call for each row is much of the row's cost.
+#[derive(Debug)]
+pub struct Capture {
+    collector: Arc<Mutex<Collector>>,
+    is_hooked: bool,
+    direct: Direct,
+    /// Whether the statement at hand names its row.
+    is_direct: bool,
+    /// What the last statement changed.
+    changes: Changes,
+    /// As of which schema tables are known, and whether that was looked at in this transaction.
+    schema: Option<SchemaVersion>,
+    looked: bool,
+    /// The schema's version before a statement that is not in a known form.
+    schema_before: Option<SchemaVersion>,
+}
+
+/// Of the database and of what is temporary.
+type SchemaVersion = (i64, i64);
+
+impl Capture {
+    pub fn install(connection: &Connection) -> rusqlite::Result<Self> {
+        let collector = Arc::new(Mutex::new(Collector::default()));
+        // SAFETY: the hook, which reads it as the type that it has here, is not set yet,
+        // and nobody else uses the name.
+        unsafe { connection.set_clientdata(CLIENT_DATA, Some(Arc::clone(&collector)))? };
+        let mut capture = Self {
+            collector,
+            is_hooked: false,
+            direct: Direct::default(),
+            is_direct: false,
+            changes: Changes::default(),
+            schema: None,
+            looked: false,
+            schema_before: None,
+        };
+        capture.hook(connection, true)?;
+        Ok(capture)
+    }
+
+    /// Sets the hook, or takes it off.
+    fn hook(&mut self, connection: &Connection, wanted: bool) -> rusqlite::Result<()> {
+        if self.is_hooked == wanted {
+            return Ok(());
+        }
+        // SAFETY: the connection owns the data until it is closed, under a name that
+        // nobody else uses and with the type that it was set with, so the pointer to it
+        // is good for as long as the hook can be called.
+        unsafe {
+            let owned: Option<&Arc<Mutex<Collector>>> = connection.get_clientdata(CLIENT_DATA)?;
+            let context = owned.map_or(std::ptr::null_mut(), |owned| std::ptr::from_ref(owned).cast_mut().cast());
+            let callback = (wanted && owned.is_some()).then_some(on_change as PreUpdate);
+            ffi::sqlite3_preupdate_hook(connection.handle(), callback, context);
+        }
+        self.is_hooked = wanted;
+        Ok(())
+    }
+
+    fn collector(&self) -> MutexGuard<'_, Collector> {
+        self.collector.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A transaction begins: others may have changed tables before it.
+    pub fn begin(&mut self) {
+        self.looked = false;
+    }
+
+    pub fn forget_tables(&mut self) {
+        *self.collector() = Collector::default();
+        self.direct.forget();
+    }
+
+    /// Forgets what was learned of tables in an earlier schema.
+    fn look(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        let schema = Some(schema_version(connection)?);
+        if self.schema != schema {
+            self.forget_tables();
+        }
+        (self.schema, self.looked) = (schema, true);
+        Ok(())
+    }
+
+    /// Gets ready for one statement.
+    pub fn before(&mut self, connection: &Connection, statement: &Statement<'_>) -> rusqlite::Result<()> {
+        if !self.looked {
+            self.look(connection)?;
+        }
+        self.changes.clear();
+        self.is_direct = match statement {
+            Statement::Upsert(row) => self.direct.enter(connection, true, row, &mut self.changes)?,
+            Statement::Delete(row) => self.direct.enter(connection, false, row, &mut self.changes)?,
+            _ => false,
+        };
+        self.hook(connection, !self.is_direct)?;
+        if self.is_direct { Ok(()) } else { self.arm(connection, statement) }
+    }
+
+    /// Gets the hook ready. It can't ask SQLite anything, so the keys of the tables to
+    /// come are looked up here.
+    fn arm(&mut self, connection: &Connection, statement: &Statement<'_>) -> rusqlite::Result<()> {
+        self.schema_before = None;
+        match statement {
+            Statement::Begin | Statement::Commit => return Ok(()),
+            Statement::Upsert(_) | Statement::Delete(_) | Statement::Clear { .. } => {
+                self.collector().tables.learn(connection, statement.table().unwrap_or_default())?;
+            }
+            // All of them, since the same table may be spelled in another case.
+            Statement::CreateTable { .. } | Statement::AddColumn { .. } => self.forget_tables(),
+            Statement::DropTable { table } => {
+                // SQLite does not report the rows that go with a table.
+                let entry = entry::of_one_row(connection, table)?;
+                self.forget_tables();
+                if let Some(entry) = entry {
+                    let mut collector = self.collector();
+                    collector.changes.jump = true;
+                    collector.changes.push(|out| out.extend_from_slice(&entry));
+                }
+                return Ok(());
+            }
+            Statement::Other => {
+                self.schema_before = Some(schema_version(connection)?);
+                let tables = connection
+                    .prepare_cached(TABLES)?
+                    .query_map([], |row| row.get(0))?
+                    .collect::<rusqlite::Result<Vec<String>>>()?;
+                let mut collector = self.collector();
+                tables.iter().try_for_each(|table| collector.tables.learn(connection, table))?;
+            }
+        }
+        self.collector().is_armed = true;
+        Ok(())
+    }
+
+    /// What the statement changed.
+    pub fn after(&mut self, connection: &Connection) -> rusqlite::Result<&Changes> {
+        if self.is_direct {
+            // A delete need not have found its row.
+            if connection.changes() == 0 {
+                self.changes.clear();
+            }
+            return Ok(&self.changes);
+        }
+        {
+            let mut collector = self.collector.lock().unwrap_or_else(PoisonError::into_inner);
+            collector.is_armed = false;
+            std::mem::swap(&mut collector.changes, &mut self.changes);
+        }
+        self.changes.drop_repeats();
+        if let Some(before) = self.schema_before.take() {
+            let (main, temp) = schema_version(connection)?;
+            if (main, temp) != before {
+                self.forget_tables();
+            }
+            // Whatever it did to the tables, it may have taken rows along.
+            self.changes.jump |= main != before.0;
+        }
+        if self.changes.jump && self.changes.is_empty() {
+            let entry = entry::of_any_row(connection)?;
+            self.changes.push(|out| out.extend_from_slice(&entry));
+        }
+        Ok(&self.changes)
+    }
+}
+
+fn schema_version(connection: &Connection) -> rusqlite::Result<SchemaVersion> {
+    let version = |sql| connection.prepare_cached(sql)?.query_row([], |row| row.get(0));
+    Ok((version(SCHEMA_VERSION)?, version(TEMP_SCHEMA_VERSION)?))
+}
+
+type PreUpdate = unsafe extern "C" fn(*mut c_void, *mut ffi::sqlite3, c_int, *const c_char, *const c_char, i64, i64);
+
+/// Called by SQLite for each row, before it changes.
+unsafe extern "C" fn on_change(
+    context: *mut c_void,
+    db: *mut ffi::sqlite3,
+    operation: c_int,
+    _database: *const c_char,
+    table: *const c_char,
+    _old_rowid: i64,
+    _new_rowid: i64,
+) {
+    // SAFETY: see `hook`; SQLite hands over a NUL-terminated name.
+    let (collector, table) = unsafe { (&*context.cast::<Arc<Mutex<Collector>>>(), CStr::from_ptr(table)) };
+    let mut collector = collector.lock().unwrap_or_else(PoisonError::into_inner);
+    let Collector { is_armed, tables, changes } = &mut *collector;
+    if !*is_armed || changes.has_overflowed() || table.to_bytes().starts_with(OWN_TABLES) {
+        return;
+    }
+    let Some(key) = table.to_str().ok().and_then(|table| tables.find(table)?.as_ref()) else {
+        changes.jump = true;
+        return;
+    };
+    if operation != ffi::SQLITE_INSERT {
+        // SAFETY: `db` is the connection whose hook is running, with a row to give.
+        changes.push(|out| key.push(out, |column| unsafe { value(ffi::sqlite3_preupdate_old, db, column) }));
+    }
+    if operation != ffi::SQLITE_DELETE {
+        // SAFETY: as above.
+        changes.push(|out| key.push(out, |column| unsafe { value(ffi::sqlite3_preupdate_new, db, column) }));
+    }
+}
+
+type RowValue = unsafe extern "C" fn(*mut ffi::sqlite3, c_int, *mut *mut ffi::sqlite3_value) -> c_int;
+
+/// One value of the row that changes. It lives until the hook returns.
+unsafe fn value<'v>(get: RowValue, db: *mut ffi::sqlite3, column: c_int) -> ValueRef<'v> {
+    let mut value = std::ptr::null_mut();
+    // SAFETY: called from within the hook, as the caller promises; SQLite owns what
+    // the pointers lead to, and asking for a value's type before its bytes, and for
+    // its bytes before their number, is the order that keeps them valid.
+    unsafe {
+        if get(db, column, &mut value) != ffi::SQLITE_OK || value.is_null() {
+            return ValueRef::Null;
+        }
+        let bytes = |start: *const u8, value| match usize::try_from(ffi::sqlite3_value_bytes(value)) {
+            Ok(length) if !start.is_null() => std::slice::from_raw_parts(start, length),
+            _ => &[],
+        };
+        match ffi::sqlite3_value_type(value) {
+            ffi::SQLITE_INTEGER => ValueRef::Integer(ffi::sqlite3_value_int64(value)),
+            ffi::SQLITE_FLOAT => ValueRef::Real(ffi::sqlite3_value_double(value)),
+            ffi::SQLITE_TEXT => ValueRef::Text(bytes(ffi::sqlite3_value_text(value), value)),
+            ffi::SQLITE_BLOB => ValueRef::Blob(bytes(ffi::sqlite3_value_blob(value).cast(), value)),
+            _ => ValueRef::Null,
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Files as objects: what stands at a name was finished under another one, flushed,
+//! and renamed or linked into place.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use ctlstore_core::disk::{FILE_MODE, beside, create_anew, directory_of, flush, open_regular};
+
+use crate::snapshot::names::UNFINISHED;
+
+use super::Condition;
+use super::error::StoreError;
+use super::object::{Body, Object, ObjectInfo, Part};
+
+/// One directory. Conditions hold as long as one process at a time writes there,
+/// which the destination's lock sees to.
+#[derive(Debug, Clone)]
+pub(super) struct Local {
+    directory: PathBuf,
+}
+
+impl Local {
+    pub(super) fn open(path: &Path) -> Self {
+        Self { directory: directory_of(path).to_owned() }
+    }
+
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    pub(super) fn head(&self, name: &str) -> Result<ObjectInfo, StoreError> {
+        let path = self.path(name);
+        info(name, &fs::metadata(&path).map_err(StoreError::io("look at", &path))?, &path)
+    }
+
+    pub(super) fn get(&self, name: &str, part: &Part) -> Result<Object, StoreError> {
+        let path = self.path(name);
+        let mut options = OpenOptions::new();
+        let mut file = open_regular(options.read(true), &path).map_err(StoreError::io("open", &path))?;
+        let info = info(name, &file.metadata().map_err(StoreError::io("look at", &path))?, &path)?;
+        if part.if_match.is_some() && part.if_match != info.etag {
+            return Err(StoreError::Changed { place: path.display().to_string() });
+        }
+        file.seek(SeekFrom::Start(part.offset)).map_err(StoreError::io("read", &path))?;
+        Ok(Object { info, body: Body::File { path, file } })
+    }
+
+    pub(super) fn put(&self, name: &str, bytes: &[u8], condition: &Condition) -> Result<(), StoreError> {
+        let path = self.path(name);
+        let holds = match (condition, self.head(name)) {
+            (Condition::None, _) | (Condition::Missing, Err(StoreError::NotFound { .. })) => true,
+            (Condition::Is(etag), Ok(info)) => info.etag.as_ref() == Some(etag),
+            (_, Err(error)) if !error.is_not_found() => return Err(error),
+            _ => false,
+        };
+        if !holds {
+            return Err(StoreError::Changed { place: path.display().to_string() });
+        }
+        let mut upload = LocalUpload::begin(&path)?;
+        upload.write(bytes)?;
+        upload.finish()
+    }
+
+    /// As a link to the same bytes where the filesystem has such a thing.
+    pub(super) fn copy(&self, from: &str, to: &str) -> Result<(), StoreError> {
+        let (from, to) = (self.path(from), self.path(to));
+        let unfinished = beside(&to, UNFINISHED);
+        remove(&unfinished)?;
+        if fs::hard_link(&from, &unfinished).is_err() {
+            copy_to(&from, &unfinished).map_err(StoreError::io("copy a snapshot to", &unfinished)).inspect_err(
+                |_| {
+                    let _ = fs::remove_file(&unfinished);
+                },
+            )?;
+        }
+        put_in_place(&unfinished, &to)
+    }
+
+    /// Takes a finished file of the same directory as the object, without copying it.
+    pub(super) fn adopt(&self, path: &Path, name: &str) -> Result<(), StoreError> {
+        put_in_place(path, &self.path(name))
+    }
+
+    pub(super) fn delete(&self, name: &str) -> Result<(), StoreError> {
+        remove(&self.path(name))
+    }
+
+    pub(super) fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError> {
+        let io = |doing| StoreError::io(doing, &self.directory);
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.directory).map_err(io("list"))? {
+            let entry = entry.map_err(io("list"))?;
+            let name = entry.file_name();
+            let Some(name) = name.to_str().filter(|name| name.starts_with(prefix)) else { continue };
+            match entry.metadata() {
+                Ok(metadata) if metadata.is_file() => found.push(info(name, &metadata, &entry.path())?),
+                // A directory, or gone meanwhile.
+                _ => {}
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// A file in the making; dropped unfinished it leaves nothing.
+#[derive(Debug)]
+pub(super) struct LocalUpload {
+    path: PathBuf,
+    unfinished: Option<PathBuf>,
+    file: File,
+}
+
+impl LocalUpload {
+    pub(super) fn begin(path: &Path) -> Result<Self, StoreError> {
+        let unfinished = beside(path, UNFINISHED);
+        let file = create_anew(&unfinished, FILE_MODE).map_err(StoreError::io("make", &unfinished))?;
+        Ok(Self { path: path.to_owned(), unfinished: Some(unfinished), file })
+    }
+
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        self.file.write_all(bytes).map_err(StoreError::io("write", &self.path))
+    }
+
+    pub(super) fn finish(mut self) -> Result<(), StoreError> {
+        self.file.sync_all().map_err(StoreError::io("flush", &self.path))?;
+        let Some(unfinished) = &self.unfinished else { return Ok(()) };
+        put_in_place(unfinished, &self.path)?;
+        self.unfinished = None;
+        Ok(())
+    }
+}
+
+impl Drop for LocalUpload {
+    fn drop(&mut self) {
+        if let Some(unfinished) = &self.unfinished {
+            // The error that led here says more than one about the rest of it.
+            let _ = fs::remove_file(unfinished);
+        }
+    }
+}
+
+fn copy_to(from: &Path, to: &Path) -> io::Result<()> {
+    let mut read = open_regular(OpenOptions::new().read(true), from)?;
+    io::copy(&mut read, &mut create_anew(to, FILE_MODE)?)?;
+    Ok(())
+}
+
+fn put_in_place(unfinished: &Path, path: &Path) -> Result<(), StoreError> {
+    fs::rename(unfinished, path).map_err(StoreError::io("put in place", path))?;
+    // Where both were the same file already, the rename did nothing and left both names.
+    remove(unfinished)?;
+    let directory = directory_of(path);
+    flush(directory).map_err(StoreError::io("flush", directory))
+}
+
+/// Removes a file that need not be there.
+pub(super) fn remove(path: &Path) -> Result<(), StoreError> {
+    match fs::remove_file(path).map_err(StoreError::io("remove", path)) {
+        Err(StoreError::NotFound { .. }) => Ok(()),
+        outcome => outcome,
+    }
+}
+
+fn info(name: &str, metadata: &fs::Metadata, path: &Path) -> Result<ObjectInfo, StoreError> {
+    let modified = metadata.modified().map_err(StoreError::io("look at", path))?;
+    let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let etag = format!("{:x}-{:x}-{:x}", metadata.ino(), metadata.len(), since.as_nanos());
+    Ok(ObjectInfo { name: name.to_owned(), size: Some(metadata.len()), etag: Some(etag), checksum: None, modified })
+}

@@ -1,0 +1,66 @@
+//! Prints a row of the LDB and follows its changes.
+//!
+//! ```text
+//! cargo run -p ctlstore-reader --example watch_row -- data/ldb.db shop flags dark-mode
+//! ```
+//!
+//! More values after the table's name are more key columns. `--once` prints and ends.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::time::Duration;
+
+use ctlstore_reader::{ReadError, Reader, Seq, Value};
+
+/// How long a wait lasts before the row is looked at all the same: an LDB that was
+/// replaced by one that is behind has a smaller seq.
+const WAIT: Duration = Duration::from_secs(5);
+
+type Row = BTreeMap<String, Value>;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let (flags, words): (Vec<_>, Vec<_>) = std::env::args().skip(1).partition(|word| word == "--once");
+    let [path, family, table, key @ ..] = words.as_slice() else {
+        return Err("usage: watch_row LDB FAMILY TABLE KEY... [--once]".into());
+    };
+    let reader = Reader::open(path)?;
+    let (mut seq, mut row) = read(&reader, family, table, key)?;
+    show(seq, row.as_ref());
+    while flags.is_empty() {
+        match reader.wait_for(Seq(seq.0 + 1), WAIT) {
+            Ok(_) | Err(ReadError::SeqNotReached { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let (seq_now, row_now) = read(&reader, family, table, key)?;
+        if row_now != row {
+            show(seq_now, row_now.as_ref());
+        }
+        (seq, row) = (seq_now, row_now);
+    }
+    Ok(())
+}
+
+/// The row and the seq that it was read at, of one moment.
+fn read(reader: &Reader, family: &str, table: &str, key: &[String]) -> Result<(Seq, Option<Row>), ReadError> {
+    reader.snapshot(|snapshot| Ok((snapshot.last_seq()?, snapshot.get(family, table, key)?)))
+}
+
+fn show(seq: Seq, row: Option<&Row>) {
+    match row {
+        None => println!("{seq}: no such row"),
+        Some(row) => {
+            let columns: Vec<_> = row.iter().map(|(name, value)| format!("{name}={}", shown(value))).collect();
+            println!("{seq}: {}", columns.join(" "));
+        }
+    }
+}
+
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Null => "null".to_owned(),
+        Value::Integer(integer) => integer.to_string(),
+        Value::Real(real) => real.to_string(),
+        Value::Text(text) => format!("{text:?}"),
+        Value::Blob(bytes) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+    }
+}

@@ -1,0 +1,131 @@
+//! One reader over several LDBs of the same ledger, each with an applier of its own.
+
+use std::ops::Deref;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::read::ReadError;
+use ctlstore_core::disk::FileId;
+
+use super::handle::Reader;
+
+/// How many LDBs there can be: as many as fit the bits that name one.
+const MAX_LDBS: usize = 1 << INDEX_BITS;
+const INDEX_BITS: u32 = 8;
+/// No turn has been decided on yet; the clock would need ages to come to it.
+const UNDECIDED: u64 = u64::MAX;
+
+/// Reads several LDBs in turn, so that each is left alone by readers for a while, in
+/// which its whole WAL can be checkpointed.
+///
+/// Turns are told by the clock alone: all threads, and all programs on the host with
+/// the same paths and period, read the same LDB at the same time. Reads go to the LDB
+/// whose turn it is when they begin; a scan stays where it began. LDBs may be apart by
+/// what their appliers are apart, also backwards: [`Reader::min_seq`] holds on to what
+/// has been seen.
+///
+/// ```
+/// # mod small { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/support/small_ldb.rs")); }
+/// # let (one, two) = (small::SmallLdb::new(), small::SmallLdb::new());
+/// # type Price = (String, i64, u32);
+/// use std::time::Duration;
+/// use ctlstore_reader::RotatingReader;
+///
+/// let reader = RotatingReader::open([one.path(), two.path()], Duration::from_secs(60))?;
+/// let price: Option<Price> = reader.get("shop", "prices", ("de", 7))?;
+/// # assert!(price.is_some());
+/// # Ok::<(), ctlstore_reader::ReadError>(())
+/// ```
+#[derive(Debug)]
+pub struct RotatingReader {
+    readers: Vec<Reader>,
+    period_millis: u64,
+    /// The turn, and in its lowest bits who has it.
+    turn: AtomicU64,
+}
+
+impl RotatingReader {
+    /// Reads the LDBs at `paths`, each for `period` (at least a millisecond) at a time.
+    ///
+    /// # Errors
+    /// As [`Reader::open`]; [`ReadError::NothingToRotate`] without paths or with more
+    /// than 256.
+    pub fn open<P: Into<PathBuf>>(paths: impl IntoIterator<Item = P>, period: Duration) -> Result<Self, ReadError> {
+        let readers = paths.into_iter().map(Reader::open).collect::<Result<Vec<_>, _>>()?;
+        if readers.is_empty() || readers.len() > MAX_LDBS {
+            return Err(ReadError::NothingToRotate { got: readers.len(), max: MAX_LDBS });
+        }
+        let period_millis = u64::try_from(period.as_millis()).unwrap_or(u64::MAX).max(1);
+        Ok(Self { readers, period_millis, turn: AtomicU64::new(UNDECIDED) })
+    }
+
+    /// The reader whose turn it is. An LDB that is not there when its turn begins leaves
+    /// the turn to the next one that is.
+    pub fn current(&self) -> &Reader {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.at(u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    fn at(&self, millis: u64) -> &Reader {
+        let turn = (millis / self.period_millis) << INDEX_BITS;
+        let decided = self.turn.load(Ordering::Relaxed);
+        if decided >> INDEX_BITS == turn >> INDEX_BITS && decided != UNDECIDED {
+            return &self.readers[(decided ^ turn) as usize];
+        }
+        let index = self.decide(millis / self.period_millis);
+        let mine = turn | index as u64;
+        // Threads that see the turn begin may find different files there; one decides for all.
+        match self.turn.compare_exchange(decided, mine, Ordering::Relaxed, Ordering::Relaxed) {
+            Err(other) if other >> INDEX_BITS == turn >> INDEX_BITS => &self.readers[(other ^ turn) as usize],
+            _ => &self.readers[index],
+        }
+    }
+
+    fn decide(&self, turn: u64) -> usize {
+        let count = self.readers.len();
+        let first = usize::try_from(turn % count as u64).unwrap_or(0);
+        let is_there = |index: &usize| matches!(FileId::of(self.readers[*index].path()), Ok(Some(_)));
+        (0..count).map(|i| (first + i) % count).find(is_there).unwrap_or(first)
+    }
+}
+
+/// Every read of [`Reader`], on the LDB whose turn it is.
+impl Deref for RotatingReader {
+    type Target = Reader;
+
+    fn deref(&self) -> &Reader {
+        self.current()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn turns_are_told_by_the_clock_and_pass_over_an_ldb_that_is_not_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let paths = ["a", "b", "c"].map(|name| directory.path().join(name));
+        let reader = RotatingReader::open(paths.clone(), Duration::from_millis(100)).unwrap();
+        let turn = |millis| paths.iter().position(|path| path == reader.at(millis).path()).unwrap();
+        for round in [0, 300, 1_800_000_000_000] {
+            assert_eq!([turn(round), turn(round + 99)], [0, 0]);
+            assert_eq!([turn(round + 100), turn(round + 299), turn(round + 250)], [1, 2, 2]);
+        }
+        std::fs::write(&paths[0], "").unwrap();
+        std::fs::write(&paths[2], "").unwrap();
+        assert_eq!([turn(300), turn(400), turn(500), turn(600)], [0, 2, 2, 0]);
+        // Within a turn nobody moves, whatever comes.
+        std::fs::write(&paths[1], "").unwrap();
+        assert_eq!([turn(400), turn(450)], [1, 1]);
+        std::fs::remove_file(&paths[1]).unwrap();
+        assert_eq!([turn(499), turn(699), turn(700)], [1, 0, 2]);
+    }
+
+    #[test]
+    fn there_must_be_something_to_rotate() {
+        let none = RotatingReader::open([""; 0], Duration::from_secs(1));
+        assert!(matches!(none, Err(ReadError::NothingToRotate { got: 0, .. })));
+    }
+}
