@@ -16,8 +16,8 @@ test: ## every test; installs MariaDB's programs, an S3 server and schemathesis 
 	tools/run-tests
 
 check: ## formatting, lints, documentation, licences and sources of the dependencies
-	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo clippy --locked --no-default-features --features reader -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
 	cargo fetch --locked

@@ -1,12 +1,10 @@
 //! Which entries statements make: one for each row that really changed, numbered
 //! without a gap, and a jump wherever a row went unnamed.
 
-mod ldb_support;
-
 use std::fs;
 
-use ldb_support::follower::{Entry, Follower};
-use ldb_support::{CREATE, Scratch, batch, seq, upsert};
+use support::ldb::follower::{Entry, Follower};
+use support::ldb::{CREATE, Scratch, batch, seq, upsert};
 
 const LARGE: u64 = 1 << 30;
 

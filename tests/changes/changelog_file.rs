@@ -1,16 +1,14 @@
 //! The changelog's file through rotations, restarts, crashes and full disks: followers
 //! read every entry, or are told by a jump that they did not.
 
-mod ldb_support;
-
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use ctlstore::ldb::Ldb;
-use ldb_support::follower::Follower;
-use ldb_support::{CREATE, Scratch, batch, upsert};
 use rusqlite::Connection;
+use support::ldb::follower::Follower;
+use support::ldb::{CREATE, Scratch, batch, upsert};
 
 const LARGE: u64 = 1 << 20;
 

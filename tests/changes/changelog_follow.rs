@@ -1,8 +1,6 @@
 //! The library's follower of the changelog: no entry is lost while files take each
 //! other's place, a kept position is found again, and what was missed is said.
 
-mod ldb_support;
-
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -13,7 +11,7 @@ use std::time::Duration;
 
 use ctlstore::changelog::{Entry, FollowError, Follower, Position};
 use futures::StreamExt;
-use ldb_support::{CREATE, Scratch, batch, upsert};
+use support::ldb::{CREATE, Scratch, batch, upsert};
 
 const SOON: Duration = Duration::from_millis(20);
 const LONG: Duration = Duration::from_secs(60);

@@ -2,13 +2,11 @@
 //! hook everywhere else. Both ways must write the same changelog, byte for byte: a
 //! statement in no known form, which a semicolon makes of any, always goes the second.
 
-mod ldb_support;
-
 use std::fs;
 
-use ldb_support::{Scratch, batch_of, dump, row};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
+use support::ldb::{Scratch, batch_of, dump, row};
 
 /// Tables whose keys SQLite keeps as written, and such as make something else of them.
 const TABLES: [&str; 12] = [

@@ -1,12 +1,9 @@
 //! The change feed over HTTP, from real nodes: a client that goes on where it was gets
 //! every change, and one that can't is told so.
 
-mod feed_support;
-mod support;
-
-use feed_support::{Cache, Event, SOON, STOP, Stream, TABLE, node, open, rows, with_table};
 use serde_json::json;
 use support::client::{role_status, wait_for_value};
+use support::feed::{Cache, Event, SOON, STOP, Stream, TABLE, node, open, rows, with_table};
 use support::{Client, Node, http, wait_until};
 
 fn delete(client: &Client, table: &str, id: i64) {

@@ -1,18 +1,12 @@
 //! A host whose LDB is replaced by a snapshot, because the ledger was pruned under it: who follows its changes
 //! gets those too that no ledger row has brought, and need not start over.
 
-mod feed_support;
-#[path = "bootstrap/stage.rs"]
-#[allow(dead_code)]
-mod stage;
-mod support;
-
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use feed_support::{Cache, Stream, rows};
 use serde_json::json;
-use stage::{DEADLINE, Origin, wait_until_equal};
+use support::bootstrap::{DEADLINE, Origin, wait_until_equal};
+use support::feed::{Cache, Stream, rows};
 use support::wait_until;
 
 const TABLE: &str = "fam/tab";

@@ -1,16 +1,13 @@
 //! A consumer of the change feed that is killed and resumed at random, while writers run, the node is stopped
 //! and killed, and the changelog rotates: in the end its cache is the table, and it never had to start over.
 
-mod feed_support;
-mod support;
-
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use feed_support::{Cache, SOON, STOP, Stream, TABLE, node, rows, with_table};
 use serde_json::json;
 use support::client::{SECRET, WRITER, role_status};
+use support::feed::{Cache, SOON, STOP, Stream, TABLE, node, rows, with_table};
 use support::{http, wait_until};
 
 /// Numbers that look random, the same for the same seed.

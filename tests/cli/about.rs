@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use crate::stage::{Cli, alone, binary};
-use crate::support::scratch_dir;
+use crate::fixture::{Cli, alone, binary};
+use support::scratch_dir;
 
 #[test]
 fn help_teaches_by_example_and_lists_the_exit_codes() {

@@ -5,8 +5,8 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::stage::{Stage, alone, binary};
-use crate::support::{Client, scratch_dir, sql};
+use crate::fixture::{Stage, alone, binary};
+use support::{Client, scratch_dir, sql};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -63,7 +63,7 @@ fn a_backup_under_writes_is_whole_and_restored_it_is_what_it_was() {
     let Stage { node, mut process, directory } = stage;
     // Killed, so that its WAL is still to be moved into the database.
     process.kill9();
-    let run = |arguments: &[&str]| crate::stage::Cli::new(binary(), directory.path()).args(arguments).run();
+    let run = |arguments: &[&str]| crate::fixture::Cli::new(binary(), directory.path()).args(arguments).run();
     let arguments = ["ctldb", "restore", "--ctldb", &ctldb, "backup-2.db"];
     assert!(run(&arguments).fails(4).ends_with("is there already; --force replaces it and keeps it beside"));
     let path = node.data_dir().join("ctldb.db");
@@ -79,7 +79,7 @@ fn a_backup_under_writes_is_whole_and_restored_it_is_what_it_was() {
     let process = node.set("ldb.path", ldb.to_str().unwrap()).set("changelog.path", "fresh.log").start();
     let client = Client::new(process.executive_url());
     client.upsert("fam", "tab", &[(1_000_000, "after")]);
-    crate::support::client::wait_for_value(&process.reader_url(), "fam", "tab", 1_000_000, "after");
+    support::client::wait_for_value(&process.reader_url(), "fam", "tab", 1_000_000, "after");
     let left: Vec<String> = std::fs::read_dir(directory.path())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -93,7 +93,7 @@ fn what_is_no_backup_of_a_ctldb_is_not_restored() {
     let stage = Stage::furnished();
     let ctldb = stage.ctldb_url();
     let Stage { mut process, directory, .. } = stage;
-    let run = |arguments: &[&str]| crate::stage::Cli::new(binary(), directory.path()).args(arguments).run();
+    let run = |arguments: &[&str]| crate::fixture::Cli::new(binary(), directory.path()).args(arguments).run();
     run(&["ctldb", "backup", "--ctldb", &ctldb, "good.db"]).ok();
     assert!(run(&["ctldb", "backup", "--ctldb", &ctldb, "good.db"]).fails(4).contains("good.db is there already"));
     run(&["ctldb", "backup", "--ctldb", &ctldb, "good.db", "--force"]).ok();
@@ -135,7 +135,7 @@ fn the_schema_that_is_printed_makes_a_ctldb_that_an_executive_takes() {
     rusqlite::Connection::open(&path).unwrap().execute_batch(&sqlite).expect("run the schema");
     Stage::with(|node| node.ctldb(&format!("sqlite:{}", path.display()))).furnish();
 
-    let database = crate::support::mariadb();
+    let database = support::mariadb();
     let mysql = alone(&["ctldb-schema"]).ok();
     for statement in mysql.split(';').map(str::trim).filter(|statement| !statement.is_empty()) {
         database.query(statement);
@@ -165,7 +165,7 @@ fn a_restore_that_is_killed_leaves_the_ctldb_or_the_backup_whole() {
         let mut command = Command::new(binary());
         command.args(["ctldb", "restore", "--force", "--ctldb", &ctldb, "empty.db"]).current_dir(directory.path());
         command.env("CTLSTORE_FAILPOINT", place).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let status = crate::support::process::spawn(command).wait().expect("wait for the command");
+        let status = support::process::spawn(command).wait().expect("wait for the command");
         assert!(!status.success(), "{place} was not reached");
         assert_eq!(rows(path.to_str().unwrap()), found, "{place}");
         let kept = std::fs::read_dir(node.data_dir()).unwrap().map(|entry| entry.unwrap().path());

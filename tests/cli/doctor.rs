@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use crate::stage::{Cli, Stage, binary};
-use crate::support::{Flavour, PrivateServer, scratch_dir, sql};
+use crate::fixture::{Cli, Stage, binary};
+use support::{Flavour, PrivateServer, scratch_dir, sql};
 
 fn doctor(config: &str, arguments: &[&str]) -> (Option<i32>, Vec<Value>) {
     let directory = scratch_dir();
@@ -35,7 +35,7 @@ fn a_fresh_machine_and_a_running_node_lack_nothing() {
 
 #[test]
 fn every_kind_of_ctldb_is_found_in_order() {
-    for (kind, database) in crate::support::every_ctldb() {
+    for (kind, database) in support::every_ctldb() {
         let config = format!("ctldb.url = {:?}", database.url);
         for role in ["executive", "reflector"] {
             let (code, findings) = doctor(&config, &["--role", role]);
@@ -128,8 +128,8 @@ fn what_a_server_and_its_user_lack_is_named_and_the_line_mends_it() {
 
 #[test]
 fn keys_that_an_older_table_would_merge_are_named_and_the_line_mends_them() {
-    let database = crate::support::mariadb();
-    for statement in crate::support::original::SCHEMA {
+    let database = support::mariadb();
+    for statement in support::original::SCHEMA {
         database.query(statement);
     }
     database.query("CREATE TABLE fam___old (id VARCHAR(191), v TEXT, PRIMARY KEY (id)) COLLATE utf8mb4_unicode_ci");
@@ -147,7 +147,7 @@ fn a_server_that_can_t_be_asked_is_told_by_its_reason() {
     let (code, findings) = doctor("ctldb.url = 'mysql://root@127.0.0.1:1/ctldb'", &["--role", "reflector"]);
     assert_eq!(code, Some(1));
     assert!(mend(&findings, "fail", "Connection refused").starts_with("ctldb.url = mysql://"), "{findings:?}");
-    let database = crate::support::mariadb();
+    let database = support::mariadb();
     let wrong = database.url.replace("root@", "nobody:secret-word@");
     let (code, findings) = doctor(&format!("ctldb.url = {wrong:?}"), &["--role", "executive"]);
     assert_eq!(code, Some(1));

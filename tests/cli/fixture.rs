@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{Node, NodeProcess, process, scratch_dir, wait::wait_for};
+use support::{Node, NodeProcess, process, scratch_dir, wait::wait_for};
 
 pub const DEADLINE: Duration = Duration::from_secs(60);
 

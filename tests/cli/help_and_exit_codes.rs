@@ -1,7 +1,5 @@
 //! The command line of the real binary: what it explains, what it exits with.
 
-mod support;
-
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::process::{Command, Output};

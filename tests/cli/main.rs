@@ -1,12 +1,11 @@
 //! Every command of the binary, run as a user runs it: in a pipe, against real nodes and files, and in a terminal
 //! where that makes a difference.
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod about;
 mod ctldb;
 mod doctor;
+mod fixture;
+mod help_and_exit_codes;
 mod many;
 mod mistakes;
 mod node;
@@ -14,7 +13,6 @@ mod one_row;
 mod schema;
 mod signals;
 mod snapshot;
-mod stage;
 mod tables;
 mod terminal;
 mod transfer;

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::json;
 
-use crate::stage::{DEADLINE, Stage, binary, flags};
-use crate::support::{http, process, wait_until};
+use crate::fixture::{DEADLINE, Stage, binary, flags};
+use support::{http, process, wait_until};
 
 fn count(stage: &Stage) -> usize {
     stage.caught_up();
@@ -128,7 +128,7 @@ fn a_request_whose_answer_was_lost_is_found_to_be_written() {
 #[test]
 fn a_writer_over_its_limit_is_waited_for_as_long_as_that_helps() {
     let limited = |rows: u64| {
-        let limit = |node: crate::support::Node| {
+        let limit = |node: support::Node| {
             node.set("executive.writer_limit.rows", rows).set("executive.writer_limit.period", "1s")
         };
         Stage::with(limit).furnish()
@@ -184,8 +184,7 @@ fn an_executive_that_is_restarted_meanwhile_costs_no_row_and_writes_none_twice()
     stdin.write_all(flags(150).as_bytes()).expect("feed the command");
     let ctldb = format!("sqlite:{}", node.data_dir().join("ctldb.db").display());
     wait_until("one request is written", DEADLINE, || {
-        crate::support::sql::query(&ctldb, "SELECT MAX(seq) FROM ctlstore_dml_ledger").unwrap()[0][0].as_deref()
-            == Some("103")
+        support::sql::query(&ctldb, "SELECT MAX(seq) FROM ctlstore_dml_ledger").unwrap()[0][0].as_deref() == Some("103")
     });
     process.kill9();
     stdin.write_all(&flags(300).as_bytes()[flags(150).len()..]).expect("feed the command");
@@ -201,6 +200,6 @@ fn an_executive_that_is_restarted_meanwhile_costs_no_row_and_writes_none_twice()
     assert_eq!((&summary["rows"], &summary["requests"]), (&json!(300), &json!(3)));
     drop((process, directory));
     // One create, and three transactions of 100 rows with their markers.
-    let last = crate::support::sql::query(&ctldb, "SELECT MAX(seq) FROM ctlstore_dml_ledger").unwrap();
+    let last = support::sql::query(&ctldb, "SELECT MAX(seq) FROM ctlstore_dml_ledger").unwrap();
     assert_eq!(last[0][0].as_deref(), Some("307"));
 }

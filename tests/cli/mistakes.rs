@@ -1,7 +1,7 @@
 //! The mistakes of a new user: one clear line, and the exit code of the table in `--help`.
 
-use crate::stage::{Cli, Stage, alone, binary};
-use crate::support::scratch_dir;
+use crate::fixture::{Cli, Stage, alone, binary};
+use support::scratch_dir;
 
 #[test]
 fn a_server_that_is_not_there_or_is_another_one_is_told() {

@@ -3,8 +3,8 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-use crate::stage::{Stage, alone, binary};
-use crate::support::{process, sql};
+use crate::fixture::{Stage, alone, binary};
+use support::{process, sql};
 
 #[test]
 fn status_shows_every_actor_once_in_a_pipe() {
@@ -56,7 +56,7 @@ fn the_ledger_s_last_rows_are_printed_from_settings_or_a_url() {
 
 #[test]
 fn the_ledger_of_a_server_is_followed_as_it_grows() {
-    let database = crate::support::mariadb();
+    let database = support::mariadb();
     let stage = Stage::with(|node| node.ctldb(&database.url)).furnish();
     let mut command = Command::new(binary());
     command.args(["tail-ledger", "--ctldb", &database.url, "--after", "0", "-f"]);

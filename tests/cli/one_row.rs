@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::stage::Stage;
+use crate::fixture::Stage;
 
 #[test]
 fn values_are_read_by_their_field_s_type_and_a_row_is_deleted_by_its_key() {

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::stage::Stage;
+use crate::fixture::Stage;
 
 const ELSEWHERE: &str = r#"[
     {"family":"shop","name":"flags","fields":[["name","string"],["on","integer"],["raw","binary"],["note","text"]],"keyFields":["name"]},

@@ -9,9 +9,9 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::json;
 
-use crate::stage::{DEADLINE, Stage, binary, flags};
-use crate::support::web::Manners;
-use crate::support::{Web, process, wait_until};
+use crate::fixture::{DEADLINE, Stage, binary, flags};
+use support::web::Manners;
+use support::{Web, process, wait_until};
 
 fn start(stage: &Stage, variables: &[(&str, &str)], arguments: &[&str]) -> Child {
     let mut command = Command::new(binary());

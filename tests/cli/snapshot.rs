@@ -5,8 +5,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::stage::{Stage, alone, flags};
-use crate::support::s3::{Bucket, endpoint, variables};
+use crate::fixture::{Stage, alone, flags};
+use support::s3::{Bucket, endpoint, variables};
 
 /// A node whose LDB has 300 rows.
 fn filled() -> Stage {

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::stage::{Stage, binary};
+use crate::fixture::{Stage, binary};
 
 #[test]
 fn a_family_and_a_table_are_created_once_and_again_without_harm() {

@@ -5,8 +5,8 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::Instant;
 
-use crate::stage::{DEADLINE, Stage, binary, flags};
-use crate::support::process;
+use crate::fixture::{DEADLINE, Stage, binary, flags};
+use support::process;
 
 /// Runs a line of the shell on a terminal of 120 columns, types `typed` and gives all that is shown.
 fn on_terminal(stage: &Stage, line: &str, typed: &str) -> String {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::stage::{Stage, flags};
+use crate::fixture::{Stage, flags};
 
 const AWKWARD: &str =
     "{\"table\":\"flags\",\"values\":{\"name\":\"ä \\\"'\\n\",\"on\":-9223372036854775808,\"raw\":\"AP8=\"}}\n";
@@ -85,7 +85,7 @@ fn nothing_is_written_into_tables_that_are_different() {
 #[test]
 fn an_export_under_writes_belongs_to_one_seq() {
     let stage = Stage::new();
-    let client = crate::support::Client::registered(stage.process.executive_url());
+    let client = support::Client::registered(stage.process.executive_url());
     client.create_simple_table("fam", "one");
     client.create_table("fam", "two", &[("id", "integer"), ("value", "text")], 1).expect(200);
     // Each request writes the same value to both tables.
@@ -100,7 +100,7 @@ fn an_export_under_writes_belongs_to_one_seq() {
         scope.spawn(|| (1..).take_while(|_| !done.load(std::sync::atomic::Ordering::Relaxed)).for_each(write));
         let exports = (0..10).map(|_| stage.run(&["export", "-f", "fam"])).collect::<Vec<_>>();
         done.store(true, std::sync::atomic::Ordering::Relaxed);
-        exports.into_iter().map(crate::stage::Ran::ok).collect()
+        exports.into_iter().map(crate::fixture::Ran::ok).collect()
     });
     for export in &exports {
         let lines: Vec<Value> = export.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

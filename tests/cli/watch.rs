@@ -5,8 +5,8 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::stage::{Stage, alone, binary};
-use crate::support::{port::Port, process};
+use crate::fixture::{Stage, alone, binary};
+use support::{port::Port, process};
 
 fn set(stage: &Stage, name: &str, on: i64) {
     let (name, on) = (format!("name={name}"), format!("on={on}"));

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::stage::Stage;
+use crate::fixture::Stage;
 
 const REFUSED: &str = "unknown writer or wrong secret (401 Unauthorized from ";
 

@@ -1,20 +1,17 @@
 //! The recorded exchanges of the original, replayed in their order on every ctldb: statuses, success bodies
 //! and the statements that each request appends to the ledger.
 
-mod in_process;
-mod support;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::Value;
 
-use in_process::replay::ledger;
-use in_process::{Executive, destructive};
+use support::in_process::replay::ledger;
+use support::in_process::{Executive, destructive};
 use support::{TestDatabase, http};
 
 /// Read from the tree at compile time: a clone needs nothing beside itself.
-const RECORDED: &str = include_str!("conformance/executive.json");
+const RECORDED: &str = include_str!("executive.json");
 
 #[derive(Deserialize)]
 struct Exchange {

@@ -1,9 +1,6 @@
 //! The recorded exchanges with the original's sidecar, replayed against ours on LDBs
 //! that hold the recorded ledger.
 
-mod reader_server;
-mod support;
-
 use std::path::Path;
 
 use base64::Engine;
@@ -13,11 +10,11 @@ use ctlstore::ledger::{Assembler, LedgerRow, Seq};
 use ctlstore::schema::Timestamp;
 use serde_json::Value;
 
-use reader_server::{OriginalLdb, ReaderServer, options};
 use support::http::{self, Answer};
+use support::reader_server::{OriginalLdb, ReaderServer, options};
 
-const EXECUTIVE: &str = include_str!("conformance/executive.json");
-const READER: &str = include_str!("conformance/reader.json");
+const EXECUTIVE: &str = include_str!("executive.json");
+const READER: &str = include_str!("reader.json");
 
 #[test]
 fn the_original_s_answers_are_ours_on_an_ldb_of_the_original() {

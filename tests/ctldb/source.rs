@@ -1,14 +1,11 @@
 //! Reading the ledger of every kind of ctldb, as the reflector does.
 
-mod ctldb_support;
-mod support;
-
 use std::time::{Duration, Instant};
 
-use ctldb_support::*;
 use ctlstore::ctldb::{AnySource, Ctldb, LedgerTable, Location};
 use ctlstore::ledger::{Block, BlockLimit, LedgerInfo, LedgerSource, Seq, SourceError};
 use ctlstore::schema::Timestamp;
+use support::ctldb::*;
 use support::{Flavour, PrivateServer, TestDatabase, every_ctldb};
 
 const PLENTY: BlockLimit = BlockLimit { rows: 10_000, bytes: 64 << 20 };

@@ -1,17 +1,14 @@
 //! What only an embedded ctldb has to get right: its file, and who owns it.
 
-mod ctldb_support;
-mod support;
-
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use ctldb_support::*;
 use ctlstore::ctldb::{Ctldb, CtldbError, LedgerTable, SchemaChange, SqliteCtldb};
 use ctlstore::schema::FieldType;
 use ctlstore::sql;
 use support::SmallDisk;
+use support::ctldb::*;
 
 fn path_of(database: &support::TestDatabase) -> PathBuf {
     PathBuf::from(database.url.strip_prefix("sqlite:").unwrap())

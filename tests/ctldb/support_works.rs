@@ -1,7 +1,5 @@
 //! The tests' own ground: the private servers and databases do what the other tests take for granted.
 
-mod support;
-
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -56,8 +54,8 @@ fn nothing_outlives_a_test_binary_that_is_killed() {
     }
     let directory = support::scratch_dir();
     let report = directory.path().join("report");
-    let mut binary = Command::new(std::env::current_exe().expect("this binary"));
-    binary.args(["--exact", "nothing_outlives_a_test_binary_that_is_killed"]).env(REPORT, &report);
+    let mut binary = support::one_test(concat!(module_path!(), "::nothing_outlives_a_test_binary_that_is_killed"));
+    binary.env(REPORT, &report);
     let mut binary = process::spawn(binary);
     let held = wait_for("the inner binary reports", Duration::from_secs(30), || {
         let text = std::fs::read_to_string(&report).ok()?;

@@ -1,9 +1,6 @@
 //! An executive dies in the middle of a schema change, at each place where that hurts; another process goes on
 //! with what it finds, while writers run.
 
-mod in_process;
-mod support;
-
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
@@ -12,8 +9,8 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use ctlstore::schema::FieldType;
-use in_process::replay::{assert_contiguous, ledger, replay, rows};
 use support::http::{self, get, post, request};
+use support::in_process::replay::{assert_contiguous, ledger, replay, rows};
 use support::{Node, NodeProcess, TestDatabase, wait_until};
 
 const DEADLINE: Duration = Duration::from_secs(60);

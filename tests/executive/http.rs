@@ -1,8 +1,5 @@
 //! The executive's API at its edges: statuses, headers and bodies that the recorded exchanges do not have.
 
-mod in_process;
-mod support;
-
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
@@ -10,8 +7,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use ctlstore::actors::executive::ExecutiveSettings;
-use in_process::{Executive, destructive, row};
 use support::http::{get, post, request};
+use support::in_process::{Executive, destructive, row};
 
 fn ledger_length(database: &support::TestDatabase) -> i64 {
     database.value("SELECT COUNT(*) FROM ctlstore_dml_ledger").unwrap().parse().unwrap()

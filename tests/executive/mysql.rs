@@ -1,18 +1,15 @@
 //! What only a server can do to an executive: be away, hold tables of another making.
 
-mod in_process;
-mod support;
-
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use ctlstore::actors::executive::ExecutiveSettings;
 use ctlstore::messages::status::RoleState;
-use in_process::hold::Hold;
-use in_process::replay::{assert_contiguous, ledger, replay, rows};
-use in_process::{Executive, row};
 use support::http::{self, get};
+use support::in_process::hold::Hold;
+use support::in_process::replay::{assert_contiguous, ledger, replay, rows};
+use support::in_process::{Executive, row};
 use support::server::{Flavour, PrivateServer};
 use support::{TestDatabase, wait_until};
 

@@ -1,8 +1,5 @@
 //! What an executive tells of itself and of the ledger: its status, its metrics, and the poller of its own node.
 
-mod in_process;
-mod support;
-
 use std::time::Duration;
 
 use serde_json::json;
@@ -10,8 +7,8 @@ use serde_json::json;
 use ctlstore::actors::executive::ExecutiveSettings;
 use ctlstore::ctldb::{LedgerTable, SqliteCtldb};
 use ctlstore::messages::executive::LedgerGrew;
-use in_process::{Executive, row};
 use support::http::get;
+use support::in_process::{Executive, row};
 use support::wait_until;
 
 const DEADLINE: Duration = Duration::from_secs(60);

@@ -1,8 +1,6 @@
 //! Two executive processes and eight concurrent writers on one MySQL-family ctldb: the
 //! ledger lock keeps transactions whole and in order, cookies and limits exact.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};

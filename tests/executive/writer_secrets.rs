@@ -1,13 +1,10 @@
 //! Rotating a writer's secret and removing a writer, over HTTP, on every kind of ctldb.
 
-mod in_process;
-mod support;
-
 use serde_json::json;
 
 use ctlstore::actors::executive::ExecutiveSettings;
-use in_process::{Executive, row};
 use support::http::{Answer, get, post, request};
+use support::in_process::{Executive, row};
 
 fn rotate(executive: &Executive, writer: &str, old: &str, new: &str) -> Answer {
     request("PUT", &executive.at(&format!("/writers/{writer}")), &[("ctlstore-secret", old)], new)

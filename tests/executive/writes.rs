@@ -1,8 +1,5 @@
 //! Many writers at once: nothing is lost, torn or counted wrong, and requests that wait share a commit.
 
-mod in_process;
-mod support;
-
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::net::TcpStream;
@@ -12,10 +9,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use ctlstore::actors::executive::ExecutiveSettings;
-use in_process::hold::Hold;
-use in_process::replay::{assert_contiguous, ledger, replay, rows};
-use in_process::{Executive, row};
 use support::http::{post, request};
+use support::in_process::hold::Hold;
+use support::in_process::replay::{assert_contiguous, ledger, replay, rows};
+use support::in_process::{Executive, row};
 use support::wait_until;
 
 const DEADLINE: Duration = Duration::from_secs(60);

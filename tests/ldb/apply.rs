@@ -1,11 +1,9 @@
 //! How ledger batches become rows: all or nothing, each once, in order, and never by
 //! a statement that a ledger has no business with.
 
-mod ldb_support;
-
 use ctlstore::ldb::{ApplyError, Ldb, LdbError};
 use ctlstore::ledger::{Assembler, LdbPosition, Seq};
-use ldb_support::{CREATE, Scratch, batch, batch_of, dump, integer, row, seq, strings, timestamp, upsert};
+use support::ldb::{CREATE, Scratch, batch, batch_of, dump, integer, row, seq, strings, timestamp, upsert};
 
 /// An LDB with one table at seq 1.
 fn with_table() -> (Scratch, Ldb) {

@@ -2,18 +2,16 @@
 //! is what a clean replay of the ledger to its seq comes to, and a program that
 //! caches rows and follows the changelog has them right or was told to start over.
 
-mod ldb_support;
-
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use ldb_support::follower::Follower;
-use ldb_support::workload::{self, Dice, Replay, Task, Workload};
-use ldb_support::{assert_same, dump, reader, seq, strings};
+use support::ldb::follower::Follower;
+use support::ldb::workload::{self, Dice, Replay, Task, Workload};
+use support::ldb::{assert_same, dump, reader, seq, strings};
 
 /// The test that the killed processes run.
-const APPLIER: &str = "a_workload_is_applied_to_its_end";
+const APPLIER: &str = concat!(module_path!(), "::a_workload_is_applied_to_its_end");
 const DEADLINE: Duration = Duration::from_secs(60);
 const SIGABRT: i32 = 6;
 const SIGKILL: i32 = 9;

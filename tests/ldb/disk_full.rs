@@ -1,17 +1,14 @@
 //! A disk that fills up under the applier: an error that names it, nothing half done,
 //! and work goes on when there is room again. On a small tmpfs, so it needs root.
 
-mod ldb_support;
-mod support;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use ctlstore::changelog::ChangelogOptions;
 use ctlstore::ldb::{ApplyError, Ldb, LdbError};
-use ldb_support::follower::Follower;
-use ldb_support::{CREATE, batch, dump, options, reader, seq, strings, upsert};
 use support::SmallDisk;
+use support::ldb::follower::Follower;
+use support::ldb::{CREATE, batch, dump, options, reader, seq, strings, upsert};
 
 fn open(ldb: &Path, changelog: PathBuf) -> Result<Ldb, LdbError> {
     Ldb::open(ldb, &options(Some(ChangelogOptions { path: changelog, max_bytes: 1 << 20 })))

@@ -1,16 +1,14 @@
 //! The LDB as files: who may open it, what is found and taken over, and what happens
 //! when someone takes the files away.
 
-mod ldb_support;
-
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use ctlstore::ldb::{ApplyError, Ldb, LdbError};
 use ctlstore::ledger::{LdbPosition, Seq};
-use ldb_support::{CREATE, Scratch, batch, integer, options, seq, strings, timestamp, upsert};
 use rusqlite::Connection;
+use support::ldb::{CREATE, Scratch, batch, integer, options, seq, strings, timestamp, upsert};
 
 /// What the original's applier makes.
 const ORIGINALS: &str = "PRAGMA page_size = 4096; PRAGMA journal_mode = WAL;
@@ -39,7 +37,7 @@ fn a_new_ldb_is_ready_for_readers_of_other_users() {
     for suffix in ["", "-wal", "-shm"] {
         assert_eq!(mode(Path::new(&format!("{}{suffix}", ldb.file().display()))), 0o640);
     }
-    let reader = ldb_support::reader(&path);
+    let reader = support::ldb::reader(&path);
     assert_eq!(strings(&reader, "PRAGMA journal_mode"), ["wal"]);
     assert_eq!(integer(&reader, "PRAGMA page_size"), 16384);
     assert_eq!(strings(&reader, "SELECT value FROM _ldb_meta WHERE name = 'format_version'"), ["1"]);

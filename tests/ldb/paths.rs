@@ -1,14 +1,12 @@
 //! Canonical statements run with bound values, all others as text. Both must leave
 //! the same file, or hosts would differ by which program fed them.
 
-mod ldb_support;
-
 use ctlstore::schema::{Field, FieldName, FieldType, TableRef, TableSchema, Value};
 use ctlstore::sql;
-use ldb_support::{Scratch, batch_of, dump, row};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use rusqlite::Connection;
+use support::ldb::{Scratch, batch_of, dump, row};
 
 /// A table with a column of each type, keyed by two of them.
 fn table() -> TableSchema {

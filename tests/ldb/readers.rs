@@ -1,18 +1,15 @@
 //! What readers in other processes see while the applier runs: whole ledger
 //! transactions and the seq that covers them, never anything in between.
 
-mod ldb_support;
-mod support;
-
 use std::time::{Duration, Instant};
 
 use ctlstore::ldb::Ldb;
-use ldb_support::workload::{self, Replay, Task, Workload};
-use ldb_support::{CREATE, Scratch, assert_same, batch, dump, integer, options, reader, seq, upsert};
+use support::ldb::workload::{self, Replay, Task, Workload};
+use support::ldb::{CREATE, Scratch, assert_same, batch, dump, integer, options, reader, seq, upsert};
 use support::wait_until;
 
 /// The test that the applying process runs.
-const APPLIER: &str = "a_reader_sees_only_whole_ledger_transactions";
+const APPLIER: &str = concat!(module_path!(), "::a_reader_sees_only_whole_ledger_transactions");
 const DEADLINE: Duration = Duration::from_secs(60);
 
 #[test]

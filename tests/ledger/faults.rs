@@ -1,8 +1,6 @@
 //! What a reflector makes of a ledger that holds what none should: rows of a strange hand, or of a
 //! program that died half-way.
 
-mod support;
-
 use std::time::Duration;
 
 use support::client::{role_status, wait_for_value};

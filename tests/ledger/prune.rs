@@ -1,18 +1,15 @@
 //! What pruning a ledger leaves, on every kind of ctldb: its bounds, its mark, and what others make of a ledger
 //! that has lost its beginning.
 
-mod ctldb_support;
-mod support;
-
 use std::time::Duration;
 
-use ctldb_support::*;
 use ctlstore::ctldb::{AnyCtldb, AnySource, Ctldb, LedgerTable, Location, SchemaChange};
 use ctlstore::executive::{PruneError, PruneOrder, PruneOutcome, PruneRefusal, plan, prune};
 use ctlstore::ledger::{BlockLimit, CannotFollow, LdbPosition, LedgerSource, Limit, Seq, Tail, TailError};
 use ctlstore::schema::FieldType;
 use ctlstore::snapshot::VerifiedSnapshot;
 use ctlstore::sql::{BEGIN, COMMIT};
+use support::ctldb::*;
 use support::{TestDatabase, every_ctldb, original};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);

@@ -1,15 +1,11 @@
 //! `ctlstore ledger prune` as people run it: on a ctldb of every kind, by snapshots that a real snapshotter published.
 
-mod ctldb_support;
-mod prune_support;
-mod support;
-
 use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use ctldb_support::{Step, make_table, prepared, write};
 use ctlstore::ctldb::Ctldb;
-use prune_support::*;
+use support::ctldb::{Step, make_table, prepared, write};
+use support::prune::*;
 use support::{Client, Node, TestDatabase, every_ctldb, original, process, scratch_dir, wait_until};
 
 /// A ledger of `rows` rows that an LDB can follow, all older than a day.

@@ -1,17 +1,13 @@
 //! Prunes that die at random, many times: the mark never says less than what is gone, and no reflector passes a hole.
 
-mod ctldb_support;
-mod prune_support;
-mod support;
-
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use ctldb_support::{Step, make_table, prepared, write};
 use ctlstore::ctldb::{AnySource, Ctldb, LedgerTable, Location};
 use ctlstore::ledger::{BlockLimit, CannotFollow, LdbPosition, LedgerSource, Seq, Tail, TailError};
-use prune_support::*;
+use support::ctldb::{Step, make_table, prepared, write};
+use support::prune::*;
 use support::{TestDatabase, every_ctldb, scratch_dir, wait_until};
 
 const ROWS: i64 = 20_000;

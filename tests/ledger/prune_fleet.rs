@@ -1,15 +1,12 @@
 //! A ledger that is pruned while a fleet follows it under load: hosts that keep up go on, one that was away for too
 //! long starts again from a snapshot, and all of them end with what the ctldb has.
 
-mod prune_support;
-mod support;
-
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
-use prune_support::*;
 use rusqlite::OpenFlags;
 use serde_json::{Value, json};
 use support::client::role_status;
+use support::prune::*;
 use support::{Client, Node, NodeProcess, TestDatabase, every_ctldb, scratch_dir, wait_until};
 
 /// Rows younger than this stay: far more than a host that keeps up is behind.

@@ -1,13 +1,9 @@
 //! Executives that keep the ledger short by themselves, in nodes that run.
 
-mod ldb_support;
-mod prune_support;
-mod support;
-
 use std::fs;
 
-use prune_support::*;
 use support::client::role_status;
+use support::prune::*;
 use support::{Client, Node, NodeProcess, TestDatabase, http, scratch_dir, wait_until};
 
 const ROWS: &str = "SELECT id || '=' || value FROM fam___tab ORDER BY id";
@@ -62,12 +58,12 @@ fn a_node_by_itself_keeps_its_ledger_short() {
     wait_until("the ldb has it all", DEADLINE, || {
         role_status(&process.ops_url(), "applier")["last_seq"].as_i64() == Some(last)
     });
-    let ctldb = ldb_support::reader(url.trim_start_matches("sqlite:").as_ref());
-    let ldb = ldb_support::reader(&node.ldb_path());
-    assert_eq!(ldb_support::strings(&ldb, ROWS), ldb_support::strings(&ctldb, ROWS));
+    let ctldb = support::ldb::reader(url.trim_start_matches("sqlite:").as_ref());
+    let ldb = support::ldb::reader(&node.ldb_path());
+    assert_eq!(support::ldb::strings(&ldb, ROWS), support::ldb::strings(&ctldb, ROWS));
     let whole = "SELECT MIN(seq) = (SELECT CAST(value AS INTEGER) FROM ctlstore_meta WHERE name = 'low_water_seq') \
                  AND MAX(seq) - MIN(seq) + 1 = COUNT(*) FROM ctlstore_dml_ledger";
-    assert_eq!(ldb_support::integer(&ctldb, whole), 1);
+    assert_eq!(support::ldb::integer(&ctldb, whole), 1);
     assert!(process.stop(DEADLINE).success());
     assert_eq!(fs::read_dir(node.data_dir().join("verifying")).expect("the directory").count(), 0);
 }

@@ -2,18 +2,15 @@
 //! stands, with every row and the right seq, and who follows its changelog is never
 //! left with a stale row unawares.
 
-mod ldb_support;
-mod support;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use ldb_support::follower::Follower;
-use ldb_support::{reader, strings};
 use serde_json::json;
 use support::client::role_status;
+use support::ldb::follower::Follower;
+use support::ldb::{reader, strings};
 use support::{Client, Node, NodeProcess, TestDatabase, wait_until};
 
 const DEADLINE: Duration = Duration::from_secs(60);

@@ -1,7 +1,5 @@
 //! What every HTTP server of a node does around its routes.
 
-mod support;
-
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;

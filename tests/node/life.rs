@@ -1,8 +1,6 @@
 //! How a node starts and stops: in every combination of roles that makes sense, with
 //! what it needs held by others, and in the middle of its work.
 
-mod support;
-
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
@@ -18,7 +16,7 @@ const STOP: Duration = Duration::from_secs(60);
 #[test]
 fn the_first_screen_of_the_readme_works_as_written() {
     let node = Node::new().start();
-    let readme = include_str!("../README.md");
+    let readme = include_str!("../../README.md");
     let block = readme.split("```").find(|block| block.contains("curl")).expect("a block with curl");
     let script: Vec<&str> = block.lines().filter(|line| !line.starts_with("E=") && !line.starts_with("R=")).collect();
     let (writes, read) =

@@ -1,8 +1,6 @@
 //! A node among clients and surroundings that behave badly: it keeps its bounds, and
 //! says no more and no less than is true.
 
-mod support;
-
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;

@@ -1,7 +1,5 @@
 //! A node whose MySQL-family server goes away and comes back.
 
-mod support;
-
 use std::time::Duration;
 
 use support::client::{read_value, role_status, upserts, wait_for_value};

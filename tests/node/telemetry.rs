@@ -1,7 +1,5 @@
 //! The log: what its lines look like in each format, which of them are written, and what they never say.
 
-mod support;
-
 use std::net::TcpListener;
 use std::time::Duration;
 

@@ -1,8 +1,5 @@
 //! The actor that owns the reader's server: what it says of itself, and how it stops.
 
-mod reader_server;
-mod support;
-
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
@@ -17,7 +14,7 @@ use ctlstore::messages::stop::Stop;
 use ctlstore::metrics::Metrics;
 use ctlstore::schema::Timestamp;
 
-use reader_server::{OriginalLdb, options};
+use support::reader_server::{OriginalLdb, options};
 use support::wait::wait_for_async;
 
 const DEADLINE: Duration = Duration::from_secs(20);

@@ -1,9 +1,6 @@
 //! A reader and an LDB that changes under it: tables that change, a file that is not
 //! there yet, is replaced, or goes away, and a writer at work all the while.
 
-mod reader_server;
-mod support;
-
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -17,8 +14,8 @@ use ctlstore::ledger::Seq;
 use ctlstore::schema::TableRef;
 use serde_json::{Value, json};
 
-use reader_server::{OriginalLdb, ReaderServer, options};
 use support::http::{self, post};
+use support::reader_server::{OriginalLdb, ReaderServer, options};
 use support::wait_until;
 
 const DEADLINE: Duration = Duration::from_secs(20);

@@ -1,8 +1,6 @@
 //! Reads that know their age: they wait for what was written, refuse what is too old,
 //! and say where the LDB stands.
 
-mod support;
-
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};

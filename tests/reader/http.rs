@@ -1,9 +1,6 @@
 //! The reader's HTTP API over real sockets: keys of every kind, limits, health, and
 //! what it refuses.
 
-mod reader_server;
-mod support;
-
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
@@ -12,8 +9,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use reader_server::{OriginalLdb, ReaderServer, options};
 use support::http::{self, Answer, post, request};
+use support::reader_server::{OriginalLdb, ReaderServer, options};
 use support::wait_until;
 use tempfile::TempDir;
 

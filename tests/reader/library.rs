@@ -1,8 +1,6 @@
 //! The reader library on LDBs that stand still: rows as types, keys, errors, scans,
 //! snapshots, and what an LDB says of itself. Needs the feature `reader` only.
 
-mod library_support;
-
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -12,7 +10,7 @@ use ctlstore::schema::FieldType;
 use ctlstore::{ReadError, Reader, Value, ValueRef};
 use serde::Deserialize;
 
-use library_support::{Written, scratch};
+use support::library::{Written, scratch};
 
 const TABLES: &str = r#"
     CREATE TABLE fam___all ("s" VARCHAR(191), "i" INTEGER, "d" REAL, "t" TEXT, "b" BLOB, "k" BLOB(255), PRIMARY KEY("s"));

@@ -2,8 +2,6 @@
 //! seq that nobody announces, and connections that are given back. Needs the feature
 //! `reader` only.
 
-mod library_support;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use ctlstore::{ReadError, Reader, RotatingReader, Seq, Snapshot};
 
-use library_support::wait::wait_until;
-use library_support::{SetAtEnd, Written, point_at, scratch};
+use support::library::{SetAtEnd, Written, point_at, scratch};
+use support::wait::wait_until;
 
 const TABLE: &str = r#"CREATE TABLE fam___tab ("k" VARCHAR(191), "v" TEXT, PRIMARY KEY("k"))"#;
 const SOON: Duration = Duration::from_secs(20);
@@ -125,15 +123,15 @@ fn a_file_that_is_cut_short_is_an_error_and_not_the_end_of_the_process() {
 
 #[test]
 fn the_default_is_the_ldb_in_the_directory_that_the_environment_names() {
-    const NAME: &str = "the_default_is_the_ldb_in_the_directory_that_the_environment_names";
+    const NAME: &str = concat!(module_path!(), "::the_default_is_the_ldb_in_the_directory_that_the_environment_names");
     const EXPECTED: &str = "LIBRARY_EXPECTED_DEFAULT";
     if let Some(expected) = std::env::var_os(EXPECTED) {
         return assert_eq!(Reader::open_default().unwrap().path(), Path::new(&expected));
     }
     // The environment is a process's own.
     let ask = |expected: &Path, directory: Option<&Path>| {
-        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
-        child.args(["--exact", NAME]).env(EXPECTED, expected).env_remove("CTLSTORE_PATH");
+        let mut child = support::one_test(NAME);
+        child.env(EXPECTED, expected).env_remove("CTLSTORE_PATH");
         let output = child.envs(directory.map(|directory| ("CTLSTORE_PATH", directory))).output().unwrap();
         let said = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success() && said.contains("1 passed"), "{said}");

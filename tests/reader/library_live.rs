@@ -1,8 +1,6 @@
 //! The reader library while the real applier writes: through schema changes, new
 //! generations and rotation, and reads that wait for a write.
 
-mod ldb_support;
-
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -12,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use ctlstore::ldb::Ldb;
 use ctlstore::{ReadError, Reader, RotatingReader, Seq, Snapshot, Value};
-use ldb_support::{Scratch, batch, options, reader as plain_reader};
 use rusqlite::Connection;
+use support::ldb::{Scratch, batch, options, reader as plain_reader};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 const THREADS: usize = 8;
@@ -192,7 +190,7 @@ fn ten_thousand_writes_are_each_seen_by_the_read_that_waits_for_them() {
     const WRITES: usize = 2_500;
     let scratch = Scratch::new();
     let mut ldb = scratch.open();
-    ldb.apply(&batch(1, &[ldb_support::CREATE])).unwrap();
+    ldb.apply(&batch(1, &[support::ldb::CREATE])).unwrap();
     let reader = Reader::open(scratch.ldb()).unwrap();
     let (writes, queue) = mpsc::sync_channel::<(i64, String, mpsc::SyncSender<Seq>)>(CLIENTS);
     let mut waits: Vec<Duration> = thread::scope(|scope| {
@@ -237,7 +235,7 @@ fn apply_what_comes(ldb: &mut Ldb, queue: &mpsc::Receiver<(i64, String, mpsc::Sy
         let mut statements = Vec::new();
         for (id, value, answer) in std::iter::once(first).chain(queue.try_iter()) {
             let seq = next + statements.len() as i64;
-            statements.push(ldb_support::upsert(id, &value));
+            statements.push(support::ldb::upsert(id, &value));
             answer.send(Seq(seq)).unwrap();
         }
         let statements: Vec<&str> = statements.iter().map(String::as_str).collect();
@@ -255,8 +253,8 @@ fn the_seq_that_the_applier_announces_wakes_a_reader_in_another_thread() {
         // It waits through there being no LDB at all.
         let waiting = scope.spawn(|| wait(3).unwrap());
         let mut ldb = scratch.open();
-        ldb.apply(&batch(1, &[ldb_support::CREATE])).unwrap();
-        ldb.apply(&batch(2, &[&ldb_support::upsert(1, "a"), &ldb_support::upsert(2, "b")])).unwrap();
+        ldb.apply(&batch(1, &[support::ldb::CREATE])).unwrap();
+        ldb.apply(&batch(2, &[&support::ldb::upsert(1, "a"), &support::ldb::upsert(2, "b")])).unwrap();
         assert_eq!(waiting.join().unwrap(), Seq(3));
         assert_announced(&scratch.ldb(), 3);
     });

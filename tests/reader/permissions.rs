@@ -1,9 +1,6 @@
 //! A reader that runs as another user than the applier, with no right to write
 //! anything beside the LDB.
 
-mod reader_server;
-mod support;
-
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -13,7 +10,7 @@ use ctlstore::ldb::read::{LdbReader, ReadError};
 use ctlstore::schema::TableRef;
 use rusqlite::config::DbConfig;
 
-use reader_server::OriginalLdb;
+use support::reader_server::OriginalLdb;
 
 const NOBODY: u32 = 65534;
 const TABLE: &str = r#"CREATE TABLE fam___tab ("k" VARCHAR(191), "v" TEXT, PRIMARY KEY("k"));"#;

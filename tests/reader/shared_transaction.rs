@@ -1,10 +1,6 @@
 //! Reads that share a read transaction: each sees what it would see in one of its own,
 //! whoever writes, and nobody is kept waiting by one that is left open.
 
-mod ldb_support;
-mod reader_server;
-mod support;
-
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -17,17 +13,17 @@ use ctlstore::ldb::read::{LdbReader, ReadError, Snapshot};
 use ctlstore::ledger::Seq;
 use rusqlite::Connection;
 
-use ldb_support::workload::{self, Dice, Task, Workload};
-use ldb_support::{Scratch, batch, upsert};
-use reader_server::{OriginalLdb, ReaderServer, options};
 use support::http::post;
+use support::ldb::workload::{self, Dice, Task, Workload};
+use support::ldb::{Scratch, batch, upsert};
+use support::reader_server::{OriginalLdb, ReaderServer, options};
 use support::wait_until;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 const TABLE: &str = r#"CREATE TABLE fam___tab ("k" VARCHAR(191), "v" TEXT, PRIMARY KEY("k"));"#;
 const KEY: &str = r#"{"Key":[{"Value":"a"}]}"#;
 /// The test that the applying process runs.
-const APPLIER: &str = "shared_reads_are_as_fresh_as_others_while_the_applier_is_killed";
+const APPLIER: &str = concat!(module_path!(), "::shared_reads_are_as_fresh_as_others_while_the_applier_is_killed");
 
 fn row(value: impl std::fmt::Display) -> String {
     format!(r#"REPLACE INTO fam___tab ("k","v") VALUES('a','{value}')"#)
@@ -60,7 +56,7 @@ fn shared_reads_are_as_fresh_as_others_while_the_applier_is_killed() {
     let directory = tempfile::tempdir().unwrap();
     drop(workload::open(directory.path(), 5));
     let path = directory.path().join("ldb.db");
-    let (other, mut reader) = (ldb_support::reader(&path), LdbReader::new(&path));
+    let (other, mut reader) = (support::ldb::reader(&path), LdbReader::new(&path));
     let (mut dice, mut last, mut kills) = (Dice::new(5), 0, 0);
     let started = Instant::now();
     while last < workload.last_seq() {
@@ -68,14 +64,14 @@ fn shared_reads_are_as_fresh_as_others_while_the_applier_is_killed() {
         let mut applier = workload::start(APPLIER, directory.path(), 5, None, None);
         while last < target {
             assert!(started.elapsed() < DEADLINE, "the applier stopped at {last}");
-            let before = ldb_support::seq(&other);
+            let before = support::ldb::seq(&other);
             let id = 1_000 + dice.roll(5) as i64;
             let read =
                 |now: &Snapshot<'_>| Ok((now.last_seq()?, in_table(now, "left", id)?, in_table(now, "right", id)?));
             let (Seq(seq), left, right) = reader.shared(read).unwrap();
             assert!(seq >= before.max(last), "at {seq}, after {before} and {last}");
             assert_eq!(left, right, "half a ledger transaction at {seq}");
-            let after = ldb_support::seq(&other);
+            let after = support::ldb::seq(&other);
             assert!(seq <= after, "at {seq}, and {after} later");
             last = seq;
         }
@@ -173,10 +169,10 @@ fn a_shared_transaction_is_open_until_it_is_let_go_of() {
 fn a_wal_is_cut_while_reads_never_pause() {
     const THRESHOLD: u64 = 256 * 1024;
     let scratch = Scratch::new();
-    let mut small = ldb_support::options(None);
+    let mut small = support::ldb::options(None);
     small.wal_checkpoint_bytes = THRESHOLD;
     let mut ldb = Ldb::open(&scratch.ldb(), &small).unwrap();
-    ldb.apply(&batch(1, &[ldb_support::CREATE, &upsert(1, "first")])).unwrap();
+    ldb.apply(&batch(1, &[support::ldb::CREATE, &upsert(1, "first")])).unwrap();
     let is_done = AtomicBool::new(false);
     thread::scope(|scope| {
         for _ in 0..2 {
@@ -190,7 +186,7 @@ fn a_wal_is_cut_while_reads_never_pause() {
         }
         let pinned = scratch.reader();
         pinned.execute_batch("BEGIN").unwrap();
-        let mut next = ldb_support::seq(&pinned) + 1;
+        let mut next = support::ldb::seq(&pinned) + 1;
         while ldb.wal_bytes() < 6 * THRESHOLD {
             let rows: Vec<_> = (1..200).map(|id| upsert(id, &"x".repeat(190))).collect();
             let rows: Vec<_> = rows.iter().map(String::as_str).collect();

@@ -1,8 +1,6 @@
 //! A program outside this repository can depend on the crate with the feature `reader` alone: without the node's
 //! dependencies, and without the SQLite build option that only this repository's cargo configuration sets.
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -24,7 +22,7 @@ debug = false
 "#;
 
 /// The example of this repository, with nothing but the library to stand on.
-const PROGRAM: &str = include_str!("../examples/watch_row.rs");
+const PROGRAM: &str = include_str!("../../examples/watch_row.rs");
 
 /// All that a program which only reads is given besides the library: SQLite, serde, time,
 /// and what these stand on. No actors, HTTP, TLS, runtime or MySQL.

@@ -1,9 +1,6 @@
 //! A snapshotter that is killed: whoever looks at the destination finds the snapshot
 //! of before or a whole new one, and the next start clears what was left.
 
-mod snapshot_support;
-mod support;
-
 use std::env;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -13,7 +10,7 @@ use std::time::{Duration, Instant};
 use ctlstore::failpoint;
 use ctlstore::snapshot::{Abort, Publisher};
 
-use snapshot_support::{Applier, check, end_of, names_in, round};
+use support::snapshot::{Applier, check, end_of, names_in, round};
 use support::{process, wait};
 
 /// Names the directory in which a child process takes snapshots until it is killed.
@@ -70,13 +67,13 @@ fn publish_first(directory: &Path) {
 }
 
 fn publisher(directory: &Path) -> Publisher {
-    snapshot_support::publisher(&directory.join("ldb.db"), &[&directory.join("snapshot.db")])
+    support::snapshot::publisher(&directory.join("ldb.db"), &[&directory.join("snapshot.db")])
 }
 
 /// This test once more, as the process to be killed.
 fn child(directory: &Path) -> Command {
-    let mut command = Command::new(env::current_exe().unwrap());
-    command.args(["--exact", "a_kill_at_any_moment_leaves_a_whole_snapshot", "--nocapture"]);
+    let mut command = support::one_test(concat!(module_path!(), "::a_kill_at_any_moment_leaves_a_whole_snapshot"));
+    command.arg("--nocapture");
     command.env(CHILD, directory).stdout(Stdio::piped());
     command
 }

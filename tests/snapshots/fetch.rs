@@ -1,15 +1,12 @@
 //! Fetching a snapshot as the commands and the pruning do: what it says of itself, and what is left of it.
 
-mod snapshot_support;
-mod support;
-
 use std::path::Path;
 use std::sync::Arc;
 
 use ctlstore::snapshot::fetch::{FetchError, Wanted, fetch, look, verify};
 use ctlstore::snapshot::{Abort, Progress, StoreUrl, Verifier, take};
-use snapshot_support::{Applier, check, end_of, names_in, publisher};
 use support::scratch_dir;
+use support::snapshot::{Applier, check, end_of, names_in, publisher};
 
 /// A snapshot at seq `end_of(3)`, as its own file.
 fn snapshot(directory: &Path) -> (StoreUrl, Vec<u8>) {
@@ -81,7 +78,7 @@ fn what_was_verified_is_trusted_only_while_it_is_there() {
     applier.adopt("one");
     applier.apply_to(end_of(3));
     let mut publisher = publisher(&ldb, &[&snapshot]);
-    snapshot_support::take(&mut publisher);
+    support::snapshot::take(&mut publisher);
     let mut verifier = Verifier::new(&[StoreUrl::File(snapshot.clone())], directory.path().join("verifying"));
     let abort = Abort::default();
     assert!(!verifier.stands(&abort));
@@ -91,7 +88,7 @@ fn what_was_verified_is_trusted_only_while_it_is_there() {
     let files = directory.path().join("files");
     let own = |seq: i64| names_in(&files).into_iter().find(|name| name.starts_with(&format!("snapshot.db.{seq}-")));
     applier.apply_to(end_of(4));
-    snapshot_support::take(&mut publisher);
+    support::snapshot::take(&mut publisher);
     assert!(verifier.stands(&abort));
     // What nobody has verified is no word for what was verified and has gone.
     std::fs::remove_file(files.join(own(end_of(3)).expect("the one before"))).expect("remove it");

@@ -3,8 +3,6 @@
 //!
 //! It writes for a minute, or for as long as `CTLSTORE_TEST_SECONDS` says, and until as many snapshots were checked.
 
-mod support;
-
 use std::env;
 use std::fs::{self, File};
 use std::path::Path;

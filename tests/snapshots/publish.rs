@@ -1,9 +1,6 @@
 //! Snapshots of an LDB that the real applier writes: consistent, whole, and never a
 //! step back for whoever starts from them.
 
-mod snapshot_support;
-mod support;
-
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -12,8 +9,8 @@ use std::time::Duration;
 use ctlstore::snapshot::{Abort, SnapshotError};
 use rusqlite::{Connection, OpenFlags};
 
-use snapshot_support::{Applier, Outcome, check, end_of, names_in, publisher, round, take};
 use support::SmallDisk;
+use support::snapshot::{Applier, Outcome, check, end_of, names_in, publisher, round, take};
 
 #[test]
 fn each_snapshot_equals_the_ledger_replayed_to_its_seq_while_the_applier_works() {

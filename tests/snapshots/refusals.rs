@@ -1,10 +1,5 @@
 //! Snapshots that a destination does not take, since they would take hosts back, elsewhere or to nothing.
 
-mod snapshot_support;
-#[path = "snapshot_support/stored.rs"]
-mod stored;
-mod support;
-
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -12,9 +7,9 @@ use std::path::{Path, PathBuf};
 use ctlstore::snapshot::store::Condition;
 use ctlstore::snapshot::{Abort, Manifest, Publisher, SnapshotError, Target};
 
-use snapshot_support::{Applier, Outcome, end_of, publisher, round, take};
-use stored::{check_stored, file_target, manifest, s3_target, store};
 use support::s3::{self, Bucket, Front, Manner};
+use support::snapshot::stored::{check_stored, file_target, manifest, s3_target, store};
+use support::snapshot::{Applier, Outcome, end_of, publisher, round, take};
 
 #[test]
 fn an_older_a_foreign_and_an_emptied_snapshot_are_refused() {
@@ -116,7 +111,7 @@ fn nothing_older_takes_the_place_of_what_the_original_has_published() {
         );
         let empty = refused(&emptied, target);
         assert!(matches!(empty, SnapshotError::Emptied { .. }), "{}: {empty}", target.url);
-        assert_eq!(stored::bytes_of(&store, store.name()).unwrap(), stored);
+        assert_eq!(support::snapshot::stored::bytes_of(&store, store.name()).unwrap(), stored);
         let names: Vec<String> = store.list(store.name(), &abort).unwrap().into_iter().map(|info| info.name).collect();
         let ours = names.iter().filter(|name| name.contains(&format!("{}.", store.name())) && !name.ends_with(".lock"));
         assert!(!ours.clone().any(|name| name.contains('-') || name.ends_with(".tmp")), "{names:?}");

@@ -1,8 +1,5 @@
 //! The one copy that the destinations of a round share: where it is made, and what they are told when there is none.
 
-mod snapshot_support;
-mod support;
-
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -10,8 +7,8 @@ use std::time::Duration;
 use ctlstore::snapshot::{Abort, Phase, Progress, Publisher, SnapshotError, StoreUrl, Target};
 use rusqlite::Connection;
 
-use snapshot_support::{Applier, check, end_of, names_in, publisher, take};
 use support::SmallDisk;
+use support::snapshot::{Applier, check, end_of, names_in, publisher, take};
 
 /// Unfinished copies in some directories while the LDB is being copied.
 struct Watch {

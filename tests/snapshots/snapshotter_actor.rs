@@ -1,8 +1,5 @@
 //! The actor that takes snapshots at its interval: what it does, and what it says of it.
 
-mod snapshot_support;
-mod support;
-
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -17,8 +14,8 @@ use ctlstore::metrics::Metrics;
 use ctlstore::snapshot::store::StoreOptions;
 use ctlstore::snapshot::{StoreUrl, Target};
 
-use snapshot_support::{Applier, check, end_of, names_in};
 use support::s3::{self, Front, Manner};
+use support::snapshot::{Applier, check, end_of, names_in};
 use support::wait::wait_for_async;
 
 const DEADLINE: Duration = Duration::from_secs(30);

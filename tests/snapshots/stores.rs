@@ -1,11 +1,6 @@
 //! Snapshots in files and in a real S3-compatible server: what lies there, and what a
 //! reader can meet while it changes.
 
-mod snapshot_support;
-#[path = "snapshot_support/stored.rs"]
-mod stored;
-mod support;
-
 use std::fs;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,11 +11,11 @@ use ctlstore::schema::Timestamp;
 use ctlstore::snapshot::store::{Condition, Part};
 use ctlstore::snapshot::{Abort, Compression, Manifest, Publisher, SnapshotError, Store, StoreError, Target};
 
-use snapshot_support::{Applier, Outcome, end_of, names_in, round, take};
-use stored::{
+use support::s3::{self, Bucket};
+use support::snapshot::stored::{
     bytes_of, check_bytes, check_file, check_stored, decompress, file_target, is_of, manifest, s3_target, store,
 };
-use support::s3::{self, Bucket};
+use support::snapshot::{Applier, Outcome, end_of, names_in, round, take};
 use support::{SmallDisk, wait_until};
 
 const KEYS: [&str; 3] = ["snapshot.db", "snapshot.db.gz", "snapshot.db.zst"];

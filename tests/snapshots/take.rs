@@ -1,8 +1,6 @@
 //! Taking a snapshot of LDBs of every kind: what is in the copy, and that nothing is
 //! left where there is none.
 
-mod support;
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

@@ -1,11 +1,6 @@
 //! Destinations in trouble: silent, failing for a while, refusing, missing; and
 //! publishers that are killed at any moment.
 
-mod snapshot_support;
-#[path = "snapshot_support/stored.rs"]
-mod stored;
-mod support;
-
 use std::env;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -16,9 +11,11 @@ use ctlstore::failpoint;
 use ctlstore::snapshot::store::Condition;
 use ctlstore::snapshot::{Abort, Manifest, Publisher, SnapshotError, Store, StoreError, Target};
 
-use snapshot_support::{Applier, Outcome, end_of, names_in, round, take};
-use stored::{bytes_of, check_file, check_stored, decompress, file_target, is_of, manifest, s3_target, store};
 use support::s3::{self, Bucket, Front, Manner};
+use support::snapshot::stored::{
+    bytes_of, check_file, check_stored, decompress, file_target, is_of, manifest, s3_target, store,
+};
+use support::snapshot::{Applier, Outcome, end_of, names_in, round, take};
 use support::{process, wait};
 
 /// Names the directory from which a child process publishes until it is killed.
@@ -303,8 +300,9 @@ fn publisher(directory: &Path, url: &str) -> Publisher {
 
 /// This test once more, as the process to be killed.
 fn child(directory: &Path, url: &str) -> Command {
-    let mut command = Command::new(env::current_exe().unwrap());
-    command.args(["--exact", "a_kill_at_any_moment_leaves_no_bad_snapshot_anywhere", "--nocapture"]);
+    let mut command =
+        support::one_test(concat!(module_path!(), "::a_kill_at_any_moment_leaves_no_bad_snapshot_anywhere"));
+    command.arg("--nocapture");
     command.env(CHILD, directory).env(CHILD_S3[0], url).env(CHILD_S3[1], s3::endpoint()).stdout(Stdio::piped());
     command
 }

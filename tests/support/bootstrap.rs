@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-use super::support::client::role_status;
-use super::support::wait::wait_for;
-use super::support::{Client, Node, NodeProcess, scratch_dir, sql, wait_until};
+use crate::client::role_status;
+use crate::wait::wait_for;
+use crate::{Client, Node, NodeProcess, scratch_dir, sql, wait_until};
 
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -212,7 +212,7 @@ pub fn wait_for_failure(host: &NodeProcess, text: &str) -> Value {
 
 /// The value of one line of `/metrics`, 0 where there is none.
 pub fn metric(host: &NodeProcess, name: &str) -> f64 {
-    let text = super::support::http::get(&format!("{}/metrics", host.ops_url())).expect(200).text();
+    let text = crate::http::get(&format!("{}/metrics", host.ops_url())).expect(200).text();
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     line.map_or(0.0, |value| value.parse().expect("a number"))
 }

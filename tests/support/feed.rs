@@ -1,9 +1,6 @@
 //! A program that caches a table and follows `/changes`, as a consumer of it would:
 //! over a plain socket, with nothing of ours but the wire.
 
-// Every test binary compiles this module and uses its own part of it.
-#![allow(dead_code)]
-
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -11,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::client::wait_for_value;
-use crate::support::{Client, Node, NodeProcess, http};
+use crate::client::wait_for_value;
+use crate::{Client, Node, NodeProcess, http};
 
 /// How long a node may take to stop, and anything that must come to come.
 pub const STOP: Duration = Duration::from_secs(60);

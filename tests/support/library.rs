@@ -1,9 +1,6 @@
 //! What the tests of the reader library share: LDBs written by plain SQLite, as any
 //! program with the right to may write them.
 
-// Every test binary compiles this module and uses its own part of it.
-#![allow(dead_code)]
-
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -11,10 +8,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rusqlite::Connection;
 use tempfile::TempDir;
-
-// That alone: the rest of the support starts nodes.
-#[path = "../support/wait.rs"]
-pub mod wait;
 
 const BOOKKEEPING: &str = "PRAGMA journal_mode = WAL;
     CREATE TABLE IF NOT EXISTS _ldb_seq (id INTEGER PRIMARY KEY NOT NULL, seq BIGINT NOT NULL);

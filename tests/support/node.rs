@@ -97,7 +97,7 @@ impl Node {
         let lines: Vec<String> = self.settings.iter().map(|(key, value)| format!("{key} = {value}\n")).collect();
         std::fs::write(&config, lines.concat()).expect("write the node's configuration");
         let arguments = ["node".as_ref(), "--config".as_ref(), config.as_os_str()];
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ctlstore"));
+        let mut command = Command::new(crate::binary());
         command.args(arguments).args(&self.arguments).envs(self.environment.iter().cloned());
         command.current_dir(self.home.path());
         NodeProcess::spawn(command, self.home.clone())

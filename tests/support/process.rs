@@ -1,7 +1,7 @@
 //! Child processes and scratch directories that never outlive the test binary.
 
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{LazyLock, Mutex, mpsc};
 
@@ -28,6 +28,27 @@ static ROOT: LazyLock<PathBuf> = LazyLock::new(|| {
     std::mem::forget(janitor);
     root
 });
+
+/// The built `ctlstore`. Cargo names it to each test and bench that it runs; for one that is started by hand it is in
+/// the directory above.
+pub fn binary() -> PathBuf {
+    if let Some(named) = std::env::var_os("CARGO_BIN_EXE_ctlstore") {
+        return named.into();
+    }
+    let own = std::env::current_exe().expect("this binary's path");
+    let built = own.parent().and_then(Path::parent).expect("a test binary is in target/*/deps").join("ctlstore");
+    assert!(built.exists(), "{} is not built", built.display());
+    built
+}
+
+/// This test binary again, for one of its tests alone, by the path `concat!(module_path!(), "::its_function")`.
+pub fn one_test(path: &str) -> Command {
+    // A path begins with the binary's name, and the name of a test does not.
+    let (_binary, name) = path.split_once("::").expect("a path below the binary's own");
+    let mut command = Command::new(std::env::current_exe().expect("this binary's path"));
+    command.args(["--exact", name]);
+    command
+}
 
 /// A new empty directory, removed on drop, or else when the test binary ends.
 pub fn scratch_dir() -> TempDir {

@@ -1,16 +1,14 @@
 //! What the tests of pruning share: a ledger that an LDB can follow, snapshots that a real snapshotter publishes, and
 //! the command itself as a process.
 
-#![allow(dead_code)] // every test binary uses its own part
-
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::client::role_status;
-use crate::support::{Node, TestDatabase, process, wait_until};
+use crate::client::role_status;
+use crate::{Node, TestDatabase, process, wait_until};
 
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -64,7 +62,7 @@ pub fn publish(database: &TestDatabase, file: &Path) -> String {
 
 /// `ctlstore ledger prune` on a ctldb, with its data directory in `home`.
 pub fn command(url: &str, home: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ctlstore"));
+    let mut command = Command::new(crate::binary());
     command.args(["ledger", "prune"]).args(arguments).current_dir(home);
     command.env("CTLSTORE__CTLDB__URL", url).env("CTLSTORE__NODE__DATA_DIR", home);
     command

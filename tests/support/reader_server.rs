@@ -1,8 +1,6 @@
 //! The reader's server within the test process, on a real socket, and an LDB file
 //! as the original's reflector makes it: 4 KiB pages, no table of ours.
 
-#![allow(dead_code)] // every test binary uses its own part of this
-
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};

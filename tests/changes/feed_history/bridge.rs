@@ -6,9 +6,9 @@ use std::path::Path;
 use ctlstore::changelog::history::{Cursor, Tail, What};
 
 use super::client::Client;
-use super::ldb_support::workload::{self, Workload};
-use super::ldb_support::{CREATE, Scratch, batch, upsert};
 use super::{open, with_rows, workload_of};
+use support::ldb::workload::{self, Workload};
+use support::ldb::{CREATE, Scratch, batch, upsert};
 
 /// Applies `workload` up to `until` in `directory`, and closes the LDB.
 fn applied(directory: &Path, workload: &Workload, until: i64) {

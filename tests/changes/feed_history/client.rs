@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use ctlstore::changelog::history::{Cursor, Grown, Op, Record, TableChange, Tail, What, directory_of};
 
-use super::ldb_support::follower::rows;
-use super::ldb_support::reader;
+use support::ldb::follower::rows;
+use support::ldb::reader;
 
 /// A program that knows which rows there are from the history alone.
 pub struct Client {

@@ -3,8 +3,6 @@
 
 mod bridge;
 mod client;
-#[path = "../ldb_support/mod.rs"]
-mod ldb_support;
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -15,12 +13,12 @@ use client::Client;
 use ctlstore::changelog::history::{Cursor, Grown, HistoryOptions, Tail, TooOld, What, at_ledger_seq, directory_of};
 use ctlstore::ldb::{Ldb, LdbOptions};
 use ctlstore::ledger::Seq;
-use ldb_support::workload::{self, Dice, Task, Workload};
-use ldb_support::{CREATE, Scratch, batch, reader, seq, upsert};
 use rusqlite::Connection;
+use support::ldb::workload::{self, Dice, Task, Workload};
+use support::ldb::{CREATE, Scratch, batch, reader, seq, upsert};
 
 /// The test that the killed processes run.
-const APPLIER: &str = "a_workload_is_applied_to_its_end";
+const APPLIER: &str = concat!(module_path!(), "::a_workload_is_applied_to_its_end");
 const SIGABRT: i32 = 6;
 
 fn workload_of(seed: u64) -> Workload {

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::file::{ComposeFile, Image, Service};
-use crate::support::port::Port;
-use crate::support::wait::wait_until;
-use crate::support::{Flavour, NodeProcess, PrivateServer, scratch_dir};
+use super::file::{ComposeFile, Image, Service};
+use support::port::Port;
+use support::wait::wait_until;
+use support::{Flavour, NodeProcess, PrivateServer, scratch_dir};
 
 /// The service that a private MariaDB stands for.
 const DATABASE: &str = "mysql";

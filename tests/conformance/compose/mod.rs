@@ -2,11 +2,8 @@
 //! own health checks pass; then data goes in at one end and comes out at the other, also after everything was
 //! stopped and only the volumes were kept.
 
-#[path = "compose/file.rs"]
 mod file;
-#[path = "compose/fleet.rs"]
 mod fleet;
-mod support;
 
 use std::path::Path;
 use std::process::Command;

@@ -2,8 +2,6 @@
 //! schemathesis's to judge, which makes requests out of a document, right ones and wrong ones, and looks at every
 //! answer. What it is told besides stands in openapi/schemathesis.toml and openapi/hooks.py.
 
-mod support;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::Command;
@@ -121,7 +119,7 @@ fn the_ops_server_keeps_to_its_document() {
 /// that it calls an error.
 #[track_caller]
 fn judge(node: &NodeProcess, url: &str) {
-    let ours = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/openapi");
+    let ours = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/conformance/openapi");
     // It keeps what it has learnt in its working directory; every run is to begin with nothing.
     let scratch = scratch_dir();
     let mut command = Command::new(schemathesis());

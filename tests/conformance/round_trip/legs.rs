@@ -9,8 +9,8 @@ use rusqlite::Connection;
 use serde_json::Value;
 
 use super::generate::{Cell, FIELDS, Rows, key_of};
-use crate::in_process::replay;
-use crate::support::{NodeProcess, TestDatabase, http, wait_until};
+use support::in_process::replay;
+use support::{NodeProcess, TestDatabase, http, wait_until};
 
 fn select() -> String {
     let columns: Vec<String> = FIELDS.iter().map(|(name, _)| format!("`{name}`")).collect();

@@ -1,12 +1,8 @@
 //! Rows written over HTTP are the same rows wherever they come to lie: in the ctldb, in the ledger replayed into
 //! SQLite, and in the LDB as a reader tells them. Generated rows of all types, and the extremes by hand.
 
-#[path = "round_trip/generate.rs"]
 mod generate;
-mod in_process;
-#[path = "round_trip/legs.rs"]
 mod legs;
-mod support;
 
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
@@ -15,7 +11,7 @@ use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use serde_json::{Value, json};
 
 use generate::{Row, Rows};
-use in_process::replay::ledger;
+use support::in_process::replay::ledger;
 use support::{Node, NodeProcess, TestDatabase, http, wait_until};
 
 /// Generated requests per ctldb.

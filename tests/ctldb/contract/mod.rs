@@ -1,14 +1,11 @@
 //! What every ctldb must do, whatever the backend: one suite, run on SQLite, MariaDB
 //! and, where the environment names one, MySQL 5.6.
 
-mod ctldb_support;
-mod support;
-#[path = "ctldb_contract/values.rs"]
 mod values;
 
-use ctldb_support::*;
 use ctlstore::ctldb::{Ctldb, CtldbError, SchemaChange, TableLimit, WriterRow};
 use ctlstore::schema::{FieldType, Value};
+use support::ctldb::*;
 
 #[tokio::test]
 async fn what_is_written_is_read_back() {

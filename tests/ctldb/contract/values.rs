@@ -3,7 +3,7 @@
 use ctlstore::ctldb::{ColumnCollation, Ctldb, SchemaChange};
 use ctlstore::schema::{FieldType, TableRef, Value};
 
-use crate::ctldb_support::*;
+use support::ctldb::*;
 
 /// Every value that must come through unchanged, and how it is seen with plain SQL.
 fn extreme_rows() -> Vec<Vec<Value>> {

@@ -5,8 +5,8 @@ use ctlstore::ctldb::Ctldb;
 use ctlstore::executive::Refusal;
 use mysql_async::prelude::Queryable;
 
-use super::one_text::{Put, group, once_it_runs, settled, stored};
-use crate::ctldb_support::*;
+use super::single_round_trip::{Put, group, once_it_runs, settled, stored};
+use support::ctldb::*;
 
 #[tokio::test]
 async fn what_was_changed_by_hand_is_noticed_before_anything_is_written() {

@@ -6,9 +6,9 @@ use ctlstore::ctldb::{Ctldb, CtldbError, SchemaChange};
 use ctlstore::schema::FieldType;
 use mysql_async::prelude::Queryable;
 
-use crate::append;
-use crate::ctldb_support::*;
-use crate::support::TestDatabase;
+use super::append;
+use support::TestDatabase;
+use support::ctldb::*;
 
 /// What an executive has written down before its schema change.
 fn leave_intent(database: &TestDatabase, kind: &str, table: &str, column: &str, statement: &str) {

@@ -8,10 +8,10 @@ use ctlstore::ctldb::{Ctldb, CtldbError, SchemaChange};
 use ctlstore::schema::FieldType;
 use mysql_async::prelude::Queryable;
 
-use crate::ctldb_support::proxy::{Cut, Proxy};
-use crate::ctldb_support::*;
-use crate::support::{self, Flavour, PrivateServer, TestDatabase, wait_until};
-use crate::{append, upsert};
+use super::{append, upsert};
+use support::ctldb::proxy::{Cut, Proxy};
+use support::ctldb::*;
+use support::{Flavour, PrivateServer, TestDatabase, wait_until};
 
 /// Counts the runs of the operation that it is part of.
 fn counter() -> (Step, Arc<AtomicUsize>) {

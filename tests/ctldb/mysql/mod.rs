@@ -1,22 +1,15 @@
 //! What only a ctldb on a server has to get right: other executives, lost connections
 //! and answers, a schema that the original made.
 
-#[path = "ctldb_mysql/by_hand.rs"]
-mod by_hand;
-mod ctldb_support;
-#[path = "ctldb_mysql/intents.rs"]
+mod external_changes;
 mod intents;
-#[path = "ctldb_mysql/lost.rs"]
 mod lost;
-#[path = "ctldb_mysql/one_text.rs"]
-mod one_text;
-#[path = "ctldb_mysql/round_trips.rs"]
 mod round_trips;
-mod support;
+mod single_round_trip;
 
-use ctldb_support::*;
 use ctlstore::ctldb::{ColumnCollation, CtldbError, SchemaChange, WriterRow};
 use ctlstore::schema::{FieldType, Value};
+use support::ctldb::*;
 use support::{Flavour, PrivateServer, TestDatabase};
 
 const TABLE_OF_THE_ORIGINAL: &str = "CREATE TABLE fam___old (k VARCHAR(191), v BIGINT, PRIMARY KEY (k))

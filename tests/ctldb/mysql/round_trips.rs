@@ -1,8 +1,8 @@
 //! What a group of requests costs on the way to the server.
 
 use super::lost::through_proxy;
-use super::one_text::{Writers, group};
-use crate::ctldb_support::*;
+use super::single_round_trip::{Writers, group};
+use support::ctldb::*;
 
 const WRITERS: usize = 8;
 

@@ -16,9 +16,9 @@ use mysql_async::prelude::Queryable;
 use serde_json::value::RawValue;
 
 use super::lost::through_proxy;
-use crate::ctldb_support::proxy::{Cut, Proxy};
-use crate::ctldb_support::*;
-use crate::support::{self, Flavour, PrivateServer, TestDatabase, wait_until};
+use support::ctldb::proxy::{Cut, Proxy};
+use support::ctldb::*;
+use support::{Flavour, PrivateServer, TestDatabase, wait_until};
 
 /// One that does not end while the test runs.
 const LIMIT: RateLimit = RateLimit { amount: 1_000, period: Duration::from_secs(1 << 40) };

@@ -1,10 +1,10 @@
 //! A host that starts from a snapshot, once there is a good one.
 
-use crate::stage::{Stage, ready};
-use crate::support::Web;
-use crate::support::wait::wait_for;
-use crate::support::web::Manners;
-use crate::watch::{DEADLINE, Moved, Watch};
+use super::fixture::{Stage, ready};
+use super::watch::{DEADLINE, Moved, Watch};
+use support::Web;
+use support::wait::wait_for;
+use support::web::Manners;
 
 pub fn a_snapshot_that_is_away_then_bad_then_good(moved: &Moved) {
     let stage = Stage::new();

@@ -1,7 +1,7 @@
 //! What a client of the change feed moves.
 
-use crate::feed_support::{node, open, with_table};
-use crate::watch::{Moved, Watch};
+use super::watch::{Moved, Watch};
+use support::feed::{node, open, with_table};
 
 pub fn a_client_of_the_change_feed(moved: &Moved) {
     let node = node();

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use crate::support::{Client, Node, scratch_dir};
-use crate::watch::{Moved, Watch};
+use super::watch::{Moved, Watch};
+use support::{Client, Node, scratch_dir};
 
 fn url(path: &Path) -> String {
     format!("file://{}", path.display())

@@ -3,8 +3,8 @@
 
 use std::path::PathBuf;
 
-use crate::support::{Client, Node, NodeProcess, sql};
-use crate::watch::{Moved, Watch};
+use super::watch::{Moved, Watch};
+use support::{Client, Node, NodeProcess, sql};
 
 /// A ctldb with family `fam`, table `tab` and a writer in it.
 pub struct Stage {
@@ -58,7 +58,7 @@ impl Stage {
 
     pub fn run(&self, statement: &str, values: impl rusqlite::Params) {
         let connection = rusqlite::Connection::open(self.ctldb_path()).expect("open the ctldb");
-        connection.busy_timeout(crate::watch::DEADLINE).expect("set a timeout");
+        connection.busy_timeout(super::watch::DEADLINE).expect("set a timeout");
         assert_eq!(connection.execute(statement, values).expect("change the ctldb"), 1);
     }
 

@@ -3,10 +3,10 @@
 use std::fs;
 use std::time::Duration;
 
-use crate::stage::{Stage, lines, ready};
-use crate::support::client::wait_for_value;
-use crate::support::{Node, http};
-use crate::watch::{Moved, Watch, until};
+use super::fixture::{Stage, lines, ready};
+use super::watch::{Moved, Watch, until};
+use support::client::wait_for_value;
+use support::{Node, http};
 
 pub fn a_ctldb_that_is_away(moved: &Moved) {
     let writer = Node::new().roles(&["executive"]);
@@ -41,7 +41,7 @@ pub fn a_ctldb_that_is_away(moved: &Moved) {
     ];
     let mut executive = watch.event("a ctldb that comes", &known, || {
         let executive = writer.start();
-        let client = crate::support::Client::registered(executive.executive_url());
+        let client = support::Client::registered(executive.executive_url());
         client.create_simple_table("fam", "tab");
         client.upsert("fam", "tab", &[(1, "one")]);
         wait_for_value(&process.reader_url(), "fam", "tab", 1, "one");
@@ -108,7 +108,7 @@ pub fn a_ledger_with_gaps_and_statements_that_fail(moved: &Moved) {
     until("it was tried again and again", || (watch.now("/applier/details/failures").as_u64()? >= 4).then_some(()));
     // It stands right before the failing row, and skips nothing.
     assert_eq!(watch.now("/applier/last_seq"), seq - 1);
-    assert_eq!(crate::support::client::read_value(&reader, "fam", "tab", 3), None);
+    assert_eq!(support::client::read_value(&reader, "fam", "tab", 3), None);
     assert_eq!(lines(&process, &["ERROR", &format!("ledger row {seq}")]).len(), 1, "{}", process.log());
 
     watch.event("the statement is put right", &["/applier/state"], || {

@@ -3,10 +3,10 @@
 use std::net::TcpListener;
 use std::time::Duration;
 
-use crate::stage::lines;
-use crate::support::port::Port;
-use crate::support::{Node, NodeProcess, wait_until};
-use crate::watch::{DEADLINE, Moved, Watch, until};
+use super::fixture::lines;
+use super::watch::{DEADLINE, Moved, Watch, until};
+use support::port::Port;
+use support::{Node, NodeProcess, wait_until};
 
 fn heartbeat(executive: &str, secret: &str) -> Node {
     Node::new()

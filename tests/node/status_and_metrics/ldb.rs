@@ -3,11 +3,11 @@
 use std::fs;
 use std::path::PathBuf;
 
-use crate::hold::Hold;
-use crate::stage::{Stage, lines, ready};
-use crate::support::SmallDisk;
-use crate::support::client::wait_for_value;
-use crate::watch::{Moved, until};
+use super::fixture::{Stage, lines, ready};
+use super::watch::{Moved, until};
+use support::SmallDisk;
+use support::client::wait_for_value;
+use support::in_process::hold::Hold;
 
 fn beside(path: &std::path::Path, suffix: &str) -> PathBuf {
     PathBuf::from(format!("{}{suffix}", path.display()))

@@ -3,18 +3,10 @@
 //! The scenarios cause the events on real nodes, all at the same time. Each names what an event must move and waits
 //! for it; what a node shows and no scenario has moved fails the test.
 
-#[path = "../feed_support/mod.rs"]
-mod feed_support;
-#[path = "../in_process/hold.rs"]
-mod hold;
-#[path = "../ctldb_support/proxy.rs"]
-mod proxy;
-#[path = "../support/mod.rs"]
-mod support;
-
 mod bootstrapping;
 mod feeding;
 mod fetching;
+mod fixture;
 mod following;
 mod heartbeats;
 mod ldb;
@@ -24,7 +16,6 @@ mod reading;
 mod retention;
 mod shared_server;
 mod snapshots;
-mod stage;
 mod stopping;
 mod watch;
 mod writing;

@@ -12,8 +12,8 @@ use ctlstore::http::ops::{OpsState, routes};
 use ctlstore::http::serve::{ServerOptions, serve};
 use ctlstore::metrics::{Metrics, Server};
 
-use crate::support::http;
-use crate::watch::{Moved, Watch};
+use super::watch::{Moved, Watch};
+use support::http;
 
 async fn panics() -> &'static str {
     panic!("as the test wants it")

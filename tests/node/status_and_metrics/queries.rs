@@ -2,8 +2,8 @@
 
 use std::thread;
 
-use crate::support::{Node, http, wait_until};
-use crate::watch::{Moved, Watch};
+use super::watch::{Moved, Watch};
+use support::{Node, http, wait_until};
 
 const ENDLESS: &str =
     r#"{"sql":"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"}"#;

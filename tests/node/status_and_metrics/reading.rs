@@ -4,10 +4,10 @@ use std::fs;
 
 use serde_json::json;
 
-use crate::stage::{lines, ready};
-use crate::support::client::wait_for_value;
-use crate::support::{Client, Node, http};
-use crate::watch::{Moved, Watch};
+use super::fixture::{lines, ready};
+use super::watch::{Moved, Watch};
+use support::client::wait_for_value;
+use support::{Client, Node, http};
 
 pub fn every_route_of_every_server(moved: &Moved) {
     let node = Node::new()

@@ -1,8 +1,8 @@
 //! A ledger that an executive keeps short, and why it does not.
 
-use crate::stage::ready;
-use crate::support::{Client, Node};
-use crate::watch::Moved;
+use super::fixture::ready;
+use super::watch::Moved;
+use support::{Client, Node};
 
 pub fn a_ledger_that_is_kept_short(moved: &Moved) {
     let node = Node::new()

@@ -1,12 +1,12 @@
 //! What an executive meets on a server that it shares: connections that are cut, locks that others hold, schema
 //! changes that others have left half done, answers that are lost.
 
-use crate::proxy::{Cut, Proxy};
-use crate::stage::{lines, ready};
-use crate::support::client::upserts;
-use crate::support::wait::wait_for_async;
-use crate::support::{Client, Flavour, Node, PrivateServer, wait_until};
-use crate::watch::{DEADLINE, Moved, Watch};
+use super::fixture::{lines, ready};
+use super::watch::{DEADLINE, Moved, Watch};
+use support::client::upserts;
+use support::ctldb::proxy::{Cut, Proxy};
+use support::wait::wait_for_async;
+use support::{Client, Flavour, Node, PrivateServer, wait_until};
 
 /// Statements of others that have been running for longer than any of theirs does unless it waits.
 const WAITING: &str = "SELECT COUNT(*) FROM information_schema.processlist WHERE db = 'ctldb' \
@@ -76,7 +76,7 @@ fn half_a_schema_change(url: &str, client: &Client, watch: &Watch<'_>) {
     theirs.wait_until_serving();
     let body = r#"{"fields":[["id","integer"]],"keyFields":["id"]}"#;
     let table = theirs.url("/families/fam/tables/halfway");
-    assert!(crate::support::http::exchange("POST", &table, &[], body).is_err());
+    assert!(support::http::exchange("POST", &table, &[], body).is_err());
     assert!(!dying.wait_exit(DEADLINE).success());
     let finished = ["ctlstore_executive_intents_finished_total", "/executive/details/intents_finished"];
     watch.event("a schema change that was left half done", &finished, || client.upsert("fam", "tab", &[(5, "five")]));

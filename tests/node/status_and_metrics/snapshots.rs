@@ -3,10 +3,10 @@
 use std::fs;
 use std::time::Duration;
 
-use crate::stage::{Stage, lines, ready};
-use crate::support::s3::{self, Front, Manner};
-use crate::support::{Node, sql};
-use crate::watch::{Moved, Watch, until};
+use super::fixture::{Stage, lines, ready};
+use super::watch::{Moved, Watch, until};
+use support::s3::{self, Front, Manner};
+use support::{Node, sql};
 
 fn publisher(stage: &Stage, url: &str) -> Node {
     stage
@@ -18,7 +18,7 @@ fn publisher(stage: &Stage, url: &str) -> Node {
 
 pub fn snapshots_and_why_there_are_none(moved: &Moved) {
     let stage = Stage::new();
-    let directory = crate::support::scratch_dir();
+    let directory = support::scratch_dir();
     let url = format!("file://{}", directory.path().join("snapshot.db").display());
     let (mut first, watch) = ready(&publisher(&stage, &url), moved);
     let taken = [
@@ -79,7 +79,7 @@ pub fn snapshots_and_why_there_are_none(moved: &Moved) {
 
 pub fn a_destination_that_cant_be_written(moved: &Moved) {
     let stage = Stage::new();
-    let directory = crate::support::scratch_dir();
+    let directory = support::scratch_dir();
     let in_the_way = directory.path().join("no-directory");
     fs::write(&in_the_way, "a file").expect("write a file");
     let process = publisher(&stage, &format!("file://{}", in_the_way.join("snapshot.db").display())).start();
@@ -135,7 +135,7 @@ pub fn a_copy_that_fails_its_check(moved: &Moved) {
     bytes[middle..middle + page].fill(0xff);
     fs::write(&ldb, bytes).expect("damage the ldb");
 
-    let snapshots = crate::support::scratch_dir();
+    let snapshots = support::scratch_dir();
     let url = format!("file://{}", snapshots.path().join("snapshot.db").display());
     let node = Node::new()
         .roles(&["snapshotter"])

@@ -4,9 +4,9 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use crate::stage::ready;
-use crate::support::{Node, http};
-use crate::watch::{DEADLINE, Moved, until};
+use super::fixture::ready;
+use super::watch::{DEADLINE, Moved, until};
+use support::{Node, http};
 
 const TWO_LOOKS: Duration = Duration::from_millis(2_500);
 

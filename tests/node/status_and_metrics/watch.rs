@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::http;
-use crate::support::wait::{wait_for, wait_until};
+use support::http;
+use support::wait::{wait_for, wait_until};
 
 pub const DEADLINE: Duration = Duration::from_secs(60);
 

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::hold::Hold;
-use crate::stage::{lines, ready};
-use crate::support::client::upserts;
-use crate::support::{Client, Node, http};
-use crate::watch::Moved;
+use super::fixture::{lines, ready};
+use super::watch::Moved;
+use support::client::upserts;
+use support::in_process::hold::Hold;
+use support::{Client, Node, http};
 
 /// A poll interval that only the executive's word can shorten.
 fn node() -> Node {
@@ -126,7 +126,7 @@ pub fn writes_that_wait_for_a_stranger(moved: &Moved) {
     // The lock's row is what makes writing safe: without it nothing is written.
     let storage = ["ctlstore_errors_total{component=\"executive\",kind=\"storage\"}"];
     watch.event("the lock's row is gone", &storage, || {
-        crate::support::sql::query(&url, "DELETE FROM locks").expect("delete the row");
+        support::sql::query(&url, "DELETE FROM locks").expect("delete the row");
         client.try_mutate("fam", &upserts("tab", &[(8, "unsafe")])).expect("an answer").expect(500);
     });
     assert!(watch.now("/executive/last_error")["message"].as_str().expect("a text").contains("'ledger'"));

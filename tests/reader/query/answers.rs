@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::hostile::Over;
-use crate::reader_server::OriginalLdb;
-use crate::support::{Node, http, wait_until};
-use crate::{MANY, MANY_TABLE, Reader, TABLE};
+use super::hostile::Over;
+use super::{MANY, MANY_TABLE, Reader, TABLE};
+use support::reader_server::OriginalLdb;
+use support::{Node, http, wait_until};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::wait_until;
-use crate::{MANY, MANY_TABLE, Reader};
+use super::{MANY, MANY_TABLE, Reader};
+use support::wait_until;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 const ENDLESS: &str = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::http::post;
-use crate::support::wait_until;
-use crate::{MANY, MANY_TABLE, Reader};
+use super::{MANY, MANY_TABLE, Reader};
+use support::http::post;
+use support::wait_until;
 
 const MIB: u64 = 1024 * 1024;
 

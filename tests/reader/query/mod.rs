@@ -4,11 +4,7 @@
 mod answers;
 mod endings;
 mod hostile;
-#[path = "../reader_server/mod.rs"]
-mod reader_server;
 mod refusals;
-#[path = "../support/mod.rs"]
-mod support;
 
 use std::fs;
 use std::path::PathBuf;
@@ -16,8 +12,8 @@ use std::sync::{Mutex, MutexGuard};
 
 use serde_json::{Value, json};
 
-use reader_server::OriginalLdb;
 use support::http::{Answer, post};
+use support::reader_server::OriginalLdb;
 use support::{Node, NodeProcess};
 
 const TABLE: &str =

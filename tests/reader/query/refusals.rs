@@ -5,8 +5,8 @@ use std::fs;
 
 use serde_json::json;
 
-use crate::support::{Node, http};
-use crate::{Reader, TABLE};
+use super::{Reader, TABLE};
+use support::{Node, http};
 
 #[test]
 fn queries_are_off_unless_they_are_enabled() {

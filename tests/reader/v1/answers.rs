@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::reader_server::{OriginalLdb, ReaderServer, options};
-use crate::stage::{INTEGER, TEXT, number, stage};
-use crate::support::http;
-use crate::support::wait::wait_for;
+use super::fixture::{INTEGER, TEXT, number, stage};
+use support::http;
+use support::reader_server::{OriginalLdb, ReaderServer, options};
+use support::wait::wait_for;
 
 const PATHS: [&str; 5] =
     ["/families", "/families/fam/tables/int", "/rows/fam/int/7", "/rows/fam/int?limit=3", "/rows/fam/int?limit=900"];

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::stage::{BYTES, INTEGER, PAIR, TEXT, number, stage, stage_with};
-use crate::support::http;
+use super::fixture::{BYTES, INTEGER, PAIR, TEXT, number, stage, stage_with};
+use support::http;
 
 fn key(table: &str, key: Value) -> Value {
     json!({"family": "fam", "table": table, "key": key})

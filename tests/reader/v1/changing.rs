@@ -7,10 +7,10 @@ use std::thread;
 use ctlstore::ldb::Ldb;
 use serde_json::{Value, json};
 
-use crate::ldb_support::{Scratch, batch, batch_of, row, workload::Dice};
-use crate::reader_server::{ReaderServer, options};
-use crate::stage::{column, number, pages};
-use crate::support::http;
+use super::fixture::{column, number, pages};
+use support::http;
+use support::ldb::{Scratch, batch, batch_of, row, workload::Dice};
+use support::reader_server::{ReaderServer, options};
 
 const LEFT: &str = r#"CREATE TABLE fam___left ("id" INTEGER, "v" INTEGER, PRIMARY KEY("id"));"#;
 const RIGHT: &str = r#"CREATE TABLE fam___right ("id" INTEGER, "v" INTEGER, PRIMARY KEY("id"));"#;

@@ -6,9 +6,8 @@ use ctlstore::http::reader::ReaderOptions;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::reader_server::{OriginalLdb, ReaderServer, options};
-use crate::support;
-use crate::support::http::{self, Answer};
+use support::http::{self, Answer};
+use support::reader_server::{OriginalLdb, ReaderServer, options};
 
 pub const TEXT: &str = r#"CREATE TABLE fam___text ("k" VARCHAR(191), "v" TEXT, PRIMARY KEY("k"));"#;
 pub const INTEGER: &str = r#"CREATE TABLE fam___int ("k" INTEGER, "v" TEXT, PRIMARY KEY("k"));"#;

@@ -2,10 +2,9 @@
 
 use std::process::Command;
 
-use crate::stage::stage;
-use crate::support;
+use super::fixture::stage;
 
-const MANUAL: &str = include_str!("../../docs/http.md");
+const MANUAL: &str = include_str!("../../../docs/http.md");
 
 /// Commands with what they shall print.
 fn examples() -> Vec<(&'static str, String)> {

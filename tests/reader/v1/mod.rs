@@ -4,15 +4,9 @@
 mod answers;
 mod batches;
 mod changing;
-#[path = "../ldb_support/mod.rs"]
-mod ldb_support;
+mod fixture;
 mod manual;
 mod pages;
-#[path = "../reader_server/mod.rs"]
-mod reader_server;
 mod rows;
-mod stage;
-#[path = "../support/mod.rs"]
-mod support;
 mod tables;
 mod types;

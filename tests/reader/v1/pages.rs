@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::stage::{BYTES, INTEGER, PAIR, TEXT, column, pages, stage, stage_with};
+use super::fixture::{BYTES, INTEGER, PAIR, TEXT, column, pages, stage, stage_with};
 
 fn lengths(pages: &[Value]) -> Vec<usize> {
     pages.iter().map(|page| page["rows"].as_array().unwrap().len()).collect()

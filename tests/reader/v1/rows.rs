@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::stage::{BYTES, INTEGER, PAIR, TEXT, stage};
+use super::fixture::{BYTES, INTEGER, PAIR, TEXT, stage};
 
 #[test]
 fn a_row_is_found_by_the_key_in_its_path() {

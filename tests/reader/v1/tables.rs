@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-use crate::stage::{BYTES, INTEGER, PAIR, Stage, TEXT, stage};
+use super::fixture::{BYTES, INTEGER, PAIR, Stage, TEXT, stage};
 
 /// As SQLite itself counts, through a connection of the test's own.
 fn counted(stage: &Stage, table: &str) -> (i64, i64) {
@@ -105,12 +105,12 @@ fn the_ldb_is_not_there_yet_until_it_is() {
     let mut stage = stage::<&str>([]);
     stage.server.stop();
     let elsewhere = stage.path.with_file_name("elsewhere.db");
-    let server = crate::reader_server::ReaderServer::start(crate::reader_server::options(&elsewhere));
+    let server = support::reader_server::ReaderServer::start(support::reader_server::options(&elsewhere));
     for path in ["/families", "/families/fam/tables/tab", "/rows/fam/tab/1", "/rows/fam/tab"] {
-        let answer = crate::support::http::get(&format!("{}/v1{path}", server.url)).expect(503);
+        let answer = support::http::get(&format!("{}/v1{path}", server.url)).expect(503);
         assert_eq!(answer.header("retry-after"), Some("1"), "{path}");
     }
     drop(Connection::open(&elsewhere).unwrap());
-    crate::reader_server::OriginalLdb::create(&elsewhere);
-    crate::support::http::get(&format!("{}/v1/families", server.url)).expect(200);
+    support::reader_server::OriginalLdb::create(&elsewhere);
+    support::http::get(&format!("{}/v1/families", server.url)).expect(200);
 }

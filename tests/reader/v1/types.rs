@@ -5,7 +5,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::support::{Client, Node, http};
+use support::{Client, Node, http};
 
 const FIELDS: [(&str, &str); 8] = [
     ("name", "string"),

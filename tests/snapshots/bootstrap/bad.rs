@@ -3,10 +3,10 @@
 use rusqlite::Connection;
 use serde_json::json;
 
-use super::stage::*;
-use super::support::client::role_status;
-use super::support::web::Manners;
-use super::support::{SmallDisk, Web, wait_until};
+use support::bootstrap::*;
+use support::client::role_status;
+use support::web::Manners;
+use support::{SmallDisk, Web, wait_until};
 
 /// A host that is offered this snapshot says `text`, has no LDB, and takes the good one that follows.
 #[track_caller]

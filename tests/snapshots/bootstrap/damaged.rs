@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
-use super::stage::*;
-use super::support::client::{role_status, wait_for_value};
-use super::support::{Node, NodeProcess, http, wait_until};
+use support::bootstrap::*;
+use support::client::{role_status, wait_for_value};
+use support::{Node, NodeProcess, http, wait_until};
 
 const PAGE: u64 = 16 * 1024;
 

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use super::stage::*;
-use super::support::web::Manners;
-use super::support::{Node, Web, wait_until};
+use support::bootstrap::*;
+use support::web::Manners;
+use support::{Node, Web, wait_until};
 
 const SIGABRT: i32 = 6;
 const FAILPOINTS: [&str; 5] = [

@@ -7,6 +7,3 @@ mod killed;
 mod pruned;
 mod s3;
 mod sources;
-mod stage;
-#[path = "../support/mod.rs"]
-mod support;

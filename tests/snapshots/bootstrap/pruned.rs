@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::stage::*;
-use super::support::client::{read_value, role_status, wait_for_value};
-use super::support::web::Manners;
-use super::support::{Node, Web, http, sql, wait_until};
+use support::bootstrap::*;
+use support::client::{read_value, role_status, wait_for_value};
+use support::web::Manners;
+use support::{Node, Web, http, sql, wait_until};
 
 /// A host that has all of the ledger, stopped, and then left behind by pruning.
 fn left_behind(origin: &Origin, urls: &[&str]) -> Node {

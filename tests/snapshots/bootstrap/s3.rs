@@ -4,10 +4,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use sha1::{Digest, Sha1};
 
-use super::stage::*;
-use super::support::client::role_status;
-use super::support::s3::{Bucket, Front, Manner, endpoint, variables};
-use super::support::{Node, Web, http, wait_until};
+use support::bootstrap::*;
+use support::client::role_status;
+use support::s3::{Bucket, Front, Manner, endpoint, variables};
+use support::{Node, Web, http, wait_until};
 
 fn with_s3(node: Node, endpoint: &str) -> Node {
     variables(endpoint).iter().fold(node, |node, (name, value)| node.env(name, value))

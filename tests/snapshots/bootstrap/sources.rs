@@ -3,10 +3,10 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE;
 
-use super::stage::*;
-use super::support::client::{read_value, role_status};
-use super::support::web::Manners;
-use super::support::{Web, http, wait_until};
+use support::bootstrap::*;
+use support::client::{read_value, role_status};
+use support::web::Manners;
+use support::{Web, http, wait_until};
 
 #[test]
 fn a_host_starts_from_a_file_and_goes_on_from_there() {

@@ -1,8 +1,8 @@
 //! What appears in the directory of versions, and what goes.
 
-use super::stage::*;
-use super::support::client::role_status;
-use super::support::{Node, http, wait_until};
+use super::fixture::*;
+use support::client::role_status;
+use support::{Node, http, wait_until};
 
 #[test]
 fn each_new_snapshot_becomes_a_version_that_is_whole_when_it_appears() {

@@ -1,9 +1,5 @@
 //! Hosts that fetch versions, and a watch on what anyone could see of these at any moment.
 
-#[path = "../bootstrap/stage.rs"]
-#[allow(dead_code)]
-mod bootstrap;
-
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,12 +9,11 @@ use std::thread::JoinHandle;
 use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
 
-pub use bootstrap::{DEADLINE, Origin, Published, manifest, metric};
+pub use support::bootstrap::{DEADLINE, Origin, Published, manifest, metric};
 
-use super::support;
-use super::support::client::role_status;
-use super::support::wait::wait_for;
-use super::support::{Node, NodeProcess};
+use support::client::role_status;
+use support::wait::wait_for;
+use support::{Node, NodeProcess};
 
 /// A host that fetches from these URLs, and asks all the time.
 pub fn host(urls: &[&str]) -> Node {

@@ -2,9 +2,9 @@
 
 use std::os::unix::process::ExitStatusExt;
 
-use super::stage::*;
-use super::support::web::Manners;
-use super::support::{Node, Web, wait_until};
+use super::fixture::*;
+use support::web::Manners;
+use support::{Node, Web, wait_until};
 
 const SIGABRT: i32 = 6;
 const FAILPOINTS: [&str; 5] = [

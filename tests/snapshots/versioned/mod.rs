@@ -2,9 +2,7 @@
 //! kind go from one to the next without an error, and that no crash shows a part of one.
 
 mod appearing;
+mod fixture;
 mod killed;
 mod reading;
 mod sources;
-mod stage;
-#[path = "../support/mod.rs"]
-mod support;

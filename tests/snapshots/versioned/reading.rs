@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use ctlstore::Reader;
 
-use super::stage::*;
-use super::support::client::wait_for_value;
-use super::support::{http, wait_until};
+use super::fixture::*;
+use support::client::wait_for_value;
+use support::{http, wait_until};
 
 /// Rows of the table: more than an HTTP worker reads by itself.
 const ROWS: i64 = 400;

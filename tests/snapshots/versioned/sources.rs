@@ -3,10 +3,10 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE;
 
-use super::stage::*;
-use super::support::client::read_value;
-use super::support::web::Manners;
-use super::support::{NodeProcess, Web, wait_until};
+use super::fixture::*;
+use support::client::read_value;
+use support::web::Manners;
+use support::{NodeProcess, Web, wait_until};
 
 /// Waits until the sources were asked a few times more.
 #[track_caller]

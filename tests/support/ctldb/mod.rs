@@ -1,8 +1,6 @@
 //! What the ctldb's tests share: an operation that is a list of steps, and short
 //! ways to make tables, rows and statements.
 
-#![allow(dead_code)] // every test binary uses its own part
-
 pub mod proxy;
 
 use std::sync::Arc;
@@ -17,8 +15,8 @@ use ctlstore::ledger::Seq;
 use ctlstore::schema::{FamilyName, Field, FieldName, FieldType, TableRef, TableSchema, Value, WriterName};
 use ctlstore::sql;
 
-use crate::support::sql::query;
-use crate::support::{TestDatabase, every_ctldb, mariadb, mysql56};
+use crate::sql::query;
+use crate::{TestDatabase, every_ctldb, mariadb, mysql56};
 
 /// One call on a session.
 #[derive(Debug, Clone)]

@@ -1,14 +1,12 @@
 //! A way to a server that can be cut at the moment of a commit, and that counts what is sent and answered.
 
-#![allow(dead_code)] // every test binary uses its own part of this
-
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::support::wait_until;
+use crate::wait_until;
 
 /// No text is held back for longer.
 const HELD_FOR: Duration = Duration::from_secs(60);

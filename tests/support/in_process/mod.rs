@@ -1,8 +1,6 @@
 //! An executive inside the test's own process: the real actor, the real server on a real socket, the real
 //! ctldb. For tests that want settings which no configuration has, or to look at the actor's status.
 
-#![allow(dead_code)] // every test binary uses its own part
-
 pub mod hold;
 pub mod replay;
 
@@ -23,7 +21,7 @@ use ctlstore::metrics::{Metrics, Server};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-use super::support::{TestDatabase, http, wait_until};
+use crate::{TestDatabase, http, wait_until};
 
 /// A running executive; stopped in order when it is dropped.
 pub struct Executive {

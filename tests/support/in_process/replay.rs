@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 use rusqlite::types::Value;
 
-use crate::support::{TestDatabase, sql};
+use crate::{TestDatabase, sql};
 
 /// The statements behind seq `after`, with their seqs.
 pub fn ledger(database: &TestDatabase, after: i64) -> Vec<(i64, String)> {

@@ -1,9 +1,6 @@
 //! What the tests of the LDB's writing half share: ledgers made from statements, and
 //! looks at what is in the files afterwards, through SQLite and not through our code.
 
-// Every test binary compiles this module and uses its own part of it.
-#![allow(dead_code)]
-
 pub mod follower;
 pub mod workload;
 

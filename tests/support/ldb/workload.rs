@@ -2,7 +2,7 @@
 //! rows that it must come to, by running its statements as they are.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 use ctlstore::changelog::ChangelogOptions;
 use ctlstore::changelog::history::HistoryOptions;
@@ -11,6 +11,7 @@ use ctlstore::ledger::{Assembler, LedgerRow, Seq};
 use rusqlite::Connection;
 
 use super::{dump, row};
+use crate::one_test;
 
 const TABLES: [&str; 3] = ["fam___left", "fam___right", "fam___other"];
 
@@ -192,10 +193,10 @@ pub fn open(directory: &Path, seed: u64) -> Ldb {
     Ldb::open(&path, &options).unwrap()
 }
 
-/// Starts this test binary again, for its test `test` alone, to work on `directory`.
+/// Starts this test binary again, for its test `test` alone (a path as [`one_test`] takes it), to work on `directory`.
 pub fn start(test: &str, directory: &Path, seed: u64, chunk: Option<u64>, failpoint: Option<&str>) -> Child {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", test]).env(DIRECTORY, directory).env(SEED, seed.to_string());
+    let mut command = one_test(test);
+    command.env(DIRECTORY, directory).env(SEED, seed.to_string());
     command.stdout(Stdio::null()).stderr(Stdio::null());
     if let Some(chunk) = chunk {
         command.env(CHUNK, chunk.to_string());

@@ -1,7 +1,7 @@
 //! An LDB that the real applier writes from a generated ledger, and what a snapshot
 //! of it must be: one file that equals that ledger replayed to the snapshot's seq.
 
-#![allow(dead_code)] // every test binary uses its own part of this
+pub mod stored;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

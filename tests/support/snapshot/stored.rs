@@ -1,7 +1,5 @@
 //! What lies at a destination, read as a new host would read it.
 
-#![allow(dead_code)] // every test binary uses its own part of this
-
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
@@ -15,7 +13,7 @@ use ctlstore::snapshot::{Abort, Compression, Manifest, Store, StoreUrl, Target};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
-use crate::support::s3;
+use crate::s3;
 
 /// A destination on the S3 server at `endpoint`, given up after a second of silence.
 pub fn s3_target(url: &str, endpoint: &str) -> Target {
@@ -92,9 +90,9 @@ pub fn check_bytes(stored: &[u8], manifest: &Manifest) -> i64 {
 /// Checks an uncompressed snapshot alone.
 #[track_caller]
 pub fn check_file(file: &[u8]) -> i64 {
-    let directory = crate::support::scratch_dir();
+    let directory = crate::scratch_dir();
     let path = directory.path().join("fetched.db");
     fs::write(&path, file).expect("write the file");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("set its mode");
-    crate::snapshot_support::check(&path)
+    crate::snapshot::check(&path)
 }
