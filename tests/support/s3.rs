@@ -62,6 +62,12 @@ pub struct Bucket {
     pub name: String,
 }
 
+impl Default for Bucket {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Bucket {
     pub fn new() -> Self {
         let name = format!("bucket-{}", BUCKETS.fetch_add(1, Ordering::Relaxed));

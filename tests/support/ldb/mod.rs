@@ -24,6 +24,12 @@ pub struct Scratch {
     pub directory: TempDir,
 }
 
+impl Default for Scratch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Scratch {
     pub fn new() -> Self {
         Self { directory: tempfile::tempdir().unwrap() }
