@@ -61,9 +61,15 @@ impl<'a> Watch<'a> {
     pub fn event<T>(&self, event: &str, what: &[&str], cause: impl FnOnce() -> T) -> T {
         let before = self.sample();
         let result = cause();
+        let mut unmoved = what.to_vec();
         for name in what {
             wait_until(&format!("{event} moves {name}"), DEADLINE, || {
-                value(&self.sample(), name) != value(&before, name)
+                if unmoved.contains(name) {
+                    // One look serves all names: what moves for a moment may be back before the others have moved.
+                    let now = self.sample();
+                    unmoved.retain(|name| value(&now, name) == value(&before, name));
+                }
+                !unmoved.contains(name)
             });
             self.moved.note(name, event);
         }
