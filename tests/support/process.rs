@@ -31,14 +31,17 @@ static ROOT: LazyLock<PathBuf> = LazyLock::new(|| {
 
 /// The built `ctlstore`. Cargo names it to each test and bench that it runs; for one that is started by hand it is in
 /// the directory above.
-pub fn binary() -> PathBuf {
-    if let Some(named) = std::env::var_os("CARGO_BIN_EXE_ctlstore") {
-        return named.into();
-    }
-    let own = std::env::current_exe().expect("this binary's path");
-    let built = own.parent().and_then(Path::parent).expect("a test binary is in target/*/deps").join("ctlstore");
-    assert!(built.exists(), "{} is not built", built.display());
-    built
+pub fn binary() -> &'static str {
+    static BINARY: LazyLock<String> = LazyLock::new(|| {
+        if let Ok(named) = std::env::var("CARGO_BIN_EXE_ctlstore") {
+            return named;
+        }
+        let own = std::env::current_exe().expect("this binary's path");
+        let built = own.parent().and_then(Path::parent).expect("a test binary is in target/*/deps").join("ctlstore");
+        assert!(built.exists(), "{} is not built", built.display());
+        built.into_os_string().into_string().expect("a path in UTF-8")
+    });
+    &BINARY
 }
 
 /// This test binary again, for one of its tests alone, by the path `concat!(module_path!(), "::its_function")`.
