@@ -5,7 +5,7 @@ use std::fmt;
 use std::ops::{AddAssign, Sub};
 
 use super::process::cpu;
-use super::support::{NodeProcess, http};
+use support::{NodeProcess, http};
 
 /// Counts since the node's start, or between two looks.
 #[derive(Debug, Clone, Copy, Default)]

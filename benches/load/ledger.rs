@@ -10,7 +10,7 @@ use super::client::{Connection, address, load, send_all};
 use super::data;
 use super::process::{Peak, anonymous_memory};
 use super::report::Report;
-use super::support::{Node, NodeProcess, http, sql, wait::wait_until};
+use support::{Node, NodeProcess, http, sql, wait::wait_until};
 
 /// Ledger rows of a catch-up: single-row transactions, as one mutation a request makes them.
 const ROWS: usize = 300_000;

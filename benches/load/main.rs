@@ -17,8 +17,6 @@ mod process;
 mod reads;
 mod report;
 mod steady;
-#[path = "../../tests/support/mod.rs"]
-mod support;
 mod writes;
 
 use client::{Connection, address};

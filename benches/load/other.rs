@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 
-use super::support::process;
+use support::process;
 
 pub struct OtherServer {
     child: Child,

@@ -10,7 +10,7 @@ use super::client::{Connection, address, percentile, send_all};
 use super::data;
 use super::process::cpu;
 use super::report::Report;
-use super::support::{Node, NodeProcess};
+use support::{Node, NodeProcess};
 
 const SAMPLES: usize = 300;
 const DEADLINE: Duration = Duration::from_secs(20);

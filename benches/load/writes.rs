@@ -10,7 +10,7 @@ use super::data::{self, WRITERS};
 use super::direct::{Direct, autocommit, multi_row, one_by_one, rate_of_all};
 use super::plain;
 use super::report::Report;
-use super::support::{Node, NodeProcess};
+use support::{Node, NodeProcess};
 
 const ROUND: Duration = Duration::from_millis(1_500);
 const ROUNDS: usize = 5;

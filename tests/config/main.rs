@@ -2,8 +2,6 @@
 
 mod refusals;
 mod secrets;
-#[path = "../support/mod.rs"]
-mod support;
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
-use super::support::scratch_dir;
 use super::{DEFAULT_TOML, keys, refusal};
+use support::scratch_dir;
 
 /// A key, a wrong value as TOML, and what is said of it.
 const WRONG_VALUES: &[(&str, &str, &str)] = &[

@@ -6,8 +6,8 @@ use ctlstore::config::{CtldbUrl, Sources, load};
 use mysql_async::Opts;
 use secrecy::ExposeSecret;
 
-use super::support::scratch_dir;
 use super::{config, refusal};
+use support::scratch_dir;
 
 #[test]
 fn secret_files_are_read_without_their_line_end() {

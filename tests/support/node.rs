@@ -120,7 +120,7 @@ impl Node {
         let lines: Vec<String> = self.settings.iter().map(|(key, value)| format!("{key} = {value}\n")).collect();
         std::fs::write(&config, lines.concat()).expect("write the node's configuration");
         let arguments = ["node".as_ref(), "--config".as_ref(), config.as_os_str()];
-        let binary = env!("CARGO_BIN_EXE_ctlstore");
+        let binary = crate::binary();
         let mut command = Command::new(self.open_files.map_or(binary, |_| "prlimit"));
         if let Some((soft, hard)) = self.open_files {
             command.arg(format!("--nofile={soft}:{hard}")).arg(binary);

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{LazyLock, Mutex, mpsc};
 
@@ -29,6 +29,30 @@ static ROOT: LazyLock<PathBuf> = LazyLock::new(|| {
     std::mem::forget(janitor);
     root
 });
+
+/// The built `ctlstore`. Cargo names it to each test and bench that it runs; for one that is started by hand it is in
+/// the directory above.
+pub fn binary() -> &'static str {
+    static BINARY: LazyLock<String> = LazyLock::new(|| {
+        if let Ok(named) = std::env::var("CARGO_BIN_EXE_ctlstore") {
+            return named;
+        }
+        let own = std::env::current_exe().expect("this binary's path");
+        let built = own.parent().and_then(Path::parent).expect("a test binary is in target/*/deps").join("ctlstore");
+        assert!(built.exists(), "{} is not built", built.display());
+        built.into_os_string().into_string().expect("a path in UTF-8")
+    });
+    &BINARY
+}
+
+/// This test binary again, for one of its tests alone, by the path `concat!(module_path!(), "::its_function")`.
+pub fn one_test(path: &str) -> Command {
+    // A path begins with the binary's name, and the name of a test does not.
+    let (_binary, name) = path.split_once("::").expect("a path below the binary's own");
+    let mut command = Command::new(std::env::current_exe().expect("this binary's path"));
+    command.args(["--exact", name]);
+    command
+}
 
 /// A new empty directory, removed on drop, or else when the test binary ends.
 pub fn scratch_dir() -> TempDir {

@@ -50,7 +50,8 @@ impl S3Server {
 }
 
 fn program() -> PathBuf {
-    let installed = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/s3-server/bin/moto_server"));
+    let installed =
+        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/tools/s3-server/bin/moto_server"));
     let program = std::env::var_os("CTLSTORE_TEST_S3_SERVER").map_or_else(installed, PathBuf::from);
     assert!(program.is_file(), "no S3 server at {}: run `make test` or tools/install-s3-server", program.display());
     program
@@ -59,6 +60,12 @@ fn program() -> PathBuf {
 /// A new, empty bucket.
 pub struct Bucket {
     pub name: String,
+}
+
+impl Default for Bucket {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Bucket {

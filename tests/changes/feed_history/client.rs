@@ -1,0 +1,98 @@
+//! A program that follows the history of changes as the reader does, without the reader.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use ctlstore_ldb::changelog::history::{Cursor, Grown, Op, Record, TableChange, Tail, What, directory_of};
+
+use support::ldb::follower::rows;
+use support::ldb::reader;
+
+/// A program that knows which rows there are from the history alone.
+pub struct Client {
+    pub directory: PathBuf,
+    tail: Tail,
+    pub history: Option<String>,
+    /// The number of the record that comes next.
+    pub next: u64,
+    /// Each row, with its values where they were read since they changed.
+    rows: BTreeMap<String, Option<String>>,
+    pub resyncs: Vec<String>,
+}
+
+impl Client {
+    /// Begins with the rows of `ldb` and the end of the history.
+    pub fn new(ldb: &Path) -> Self {
+        let directory = directory_of(ldb);
+        let mut client = Self {
+            tail: Tail::new(&directory),
+            directory,
+            history: None,
+            next: 1,
+            rows: BTreeMap::new(),
+            resyncs: Vec::new(),
+        };
+        client.look();
+        client.next = client.tail.next();
+        client.history = client.tail.history().map(str::to_owned);
+        client.load(ldb);
+        client
+    }
+
+    pub fn load(&mut self, ldb: &Path) {
+        self.rows = rows(&reader(ldb)).into_iter().map(|(row, values)| (row, Some(values))).collect();
+    }
+
+    fn look(&mut self) {
+        while !matches!(self.tail.look().unwrap(), Grown::By(records) if records.is_empty()) {}
+    }
+
+    /// Goes on where it was, as after a time of absence.
+    pub fn go_on(&mut self) -> Vec<Record> {
+        self.tail = Tail::new(&self.directory);
+        self.look();
+        assert_eq!(self.tail.history(), self.history.as_deref(), "another history");
+        let mut cursor = Cursor::seek(&self.directory, self.next).unwrap().expect("not too old");
+        let mut all = Vec::new();
+        while self.next < self.tail.next() {
+            for record in cursor.read(self.tail.next(), 1000).unwrap().expect("not too old") {
+                assert_eq!(record.number, self.next);
+                self.next += 1;
+                self.take(&record);
+                all.push(record);
+            }
+        }
+        all
+    }
+
+    fn take(&mut self, record: &Record) {
+        let is_of = |row: &str, family: &str, table: &str| row.starts_with(&format!("{family}___{table} "));
+        match &record.what {
+            What::Row { op, family, table, key } => {
+                let key: Vec<serde_json::Value> = serde_json::from_str(key.get()).unwrap();
+                let values: Vec<_> = key.iter().map(|part| part["value"].to_string()).collect();
+                let row = format!("{family}___{table} {}", values.join(","));
+                match op.expect("an op") {
+                    Op::Upsert => drop(self.rows.insert(row, None)),
+                    Op::Delete => drop(self.rows.remove(&row)),
+                }
+            }
+            What::Table { change: TableChange::Cleared | TableChange::Dropped, family, table } => {
+                self.rows.retain(|row, _| !is_of(row, family, table));
+            }
+            What::Table { change, .. } => panic!("{change:?}"),
+            What::Resync { reason } => self.resyncs.push(reason.clone()),
+        }
+    }
+
+    /// Compares with what is really there, and reads what has changed.
+    #[track_caller]
+    pub fn check(&mut self, ldb: &Path) {
+        let there = rows(&reader(ldb));
+        assert_eq!(self.rows.keys().collect::<Vec<_>>(), there.keys().collect::<Vec<_>>());
+        for (row, values) in &self.rows {
+            assert!(values.as_ref().is_none_or(|values| *values == there[row]), "{row} has changed unsaid");
+        }
+        self.load(ldb);
+    }
+}

@@ -1,0 +1,20 @@
+//! Every command of the binary, run as a user runs it: in a pipe, against real nodes and files, and in a terminal
+//! where that makes a difference.
+
+mod about;
+mod ctldb;
+mod doctor;
+mod fixture;
+mod help_and_exit_codes;
+mod many;
+mod mistakes;
+mod node;
+mod one_row;
+mod schema;
+mod signals;
+mod snapshot;
+mod tables;
+mod terminal;
+mod transfer;
+mod watch;
+mod writers;

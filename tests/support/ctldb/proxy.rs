@@ -1,0 +1,150 @@
+//! A way to a server that can be cut at the moment of a commit, and that counts what is sent and answered.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::wait_until;
+
+/// No text is held back for longer.
+const HELD_FOR: Duration = Duration::from_secs(60);
+
+/// How a text ends that commits, the second where it is a block.
+const COMMITS: [&[u8]; 2] = [b"COMMIT", b"COMMIT;END"];
+
+/// What happens to the next text that commits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Cut {
+    Nothing,
+    /// It does not reach the server.
+    BeforeCommit,
+    /// It reaches the server, and the answer is lost.
+    AfterCommit,
+    /// It is held back, until another cut is asked for, and does not reach the server.
+    HeldBack,
+    /// One is held back now.
+    Holding,
+}
+
+/// Passes connections on to one server.
+pub struct Proxy {
+    port: u16,
+    cut: Arc<AtomicU8>,
+    sent: Arc<AtomicUsize>,
+    answered: Arc<AtomicUsize>,
+}
+
+impl Proxy {
+    pub fn to(port: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bind the proxy");
+        let this = Self {
+            port: listener.local_addr().expect("the proxy's address").port(),
+            cut: Arc::new(AtomicU8::new(Cut::Nothing as u8)),
+            sent: Arc::default(),
+            answered: Arc::default(),
+        };
+        let (cut, sent, answered) = (this.cut.clone(), this.sent.clone(), this.answered.clone());
+        // Both end with the process.
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                let client = client.expect("accept a connection");
+                let server = TcpStream::connect(("127.0.0.1", port)).expect("connect to the server");
+                pass(client, server, cut.clone(), sent.clone(), answered.clone());
+            }
+        });
+        this
+    }
+
+    /// The same database by way of the proxy.
+    pub fn url(&self, url: &str) -> String {
+        let (head, database) = url.rsplit_once('/').expect("a url with a database");
+        let (head, _) = head.rsplit_once(':').expect("a url with a port");
+        format!("{head}:{}/{database}", self.port)
+    }
+
+    /// Cuts the connection of the next commit.
+    pub fn cut(&self, cut: Cut) {
+        self.cut.store(cut as u8, Ordering::SeqCst);
+    }
+
+    /// What clients have sent so far: texts below 64 KiB are one each, and a client that
+    /// waits for its answer makes a round trip of each.
+    pub fn sent(&self) -> usize {
+        self.sent.load(Ordering::SeqCst)
+    }
+
+    /// The packets that servers have answered: one for each statement that gives no rows.
+    pub fn answered(&self) -> usize {
+        self.answered.load(Ordering::SeqCst)
+    }
+
+    pub fn is_holding(&self) -> bool {
+        self.cut.load(Ordering::SeqCst) == Cut::Holding as u8
+    }
+
+    /// Whether the cut has been made.
+    pub fn has_cut(&self) -> bool {
+        self.cut.load(Ordering::SeqCst) == Cut::Nothing as u8
+    }
+}
+
+fn pass(client: TcpStream, server: TcpStream, cut: Arc<AtomicU8>, sent: Arc<AtomicUsize>, answered: Arc<AtomicUsize>) {
+    let (mut from_client, mut to_server) = (client.try_clone().expect("clone"), server.try_clone().expect("clone"));
+    let (mut from_server, mut to_client) = (server, client);
+    std::thread::spawn(move || {
+        let mut buffer = vec![0; 65_536];
+        while let Ok(count @ 1..) = from_client.read(&mut buffer) {
+            sent.fetch_add(1, Ordering::SeqCst);
+            if COMMITS.iter().any(|end| buffer[..count].ends_with(end)) {
+                let held = cut.swap(Cut::Nothing as u8, Ordering::SeqCst);
+                if held == Cut::AfterCommit as u8 {
+                    // The client hears nothing from here on, but the server hears the commit.
+                    let _ = from_client.shutdown(Shutdown::Both);
+                    to_server.write_all(&buffer[..count]).expect("pass the commit on");
+                    // The server closes when it has read that the client said goodbye: after the commit.
+                    let _ = to_server.shutdown(Shutdown::Write);
+                    return;
+                }
+                if held == Cut::HeldBack as u8 {
+                    cut.store(Cut::Holding as u8, Ordering::SeqCst);
+                    wait_until("the text held back is let go", HELD_FOR, || {
+                        cut.load(Ordering::SeqCst) != Cut::Holding as u8
+                    });
+                    cut.store(Cut::Nothing as u8, Ordering::SeqCst);
+                }
+                if [Cut::BeforeCommit, Cut::HeldBack].map(|cut| cut as u8).contains(&held) {
+                    let _ = from_client.shutdown(Shutdown::Both);
+                    let _ = to_server.shutdown(Shutdown::Both);
+                    return;
+                }
+            }
+            if to_server.write_all(&buffer[..count]).is_err() {
+                break;
+            }
+        }
+        let _ = to_server.shutdown(Shutdown::Both);
+    });
+    std::thread::spawn(move || {
+        // Ends when either side does.
+        while let Ok(packet) = packet(&mut from_server) {
+            answered.fetch_add(1, Ordering::SeqCst);
+            if to_client.write_all(&packet).is_err() {
+                break;
+            }
+        }
+        let _ = to_client.shutdown(Shutdown::Both);
+    });
+}
+
+/// The next packet: three bytes of length, a number, and so many bytes.
+fn packet(from: &mut TcpStream) -> std::io::Result<Vec<u8>> {
+    let mut packet = vec![0; 4];
+    from.read_exact(&mut packet)?;
+    let length = u32::from_le_bytes([packet[0], packet[1], packet[2], 0]);
+    packet.resize(4 + length as usize, 0);
+    from.read_exact(&mut packet[4..])?;
+    Ok(packet)
+}
