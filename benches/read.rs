@@ -205,16 +205,16 @@ fn main() {
         Case::new("held bare", None, || nanos(READS, |i| read_bare(&held, key(i)))),
         Case::new("held bare, struct by hand", None, || nanos(READS, |i| use_row(read_by_hand(&held, key(i))))),
         Case::new("snapshot get, struct", Some("held bare"), || {
-            let read = |s: &ctlstore_reader::Snapshot<'_>| {
+            let read = |s: &ctlstore_reader::ReadTransaction<'_>| {
                 Ok(nanos(READS, |i| use_row(s.get("fam", "tab", key(i)).expect("it is read").expect("there is a row"))))
             };
-            reader.snapshot(read).expect("the ldb is read")
+            reader.read_transaction(read).expect("the ldb is read")
         }),
         Case::new("snapshot get_with, borrowed struct", Some("held bare"), || {
-            let read = |s: &ctlstore_reader::Snapshot<'_>| {
+            let read = |s: &ctlstore_reader::ReadTransaction<'_>| {
                 Ok(nanos(READS, |i| _ = s.get_with("fam", "tab", key(i), borrow).expect("it is read")))
             };
-            reader.snapshot(read).expect("the ldb is read")
+            reader.read_transaction(read).expect("the ldb is read")
         }),
         Case::new("scan of a group by hand", None, || {
             nanos(READS / 40, |i| assert_eq!(scan_by_hand(&free, i as i64 % (rows / GROUP)), GROUP as usize))
@@ -249,10 +249,10 @@ fn main() {
 
     let read = |i: usize| drop(black_box(get(i)));
     let snapshot = |i: usize| {
-        let read = |s: &ctlstore_reader::Snapshot<'_>| {
+        let read = |s: &ctlstore_reader::ReadTransaction<'_>| {
             (0..HELD).try_for_each(|j| s.get::<Row>("fam", "tab", key(i * HELD + j)).map(|row| drop(black_box(row))))
         };
-        reader.snapshot(read).expect("the ldb is read");
+        reader.read_transaction(read).expect("the ldb is read");
     };
     let arithmetic = |_| {
         black_box((0..2_000).fold(1u64, |a, b| black_box(a.wrapping_mul(31) ^ b)));

@@ -3,9 +3,9 @@
 //! room reads settings and the secret files they name; it opens nothing else
 //! and knows no other room.
 
+mod codec;
 mod ctldb_url;
 mod defaults;
-mod form;
 mod keys;
 mod load;
 mod names;
@@ -18,6 +18,7 @@ pub use ctldb_url::{CtldbUrl, MysqlUrl};
 pub use load::{Sources, load};
 pub use problem::{Origin, Problem, Problems, shown_url};
 pub use settings::{
-    AllowEmpty, Bootstrap, Changelog, Ctldb, Executive, Heartbeat, Ldb, Log, LogFormat, Node, Ops, Reader, ReaderQuery,
-    Reflector, Role, Settings, Snapshotter, TableLimit, WriterLimit,
+    AllowEmpty, BootstrapSettings, ChangelogSettings, CtldbSettings, ExecutiveSettings, HeartbeatSettings, LdbSettings,
+    LogFormat, LogSettings, NodeSettings, OpsSettings, ReaderQuerySettings, ReaderSettings, ReflectorSettings, Role,
+    Settings, SnapshotterSettings, TableLimitSettings, WriterLimitSettings,
 };

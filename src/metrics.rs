@@ -26,17 +26,17 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-pub use applier::{Applier, Changelog};
-pub use bootstrap::Bootstrap;
-pub use executive::{Executive, Heartbeat};
-pub use fetcher::Fetcher;
-pub use http::{Http, Route};
+pub use applier::{ApplierMetrics, ChangelogMetrics};
+pub use bootstrap::BootstrapMetrics;
+pub use executive::{ExecutiveMetrics, HeartbeatMetrics};
+pub use fetcher::FetcherMetrics;
+pub use http::{HttpMetrics, Route};
 pub use labels::{
     CheckpointMode, CloseReason, Component, ErrorKind, ExecutionPath, Method, QueryOutcome, Queue, RetryReason, Server,
 };
-pub use poller::Poller;
-pub use reader::Reader;
-pub use snapshotter::Snapshotter;
+pub use poller::PollerMetrics;
+pub use reader::ReaderMetrics;
+pub use snapshotter::SnapshotterMetrics;
 
 /// The media type of what [`Metrics::encode`] returns.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -44,16 +44,16 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 /// Every metric of this process.
 #[derive(Debug)]
 pub struct Metrics {
-    pub poller: Poller,
-    pub applier: Applier,
-    pub changelog: Changelog,
-    pub bootstrap: Bootstrap,
-    pub executive: Executive,
-    pub heartbeat: Heartbeat,
-    pub fetcher: Fetcher,
-    pub reader: Reader,
-    pub snapshotter: Snapshotter,
-    pub http: Http,
+    pub poller: PollerMetrics,
+    pub applier: ApplierMetrics,
+    pub changelog: ChangelogMetrics,
+    pub bootstrap: BootstrapMetrics,
+    pub executive: ExecutiveMetrics,
+    pub heartbeat: HeartbeatMetrics,
+    pub fetcher: FetcherMetrics,
+    pub reader: ReaderMetrics,
+    pub snapshotter: SnapshotterMetrics,
+    pub http: HttpMetrics,
     queues: Family<QueueLabels, Gauge>,
     errors: Family<ErrorLabels, Counter>,
     log_lines_dropped: Counter,
@@ -83,16 +83,16 @@ impl Metrics {
         let help = "Log lines that were lost: standard error was not read in time";
         registry.register("log_lines_dropped", help, log_lines_dropped.clone());
         Arc::new(Self {
-            poller: Poller::register(&mut registry),
-            applier: Applier::register(&mut registry),
-            changelog: Changelog::register(&mut registry),
-            bootstrap: Bootstrap::register(&mut registry),
-            executive: Executive::register(&mut registry),
-            heartbeat: Heartbeat::register(&mut registry),
-            fetcher: Fetcher::register(&mut registry),
-            reader: Reader::register(&mut registry),
-            snapshotter: Snapshotter::register(&mut registry),
-            http: Http::register(&mut registry),
+            poller: PollerMetrics::register(&mut registry),
+            applier: ApplierMetrics::register(&mut registry),
+            changelog: ChangelogMetrics::register(&mut registry),
+            bootstrap: BootstrapMetrics::register(&mut registry),
+            executive: ExecutiveMetrics::register(&mut registry),
+            heartbeat: HeartbeatMetrics::register(&mut registry),
+            fetcher: FetcherMetrics::register(&mut registry),
+            reader: ReaderMetrics::register(&mut registry),
+            snapshotter: SnapshotterMetrics::register(&mut registry),
+            http: HttpMetrics::register(&mut registry),
             queues,
             errors,
             log_lines_dropped,

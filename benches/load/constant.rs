@@ -7,9 +7,9 @@ use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
 use actix_web::web;
 use ctlstore::http::body::{self, Chunks};
 use ctlstore::http::error::HttpError;
-use ctlstore::http::observe::Observer;
+use ctlstore::http::fast_path::FastPaths;
+use ctlstore::http::instrument::Observer;
 use ctlstore::http::serve::{ServerOptions, serve};
-use ctlstore::http::shortcut::Shortcuts;
 use ctlstore::metrics::{Metrics, Server};
 
 use super::data;
@@ -24,7 +24,7 @@ pub enum Way {
     /// As all routes do.
     Router,
     /// As the node's own two do that read rows by key.
-    Shortcut,
+    FastPath,
 }
 
 const SHORTCUT: &str = "shortcut";
@@ -34,7 +34,7 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 pub fn start(way: Way) -> OtherServer {
     match way {
         Way::Router => OtherServer::start(&[ARGUMENT]),
-        Way::Shortcut => OtherServer::start(&[ARGUMENT, SHORTCUT]),
+        Way::FastPath => OtherServer::start(&[ARGUMENT, SHORTCUT]),
     }
 }
 
@@ -47,11 +47,11 @@ pub fn run() {
             let row = web::Bytes::from(data::row_json(0));
             if is_shortcut {
                 let shortcut = move |mut request: Request| answer(request.take_payload(), row.clone());
-                return Shortcuts::default().post(data::POINT_READ_PATTERN, shortcut);
+                return FastPaths::default().post(data::POINT_READ_PATTERN, shortcut);
             }
             let route = move |payload: web::Payload| answer(payload, row.clone());
             config.service(web::resource(data::POINT_READ_PATTERN).post(route));
-            Shortcuts::default()
+            FastPaths::default()
         });
         server.expect("the server starts").await.expect("the server runs");
     });

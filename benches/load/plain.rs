@@ -8,7 +8,7 @@ use std::rc::Rc;
 use actix_web::{HttpRequest, HttpResponse, web};
 use ctlstore::http::body;
 use ctlstore::http::error::HttpError;
-use ctlstore::http::observe::Observer;
+use ctlstore::http::instrument::Observer;
 use ctlstore::http::serve::{ServerOptions, serve};
 use ctlstore::metrics::{Metrics, Server};
 use tokio::sync::Mutex;

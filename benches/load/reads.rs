@@ -65,7 +65,7 @@ async fn stay_awake() {
 
 /// Point reads against the same requests answered without a database.
 pub async fn points(report: &mut Report, reader: &str, pid: u32) {
-    let (router, shortcut) = (constant::start(Way::Router), constant::start(Way::Shortcut));
+    let (router, shortcut) = (constant::start(Way::Router), constant::start(Way::FastPath));
     let contender = || Contender::new(data::point_reads(), 200);
     let [mut points, mut constant, mut short, mut to_asleep, mut constant_to_asleep] =
         std::array::from_fn(|_| contender());

@@ -2,10 +2,10 @@
 //! connection, one at a time, and stays responsive while that thread works.
 
 mod bootstrap;
-mod damage;
-mod holding;
+mod corruption;
+mod integrity_check;
 mod known_end;
-mod looks;
+mod managed_ldb;
 mod thread;
 
 use std::collections::HashSet;
@@ -20,20 +20,20 @@ use tokio::sync::oneshot;
 use crate::messages::ledger::{
     AdoptLedger, ApplyBatch, ApplyFailed, Bootstrap, CaughtUp, Committed, GetPosition, SlowestCommit,
 };
-use crate::messages::status::{GetStatus, Role, RoleState, RoleStatus};
+use crate::messages::status::{ActorKind, GetStatus, RoleState, RoleStatus};
 use crate::messages::stop::Stop;
 use crate::metrics::{Component, ErrorKind, ExecutionPath, Metrics};
 use ctlstore_core::Abort;
 use ctlstore_core::ledger::{LdbPosition, Seq};
 use ctlstore_core::schema::Timestamp;
-use ctlstore_ldb::{Applied, ApplyError, Home, LdbError, LdbOptions, StatementLimits, StatementWatch};
+use ctlstore_ldb::{Applied, ApplyError, ClaimedLdb, LdbError, LdbOptions, StatementLimits, StatementWatch};
 
 pub use self::bootstrap::{AllowEmpty, BootstrapOptions};
 
-use self::bootstrap::{BootstrapDetails, Record};
-use self::holding::{Holding, NoLdb};
+use self::bootstrap::{BootstrapDetails, BootstrapRecord};
 use self::known_end::KnownEnd;
-use self::thread::{Job, WriterThread};
+use self::managed_ldb::{ManagedLdb, NoLdb};
+use self::thread::{Job, LdbWriterThread};
 use super::failures::{Failures, failed, kind_of_ldb};
 
 /// What fails, in the log's words.
@@ -85,8 +85,8 @@ struct Applying {
 
 pub struct Applier {
     /// Until the actor is started.
-    holding: Option<Holding>,
-    thread: Option<WriterThread>,
+    ldb_slot: Option<ManagedLdb>,
+    thread: Option<LdbWriterThread>,
     watch: Arc<StatementWatch>,
     metrics: Arc<Metrics>,
     state: RoleState,
@@ -102,7 +102,7 @@ pub struct Applier {
     mark_failures: Failures,
     details: Details,
     /// `None` where nothing can be fetched.
-    record: Option<Arc<Record>>,
+    record: Option<Arc<BootstrapRecord>>,
     /// Whether the LDB was found damaged and given up, and no other has its place yet.
     is_given_up: bool,
     /// Whether someone looks at all of it.
@@ -128,16 +128,16 @@ impl Applier {
         metrics: Arc<Metrics>,
     ) -> Result<Self, LdbError> {
         let abort = Abort::default();
-        let record = Record::new(Arc::clone(&metrics));
+        let record = BootstrapRecord::new(Arc::clone(&metrics));
         let shown = (!bootstrap.urls.is_empty()).then(|| Arc::clone(&record));
         let bootstrap = bootstrap::Bootstrap::new(bootstrap, abort.clone(), record);
-        let home = Home::claim_with(path, limits)?;
+        let home = ClaimedLdb::claim_with(path, limits)?;
         let watch = home.watch();
-        let mut holding = Holding::open(home, options, bootstrap)?;
-        let position = holding.open_position()?.unwrap_or_default();
+        let mut ldb_slot = ManagedLdb::open(home, options, bootstrap)?;
+        let position = ldb_slot.open_position()?.unwrap_or_default();
         metrics.applier.seq.set(position.seq.0);
         Ok(Self {
-            holding: Some(holding),
+            ldb_slot: Some(ldb_slot),
             thread: None,
             watch,
             failing: HashSet::new(),
@@ -209,13 +209,13 @@ impl Applier {
     }
 
     /// The LDB stands somewhere, perhaps as another one than before.
-    fn stands(&mut self, work: Work, found: Result<LdbPosition, NoLdb>) -> Result<LdbPosition, ApplyFailed> {
+    fn record_position(&mut self, work: Work, found: Result<LdbPosition, NoLdb>) -> Result<LdbPosition, ApplyFailed> {
         let position = found.map_err(|error| {
             let kind = match &error {
                 NoLdb::Ldb(error) => kind_of_ldb(error),
                 NoLdb::Snapshot(none) => none.kind,
             };
-            self.fails(work, kind, &error)
+            self.record_failure(work, kind, &error)
         })?;
         self.seq = position.seq;
         self.leader_ts = position.leader_ts;
@@ -227,11 +227,11 @@ impl Applier {
             // Whatever else failed did so in an LDB that is replaced.
             self.failing.retain(|failing| *failing == work);
         }
-        self.works(work);
+        self.record_success(work);
         Ok(position)
     }
 
-    fn works(&mut self, work: Work) {
+    fn record_success(&mut self, work: Work) {
         self.failing.remove(&work);
         if self.failing.is_empty() && self.state == RoleState::Retrying {
             tracing::info!(role = "applier", seq = %self.seq, "working again");
@@ -240,7 +240,7 @@ impl Applier {
         }
     }
 
-    fn fails(&mut self, work: Work, kind: ErrorKind, error: &impl ToString) -> ApplyFailed {
+    fn record_failure(&mut self, work: Work, kind: ErrorKind, error: &impl ToString) -> ApplyFailed {
         failed!(self.failures, kind, error, CANT_APPLY);
         self.failing.insert(work);
         if self.state != RoleState::Stopping {
@@ -260,7 +260,7 @@ impl Applier {
     }
 
     /// The changelog and the seq file: they hold nothing up, so the applier goes on.
-    fn beside(&mut self, upkeep: &thread::Upkeep) {
+    fn record_side_files(&mut self, upkeep: &thread::Upkeep) {
         let details = &mut self.details;
         details.changelog_entries = upkeep.changelog.entries;
         match &upkeep.changelog_error {
@@ -285,8 +285,8 @@ impl Actor for Applier {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        let Some(holding) = self.holding.take() else { return };
-        match WriterThread::start(holding, ctx.address().recipient(), self.metrics.clone()) {
+        let Some(ldb_slot) = self.ldb_slot.take() else { return };
+        match LdbWriterThread::start(ldb_slot, ctx.address().recipient(), self.metrics.clone()) {
             Ok(thread) => {
                 self.thread = Some(thread);
                 self.state = RoleState::Running;
@@ -305,8 +305,8 @@ impl Handler<ApplyBatch> for Applier {
         Box::pin(outcome.into_actor(self).map(|outcome, this, _| match outcome? {
             Ok(applied) => {
                 this.applied(&applied);
-                this.works(Work::Apply);
-                this.works(Work::Bootstrap);
+                this.record_success(Work::Apply);
+                this.record_success(Work::Bootstrap);
                 Ok(this.seq)
             }
             Err(error) => {
@@ -318,7 +318,7 @@ impl Handler<ApplyBatch> for Applier {
                     tracing::info!(role = "applier", "{stopped}");
                     return Err(ApplyFailed { kind: ErrorKind::Internal, message: stopped.to_string() });
                 }
-                Err(this.fails(Work::Apply, kind_of(&error), &error))
+                Err(this.record_failure(Work::Apply, kind_of(&error), &error))
             }
         }))
     }
@@ -329,7 +329,7 @@ impl Handler<GetPosition> for Applier {
 
     fn handle(&mut self, GetPosition(ledger): GetPosition, _: &mut Self::Context) -> Self::Result {
         let outcome = self.ask(|reply| Job::Position(ledger, reply));
-        Box::pin(outcome.into_actor(self).map(|outcome, this, _| this.stands(Work::Position, outcome?)))
+        Box::pin(outcome.into_actor(self).map(|outcome, this, _| this.record_position(Work::Position, outcome?)))
     }
 }
 
@@ -338,7 +338,7 @@ impl Handler<Bootstrap> for Applier {
 
     fn handle(&mut self, Bootstrap(ledger): Bootstrap, _: &mut Self::Context) -> Self::Result {
         let outcome = self.ask(|reply| Job::Replace(ledger, reply));
-        Box::pin(outcome.into_actor(self).map(|outcome, this, _| this.stands(Work::Bootstrap, outcome?)))
+        Box::pin(outcome.into_actor(self).map(|outcome, this, _| this.record_position(Work::Bootstrap, outcome?)))
     }
 }
 
@@ -351,8 +351,8 @@ impl Handler<AdoptLedger> for Applier {
             |reply| Job::Adopt(id, reply)
         });
         Box::pin(outcome.into_actor(self).map(|outcome, this, _| {
-            outcome?.map_err(|error| this.fails(Work::Adopt, kind_of_ldb(&error), &error))?;
-            this.works(Work::Adopt);
+            outcome?.map_err(|error| this.record_failure(Work::Adopt, kind_of_ldb(&error), &error))?;
+            this.record_success(Work::Adopt);
             this.details.ledger_id = Some(id);
             Ok(())
         }))
@@ -367,8 +367,8 @@ impl Handler<CaughtUp> for Applier {
             self.caught_up.learn(caught_up.seq, caught_up.at);
             self.mark_caught_up(ctx);
             // Whatever could not be applied is no longer in the ledger.
-            self.works(Work::Apply);
-            self.works(Work::Bootstrap);
+            self.record_success(Work::Apply);
+            self.record_success(Work::Bootstrap);
         }
     }
 }
@@ -386,10 +386,10 @@ impl Handler<thread::Upkeep> for Applier {
 
     fn handle(&mut self, upkeep: thread::Upkeep, _: &mut Self::Context) {
         self.details.wal_bytes = upkeep.wal_bytes;
-        self.beside(&upkeep);
+        self.record_side_files(&upkeep);
         match upkeep.outcome {
-            Ok(()) => self.works(Work::Upkeep),
-            Err(error) => drop(self.is_unsound(Work::Upkeep, &error)),
+            Ok(()) => self.record_success(Work::Upkeep),
+            Err(error) => drop(self.record_corruption(Work::Upkeep, &error)),
         }
     }
 }
@@ -406,7 +406,7 @@ impl Handler<GetStatus> for Applier {
         let is_fetching = self.record.as_ref().is_some_and(|record| record.is_active());
         let state =
             if is_fetching && self.state != RoleState::Stopping { RoleState::Bootstrapping } else { self.state };
-        let status = RoleStatus::new(Role::Applier, state).with_error(self.failures.last());
+        let status = RoleStatus::new(ActorKind::Applier, state).with_error(self.failures.last());
         let mut status = status.with_details(&self.details);
         status.last_seq = Some(self.seq);
         let lag = self.caught_up.lag(self.seq, self.leader_ts, Timestamp::now());

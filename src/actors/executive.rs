@@ -7,11 +7,11 @@
 //! Transactions run in this actor's own tasks, so a client that goes away touches
 //! no connection. While the ctldb is away nothing is queued: that is a 503.
 
-mod gather;
+mod commit_delay;
+mod maintenance;
 mod queue;
-mod report;
 mod retention;
-mod upkeep;
+mod status;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -32,13 +32,13 @@ use crate::metrics::{Component, Metrics, Queue as QueueLabel};
 use ctlstore_core::ledger::Seq;
 use ctlstore_core::schema::TableRef;
 use ctlstore_ctldb::executive::{Executive, ExecutiveError, Options, Refusal, Request, Written};
-use ctlstore_ctldb::{Ctldb, CtldbError, Tally};
+use ctlstore_ctldb::{Counters, Ctldb, CtldbError};
 
-use self::gather::Gathering;
+use self::commit_delay::CommitDelay;
 use self::queue::{MAX_GROUP, Queue, Waiting};
-use self::report::Details;
 use self::retention::Retention;
 pub use self::retention::RetentionSettings;
+use self::status::ExecutiveDetails;
 use super::failures::Failures;
 
 /// Messages that may wait for this actor; each is handled in microseconds. One of mutations holds what a
@@ -90,7 +90,7 @@ pub struct ExecutiveActor<C: Ctldb + Unpin> {
     queue: Queue,
     /// Requests whose commit is on its way.
     committing: usize,
-    gathering: Gathering,
+    commit_delay: CommitDelay,
     /// Wakes the group that is held back.
     held: Option<SpawnHandle>,
     asked: usize,
@@ -99,11 +99,11 @@ pub struct ExecutiveActor<C: Ctldb + Unpin> {
     stopping: Vec<oneshot::Sender<()>>,
     last_seq: Option<Seq>,
     failures: Failures,
-    /// What the metrics have of the ctldb's tally.
-    counted: Tally,
+    /// What the metrics have of the ctldb's counters.
+    counted: Counters,
     /// Tables that the log has warned of since they were last measured.
     warned: HashSet<TableRef>,
-    details: Details,
+    details: ExecutiveDetails,
     retention: Retention,
 }
 
@@ -129,16 +129,16 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
             queue: Queue::default(),
             committing: 0,
-            gathering: Gathering::default(),
+            commit_delay: CommitDelay::default(),
             held: None,
             asked: 0,
             measuring: false,
             looking: false,
             stopping: Vec::new(),
             last_seq: None,
-            counted: Tally::default(),
+            counted: Counters::default(),
             warned: HashSet::new(),
-            details: Details::default(),
+            details: ExecutiveDetails::default(),
         }
     }
 
@@ -177,7 +177,7 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
     /// Whether the next group waits for more requests, which wakes it when it has waited enough.
     fn holds_back(&mut self, ctx: &mut Context<Self>) -> bool {
         let goes = self.state == RoleState::Stopping || self.queue.next_is_alone();
-        let left = self.gathering.hold(Instant::now(), self.queue.len()).filter(|_| !goes);
+        let left = self.commit_delay.hold(Instant::now(), self.queue.len()).filter(|_| !goes);
         match left {
             Some(left) if self.held.is_none() => {
                 self.held = Some(ctx.run_later(left, |this, ctx| {
@@ -232,11 +232,11 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
     fn committed(&mut self, group: Vec<Waiting>, outcomes: Vec<Result<Written, Refusal>>, took: Duration) {
         if outcomes.iter().any(Result::is_ok) {
             self.writable_at = Some(Instant::now());
-            self.works();
+            self.record_success();
         } else {
             self.answers();
         }
-        self.gathering.answered(Instant::now(), took, group.len(), self.queue.len(), MAX_GROUP);
+        self.commit_delay.answered(Instant::now(), took, group.len(), self.queue.len(), MAX_GROUP);
         let written: Vec<&Written> = outcomes.iter().flatten().collect();
         if let Some(last) = written.last() {
             self.ledger_grew(last.seq);
@@ -263,7 +263,7 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
             // The commit found something that can't be held, and does not say whose it is.
             return self.queue.put_back_alone(group);
         }
-        self.fails(error);
+        self.record_failure(error);
         let now = Instant::now();
         let nothing_written =
             matches!(error, CtldbError::Unavailable(_) | CtldbError::Contention(_) | CtldbError::NotWritable(_));
@@ -362,7 +362,7 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
         match outcome {
             Ok(answer) => {
                 if R::IS_WRITE {
-                    self.works();
+                    self.record_success();
                 } else {
                     self.answers();
                 }
@@ -370,9 +370,9 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
                     self.ledger_grew(seq);
                 }
             }
-            Err(ExecutiveError::Ctldb(error)) => self.fails(error),
+            Err(ExecutiveError::Ctldb(error)) => self.record_failure(error),
             Err(ExecutiveError::Stopped { cause, .. }) => match &**cause {
-                ExecutiveError::Ctldb(error) => self.fails(error),
+                ExecutiveError::Ctldb(error) => self.record_failure(error),
                 _ => self.details.requests_refused += 1,
             },
             Err(_) => self.details.requests_refused += 1,

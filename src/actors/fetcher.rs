@@ -18,7 +18,7 @@ use crate::actors::download::{Download, Downloading};
 use crate::actors::failures::{Failures, failed};
 use crate::actors::task::{Stopping, Task};
 use crate::backoff::{Backoff, jittered};
-use crate::messages::status::{GetStatus, Role, RoleState, RoleStatus};
+use crate::messages::status::{ActorKind, GetStatus, RoleState, RoleStatus};
 use crate::messages::stop::Stop;
 use crate::metrics::{Component, ErrorKind, Metrics};
 use ctlstore_core::Abort;
@@ -28,7 +28,7 @@ use ctlstore_ldb::snapshot::SnapshotUrl;
 use ctlstore_ldb::snapshot::fetch::{Limits, Sources};
 use ctlstore_ldb::{LdbError, Versions};
 
-use round::{Fetching, New, NoVersion, Outcome, Round};
+use round::{FetchOutcome, FetchRound, Fetching, New, NoVersion};
 
 /// The first pause after a failure.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
@@ -146,7 +146,7 @@ impl Handler<GetStatus> for Fetcher {
         let view = &mut *self.shared.view.borrow_mut();
         view.details.failures = view.failures.count();
         view.details.download = self.shared.downloading.get();
-        let status = RoleStatus::new(Role::Fetcher, view.state).with_error(view.failures.last());
+        let status = RoleStatus::new(ActorKind::Fetcher, view.state).with_error(view.failures.last());
         // With a version there, readers have what they need while the sources are away.
         let is_served = view.is_away && view.details.version.is_some();
         let mut status = status.ready_all_the_same(is_served).with_details(&view.details);
@@ -188,7 +188,7 @@ async fn run(shared: Rc<Shared>, mut fetching: Fetching, mut stopping: Stopping)
 
 impl Shared {
     /// Keeps the round's outcome and says how long to wait for the next.
-    fn record(&self, outcome: Result<Round, NoVersion>, backoff: &mut Backoff) -> Duration {
+    fn record(&self, outcome: Result<FetchRound, NoVersion>, backoff: &mut Backoff) -> Duration {
         if self.view.borrow().state == RoleState::Stopping {
             return Duration::ZERO;
         }
@@ -208,14 +208,14 @@ impl Shared {
         }
     }
 
-    fn went_well(&self, round: Round) {
+    fn went_well(&self, round: FetchRound) {
         let now = Timestamp::now();
         self.metrics.fetcher.last_asked_seconds.set(now.unix_micros() as f64 / 1e6);
         let view = &mut *self.view.borrow_mut();
         view.details.asked_at = Some(now.to_string());
         match round.outcome {
-            Outcome::New(new) => self.appeared(view, new, now),
-            Outcome::Unchanged { version, seq } => {
+            FetchOutcome::New(new) => self.appeared(view, new, now),
+            FetchOutcome::Unchanged { version, seq } => {
                 (view.details.version, view.last_seq) = (Some(version), Some(seq));
             }
         }

@@ -17,7 +17,7 @@ use url::Url;
 use crate::actors::failures::{Failures, failed};
 use crate::actors::task::{Stopping, Task};
 use crate::backoff::Backoff;
-use crate::messages::status::{GetStatus, Role, RoleState, RoleStatus};
+use crate::messages::status::{ActorKind, GetStatus, RoleState, RoleStatus};
 use crate::messages::stop::Stop;
 use crate::metrics::{Component, ErrorKind, Metrics};
 use ctlstore_core::ledger::Seq;
@@ -119,7 +119,7 @@ impl Handler<GetStatus> for Heartbeat {
     fn handle(&mut self, _: GetStatus, _: &mut Self::Context) -> RoleStatus {
         let view = &mut *self.shared.view.borrow_mut();
         view.details.failures = view.failures.count();
-        let status = RoleStatus::new(Role::Heartbeat, view.state).with_error(view.failures.last());
+        let status = RoleStatus::new(ActorKind::Heartbeat, view.state).with_error(view.failures.last());
         let mut status = status.with_details(&view.details);
         status.last_seq = view.last_seq;
         status

@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use crate::actors::task::Task;
 use crate::messages::executive::LedgerGrew;
 use crate::messages::ledger::{AdoptLedger, ApplyBatch, Bootstrap, CaughtUp, GetPosition, HasLdb};
-use crate::messages::status::{GetStatus, Role, RoleState, RoleStatus};
+use crate::messages::status::{ActorKind, GetStatus, RoleState, RoleStatus};
 use crate::messages::stop::Stop;
 use crate::metrics::{Component, Metrics};
 use ctlstore_core::ledger::{BlockLimit, LedgerSource, Seq};
@@ -139,7 +139,7 @@ impl<S: LedgerSource + Unpin + 'static> Handler<GetStatus> for Poller<S> {
         // Readers have what they need while the ctldb is away, and a restart brings them no more.
         let is_served = view.is_ctldb_away && view.has_data;
         view.was_ready |= view.caught_up_at.is_some() || is_served && view.state == RoleState::Retrying;
-        let status = RoleStatus::new(Role::Poller, view.state).with_error(view.failures.last());
+        let status = RoleStatus::new(ActorKind::Poller, view.state).with_error(view.failures.last());
         let mut status = status.ready_all_the_same(is_served).with_details(&view.details);
         if !view.was_ready && view.state == RoleState::Running {
             status.not_ready = Some("has not reached the ledger's end yet".to_owned());

@@ -16,17 +16,17 @@ use tokio::task::JoinHandle;
 
 use crate::actors::failures::{Failures, failed};
 use crate::actors::task::{Stopping, Task};
-use crate::http::reader::age::Age;
 use crate::http::reader::changes::{Feed, FeedStatus};
-use crate::http::reader::damage::Damage;
+use crate::http::reader::corruption::CorruptionReports;
+use crate::http::reader::freshness::Freshness;
 use crate::http::reader::{self, ReaderOptions};
 use crate::messages::ledger::{CaughtUp, Committed, InspectLdb};
-use crate::messages::status::{GetStatus, Role, RoleState, RoleStatus};
+use crate::messages::status::{ActorKind, GetStatus, RoleState, RoleStatus};
 use crate::messages::stop::Stop;
 use crate::metrics::{Component, ErrorKind, Metrics};
 use ctlstore_core::ledger::{LdbPosition, Seq};
 use ctlstore_core::schema::Timestamp;
-use ctlstore_ldb::Verdict;
+use ctlstore_ldb::IntegrityVerdict;
 use ctlstore_reader::read::{LdbReader, ReadError};
 
 /// How often the LDB is looked at.
@@ -42,9 +42,9 @@ struct Shared {
     /// What clients of the change feed are served from.
     feed: Arc<Feed>,
     /// What reads that wait for a seq are woken by.
-    age: Arc<Age>,
+    age: Arc<Freshness>,
     /// What reads have met.
-    damage: Arc<Damage>,
+    damage: Arc<CorruptionReports>,
     view: RefCell<View>,
 }
 
@@ -87,7 +87,7 @@ impl HttpReader {
         metrics: Arc<Metrics>,
     ) -> io::Result<Self> {
         let feed = Arc::new(Feed::start(&options.ldb_path, options.feed.clone(), Arc::clone(&metrics))?);
-        let age = Arc::new(Age::new(&options.ldb_path));
+        let age = Arc::new(Freshness::new(&options.ldb_path));
         let damage = Arc::default();
         let server = reader::serve(listener, options, &feed, &age, &damage, &metrics)?;
         let failures = Failures::new(Component::Reader, Arc::clone(&metrics));
@@ -199,13 +199,13 @@ async fn look_again_and_again(shared: Rc<Shared>, mut ldb: LdbReader, mut stoppi
     }
 }
 
-async fn tell_of_damage(damage: Arc<Damage>, applier: Recipient<InspectLdb>, mut stopping: Stopping) {
+async fn tell_of_damage(damage: Arc<CorruptionReports>, applier: Recipient<InspectLdb>, mut stopping: Stopping) {
     let tell = async {
         loop {
             damage.met().await;
             // What it finds, its own status says; once it has found none, this reader is as good as before.
-            if matches!(applier.send(InspectLdb).await, Ok(Ok(Verdict::Sound))) {
-                damage.is_over();
+            if matches!(applier.send(InspectLdb).await, Ok(Ok(IntegrityVerdict::Sound))) {
+                damage.clear();
             }
             tokio::time::sleep(TELL_EVERY).await;
         }
@@ -222,7 +222,7 @@ impl Shared {
             Err(ReadError::NotThereYet { .. }) => (None, None),
             Err(error) => {
                 if error.is_damage() {
-                    self.damage.meet(error.to_string());
+                    self.damage.report(error.to_string());
                 }
                 (None, Some(error.to_string()))
             }
@@ -253,7 +253,7 @@ impl Shared {
             failures: view.failures.count(),
             changes: self.feed.status(),
         };
-        let status = RoleStatus::new(Role::Reader, view.state).with_error(view.failures.last());
+        let status = RoleStatus::new(ActorKind::Reader, view.state).with_error(view.failures.last());
         let mut status = status.with_details(&details);
         let lag = self.age.lag(position.map_or(Seq::ZERO, |position| position.seq), leader_ts, now);
         status.not_ready = self.not_ready(&view, lag);

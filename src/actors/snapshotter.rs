@@ -15,13 +15,15 @@ use crate::actors::failures::{Failures, failed};
 use crate::actors::task::{Stopping, Task};
 use crate::backoff::{Backoff, jittered};
 use crate::messages::ledger::SlowestCommit;
-use crate::messages::status::{GetStatus, Role, RoleState, RoleStatus};
+use crate::messages::status::{ActorKind, GetStatus, RoleState, RoleStatus};
 use crate::messages::stop::Stop;
 use crate::metrics::{Component, ErrorKind, Metrics};
 use ctlstore_core::Abort;
 use ctlstore_core::ledger::Seq;
 use ctlstore_core::schema::Timestamp;
-use ctlstore_ldb::snapshot::{Delivered, Ended, Publisher, Round, SnapshotError, StoreError, Target};
+use ctlstore_ldb::snapshot::{
+    Delivered, DestinationResult, PublishRound, Publisher, SnapshotError, StoreError, Target,
+};
 
 /// How often an LDB without data is looked at again, and the first pause after a failure.
 const SOON: Duration = Duration::from_secs(1);
@@ -145,7 +147,7 @@ impl Handler<GetStatus> for Snapshotter {
     fn handle(&mut self, _: GetStatus, _: &mut Self::Context) -> RoleStatus {
         let view = &mut *self.shared.view.borrow_mut();
         view.details.failures = view.failures.count();
-        let status = RoleStatus::new(Role::Snapshotter, view.state).with_error(view.failures.last());
+        let status = RoleStatus::new(ActorKind::Snapshotter, view.state).with_error(view.failures.last());
         let mut status = status.with_details(&view.details);
         status.last_seq = view.last_seq;
         status
@@ -224,7 +226,7 @@ impl Destination {
 
 impl Shared {
     /// Keeps the round's outcome and says how long to wait for the next.
-    fn record(&self, outcome: Result<Round, SnapshotError>, took: Duration, backoff: &mut Backoff) -> Duration {
+    fn record(&self, outcome: Result<PublishRound, SnapshotError>, took: Duration, backoff: &mut Backoff) -> Duration {
         let round = match outcome {
             Ok(round) => round,
             Err(error) => {
@@ -255,7 +257,7 @@ impl Shared {
         if round.busy.is_empty() { pause } else { pause.saturating_sub(took) }
     }
 
-    fn ended(&self, Ended { destination: index, seq, took, outcome }: Ended) {
+    fn ended(&self, DestinationResult { destination: index, seq, took, outcome }: DestinationResult) {
         self.metrics.snapshotter.busy(index, false);
         match outcome {
             Ok(Some(delivered)) => self.delivered(index, delivered, took),

@@ -18,7 +18,7 @@ use ctlstore_ctldb::{Location, ServerAddress};
 use ctlstore_ldb::snapshot::SnapshotUrl;
 
 use super::SettingsArgs;
-use super::client::Client;
+use super::client::ServerClient;
 use super::failure::Failure;
 
 /// Where the original's programs look for their files.
@@ -32,8 +32,8 @@ pub struct ExecutiveArg {
 }
 
 impl ExecutiveArg {
-    pub fn client(&self) -> anyhow::Result<Client> {
-        Client::new("executive", "--executive or CTLSTORE_EXECUTIVE", &self.executive)
+    pub fn client(&self) -> anyhow::Result<ServerClient> {
+        ServerClient::new("executive", "--executive or CTLSTORE_EXECUTIVE", &self.executive)
     }
 }
 

@@ -24,7 +24,7 @@ const MAX_ANSWER_BYTES: usize = 256 * 1024 * 1024;
 const SHOWN_CHARS: usize = 400;
 
 /// One server.
-pub struct Client {
+pub struct ServerClient {
     http: reqwest::Client,
     base: Url,
     /// The same as it may be shown: without a password.
@@ -37,12 +37,12 @@ pub struct Client {
 
 /// An answer that goes on.
 pub struct Stream<'c> {
-    client: &'c Client,
+    client: &'c ServerClient,
     answer: Response,
 }
 
 /// A server's answer, whatever its status.
-pub struct Answer {
+pub struct ServerAnswer {
     pub status: StatusCode,
     pub headers: reqwest::header::HeaderMap,
     pub body: Vec<u8>,
@@ -51,7 +51,7 @@ pub struct Answer {
     server: &'static str,
 }
 
-impl Client {
+impl ServerClient {
     /// `address` is a URL, or host and port alone.
     pub fn new(server: &'static str, by: &'static str, address: &str) -> anyhow::Result<Self> {
         let full = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
@@ -97,7 +97,7 @@ impl Client {
     }
 
     /// The answer, whatever its status.
-    pub async fn send(&self, request: RequestBuilder) -> Result<Answer, Failure> {
+    pub async fn send(&self, request: RequestBuilder) -> Result<ServerAnswer, Failure> {
         let (answer, asked) = self.execute(request.timeout(TIMEOUT)).await?;
         self.whole(answer, asked).await
     }
@@ -109,7 +109,7 @@ impl Client {
         Ok((answer, asked))
     }
 
-    async fn whole(&self, mut answer: Response, asked: String) -> Result<Answer, Failure> {
+    async fn whole(&self, mut answer: Response, asked: String) -> Result<ServerAnswer, Failure> {
         let unreachable = |error: reqwest::Error| self.unreachable(&error);
         let (status, headers) = (answer.status(), answer.headers().clone());
         let mut body = Vec::new();
@@ -119,11 +119,11 @@ impl Client {
                 return Err(Failure::new(Exit::Failed, format!("the answer to {asked} is too long")));
             }
         }
-        Ok(Answer { status, headers, body, asked, server: self.server })
+        Ok(ServerAnswer { status, headers, body, asked, server: self.server })
     }
 
     /// The answer if it is a 2xx.
-    pub async fn ask(&self, request: RequestBuilder) -> Result<Answer, Failure> {
+    pub async fn ask(&self, request: RequestBuilder) -> Result<ServerAnswer, Failure> {
         self.send(request).await?.success()
     }
 
@@ -169,7 +169,7 @@ impl Stream<'_> {
     }
 }
 
-impl Answer {
+impl ServerAnswer {
     pub fn success(self) -> Result<Self, Failure> {
         if self.status.is_success() { Ok(self) } else { Err(self.failure()) }
     }

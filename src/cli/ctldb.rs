@@ -13,7 +13,7 @@ use ctlstore_core::disk::{self, FileId, LockError, ProcessLock};
 use ctlstore_core::failpoint;
 use ctlstore_ctldb::{LedgerTable, Location, refuse_other_database, schema_sql};
 
-use self::copy::{Facts, Temporary, copy_database, set_aside};
+use self::copy::{SnapshotReport, Temporary, copy_database, set_aside};
 use super::args::{CtldbArg, JsonArg};
 use super::failure::{Exit, Failure};
 use super::output::{Out, note, say, say_json};
@@ -110,7 +110,7 @@ impl Backup {
         }
         let copy = Temporary::beside(&self.to)?;
         copy_database(&path, &copy.path).with_context(|| format!("copy {}", path.display()))?;
-        let facts = Facts::of(&copy.path, &ledger)?;
+        let facts = SnapshotReport::of(&copy.path, &ledger)?;
         copy.take_place(&self.to)?;
         report(&facts, "backed up to", &self.to, &self.json)
     }
@@ -122,7 +122,7 @@ impl Restore {
         not_itself(&path, &self.from)?;
         // One that can't be read is kept as it is; another program's is not even moved.
         refuse_other_database(&path, &ledger).map_err(|error| Failure::refused(error.to_string()))?;
-        let backup = Facts::of(&self.from, &ledger)?;
+        let backup = SnapshotReport::of(&self.from, &ledger)?;
         disk::create_directory(disk::directory_of(&path)).with_context(|| path.display().to_string())?;
         // Held to the end: a node that starts meanwhile fails, and says who has it.
         let _lock = ProcessLock::take(&path).map_err(|error| match error {
@@ -138,7 +138,7 @@ impl Restore {
         }
         let copy = Temporary::beside(&path)?;
         copy_database(&self.from, &copy.path).with_context(|| format!("copy {}", self.from.display()))?;
-        Facts::of(&copy.path, &ledger)?;
+        SnapshotReport::of(&copy.path, &ledger)?;
         failpoint::hit("restore-copied");
         if is_there {
             let kept = set_aside(&path).with_context(|| format!("keep {}", path.display()))?;
@@ -152,8 +152,8 @@ impl Restore {
 }
 
 /// What a file holds, for people or as JSON.
-fn report(facts: &Facts, what: &str, path: &Path, json: &JsonArg) -> anyhow::Result<()> {
-    let Facts { ledger_id, last_seq, bytes } = facts;
+fn report(facts: &SnapshotReport, what: &str, path: &Path, json: &JsonArg) -> anyhow::Result<()> {
+    let SnapshotReport { ledger_id, last_seq, bytes } = facts;
     if json.json {
         let path = path.display().to_string();
         return say_json(&json!({ "path": path, "last_seq": last_seq, "ledger_id": ledger_id, "bytes": bytes }));

@@ -8,30 +8,30 @@ use reqwest::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use ctlstore_core::schema::{FamilyName, TableRef, TableSchema};
-use ctlstore_reader::Snapshot;
+use ctlstore_reader::ReadTransaction;
 
 use super::args::{CredentialsArg, ExecutiveArg, JsonArg, LdbArg};
-use super::client::{self, Client};
+use super::client::{self, ServerClient};
 use super::failure::{Exit, Failure};
 use super::ldb;
-use super::mutate::lines::{self, Lines};
+use super::mutate::lines::{self, MutationLines};
 use super::mutate::report;
 use super::mutate::sender::{Sender, To};
 use super::output::Out;
-use super::shape::{self, Shape};
+use super::table_json::{self, TableJson};
 
 /// What this program writes and reads.
 const FORMAT: u32 = 1;
 
 /// The first line.
 #[derive(Serialize, Deserialize)]
-pub struct Head {
+pub struct ExportHeader {
     /// The format's version.
     pub ctlstore_export: u32,
     pub family: String,
     /// The ledger seq that the rows belong to.
     pub seq: i64,
-    pub tables: Vec<Shape>,
+    pub tables: Vec<TableJson>,
 }
 
 /// The last line.
@@ -64,7 +64,7 @@ impl Export {
         ldb::read(&self.ldb.path(), |ldb| self.of(ldb))
     }
 
-    fn of(&self, ldb: &Snapshot<'_>) -> anyhow::Result<()> {
+    fn of(&self, ldb: &ReadTransaction<'_>) -> anyhow::Result<()> {
         let tables = ldb::tables(ldb, Some(&self.family))?;
         if tables.is_empty() {
             let there = Vec::from_iter(ldb::families(ldb)?).join(", ");
@@ -72,8 +72,8 @@ impl Export {
             return Err(Failure::absent(message).into());
         }
         let mut out = Out::new();
-        let (seq, shapes) = (ldb.last_seq()?.0, tables.iter().map(Shape::from).collect());
-        out.json(&Head { ctlstore_export: FORMAT, family: self.family.to_string(), seq, tables: shapes })?;
+        let (seq, shapes) = (ldb.last_seq()?.0, tables.iter().map(TableJson::from).collect());
+        out.json(&ExportHeader { ctlstore_export: FORMAT, family: self.family.to_string(), seq, tables: shapes })?;
         let mut rows = 0;
         for schema in &tables {
             let table = schema.table().table.as_str();
@@ -117,7 +117,7 @@ impl Import {
     pub fn run(&self) -> anyhow::Result<()> {
         let executive = self.executive.client()?;
         let (writer, secret) = (self.credentials.writer.clone(), self.credentials.secret()?);
-        let mut lines = Lines::open(&self.file)?;
+        let mut lines = MutationLines::open(&self.file)?;
         let summary = client::run(async {
             let tables = self.head(&mut lines).await?;
             let Some(family) = tables.first().map(|schema| schema.table().family.clone()) else {
@@ -145,35 +145,36 @@ impl Import {
     }
 
     /// The tables of the first line, in the family that is written to.
-    async fn head(&self, lines: &mut Lines) -> anyhow::Result<Vec<TableSchema>> {
+    async fn head(&self, lines: &mut MutationLines) -> anyhow::Result<Vec<TableSchema>> {
         let line = lines.next().await?.ok_or_else(|| Failure::refused("the export is empty"))?;
-        let head: Head = serde_json::from_str(&line).map_err(|error| lines.wrong(format!("no export: {error}")))?;
+        let head: ExportHeader =
+            serde_json::from_str(&line).map_err(|error| lines.wrong(format!("no export: {error}")))?;
         if head.ctlstore_export > FORMAT {
             return Err(lines.wrong(format!("format {} is newer than this program", head.ctlstore_export)).into());
         }
         let family = self.family.as_ref().map_or(head.family.as_str(), FamilyName::as_str);
-        let schema = |shape: Shape| Shape { family: family.to_owned(), ..shape }.schema();
+        let schema = |shape: TableJson| TableJson { family: family.to_owned(), ..shape }.schema();
         Ok(head.tables.into_iter().map(schema).collect::<Result<_, _>>().map_err(|why| lines.wrong(why))?)
     }
 }
 
 /// Creates what is missing, once it is known that what is there fits.
-async fn make_tables(executive: &Client, family: &FamilyName, tables: &[TableSchema]) -> anyhow::Result<()> {
-    let there = shape::family_of(executive, family).await?;
+async fn make_tables(executive: &ServerClient, family: &FamilyName, tables: &[TableSchema]) -> anyhow::Result<()> {
+    let there = table_json::family_of(executive, family).await?;
     let mut missing = Vec::new();
     for wanted in tables {
         match there.iter().find(|schema| schema.table() == wanted.table()) {
             // An upsert names every field, so neither side may have one more.
-            Some(there) if shape::covers(there, wanted) && shape::covers(wanted, there) => {}
+            Some(there) if table_json::covers(there, wanted) && table_json::covers(wanted, there) => {}
             Some(_) => return Err(differs(wanted.table()).into()),
             None => missing.push(wanted),
         }
     }
     if !missing.is_empty() {
-        shape::create_family(executive, family).await?;
+        table_json::create_family(executive, family).await?;
     }
     for schema in missing {
-        let answer = shape::create_table(executive, schema).await?;
+        let answer = table_json::create_table(executive, schema).await?;
         if answer.status == StatusCode::CONFLICT {
             return Err(differs(schema.table()).into());
         }

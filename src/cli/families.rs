@@ -8,7 +8,7 @@ use ctlstore_core::schema::{FamilyName, Field, FieldName, TableName, TableSchema
 use super::args::{self, ExecutiveArg, FamilyArg, TableArg};
 use super::failure::Failure;
 use super::output::say;
-use super::{client, shape};
+use super::{client, table_json};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  ctlstore create-family shop\n\nA family that exists is left as it is.")]
@@ -23,7 +23,7 @@ pub struct CreateFamily {
 impl CreateFamily {
     pub fn run(&self) -> anyhow::Result<()> {
         client::run(async {
-            if !shape::create_family(&self.executive.client()?, &self.name).await? {
+            if !table_json::create_family(&self.executive.client()?, &self.name).await? {
                 say(&format!("family {} exists already", self.name))?;
             }
             Ok(())
@@ -62,13 +62,13 @@ impl CreateTable {
             .map_err(|error| Failure::usage(error.to_string()))?;
         client::run(async {
             let executive = self.executive.client()?;
-            let answer = shape::create_table(&executive, &schema).await?;
+            let answer = table_json::create_table(&executive, &schema).await?;
             if answer.status != StatusCode::CONFLICT {
                 answer.success()?;
                 return Ok(());
             }
-            let there = shape::table_of(&executive, schema.table()).await?;
-            if !shape::covers(&there, &schema) {
+            let there = table_json::table_of(&executive, schema.table()).await?;
+            if !table_json::covers(&there, &schema) {
                 let table = schema.table();
                 return Err(Failure::refused(format!("table {table} exists with other fields or another key")).into());
             }
@@ -93,7 +93,7 @@ impl AddFields {
     pub fn run(&self) -> anyhow::Result<()> {
         let table = self.table.table()?;
         client::run(async {
-            shape::add_fields(&self.executive.client()?, &table, &self.fields).await?;
+            table_json::add_fields(&self.executive.client()?, &table, &self.fields).await?;
             Ok(())
         })
     }

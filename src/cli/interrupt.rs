@@ -12,7 +12,7 @@ use ctlstore_core::Abort;
 use ctlstore_ldb::snapshot::Progress;
 
 use super::failure::Exit;
-use super::phases::Phases;
+use super::phase_progress::PhaseProgress;
 
 /// The command was stopped by a signal, in good order, before it had done everything.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +57,7 @@ pub async fn abortable<T: Send + 'static, E: Send + 'static>(
     work: impl FnOnce(&Abort, Arc<dyn Progress>) -> Result<T, E> + Send + 'static,
 ) -> anyhow::Result<Result<T, E>> {
     let abort = Abort::default();
-    let (in_thread, phases) = (abort.clone(), Arc::new(Phases::default()));
+    let (in_thread, phases) = (abort.clone(), Arc::new(PhaseProgress::default()));
     let shown = Arc::clone(&phases);
     let mut working = tokio::task::spawn_blocking(move || work(&in_thread, shown));
     let done = match interrupt.unless(&mut working).await {

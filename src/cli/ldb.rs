@@ -14,12 +14,12 @@ use base64::engine::general_purpose::STANDARD;
 
 use ctlstore_core::schema::{FamilyName, Field, TableRef, TableSchema};
 use ctlstore_ldb::refuse_other_database;
-use ctlstore_reader::{KeyPart, ReadError, Reader, Row, Snapshot, ValueRef};
+use ctlstore_reader::{KeyPart, ReadError, ReadTransaction, Reader, Row, ValueRef};
 
 use super::failure::{Exit, Failure};
 
 /// What `work` gives of the LDB at `path` at one moment.
-pub fn read<T>(path: &Path, work: impl FnOnce(&Snapshot<'_>) -> anyhow::Result<T>) -> anyhow::Result<T> {
+pub fn read<T>(path: &Path, work: impl FnOnce(&ReadTransaction<'_>) -> anyhow::Result<T>) -> anyhow::Result<T> {
     let shown = path.display();
     if !path.exists() {
         let message =
@@ -34,7 +34,7 @@ pub fn read<T>(path: &Path, work: impl FnOnce(&Snapshot<'_>) -> anyhow::Result<T
     if let Err(error) = refuse_other_database(path) {
         return Err(Failure::new(Exit::Failed, error.to_string()).into());
     }
-    let outcome = Reader::open(path).and_then(|reader| reader.snapshot(|ldb| Ok(work(ldb))));
+    let outcome = Reader::open(path).and_then(|reader| reader.read_transaction(|ldb| Ok(work(ldb))));
     let message = match outcome {
         Ok(done) => return done,
         Err(ReadError::NotThereYet { .. }) => format!("{shown} is no ldb, or an empty one"),
@@ -45,19 +45,19 @@ pub fn read<T>(path: &Path, work: impl FnOnce(&Snapshot<'_>) -> anyhow::Result<T
 }
 
 /// All tables, by name; those of one family where one is given.
-pub fn tables(ldb: &Snapshot<'_>, family: Option<&FamilyName>) -> anyhow::Result<Vec<TableSchema>> {
+pub fn tables(ldb: &ReadTransaction<'_>, family: Option<&FamilyName>) -> anyhow::Result<Vec<TableSchema>> {
     let all = ldb.tables()?.into_iter();
     let wanted = all.filter(|table| family.is_none_or(|family| table.family == *family));
     wanted.map(|table| Ok(ldb.schema(table.family.as_str(), table.table.as_str())?)).collect()
 }
 
 /// The families that have tables, by name.
-pub fn families(ldb: &Snapshot<'_>) -> anyhow::Result<BTreeSet<String>> {
+pub fn families(ldb: &ReadTransaction<'_>) -> anyhow::Result<BTreeSet<String>> {
     Ok(ldb.tables()?.iter().map(|table| table.family.to_string()).collect())
 }
 
 /// The table's definition. One that is not there is told with those that are.
-pub fn known(ldb: &Snapshot<'_>, table: &TableRef) -> anyhow::Result<TableSchema> {
+pub fn known(ldb: &ReadTransaction<'_>, table: &TableRef) -> anyhow::Result<TableSchema> {
     let family = &table.family;
     match ldb.schema(family.as_str(), table.table.as_str()) {
         Err(ReadError::UnknownTable(_)) => {}
@@ -75,7 +75,7 @@ pub fn known(ldb: &Snapshot<'_>, table: &TableRef) -> anyhow::Result<TableSchema
 /// Hands each row whose key begins with `prefix` to `each`, in key order, at most
 /// `limit` of them. Gives how many there were.
 pub fn rows(
-    ldb: &Snapshot<'_>,
+    ldb: &ReadTransaction<'_>,
     schema: &TableSchema,
     prefix: &[Key],
     limit: Option<u64>,

@@ -12,7 +12,7 @@ use super::SettingsArgs;
 use super::args::UrlArg;
 use super::failure::Failure;
 use super::interrupt::{Interrupt, Interrupted, abortable};
-use super::progress::Progress;
+use super::row_progress::RowProgress;
 use crate::config::Settings;
 use crate::node;
 use ctlstore_core::disk::{LockError, ProcessLock};
@@ -151,7 +151,7 @@ async fn carry_out(
     not_held(location)?;
     let ctldb = AnyCtldb::open(location, ledger)?;
     ctldb.prepare().await?;
-    let mut progress = Progress::start("ledger rows deleted", Some(planned.rows));
+    let mut progress = RowProgress::start("ledger rows deleted", Some(planned.rows));
     let outcome = prune(&ctldb, order, |so_far| {
         progress.at(so_far.rows);
         !interrupt.came()

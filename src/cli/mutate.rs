@@ -14,12 +14,12 @@ use serde_json::{Map, Value, json};
 
 use ctlstore_core::schema::{FamilyName, FieldName, FieldType, TableName, TableSchema};
 
-use self::lines::Lines;
+use self::lines::MutationLines;
 use self::sender::{Sender, Summary, To};
 use super::args::{self, CredentialsArg, ExecutiveArg, JsonArg};
 use super::failure::Failure;
 use super::output::{note, say, say_json};
-use super::{client, shape};
+use super::{client, table_json};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -89,7 +89,7 @@ impl Mutate {
 
     async fn one(&self, to: To) -> anyhow::Result<Summary> {
         let table = self.table.as_ref().ok_or_else(|| Failure::usage("--set goes with --table"))?;
-        let schema = shape::table_of(&to.executive, &args::table_ref(&self.family, table)?).await?;
+        let schema = table_json::table_of(&to.executive, &args::table_ref(&self.family, table)?).await?;
         let mut values = Map::new();
         for (name, text) in &self.set {
             values.insert(name.to_string(), value(&schema, name, text)?);
@@ -106,7 +106,7 @@ impl Mutate {
         if input == Path::new("-") && std::io::stdin().is_terminal() {
             note("reading mutations from the terminal, one JSON object a line; ctrl-D ends");
         }
-        let mut lines = Lines::open(input)?;
+        let mut lines = MutationLines::open(input)?;
         let mut sender = Sender::begin(to, self.resume).await?;
         while let Some(line) = sender.awaiting(lines.next()).await? {
             let mutation = lines::mutation(&line, self.table.as_ref().map(TableName::as_str));

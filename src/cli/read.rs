@@ -6,10 +6,10 @@ use serde_json::json;
 
 use crate::http::json::Members;
 use ctlstore_core::schema::TableSchema;
-use ctlstore_reader::{Row, Snapshot};
+use ctlstore_reader::{ReadTransaction, Row};
 
 use super::args::{JsonArg, LdbArg, TableArg};
-use super::client::{self, Client};
+use super::client::{self, ServerClient};
 use super::failure::{Exit, Failure};
 use super::ldb::{self, Key};
 use super::output::{Out, Piped, Table, say, say_json};
@@ -45,7 +45,7 @@ impl ReadKeys {
         ldb::read(&self.ldb.path(), |ldb| self.of(ldb))
     }
 
-    fn of(&self, ldb: &Snapshot<'_>) -> anyhow::Result<()> {
+    fn of(&self, ldb: &ReadTransaction<'_>) -> anyhow::Result<()> {
         let schema = ldb::known(ldb, &self.table.table()?)?;
         let wanted = schema.key_fields().len();
         if self.keys.len() != wanted {
@@ -129,7 +129,7 @@ impl Rows {
         }
     }
 
-    fn of_file(&self, ldb: &Snapshot<'_>) -> anyhow::Result<()> {
+    fn of_file(&self, ldb: &ReadTransaction<'_>) -> anyhow::Result<()> {
         let schema = ldb::known(ldb, &self.table.table()?)?;
         if self.prefix.len() > schema.key_fields().len() {
             return Err(arity(&schema, self.prefix.len()).into());
@@ -160,7 +160,7 @@ impl Rows {
     }
 
     fn of_reader(&self, reader: &str) -> anyhow::Result<()> {
-        let reader = Client::new("reader", "--reader or CTLSTORE_READER", reader)?;
+        let reader = ServerClient::new("reader", "--reader or CTLSTORE_READER", reader)?;
         let table = self.table.table()?;
         let rows: Vec<Box<serde_json::value::RawValue>> = client::run(async {
             let path = ["get-rows-by-key-prefix", table.family.as_str(), table.table.as_str()];

@@ -2,7 +2,7 @@
 //! a file, and what one lacks of another.
 
 mod change;
-mod place;
+mod source;
 
 use std::io::{BufRead, IsTerminal, Write};
 
@@ -12,12 +12,12 @@ use clap::{Args, Subcommand};
 use ctlstore_core::schema::FamilyName;
 
 use self::change::{Change, changes};
-use self::place::{Place, executive, tables_at};
+use self::source::{TableSource, executive, tables_at};
 use super::args::{ExecutiveArg, JsonArg};
 use super::client;
 use super::failure::{Exit, Failure};
 use super::output::{Out, Piped, Table};
-use super::shape::Shape;
+use super::table_json::TableJson;
 
 #[derive(Debug, Subcommand)]
 pub enum Schema {
@@ -44,7 +44,7 @@ Examples:
 pub struct Show {
     /// An executive's URL, an LDB, a file of `schema show`, or an export
     #[arg(value_name = "FROM")]
-    from: Place,
+    from: TableSource,
     #[command(flatten)]
     families: FamiliesArg,
     #[command(flatten)]
@@ -85,10 +85,10 @@ pub struct Apply {
 struct Between {
     /// What there should be: an executive's URL, an LDB, a file of `schema show`, or an export
     #[arg(value_name = "FROM")]
-    from: Place,
+    from: TableSource,
     /// Where it should be, if not at --executive
     #[arg(value_name = "TO")]
-    to: Option<Place>,
+    to: Option<TableSource>,
     #[command(flatten)]
     executive: ExecutiveArg,
     #[command(flatten)]
@@ -112,12 +112,12 @@ impl Show {
         let tables = self.from.tables(&self.families.families).await?;
         let mut out = Out::new();
         if self.json.json || !out.is_terminal() {
-            out.json(&tables.iter().map(Shape::from).collect::<Vec<_>>())?;
+            out.json(&tables.iter().map(TableJson::from).collect::<Vec<_>>())?;
             return out.flush();
         }
         let mut table = Table::new(["FAMILY", "TABLE", "KEY", "FIELDS"]);
         for schema in &tables {
-            let Shape { family, name, fields, key_fields } = Shape::from(schema);
+            let TableJson { family, name, fields, key_fields } = TableJson::from(schema);
             let fields: Vec<String> = fields.into_iter().map(|(name, of)| format!("{name}:{of}")).collect();
             table.row([family, name, key_fields.join(","), fields.join(" ")]);
         }
@@ -147,8 +147,8 @@ impl Apply {
     async fn run(&self) -> anyhow::Result<()> {
         let target = match &self.between.to {
             None => self.between.executive.client()?,
-            Some(Place::Executive(url)) => executive(url)?,
-            Some(Place::File(path)) => {
+            Some(TableSource::Executive(url)) => executive(url)?,
+            Some(TableSource::File(path)) => {
                 return Err(Failure::usage(format!(
                     "{} is no executive, nothing can be applied to it",
                     path.display()

@@ -1,7 +1,7 @@
 //! `snapshot take`, `inspect` and `fetch`: by hand what nodes do by themselves.
 
-mod facts;
-mod patience;
+mod report;
+mod retry;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use serde_json::json;
 use ctlstore_core::Abort;
 use ctlstore_core::disk::{self, TemporaryName};
 use ctlstore_ldb::snapshot::fetch::{self, FetchError, Fetched, Wanted};
-use ctlstore_ldb::snapshot::{Delivered, Ended, Progress, Publisher, SnapshotError, SnapshotUrl, Target};
+use ctlstore_ldb::snapshot::{Delivered, DestinationResult, Progress, Publisher, SnapshotError, SnapshotUrl, Target};
 
 use super::args::{JsonArg, LdbArg, UrlArg};
 use super::failure::Failure;
@@ -22,8 +22,8 @@ use super::interrupt::{Interrupt, Interrupted, abortable};
 use super::ldb;
 use super::output::{Out, say, say_json, size};
 
-use self::facts::Facts;
-use self::patience::patiently;
+use self::report::SnapshotReport;
+use self::retry::with_retries;
 
 #[derive(Debug, Subcommand)]
 pub enum SnapshotCommand {
@@ -161,7 +161,7 @@ fn publish(
     if round.position.is_none() {
         return Err(SnapshotError::Empty(ldb));
     }
-    round.ended.into_iter().next().map_or(Ok(None), |Ended { outcome, .. }| outcome)
+    round.ended.into_iter().next().map_or(Ok(None), |DestinationResult { outcome, .. }| outcome)
 }
 
 impl Inspect {
@@ -169,21 +169,21 @@ impl Inspect {
         let url = self.url.read("URL")?;
         let shown = url.to_string();
         if self.manifest_only {
-            let looked = patiently(interrupt, move |abort, _| fetch::look(&url, abort)).await?;
+            let looked = with_retries(interrupt, move |abort, _| fetch::look(&url, abort)).await?;
             let Some(manifest) = looked else {
                 return Err(Failure::absent(format!("no manifest at {shown}")).into());
             };
-            return self.show(&shown, &Facts::of_manifest(&manifest));
+            return self.show(&shown, &SnapshotReport::of_manifest(&manifest));
         }
         let directory = self.temp_dir.clone().unwrap_or_else(std::env::temp_dir);
         let verifying = move |abort: &Abort, progress: &dyn Progress| {
             fetch::verify(&url, &directory, &Wanted::default(), abort, progress)
         };
-        let fetched = patiently(interrupt, verifying).await?;
-        self.show(&shown, &Facts::of_fetched(&fetched))
+        let fetched = with_retries(interrupt, verifying).await?;
+        self.show(&shown, &SnapshotReport::of_fetched(&fetched))
     }
 
-    fn show(&self, url: &str, facts: &Facts<'_>) -> anyhow::Result<()> {
+    fn show(&self, url: &str, facts: &SnapshotReport<'_>) -> anyhow::Result<()> {
         let mut out = Out::new();
         if self.json.json {
             let checks = facts.checks();
@@ -200,7 +200,7 @@ impl Fetch {
         self.may_be_written()?;
         let (url, to) = (self.url.read("URL")?, self.to.clone());
         let getting = move |abort: &Abort, progress: &dyn Progress| get(&url, &to, abort, progress);
-        let fetched = patiently(interrupt, getting).await?;
+        let fetched = with_retries(interrupt, getting).await?;
         let (seq, path) = (fetched.position.seq, self.to.display());
         if self.json.json {
             let ledger_id = &fetched.position.ledger_id;

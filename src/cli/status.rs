@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::args::JsonArg;
-use super::client::{self, Client};
+use super::client::{self, ServerClient};
 use super::output::{Out, Piped, Table, printable};
 
 /// To the terminal's upper left, and all behind it away.
@@ -64,7 +64,7 @@ struct LastError {
 
 impl Status {
     pub fn run(&self) -> anyhow::Result<()> {
-        let ops = Client::new("node", "--ops or CTLSTORE_OPS", &self.ops)?;
+        let ops = ServerClient::new("node", "--ops or CTLSTORE_OPS", &self.ops)?;
         client::run(async {
             if self.json.json {
                 let answer = ops.ask(ops.request(Method::GET, &["status"])).await?;

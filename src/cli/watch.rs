@@ -2,7 +2,7 @@
 //! restarts of the reader.
 
 mod events;
-mod shown;
+mod format;
 
 use std::time::Duration;
 
@@ -14,13 +14,13 @@ use crate::backoff::Backoff;
 use ctlstore_core::schema::{FamilyName, TableName};
 
 use super::args::JsonArg;
-use super::client::{self, Client};
+use super::client::{self, ServerClient};
 use super::failure::{Exit, Failure};
 use super::interrupt::Interrupt;
 use super::output::{Out, note};
 
 use self::events::{Event, Events};
-use self::shown::Data;
+use self::format::Data;
 
 /// Between two tries to connect again.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
@@ -79,7 +79,7 @@ enum Ended {
 
 impl Watch {
     pub fn run(&self) -> anyhow::Result<()> {
-        let reader = Client::new("reader", "--reader or CTLSTORE_READER", &self.reader)?;
+        let reader = ServerClient::new("reader", "--reader or CTLSTORE_READER", &self.reader)?;
         let mut place = Place { id: None, left: self.count };
         client::run(async {
             let interrupt = Interrupt::listen().context("signals")?;
@@ -88,7 +88,7 @@ impl Watch {
         })
     }
 
-    async fn follow(&self, reader: &Client, place: &mut Place) -> anyhow::Result<()> {
+    async fn follow(&self, reader: &ServerClient, place: &mut Place) -> anyhow::Result<()> {
         let mut backoff = Backoff::new(PAUSES.0, PAUSES.1);
         let mut is_lost = false;
         loop {
@@ -113,7 +113,7 @@ impl Watch {
     }
 
     /// One connection from its beginning to its end.
-    async fn connection(&self, reader: &Client, place: &mut Place, is_lost: &mut bool) -> anyhow::Result<Ended> {
+    async fn connection(&self, reader: &ServerClient, place: &mut Place, is_lost: &mut bool) -> anyhow::Result<Ended> {
         let mut stream = match reader.open(self.request(reader, place)).await {
             Ok(stream) => stream,
             Err(failure) => return Ok(Ended::Broken(failure)),
@@ -141,7 +141,7 @@ impl Watch {
         }
     }
 
-    fn request(&self, reader: &Client, place: &Place) -> reqwest::RequestBuilder {
+    fn request(&self, reader: &ServerClient, place: &Place) -> reqwest::RequestBuilder {
         let mut query: Vec<(&str, &str)> = Vec::new();
         query.extend(self.family.as_ref().map(|family| ("family", family.as_str())));
         query.extend(self.table.as_ref().map(|table| ("table", table.as_str())));
@@ -177,14 +177,14 @@ impl Watch {
             _ => {}
         }
         match (self.json.json, event.name.as_str()) {
-            (true, _) => shown::json(out, event, serde_json::from_str::<&RawValue>(&event.data)?),
+            (true, _) => format::json(out, event, serde_json::from_str::<&RawValue>(&event.data)?),
             (false, "start") => Ok(()),
-            (false, _) => shown::line(out, event, &data),
+            (false, _) => format::line(out, event, &data),
         }
     }
 }
 
-fn ended(reader: &Client) -> Failure {
+fn ended(reader: &ServerClient) -> Failure {
     Failure::new(Exit::Unavailable, format!("the reader at {} ended the stream", reader.shown()))
 }
 

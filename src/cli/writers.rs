@@ -14,7 +14,7 @@ use serde_json::json;
 use ctlstore_core::schema::WriterName;
 
 use super::args::{self, CredentialsArg, ExecutiveArg, JsonArg, SecretArg};
-use super::client::{self, Answer, Client, signed};
+use super::client::{self, ServerAnswer, ServerClient, signed};
 use super::failure::Failure;
 use super::output::{Closed, say_json};
 
@@ -107,7 +107,7 @@ impl Rotate {
     }
 }
 
-fn ask(executive: &Client, request: reqwest::RequestBuilder) -> anyhow::Result<()> {
+fn ask(executive: &ServerClient, request: reqwest::RequestBuilder) -> anyhow::Result<()> {
     client::run(async {
         executive.ask(request).await?;
         Ok(())
@@ -186,13 +186,17 @@ impl SetCookie {
 }
 
 /// A writer's cookie.
-pub async fn cookie_of(executive: &Client, writer: &WriterName, secret: &SecretString) -> anyhow::Result<Vec<u8>> {
+pub async fn cookie_of(
+    executive: &ServerClient,
+    writer: &WriterName,
+    secret: &SecretString,
+) -> anyhow::Result<Vec<u8>> {
     let request = signed(executive.request(Method::GET, &["cookie"]), writer, secret);
     Ok(checked(executive.send(request).await?)?.body)
 }
 
 /// The protocol says 404 to a wrong secret here, as if the writer were not there.
-fn checked(answer: Answer) -> Result<Answer, Failure> {
+fn checked(answer: ServerAnswer) -> Result<ServerAnswer, Failure> {
     match answer.status {
         StatusCode::NOT_FOUND if !answer.body.is_empty() => Err(Failure::refused(answer.failure().to_string())),
         _ => answer.success(),

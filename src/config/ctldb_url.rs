@@ -13,7 +13,7 @@ use url::Url;
 
 use ctlstore_core::MASK;
 
-use super::form::text;
+use super::codec::text;
 
 /// Where the ctldb is. `Display` and `Serialize` mask the password.
 #[derive(Debug, Clone)]

@@ -16,26 +16,26 @@ fn loopback(port: u16) -> std::net::SocketAddr {
     (std::net::Ipv4Addr::LOCALHOST, port).into()
 }
 
-impl Default for Node {
+impl Default for NodeSettings {
     fn default() -> Self {
         let roles = [Role::Executive, Role::Reflector, Role::Reader, Role::Snapshotter, Role::Heartbeat];
         Self { roles: roles.into(), data_dir: PathBuf::from("data"), shutdown_timeout: Duration::from_secs(25) }
     }
 }
 
-impl Default for Log {
+impl Default for LogSettings {
     fn default() -> Self {
         Self { level: "info".to_owned(), format: LogFormat::Text }
     }
 }
 
-impl Default for Ops {
+impl Default for OpsSettings {
     fn default() -> Self {
         Self { bind: loopback(9090) }
     }
 }
 
-impl Default for Ctldb {
+impl Default for CtldbSettings {
     fn default() -> Self {
         Self {
             url: CtldbUrl::Sqlite(PathBuf::from("ctldb.db")),
@@ -45,7 +45,7 @@ impl Default for Ctldb {
     }
 }
 
-impl Default for Executive {
+impl Default for ExecutiveSettings {
     fn default() -> Self {
         Self {
             bind: loopback(3000),
@@ -54,25 +54,25 @@ impl Default for Executive {
             ledger_retention: None,
             ledger_retention_snapshots: Vec::new(),
             no_original_reflectors: false,
-            writer_limit: WriterLimit::default(),
-            table_limit: TableLimit::default(),
+            writer_limit: WriterLimitSettings::default(),
+            table_limit: TableLimitSettings::default(),
         }
     }
 }
 
-impl Default for WriterLimit {
+impl Default for WriterLimitSettings {
     fn default() -> Self {
         Self { rows: 1000, period: Duration::from_secs(60) }
     }
 }
 
-impl Default for TableLimit {
+impl Default for TableLimitSettings {
     fn default() -> Self {
         Self { warn_bytes: 50 * MIB, max_bytes: 100 * MIB }
     }
 }
 
-impl Default for Reflector {
+impl Default for ReflectorSettings {
     fn default() -> Self {
         Self {
             poll_interval: Duration::from_secs(1),
@@ -87,7 +87,7 @@ impl Default for Reflector {
     }
 }
 
-impl Default for Ldb {
+impl Default for LdbSettings {
     fn default() -> Self {
         Self {
             path: PathBuf::from("ldb.db"),
@@ -99,25 +99,25 @@ impl Default for Ldb {
     }
 }
 
-impl Default for Bootstrap {
+impl Default for BootstrapSettings {
     fn default() -> Self {
         Self { urls: Vec::new(), allow_empty: AllowEmpty::Auto, max_expansion: 200 }
     }
 }
 
-impl Default for Changelog {
+impl Default for ChangelogSettings {
     fn default() -> Self {
         Self { path: PathBuf::from("change.log"), max_bytes: MIB }
     }
 }
 
-impl Default for Changes {
+impl Default for ChangesSettings {
     fn default() -> Self {
         Self { retain_bytes: 64 * MIB, max_clients: 256, heartbeat: Duration::from_secs(15) }
     }
 }
 
-impl Default for Reader {
+impl Default for ReaderSettings {
     fn default() -> Self {
         Self {
             bind: loopback(1331),
@@ -125,12 +125,12 @@ impl Default for Reader {
             max_response_bytes: 64 * MIB,
             ready_max_lag: Duration::ZERO,
             workers: 0,
-            query: ReaderQuery::default(),
+            query: ReaderQuerySettings::default(),
         }
     }
 }
 
-impl Default for ReaderQuery {
+impl Default for ReaderQuerySettings {
     fn default() -> Self {
         Self {
             enabled: false,
@@ -144,14 +144,14 @@ impl Default for ReaderQuery {
     }
 }
 
-impl Default for Snapshotter {
+impl Default for SnapshotterSettings {
     fn default() -> Self {
         let urls = vec![SnapshotUrl::File(PathBuf::from("snapshots/snapshot.db"))];
         Self { interval: Duration::from_secs(300), urls, keep: 0, store_timeout: Duration::from_secs(30) }
     }
 }
 
-impl Default for Heartbeat {
+impl Default for HeartbeatSettings {
     fn default() -> Self {
         Self {
             interval: Duration::from_secs(15),

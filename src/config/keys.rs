@@ -6,12 +6,12 @@ use config::{Map, Value, ValueKind};
 
 /// The dotted names of all keys and sections.
 #[derive(Debug)]
-pub struct Known {
+pub struct KnownKeys {
     keys: BTreeSet<String>,
     sections: BTreeSet<String>,
 }
 
-impl Known {
+impl KnownKeys {
     /// The keys of the defaults, which name them all.
     pub fn of(defaults: &Map<String, Value>) -> Self {
         let mut known = Self { keys: BTreeSet::new(), sections: BTreeSet::new() };

@@ -62,7 +62,7 @@ pub fn load(sources: &Sources) -> Result<Settings, Problems> {
 
 struct Loader {
     defaults: Config,
-    known: keys::Known,
+    known: keys::KnownKeys,
     layers: Vec<Layer>,
     /// Where each key's effective value came from; a default's is not listed.
     origins: BTreeMap<String, Origin>,
@@ -72,7 +72,7 @@ struct Loader {
 impl Loader {
     fn new() -> Result<Self, ConfigError> {
         let defaults = Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml)).build()?;
-        let known = keys::Known::of(&defaults.collect()?);
+        let known = keys::KnownKeys::of(&defaults.collect()?);
         Ok(Self { defaults, known, layers: Vec::new(), origins: BTreeMap::new(), problems: Vec::new() })
     }
 

@@ -4,7 +4,7 @@
 use serde::Deserializer;
 use serde::de::Error;
 
-use super::form::text;
+use super::codec::text;
 
 /// A family, 3 to 30 characters.
 pub fn family_name<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Error> {

@@ -14,7 +14,7 @@ use ctlstore_ldb::snapshot::SnapshotUrl;
 use super::ctldb_url::CtldbUrl;
 use super::names::{NOT_HEADER_TEXT, is_header_text};
 use super::problem::{Origin, Problem, shown_text};
-use super::settings::{ReaderQuery, Role, Settings};
+use super::settings::{ReaderQuerySettings, Role, Settings};
 
 /// The writer's usage is kept for a day, so a longer period could not be counted.
 const MAX_WRITER_PERIOD: Duration = Duration::from_secs(24 * 60 * 60);
@@ -191,7 +191,7 @@ fn sizes(settings: &Settings, findings: &mut Findings) {
 }
 
 /// Each of them costs a thread, memory or a log that can't be cut short.
-fn queries(query: &ReaderQuery, findings: &mut Findings) {
+fn queries(query: &ReaderQuerySettings, findings: &mut Findings) {
     if !(1..=MAX_QUERIES).contains(&query.max_running) {
         findings.refuse(&["reader.query.max_running"], format!("must be 1 to {MAX_QUERIES}"));
     }

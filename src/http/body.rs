@@ -47,12 +47,12 @@ impl<S: Stream<Item = Result<Bytes, PayloadError>> + Unpin> Chunks for S {}
 
 /// A request's body. Keeps the memory that it takes from others until it is dropped.
 #[derive(Debug)]
-pub struct Body {
+pub struct RequestBody {
     bytes: Bytes,
     _held: Option<Held>,
 }
 
-impl Deref for Body {
+impl Deref for RequestBody {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
@@ -78,18 +78,18 @@ impl FromRequest for Incoming {
 
 impl Incoming {
     /// See [`read_decoded`].
-    pub async fn read(self) -> Result<Body, HttpError> {
+    pub async fn read(self) -> Result<RequestBody, HttpError> {
         decode(self.coding?, self.payload).await
     }
 }
 
 /// Reads a body, decoded as its request's headers say: 415 when it is coded in a way that is
 /// not known here, else as [`read`] does, also beyond [`MAX_BODY_BYTES`] of what it unpacks to.
-pub async fn read_decoded(headers: &HeaderMap, payload: impl Chunks) -> Result<Body, HttpError> {
+pub async fn read_decoded(headers: &HeaderMap, payload: impl Chunks) -> Result<RequestBody, HttpError> {
     decode(Coding::of(headers)?, payload).await
 }
 
-async fn decode(coding: Coding, payload: impl Chunks) -> Result<Body, HttpError> {
+async fn decode(coding: Coding, payload: impl Chunks) -> Result<RequestBody, HttpError> {
     let body = read(payload).await?;
     match coding {
         Coding::Identity => Ok(body),
@@ -97,7 +97,7 @@ async fn decode(coding: Coding, payload: impl Chunks) -> Result<Body, HttpError>
     }
 }
 
-async fn unpack(packed: Body) -> Result<Body, HttpError> {
+async fn unpack(packed: RequestBody) -> Result<RequestBody, HttpError> {
     let unpack = || coding::gunzip(&packed, MAX_BODY_BYTES)?.ok_or_else(too_large);
     let mut bytes = unpack()?;
     let mut held = None;
@@ -114,12 +114,12 @@ async fn unpack(packed: Body) -> Result<Body, HttpError> {
     if let Some(held) = &held {
         held.complete();
     }
-    Ok(Body { bytes: Bytes::from(bytes), _held: held })
+    Ok(RequestBody { bytes: Bytes::from(bytes), _held: held })
 }
 
 /// Reads a body of at most [`MAX_BODY_BYTES`] as it was sent: 413 beyond, 408 when it takes too
 /// long.
-pub async fn read(payload: impl Chunks) -> Result<Body, HttpError> {
+pub async fn read(payload: impl Chunks) -> Result<RequestBody, HttpError> {
     let mut reading = pin!(read_all(payload));
     // The server hands over what came with the head as soon as somebody waits for it, so
     // that nearly every body is there at the second look, and needs no clock.
@@ -141,7 +141,7 @@ pub async fn read(payload: impl Chunks) -> Result<Body, HttpError> {
     tokio::time::timeout(DEADLINE, reading).await.unwrap_or_else(|_| Err(too_slow()))
 }
 
-async fn read_all(mut payload: impl Chunks) -> Result<Body, HttpError> {
+async fn read_all(mut payload: impl Chunks) -> Result<RequestBody, HttpError> {
     let mut body = BytesMut::new();
     let mut held: Option<Held> = None;
     let mut length = 0;
@@ -173,7 +173,7 @@ async fn read_all(mut payload: impl Chunks) -> Result<Body, HttpError> {
     if let Some(held) = &held {
         held.complete();
     }
-    Ok(Body { bytes: body.freeze(), _held: held })
+    Ok(RequestBody { bytes: body.freeze(), _held: held })
 }
 
 /// The next part of a body, unless others need its memory and it does not come.

@@ -3,9 +3,9 @@
 //! answer into a response; the rules stand in `executive`, and who answers is handed in as recipients.
 
 mod limits;
+mod mutation_batcher;
 mod mutations;
 mod tables;
-mod together;
 mod writers;
 
 use std::io;
@@ -26,11 +26,11 @@ use ctlstore_ctldb::executive::{
 };
 
 use super::error::HttpError;
-use super::observe::Observer;
+use super::instrument::Observer;
 use super::openapi::{Documented, Operation, get};
 use super::serve::{ServerOptions, serve};
 
-use together::Together;
+use mutation_batcher::MutationBatcher;
 
 const ABOUT: &str = "Guards the ctldb: schemas, mutations, writers and limits. Members of JSON bodies match \
 in any letter case, unknown ones are ignored, and null counts as absent. What writes the ledger answers with \
@@ -69,7 +69,7 @@ pub struct ExecutiveRecipients {
 struct Api {
     to: ExecutiveRecipients,
     /// The way of this worker's mutations.
-    together: Together,
+    batcher: MutationBatcher,
     /// An answer that takes longer is not waited for.
     timeout: Duration,
 }
@@ -91,8 +91,8 @@ pub fn server(
 ) -> io::Result<Server> {
     let documented = documented();
     serve(listener, options, observer, move |config| {
-        let together = Together::new(to.mutate.clone());
-        config.app_data(Data::new(Api { to: to.clone(), together, timeout }));
+        let batcher = MutationBatcher::new(to.mutate.clone());
+        config.app_data(Data::new(Api { to: to.clone(), batcher, timeout }));
         documented.configure(config);
     })
 }

@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
-use crate::messages::status::{GetStatus, Role, RoleStatus};
+use crate::messages::status::{ActorKind, GetStatus, RoleStatus};
 use crate::metrics::{CONTENT_TYPE as METRICS_TYPE, Metrics};
 use crate::telemetry;
 
@@ -29,7 +29,7 @@ const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub struct OpsState {
     /// Every actor of the node, in the order of the data flow.
-    pub actors: Arc<Vec<(Role, Recipient<GetStatus>)>>,
+    pub actors: Arc<Vec<(ActorKind, Recipient<GetStatus>)>>,
     pub metrics: Arc<Metrics>,
     /// True until the node begins to stop.
     pub accepting: Arc<AtomicBool>,
@@ -71,11 +71,11 @@ struct NodeStatus {
 #[serde(untagged)]
 enum Answer {
     Status(Box<RoleStatus>),
-    Silent { role: Role, state: &'static str, not_ready: String },
+    Silent { role: ActorKind, state: &'static str, not_ready: String },
 }
 
 impl Answer {
-    fn role(&self) -> Role {
+    fn role(&self) -> ActorKind {
         match self {
             Self::Status(status) => status.role,
             Self::Silent { role, .. } => *role,

@@ -1,17 +1,17 @@
 //! The reader's HTTP API: rows of the LDB by key and by key prefix, and how old
 //! the LDB is. Every worker thread reads through a connection of its own, in a read
 //! transaction that the reads of a moment share; what may take long is handed to
-//! `big_scans`, so that no worker is held up by it.
+//! `scan_pool`, so that no worker is held up by it.
 
-pub mod age;
-mod asked;
-mod big_scans;
 pub mod changes;
-pub mod damage;
-mod elsewhere;
+pub mod corruption;
+mod counted_body;
+pub mod freshness;
 pub mod queries;
+mod read_pool;
+mod request;
 mod rows;
-mod scan_body;
+mod scan_pool;
 mod v1;
 
 use std::cell::{Cell, RefCell};
@@ -34,21 +34,21 @@ use utoipa::{PartialSchema, ToSchema};
 use crate::metrics::{Component, ErrorKind, Metrics, Server as ServerLabel};
 use ctlstore_core::ledger::Seq;
 use ctlstore_core::schema::Timestamp;
-use ctlstore_reader::read::{LdbReader, Limits, ReadError, Snapshot};
+use ctlstore_reader::read::{LdbReader, Limits, ReadError, ReadTransaction};
 
 use super::error::{self, HttpError};
+use super::instrument::Observer;
 use super::json;
-use super::observe::Observer;
 use super::openapi::{Documented, Operation, get, post, shapes};
 use super::serve::{self, ServerOptions};
 
-use age::{Age, Fresh};
-use big_scans::BigScans;
 use changes::{Feed, FeedOptions, Turns};
-use damage::Damage;
-use elsewhere::NotRun;
+use corruption::CorruptionReports;
+use counted_body::CountedBody;
+use freshness::{Freshness, FreshnessRequirement};
 use queries::{Queries, QueryOptions};
-use scan_body::ScanBody;
+use read_pool::Rejected;
+use scan_pool::ScanPool;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -120,12 +120,12 @@ pub fn serve(
     listener: TcpListener,
     options: &ReaderOptions,
     feed: &Arc<Feed>,
-    age: &Arc<Age>,
-    damage: &Arc<Damage>,
+    age: &Arc<Freshness>,
+    damage: &Arc<CorruptionReports>,
     metrics: &Arc<Metrics>,
 ) -> io::Result<Server> {
     let (feed, age, damage) = (Data::from(Arc::clone(feed)), Arc::clone(age), Arc::clone(damage));
-    let big_scans = Arc::new(BigScans::start(options)?);
+    let scan_pool = Arc::new(ScanPool::start(options)?);
     let queries = options.query.as_ref().map(|query| Queries::start(options, query, &age, metrics)).transpose()?;
     let queries = queries.map(Arc::new);
     let documented = documented();
@@ -135,14 +135,14 @@ pub fn serve(
     let server = ServerOptions { answers_half_closed: false, ..options.server.clone() };
     serve::serve(listener, &server, observer, move |config| {
         let reader = RefCell::new(ours.ldb_reader());
-        let (big_scans, metrics) = (Arc::clone(&big_scans), Arc::clone(&metrics));
+        let (scan_pool, metrics) = (Arc::clone(&scan_pool), Arc::clone(&metrics));
         let (age, damage, queries) = (Arc::clone(&age), Arc::clone(&damage), queries.clone());
         let (said, is_ending, room) = (RefCell::default(), Cell::default(), Cell::default());
         let feed_turns = Turns::default();
         let worker = Data::new(Worker {
             reader,
             limits,
-            big_scans,
+            scan_pool,
             queries,
             metrics,
             said,
@@ -154,7 +154,7 @@ pub fn serve(
         });
         config.app_data(worker.clone()).app_data(feed.clone());
         documented.configure(config);
-        rows::shortcuts(&worker)
+        rows::fast_paths(&worker)
     })
 }
 
@@ -188,7 +188,7 @@ fn operations() -> Vec<Operation> {
                 "seconds since it was written, or since this host knew the ledger's end if that is longer",
                 json!({"unit": "seconds", "value": 1.25}),
             )
-            .with(age::described)
+            .with(freshness::described)
             .with(last_update)
             .tag("about"),
         get("/healthcheck", "Whether there is something to read", health)
@@ -209,7 +209,7 @@ fn reading(operation: Operation) -> Operation {
     operation
         .refuses(400, "not json, bad name, or another number of key columns than the table has")
         .refuses(404, "no such table")
-        .with(age::described)
+        .with(freshness::described)
 }
 
 /// Values of key columns, in key order.
@@ -256,14 +256,14 @@ impl PartialSchema for Rows {
 struct Worker {
     reader: RefCell<LdbReader>,
     limits: Limits,
-    big_scans: Arc<BigScans>,
+    scan_pool: Arc<ScanPool>,
     /// Where they are enabled.
     queries: Option<Arc<Queries>>,
     metrics: Arc<Metrics>,
     /// The last failure that the log has; a damaged file would fill it otherwise.
     said: RefCell<String>,
-    age: Arc<Age>,
-    damage: Arc<Damage>,
+    age: Arc<Freshness>,
+    damage: Arc<CorruptionReports>,
     /// Whether the end of the shared transaction is on its way.
     is_ending: Cell<bool>,
     feed_turns: Turns,
@@ -277,8 +277,8 @@ impl Worker {
     /// within milliseconds, whether more come or not: only for what takes microseconds.
     fn shared<T>(
         this: &Data<Self>,
-        read: impl FnOnce(&Snapshot<'_>) -> Result<T, ReadError>,
-    ) -> Result<(Fresh, T), ReadError> {
+        read: impl FnOnce(&ReadTransaction<'_>) -> Result<T, ReadError>,
+    ) -> Result<(FreshnessRequirement, T), ReadError> {
         if !this.is_ending.replace(true) {
             let this = this.clone();
             actix_rt::spawn(async move {
@@ -288,7 +288,7 @@ impl Worker {
             });
         }
         let mut reader = this.reader.borrow_mut();
-        let (progress, found) = reader.shared(|snapshot| Ok((snapshot.progress()?, read(snapshot)?)))?;
+        let (progress, found) = reader.shared(|transaction| Ok((transaction.progress()?, read(transaction)?)))?;
         Ok((this.age.of(progress), found))
     }
 
@@ -302,13 +302,13 @@ impl Worker {
         &self,
         at_least: Seq,
         read: impl FnOnce(&mut LdbReader, &mut Vec<u8>) -> Result<T, ReadError> + Send + 'static,
-    ) -> Result<(T, ScanBody), HttpError> {
-        let outcome = self.big_scans.run(at_least, read).await.map_err(|why| self.not_run(&why))?;
+    ) -> Result<(T, CountedBody), HttpError> {
+        let outcome = self.scan_pool.run(at_least, read).await.map_err(|why| self.not_run(&why))?;
         outcome.map_err(|error| self.failed(error))
     }
 
-    fn not_run(&self, why: &NotRun) -> HttpError {
-        if !matches!(why, NotRun::Panicked) {
+    fn not_run(&self, why: &Rejected) -> HttpError {
+        if !matches!(why, Rejected::Panicked) {
             return HttpError::unavailable(why);
         }
         self.metrics.error(Component::Reader, ErrorKind::Internal);
@@ -319,7 +319,7 @@ impl Worker {
     /// Logs and counts what is not the client's doing.
     fn failed(&self, error: ReadError) -> HttpError {
         if error.is_damage() {
-            self.damage.meet(error.to_string());
+            self.damage.report(error.to_string());
         }
         let answer = HttpError::from(error);
         if answer.status_code().is_server_error() && !answer.is_temporary() {
@@ -343,8 +343,8 @@ struct Latency {
 }
 
 async fn ledger_latency(worker: Data<Worker>, request: HttpRequest) -> Result<HttpResponse, HttpError> {
-    age::demanded(&worker, request.headers()).await?;
-    let fresh = age::fresh(&worker)?;
+    freshness::enforce(&worker, request.headers()).await?;
+    let fresh = freshness::fresh(&worker)?;
     let age = fresh.latency(last_update(&worker)?);
     Ok(fresh.on(json::answer(&Latency { unit: "seconds", value: age.as_secs_f64() })?))
 }

@@ -20,9 +20,9 @@ use socket2::SockRef;
 
 use super::connection::{AddressLimit, ConnectionStream, Pool, PoolOptions, WithAnswers};
 use super::error::HttpError;
-use super::observe::Observer;
-use super::origin::{self, Hosts};
-use super::shortcut::{Shortcuts, WithShortcuts};
+use super::fast_path::{FastPaths, WithFastPaths};
+use super::instrument::Observer;
+use super::same_origin::{self, Hosts};
 
 /// How long a connection that the server closes may take to be closed by its client.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -82,7 +82,7 @@ impl Default for ServerOptions {
 /// Builds a server on a bound socket and sets it going. `routes` is called once
 /// per worker, and gives those of them that the worker answers without its router; `()` is
 /// none. Unknown paths are 404, known ones with another method 405.
-pub fn serve<S: Into<Shortcuts>>(
+pub fn serve<S: Into<FastPaths>>(
     listener: TcpListener,
     options: &ServerOptions,
     observer: Observer,
@@ -156,7 +156,7 @@ fn enter(
 fn application(
     hosts: Option<Hosts>,
     observer: Observer,
-    routes: impl FnOnce(&mut ServiceConfig) -> Shortcuts + 'static,
+    routes: impl FnOnce(&mut ServiceConfig) -> FastPaths + 'static,
 ) -> impl ServiceFactory<
     actix_http::Request,
     Config = AppConfig,
@@ -165,13 +165,13 @@ fn application(
     InitError = (),
 > {
     let hosts = hosts.map(Rc::new);
-    let (mut shortcuts, around, allowed) = (Shortcuts::default(), observer.clone(), hosts.clone());
+    let (mut fast_paths, around, allowed) = (FastPaths::default(), observer.clone(), hosts.clone());
     let application = App::new()
-        .configure(|config| shortcuts = routes(config))
+        .configure(|config| fast_paths = routes(config))
         .default_service(web::to(no_route))
-        .wrap(from_fn(move |request, next| origin::refuse_foreign(allowed.clone(), request, next)))
+        .wrap(from_fn(move |request, next| same_origin::refuse_cross_site(allowed.clone(), request, next)))
         .wrap(from_fn(move |request, next| around.clone().observe(request, next)));
-    WithAnswers::new(WithShortcuts::new(application, shortcuts, observer, hosts))
+    WithAnswers::new(WithFastPaths::new(application, fast_paths, observer, hosts))
 }
 
 /// Also of `OPTIONS *`, which asks for no route but for the server.

@@ -7,7 +7,7 @@ use ctlstore_core::ledger::Seq;
 use ctlstore_ctldb::executive::{ExecutiveError, MutationRequest, Request, Written};
 
 /// What became of one mutation request.
-pub type Outcome = Result<Written, ExecutiveError>;
+pub type MutationOutcome = Result<Written, ExecutiveError>;
 
 /// Mutation requests that came together. Each may share a transaction with others, and is
 /// answered after that transaction's commit, in the way that it names.
@@ -20,36 +20,36 @@ pub struct Mutate(pub Vec<(MutationRequest, AnswerTo)>);
 /// a request that was dropped without an answer.
 #[derive(Debug)]
 pub struct AnswerTo {
-    pub waiter: oneshot::Sender<Outcome>,
+    pub waiter: oneshot::Sender<MutationOutcome>,
     /// To the sender; holds one answer at most for each request that it has sent.
-    pub lots: mpsc::UnboundedSender<Vec<Answer>>,
+    pub batches: mpsc::UnboundedSender<Vec<MutationAnswer>>,
 }
 
 /// An answer on its way to whoever waits for it.
 #[derive(Debug)]
-pub struct Answer {
-    to: oneshot::Sender<Outcome>,
-    outcome: Outcome,
+pub struct MutationAnswer {
+    to: oneshot::Sender<MutationOutcome>,
+    outcome: MutationOutcome,
 }
 
-impl Answer {
+impl MutationAnswer {
     /// Nobody may be waiting any more; the outcome stands all the same.
-    pub fn hand_over(self) {
+    pub fn deliver(self) {
         let _ = self.to.send(self.outcome);
     }
 }
 
 /// Sends answers on their way, those of one sender together.
-pub fn answer(answers: impl IntoIterator<Item = (AnswerTo, Outcome)>) {
-    let mut lots: Vec<(mpsc::UnboundedSender<Vec<Answer>>, Vec<Answer>)> = Vec::new();
-    for (AnswerTo { waiter, lots: to }, outcome) in answers {
-        let answer = Answer { to: waiter, outcome };
-        match lots.iter_mut().find(|(other, _)| other.same_channel(&to)) {
+pub fn answer(answers: impl IntoIterator<Item = (AnswerTo, MutationOutcome)>) {
+    let mut batches: Vec<(mpsc::UnboundedSender<Vec<MutationAnswer>>, Vec<MutationAnswer>)> = Vec::new();
+    for (AnswerTo { waiter, batches: to }, outcome) in answers {
+        let answer = MutationAnswer { to: waiter, outcome };
+        match batches.iter_mut().find(|(other, _)| other.same_channel(&to)) {
             Some((_, lot)) => lot.push(answer),
-            None => lots.push((to, vec![answer])),
+            None => batches.push((to, vec![answer])),
         }
     }
-    for (to, lot) in lots {
+    for (to, lot) in batches {
         // Where the sender has gone, so has whoever waited.
         let _ = to.send(lot);
     }

@@ -7,7 +7,7 @@ use actix::Message;
 use crate::metrics::ErrorKind;
 use ctlstore_core::ledger::{Batch, HistoryCheck, LdbPosition, LedgerInfo, Seq};
 use ctlstore_core::schema::Timestamp;
-use ctlstore_ldb::Verdict;
+use ctlstore_ldb::IntegrityVerdict;
 
 /// To the applier: put this batch into the LDB. Answered, with the LDB's new seq,
 /// once it is committed. One batch at a time; a second one is refused.
@@ -46,7 +46,7 @@ pub struct Bootstrap(pub FollowedLedger);
 /// applier has looked for itself, or would not look again so soon. Where it found some
 /// it has another LDB fetched, if that can be done.
 #[derive(Debug, Clone, Message)]
-#[rtype(result = "Result<Verdict, ApplyFailed>")]
+#[rtype(result = "Result<IntegrityVerdict, ApplyFailed>")]
 pub struct InspectLdb;
 
 /// To the applier, from the poller while it has nothing to hand over: is the LDB still

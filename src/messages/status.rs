@@ -20,7 +20,7 @@ pub struct GetStatus;
 /// An actor's part within the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Role {
+pub enum ActorKind {
     Executive,
     Poller,
     Applier,
@@ -31,7 +31,7 @@ pub enum Role {
     Heartbeat,
 }
 
-impl Role {
+impl ActorKind {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Executive => "executive",
@@ -45,7 +45,7 @@ impl Role {
     }
 }
 
-impl fmt::Display for Role {
+impl fmt::Display for ActorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
@@ -84,7 +84,7 @@ impl RoleState {
 /// An actor's answer to [`GetStatus`].
 #[derive(Debug, Clone, PartialEq, Serialize, MessageResponse)]
 pub struct RoleStatus {
-    pub role: Role,
+    pub role: ActorKind,
     pub state: RoleState,
     /// Why a load balancer should not send work here; `None` when it may.
     pub not_ready: Option<String>,
@@ -100,7 +100,7 @@ pub struct RoleStatus {
 
 impl RoleStatus {
     /// A role without seq, lag, error or details; fill in what there is.
-    pub fn new(role: Role, state: RoleState) -> Self {
+    pub fn new(role: ActorKind, state: RoleState) -> Self {
         let not_ready = state.not_ready().map(str::to_owned);
         Self { role, state, not_ready, last_seq: None, lag_seconds: None, last_error: None, details: Value::Null }
     }
@@ -166,7 +166,8 @@ mod tests {
         struct Details {
             commits: u64,
         }
-        let mut status = RoleStatus::new(Role::Executive, RoleState::Retrying).with_details(&Details { commits: 3 });
+        let mut status =
+            RoleStatus::new(ActorKind::Executive, RoleState::Retrying).with_details(&Details { commits: 3 });
         status.last_seq = Some(Seq(7));
         let at = Timestamp::from_unix_micros(1_500_000);
         status = status.with_error(Some(ErrorReport { message: "away".into(), at, kind: ErrorKind::Unavailable }));
@@ -180,12 +181,12 @@ mod tests {
 
     #[test]
     fn only_a_running_role_is_ready() {
-        assert_eq!(RoleStatus::new(Role::Applier, RoleState::Running).not_ready, None);
+        assert_eq!(RoleStatus::new(ActorKind::Applier, RoleState::Running).not_ready, None);
         for (state, reason) in [(RoleState::Starting, "is starting"), (RoleState::Stopping, "is stopping")] {
-            assert_eq!(RoleStatus::new(Role::Applier, state).not_ready.as_deref(), Some(reason));
+            assert_eq!(RoleStatus::new(ActorKind::Applier, state).not_ready.as_deref(), Some(reason));
         }
         // An error that is over is no reason.
         let over = Some(ErrorReport::now(ErrorKind::Storage, "over"));
-        assert_eq!(RoleStatus::new(Role::Applier, RoleState::Running).with_error(over).not_ready, None);
+        assert_eq!(RoleStatus::new(ActorKind::Applier, RoleState::Running).with_error(over).not_ready, None);
     }
 }

@@ -24,7 +24,7 @@ struct CheckpointLabels {
 
 /// The LDB applier.
 #[derive(Debug)]
-pub struct Applier {
+pub struct ApplierMetrics {
     /// The last applied seq.
     pub seq: Gauge,
     /// How far the LDB is behind the ledger. It grows with time alone, so it is set
@@ -44,7 +44,7 @@ pub struct Applier {
     checkpoints: Family<CheckpointLabels, Counter>,
 }
 
-impl Applier {
+impl ApplierMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let this = Self {
             seq: Gauge::default(),
@@ -87,7 +87,7 @@ impl Applier {
 
 /// The changelog.
 #[derive(Debug)]
-pub struct Changelog {
+pub struct ChangelogMetrics {
     /// Lines written.
     pub entries: Counter,
     /// Jumps in the entries' seq, which make followers drop their caches.
@@ -96,7 +96,7 @@ pub struct Changelog {
     pub rotations: Counter,
 }
 
-impl Changelog {
+impl ChangelogMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let registry = registry.sub_registry_with_prefix("changelog");
         let this = Self { entries: Counter::default(), resyncs: Counter::default(), rotations: Counter::default() };

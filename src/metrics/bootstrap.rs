@@ -18,7 +18,7 @@ struct KindLabels {
 
 /// The reflector's bootstrap.
 #[derive(Debug)]
-pub struct Bootstrap {
+pub struct BootstrapMetrics {
     /// Snapshots that were asked for, one for each source and try.
     pub attempts: Counter,
     /// Bytes downloaded, as they are stored, those that came to nothing among them.
@@ -30,7 +30,7 @@ pub struct Bootstrap {
     failures: Family<KindLabels, Counter>,
 }
 
-impl Bootstrap {
+impl BootstrapMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let this = Self {
             attempts: Counter::default(),

@@ -18,7 +18,7 @@ struct RetryLabels {
 
 /// The executive, behind its HTTP server.
 #[derive(Debug)]
-pub struct Executive {
+pub struct ExecutiveMetrics {
     /// Mutations committed.
     pub mutations: Counter,
     /// Ledger rows committed by mutations, markers among them.
@@ -42,7 +42,7 @@ pub struct Executive {
     retries: Family<RetryLabels, Counter>,
 }
 
-impl Executive {
+impl ExecutiveMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let registry = registry.sub_registry_with_prefix("executive");
         let this = Self {
@@ -85,14 +85,14 @@ impl Executive {
 
 /// The heartbeat.
 #[derive(Debug)]
-pub struct Heartbeat {
+pub struct HeartbeatMetrics {
     /// Beats that the executive took.
     pub beats: Counter,
     /// Unix seconds of the last one.
     pub last_success_seconds: Gauge<f64, AtomicU64>,
 }
 
-impl Heartbeat {
+impl HeartbeatMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let registry = registry.sub_registry_with_prefix("heartbeat");
         let this = Self { beats: Counter::default(), last_success_seconds: Gauge::default() };

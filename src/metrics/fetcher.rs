@@ -9,7 +9,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 /// The fetcher.
 #[derive(Debug)]
-pub struct Fetcher {
+pub struct FetcherMetrics {
     /// Versions that have appeared.
     pub versions: Counter,
     /// Bytes downloaded, as they are stored, those that came to nothing among them.
@@ -26,7 +26,7 @@ pub struct Fetcher {
     pub last_asked_seconds: Gauge<f64, AtomicU64>,
 }
 
-impl Fetcher {
+impl FetcherMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let this = Self {
             versions: Counter::default(),

@@ -111,7 +111,7 @@ struct CutLabels {
 
 /// Requests by what was asked and answered, and how long the answers took.
 #[derive(Debug)]
-pub struct Http {
+pub struct HttpMetrics {
     requests: Family<RequestLabels, Counter>,
     latency: Family<LatencyLabels, Histogram, fn() -> Histogram>,
     connections: Family<ServerLabels, Gauge>,
@@ -119,7 +119,7 @@ pub struct Http {
     cut: Family<CutLabels, Counter>,
 }
 
-impl Http {
+impl HttpMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let registry = registry.sub_registry_with_prefix("http");
         let requests = Family::default();

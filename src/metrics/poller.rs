@@ -7,7 +7,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 /// The ledger poller.
 #[derive(Debug)]
-pub struct Poller {
+pub struct PollerMetrics {
     /// The highest seq that was seen in the ledger.
     pub ledger_seq: Gauge,
     /// Queries for ledger rows, answered ones.
@@ -25,7 +25,7 @@ pub struct Poller {
     pub gaps: Counter,
 }
 
-impl Poller {
+impl PollerMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let registry = registry.sub_registry_with_prefix("poller");
         let this = Self {

@@ -14,7 +14,7 @@ use super::labels::QueryOutcome;
 
 /// The HTTP reader. What it sees may be another process's LDB.
 #[derive(Debug)]
-pub struct Reader {
+pub struct ReaderMetrics {
     /// The seq of the LDB that answers come from; 0 while there is none.
     pub seq: Gauge,
     /// How old the answers may be; set whenever the metrics are asked for, and not a
@@ -38,7 +38,7 @@ struct QueryLabels {
     outcome: QueryOutcome,
 }
 
-impl Reader {
+impl ReaderMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let registry = registry.sub_registry_with_prefix("reader");
         let this = Self {

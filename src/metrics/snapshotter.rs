@@ -11,7 +11,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 /// The snapshotter.
 #[derive(Debug)]
-pub struct Snapshotter {
+pub struct SnapshotterMetrics {
     /// Snapshots that reached a destination.
     pub snapshots: Counter,
     /// From the start of the copy to the last destination, in seconds.
@@ -44,7 +44,7 @@ impl DestinationLabels {
     }
 }
 
-impl Snapshotter {
+impl SnapshotterMetrics {
     /// The destination has the snapshot at `seq`, since `unix_seconds` where it is new there.
     pub fn reached(&self, destination: usize, seq: i64, unix_seconds: Option<f64>) {
         let labels = DestinationLabels::of(destination);

@@ -14,10 +14,10 @@ use crate::actors::heartbeat::HeartbeatOptions;
 use crate::actors::poller::PollerOptions;
 use crate::actors::snapshotter::SnapshotterOptions;
 use crate::config::{self, CtldbUrl, Settings};
-use crate::http::origin::Hosts;
 use crate::http::reader::ReaderOptions;
 use crate::http::reader::changes::FeedOptions;
 use crate::http::reader::queries::QueryOptions;
+use crate::http::same_origin::Hosts;
 use crate::http::serve::ServerOptions;
 use ctlstore_core::ledger::BlockLimit;
 use ctlstore_core::schema::TableRef;
@@ -153,7 +153,7 @@ pub fn reader(settings: &Settings, address: SocketAddr, max_connections: usize) 
     }
 }
 
-fn query(query: &config::ReaderQuery) -> Option<QueryOptions> {
+fn query(query: &config::ReaderQuerySettings) -> Option<QueryOptions> {
     let bytes = |bytes| usize::try_from(bytes).unwrap_or(usize::MAX);
     let limits = QueryLimits {
         max_rows: query.max_rows,

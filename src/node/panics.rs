@@ -5,7 +5,7 @@
 
 use std::panic;
 
-use crate::http::observe;
+use crate::http::instrument;
 use crate::telemetry;
 use ctlstore_ldb::snapshot::store;
 
@@ -16,7 +16,7 @@ const PANICKED: i32 = 101;
 pub fn end_the_process() {
     // In place of the standard hook, whose lines are no log lines.
     panic::set_hook(Box::new(|info| {
-        if observe::is_answering() {
+        if instrument::is_answering() {
             tracing::error!(panic = %info, "a panic while a request was answered");
         } else if store::is_contained() {
             // Who had the work done says so, too, and goes on.

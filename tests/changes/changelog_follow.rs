@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use ctlstore_reader::changelog::{Entry, FollowError, Follower, Position};
+use ctlstore_reader::changelog::{ChangelogPosition, Entry, FollowError, Follower};
 use futures::StreamExt;
 use support::ldb::{CREATE, Scratch, batch, upsert};
 
@@ -195,7 +195,7 @@ fn waiting_ends_with_an_entry_or_with_its_time() {
 }
 
 /// The position behind entry `seq`, through JSON as a program would keep it.
-fn position(log: &Path, seq: u64) -> Position {
+fn position(log: &Path, seq: u64) -> ChangelogPosition {
     let mut follower = Follower::at_start(log);
     while follower.try_next().unwrap().expect("the entry").seq != seq {}
     let json = serde_json::to_string(follower.position().unwrap()).unwrap();

@@ -110,7 +110,11 @@ const WRONG_VALUES: &[(&str, &str, &str)] = &[
     ("snapshotter.keep", "1001", "must be at most 1000"),
     ("snapshotter.store_timeout", r#""0s""#, "must be longer than nothing"),
     ("snapshotter.urls", r#"["https://h/a.db"]"#, "\"https://h/a.db\": can only be read from, so it is no destination"),
-    ("snapshotter.urls", r#"["s3://bucket/a.db?x=1"]"#, "\"s3://bucket/a.db?x=1\": a query has no place in it; ? in a name is %3F"),
+    (
+        "snapshotter.urls",
+        r#"["s3://bucket/a.db?x=1"]"#,
+        "\"s3://bucket/a.db?x=1\": a query has no place in it; ? in a name is %3F",
+    ),
     ("snapshotter.urls", r#"["file:///dir/"]"#, "\"file:///dir/\": names no file"),
     (
         "snapshotter.urls",

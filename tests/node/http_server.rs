@@ -9,9 +9,9 @@ use actix_http::Request;
 use actix_web::{HttpResponse, web};
 use ctlstore::http::body::Incoming;
 use ctlstore::http::error::HttpError;
-use ctlstore::http::observe::Observer;
+use ctlstore::http::fast_path::{self, FastPaths};
+use ctlstore::http::instrument::Observer;
 use ctlstore::http::serve::{ServerOptions, serve};
-use ctlstore::http::shortcut::{self, Shortcuts};
 use ctlstore::metrics::{Metrics, Server};
 use support::http::{get, request};
 use support::wait::wait_until;
@@ -37,7 +37,7 @@ fn start(options: ServerOptions) -> (SocketAddr, Arc<Metrics>) {
                 config.route("/status", web::get().to(panics));
                 config.service(web::resource(PATTERN).post(async || "by the router"));
                 config.route("/tables", web::post().to(length));
-                Shortcuts::default().post(PATTERN, shortcut)
+                FastPaths::default().post(PATTERN, shortcut)
             };
             serve(listener, &options, observer, routes).unwrap().await.unwrap();
         });
@@ -46,7 +46,7 @@ fn start(options: ServerOptions) -> (SocketAddr, Arc<Metrics>) {
 }
 
 async fn shortcut(request: Request) -> Result<HttpResponse, HttpError> {
-    match shortcut::names(request.path()) {
+    match fast_path::names(request.path()) {
         ("family", "panic") => panic!("as the test wants it"),
         ("family", "refused") => Err(HttpError::bad_request("refused")),
         (family, table) => Ok(HttpResponse::Ok().body(format!("{family} and {table}"))),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use actix::{Actor, Addr};
 use ctlstore::actors::reader::HttpReader;
 use ctlstore::messages::ledger::CaughtUp;
-use ctlstore::messages::status::{GetStatus, Role, RoleState, RoleStatus};
+use ctlstore::messages::status::{ActorKind, GetStatus, RoleState, RoleStatus};
 use ctlstore::messages::stop::Stop;
 use ctlstore::metrics::Metrics;
 use ctlstore_core::ledger::Seq;
@@ -42,7 +42,7 @@ async fn status_follows_the_ldb_and_readiness_its_lag() {
     let path = directory.path().join("ldb.db");
     let (reader, _) = start(&path, Duration::from_secs(3600));
     let status = status_until(&reader, "it looked", |status| status.state == RoleState::Running).await;
-    assert_eq!((status.role, status.last_seq, status.lag_seconds), (Role::Reader, None, None));
+    assert_eq!((status.role, status.last_seq, status.lag_seconds), (ActorKind::Reader, None, None));
     assert_eq!(status.not_ready.as_deref(), Some("the ldb is not there yet"));
 
     let ldb = OriginalLdb::create(&path);

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use ctlstore_core::schema::FieldType;
-use ctlstore_reader::{Key, ReadError, Reader, Snapshot, Value, ValueRef};
+use ctlstore_reader::{Key, ReadError, ReadTransaction, Reader, Value, ValueRef};
 use serde::Deserialize;
 
 use support::library::{Written, scratch};
@@ -197,14 +197,14 @@ fn a_scan_gives_every_row_once_in_key_order_however_many_pieces_it_takes() {
         assert_eq!(scanned.len(), rows);
         let key = |row: &Row| (row.0.clone(), row.2.clone(), row.1);
         assert!(scanned.windows(2).all(|two| key(&two[0]) < key(&two[1])), "{prefix:?}");
-        let within = |s: &Snapshot<'_>| s.scan_prefix("fam", "many", &prefix).collect::<Result<Vec<Row>, _>>();
-        assert_eq!(reader.snapshot(within).unwrap(), scanned);
+        let within = |s: &ReadTransaction<'_>| s.scan_prefix("fam", "many", &prefix).collect::<Result<Vec<Row>, _>>();
+        assert_eq!(reader.read_transaction(within).unwrap(), scanned);
         let mut handed = Vec::new();
         let each = |row: ctlstore_reader::Row<'_>| {
             handed.push(row.deserialize::<Row>()?);
             Ok(ControlFlow::Continue(()))
         };
-        reader.snapshot(|snapshot| snapshot.scan_with("fam", "many", &prefix, each)).unwrap();
+        reader.read_transaction(|snapshot| snapshot.scan_with("fam", "many", &prefix, each)).unwrap();
         assert_eq!(handed, scanned);
     }
     let whole = reader.scan_prefix::<Row>("fam", "many", ("g1", "7", 73)).map(Result::unwrap);
@@ -212,7 +212,7 @@ fn a_scan_gives_every_row_once_in_key_order_however_many_pieces_it_takes() {
     assert_eq!(reader.scan_prefix::<Row>("fam", "many", ("g1", "7", 74)).count(), 0);
     let mut first = None;
     reader
-        .snapshot(|snapshot| {
+        .read_transaction(|snapshot| {
             snapshot.scan_with("fam", "many", "g2", |row| {
                 assert!(first.replace(row.get::<i64>("n")?).is_none(), "it went on");
                 Ok(ControlFlow::Break(()))

@@ -11,7 +11,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ctlstore_reader::{ReadError, Reader, RotatingReader, Seq, Snapshot};
+use ctlstore_reader::{ReadError, ReadTransaction, Reader, RotatingReader, Seq};
 
 use support::library::{SetAtEnd, Written, point_at, scratch};
 use support::wait::wait_until;
@@ -154,13 +154,13 @@ fn an_ldb_whose_turn_it_is_not_can_be_checkpointed_whole() {
         for _ in 0..4 {
             scope.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
-                    let row = |snapshot: &Snapshot<'_>| {
+                    let row = |snapshot: &ReadTransaction<'_>| {
                         let row: Option<(String, String)> = snapshot.get("fam", "tab", "a")?;
                         thread::yield_now();
                         assert_eq!(snapshot.get("fam", "tab", "a")?, row);
                         Ok(row.is_some())
                     };
-                    assert!(reader.snapshot(row).unwrap());
+                    assert!(reader.read_transaction(row).unwrap());
                 }
             });
         }
@@ -256,7 +256,7 @@ fn reads_within_reads_panics_and_more_threads_than_connections_are_all_served() 
     let (_directory, written) = scratch();
     written.apply(&format!("{TABLE}; INSERT INTO fam___tab VALUES('a', 'x')"));
     let reader = Reader::open(&written.path).unwrap();
-    let nested = reader.snapshot(|snapshot| {
+    let nested = reader.read_transaction(|snapshot| {
         let here: Option<(String, String)> = snapshot.get("fam", "tab", "a")?;
         written.apply("UPDATE fam___tab SET v = 'y'");
         let there = reader.get_with("fam", "tab", "a", |row| Ok((row.get::<String>("v")?, value(&reader))))?;
@@ -265,7 +265,8 @@ fn reads_within_reads_panics_and_more_threads_than_connections_are_all_served() 
     });
     assert_eq!(nested.unwrap(), ("x".into(), ("y".into(), "y".into())));
 
-    let panicked = catch_unwind(AssertUnwindSafe(|| reader.snapshot(|_| -> Result<(), ReadError> { panic!("mine") })));
+    let panicked =
+        catch_unwind(AssertUnwindSafe(|| reader.read_transaction(|_| -> Result<(), ReadError> { panic!("mine") })));
     assert!(panicked.is_err());
     assert_eq!(value(&reader), "y");
 
@@ -273,7 +274,7 @@ fn reads_within_reads_panics_and_more_threads_than_connections_are_all_served() 
     thread::scope(|scope| {
         for _ in 0..200 {
             // All of them are within a read at once.
-            scope.spawn(|| reader.snapshot(|_| Ok(all.wait())).map(drop).unwrap());
+            scope.spawn(|| reader.read_transaction(|_| Ok(all.wait())).map(drop).unwrap());
         }
     });
     assert_eq!(value(&reader), "y");

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ctlstore_ldb::Ldb;
-use ctlstore_reader::{ReadError, Reader, RotatingReader, Seq, Snapshot, Value};
+use ctlstore_reader::{ReadError, ReadTransaction, Reader, RotatingReader, Seq, Value};
 use rusqlite::Connection;
 use support::ldb::{Scratch, batch, options, reader as plain_reader};
 
@@ -113,7 +113,7 @@ impl Applier {
 }
 
 /// The sum holds, and the reader never goes back.
-fn check_sum(snapshot: &Snapshot<'_>, last: &mut i64) -> Result<(), ReadError> {
+fn check_sum(snapshot: &ReadTransaction<'_>, last: &mut i64) -> Result<(), ReadError> {
     let n = |table| snapshot.get_with("fam", table, 1, |row| row.get::<i64>("n"));
     let (left, seq) = (n("left")?.unwrap(), snapshot.last_seq()?.0);
     assert_eq!(left + n("right")?.unwrap(), SUM, "a torn transaction at {seq}");
@@ -157,11 +157,11 @@ fn eight_threads_read_without_an_error_through_schema_changes_new_generations_an
                 while !done.load(Ordering::SeqCst) {
                     // What was applied before the read began is in what it sees.
                     let seq = Seq(applied.load(Ordering::SeqCst));
-                    reader.min_seq(seq, DEADLINE).snapshot(|snapshot| check_sum(snapshot, &mut last)).unwrap();
-                    reader.snapshot(|snapshot| check_sum(snapshot, &mut last)).unwrap();
+                    reader.min_seq(seq, DEADLINE).read_transaction(|snapshot| check_sum(snapshot, &mut last)).unwrap();
+                    reader.read_transaction(|snapshot| check_sum(snapshot, &mut last)).unwrap();
                     check_shapes(&reader).unwrap();
                     check_shapes(rotating).unwrap();
-                    rotating.snapshot(|snapshot| check_sum(snapshot, &mut i64::MIN.clone())).unwrap();
+                    rotating.read_transaction(|snapshot| check_sum(snapshot, &mut i64::MIN.clone())).unwrap();
                     let now = rotating.path();
                     turns.fetch_add(u64::from(now != turn), Ordering::Relaxed);
                     turn = now.to_owned();

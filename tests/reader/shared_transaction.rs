@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use ctlstore_core::ledger::Seq;
 use ctlstore_ldb::Ldb;
-use ctlstore_reader::read::{LdbReader, ReadError, Snapshot};
+use ctlstore_reader::read::{LdbReader, ReadError, ReadTransaction};
 use rusqlite::Connection;
 
 use support::http::post;
@@ -66,8 +66,9 @@ fn shared_reads_are_as_fresh_as_others_while_the_applier_is_killed() {
             assert!(started.elapsed() < DEADLINE, "the applier stopped at {last}");
             let before = support::ldb::seq(&other);
             let id = 1_000 + dice.roll(5) as i64;
-            let read =
-                |now: &Snapshot<'_>| Ok((now.last_seq()?, in_table(now, "left", id)?, in_table(now, "right", id)?));
+            let read = |now: &ReadTransaction<'_>| {
+                Ok((now.last_seq()?, in_table(now, "left", id)?, in_table(now, "right", id)?))
+            };
             let (Seq(seq), left, right) = reader.shared(read).unwrap();
             assert!(seq >= before.max(last), "at {seq}, after {before} and {last}");
             assert_eq!(left, right, "half a ledger transaction at {seq}");
@@ -82,7 +83,7 @@ fn shared_reads_are_as_fresh_as_others_while_the_applier_is_killed() {
     assert!(kills > 5, "{kills} kills");
 }
 
-fn in_table(now: &Snapshot<'_>, table: &str, id: i64) -> Result<Option<String>, ReadError> {
+fn in_table(now: &ReadTransaction<'_>, table: &str, id: i64) -> Result<Option<String>, ReadError> {
     match now.get_with("fam", table, (id, "key"), |row| row.get("v")) {
         Err(ReadError::UnknownTable(_)) => Ok(None),
         found => found,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use actix::{Actor, Addr};
 use ctlstore::actors::snapshotter::{Snapshotter, SnapshotterOptions};
-use ctlstore::messages::status::{GetStatus, Role, RoleState, RoleStatus};
+use ctlstore::messages::status::{ActorKind, GetStatus, RoleState, RoleStatus};
 use ctlstore::messages::stop::Stop;
 use ctlstore::metrics::Metrics;
 use ctlstore_core::ledger::Seq;
@@ -48,7 +48,7 @@ async fn snapshots_follow_the_ldb_and_are_counted() {
     let metrics = Metrics::new();
     let snapshotter = start(&ldb, &snapshot, &metrics);
     let waiting = status_until(&snapshotter, "it runs", |status| status.state == RoleState::Running).await;
-    assert_eq!((waiting.role, waiting.last_seq, waiting.not_ready), (Role::Snapshotter, None, None));
+    assert_eq!((waiting.role, waiting.last_seq, waiting.not_ready), (ActorKind::Snapshotter, None, None));
     assert_eq!(waiting.details["snapshots"], 0);
 
     let mut applier = Applier::open(&ldb);

@@ -17,10 +17,10 @@ static MYSQL56: LazyLock<PrivateServer> = LazyLock::new(|| PrivateServer::start(
 pub struct TestDatabase {
     /// What a node takes as `ctldb.url`: `sqlite:PATH` or `mysql://root@127.0.0.1:PORT/NAME`.
     pub url: String,
-    home: Home,
+    home: ClaimedLdb,
 }
 
-enum Home {
+enum ClaimedLdb {
     Directory { _removed_on_drop: TempDir },
     Server { server: &'static PrivateServer, name: String },
 }
@@ -30,7 +30,7 @@ impl TestDatabase {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("test_{}", COUNT.fetch_add(1, Ordering::Relaxed));
         server.execute(&format!("CREATE DATABASE {name}"));
-        Self { url: server.url(&name), home: Home::Server { server, name } }
+        Self { url: server.url(&name), home: ClaimedLdb::Server { server, name } }
     }
 
     /// Runs one statement and returns its rows.
@@ -48,13 +48,13 @@ impl TestDatabase {
     }
 
     pub fn is_mysql(&self) -> bool {
-        matches!(self.home, Home::Server { .. })
+        matches!(self.home, ClaimedLdb::Server { .. })
     }
 }
 
 impl Drop for TestDatabase {
     fn drop(&mut self) {
-        if let Home::Server { server, name } = &self.home {
+        if let ClaimedLdb::Server { server, name } = &self.home {
             let _ = sql::query(&server.url("mysql"), &format!("DROP DATABASE IF EXISTS {name}"));
         }
     }
@@ -64,7 +64,7 @@ impl Drop for TestDatabase {
 pub fn sqlite() -> TestDatabase {
     let directory = process::scratch_dir();
     let url = format!("sqlite:{}", directory.path().join("ctldb.db").display());
-    TestDatabase { url, home: Home::Directory { _removed_on_drop: directory } }
+    TestDatabase { url, home: ClaimedLdb::Directory { _removed_on_drop: directory } }
 }
 
 pub fn mariadb() -> TestDatabase {

@@ -8,8 +8,8 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
-use ctlstore::http::reader::age::Age;
 use ctlstore::http::reader::changes::{Feed, FeedOptions};
+use ctlstore::http::reader::freshness::Freshness;
 use ctlstore::http::reader::{ReaderOptions, serve};
 use ctlstore::http::serve::ServerOptions;
 use ctlstore::metrics::Metrics;
@@ -76,7 +76,7 @@ impl ReaderServer {
             actix_web::rt::System::new().block_on(async move {
                 let (metrics, feed) = (Metrics::new(), options.feed.clone());
                 let feed = Arc::new(Feed::start(&options.ldb_path, feed, metrics.clone()).expect("start the feed"));
-                let age = Arc::new(Age::new(&options.ldb_path));
+                let age = Arc::new(Freshness::new(&options.ldb_path));
                 let server =
                     serve(listener, &options, &feed, &age, &Arc::default(), &metrics).expect("start the reader");
                 started.send(server.handle()).expect("hand over the server's handle");

@@ -18,8 +18,8 @@ pub use last_row::{Questions, answer_while, last_row, questions};
 
 #[doc(inline)]
 pub use ctldb::{
-    AnyCtldb, AnySource, ColumnCollation, Ctldb, CtldbError, Expected, LedgerIdentity, LedgerTable, Location,
-    MysqlCtldb, MysqlSource, Operation, RowChange, SchemaChange, ServerAddress, Session, SqliteCtldb, SqliteSource,
-    StoredTable, TableFault, TableLimit, Tally, WriterMark, WriterRow, refuse_foreign, refuse_other_database,
+    AnyCtldb, AnySource, ColumnCollation, Counters, Ctldb, CtldbError, LedgerIdentity, LedgerTable, Location,
+    MysqlCtldb, MysqlSource, Operation, ReadSet, RowChange, SchemaChange, ServerAddress, Session, SqliteCtldb,
+    SqliteSource, StoredTable, TableFault, TableLimit, WriterMark, WriterRow, refuse_foreign, refuse_other_database,
     schema_sql,
 };

@@ -13,6 +13,7 @@ pub mod snapshot;
 
 #[doc(inline)]
 pub use ldb::{
-    Applied, ApplyError, Checkpoint, CheckpointMode, FORMAT_VERSION, Home, Ldb, LdbError, LdbOptions, Look, Replaced,
-    Standing, StatementLimits, StatementWatch, Verdict, Versions, refuse_foreign, refuse_other_database,
+    Applied, ApplyError, Checkpoint, CheckpointMode, ClaimedLdb, FORMAT_VERSION, IntegrityCheck, IntegrityVerdict, Ldb,
+    LdbError, LdbOptions, Replaced, Standing, StatementLimits, StatementWatch, Versions, refuse_foreign,
+    refuse_other_database,
 };

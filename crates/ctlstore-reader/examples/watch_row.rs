@@ -42,7 +42,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// The row and the seq that it was read at, of one moment.
 fn read(reader: &Reader, family: &str, table: &str, key: &[String]) -> Result<(Seq, Option<Row>), ReadError> {
-    reader.snapshot(|snapshot| Ok((snapshot.last_seq()?, snapshot.get(family, table, key)?)))
+    reader.read_transaction(|transaction| Ok((transaction.last_seq()?, transaction.get(family, table, key)?)))
 }
 
 fn show(seq: Seq, row: Option<&Row>) {

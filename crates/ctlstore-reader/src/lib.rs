@@ -48,6 +48,6 @@ mod reader;
 
 #[doc(inline)]
 pub use reader::{
-    Field, FieldType, Key, KeyPart, LdbPosition, ReadError, Reader, RotatingReader, Row, Scan, Seq, Snapshot,
-    SnapshotScan, TableRef, TableSchema, Timestamp, Value, ValueRef,
+    Field, FieldType, Key, KeyPart, LdbPosition, ReadError, ReadTransaction, ReadTransactionScan, Reader,
+    RotatingReader, Row, Scan, Seq, TableRef, TableSchema, Timestamp, Value, ValueRef,
 };

@@ -17,10 +17,10 @@ mod measure;
 mod page;
 mod position;
 pub mod query;
+mod read_transaction;
 mod request_key;
 mod row;
 mod scan;
-mod snapshot;
 mod table;
 mod typed_key;
 mod value;
@@ -40,10 +40,10 @@ pub use key::{Key, KeyPart};
 pub use measure::Size;
 pub use page::{After, Page, PageLimits};
 pub use position::Progress;
+pub(crate) use read_transaction::Pieces;
+pub use read_transaction::{ReadTransaction, ReadTransactionScan};
 pub use request_key::KeyValue;
 pub use row::Row;
-pub(crate) use snapshot::Pieces;
-pub use snapshot::{Snapshot, SnapshotScan};
 pub use value::{Value, ValueRef};
 
 use file::{Access, LdbFile};
@@ -159,8 +159,11 @@ impl LdbReader {
     ///
     /// # Errors
     /// When the LDB can't be read; what `read` gives.
-    pub fn snapshot<T>(&mut self, read: impl FnOnce(&Snapshot<'_>) -> Result<T, ReadError>) -> Result<T, ReadError> {
-        self.with_file(|file| read(&Snapshot::new(file)))
+    pub fn read_transaction<T>(
+        &mut self,
+        read: impl FnOnce(&ReadTransaction<'_>) -> Result<T, ReadError>,
+    ) -> Result<T, ReadError> {
+        self.with_file(|file| read(&ReadTransaction::new(file)))
     }
 
     /// The same in a read transaction that is left open for the reads that follow, for at
@@ -173,8 +176,11 @@ impl LdbReader {
     ///
     /// # Errors
     /// When the LDB can't be read; what `read` gives.
-    pub fn shared<T>(&mut self, read: impl FnOnce(&Snapshot<'_>) -> Result<T, ReadError>) -> Result<T, ReadError> {
-        self.on_file(|file| file.shared(|file| read(&Snapshot::new(file))))
+    pub fn shared<T>(
+        &mut self,
+        read: impl FnOnce(&ReadTransaction<'_>) -> Result<T, ReadError>,
+    ) -> Result<T, ReadError> {
+        self.on_file(|file| file.shared(|file| read(&ReadTransaction::new(file))))
     }
 
     /// Ends the transaction that was left open, if any.
@@ -197,7 +203,7 @@ impl LdbReader {
         limits: Limits,
         out: &mut Vec<u8>,
     ) -> Result<u64, ReadError> {
-        self.snapshot(|snapshot| snapshot.scan_json(table, prefix, limits, out))
+        self.read_transaction(|transaction| transaction.scan_json(table, prefix, limits, out))
     }
 
     /// The names of the table's key columns, in key order.

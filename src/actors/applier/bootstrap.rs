@@ -11,7 +11,7 @@ use crate::actors::failures::kind_of_fetch;
 use crate::metrics::{ErrorKind, Metrics};
 use ctlstore_core::Abort;
 use ctlstore_core::schema::Timestamp;
-use ctlstore_ldb::Home;
+use ctlstore_ldb::ClaimedLdb;
 use ctlstore_ldb::snapshot::SnapshotUrl;
 use ctlstore_ldb::snapshot::fetch::{FetchError, Fetched, Limits, Sources, Wanted};
 
@@ -64,13 +64,13 @@ pub struct BootstrapDetails {
 
 /// The record, which the actor reads while the thread works.
 #[derive(Debug)]
-pub struct Record {
+pub struct BootstrapRecord {
     details: Mutex<BootstrapDetails>,
     downloading: Downloading,
     metrics: Arc<Metrics>,
 }
 
-impl Record {
+impl BootstrapRecord {
     pub fn new(metrics: Arc<Metrics>) -> Arc<Self> {
         let downloading = Downloading::new(metrics.bootstrap.bytes.clone());
         Arc::new(Self { details: Mutex::default(), downloading, metrics })
@@ -116,11 +116,11 @@ pub struct Bootstrap {
     sources: Sources,
     allow_empty: AllowEmpty,
     abort: Abort,
-    record: Arc<Record>,
+    record: Arc<BootstrapRecord>,
 }
 
 impl Bootstrap {
-    pub fn new(options: BootstrapOptions, abort: Abort, record: Arc<Record>) -> Self {
+    pub fn new(options: BootstrapOptions, abort: Abort, record: Arc<BootstrapRecord>) -> Self {
         Self { sources: Sources::new(options.urls, options.limits), allow_empty: options.allow_empty, abort, record }
     }
 
@@ -134,7 +134,7 @@ impl Bootstrap {
 
     /// Asks every source until one gives a good snapshot, which is then where `home`
     /// takes it from. False when all of them were reached and none has one.
-    pub fn round(&mut self, home: &Home, wanted: &Wanted) -> Result<bool, NoSnapshot> {
+    pub fn round(&mut self, home: &ClaimedLdb, wanted: &Wanted) -> Result<bool, NoSnapshot> {
         let outcome = self.ask_all(home, wanted);
         self.record.downloading.asks(None);
         if let Err(error) = &outcome {
@@ -143,7 +143,7 @@ impl Bootstrap {
         outcome
     }
 
-    fn ask_all(&mut self, home: &Home, wanted: &Wanted) -> Result<bool, NoSnapshot> {
+    fn ask_all(&mut self, home: &ClaimedLdb, wanted: &Wanted) -> Result<bool, NoSnapshot> {
         let mut errors = Vec::new();
         for index in 0..self.sources.len() {
             let began = Instant::now();

@@ -12,11 +12,11 @@ use tokio::sync::oneshot;
 use crate::messages::ledger::{ApplyFailed, FollowedLedger};
 use crate::metrics::{self, ErrorKind, Metrics};
 use ctlstore_core::ledger::{Batch, LdbPosition};
-use ctlstore_ldb::changelog::Written;
-use ctlstore_ldb::{Applied, ApplyError, Checkpoint, CheckpointMode, Ldb, LdbError, Verdict};
+use ctlstore_ldb::changelog::ChangelogCounts;
+use ctlstore_ldb::{Applied, ApplyError, Checkpoint, CheckpointMode, IntegrityVerdict, Ldb, LdbError};
 
-use super::holding::{Holding, NoLdb};
-use super::looks::{Answer, Finding, IsEnded, Looks};
+use super::integrity_check::{Finding, IntegrityAnswer, IntegrityChecks, IsEnded};
+use super::managed_ldb::{ManagedLdb, NoLdb};
 
 /// Jobs that may wait: the poller has one batch on its way at a time.
 const QUEUE: usize = 4;
@@ -30,7 +30,7 @@ pub enum Job {
     Position(Option<FollowedLedger>, oneshot::Sender<Result<LdbPosition, NoLdb>>),
     Adopt(String, oneshot::Sender<Result<(), LdbError>>),
     Replace(FollowedLedger, oneshot::Sender<Result<LdbPosition, NoLdb>>),
-    Inspect(IsEnded, Answer),
+    Inspect(IsEnded, IntegrityAnswer),
 }
 
 /// To the applier, after the thread has looked after its files.
@@ -40,7 +40,7 @@ pub struct Upkeep {
     pub wal_bytes: u64,
     pub outcome: Result<(), LdbError>,
     /// What the changelog has got since the start.
-    pub changelog: Written,
+    pub changelog: ChangelogCounts,
     /// Why changelog entries, or the history of them, can't be written, where they can't.
     pub changelog_error: Option<String>,
     /// Why the seq file can't be touched, where it can't.
@@ -48,15 +48,16 @@ pub struct Upkeep {
 }
 
 /// The running thread. It ends, and closes the LDB, when this is dropped or joined.
-pub struct WriterThread {
+pub struct LdbWriterThread {
     jobs: Sender<Job>,
     handle: JoinHandle<()>,
 }
 
-impl WriterThread {
-    pub fn start(holding: Holding, upkeep: Recipient<Upkeep>, metrics: Arc<Metrics>) -> std::io::Result<Self> {
+impl LdbWriterThread {
+    pub fn start(ldb_slot: ManagedLdb, upkeep: Recipient<Upkeep>, metrics: Arc<Metrics>) -> std::io::Result<Self> {
         let (jobs, queue) = bounded(QUEUE);
-        let worker = Worker { holding, looks: Looks::new(), upkeep, counted: Written::default(), metrics };
+        let worker =
+            Worker { ldb_slot, looks: IntegrityChecks::new(), upkeep, counted: ChangelogCounts::default(), metrics };
         let handle = std::thread::Builder::new().name("ldb-writer".to_owned()).spawn(move || worker.run(&queue))?;
         Ok(Self { jobs, handle })
     }
@@ -79,11 +80,11 @@ impl WriterThread {
 }
 
 struct Worker {
-    holding: Holding,
-    looks: Looks,
+    ldb_slot: ManagedLdb,
+    looks: IntegrityChecks,
     upkeep: Recipient<Upkeep>,
     /// What the metrics have of the changelog.
-    counted: Written,
+    counted: ChangelogCounts,
     metrics: Arc<Metrics>,
 }
 
@@ -95,57 +96,57 @@ impl Worker {
                     Ok(job) => self.work(job),
                     Err(_) => break,
                 },
-                recv(self.looks.findings()) -> finding => finding.into_iter().for_each(|finding| self.looked(finding)),
+                recv(self.looks.findings()) -> finding => finding.into_iter().for_each(|finding| self.record_check(finding)),
                 default(UPKEEP_INTERVAL) => {}
             }
             self.look_after();
         }
         self.looks.join();
-        if let Err(error) = self.holding.close() {
+        if let Err(error) = self.ldb_slot.close() {
             tracing::warn!(role = "applier", %error, "the ldb was not closed cleanly");
         }
     }
 
     fn work(&mut self, job: Job) {
         match job {
-            Job::Apply(batch, reply) => drop(reply.send(self.holding.apply(&batch))),
-            Job::Position(ledger, reply) => drop(reply.send(self.holding.position(ledger))),
-            Job::Adopt(id, reply) => drop(reply.send(self.holding.adopt(&id))),
-            Job::Replace(ledger, reply) => drop(reply.send(self.holding.replace(ledger))),
-            Job::Inspect(is_ended, reply) => match self.holding.look() {
+            Job::Apply(batch, reply) => drop(reply.send(self.ldb_slot.apply(&batch))),
+            Job::Position(ledger, reply) => drop(reply.send(self.ldb_slot.position(ledger))),
+            Job::Adopt(id, reply) => drop(reply.send(self.ldb_slot.adopt(&id))),
+            Job::Replace(ledger, reply) => drop(reply.send(self.ldb_slot.replace(ledger))),
+            Job::Inspect(is_ended, reply) => match self.ldb_slot.look() {
                 Ok(Some(look)) => self.looks.start(look, is_ended, reply),
-                none_now => drop(reply.send(none_now.map(|_| Verdict::NotLooked))),
+                none_now => drop(reply.send(none_now.map(|_| IntegrityVerdict::NotLooked))),
             },
         }
     }
 
-    fn looked(&mut self, Finding { look, outcome, answer }: Finding) {
-        let _ = answer.send(self.holding.looked(&look, outcome));
+    fn record_check(&mut self, Finding { look, outcome, answer }: Finding) {
+        let _ = answer.send(self.ldb_slot.record_check(&look, outcome));
     }
 
     fn look_after(&mut self) {
-        self.holding.tidy();
-        if self.holding.ldb().is_none() {
+        self.ldb_slot.tidy();
+        if self.ldb_slot.ldb().is_none() {
             return;
         }
-        let outcome = self.holding.maintain().map(|checkpoint| {
+        let outcome = self.ldb_slot.maintain().map(|checkpoint| {
             if let Some(checkpoint) = checkpoint {
                 self.count(checkpoint);
             }
         });
-        let ldb = self.holding.ldb();
+        let ldb = self.ldb_slot.ldb();
         let wal_bytes = ldb.map_or(0, Ldb::wal_bytes);
         let history_error = || ldb.and_then(Ldb::history_error).map(ToString::to_string);
         let changelog_error = ldb.and_then(Ldb::changelog_error).map(ToString::to_string).or_else(history_error);
         let seq_file_error = ldb.and_then(Ldb::seq_file_error).map(ToString::to_string);
-        let changelog = self.holding.changelog_total();
+        let changelog = self.ldb_slot.changelog_total();
         self.metrics.applier.wal_bytes.set(wal_bytes as i64);
         self.count_changelog(changelog);
         // When the mailbox is full the next round says it again.
         let _ = self.upkeep.try_send(Upkeep { wal_bytes, outcome, changelog, changelog_error, seq_file_error });
     }
 
-    fn count_changelog(&mut self, total: Written) {
+    fn count_changelog(&mut self, total: ChangelogCounts) {
         let before = std::mem::replace(&mut self.counted, total);
         let metrics = &self.metrics.changelog;
         metrics.entries.inc_by(total.entries - before.entries);
@@ -171,12 +172,12 @@ mod tests {
     use rusqlite::Connection;
     use tempfile::TempDir;
 
-    use super::super::bootstrap::{AllowEmpty, Bootstrap, BootstrapOptions, Record};
+    use super::super::bootstrap::{AllowEmpty, Bootstrap, BootstrapOptions, BootstrapRecord};
     use super::*;
     use ctlstore_core::Abort;
     use ctlstore_core::ledger::{Assembler, LedgerRow, Seq};
     use ctlstore_ldb::snapshot::fetch::Limits;
-    use ctlstore_ldb::{Home, LdbOptions};
+    use ctlstore_ldb::{ClaimedLdb, LdbOptions};
 
     /// Enough rows for a look at them to ask whether it is to end.
     const TABLE: &str = "CREATE TABLE _ldb_seq (id INTEGER PRIMARY KEY NOT NULL, seq BIGINT NOT NULL);
@@ -199,25 +200,25 @@ mod tests {
         fn handle(&mut self, _: Upkeep, _: &mut Self::Context) {}
     }
 
-    fn start() -> (TempDir, WriterThread) {
+    fn start() -> (TempDir, LdbWriterThread) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("ldb.db");
         Connection::open(&path).unwrap().execute_batch(TABLE).unwrap();
         let metrics = Metrics::new();
         let options = BootstrapOptions { urls: Vec::new(), allow_empty: AllowEmpty::Auto, limits: Limits::default() };
-        let bootstrap = Bootstrap::new(options, Abort::default(), Record::new(Arc::clone(&metrics)));
+        let bootstrap = Bootstrap::new(options, Abort::default(), BootstrapRecord::new(Arc::clone(&metrics)));
         let ldb_options = LdbOptions { wal_checkpoint_bytes: 1 << 20, changelog: None, history: None };
-        let holding = Holding::open(Home::claim(&path).unwrap(), ldb_options, bootstrap).unwrap();
-        (directory, WriterThread::start(holding, Listener.start().recipient(), metrics).unwrap())
+        let ldb_slot = ManagedLdb::open(ClaimedLdb::claim(&path).unwrap(), ldb_options, bootstrap).unwrap();
+        (directory, LdbWriterThread::start(ldb_slot, Listener.start().recipient(), metrics).unwrap())
     }
 
-    fn inspect(thread: &WriterThread, is_ended: IsEnded) -> oneshot::Receiver<Result<Verdict, LdbError>> {
+    fn inspect(thread: &LdbWriterThread, is_ended: IsEnded) -> oneshot::Receiver<Result<IntegrityVerdict, LdbError>> {
         let (reply, answer) = oneshot::channel();
         thread.send(Job::Inspect(is_ended, reply)).unwrap();
         answer
     }
 
-    async fn apply(thread: &WriterThread, batch: Batch) -> Result<Applied, ApplyError> {
+    async fn apply(thread: &LdbWriterThread, batch: Batch) -> Result<Applied, ApplyError> {
         let (reply, answer) = oneshot::channel();
         thread.send(Job::Apply(batch, reply)).unwrap();
         tokio::time::timeout(DEADLINE, answer).await.expect("an answer in time").unwrap()
@@ -249,7 +250,7 @@ mod tests {
         assert!(looking.try_recv().is_err(), "the look is over");
         drop(go_on);
         let found = tokio::time::timeout(DEADLINE, looking).await.expect("an answer in time").unwrap();
-        assert_eq!(found.unwrap(), Verdict::Sound);
+        assert_eq!(found.unwrap(), IntegrityVerdict::Sound);
         // It was sound a moment ago, which says nothing of what someone has met since.
         let looks_again = Arc::new(AtomicBool::new(false));
         let asked = Arc::clone(&looks_again);
@@ -261,7 +262,7 @@ mod tests {
             }),
         );
         let found = tokio::time::timeout(DEADLINE, again).await.expect("an answer in time").unwrap();
-        assert_eq!(found.unwrap(), Verdict::NotLooked);
+        assert_eq!(found.unwrap(), IntegrityVerdict::NotLooked);
         thread.join().await;
         assert!(!looks_again.load(Ordering::Relaxed));
     }

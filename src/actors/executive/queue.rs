@@ -126,7 +126,7 @@ mod tests {
         let mutation = Mutation::new(&family, "tab", false, vec![("v".to_owned(), value)]).unwrap();
         let credentials = Credentials { writer: WriterName::new("writer").unwrap(), secret: Secret::shown(b"") };
         let request = MutationRequest::new(credentials, vec![], None, vec![mutation]).unwrap();
-        let answer_to = AnswerTo { waiter: oneshot::channel().0, lots: mpsc::unbounded_channel().0 };
+        let answer_to = AnswerTo { waiter: oneshot::channel().0, batches: mpsc::unbounded_channel().0 };
         Waiting::new(request, answer_to, Instant::now() + Duration::from_secs(seconds))
     }
 

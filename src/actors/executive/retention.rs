@@ -63,7 +63,7 @@ pub struct RetentionSettings {
 
 /// Its part of the executive's status.
 #[derive(Debug, Clone, Default, Serialize)]
-pub(super) struct Details {
+pub(super) struct RetentionDetails {
     /// When a round last ended well.
     ledger_pruned_at: Option<String>,
     ledger_rows_pruned: u64,
@@ -86,7 +86,7 @@ enum RetentionError {
 /// What the actor and the task share; both live on one thread.
 struct Shared {
     metrics: Arc<Metrics>,
-    view: RefCell<(Details, Failures)>,
+    view: RefCell<(RetentionDetails, Failures)>,
 }
 
 /// How a round ended.
@@ -109,7 +109,7 @@ pub(super) struct Retention {
 impl Retention {
     pub fn new(settings: Option<RetentionSettings>, metrics: Arc<Metrics>) -> Self {
         let failures = Failures::new(Component::Retention, Arc::clone(&metrics));
-        let shared = Shared { metrics, view: RefCell::new((Details::default(), failures)) };
+        let shared = Shared { metrics, view: RefCell::new((RetentionDetails::default(), failures)) };
         Self { settings, shared: Rc::new(shared), task: None }
     }
 
@@ -123,7 +123,7 @@ impl Retention {
         }
     }
 
-    pub fn details(&self) -> Details {
+    pub fn details(&self) -> RetentionDetails {
         let (details, failures) = &mut *self.shared.view.borrow_mut();
         details.ledger_prune_failures = failures.count();
         details.ledger_prune_error = failures.last();
@@ -162,14 +162,14 @@ async fn run<C: Ctldb>(shared: Rc<Shared>, mut keeper: Keeper<C>, mut stopping: 
 }
 
 /// A verified snapshot and when that was done.
-struct Known {
+struct Admission {
     snapshot: VerifiedSnapshot,
     at: Instant,
     /// Whether older rows than it has wait for another one.
     is_used_up: bool,
 }
 
-impl Known {
+impl Admission {
     fn new(snapshot: VerifiedSnapshot) -> Self {
         Self { snapshot, at: Instant::now(), is_used_up: false }
     }
@@ -180,7 +180,7 @@ struct Keeper<C> {
     settings: RetentionSettings,
     /// The time between two verifications, at least.
     between: Duration,
-    known: Option<Known>,
+    known: Option<Admission>,
 }
 
 impl<C: Ctldb> Keeper<C> {
@@ -224,7 +224,7 @@ impl<C> Keeper<C> {
         self.settings.verifier = verifier;
         if let Some(verified) = verified {
             self.known = None;
-            self.known = Some(Known::new(verified?));
+            self.known = Some(Admission::new(verified?));
         } else if !stands {
             return Ok(None);
         }

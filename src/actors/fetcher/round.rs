@@ -34,13 +34,13 @@ impl From<FetchError> for NoVersion {
 }
 
 /// A round in which a source had what is wanted.
-pub struct Round {
-    pub outcome: Outcome,
+pub struct FetchRound {
+    pub outcome: FetchOutcome,
     /// Of sources that were asked before it, and of versions that should have gone.
     pub troubles: Vec<NoVersion>,
 }
 
-pub enum Outcome {
+pub enum FetchOutcome {
     New(New),
     /// What is published is the newest version.
     Unchanged {
@@ -77,13 +77,13 @@ impl Fetching {
     ///
     /// # Errors
     /// Those of all sources together, where none had either.
-    pub fn round(&mut self) -> Result<Round, NoVersion> {
+    pub fn round(&mut self) -> Result<FetchRound, NoVersion> {
         let outcome = self.ask_all();
         self.downloading.asks(None);
         outcome
     }
 
-    fn ask_all(&mut self) -> Result<Round, NoVersion> {
+    fn ask_all(&mut self) -> Result<FetchRound, NoVersion> {
         let standing = self.versions.standing()?;
         let wanted = wanted(&standing);
         let mut troubles = Vec::new();
@@ -96,15 +96,15 @@ impl Fetching {
                     let version = self.versions.install()?;
                     troubles.extend(self.versions.remove_old().err().map(NoVersion::from));
                     let new = New { version, position, bytes, source, took: began.elapsed() };
-                    return Ok(Round { outcome: Outcome::New(new), troubles });
+                    return Ok(FetchRound { outcome: FetchOutcome::New(new), troubles });
                 }
                 Err(error) => error,
             };
             match &standing.newest {
                 Some((version, position)) if is_at(&error, position.seq) => {
-                    let outcome = Outcome::Unchanged { version: version.clone(), seq: position.seq };
+                    let outcome = FetchOutcome::Unchanged { version: version.clone(), seq: position.seq };
                     troubles.extend(self.versions.remove_old().err().map(NoVersion::from));
-                    return Ok(Round { outcome, troubles });
+                    return Ok(FetchRound { outcome, troubles });
                 }
                 _ if matches!(error, FetchError::Aborted) => return Err(error.into()),
                 _ => troubles.push(error.into()),

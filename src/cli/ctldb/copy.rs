@@ -42,13 +42,13 @@ fn open(path: &Path) -> rusqlite::Result<Connection> {
 }
 
 /// What a ctldb's file holds, once it is checked.
-pub struct Facts {
+pub struct SnapshotReport {
     pub ledger_id: Option<String>,
     pub last_seq: i64,
     pub bytes: u64,
 }
 
-impl Facts {
+impl SnapshotReport {
     pub fn of(path: &Path, ledger: &LedgerTable) -> anyhow::Result<Self> {
         let shown = path.display();
         let metadata = fs::metadata(path).map_err(|error| Failure::absent(format!("{shown}: {error}")))?;

@@ -15,11 +15,11 @@ use super::super::failure::Failure;
 
 /// The longest line, in bytes: more than a request may have.
 const MAX_LINE: u64 = 2 * 1024 * 1024;
-/// Lines that are read ahead.
+/// MutationLines that are read ahead.
 const AHEAD: usize = 16;
 
 /// The lines of a file or of standard input; empty ones are left out.
-pub struct Lines {
+pub struct MutationLines {
     read: mpsc::Receiver<anyhow::Result<Option<Line>>>,
     number: u64,
 }
@@ -29,7 +29,7 @@ struct Line {
     text: String,
 }
 
-impl Lines {
+impl MutationLines {
     /// "-" is standard input.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
         let from: Box<dyn Read + Send> = match path == Path::new("-") {

@@ -7,13 +7,13 @@ const FORM: &str = "ctlstore-mutate 1";
 
 /// A place behind some lines of an input.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct InputCookie {
     pub lines: u64,
     /// Lower-case hex of the SHA-256 of these lines, a newline behind each.
     pub digest: String,
 }
 
-impl Place {
+impl InputCookie {
     pub fn cookie(&self) -> Vec<u8> {
         format!("{FORM} lines={} sha256={}", self.lines, self.digest).into_bytes()
     }
@@ -28,12 +28,12 @@ impl Place {
 
 /// Counts and digests lines as they go by.
 #[derive(Debug, Clone, Default)]
-pub struct Position {
+pub struct InputPosition {
     lines: u64,
     digest: Sha256,
 }
 
-impl Position {
+impl InputPosition {
     pub fn lines(&self) -> u64 {
         self.lines
     }
@@ -44,8 +44,8 @@ impl Position {
         self.digest.update(b"\n");
     }
 
-    pub fn place(&self) -> Place {
-        Place { lines: self.lines, digest: hex::encode(self.digest.clone().finalize()) }
+    pub fn place(&self) -> InputCookie {
+        InputCookie { lines: self.lines, digest: hex::encode(self.digest.clone().finalize()) }
     }
 }
 
@@ -55,16 +55,16 @@ mod tests {
 
     #[test]
     fn a_place_is_read_back_from_its_cookie() {
-        let mut position = Position::default();
+        let mut position = InputPosition::default();
         position.pass("one");
         position.pass("two");
         let place = position.place();
-        assert_eq!((place.lines, Place::of_cookie(&place.cookie())), (2, Some(place.clone())));
-        let mut other = Position::default();
+        assert_eq!((place.lines, InputCookie::of_cookie(&place.cookie())), (2, Some(place.clone())));
+        let mut other = InputPosition::default();
         ["one\ntwo", ""].iter().for_each(|line| other.pass(line));
         assert_ne!(other.place().digest, place.digest);
         for strange in ["", "ctlstore-mutate 1", "ctlstore-mutate 1 lines=x sha256=", "\u{fffd}"] {
-            assert_eq!(Place::of_cookie(strange.as_bytes()), None, "{strange:?}");
+            assert_eq!(InputCookie::of_cookie(strange.as_bytes()), None, "{strange:?}");
         }
     }
 }

@@ -18,12 +18,12 @@ use serde::Serialize;
 use ctlstore_core::schema::{FamilyName, WriterName};
 use ctlstore_ctldb::executive::MAX_MUTATIONS;
 
-use super::super::client::{Answer, Client, signed};
+use super::super::client::{ServerAnswer, ServerClient, signed};
 use super::super::failure::{Exit, Failure};
 use super::super::interrupt::{Interrupt, Interrupted};
-use super::super::progress::Progress;
+use super::super::row_progress::RowProgress;
 use super::super::writers::cookie_of;
-use super::position::{Place, Position};
+use super::position::{InputCookie, InputPosition};
 
 /// The most bytes of mutations in a request; an executive takes bodies of 1 MiB.
 const MAX_BATCH_BYTES: usize = 900 * 1024;
@@ -36,7 +36,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// Who writes where.
 pub struct To {
-    pub executive: Client,
+    pub executive: ServerClient,
     pub family: FamilyName,
     pub writer: WriterName,
     pub secret: SecretString,
@@ -47,7 +47,7 @@ pub struct To {
 pub struct Summary {
     pub rows: u64,
     pub requests: u64,
-    /// Lines that an earlier run had written.
+    /// MutationLines that an earlier run had written.
     pub skipped: u64,
     /// The last ledger seq that was written.
     pub seq: Option<i64>,
@@ -60,19 +60,19 @@ pub struct Sender {
     /// The writer's cookie as the ctldb has it.
     cookie: Vec<u8>,
     /// With `resume`: where the input is, and where an earlier run had come to.
-    position: Option<(Position, Option<Place>)>,
+    position: Option<(InputPosition, Option<InputCookie>)>,
     batch: Vec<String>,
     bytes: usize,
     summary: Summary,
-    progress: Progress,
+    progress: RowProgress,
 }
 
 impl Sender {
     pub async fn begin(to: To, resume: bool) -> anyhow::Result<Self> {
         let interrupt = Interrupt::listen().context("signals")?;
         let cookie = interrupt.unless(cookie_of(&to.executive, &to.writer, &to.secret)).await.ok_or(Interrupted)??;
-        let position = resume.then(|| (Position::default(), Place::of_cookie(&cookie)));
-        let progress = Progress::start("rows written", None);
+        let position = resume.then(|| (InputPosition::default(), InputCookie::of_cookie(&cookie)));
+        let progress = RowProgress::start("rows written", None);
         Ok(Self { to, interrupt, cookie, position, batch: Vec::new(), bytes: 0, summary: Summary::default(), progress })
     }
 
@@ -189,7 +189,7 @@ impl Sender {
         }
     }
 
-    async fn post(&self, body: &str) -> Result<Answer, Failure> {
+    async fn post(&self, body: &str) -> Result<ServerAnswer, Failure> {
         let To { executive, family, writer, secret } = &self.to;
         let request = executive.request(Method::POST, &["families", family.as_str(), "mutations"]);
         executive.send(signed(request.body(body.to_owned()), writer, secret)).await
@@ -233,6 +233,6 @@ fn other_input(lines: u64) -> anyhow::Error {
     Failure::refused(message).into()
 }
 
-fn retry_after(answer: &Answer) -> Option<Duration> {
+fn retry_after(answer: &ServerAnswer) -> Option<Duration> {
     answer.header("retry-after")?.parse().ok().map(Duration::from_secs)
 }

@@ -6,8 +6,8 @@ use serde_json::json;
 
 use ctlstore_core::schema::{Field, TableRef, TableSchema};
 
-use super::super::client::Client;
-use super::super::shape::{self, Shape};
+use super::super::client::ServerClient;
+use super::super::table_json::{self, TableJson};
 
 /// One thing that is missing, or can't be had.
 pub enum Change {
@@ -44,7 +44,7 @@ impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::CreateTable(schema) => {
-                let Shape { fields, key_fields, .. } = Shape::from(schema);
+                let TableJson { fields, key_fields, .. } = TableJson::from(schema);
                 let fields: Vec<String> = fields.into_iter().map(|(name, of)| format!("{name}:{of}")).collect();
                 write!(f, "+ table {}: {}; key {}", schema.table(), fields.join(" "), key_fields.join(","))
             }
@@ -57,7 +57,7 @@ impl fmt::Display for Change {
 impl Change {
     pub fn json(&self) -> serde_json::Value {
         match self {
-            Self::CreateTable(schema) => json!({ "change": "create-table", "table": Shape::from(schema) }),
+            Self::CreateTable(schema) => json!({ "change": "create-table", "table": TableJson::from(schema) }),
             Self::AddField(table, field) => {
                 let pair = (&field.name, field.field_type.api_name());
                 json!({ "change": "add-field", "family": table.family, "name": table.table, "field": pair })
@@ -69,14 +69,14 @@ impl Change {
     }
 
     /// Does it, at an executive.
-    pub async fn apply(&self, target: &Client) -> anyhow::Result<()> {
+    pub async fn apply(&self, target: &ServerClient) -> anyhow::Result<()> {
         match self {
             Self::CreateTable(schema) => {
-                shape::create_family(target, &schema.table().family).await?;
-                shape::create_table(target, schema).await?.success()?;
+                table_json::create_family(target, &schema.table().family).await?;
+                table_json::create_table(target, schema).await?.success()?;
             }
             Self::AddField(table, field) => {
-                shape::add_fields(target, table, std::slice::from_ref(field)).await?;
+                table_json::add_fields(target, table, std::slice::from_ref(field)).await?;
             }
             // Where there is one nothing is applied.
             Self::Conflict(..) => {}

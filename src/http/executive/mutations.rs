@@ -82,7 +82,7 @@ pub(super) async fn mutate(
     // A name that no writer can have is an unknown writer.
     let credentials = credentials(request.headers()).map_err(|_| Refusal::Unauthorized)?;
     let request = read(&family, credentials, &payload.read().await?)?;
-    let outcome = api.together.mutate(request, api.timeout).await??;
+    let outcome = api.batcher.mutate(request, api.timeout).await??;
     Ok(written(Some(outcome.seq)))
 }
 

@@ -2,11 +2,11 @@
 //! was. No read transaction lives while anything is sent. docs/changes.md says what
 //! clients may rely on.
 
-mod asked;
-mod client;
+mod client_stream;
 mod event;
-mod feed;
+mod request;
 mod rows;
+mod shared_feed;
 mod turns;
 
 use std::rc::Rc;
@@ -26,11 +26,11 @@ use ctlstore_ldb::changelog::history::{self, HistoryError, TooOld};
 
 use super::Worker;
 
-use asked::{Asked, Since};
-use client::Client;
-use feed::{Seen, Shared};
+use client_stream::FeedClient;
+use request::{FeedRequest, Since};
+use shared_feed::{Seen, Shared};
 
-pub use feed::{Feed, FeedOptions, FeedStatus};
+pub use shared_feed::{Feed, FeedOptions, FeedStatus};
 pub(super) use turns::Turns;
 
 /// How long a client waits for the LDB to come to the ledger seq that it has.
@@ -46,7 +46,7 @@ pub(super) fn operation() -> Operation {
         .query::<shapes::Table>("table", "only its changes; family has to be given too", "prices")
         .query::<bool>("rows", "whether events carry the row as it is now", true)
         .query::<shapes::Since>("since", "an event's id, or a ledger seq", "1")
-        .header::<String>(asked::LAST_EVENT_ID, "the id of the last event that the client got; goes before since", "")
+        .header::<String>(request::LAST_EVENT_ID, "the id of the last event that the client got; goes before since", "")
         .gives_events("events without end", &["start", "change", "table", "resync"])
         .refuses(400, "a parameter that makes no sense, is unknown or is given twice")
         .refuses(503, "no changes are kept, too many clients, or the reader is stopping")
@@ -59,7 +59,7 @@ pub(super) async fn changes(
     feed: Data<Feed>,
     request: HttpRequest,
 ) -> Result<HttpResponse, HttpError> {
-    let asked = Asked::of(&request)?;
+    let asked = FeedRequest::of(&request)?;
     let feed = Arc::clone(feed.shared());
     let Some(place) = feed.enter() else {
         return Err(HttpError::unavailable("too many clients follow the changes").retry_after(RETRY_AFTER_SECONDS));
@@ -83,7 +83,7 @@ pub(super) async fn changes(
         Ok(next) => (next, None),
         Err(reason) => (now.next, Some(reason)),
     };
-    let client = Client {
+    let client = FeedClient {
         feed,
         _place: place,
         seen,

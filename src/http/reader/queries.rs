@@ -15,9 +15,9 @@ use ctlstore_reader::read::ReadError;
 use ctlstore_reader::read::query::{Cancelled, Query, QueryError, QueryLimits, memory};
 
 use super::ReaderOptions;
-use super::age::Age;
-use super::elsewhere::{Budget, NotRun, OwnReader, Threads};
-use super::scan_body::ScanBody;
+use super::counted_body::CountedBody;
+use super::freshness::Freshness;
+use super::read_pool::{Budget, PoolReader, ReadPool, Rejected};
 
 /// What queries may take.
 #[derive(Debug, Clone)]
@@ -33,7 +33,7 @@ pub struct QueryOptions {
 /// without it. The thread goes on to where SQLite can be interrupted.
 const LATE_PART: u32 = 4;
 
-type Outcome = Result<Result<(Seq, ScanBody), QueryError>, NotRun>;
+type Outcome = Result<Result<(Seq, CountedBody), QueryError>, Rejected>;
 
 struct Asked {
     query: Query,
@@ -55,7 +55,7 @@ impl Drop for Waiting {
 }
 
 pub struct Queries {
-    threads: Threads<Asked>,
+    threads: ReadPool<Asked>,
     max_time: Duration,
     metrics: Arc<Metrics>,
 }
@@ -66,7 +66,7 @@ impl Queries {
     pub fn start(
         options: &ReaderOptions,
         queries: &QueryOptions,
-        age: &Arc<Age>,
+        age: &Arc<Freshness>,
         metrics: &Arc<Metrics>,
     ) -> io::Result<Self> {
         if !memory::is_bounded() {
@@ -74,12 +74,12 @@ impl Queries {
         }
         let budget = Budget::of((2 * queries.max_running).saturating_mul(queries.limits.max_bytes));
         let worker = || {
-            let reader = OwnReader::new(options, &budget);
+            let reader = PoolReader::new(options, &budget);
             let (age, metrics) = (Arc::clone(age), Arc::clone(metrics));
             let mut runner = Runner { reader, limits: queries.limits, age, metrics };
             move |asked| runner.run(asked)
         };
-        let threads = Threads::start("reader-query", queries.max_running, queries.max_waiting, worker)?;
+        let threads = ReadPool::start("reader-query", queries.max_running, queries.max_waiting, worker)?;
         Ok(Self { threads, max_time: queries.limits.max_time, metrics: Arc::clone(metrics) })
     }
 
@@ -97,16 +97,16 @@ impl Queries {
         // Without it the thread has already said why, or has ended.
         let late = began.await.unwrap_or_else(|_| Instant::now()) + self.max_time + self.max_time / LATE_PART;
         match tokio::time::timeout_at(late.into(), outcome).await {
-            Ok(outcome) => outcome.unwrap_or(Err(NotRun::Stopping)),
+            Ok(outcome) => outcome.unwrap_or(Err(Rejected::Stopping)),
             Err(_) => Ok(Err(QueryError::TooLong { max: self.max_time })),
         }
     }
 }
 
 struct Runner {
-    reader: OwnReader,
+    reader: PoolReader,
     limits: QueryLimits,
-    age: Arc<Age>,
+    age: Arc<Freshness>,
     metrics: Arc<Metrics>,
 }
 
@@ -135,8 +135,8 @@ fn label(outcome: &Outcome) -> QueryOutcome {
     let error = match outcome {
         Ok(Ok(_)) => return QueryOutcome::Answered,
         Ok(Err(error)) => error,
-        Err(NotRun::Panicked) => return QueryOutcome::Failed,
-        Err(NotRun::Queue | NotRun::Memory | NotRun::Stopping) => return QueryOutcome::Cancelled,
+        Err(Rejected::Panicked) => return QueryOutcome::Failed,
+        Err(Rejected::Queue | Rejected::Memory | Rejected::Stopping) => return QueryOutcome::Cancelled,
     };
     match error {
         QueryError::Sql(_)

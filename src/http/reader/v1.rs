@@ -18,9 +18,9 @@ use actix_web::http::header::CONTENT_TYPE;
 use actix_web::web::Data;
 
 use ctlstore_core::ledger::Seq;
-use ctlstore_reader::read::{LdbReader, Limits, ReadError, Snapshot};
+use ctlstore_reader::read::{LdbReader, Limits, ReadError, ReadTransaction};
 
-use super::age::{self, Fresh};
+use super::freshness::{self, FreshnessRequirement};
 use super::{INLINE, JSON, Worker, smaller};
 use crate::http::error::HttpError;
 use crate::http::openapi::Operation;
@@ -41,7 +41,7 @@ fn tagged(operation: Operation) -> Operation {
         .says::<String>(200, "etag", "the answer's entity tag: another seq has another one")
         .answers_nothing(304, "the client has this answer")
         .says::<String>(304, "etag", "the answer's entity tag")
-        .with(age::described)
+        .with(freshness::described)
         .tag("rows")
 }
 
@@ -56,7 +56,7 @@ fn known(worker: &Data<Worker>, conditions: &Conditions) -> Result<Option<Moment
 }
 
 /// 200 with what was read at `moment`; 304 where the client wants no answer if there is one.
-fn found(fresh: Fresh, moment: &Moment, body: impl MessageBody + 'static) -> HttpResponse {
+fn found(fresh: FreshnessRequirement, moment: &Moment, body: impl MessageBody + 'static) -> HttpResponse {
     if moment.is_known_if_any {
         return unchanged(fresh, moment);
     }
@@ -65,12 +65,12 @@ fn found(fresh: Fresh, moment: &Moment, body: impl MessageBody + 'static) -> Htt
 }
 
 /// 304: the client has what it would get.
-fn unchanged(fresh: Fresh, moment: &Moment) -> HttpResponse {
+fn unchanged(fresh: FreshnessRequirement, moment: &Moment) -> HttpResponse {
     at(fresh, moment.seq, HttpResponse::NotModified().insert_header(moment.tag()).finish())
 }
 
 /// Says at which seq it was read: where that was elsewhere, `fresh` may have one before it.
-fn at(mut fresh: Fresh, seq: Seq, answer: HttpResponse) -> HttpResponse {
+fn at(mut fresh: FreshnessRequirement, seq: Seq, answer: HttpResponse) -> HttpResponse {
     fresh.seq = seq;
     fresh.on(answer)
 }
@@ -88,8 +88,8 @@ struct Room {
 /// `read` says by [`ReadError::TooManyRows`] and [`ReadError::TooManyBytes`].
 async fn read<T: Send + 'static>(
     worker: &Data<Worker>,
-    read: impl Fn(&Snapshot<'_>, Room, &mut Vec<u8>) -> Result<T, ReadError> + Send + 'static,
-) -> Result<(Fresh, T, BoxBody), HttpError> {
+    read: impl Fn(&ReadTransaction<'_>, Room, &mut Vec<u8>) -> Result<T, ReadError> + Send + 'static,
+) -> Result<(FreshnessRequirement, T, BoxBody), HttpError> {
     let room = |limits: Limits, is_short| Room {
         rows: limits.max_rows.unwrap_or(u64::MAX),
         bytes: limits.max_bytes,
@@ -100,9 +100,10 @@ async fn read<T: Send + 'static>(
     match Worker::shared(worker, |now| read(now, short, &mut answer)) {
         Ok((fresh, outcome)) => Ok((fresh, outcome, answer.boxed())),
         Err(ReadError::TooManyRows { .. } | ReadError::TooManyBytes { .. }) => {
-            let fresh = age::fresh(worker)?;
-            let scan =
-                move |reader: &mut LdbReader, answer: &mut Vec<u8>| reader.snapshot(|now| read(now, whole, answer));
+            let fresh = freshness::fresh(worker)?;
+            let scan = move |reader: &mut LdbReader, answer: &mut Vec<u8>| {
+                reader.read_transaction(|now| read(now, whole, answer))
+            };
             let (outcome, answer) = worker.read_elsewhere(fresh.seq, scan).await?;
             Ok((fresh, outcome, answer.boxed()))
         }

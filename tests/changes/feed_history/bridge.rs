@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use ctlstore_ldb::changelog::history::{Cursor, Tail, What};
+use ctlstore_ldb::changelog::history::{HistoryCursor, HistoryTail, What};
 
 use super::client::Client;
 use super::{open, with_rows, workload_of};
@@ -71,7 +71,7 @@ fn of_tables_that_differ_as_a_whole_a_bridge_names_the_table() {
     let (mut ldb, client) = with_rows(&old);
     let table = |name: &str| CREATE.replace("fam___tab", name);
     ldb.apply(&batch(4, &[&table("fam___gone"), &table("fam___wide"), &table("fam___same")])).unwrap();
-    let next = Cursor::seek(&client.directory, client.next).unwrap().unwrap().number();
+    let next = HistoryCursor::seek(&client.directory, client.next).unwrap().unwrap().number();
     let mut other = open(&new);
     other.adopt_ledger_id("a ledger").unwrap();
     let wide = "ALTER TABLE fam___wide ADD COLUMN \"c\" REAL";
@@ -89,9 +89,9 @@ fn of_tables_that_differ_as_a_whole_a_bridge_names_the_table() {
     }
     fs::copy(&snapshot, &file).unwrap();
     drop(open(&old));
-    let mut tail = Tail::new(&client.directory);
+    let mut tail = HistoryTail::new(&client.directory);
     tail.look().unwrap();
-    let mut cursor = Cursor::seek(&client.directory, next).unwrap().unwrap();
+    let mut cursor = HistoryCursor::seek(&client.directory, next).unwrap().unwrap();
     let records = cursor.read(tail.next(), 1 << 20).unwrap().unwrap();
     let shown: Vec<_> = records
         .iter()

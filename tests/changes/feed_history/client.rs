@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use ctlstore_ldb::changelog::history::{Cursor, Grown, Op, Record, TableChange, Tail, What, directory_of};
+use ctlstore_ldb::changelog::history::{
+    Grown, HistoryCursor, HistoryTail, Op, Record, TableChange, What, directory_of,
+};
 
 use support::ldb::follower::rows;
 use support::ldb::reader;
@@ -11,7 +13,7 @@ use support::ldb::reader;
 /// A program that knows which rows there are from the history alone.
 pub struct Client {
     pub directory: PathBuf,
-    tail: Tail,
+    tail: HistoryTail,
     pub history: Option<String>,
     /// The number of the record that comes next.
     pub next: u64,
@@ -25,7 +27,7 @@ impl Client {
     pub fn new(ldb: &Path) -> Self {
         let directory = directory_of(ldb);
         let mut client = Self {
-            tail: Tail::new(&directory),
+            tail: HistoryTail::new(&directory),
             directory,
             history: None,
             next: 1,
@@ -49,10 +51,10 @@ impl Client {
 
     /// Goes on where it was, as after a time of absence.
     pub fn go_on(&mut self) -> Vec<Record> {
-        self.tail = Tail::new(&self.directory);
+        self.tail = HistoryTail::new(&self.directory);
         self.look();
         assert_eq!(self.tail.history(), self.history.as_deref(), "another history");
-        let mut cursor = Cursor::seek(&self.directory, self.next).unwrap().expect("not too old");
+        let mut cursor = HistoryCursor::seek(&self.directory, self.next).unwrap().expect("not too old");
         let mut all = Vec::new();
         while self.next < self.tail.next() {
             for record in cursor.read(self.tail.next(), 1000).unwrap().expect("not too old") {

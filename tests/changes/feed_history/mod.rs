@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use client::Client;
 use ctlstore_core::ledger::Seq;
 use ctlstore_ldb::changelog::history::{
-    Cursor, Grown, HistoryOptions, Tail, TooOld, What, at_ledger_seq, directory_of,
+    Grown, HistoryCursor, HistoryOptions, HistoryTail, TooOld, What, at_ledger_seq, directory_of,
 };
 use ctlstore_ldb::{Ldb, LdbOptions};
 use rusqlite::Connection;
@@ -123,7 +123,7 @@ fn goes_on_after(what: impl FnOnce(&Scratch)) -> bool {
     ldb.close().unwrap();
     what(&scratch);
     drop(open(&scratch));
-    let mut tail = Tail::new(&client.directory);
+    let mut tail = HistoryTail::new(&client.directory);
     tail.look().unwrap();
     let goes_on = tail.history() == client.history.as_deref();
     if !goes_on {
@@ -205,7 +205,7 @@ fn statements_of_no_known_form_say_what_they_can() {
     let (mut ldb, mut client) = with_rows(&scratch);
     ldb.apply(&batch(4, &["UPDATE fam___tab SET v = 'x'"])).unwrap();
     client.next += 2;
-    let two = Cursor::seek(&client.directory, 3).unwrap().unwrap().read(5, 1000).unwrap().unwrap();
+    let two = HistoryCursor::seek(&client.directory, 3).unwrap().unwrap().read(5, 1000).unwrap().unwrap();
     assert!(two.iter().all(|record| matches!(record.what, What::Row { op: None, .. })), "{two:?}");
     ldb.apply(&batch(5, &["alter table fam___tab add w TEXT"])).unwrap();
     client.go_on();
@@ -219,7 +219,7 @@ fn no_more_than_asked_is_kept_and_what_is_kept_is_found_from_every_place() {
     let mut ldb = Ldb::open(&scratch.ldb(), &options(&scratch.ldb(), RETAIN)).unwrap();
     ldb.apply(&batch(1, &[CREATE])).unwrap();
     let directory = directory_of(&scratch.ldb());
-    let mut tail = Tail::new(&directory);
+    let mut tail = HistoryTail::new(&directory);
     tail.look().unwrap();
     let mut seen = Vec::new();
     for seq in 2..1500 {
@@ -235,7 +235,7 @@ fn no_more_than_asked_is_kept_and_what_is_kept_is_found_from_every_place() {
     assert!((RETAIN / 2..=RETAIN).contains(&bytes), "{bytes} bytes");
     let (end, mut kept) = (tail.next(), 0);
     for number in 1..end {
-        let Ok(mut cursor) = Cursor::seek(&directory, number).unwrap() else {
+        let Ok(mut cursor) = HistoryCursor::seek(&directory, number).unwrap() else {
             assert_eq!(kept, 0, "{number} is lost in the middle");
             assert_eq!(at_ledger_seq(&directory, Seq(number as i64), end).unwrap(), Err(TooOld));
             continue;

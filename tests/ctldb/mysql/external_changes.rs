@@ -105,7 +105,7 @@ async fn a_ledger_row_put_in_by_hand_meanwhile_starts_the_group_again() {
         let seqs = writers.write(&group(2, last + 1)).await;
         theirs.join().unwrap();
         assert_eq!(seqs, [before + 2, before + 3]);
-        assert_eq!(writers.executive.ctldb().tally().contention_retries, 1);
+        assert_eq!(writers.executive.ctldb().counters().contention_retries, 1);
         assert_eq!(contiguous_ledger(database).len() as i64, before + 3);
         assert_eq!(stored(database), [last + 1; 2]);
     })

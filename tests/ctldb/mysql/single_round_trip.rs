@@ -150,7 +150,7 @@ async fn ledger_rows_have_the_time_after_the_lock_was_had() {
             1 + 2 * last
         );
         assert_eq!(database.value(&earlier).unwrap(), "0", "rows from before the lock was released");
-        assert_eq!(writers.executive.ctldb().tally().contention_retries, 0);
+        assert_eq!(writers.executive.ctldb().counters().contention_retries, 0);
         check_all(database, last + 1, last + 1);
     })
     .await;
@@ -218,7 +218,7 @@ async fn a_commit_lost_with_all_that_it_commits_is_found_or_done_again() {
             proxy.cut(cut);
             writers.write(&group(2, last + 1)).await;
             assert!(proxy.has_cut());
-            assert_eq!(writers.executive.ctldb().tally().lost_commits, 1);
+            assert_eq!(writers.executive.ctldb().counters().lost_commits, 1);
             check_all(database, last + 1, last + 1);
             writers.write(&group(2, last + 2)).await;
             check_all(database, last + 2, last + 2);
@@ -290,7 +290,7 @@ async fn a_lock_waited_for_too_long_within_the_text_starts_the_group_again() {
         let puts = group(2, last + 1);
         let give_up = async {
             let end = soon();
-            while writers.executive.ctldb().tally().contention_retries == 0 {
+            while writers.executive.ctldb().counters().contention_retries == 0 {
                 assert!(Instant::now() < end, "the server did not give up waiting");
                 tokio::task::yield_now().await;
             }
@@ -319,7 +319,7 @@ async fn a_deadlock_within_the_text_starts_the_group_again() {
         });
         writers.write(&group(2, last + 1)).await;
         theirs.join().unwrap();
-        assert_eq!(writers.executive.ctldb().tally().contention_retries, 1, "the deadlock did not happen");
+        assert_eq!(writers.executive.ctldb().counters().contention_retries, 1, "the deadlock did not happen");
         check_all(database, last + 1, last + 1);
     })
     .await;

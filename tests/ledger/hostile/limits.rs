@@ -4,7 +4,7 @@
 use std::thread;
 use std::time::Duration;
 
-use ctlstore_ldb::{ApplyError, Home, Ldb, LdbError, StatementLimits};
+use ctlstore_ldb::{ApplyError, ClaimedLdb, Ldb, LdbError, StatementLimits};
 
 use support::ldb::{CREATE, Scratch, batch, integer, options, seq, strings, upsert};
 use support::wait_until;
@@ -17,9 +17,9 @@ fn small() -> StatementLimits {
     StatementLimits { max_bytes: 1 << 20, max_memory_bytes: 64 << 20, ..StatementLimits::default() }
 }
 
-fn with_limits(limits: StatementLimits) -> (Scratch, Home, Ldb) {
+fn with_limits(limits: StatementLimits) -> (Scratch, ClaimedLdb, Ldb) {
     let scratch = Scratch::new();
-    let home = Home::claim_with(&scratch.ldb(), limits).unwrap();
+    let home = ClaimedLdb::claim_with(&scratch.ldb(), limits).unwrap();
     let mut ldb = home.open(&options(None)).unwrap();
     ldb.apply(&batch(1, &[CREATE])).unwrap();
     (scratch, home, ldb)

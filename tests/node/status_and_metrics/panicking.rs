@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::mpsc;
 
 use actix_web::web;
-use ctlstore::http::observe::Observer;
+use ctlstore::http::instrument::Observer;
 use ctlstore::http::ops::{OpsState, routes};
 use ctlstore::http::serve::{ServerOptions, serve};
 use ctlstore::metrics::{Metrics, Server};

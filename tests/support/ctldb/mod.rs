@@ -11,7 +11,7 @@ use ctlstore_core::ledger::Seq;
 use ctlstore_core::schema::{FamilyName, Field, FieldName, FieldType, TableRef, TableSchema, Value, WriterName};
 use ctlstore_core::sql;
 use ctlstore_ctldb::{
-    AnyCtldb, Ctldb, CtldbError, Expected, LedgerTable, Location, Operation, RowChange, SchemaChange, Session,
+    AnyCtldb, Ctldb, CtldbError, LedgerTable, Location, Operation, ReadSet, RowChange, SchemaChange, Session,
     StoredTable, TableLimit, WriterRow,
 };
 
@@ -125,15 +125,15 @@ pub struct Steps(pub Vec<Step>);
 impl Operation for Steps {
     type Output = Vec<Answer>;
 
-    fn expected(&self) -> Expected<'_> {
-        let mut expected = Expected::default();
+    fn read_set(&self) -> ReadSet<'_> {
+        let mut read_set = ReadSet::default();
         for step in &self.0 {
             if let Step::Expect(writers, period, tables) = step {
-                (expected.usage_period, expected.writers) = (*period, writers.iter().collect());
-                expected.tables = tables.iter().collect();
+                (read_set.usage_period, read_set.writers) = (*period, writers.iter().collect());
+                read_set.tables = tables.iter().collect();
             }
         }
-        expected
+        read_set
     }
 
     async fn run<S: Session>(&self, session: &mut S) -> Result<Vec<Answer>, CtldbError> {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use actix::{Actor, Recipient, System};
 use ctlstore::actors::executive::{ExecutiveActor, ExecutiveSettings};
 use ctlstore::http::executive::server;
-use ctlstore::http::observe::Observer;
+use ctlstore::http::instrument::Observer;
 use ctlstore::http::serve::ServerOptions;
 use ctlstore::messages::executive::LedgerGrew;
 use ctlstore::messages::status::{GetStatus, RoleStatus};

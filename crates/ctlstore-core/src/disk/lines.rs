@@ -11,7 +11,7 @@ const MAX_LINE: usize = 16 * 1024 * 1024;
 
 /// Reads complete lines from an offset on.
 #[derive(Debug)]
-pub struct Lines {
+pub struct LineReader {
     file: File,
     /// Where the bytes of `buffer` from `start` on are in the file.
     offset: u64,
@@ -19,7 +19,7 @@ pub struct Lines {
     start: usize,
 }
 
-impl Lines {
+impl LineReader {
     pub fn new(file: File, offset: u64) -> Self {
         Self { file, offset, buffer: Vec::new(), start: 0 }
     }
@@ -69,7 +69,7 @@ impl Lines {
         }
     }
 
-    /// The line that [`Lines::fill`] has found, of this length; the next one follows.
+    /// The line that [`LineReader::fill`] has found, of this length; the next one follows.
     pub fn take(&mut self, length: usize) -> &[u8] {
         let line = self.start..self.start + length;
         self.start = line.end + 1;
@@ -90,7 +90,7 @@ mod tests {
         let path = directory.path().join("lines");
         let long = "x".repeat(CHUNK * 2);
         fs::write(&path, format!("one\n{long}\nthr")).unwrap();
-        let mut lines = Lines::new(File::open(&path).unwrap(), 0);
+        let mut lines = LineReader::new(File::open(&path).unwrap(), 0);
         assert_eq!(lines.read_line().unwrap().unwrap(), b"one");
         assert_eq!(lines.read_line().unwrap().unwrap().len(), long.len());
         assert!(lines.read_line().unwrap().is_none());

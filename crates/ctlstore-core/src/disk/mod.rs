@@ -15,7 +15,7 @@ mod uri;
 
 pub use files::{DIRECTORY_MODE, FILE_MODE, FileId, beside, create_directory, directory_of, flush};
 pub use limit::{is_too_many_open_files, too_many_open_files};
-pub use lines::Lines;
+pub use lines::LineReader;
 pub use lock::{LockError, ProcessLock};
 pub use network::network_filesystem;
 pub use own::{

@@ -47,11 +47,11 @@ impl<'a> Hex<'a> {
 /// What is left of the statement. Every step takes a piece off its front, or
 /// gives `None` where the text is not in the canonical form.
 #[derive(Clone, Copy)]
-pub struct Cursor<'a> {
+pub struct StatementCursor<'a> {
     pub text: &'a str,
 }
 
-impl<'a> Cursor<'a> {
+impl<'a> StatementCursor<'a> {
     pub fn after(self, prefix: &str) -> Option<Self> {
         self.text.strip_prefix(prefix).map(|text| Self { text })
     }
@@ -206,11 +206,11 @@ mod tests {
             "-9223372036854775808",
             "00000000000000000000001",
         ] {
-            let (value, rest) = Cursor { text }.literal().unwrap();
+            let (value, rest) = StatementCursor { text }.literal().unwrap();
             assert_eq!((value, rest.text), (Literal::Integer(text.parse().unwrap()), ""), "{text}");
         }
-        let (value, _) = Cursor { text: "9223372036854776000" }.literal().unwrap();
+        let (value, _) = StatementCursor { text: "9223372036854776000" }.literal().unwrap();
         assert_eq!(value, Literal::Real(9_223_372_036_854_775_808.0));
-        assert!(Cursor { text: "9223372036854775808" }.literal().is_none());
+        assert!(StatementCursor { text: "9223372036854775808" }.literal().is_none());
     }
 }

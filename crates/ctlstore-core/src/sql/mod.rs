@@ -2,11 +2,11 @@
 //! Pure text; what runs a statement is elsewhere.
 
 mod cursor;
-mod form;
 mod literal;
-mod parse;
+mod statement_parser;
+mod statement_writer;
 
 pub use cursor::{Hex, Literal};
-pub use form::{BEGIN, COMMIT, add_column, clear_table, create_table, delete, drop_table, quoted, upsert};
 pub use literal::{push_blob, push_literal, push_text};
-pub use parse::{Parser, RowStatement, Statement, parse};
+pub use statement_parser::{Parser, RowStatement, Statement, parse};
+pub use statement_writer::{BEGIN, COMMIT, add_column, clear_table, create_table, delete, drop_table, quoted, upsert};

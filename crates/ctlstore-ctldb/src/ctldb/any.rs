@@ -8,8 +8,8 @@ use ctlstore_core::ledger::{Block, BlockLimit, HeadRow, LedgerInfo, LedgerSource
 use ctlstore_core::schema::Timestamp;
 
 use super::{
-    Ctldb, CtldbError, LedgerIdentity, LedgerTable, MysqlCtldb, MysqlSource, Operation, ServerAddress, SqliteCtldb,
-    SqliteSource, TableFault, Tally,
+    Counters, Ctldb, CtldbError, LedgerIdentity, LedgerTable, MysqlCtldb, MysqlSource, Operation, ServerAddress,
+    SqliteCtldb, SqliteSource, TableFault,
 };
 
 /// Where a ctldb is. Holds a password, so it is not to be shown.
@@ -85,10 +85,10 @@ impl Ctldb for AnyCtldb {
         }
     }
 
-    fn tally(&self) -> Tally {
+    fn counters(&self) -> Counters {
         match self {
-            Self::Sqlite(ctldb) => ctldb.tally(),
-            Self::Mysql(ctldb) => ctldb.tally(),
+            Self::Sqlite(ctldb) => ctldb.counters(),
+            Self::Mysql(ctldb) => ctldb.counters(),
         }
     }
 

@@ -7,6 +7,7 @@
 //! became of a commit whose answer was lost.
 
 mod any;
+mod counters;
 mod definition;
 mod dry_run;
 mod ledger_table;
@@ -15,17 +16,16 @@ mod mysql;
 mod session;
 mod sizes;
 mod sqlite;
-mod tally;
 
 pub use any::{AnyCtldb, AnySource, Location};
+pub use counters::Counters;
 pub use ledger_table::LedgerTable;
 pub use mysql::{MysqlCtldb, MysqlSource, ServerAddress};
 pub use session::{
-    ColumnCollation, CtldbError, Expected, LedgerIdentity, RowChange, SchemaChange, Session, StoredTable, TableFault,
+    ColumnCollation, CtldbError, LedgerIdentity, ReadSet, RowChange, SchemaChange, Session, StoredTable, TableFault,
     TableLimit, WriterMark, WriterRow,
 };
 pub use sqlite::{SqliteCtldb, SqliteSource, refuse_foreign, refuse_other_database};
-pub use tally::Tally;
 
 use std::time::Instant;
 
@@ -45,8 +45,8 @@ pub trait Operation: Send + 'static {
     type Output: Send + 'static;
 
     /// What `run` will ask for first. A hint: nothing has to be asked, or is known only then.
-    fn expected(&self) -> Expected<'_> {
-        Expected::default()
+    fn read_set(&self) -> ReadSet<'_> {
+        ReadSet::default()
     }
 
     async fn run<S: Session>(&self, session: &mut S) -> Result<Self::Output, CtldbError>;
@@ -77,8 +77,8 @@ pub trait Ctldb: Clone + 'static {
     async fn refresh_table_sizes(&self) -> Result<(), CtldbError>;
 
     /// What it took so far. A ctldb that is this process's own never has to try again.
-    fn tally(&self) -> Tally {
-        Tally::default()
+    fn counters(&self) -> Counters {
+        Counters::default()
     }
 
     /// Closes every connection.

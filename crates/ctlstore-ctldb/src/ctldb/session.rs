@@ -135,7 +135,7 @@ pub struct LedgerIdentity {
 /// What an operation will ask for in any case, so that a backend for which every question
 /// is a round trip can read it together with the lock.
 #[derive(Debug, Clone, Default)]
-pub struct Expected<'a> {
+pub struct ReadSet<'a> {
     /// Their rows, own limits and usage.
     pub writers: BTreeSet<&'a WriterName>,
     /// The seconds that usage is counted over: the bucket is the one of the ctldb's clock.

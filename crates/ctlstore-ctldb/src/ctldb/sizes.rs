@@ -27,12 +27,12 @@ struct State {
 
 /// What a round of measuring goes by: a table that was not written to is as large as it was.
 #[derive(Debug, Default)]
-pub(super) struct Known {
+pub(super) struct MeasuredSizes {
     pub bytes: HashMap<String, u64>,
     pub written: HashSet<String>,
 }
 
-impl Known {
+impl MeasuredSizes {
     /// The size of a table that needs no measuring.
     pub fn still(&self, table: &str) -> Option<u64> {
         self.bytes.get(table).copied().filter(|_| !self.written.contains(table))
@@ -61,9 +61,9 @@ impl TableSizes {
     }
 
     /// Begins a round of measuring. What is written from here on is for the next one.
-    pub fn begin(&self) -> Known {
+    pub fn begin(&self) -> MeasuredSizes {
         let mut state = self.lock();
-        let mut known = Known { bytes: state.bytes.clone(), written: std::mem::take(&mut state.written) };
+        let mut known = MeasuredSizes { bytes: state.bytes.clone(), written: std::mem::take(&mut state.written) };
         if state.all_at.is_none_or(|at| at.elapsed() >= ALL_AGAIN) {
             state.all_at = Some(Instant::now());
             known.written.extend(state.bytes.keys().cloned());

@@ -8,15 +8,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::ctldb::{ColumnCollation, CtldbError, Expected, Operation, RowChange, Session, StoredTable, WriterMark};
+use crate::ctldb::{ColumnCollation, CtldbError, Operation, ReadSet, RowChange, Session, StoredTable, WriterMark};
 use ctlstore_core::ledger::Seq;
 use ctlstore_core::schema::{Value, WriterName};
 use ctlstore_core::sql;
 
 use super::Options;
+use super::admission::{self, Admission, MutationPlan, OverWarnSize};
 use super::error::{ExecutiveError, Refusal};
 use super::mutation::MutationRequest;
-use super::plan::{self, Known, OverWarnSize, Plan};
 
 /// A request that is committed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,17 +41,17 @@ type Outcome = Result<Written, Refusal>;
 
 /// Requests that nothing speaks against and that are not written yet, each with
 /// its place in the group.
-type Batch = Vec<(usize, Plan)>;
+type Batch = Vec<(usize, MutationPlan)>;
 
 impl Operation for MutationGroup {
     type Output = Vec<Outcome>;
 
-    fn expected(&self) -> Expected<'_> {
-        plan::expected(&self.options, &self.requests)
+    fn read_set(&self) -> ReadSet<'_> {
+        admission::read_set(&self.options, &self.requests)
     }
 
     async fn run<S: Session>(&self, session: &mut S) -> Result<Vec<Outcome>, CtldbError> {
-        let mut known = Known::begin(&self.options, session).await?;
+        let mut known = Admission::begin(&self.options, session).await?;
         let mut outcomes = BTreeMap::new();
         let mut batch = Batch::new();
         let mut step_by_step = self.step_by_step;
@@ -73,7 +73,7 @@ impl Operation for MutationGroup {
         if step_by_step {
             self.write_batch(session, &mut known, &mut batch, &mut outcomes).await?;
         } else if !batch.is_empty() {
-            let (indexes, mut plans): (Vec<usize>, Vec<Plan>) = batch.into_iter().unzip();
+            let (indexes, mut plans): (Vec<usize>, Vec<MutationPlan>) = batch.into_iter().unzip();
             session.apply_unanswered(&changes_of(&mut plans)).await?;
             let written = record(session, known.bucket(), &mut plans).await?;
             outcomes.extend(indexes.into_iter().zip(written.into_iter().map(Ok)));
@@ -89,11 +89,11 @@ impl MutationGroup {
     async fn write_batch<S: Session>(
         &self,
         session: &mut S,
-        known: &mut Known<'_>,
+        known: &mut Admission<'_>,
         batch: &mut Batch,
         outcomes: &mut BTreeMap<usize, Outcome>,
     ) -> Result<(), CtldbError> {
-        let (indexes, mut plans): (Vec<usize>, Vec<Plan>) = std::mem::take(batch).into_iter().unzip();
+        let (indexes, mut plans): (Vec<usize>, Vec<MutationPlan>) = std::mem::take(batch).into_iter().unzip();
         if plans.is_empty() {
             return Ok(());
         }
@@ -118,7 +118,7 @@ impl MutationGroup {
     async fn write_alone<S: Session>(
         &self,
         session: &mut S,
-        known: &mut Known<'_>,
+        known: &mut Admission<'_>,
         request: &MutationRequest,
     ) -> Result<Outcome, CtldbError> {
         let mut plan = match refused(known.plan(session, request).await)? {
@@ -158,17 +158,25 @@ fn refused<T>(outcome: Result<T, ExecutiveError>) -> Result<Result<T, Refusal>, 
 }
 
 /// Writes rows, cookies, usage and ledger of all plans.
-async fn write<S: Session>(session: &mut S, bucket: i64, plans: &mut [Plan]) -> Result<Vec<Written>, CtldbError> {
+async fn write<S: Session>(
+    session: &mut S,
+    bucket: i64,
+    plans: &mut [MutationPlan],
+) -> Result<Vec<Written>, CtldbError> {
     session.apply(&changes_of(plans)).await?;
     record(session, bucket, plans).await
 }
 
-fn changes_of(plans: &mut [Plan]) -> Vec<RowChange> {
+fn changes_of(plans: &mut [MutationPlan]) -> Vec<RowChange> {
     plans.iter_mut().flat_map(|plan| std::mem::take(&mut plan.changes)).collect()
 }
 
 /// Writes cookies, usage and ledger of all plans; their rows are written already.
-async fn record<S: Session>(session: &mut S, bucket: i64, plans: &mut [Plan]) -> Result<Vec<Written>, CtldbError> {
+async fn record<S: Session>(
+    session: &mut S,
+    bucket: i64,
+    plans: &mut [MutationPlan],
+) -> Result<Vec<Written>, CtldbError> {
     let mut writers: BTreeMap<&WriterName, (&[u8], i64)> = BTreeMap::new();
     for plan in plans.iter() {
         let (cookie, rows) = writers.entry(&plan.writer).or_default();
@@ -195,7 +203,7 @@ async fn record<S: Session>(session: &mut S, bucket: i64, plans: &mut [Plan]) ->
 async fn write_comparing_keys<S: Session>(
     session: &mut S,
     bucket: i64,
-    plan: &mut Plan,
+    plan: &mut MutationPlan,
 ) -> Result<Vec<Written>, ExecutiveError> {
     let mut from = 0;
     for (index, change) in plan.changes.iter().enumerate() {

@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::ctldb::{Ctldb, CtldbError, Operation, Session};
 
 use super::error::{ExecutiveError, Refusal};
-use super::rate::Buckets;
+use super::rate_limit::Buckets;
 use super::{Executive, Request};
 
 /// How long usage is kept, in seconds.

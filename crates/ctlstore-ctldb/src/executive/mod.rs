@@ -5,15 +5,15 @@
 //! No SQL of any server, no HTTP and no actor here. What a client did wrong is a
 //! [`Refusal`]; what the ctldb could not do is a `CtldbError`.
 
+mod admission;
 mod apply;
 mod credentials;
 mod error;
-mod limits;
+mod limit_settings;
 mod maintenance;
 mod mutation;
-mod plan;
 mod prune;
-mod rate;
+mod rate_limit;
 mod schema_change;
 mod schema_read;
 mod writers;
@@ -21,21 +21,20 @@ mod writers;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use admission::OverWarnSize;
 pub use apply::Written;
 pub use credentials::{Credentials, Secret};
 pub use error::{ExecutiveError, Refusal};
-pub use limits::{
+pub use limit_settings::{
     DeleteTableLimit, DeleteWriterLimit, ListTableLimits, ListWriterLimits, NamedTableLimit, NamedWriterLimit,
     SetTableLimit, SetWriterLimit, TableLimits, WriterLimits,
 };
 pub use maintenance::{Ping, PruneUsage};
 pub use mutation::{MAX_MUTATIONS, Mutation, MutationRequest};
-pub use plan::OverWarnSize;
 pub use prune::{
-    HasOldRows, Outcome as PruneOutcome, Plan as PrunePlan, PruneError, PruneOrder, PruneRefusal, may_be_pruned, plan,
-    prune,
+    HasOldRows, PruneError, PruneOrder, PruneOutcome, PrunePlan, PruneRefusal, may_be_pruned, plan, prune,
 };
-pub use rate::{RateLimit, parse_go_duration};
+pub use rate_limit::{RateLimit, parse_go_duration};
 pub use schema_change::{AddFields, ClearFamily, ClearTable, CreateFamily, CreateTables, DropTable};
 pub use schema_read::{ReadFamily, ReadTable};
 pub use writers::{ReadCookie, RegisterWriter, RemoveWriter, RotateSecret, SetCookie};

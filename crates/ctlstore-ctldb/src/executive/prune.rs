@@ -14,8 +14,8 @@ use crate::ctldb::{CtldbError, LedgerIdentity};
 use ctlstore_core::ledger::{HeadRow, PruneBounds, Seq, SourceError, VerifiedSnapshot};
 use ctlstore_core::schema::Timestamp;
 
-pub use plan::{Plan, plan};
-pub use steps::{HasOldRows, Outcome, prune};
+pub use plan::{PrunePlan, plan};
+pub use steps::{HasOldRows, PruneOutcome, prune};
 
 /// Rows looked at to find the end of a ledger transaction that is longer than a step.
 const MOST_LOOKED_AT: usize = 200_000;

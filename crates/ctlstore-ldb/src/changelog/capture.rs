@@ -13,9 +13,9 @@ use rusqlite::types::ValueRef;
 
 use ctlstore_core::sql::Statement;
 
-use super::changes::Changes;
-use super::direct::Direct;
+use super::changes::ChangedRows;
 use super::entry::{self, TableKey};
+use super::statement_entries::StatementEntries;
 
 const TABLES: &str = "SELECT name FROM sqlite_schema WHERE type = 'table'";
 const SCHEMA_VERSION: &str = "PRAGMA main.schema_version";
@@ -62,7 +62,7 @@ impl Tables {
 struct Collector {
     is_armed: bool,
     tables: Tables,
-    changes: Changes,
+    changes: ChangedRows,
 }
 
 /// The hook of one connection. It is there only while it is needed: where the
@@ -71,11 +71,11 @@ struct Collector {
 pub struct Capture {
     collector: Arc<Mutex<Collector>>,
     is_hooked: bool,
-    direct: Direct,
+    direct: StatementEntries,
     /// Whether the statement at hand names its row.
     is_direct: bool,
     /// What the last statement changed.
-    changes: Changes,
+    changes: ChangedRows,
     /// As of which schema tables are known, and whether that was looked at in this transaction.
     schema: Option<SchemaVersion>,
     looked: bool,
@@ -95,9 +95,9 @@ impl Capture {
         let mut capture = Self {
             collector,
             is_hooked: false,
-            direct: Direct::default(),
+            direct: StatementEntries::default(),
             is_direct: false,
-            changes: Changes::default(),
+            changes: ChangedRows::default(),
             schema: None,
             looked: false,
             schema_before: None,
@@ -200,7 +200,7 @@ impl Capture {
     }
 
     /// What the statement changed.
-    pub fn after(&mut self, connection: &Connection) -> rusqlite::Result<&Changes> {
+    pub fn after(&mut self, connection: &Connection) -> rusqlite::Result<&ChangedRows> {
         if self.is_direct {
             // A delete need not have found its row.
             if connection.changes() == 0 {

@@ -7,7 +7,7 @@ use super::MAX_ROWS_PER_STATEMENT;
 
 /// What a statement changed.
 #[derive(Debug, Default)]
-pub struct Changes {
+pub struct ChangedRows {
     /// Whether rows changed that are not among the entries.
     pub jump: bool,
     overflowed: bool,
@@ -15,7 +15,7 @@ pub struct Changes {
     ends: Vec<usize>,
 }
 
-impl Changes {
+impl ChangedRows {
     /// One entry per row, without its numbers.
     pub fn entries(&self) -> impl Iterator<Item = &[u8]> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
@@ -64,7 +64,7 @@ impl Changes {
         if self.ends.len() < 3 {
             return;
         }
-        let mut unique = Changes { jump: self.jump, ..Changes::default() };
+        let mut unique = ChangedRows { jump: self.jump, ..ChangedRows::default() };
         let mut seen = HashSet::with_capacity(self.ends.len());
         for entry in self.entries().filter(|entry| seen.insert(*entry)) {
             unique.bytes.extend_from_slice(entry);
@@ -86,8 +86,8 @@ impl Changes {
 mod tests {
     use super::*;
 
-    fn of(entries: impl IntoIterator<Item = String>) -> Changes {
-        let mut changes = Changes::default();
+    fn of(entries: impl IntoIterator<Item = String>) -> ChangedRows {
+        let mut changes = ChangedRows::default();
         for entry in entries {
             changes.push(|out| out.extend_from_slice(entry.as_bytes()));
         }

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension};
 use ctlstore_core::schema::FieldType;
 use ctlstore_core::sql::{Literal, quoted};
 
-use super::direct::Affinity;
+use super::statement_entries::Affinity;
 
 const KEY_COLUMNS: &str = "SELECT cid, name, type FROM pragma_table_info(?) WHERE pk > 0 ORDER BY cid";
 const TABLES: &str =

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use ctlstore_core::disk::{create_anew, open_own};
 
 use super::ChangelogError;
-use super::tail::Tail;
+use super::tail::FileTail;
 
 /// Its group may read it.
 const MODE: u32 = 0o640;
@@ -54,7 +54,7 @@ impl ChangelogFile {
 
     /// Opens the file, or makes it, and tells how it ends. A torn last line gets its
     /// line feed, so that the next one starts on its own.
-    pub fn open(&mut self) -> Result<Tail, ChangelogError> {
+    pub fn open(&mut self) -> Result<FileTail, ChangelogError> {
         self.open = None;
         let open = || {
             if let Some(directory) = self.path.parent() {
@@ -63,7 +63,7 @@ impl ChangelogFile {
             let mut options = OpenOptions::new();
             let file = open_own(options.read(true).append(true).create(true).mode(MODE), &self.path)?;
             let mut open = Open::new(file)?;
-            let tail = Tail::read(&open.file, open.length)?;
+            let tail = FileTail::read(&open.file, open.length)?;
             if tail.open_line {
                 open.write(b"\n")?;
             }

@@ -9,10 +9,10 @@
 
 mod capture;
 mod changes;
-mod direct;
 mod entry;
 mod file;
 mod pending;
+mod statement_entries;
 mod tail;
 
 pub mod history;
@@ -63,7 +63,7 @@ pub struct ChangelogError {
 
 /// What a transaction brought to the changelog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Written {
+pub struct ChangelogCounts {
     /// Entries that are in the file now.
     pub entries: u64,
     /// Places where the numbering jumps, for followers to start over.
@@ -85,7 +85,7 @@ enum About {
     Anything,
 }
 
-impl Add for Written {
+impl Add for ChangelogCounts {
     type Output = Self;
 
     fn add(self, other: Self) -> Self {
@@ -113,7 +113,7 @@ pub(crate) struct Changelog {
     /// Whether followers are still to be told that they missed something. If so,
     /// `next` is not the number behind the file's last one.
     owes_jump: bool,
-    total: Written,
+    total: ChangelogCounts,
     error: Option<ChangelogError>,
 }
 
@@ -129,7 +129,7 @@ impl Changelog {
         history: Option<History>,
     ) -> rusqlite::Result<Self> {
         let capture = Capture::install(connection)?;
-        let (total, about) = (Written::default(), About::default());
+        let (total, about) = (ChangelogCounts::default(), About::default());
         let Some(options) = options else {
             let (next, pending) = (kept.map_or(1, |kept| kept.next), Pending::new(0));
             let file = None;
@@ -138,7 +138,7 @@ impl Changelog {
         let mut file = ChangelogFile::new(options.path.clone(), options.max_bytes);
         let (tail, error) = match file.open() {
             Ok(tail) => (tail, None),
-            Err(error) => (tail::Tail::default(), Some(error)),
+            Err(error) => (tail::FileTail::default(), Some(error)),
         };
         let kept_next = kept.map_or(1, |kept| kept.next);
         let last = tail.last.unwrap_or(0);
@@ -247,7 +247,7 @@ impl Changelog {
     }
 
     /// What was written since the changelog was opened.
-    pub fn total(&self) -> Written {
+    pub fn total(&self) -> ChangelogCounts {
         self.total
     }
 
@@ -258,28 +258,28 @@ impl Changelog {
 
     /// The transaction is committed: writes its entries. Where that fails, the error
     /// is kept and the numbering has jumped by as much as is missing.
-    pub fn committed(&mut self) -> Written {
+    pub fn committed(&mut self) -> ChangelogCounts {
         if let Some(history) = &mut self.history {
             history.commit();
         }
-        let Some(file) = &mut self.file else { return Written::default() };
+        let Some(file) = &mut self.file else { return ChangelogCounts::default() };
         let pending = std::mem::replace(&mut self.pending, Pending::new(0));
         self.next = pending.next();
         self.pending = Pending::new(self.next);
         if pending.lines().is_empty() {
-            return Written::default();
+            return ChangelogCounts::default();
         }
         let jumps = pending.jumps() + u64::from(self.owes_jump);
         let written = match file.append(pending.lines()) {
             Ok(rotations) => {
                 self.owes_jump = false;
                 self.error = None;
-                Written { entries: pending.entries(), jumps, lost: 0, rotations }
+                ChangelogCounts { entries: pending.entries(), jumps, lost: 0, rotations }
             }
             Err(error) => {
                 self.owes_jump = true;
                 self.error = Some(error);
-                Written { lost: pending.entries(), ..Written::default() }
+                ChangelogCounts { lost: pending.entries(), ..ChangelogCounts::default() }
             }
         };
         self.total.entries += written.entries;
@@ -311,7 +311,7 @@ impl About {
         &self,
         connection: &Connection,
         history: &mut History,
-        changes: &changes::Changes,
+        changes: &changes::ChangedRows,
         ledger_seq: Seq,
     ) -> rusqlite::Result<()> {
         match self {

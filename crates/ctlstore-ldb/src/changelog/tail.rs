@@ -14,7 +14,7 @@ const MAX_BYTES: u64 = 1024 * 1024;
 
 /// How a changelog ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Tail {
+pub struct FileTail {
     /// The last complete entry's number, `None` where there is none.
     pub last: Option<u64>,
     /// Whether anything that is no entry stands behind it.
@@ -36,7 +36,7 @@ struct Entry {
 /// How each entry begins, also one that was torn by a crash.
 const ENTRY_START: &[u8] = b"{\"seq\":";
 
-impl Tail {
+impl FileTail {
     /// Reads the end of `file`, which has `length` bytes.
     ///
     /// # Errors
@@ -90,22 +90,22 @@ fn begins_as_changelog(bytes: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    fn tail(last: Option<u64>, torn: bool, open_line: bool) -> Tail {
-        Tail { last, torn, open_line }
+    fn tail(last: Option<u64>, torn: bool, open_line: bool) -> FileTail {
+        FileTail { last, torn, open_line }
     }
 
     #[test]
     fn the_last_complete_entry_counts() {
         let entry = |seq| format!("{{\"seq\":{seq},\"family\":\"fam\",\"table\":\"tab\",\"key\":[]}}");
         let (seven, eight) = (entry(7), entry(8));
-        let of = |text: String| Tail::of(text.as_bytes());
-        assert_eq!(Tail::of(b""), tail(None, false, false));
+        let of = |text: String| FileTail::of(text.as_bytes());
+        assert_eq!(FileTail::of(b""), tail(None, false, false));
         assert_eq!(of(format!("{seven}\n{eight}\n")), tail(Some(8), false, false));
         assert_eq!(of(format!("{seven}\n{{\"seq\":8")), tail(Some(7), true, true));
         assert_eq!(of(format!("{seven}\n{eight}")), tail(Some(7), true, true));
         assert_eq!(of(format!("{seven}\n{{\"se\n")), tail(Some(7), true, false));
-        assert_eq!(Tail::of(b"{\"seq\""), tail(None, true, true));
-        assert_eq!(Tail::of(b"other\n"), tail(None, true, false));
+        assert_eq!(FileTail::of(b"{\"seq\""), tail(None, true, true));
+        assert_eq!(FileTail::of(b"other\n"), tail(None, true, false));
     }
 
     #[test]

@@ -6,17 +6,17 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use crate::changelog::Written;
+use crate::changelog::ChangelogCounts;
 use ctlstore_core::failpoint;
 use ctlstore_core::ledger::{Batch, LedgerRow, Seq};
 use ctlstore_core::schema::Timestamp;
 use ctlstore_core::sql::{self, Statement};
 
 use super::bookkeeping;
+use super::bound_statements::{NotRun, Runner};
 use super::error::{ApplyError, LdbError, is_statements_fault};
-use super::guard::Ended;
+use super::statement_authorizer::Ended;
 use super::statement_reason::statement_reason;
-use super::statements::{NotRun, Runner};
 use super::writer::Ldb;
 
 const BEGIN: &str = "BEGIN IMMEDIATE";
@@ -47,7 +47,7 @@ pub struct Applied {
     pub rows_changed: u64,
     /// Bytes of the statements.
     pub bytes: u64,
-    pub changelog: Written,
+    pub changelog: ChangelogCounts,
     /// How long the statements ran.
     pub execute: Duration,
     /// How long the commit took, the disk's flush in it.

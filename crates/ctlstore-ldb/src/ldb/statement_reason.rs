@@ -6,7 +6,7 @@ use rusqlite::ffi::{self, ErrorCode};
 
 use ctlstore_core::sql::Statement;
 
-use super::guard::is_table_of_a_family;
+use super::statement_authorizer::is_table_of_a_family;
 use super::statement_class::quoted_parts;
 
 /// In place of what may be a value.

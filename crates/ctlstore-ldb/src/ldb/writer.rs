@@ -8,19 +8,19 @@ use std::sync::Arc;
 use rusqlite::Connection;
 use rusqlite::limits::Limit;
 
-use crate::changelog::history::{BridgeError, History, HistoryError, HistoryOptions};
-use crate::changelog::{Changelog, ChangelogError, ChangelogOptions, Numbering, Written};
+use crate::changelog::history::{DiffError, History, HistoryError, HistoryOptions};
+use crate::changelog::{Changelog, ChangelogCounts, ChangelogError, ChangelogOptions, Numbering};
 use ctlstore_core::disk::{FILE_MODE, FileId, ProcessLock, beside, create_anew};
 use ctlstore_core::ledger::{LdbPosition, Seq};
 
 use super::bookkeeping;
 use super::checkpoint::{Checkpoint, Checkpointer};
+use super::claim::ClaimedLdb;
 use super::connection::{self, in_transaction};
 use super::error::LdbError;
-use super::guard::{Guard, StatementLimits};
-use super::home::Home;
-use super::inspect::{Inspector, Look, Verdict};
+use super::integrity::{Inspector, IntegrityCheck, IntegrityVerdict};
 use super::seq_file::SeqFile;
+use super::statement_authorizer::{StatementAuthorizer, StatementLimits};
 use super::statement_watch::StatementWatch;
 
 const COPY: &str = "VACUUM INTO ?";
@@ -47,7 +47,7 @@ pub struct Ldb {
     wal: PathBuf,
     wal_id: Option<FileId>,
     pub(super) connection: Connection,
-    pub(super) guard: Guard,
+    pub(super) guard: StatementAuthorizer,
     pub(super) changelog: Option<Changelog>,
     seq_file: SeqFile,
     seq_file_error: Option<LdbError>,
@@ -65,7 +65,7 @@ impl Ldb {
     /// When another applier has it, it lies on a network filesystem, it was written
     /// by a newer program, or the filesystem or SQLite fails.
     pub fn open(path: &Path, options: &LdbOptions) -> Result<Self, LdbError> {
-        Home::claim(path)?.open(options)
+        ClaimedLdb::claim(path)?.open(options)
     }
 
     /// Opens the database at `file`, which `path` leads to.
@@ -77,7 +77,7 @@ impl Ldb {
         (limits, watch): (StatementLimits, Arc<StatementWatch>),
     ) -> Result<Self, LdbError> {
         let mut connection = connection::open(&file)?;
-        let guard = Guard::install(&mut connection, limits, watch)
+        let guard = StatementAuthorizer::install(&mut connection, limits, watch)
             .map_err(|error| LdbError::sqlite(path, "opening it", &error))?;
         let removed = || LdbError::Removed { path: path.to_owned() };
         let file_id = id_of(&file)?.ok_or_else(removed)?;
@@ -196,7 +196,7 @@ impl Ldb {
     /// Another LDB, at `fresh`, is about to take the place of this one: enters into the
     /// history what it has in another way. Nothing is to be applied to this one any
     /// more, unless it keeps its place.
-    pub fn bridge(&mut self, fresh: &Path) -> Result<(), BridgeError> {
+    pub fn bridge(&mut self, fresh: &Path) -> Result<(), DiffError> {
         match self.changelog.as_mut().and_then(Changelog::history_mut) {
             Some(history) => history.bridge(&self.file, fresh),
             None => Ok(()),
@@ -208,7 +208,7 @@ impl Ldb {
     ///
     /// # Errors
     /// [`LdbError::Corrupt`] where damage was found before; those of [`maintain`](Self::maintain).
-    pub fn look(&mut self) -> Result<Look, LdbError> {
+    pub fn look(&mut self) -> Result<IntegrityCheck, LdbError> {
         self.check_present()?;
         self.inspector.look(&self.file, self.file_id)
     }
@@ -217,11 +217,15 @@ impl Ldb {
     ///
     /// # Errors
     /// Those that the look has found; [`LdbError::Corrupt`] stays.
-    pub fn looked(&mut self, look: &Look, outcome: Result<(), LdbError>) -> Result<Verdict, LdbError> {
+    pub fn record_check(
+        &mut self,
+        look: &IntegrityCheck,
+        outcome: Result<(), LdbError>,
+    ) -> Result<IntegrityVerdict, LdbError> {
         if !look.is_at(self.file_id) {
-            return Ok(Verdict::NotLooked);
+            return Ok(IntegrityVerdict::NotLooked);
         }
-        self.inspector.keep(outcome).map(|()| Verdict::Sound)
+        self.inspector.keep(outcome).map(|()| IntegrityVerdict::Sound)
     }
 
     /// Writes the LDB anew to `path`, from what this connection has of it. That is all of
@@ -254,7 +258,7 @@ impl Ldb {
     /// owed, and checkpoints a WAL that has grown. `None` when there was nothing to checkpoint.
     pub fn maintain(&mut self) -> Result<Option<Checkpoint>, LdbError> {
         self.check_present()?;
-        self.inspector.glance(&self.file)?;
+        self.inspector.check_header(&self.file)?;
         if self.changelog.as_ref().is_some_and(Changelog::owes_jump) {
             self.jump()?;
         }
@@ -301,7 +305,7 @@ impl Ldb {
     }
 
     /// What was written to the changelog since the LDB was opened.
-    pub fn changelog_total(&self) -> Written {
+    pub fn changelog_total(&self) -> ChangelogCounts {
         self.changelog.as_ref().map(Changelog::total).unwrap_or_default()
     }
 

@@ -8,15 +8,15 @@ use ctlstore_core::disk::{self, LockError, ProcessLock, beside, directory_of};
 use ctlstore_core::ledger::{LdbPosition, Seq};
 use ctlstore_core::{Abort, failpoint};
 
+use super::encode::{self, Stored};
 use super::error::SnapshotError;
 use super::manifest::{Compression, Manifest};
 use super::progress::Progress;
-use super::published::{Published, Stranger};
-use super::staged::{SharedCopy, clear};
+use super::publish_decision::{Published, UnknownSnapshot};
+use super::shared_copy::{SharedCopy, clear};
 use super::store::{Condition, Store, StoreError, StoreOptions};
-use super::stream::{self, Stored};
 use super::take::Snapshot;
-use super::{StoreUrl, carry, names, priority, sweep};
+use super::{StoreUrl, copy_object, gc, names, priority};
 
 /// How often a manifest that others write at the same time is tried again.
 const MANIFEST_TRIES: usize = 5;
@@ -56,7 +56,7 @@ pub(super) struct Destination {
     compression: Compression,
     keep: usize,
     /// What it had last besides snapshots of ours.
-    stranger: Option<Stranger>,
+    unknown: Option<UnknownSnapshot>,
     /// One process at a time writes files, so that nobody else can publish between the
     /// look at what is there and the rename. Object stores have conditions instead.
     _lock: Option<ProcessLock>,
@@ -76,7 +76,7 @@ impl Destination {
             refuse_foreign_lock(&store, &path)?;
         }
         let lock = store.path(store.name()).map(|path| hold(&path)).transpose()?;
-        Ok(Self { compression: Compression::of(store.name()), store, keep: target.keep, stranger: None, _lock: lock })
+        Ok(Self { compression: Compression::of(store.name()), store, keep: target.keep, unknown: None, _lock: lock })
     }
 
     /// Whether someone has removed the directory that a file was to be in; it is made
@@ -119,7 +119,7 @@ impl Destination {
     fn look(&mut self, copy: &SharedCopy, abort: &Abort) -> Result<Published, SnapshotError> {
         let mut published = Published::look(&self.store, abort)?;
         published.refuse_foreign(&self.store)?;
-        published.meet_stranger(&self.store, &mut self.stranger, || copy.scratch(), abort)?;
+        published.record_unknown(&self.store, &mut self.unknown, || copy.scratch(), abort)?;
         published.refuse_foreign(&self.store)?;
         Ok(published)
     }
@@ -166,8 +166,8 @@ impl Destination {
             return Ok(None);
         }
         failpoint::hit("snapshot-after-manifest");
-        let swept = sweep::keep(&self.store, &manifest, snapshot.taken_at, self.keep, abort)
-            .and_then(|()| sweep::remove_old(&self.store, &manifest, before.as_deref(), abort));
+        let swept = gc::keep(&self.store, &manifest, snapshot.taken_at, self.keep, abort)
+            .and_then(|()| gc::remove_old(&self.store, &manifest, before.as_deref(), abort));
         let trouble = swept.err().map(SnapshotError::from);
         Ok(Some(Delivered { position: snapshot.position.clone(), bytes: snapshot.bytes, trouble }))
     }
@@ -209,7 +209,7 @@ impl Destination {
         {
             return Ok(Stored { bytes: snapshot.bytes, sha256: snapshot.sha256.clone() });
         }
-        stream::store(snapshot, self.compression, &self.store, name, abort, progress)
+        encode::store(snapshot, self.compression, &self.store, name, abort, progress)
     }
 
     /// The staged file itself under another name, on the same filesystem.
@@ -226,7 +226,7 @@ impl Destination {
             Err(error) if matches!(error, StoreError::Aborted | StoreError::DiskFull(_)) => Err(error.into()),
             // Above some size, or without a right of its own, stores copy nothing; and a
             // copy that takes them long says nothing until its end.
-            Err(_) => stream::store(snapshot, self.compression, &self.store, self.store.name(), abort, &()).map(|_| ()),
+            Err(_) => encode::store(snapshot, self.compression, &self.store, self.store.name(), abort, &()).map(|_| ()),
         }
     }
 
@@ -284,7 +284,7 @@ impl Destination {
 
     /// Undoes what lies over another publisher's snapshot.
     fn give_way(&self, theirs: &Manifest, ours: &Manifest, abort: &Abort) -> Result<(), SnapshotError> {
-        carry::copy(&self.store, theirs, self.store.name(), abort)?;
+        copy_object::copy(&self.store, theirs, self.store.name(), abort)?;
         if theirs.key != ours.key {
             self.store.delete(&ours.key, abort)?;
         }
@@ -296,7 +296,7 @@ impl Destination {
         match &published.manifest {
             Some(manifest) if published.is_whole && !published.is_plain_right => {
                 self.clear_wal()?;
-                Ok(carry::copy(&self.store, manifest, self.store.name(), abort)?)
+                Ok(copy_object::copy(&self.store, manifest, self.store.name(), abort)?)
             }
             _ => Ok(()),
         }

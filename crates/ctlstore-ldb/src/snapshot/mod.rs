@@ -7,21 +7,21 @@
 //! Blocking code for threads of its own. It reads the LDB through SQLite alone and
 //! never writes to it.
 
-mod carry;
+mod copy_object;
 mod destination;
+mod encode;
 mod error;
 pub mod fetch;
+mod gc;
 mod manifest;
 mod names;
 mod priority;
 mod progress;
-mod publish;
-mod published;
+mod publish_decision;
+mod publish_round;
+mod shared_copy;
 mod snapshot_url;
-mod staged;
 pub mod store;
-mod stream;
-mod sweep;
 mod take;
 mod verified;
 
@@ -29,7 +29,7 @@ pub use destination::{Delivered, Target};
 pub use error::SnapshotError;
 pub use manifest::{Compression, Manifest, ManifestError};
 pub use progress::{Phase, Progress};
-pub use publish::{Ended, Publisher, Round};
+pub use publish_round::{DestinationResult, PublishRound, Publisher};
 pub use snapshot_url::{SnapshotUrl, SnapshotUrl as StoreUrl};
 pub use store::{Store, StoreError};
 pub(crate) use take::table_digest;

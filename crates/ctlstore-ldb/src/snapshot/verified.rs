@@ -10,7 +10,7 @@ use ctlstore_core::ledger::{LdbPosition, VerifiedSnapshot};
 use ctlstore_core::{Abort, disk};
 
 use super::Progress;
-use super::fetch::{FetchError, Found, Wanted, find, still_has, verify};
+use super::fetch::{Candidate, FetchError, Wanted, find, still_has, verify};
 
 /// What a killed process left of a fetch is removed when it was not written to for this
 /// long; a fetch that goes on is written to all the time.
@@ -20,21 +20,21 @@ const LEFT_BEHIND: Duration = Duration::from_secs(60 * 60);
 /// is found there is the same.
 #[derive(Debug, Clone)]
 pub struct Verifier {
-    places: Vec<Place>,
+    places: Vec<VerifiedSource>,
     directory: PathBuf,
 }
 
 #[derive(Debug, Clone)]
-struct Place {
+struct VerifiedSource {
     url: SnapshotUrl,
     /// What was verified there, as it was found.
-    known: Option<(Found, VerifiedSnapshot)>,
+    known: Option<(Candidate, VerifiedSnapshot)>,
 }
 
 impl Verifier {
     /// Each fetch needs room in `directory` while it is checked.
     pub fn new(urls: &[SnapshotUrl], directory: impl Into<PathBuf>) -> Self {
-        let places = urls.iter().map(|url| Place { url: url.clone(), known: None }).collect();
+        let places = urls.iter().map(|url| VerifiedSource { url: url.clone(), known: None }).collect();
         Self { places, directory: directory.into() }
     }
 
@@ -68,7 +68,7 @@ impl Verifier {
     }
 }
 
-impl Place {
+impl VerifiedSource {
     fn verify(
         &mut self,
         directory: &Path,
@@ -87,7 +87,7 @@ impl Place {
         let LdbPosition { seq, leader_ts, ledger_id } = fetched.position;
         let snapshot = VerifiedSnapshot { seq, leader_ts, ledger_id, url: self.url.to_string() };
         // Where someone published meanwhile, its manifest tells which one was fetched.
-        let fetched = fetched.manifest.map(|manifest| Found::Manifest(Box::new(manifest)));
+        let fetched = fetched.manifest.map(|manifest| Candidate::Manifest(Box::new(manifest)));
         self.known = fetched.or(found).map(|found| (found, snapshot.clone()));
         Ok(snapshot)
     }

@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use ctlstore_core::disk::{FileId, Lines, open_regular};
+use ctlstore_core::disk::{FileId, LineReader, open_regular};
 
 #[derive(Debug)]
 pub struct File {
@@ -16,7 +16,7 @@ pub struct File {
 
 #[derive(Debug)]
 struct Open {
-    lines: Lines,
+    lines: LineReader,
     id: FileId,
     /// Whether another file has the path, so that this one has got its last line.
     is_replaced: bool,
@@ -75,7 +75,7 @@ impl File {
                     // Cut short by someone: from its beginning it is another file.
                     self.open = None;
                 }
-                // Lines may have come to it since its end was met.
+                // LineReader may have come to it since its end was met.
                 Some(_) => open.is_replaced = true,
                 None => return Ok(None),
             }
@@ -87,6 +87,6 @@ impl Open {
     fn new(file: fs::File, offset: u64) -> io::Result<Self> {
         let metadata = file.metadata()?;
         let id = FileId { device: metadata.dev(), inode: metadata.ino() };
-        Ok(Self { lines: Lines::new(file, offset), id, is_replaced: false })
+        Ok(Self { lines: LineReader::new(file, offset), id, is_replaced: false })
     }
 }

@@ -14,11 +14,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use entry::{Entry, KeyColumn};
-pub use position::Position;
+pub use position::ChangelogPosition;
 pub use stream::FollowerStream;
 
 use file::{File, Line};
-use position::Found;
+use position::LocatedPosition;
 
 /// The pause between two looks at a file that has not grown: at first, and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
@@ -71,9 +71,9 @@ pub struct Follower {
     timeout: Option<Duration>,
     begin: Begin,
     /// The entry that was passed last, given or not asked for.
-    position: Option<Position>,
+    position: Option<ChangelogPosition>,
     /// An entry that comes behind an [`FollowError::OutOfSync`].
-    held: Option<(Entry, Position)>,
+    held: Option<(Entry, ChangelogPosition)>,
 }
 
 /// What is to be done before the first entry.
@@ -81,7 +81,7 @@ pub struct Follower {
 enum Begin {
     Done,
     SkipAll,
-    Resume(Position),
+    Resume(ChangelogPosition),
 }
 
 impl Follower {
@@ -100,7 +100,7 @@ impl Follower {
 
     /// Goes on behind a position that was kept. Where that place can't be found any
     /// more, or not without doubt, [`FollowError::OutOfSync`] comes first.
-    pub fn resume(path: impl Into<PathBuf>, position: Position) -> Self {
+    pub fn resume(path: impl Into<PathBuf>, position: ChangelogPosition) -> Self {
         Self::new(path.into(), Begin::Resume(position))
     }
 
@@ -127,7 +127,7 @@ impl Follower {
 
     /// The entry that was passed last: to be kept once it is dealt with, for
     /// [`resume`](Self::resume). `None` before the first.
-    pub fn position(&self) -> Option<&Position> {
+    pub fn position(&self) -> Option<&ChangelogPosition> {
         self.position.as_ref()
     }
 
@@ -205,20 +205,22 @@ impl Follower {
     fn begin(&mut self) -> Result<bool, FollowError> {
         let begun = match &self.begin {
             Begin::Done => return Ok(true),
-            Begin::SkipAll => position::last(&mut self.file).map(|last| last.map(Found::At)),
+            Begin::SkipAll => position::last(&mut self.file).map(|last| last.map(LocatedPosition::At)),
             Begin::Resume(position) => position::find(&mut self.file, position),
         };
         let found = match begun.map_err(|source| self.failed(source))? {
             Some(found) => found,
             // A file that comes later is news from its beginning.
-            None if matches!(self.begin, Begin::SkipAll) => Found::Nothing,
+            None if matches!(self.begin, Begin::SkipAll) => LocatedPosition::Nothing,
             None => return Ok(false),
         };
         let begin = std::mem::replace(&mut self.begin, Begin::Done);
         match (found, begin) {
-            (Found::At(position), _) => self.position = Some(position),
-            (Found::Nothing, Begin::Resume(lost)) => return Err(self.out_of_sync(Some(lost.seq.wrapping_add(1)), None)),
-            (Found::Nothing, _) => {}
+            (LocatedPosition::At(position), _) => self.position = Some(position),
+            (LocatedPosition::Nothing, Begin::Resume(lost)) => {
+                return Err(self.out_of_sync(Some(lost.seq.wrapping_add(1)), None));
+            }
+            (LocatedPosition::Nothing, _) => {}
         }
         Ok(true)
     }
@@ -242,9 +244,9 @@ impl Iterator for Follower {
 }
 
 impl Entry {
-    fn parse(line: &Line<'_>) -> Option<(Self, Position)> {
+    fn parse(line: &Line<'_>) -> Option<(Self, ChangelogPosition)> {
         let entry: Self = serde_json::from_slice(line.bytes).ok()?;
-        let position = Position::of(&entry, line);
+        let position = ChangelogPosition::of(&entry, line);
         Some((entry, position))
     }
 }

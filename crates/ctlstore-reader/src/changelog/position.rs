@@ -13,7 +13,7 @@ use super::file::{File, Line};
 /// The place behind an entry. Serializable, to be kept by the program together with
 /// what it has made of the entries so far.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Position {
+pub struct ChangelogPosition {
     /// The entry's number.
     pub seq: u64,
     /// The entry's ledger row, where it is named.
@@ -29,13 +29,13 @@ pub struct Position {
 
 /// Where a follower stands after looking for its place.
 #[derive(Debug)]
-pub enum Found {
-    At(Position),
+pub enum LocatedPosition {
+    At(ChangelogPosition),
     /// Nowhere: the file is read from its beginning.
     Nothing,
 }
 
-impl Position {
+impl ChangelogPosition {
     pub(super) fn of(entry: &Entry, line: &Line<'_>) -> Self {
         Self {
             seq: entry.seq,
@@ -54,7 +54,7 @@ impl Position {
 }
 
 /// Passes all that there is. `None` where there is no file, or no entry in it.
-pub fn last(file: &mut File) -> io::Result<Option<Position>> {
+pub fn last(file: &mut File) -> io::Result<Option<ChangelogPosition>> {
     let mut last = None;
     while let Some(line) = file.next_line()? {
         last = Entry::parse(&line).map(|(_, position)| position).or(last);
@@ -63,7 +63,7 @@ pub fn last(file: &mut File) -> io::Result<Option<Position>> {
 }
 
 /// Leaves `file` behind the entry of `position`. `None` while there is no file.
-pub fn find(file: &mut File, position: &Position) -> io::Result<Option<Found>> {
+pub fn find(file: &mut File, position: &ChangelogPosition) -> io::Result<Option<LocatedPosition>> {
     let Some(id) = file.open_at(position.offset)? else { return Ok(None) };
     let there = FileId { device: position.device, inode: position.inode };
     if id == there
@@ -71,18 +71,18 @@ pub fn find(file: &mut File, position: &Position) -> io::Result<Option<Found>> {
         && let Some((_, found)) = Entry::parse(&line)
         && found == *position
     {
-        return Ok(Some(Found::At(found)));
+        return Ok(Some(LocatedPosition::At(found)));
     }
     // Numbers of the original begin anew with each start of its reflector: in another
     // place its entry may be another one with the same number.
     if position.ledger_seq.is_some() && find_entry(file, position)? {
-        return Ok(Some(Found::At(position.clone())));
+        return Ok(Some(LocatedPosition::At(position.clone())));
     }
-    Ok(file.open_at(0)?.map(|_| Found::Nothing))
+    Ok(file.open_at(0)?.map(|_| LocatedPosition::Nothing))
 }
 
 /// Looks for the entry in the whole file, or for the one behind it at its beginning.
-fn find_entry(file: &mut File, position: &Position) -> io::Result<bool> {
+fn find_entry(file: &mut File, position: &ChangelogPosition) -> io::Result<bool> {
     file.open_at(0)?;
     let mut is_first = true;
     while let Some(line) = file.next_line()? {

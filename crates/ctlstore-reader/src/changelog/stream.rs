@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures_core::Stream;
 
-use super::{Entry, FollowError, Follower, Position};
+use super::{ChangelogPosition, Entry, FollowError, Follower};
 
 /// Entries that wait for the stream's owner.
 const QUEUE: usize = 256;
@@ -19,13 +19,13 @@ const QUEUE: usize = 256;
 const NOTICE: Duration = Duration::from_millis(100);
 
 /// What the thread has found: an entry and the place behind it.
-type Item = Result<(Entry, Position), FollowError>;
+type Item = Result<(Entry, ChangelogPosition), FollowError>;
 
 /// Entries as they come. It never ends.
 #[derive(Debug)]
 pub struct FollowerStream {
     queue: Arc<Queue>,
-    position: Option<Position>,
+    position: Option<ChangelogPosition>,
 }
 
 #[derive(Debug, Default)]
@@ -58,7 +58,7 @@ impl Follower {
 
 impl FollowerStream {
     /// The entry that was given last, for [`Follower::resume`].
-    pub fn position(&self) -> Option<&Position> {
+    pub fn position(&self) -> Option<&ChangelogPosition> {
         self.position.as_ref()
     }
 }

@@ -2,7 +2,7 @@
 //! in between.
 
 mod column;
-mod refused;
+mod error;
 
 use serde::de::value::BorrowedStrDeserializer;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -11,7 +11,7 @@ use serde::forward_to_deserialize_any;
 use super::row::Row;
 
 pub(super) use column::ColumnDeserializer;
-pub use refused::Refused;
+pub use error::DeserializeError;
 
 /// A row as a map of column to value, or as a sequence of its values.
 pub(super) struct RowDeserializer<'de> {
@@ -29,17 +29,17 @@ impl<'de> RowDeserializer<'de> {
 }
 
 impl<'de> Deserializer<'de> for RowDeserializer<'de> {
-    type Error = Refused;
+    type Error = DeserializeError;
 
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeserializeError> {
         visitor.visit_map(self.columns())
     }
 
-    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeserializeError> {
         visitor.visit_seq(self.columns())
     }
 
-    fn deserialize_tuple<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, Refused> {
+    fn deserialize_tuple<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, DeserializeError> {
         visitor.visit_seq(self.columns())
     }
 
@@ -48,24 +48,28 @@ impl<'de> Deserializer<'de> for RowDeserializer<'de> {
         _: &'static str,
         _: usize,
         visitor: V,
-    ) -> Result<V::Value, Refused> {
+    ) -> Result<V::Value, DeserializeError> {
         visitor.visit_seq(self.columns())
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Refused> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, DeserializeError> {
         visitor.visit_newtype_struct(self)
     }
 
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeserializeError> {
         visitor.visit_some(self)
     }
 
     /// That there is a row is all that is asked.
-    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
+    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeserializeError> {
         visitor.visit_unit()
     }
 
-    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeserializeError> {
         visitor.visit_unit()
     }
 
@@ -82,16 +86,16 @@ struct Columns<'de> {
 }
 
 impl<'de> MapAccess<'de> for Columns<'de> {
-    type Error = Refused;
+    type Error = DeserializeError;
 
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Refused> {
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, DeserializeError> {
         if self.next == self.end {
             return Ok(None);
         }
         seed.deserialize(BorrowedStrDeserializer::new(self.row.column_name(self.next))).map(Some)
     }
 
-    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Refused> {
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, DeserializeError> {
         let index = self.next;
         self.next += 1;
         let value = seed.deserialize(ColumnDeserializer::new(self.row, index));
@@ -104,9 +108,9 @@ impl<'de> MapAccess<'de> for Columns<'de> {
 }
 
 impl<'de> SeqAccess<'de> for Columns<'de> {
-    type Error = Refused;
+    type Error = DeserializeError;
 
-    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Refused> {
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, DeserializeError> {
         if self.next == self.end {
             return Ok(None);
         }

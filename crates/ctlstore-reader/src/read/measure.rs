@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use ctlstore_core::schema::TableRef;
 
 use super::error::ReadError;
-use super::snapshot::Snapshot;
+use super::read_transaction::ReadTransaction;
 
 /// Every page of the table and of its indexes. Counting page by page, here and not in
 /// SQL, leaves room to look at the clock: SQLite makes a `count(*)` in one step.
@@ -21,7 +21,7 @@ pub struct Size {
     pub bytes: u64,
 }
 
-impl Snapshot<'_> {
+impl ReadTransaction<'_> {
     /// Counts rows and bytes, which reads every page of the table: seconds where it is
     /// large and not in memory. `None` when `most` was not enough.
     ///
@@ -71,7 +71,7 @@ mod tests {
         Connection::open(&path).unwrap().execute_batch(tables).unwrap();
         let table = TableRef::parse("fam", "tab").unwrap();
         let mut reader = LdbReader::new(path);
-        let mut within = |most| reader.snapshot(|now| now.measure(&table, most)).unwrap();
+        let mut within = |most| reader.read_transaction(|now| now.measure(&table, most)).unwrap();
         assert_eq!(within(Duration::ZERO), None);
         assert_eq!(within(Duration::from_secs(600)).unwrap().rows, 10_000);
     }

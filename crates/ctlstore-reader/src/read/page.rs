@@ -7,8 +7,8 @@ use ctlstore_core::schema::TableRef;
 
 use super::error::ReadError;
 use super::json;
+use super::read_transaction::ReadTransaction;
 use super::row::Row;
-use super::snapshot::Snapshot;
 use super::table::Table;
 use super::value::Value;
 
@@ -33,7 +33,7 @@ pub struct Page {
 /// prefix, as SQLite has them.
 pub type After = Vec<Value>;
 
-impl Snapshot<'_> {
+impl ReadTransaction<'_> {
     /// Appends the rows whose key begins with `prefix` and comes behind `after`, as a JSON
     /// array in key order, until the page is full. It has one row where one matches.
     ///

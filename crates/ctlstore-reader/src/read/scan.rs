@@ -27,7 +27,7 @@ pub(super) struct Piece {
 pub(super) const PIECE: Piece = Piece { rows: 512, bytes: 256 * 1024, time: Duration::from_millis(3) };
 
 /// A scan between its pieces.
-pub(super) struct Cursor {
+pub(super) struct ScanCursor {
     family: String,
     name: String,
     prefix: Vec<Value>,
@@ -38,7 +38,7 @@ pub(super) struct Cursor {
     is_done: bool,
 }
 
-impl Cursor {
+impl ScanCursor {
     pub(super) fn new<K: Key + ?Sized>((family, name): (&str, &str), prefix: &K) -> Self {
         let prefix = (0..prefix.parts()).map(|i| prefix.part(i).to_value()).collect();
         Self { family: family.to_owned(), name: name.to_owned(), prefix, table: None, after: None, is_done: false }

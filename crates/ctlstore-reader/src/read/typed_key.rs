@@ -8,14 +8,14 @@ use base64::engine::general_purpose::STANDARD;
 use ctlstore_core::schema::{FieldType, TableRef};
 
 use super::error::ReadError;
-use super::snapshot::Snapshot;
+use super::read_transaction::ReadTransaction;
 use super::table::{Column, Table};
 use super::value::Value;
 
 /// What marks a key of bytes as text; two hexadecimal digits a byte follow.
 const HEX: &str = "0x";
 
-impl Snapshot<'_> {
+impl ReadTransaction<'_> {
     /// The leading key values that `texts` stand for, one for each key column, in key
     /// order: digits for integers, `0x` and hex for bytes, text as it is.
     ///

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
-use crate::read::{Key, LdbReader, ReadError, Row, Snapshot};
+use crate::read::{Key, LdbReader, ReadError, ReadTransaction, Row};
 use ctlstore_core::ledger::Seq;
 use ctlstore_core::schema::{TableRef, TableSchema};
 
-use super::demands::{Demands, Verdict, Wait};
+use super::freshness::{FreshnessLimits, FreshnessVerdict, Wait};
 use super::pool::Pool;
 use super::scan::Scan;
 
@@ -34,7 +34,7 @@ const DEFAULT_NAME: &str = "ldb.db";
 pub struct Reader {
     pool: Arc<Pool>,
     path: Arc<Path>,
-    demands: Demands,
+    limits: FreshnessLimits,
 }
 
 impl Reader {
@@ -72,7 +72,7 @@ impl Reader {
     }
 
     fn new(path: PathBuf, make: impl Fn() -> LdbReader + Send + Sync + 'static) -> Result<Self, ReadError> {
-        let reader = Self { pool: Arc::new(Pool::new(make)), path: path.into(), demands: Demands::default() };
+        let reader = Self { pool: Arc::new(Pool::new(make)), path: path.into(), limits: FreshnessLimits::default() };
         match reader.last_seq() {
             Ok(_) | Err(ReadError::NotThereYet { .. }) => Ok(reader),
             Err(error) => Err(error),
@@ -147,10 +147,10 @@ impl Reader {
         key: impl Key,
         read: impl FnOnce(Row<'_>) -> Result<T, ReadError>,
     ) -> Result<Option<T>, ReadError> {
-        if self.demands.are_none() {
+        if self.limits.are_none() {
             return self.pool.with(|ldb| ldb.get_with(family, table, &key, read));
         }
-        self.snapshot(|snapshot| snapshot.get_with(family, table, key, read))
+        self.read_transaction(|transaction| transaction.get_with(family, table, key, read))
     }
 
     /// The rows whose key begins with `prefix`, in key order; `()` is every row.
@@ -158,7 +158,7 @@ impl Reader {
     /// They are read in pieces of at most 512 rows or 256 KiB, each in a transaction of
     /// at most a few milliseconds, so a scan may take as long as it likes. Rows that
     /// change meanwhile are seen as they are when their piece is read, each key once;
-    /// [`Snapshot::scan_prefix`] gives all rows of one moment. After an error there are
+    /// [`ReadTransaction::scan_prefix`] gives all rows of one moment. After an error there are
     /// no more rows.
     ///
     /// ```
@@ -185,41 +185,47 @@ impl Reader {
     /// # let ldb = small::SmallLdb::new();
     /// # let reader = ctlstore_reader::Reader::open(ldb.path())?;
     /// # type Price = (String, i64, u32);
-    /// let (seq, price) = reader.snapshot(|snapshot| {
+    /// let (seq, price) = reader.read_transaction(|snapshot| {
     ///     let price: Option<Price> = snapshot.get("shop", "prices", ("de", 7))?;
     ///     Ok((snapshot.last_seq()?, price))
     /// })?;
     /// # assert!(seq.0 > 0 && price.is_some());
     /// # Ok::<(), ctlstore_reader::ReadError>(())
     /// ```
-    pub fn snapshot<T>(&self, read: impl FnOnce(&Snapshot<'_>) -> Result<T, ReadError>) -> Result<T, ReadError> {
-        if self.demands.are_none() {
-            return self.pool.with(|ldb| ldb.snapshot(read));
+    pub fn read_transaction<T>(
+        &self,
+        read: impl FnOnce(&ReadTransaction<'_>) -> Result<T, ReadError>,
+    ) -> Result<T, ReadError> {
+        if self.limits.are_none() {
+            return self.pool.with(|ldb| ldb.read_transaction(read));
         }
-        self.snapshot_on_demand(read)
+        self.read_transaction_on_demand(read)
     }
 
     /// Tries until the LDB is as it is asked to be, holding no connection in between.
-    fn snapshot_on_demand<T>(&self, read: impl FnOnce(&Snapshot<'_>) -> Result<T, ReadError>) -> Result<T, ReadError> {
+    fn read_transaction_on_demand<T>(
+        &self,
+        read: impl FnOnce(&ReadTransaction<'_>) -> Result<T, ReadError>,
+    ) -> Result<T, ReadError> {
         let mut read = Some(read);
         let mut wait: Option<Wait> = None;
         loop {
             let outcome = self.pool.with(|ldb| {
-                ldb.snapshot(|snapshot| match self.demands.judge(snapshot)? {
-                    Verdict::Behind(current) => Ok(Err(current)),
-                    Verdict::Good => {
+                ldb.read_transaction(|transaction| match self.limits.judge(transaction)? {
+                    FreshnessVerdict::Behind(current) => Ok(Err(current)),
+                    FreshnessVerdict::Good => {
                         let read = read.take().expect("what it gives ends the loop");
-                        read(snapshot).map(Ok)
+                        read(transaction).map(Ok)
                     }
                 })
             });
-            let (current, error) = match (outcome, self.demands.min_seq) {
+            let (current, error) = match (outcome, self.limits.min_seq) {
                 (Ok(Ok(value)), _) => return Ok(value),
                 (Ok(Err(current)), _) => (current, None),
                 (Err(error @ ReadError::NotThereYet { .. }), Some(_)) if read.is_some() => (Seq::ZERO, Some(error)),
                 (Err(error), _) => return Err(error),
             };
-            let (wanted, timeout) = self.demands.min_seq.unwrap_or_default();
+            let (wanted, timeout) = self.limits.min_seq.unwrap_or_default();
             let wait = wait.get_or_insert_with(|| Wait::new(&self.path, wanted, timeout));
             if !wait.pause() {
                 return Err(error.unwrap_or(ReadError::SeqNotReached { wanted, current, waited: wait.waited() }));
@@ -250,7 +256,7 @@ impl Reader {
     /// ```
     #[must_use = "it is the reader given back that waits"]
     pub fn min_seq(&self, seq: Seq, timeout: Duration) -> Self {
-        Self { demands: Demands { min_seq: Some((seq, timeout)), ..self.demands }, ..self.clone() }
+        Self { limits: FreshnessLimits { min_seq: Some((seq, timeout)), ..self.limits }, ..self.clone() }
     }
 
     /// The same LDB, whose reads fail when [`Reader::ledger_latency`] is above `lag`.
@@ -260,7 +266,7 @@ impl Reader {
     /// The reads', [`ReadError::TooOld`].
     #[must_use = "it is the reader given back that looks at the age"]
     pub fn max_lag(&self, lag: Duration) -> Self {
-        Self { demands: Demands { max_lag: Some(lag), ..self.demands }, ..self.clone() }
+        Self { limits: FreshnessLimits { max_lag: Some(lag), ..self.limits }, ..self.clone() }
     }
 
     /// Waits until the LDB has `seq`, and gives the seq that it has then.
@@ -268,12 +274,12 @@ impl Reader {
     /// # Errors
     /// [`ReadError::SeqNotReached`] with the LDB's seq after `timeout`.
     pub fn wait_for(&self, seq: Seq, timeout: Duration) -> Result<Seq, ReadError> {
-        self.min_seq(seq, timeout).snapshot(|snapshot| snapshot.last_seq())
+        self.min_seq(seq, timeout).read_transaction(|transaction| transaction.last_seq())
     }
 
     /// The last applied seq, 0 before the first.
     pub fn last_seq(&self) -> Result<Seq, ReadError> {
-        self.snapshot(|snapshot| snapshot.last_seq())
+        self.read_transaction(|transaction| transaction.last_seq())
     }
 
     /// How far the LDB is behind: how long ago its host last knew the ledger's end, by the
@@ -282,12 +288,12 @@ impl Reader {
     /// clock, but no less than the LDB's file is old; there it grows without writes.
     /// `None` before the first statement, and where the clock was set back since.
     pub fn ledger_latency(&self) -> Result<Option<Duration>, ReadError> {
-        self.snapshot(|snapshot| snapshot.ledger_latency())
+        self.read_transaction(|transaction| transaction.ledger_latency())
     }
 
     /// The LDB's tables, in the order of their SQL names.
     pub fn tables(&self) -> Result<Vec<TableRef>, ReadError> {
-        self.snapshot(|snapshot| snapshot.tables())
+        self.read_transaction(|transaction| transaction.tables())
     }
 
     /// The table's fields and key.
@@ -296,12 +302,12 @@ impl Reader {
     /// [`ReadError::UnknownTable`]; [`ReadError::OddTable`] where another program made
     /// it with types or names that no table of ours has.
     pub fn schema(&self, family: &str, table: &str) -> Result<TableSchema, ReadError> {
-        self.snapshot(|snapshot| snapshot.schema(family, table))
+        self.read_transaction(|transaction| transaction.schema(family, table))
     }
 }
 
 impl fmt::Debug for Reader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reader").field("path", &self.path).field("demands", &self.demands).finish()
+        f.debug_struct("Reader").field("path", &self.path).field("limits", &self.limits).finish()
     }
 }

@@ -5,14 +5,14 @@
 //! It stands on `read`, where one connection serves one thread; here connections
 //! are shared out among threads, and reads can ask how old the data may be.
 
-mod demands;
+mod freshness;
 mod handle;
 mod pool;
 mod rotating;
 mod scan;
 mod threads;
 
-pub use crate::read::{Key, KeyPart, ReadError, Row, Snapshot, SnapshotScan, Value, ValueRef};
+pub use crate::read::{Key, KeyPart, ReadError, ReadTransaction, ReadTransactionScan, Row, Value, ValueRef};
 pub use ctlstore_core::ledger::{LdbPosition, Seq};
 pub use ctlstore_core::schema::{Field, FieldType, TableRef, TableSchema, Timestamp};
 pub use handle::Reader;

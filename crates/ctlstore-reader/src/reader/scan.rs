@@ -23,6 +23,6 @@ impl<T: DeserializeOwned> Iterator for Scan<T> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let Self { reader, pieces } = self;
-        pieces.next(|pieces| reader.snapshot(|snapshot| pieces.read(snapshot)))
+        pieces.next(|pieces| reader.read_transaction(|transaction| pieces.read(transaction)))
     }
 }

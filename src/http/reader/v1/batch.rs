@@ -14,10 +14,10 @@ use crate::http::body::Incoming;
 use crate::http::error::HttpError;
 use crate::http::json as from_json;
 use crate::http::openapi::{self, Operation, post};
-use crate::http::reader::{JSON, Row, Worker, age};
+use crate::http::reader::{JSON, Row, Worker, freshness};
 use ctlstore_core::ledger::Seq;
 use ctlstore_core::schema::TableRef;
-use ctlstore_reader::read::{ReadError, Snapshot, Value};
+use ctlstore_reader::read::{ReadError, ReadTransaction, Value};
 
 use super::{Room, at};
 
@@ -56,7 +56,7 @@ pub fn operation() -> Operation {
         .refuses(404, "an entry's table is not there; the text names it")
         .refuses(413, "more than 1,000 rows are asked for, or than one answer holds")
         .refuses(416, "the rows have more bytes than one answer holds")
-        .with(age::described)
+        .with(freshness::described)
         .tag("rows")
 }
 
@@ -77,9 +77,9 @@ fn scalars() -> Array {
 
 pub async fn batch(worker: Data<Worker>, request: HttpRequest, payload: Incoming) -> Result<HttpResponse, HttpError> {
     let max = worker.limits.max_rows.unwrap_or(MAX_KEYS).min(MAX_KEYS);
-    let wanted = asked(&payload.read().await?, max)?;
-    age::demanded(&worker, request.headers()).await?;
-    let read = move |now: &Snapshot<'_>, room: Room, answer: &mut Vec<u8>| {
+    let wanted = parse_request(&payload.read().await?, max)?;
+    freshness::enforce(&worker, request.headers()).await?;
+    let read = move |now: &ReadTransaction<'_>, room: Room, answer: &mut Vec<u8>| {
         if room.is_short && wanted.len() > SHORT_KEYS {
             return Err(ReadError::TooManyRows { max: SHORT_KEYS as u64 });
         }
@@ -95,7 +95,7 @@ pub async fn batch(worker: Data<Worker>, request: HttpRequest, payload: Incoming
 type Wanted = (TableRef, Vec<Value>);
 
 /// The tables and keys of a request, `max` at most.
-fn asked(body: &[u8], max: u64) -> Result<Vec<Wanted>, HttpError> {
+fn parse_request(body: &[u8], max: u64) -> Result<Vec<Wanted>, HttpError> {
     let rows = from_json::parse::<Request<'_>>(body)?.rows;
     if rows.len() as u64 > max {
         let message = format!("{} rows are asked for, at most {max} can be", rows.len());
@@ -125,7 +125,12 @@ enum Outcome {
     },
 }
 
-fn look_up(now: &Snapshot<'_>, wanted: &[Wanted], room: Room, answer: &mut Vec<u8>) -> Result<Outcome, ReadError> {
+fn look_up(
+    now: &ReadTransaction<'_>,
+    wanted: &[Wanted],
+    room: Room,
+    answer: &mut Vec<u8>,
+) -> Result<Outcome, ReadError> {
     let seq = now.last_seq()?;
     answer.extend_from_slice(format!("{{\"seq\":{seq},\"rows\":[").as_bytes());
     for (index, (table, key)) in wanted.iter().enumerate() {

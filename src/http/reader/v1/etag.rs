@@ -7,7 +7,7 @@ use actix_web::http::header::{ETag, EntityTag, Header, IF_NONE_MATCH, IfNoneMatc
 use sha2::{Digest, Sha256};
 
 use ctlstore_core::ledger::Seq;
-use ctlstore_reader::read::{Limits, ReadError, Snapshot};
+use ctlstore_reader::read::{Limits, ReadError, ReadTransaction};
 
 /// To be counted up when the form of an answer changes: tags outlive the process.
 const FORM: u8 = 2;
@@ -36,7 +36,7 @@ impl Conditions {
         Self { resource: request.uri().to_string(), limits, known }
     }
 
-    pub fn at(&self, now: &Snapshot<'_>) -> Result<Moment, ReadError> {
+    pub fn at(&self, now: &ReadTransaction<'_>) -> Result<Moment, ReadError> {
         let position = now.position()?;
         let file = now.file_id();
         let mut digest = Sha256::new();

@@ -12,10 +12,10 @@ use utoipa::ToSchema;
 
 use crate::http::error::HttpError;
 use crate::http::openapi::{Operation, get};
-use crate::http::reader::{Worker, age};
+use crate::http::reader::{Worker, freshness};
 use ctlstore_core::ledger::Seq;
 use ctlstore_core::schema::{Field, TableRef};
-use ctlstore_reader::read::{LdbReader, ReadError, Snapshot};
+use ctlstore_reader::read::{LdbReader, ReadError, ReadTransaction};
 
 use super::etag::Conditions;
 use super::{found, known, unchanged};
@@ -83,13 +83,13 @@ struct Table<'a> {
 
 pub async fn families(worker: Data<Worker>, request: HttpRequest) -> Result<HttpResponse, HttpError> {
     let conditions = Conditions::of(&request, worker.limits);
-    age::demanded(&worker, request.headers()).await?;
-    let fresh = age::fresh(&worker)?;
+    freshness::enforce(&worker, request.headers()).await?;
+    let fresh = freshness::fresh(&worker)?;
     if let Some(moment) = known(&worker, &conditions)? {
         return Ok(unchanged(fresh, &moment));
     }
     let list = move |reader: &mut LdbReader, answer: &mut Vec<u8>| {
-        let (moment, tables) = reader.snapshot(|now| Ok((conditions.at(now)?, now.tables()?)))?;
+        let (moment, tables) = reader.read_transaction(|now| Ok((conditions.at(now)?, now.tables()?)))?;
         write(answer, &Families { seq: moment.seq, families: by_family(&tables) });
         Ok(moment)
     };
@@ -115,8 +115,8 @@ pub async fn table(
 ) -> Result<HttpResponse, HttpError> {
     let table = TableRef::parse(&path.0, &path.1).map_err(HttpError::bad_request)?;
     let conditions = Conditions::of(&request, worker.limits);
-    age::demanded(&worker, request.headers()).await?;
-    let fresh = age::fresh(&worker)?;
+    freshness::enforce(&worker, request.headers()).await?;
+    let fresh = freshness::fresh(&worker)?;
     if let Some(moment) = known(&worker, &conditions)? {
         return Ok(unchanged(fresh, &moment));
     }
@@ -127,7 +127,7 @@ pub async fn table(
     let read = move |reader: &mut LdbReader, answer: &mut Vec<u8>| {
         // Kept until the count has ended, also where the client goes away before.
         let _counted = counted;
-        reader.snapshot(|now| {
+        reader.read_transaction(|now| {
             let moment = conditions.at(now)?;
             let is_counted = describe(now, &table, moment.seq, answer)?;
             Ok((moment, is_counted))
@@ -142,7 +142,7 @@ pub async fn table(
     Ok(answer)
 }
 
-fn describe(now: &Snapshot<'_>, table: &TableRef, seq: Seq, answer: &mut Vec<u8>) -> Result<bool, ReadError> {
+fn describe(now: &ReadTransaction<'_>, table: &TableRef, seq: Seq, answer: &mut Vec<u8>) -> Result<bool, ReadError> {
     let schema = now.schema(table.family.as_str(), table.table.as_str())?;
     let size = now.measure(table, COUNTING)?;
     let pair = |field: &Field| (field.name.to_string(), field.field_type.api_name());

@@ -17,7 +17,7 @@ use crate::http::body::Incoming;
 use crate::http::error::HttpError;
 use crate::http::json as from_json;
 use crate::http::openapi::{self, Operation, post};
-use crate::http::reader::{JSON, Worker, age};
+use crate::http::reader::{JSON, Worker, freshness};
 use ctlstore_reader::read::query::{Parameters, Query, QueryError};
 use ctlstore_reader::read::{KeyValue, Value};
 
@@ -51,7 +51,7 @@ pub fn operation() -> Operation {
         .refuses(413, "the sql is longer than 64 KiB")
         .refuses(416, "more rows or bytes than one answer holds")
         .refuses(422, "the query takes longer, needs more memory or makes longer values than is allowed")
-        .with(age::described)
+        .with(freshness::described)
         .tag("rows")
 }
 
@@ -90,10 +90,10 @@ fn parameters() -> Object {
 }
 
 async fn query(worker: Data<Worker>, request: HttpRequest, payload: Incoming) -> Result<HttpResponse, HttpError> {
-    let query = asked(&payload.read().await?)?;
+    let query = parse_request(&payload.read().await?)?;
     let Some(queries) = &worker.queries else { return Err(HttpError::new(StatusCode::FORBIDDEN, OFF)) };
-    age::demanded(&worker, request.headers()).await?;
-    let fresh = age::fresh(&worker)?;
+    freshness::enforce(&worker, request.headers()).await?;
+    let fresh = freshness::fresh(&worker)?;
     let outcome = queries.run(query, fresh.seq).await.map_err(|why| worker.not_run(&why))?;
     let (seq, rows) = outcome.map_err(|error| match error {
         QueryError::Read(error) => worker.failed(error),
@@ -102,7 +102,7 @@ async fn query(worker: Data<Worker>, request: HttpRequest, payload: Incoming) ->
     Ok(at(fresh, seq, HttpResponse::Ok().insert_header((CONTENT_TYPE, JSON)).body(rows)))
 }
 
-fn asked(body: &[u8]) -> Result<Query, HttpError> {
+fn parse_request(body: &[u8]) -> Result<Query, HttpError> {
     let Request { sql, params, limit } = from_json::parse(body)?;
     let parameters = match params.map(RawValue::get) {
         None | Some("null") => Parameters::Positional(Vec::new()),

@@ -7,9 +7,9 @@ use utoipa::ToSchema;
 
 use crate::http::error::HttpError;
 use crate::http::openapi::{Operation, get};
-use crate::http::reader::{Row, Worker, age};
+use crate::http::reader::{Row, Worker, freshness};
 use ctlstore_core::schema::TableRef;
-use ctlstore_reader::read::{Limits, PageLimits, ReadError, Snapshot};
+use ctlstore_reader::read::{Limits, PageLimits, ReadError, ReadTransaction};
 
 use super::cursor::Scope;
 use super::etag::{Conditions, Moment};
@@ -61,9 +61,9 @@ struct Page {
 pub async fn row(worker: Data<Worker>, request: HttpRequest) -> Result<HttpResponse, HttpError> {
     let (table, key) = address::of_row(&request)?;
     let conditions = Conditions::of(&request, worker.limits);
-    age::demanded(&worker, request.headers()).await?;
+    freshness::enforce(&worker, request.headers()).await?;
     let mut row = Vec::with_capacity(512);
-    let read = |now: &Snapshot<'_>| {
+    let read = |now: &ReadTransaction<'_>| {
         let moment = conditions.at(now)?;
         if conditions.knows(&moment) {
             return Ok((moment, None));
@@ -87,8 +87,8 @@ pub async fn row(worker: Data<Worker>, request: HttpRequest) -> Result<HttpRespo
 
 pub async fn page(worker: Data<Worker>, request: HttpRequest) -> Result<HttpResponse, HttpError> {
     let asked = Asked::of(&request, worker.limits)?;
-    age::demanded(&worker, request.headers()).await?;
-    let read = move |now: &Snapshot<'_>, room: Room, answer: &mut Vec<u8>| asked.read(now, room, answer);
+    freshness::enforce(&worker, request.headers()).await?;
+    let read = move |now: &ReadTransaction<'_>, room: Room, answer: &mut Vec<u8>| asked.read(now, room, answer);
     let (fresh, (moment, outcome), answer) = super::read(&worker, read).await?;
     match outcome {
         Outcome::Page => Ok(found(fresh, &moment, answer)),
@@ -138,7 +138,12 @@ impl Asked {
         Ok(asked)
     }
 
-    fn read(&self, now: &Snapshot<'_>, room: Room, answer: &mut Vec<u8>) -> Result<(Moment, Outcome), ReadError> {
+    fn read(
+        &self,
+        now: &ReadTransaction<'_>,
+        room: Room,
+        answer: &mut Vec<u8>,
+    ) -> Result<(Moment, Outcome), ReadError> {
         let moment = self.conditions.at(now)?;
         if self.conditions.knows(&moment) {
             return Ok((moment, Outcome::Unchanged));

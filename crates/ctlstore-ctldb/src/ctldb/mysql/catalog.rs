@@ -15,8 +15,8 @@ use ctlstore_core::ledger::Seq;
 use ctlstore_core::schema::{FamilyName, FieldType, TableRef, TableSchema};
 
 use super::error::SqlError;
-use super::link::{Link, read_row};
-use super::rows::text;
+use super::pooled_connection::{PooledConnection, read_row};
+use super::rows::quote;
 
 /// One text, so that it is one round trip. `{tables}` is a condition on `table_name`.
 const PHYSICAL: [&str; 5] = [
@@ -40,7 +40,7 @@ const NOT_RECORDED: &str = "SELECT seq, statement FROM {ledger} WHERE seq > \
 /// Definitions kept; a database with more tables reads some of them again.
 const MAX_TABLES: usize = 4_096;
 
-/// Ledger rows that are looked through for schema changes. After more of them than
+/// Ledger rows that are looked through for schema changes. StateAfter more of them than
 /// this, reading the definitions again is the cheaper way.
 pub(super) const ROWS_LOOKED_THROUGH: i64 = 2_000;
 
@@ -104,34 +104,34 @@ const HAS_RECORD: &str = "SELECT COUNT(*) FROM information_schema.tables \
 
 /// Reads one table's definition.
 pub(super) async fn read_table(
-    link: &mut Link,
+    link: &mut PooledConnection,
     database: &str,
     ledger: &LedgerTable,
     table: &TableRef,
     deadline: Instant,
 ) -> Result<Option<Arc<StoredTable>>, CtldbError> {
-    let filter = format!("table_name = {}", text(&table.sql_name()));
+    let filter = format!("table_name = {}", quote(&table.sql_name()));
     let mut found = read(link, database, ledger, &filter, deadline).await?;
     found.judge(table).map_err(|reason| CtldbError::ChangedByHand { table: table.clone(), reason })
 }
 
 /// Reads the definitions of all tables of a family, by name, and what speaks against writing to the others.
 pub(super) async fn read_family(
-    link: &mut Link,
+    link: &mut PooledConnection,
     database: &str,
     ledger: &LedgerTable,
     family: &FamilyName,
     deadline: Instant,
 ) -> Result<(Vec<Arc<StoredTable>>, Vec<TableFault>), CtldbError> {
     let prefix = format!("{family}___");
-    let filter = format!("LEFT(table_name, {}) = {}", prefix.len(), text(&prefix));
+    let filter = format!("LEFT(table_name, {}) = {}", prefix.len(), quote(&prefix));
     let mut found = read(link, database, ledger, &filter, deadline).await?;
     Ok(found.judge_all(|table| &table.family == family))
 }
 
 /// What was changed by hand about the tables of all families.
 pub(super) async fn read_faults(
-    link: &mut Link,
+    link: &mut PooledConnection,
     database: &str,
     ledger: &LedgerTable,
     deadline: Instant,
@@ -148,12 +148,12 @@ pub(super) async fn read_faults(
 
 /// What only the ledger says of a table.
 pub(super) async fn read_definition(
-    link: &mut Link,
+    link: &mut PooledConnection,
     ledger: &LedgerTable,
     table: &TableRef,
     deadline: Instant,
 ) -> Result<Definition, CtldbError> {
-    let filter = format!("table_name = {}", text(&table.sql_name()));
+    let filter = format!("table_name = {}", quote(&table.sql_name()));
     let sets = link.query(&said_by_ledger(ledger, &filter), deadline).await?;
     let mut found = Found::default();
     found.take_ledger(&mut sets.into_iter())?;
@@ -165,7 +165,7 @@ const ALL_TABLES: &str = "LOCATE('___', table_name) > 1";
 
 /// All that the server has of families' tables, by the names that it has for them.
 pub(super) async fn read_physical(
-    link: &mut Link,
+    link: &mut PooledConnection,
     database: &str,
     deadline: Instant,
 ) -> Result<HashMap<String, Physical>, CtldbError> {
@@ -174,7 +174,7 @@ pub(super) async fn read_physical(
 }
 
 async fn read(
-    link: &mut Link,
+    link: &mut PooledConnection,
     database: &str,
     ledger: &LedgerTable,
     filter: &str,
@@ -190,7 +190,7 @@ async fn read(
 fn on_server(database: &str, filter: &str) -> String {
     let of_triggers = filter.replace("table_name", "event_object_table");
     let fill = |sql: &str| sql.replace("{tables_of_triggers}", &of_triggers).replace("{tables}", filter);
-    PHYSICAL.map(|sql| fill(sql).replace("{database}", &text(database))).join(";")
+    PHYSICAL.map(|sql| fill(sql).replace("{database}", &quote(database))).join(";")
 }
 
 fn said_by_ledger(ledger: &LedgerTable, filter: &str) -> String {

@@ -10,7 +10,7 @@ use crate::ctldb::CtldbError;
 
 use super::address::{Login, ServerAddress, host_and_port};
 use super::error;
-use super::link::Link;
+use super::pooled_connection::PooledConnection;
 
 /// The statements of the ledger depend on the first two modes; strictness keeps the
 /// server from storing something else than it was given. The lock-wait time-outs are
@@ -68,7 +68,7 @@ impl Connections {
         &self.database
     }
 
-    pub async fn get(&self, deadline: Instant) -> Result<Link, CtldbError> {
+    pub async fn get(&self, deadline: Instant) -> Result<PooledConnection, CtldbError> {
         let deadline = deadline.min(Instant::now() + CONNECT_TIMEOUT);
         let (login, pool) = self.current();
         let connected = tokio::time::timeout_at(deadline.into(), async {
@@ -79,7 +79,7 @@ impl Connections {
             }
         });
         match connected.await {
-            Ok(Ok(connection)) => Ok(Link::new(connection)),
+            Ok(Ok(connection)) => Ok(PooledConnection::new(connection)),
             Ok(Err(error)) => Err(error::no_connection(login.options(), error)),
             Err(_) => {
                 let place = host_and_port(login.options());

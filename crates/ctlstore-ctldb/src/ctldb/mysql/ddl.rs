@@ -17,9 +17,9 @@ use ctlstore_core::schema::{FieldType, TableSchema};
 use ctlstore_core::sql::quoted;
 
 use super::error::SqlError;
-use super::link::Link;
+use super::pooled_connection::PooledConnection;
 use super::prepare::Server;
-use super::rows::text;
+use super::rows::quote;
 
 /// Scoped by database: other databases on the server have executives of their own.
 const TAKE_NAMED_LOCK: &str = "SELECT COALESCE(GET_LOCK(CONCAT('ctlstore.ddl.', SHA1(DATABASE())), {seconds}), 0)";
@@ -68,8 +68,8 @@ impl Intent {
 
     fn insert(&self, ddl: &str) -> String {
         let Self { token, effect, seq, statement } = self;
-        let texts = [token, &effect.kind, &effect.table, &effect.column].map(|t| text(t)).join(",");
-        format!("{ADD_INTENT}({texts},{seq},{},{})", text(statement), text(ddl))
+        let texts = [token, &effect.kind, &effect.table, &effect.column].map(|t| quote(t)).join(",");
+        format!("{ADD_INTENT}({texts},{seq},{},{})", quote(statement), quote(ddl))
     }
 
     /// The SQL name of the table that it changes.
@@ -79,7 +79,7 @@ impl Intent {
 
     /// The statement that deletes it.
     pub fn delete(&self) -> String {
-        format!("{DELETE_INTENT}{}", text(&self.token))
+        format!("{DELETE_INTENT}{}", quote(&self.token))
     }
 }
 
@@ -106,7 +106,7 @@ fn create_table(schema: &TableSchema, server: &Server) -> String {
     format!("CREATE TABLE {} ({}, PRIMARY KEY({})) ENGINE = InnoDB", schema.table(), columns.join(", "), key.join(","))
 }
 
-/// Text columns name their collation: the database's default is anybody's guess.
+/// StatementBatch columns name their collation: the database's default is anybody's guess.
 fn column_type(field_type: FieldType, server: &Server) -> String {
     match field_type {
         FieldType::String | FieldType::Text => {
@@ -117,7 +117,7 @@ fn column_type(field_type: FieldType, server: &Server) -> String {
 }
 
 /// Waits until no schema change of any executive is running.
-pub(super) async fn take_named_lock(link: &mut Link, deadline: Instant) -> Result<(), CtldbError> {
+pub(super) async fn take_named_lock(link: &mut PooledConnection, deadline: Instant) -> Result<(), CtldbError> {
     let left = deadline.saturating_duration_since(Instant::now()).as_secs();
     let sql = TAKE_NAMED_LOCK.replace("{seconds}", &left.min(NAMED_LOCK_SECONDS).to_string());
     match link.row::<i64>(&sql, deadline).await? {
@@ -126,12 +126,12 @@ pub(super) async fn take_named_lock(link: &mut Link, deadline: Instant) -> Resul
     }
 }
 
-pub(super) async fn drop_named_lock(link: &mut Link, deadline: Instant) -> Result<(), CtldbError> {
+pub(super) async fn drop_named_lock(link: &mut PooledConnection, deadline: Instant) -> Result<(), CtldbError> {
     Ok(link.query(DROP_NAMED_LOCK, deadline).await.map(drop)?)
 }
 
 /// How a schema change that was begun ended.
-pub(super) enum Outcome {
+pub(super) enum DdlOutcome {
     /// The schema is changed; the intent waits for its ledger row.
     Done,
     /// The schema is as it was, and the intent is gone.
@@ -143,26 +143,29 @@ pub(super) enum Outcome {
 /// Commits the intent and runs the DDL on `link`, which holds the named lock.
 /// `still_locked` asks the other connection whether it still has the ledger lock.
 pub(super) async fn carry_out(
-    link: &mut Link,
+    link: &mut PooledConnection,
     database: &str,
     intent: &Intent,
     ddl: &str,
     deadline: Instant,
     still_locked: impl AsyncFnOnce() -> Result<(), CtldbError>,
-) -> Outcome {
+) -> DdlOutcome {
     match has_effect(link, database, &intent.effect, deadline).await {
         Ok(false) => {}
         Ok(true) => {
-            return Outcome::NotDone(CtldbError::Contention(format!("{} has just been changed", intent.effect.table)));
+            return DdlOutcome::NotDone(CtldbError::Contention(format!(
+                "{} has just been changed",
+                intent.effect.table
+            )));
         }
-        Err(error) => return Outcome::NotDone(error),
+        Err(error) => return DdlOutcome::NotDone(error),
     }
     // A late answer is better than none: the server gives up waiting for the table within this.
     let deadline = deadline.max(Instant::now() + LEAST_TIME);
     match link.query(&intent.insert(ddl), deadline).await {
         Ok(_) => failpoint::hit("ddl-after-intent"),
-        Err(error @ SqlError::Server { .. }) => return Outcome::NotDone(error.into()),
-        Err(error @ SqlError::Broken(_)) => return Outcome::Unknown(error.into()),
+        Err(error @ SqlError::Server { .. }) => return DdlOutcome::NotDone(error.into()),
+        Err(error @ SqlError::Broken(_)) => return DdlOutcome::Unknown(error.into()),
     }
     // Whoever gets the ledger lock from now on finds the intent. If somebody got it
     // before, then the schema must not change under them.
@@ -173,22 +176,22 @@ pub(super) async fn carry_out(
     match done {
         Ok(_) => {
             failpoint::hit("ddl-after-ddl");
-            Outcome::Done
+            DdlOutcome::Done
         }
         Err(error @ SqlError::Server { .. }) => withdraw(link, intent, error.into(), deadline).await,
-        Err(error @ SqlError::Broken(_)) => Outcome::Unknown(error.into()),
+        Err(error @ SqlError::Broken(_)) => DdlOutcome::Unknown(error.into()),
     }
 }
 
-async fn withdraw(link: &mut Link, intent: &Intent, error: CtldbError, deadline: Instant) -> Outcome {
+async fn withdraw(link: &mut PooledConnection, intent: &Intent, error: CtldbError, deadline: Instant) -> DdlOutcome {
     match link.query(&intent.delete(), deadline).await {
-        Ok(_) => Outcome::NotDone(error),
-        Err(_) => Outcome::Unknown(error),
+        Ok(_) => DdlOutcome::NotDone(error),
+        Err(_) => DdlOutcome::Unknown(error),
     }
 }
 
 /// All intents that are committed, oldest first.
-pub(super) async fn read_intents(link: &mut Link, deadline: Instant) -> Result<Vec<Intent>, CtldbError> {
+pub(super) async fn read_intents(link: &mut PooledConnection, deadline: Instant) -> Result<Vec<Intent>, CtldbError> {
     type IntentRow = (String, String, String, String, i64, String);
     let rows = link.rows::<IntentRow>(INTENTS, deadline).await?;
     let intent = |(token, kind, table, column, seq, statement)| {
@@ -200,16 +203,16 @@ pub(super) async fn read_intents(link: &mut Link, deadline: Instant) -> Result<V
 
 /// Looks at what the schema really is.
 pub(super) async fn has_effect(
-    link: &mut Link,
+    link: &mut PooledConnection,
     database: &str,
     effect: &Effect,
     deadline: Instant,
 ) -> Result<bool, CtldbError> {
-    let of_table = format!("table_schema = {} AND table_name = {}", text(database), text(&effect.table));
+    let of_table = format!("table_schema = {} AND table_name = {}", quote(database), quote(&effect.table));
     let sql = match effect.kind.as_str() {
         "add" => format!(
             "SELECT COUNT(*) FROM information_schema.columns WHERE {of_table} AND column_name = {}",
-            text(&effect.column)
+            quote(&effect.column)
         ),
         "create" | "drop" => format!("SELECT COUNT(*) FROM information_schema.tables WHERE {of_table}"),
         other => return Err(CtldbError::Schema(format!("a schema change of the unknown kind {other} was begun"))),

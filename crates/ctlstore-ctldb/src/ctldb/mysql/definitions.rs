@@ -11,8 +11,8 @@ use ctlstore_core::schema::TableRef;
 
 use super::catalog;
 use super::error::SqlError;
-use super::link::Link;
-use super::rows::text;
+use super::pooled_connection::PooledConnection;
+use super::rows::quote;
 
 /// Leaves the lock's clock as it is: nothing is written that another transaction may have assumed.
 const LOCK: &str = "START TRANSACTION; SELECT COUNT(*) FROM locks WHERE id = 'ledger' FOR UPDATE";
@@ -44,7 +44,7 @@ struct State {
 
 /// Records all that the ledger says, in short transactions. `at_start` also where it is little.
 pub(super) async fn record_all(
-    link: &mut Link,
+    link: &mut PooledConnection,
     database: &str,
     ledger: &LedgerTable,
     at_start: bool,
@@ -67,7 +67,7 @@ pub(super) async fn record_all(
 
 /// One step, in a transaction that has the ledger lock. False when there was nothing left to record.
 pub(super) async fn record(
-    link: &mut Link,
+    link: &mut PooledConnection,
     database: &str,
     ledger: &LedgerTable,
     deadline: Instant,
@@ -110,7 +110,7 @@ pub(super) async fn record(
 
 /// The statement that records a definition.
 pub(super) fn upsert(table: &TableRef, seq: Seq, definition: &Definition) -> String {
-    let (name, statement) = (text(&table.sql_name()), text(&definition.to_record()));
+    let (name, statement) = (quote(&table.sql_name()), quote(&definition.to_record()));
     format!(
         "REPLACE INTO ctlstore_table_definition (table_name, ledger_seq, statement) VALUES ({name}, {seq}, {statement})"
     )
@@ -118,7 +118,7 @@ pub(super) fn upsert(table: &TableRef, seq: Seq, definition: &Definition) -> Str
 
 /// Takes the tables as the server has them, where the ledger has lost what made them or never had it: from now on
 /// that is what the ledger says.
-async fn adopt(link: &mut Link, database: &str, last: Seq, deadline: Instant) -> Result<(), CtldbError> {
+async fn adopt(link: &mut PooledConnection, database: &str, last: Seq, deadline: Instant) -> Result<(), CtldbError> {
     for (name, physical) in catalog::read_physical(link, database, deadline).await? {
         let Ok(table) = TableRef::from_sql_name(&name) else { continue };
         let Ok(schema) = physical.definition(&table) else { continue };
@@ -129,18 +129,18 @@ async fn adopt(link: &mut Link, database: &str, last: Seq, deadline: Instant) ->
     Ok(())
 }
 
-async fn state(link: &mut Link, ledger: &LedgerTable, deadline: Instant) -> Result<State, SqlError> {
+async fn state(link: &mut PooledConnection, ledger: &LedgerTable, deadline: Instant) -> Result<State, SqlError> {
     let sql = ledger.fill(STATE).replace("{name}", DEFINITIONS_SEQ);
     let (recorded, low_water, last, begins): (Option<i64>, Option<i64>, i64, bool) = link.row(&sql, deadline).await?;
     Ok(State { recorded: recorded.map(Seq), last: Seq(last), is_whole: begins && low_water.is_none() })
 }
 
 async fn recorded_of(
-    link: &mut Link,
+    link: &mut PooledConnection,
     tables: impl Iterator<Item = &String>,
     deadline: Instant,
 ) -> Result<HashMap<String, Recorded>, SqlError> {
-    let tables: Vec<String> = tables.map(|table| text(table)).collect();
+    let tables: Vec<String> = tables.map(|table| quote(table)).collect();
     if tables.is_empty() {
         return Ok(HashMap::new());
     }
@@ -148,7 +148,7 @@ async fn recorded_of(
     Ok(rows.into_iter().map(|(name, seq, statement)| (name, Recorded { seq: Seq(seq), statement })).collect())
 }
 
-async fn set_seq(link: &mut Link, seq: Seq, deadline: Instant) -> Result<(), SqlError> {
+async fn set_seq(link: &mut PooledConnection, seq: Seq, deadline: Instant) -> Result<(), SqlError> {
     let set = SET_SEQ.replace("{name}", DEFINITIONS_SEQ).replace("{seq}", &seq.to_string());
     link.query(&format!("REPLACE INTO ctlstore_table_definition {RECORD_MARK}; {set}"), deadline).await.map(drop)
 }

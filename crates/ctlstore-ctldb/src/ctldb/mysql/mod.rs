@@ -5,23 +5,23 @@
 //! said in it, `ddl` how the schema changes. Used from one single-threaded runtime.
 
 mod address;
-mod ahead;
-mod assumed;
+mod attempts;
 mod catalog;
 mod connect;
 mod ddl;
 mod definitions;
-mod driver;
 mod error;
-mod head;
-mod link;
+mod ledger_head;
+mod open_transaction;
+mod optimistic;
+mod pooled_connection;
+mod prefetch;
 mod prepare;
-mod retry;
 mod rows;
 mod session;
 mod source;
-mod text;
-mod unit;
+mod statement_batch;
+mod transaction;
 
 pub use address::ServerAddress;
 pub use source::MysqlSource;
@@ -32,16 +32,16 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 
-use self::assumed::Memory;
+use self::attempts::Attempts;
 use self::catalog::Catalog;
 use self::connect::Connections;
+use self::open_transaction::OpenTransaction;
+use self::optimistic::LastCommit;
 use self::prepare::Server;
-use self::retry::Retry;
-use self::rows::text;
-use self::unit::Unit;
+use self::rows::quote;
 
+use super::counters::{Counters, Counts};
 use super::sizes::TableSizes;
-use super::tally::{Counts, Tally};
 use super::{Ctldb, CtldbError, LedgerTable, Operation};
 
 /// What preparing the schema, or looking at all tables' sizes, may take.
@@ -81,7 +81,7 @@ struct Shared {
     /// There once the server was prepared.
     server: Mutex<Option<Server>>,
     catalog: Catalog,
-    memory: Memory,
+    memory: LastCommit,
     sizes: TableSizes,
     turns: Semaphore,
     counts: Counts,
@@ -103,7 +103,7 @@ impl MysqlCtldb {
             ledger,
             server: Mutex::default(),
             catalog: Catalog::default(),
-            memory: Memory::default(),
+            memory: LastCommit::default(),
             sizes: TableSizes::default(),
             turns: Semaphore::new(TURNS),
             counts: Counts::default(),
@@ -114,7 +114,7 @@ impl MysqlCtldb {
     async fn try_read<O: Operation>(&self, operation: &O, deadline: Instant) -> Result<O::Output, CtldbError> {
         let server = self.shared.server()?;
         let link = self.shared.connections.get(deadline).await?;
-        let mut unit = Unit::new(&self.shared, server, link, deadline, None);
+        let mut unit = OpenTransaction::new(&self.shared, server, link, deadline, None);
         let output = operation.run(&mut unit).await?;
         // Each statement was a transaction of its own, so none is open.
         unit.link.give_back();
@@ -135,11 +135,11 @@ impl Ctldb for MysqlCtldb {
     }
 
     async fn write<O: Operation>(&self, operation: O, deadline: Instant) -> Result<O::Output, CtldbError> {
-        driver::write(&self.shared, &operation, deadline).await
+        transaction::write(&self.shared, &operation, deadline).await
     }
 
     async fn read<O: Operation>(&self, operation: O, deadline: Instant) -> Result<O::Output, CtldbError> {
-        let mut retry = Retry::until(deadline, &self.shared.counts);
+        let mut retry = Attempts::until(deadline, &self.shared.counts);
         loop {
             match self.try_read(&operation, deadline).await {
                 Ok(output) => return Ok(output),
@@ -164,7 +164,7 @@ impl Ctldb for MysqlCtldb {
     async fn refresh_table_sizes(&self) -> Result<(), CtldbError> {
         let deadline = Instant::now() + MAINTENANCE_TIMEOUT;
         let mut link = self.shared.connections.get(deadline).await?;
-        let sql = format!("{SIZES}{}", text(self.shared.connections.database()));
+        let sql = format!("{SIZES}{}", quote(self.shared.connections.database()));
         let sizes: Vec<(String, u64)> = link.rows(&sql, deadline).await?;
         self.shared.sizes.replace(HashMap::from_iter(sizes));
         let (database, ledger) = (self.shared.connections.database(), &self.shared.ledger);
@@ -174,8 +174,8 @@ impl Ctldb for MysqlCtldb {
         Ok(())
     }
 
-    fn tally(&self) -> Tally {
-        self.shared.counts.tally()
+    fn counters(&self) -> Counters {
+        self.shared.counts.counters()
     }
 
     async fn close(&self) {

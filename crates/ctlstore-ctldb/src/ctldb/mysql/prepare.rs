@@ -7,9 +7,9 @@ use crate::ctldb::meta::{self, FORMAT_VERSION, LEDGER_ID, OUR_FORMAT, SCHEMA_PRO
 use crate::ctldb::{CtldbError, LedgerTable};
 
 use super::error::{NO_SUCH_TABLE, SqlError};
-use super::link::Link;
-use super::rows::text;
-use super::text::Text;
+use super::pooled_connection::PooledConnection;
+use super::rows::quote;
+use super::statement_batch::StatementBatch;
 
 const SCHEMA: &str = include_str!("schema.sql");
 const COLLATIONS: &str = "SELECT collation_name FROM information_schema.collations \
@@ -35,7 +35,11 @@ pub(super) struct Server {
     pub blocks: bool,
 }
 
-pub(super) async fn prepare(link: &mut Link, ledger: &LedgerTable, deadline: Instant) -> Result<Server, CtldbError> {
+pub(super) async fn prepare(
+    link: &mut PooledConnection,
+    ledger: &LedgerTable,
+    deadline: Instant,
+) -> Result<Server, CtldbError> {
     let mut collations: Vec<String> = link.rows(COLLATIONS, deadline).await?;
     if collations.is_empty() {
         return Err(CtldbError::Schema("the server has no binary collation for utf8mb4".to_owned()));
@@ -49,7 +53,7 @@ pub(super) async fn prepare(link: &mut Link, ledger: &LedgerTable, deadline: Ins
     }
     let ours = format!(
         "{ADD_META}('{FORMAT_VERSION}', '{OUR_FORMAT}'), ('{LEDGER_ID}', {})",
-        text(&uuid::Uuid::new_v4().to_string())
+        quote(&uuid::Uuid::new_v4().to_string())
     );
     link.query(&ours, deadline).await?;
     meta::check_format(&link.row::<String>(FORMAT, deadline).await?)?;
@@ -61,8 +65,8 @@ pub(super) async fn prepare(link: &mut Link, ledger: &LedgerTable, deadline: Ins
 }
 
 /// Whatever a server, or what stands before it, has against a block: it works without.
-async fn knows_blocks(link: &mut Link, deadline: Instant) -> Result<bool, SqlError> {
-    match link.query(&Text::block(&["DO 0", "DO 0"]).take(true), deadline).await {
+async fn knows_blocks(link: &mut PooledConnection, deadline: Instant) -> Result<bool, SqlError> {
+    match link.query(&StatementBatch::block(&["DO 0", "DO 0"]).take(true), deadline).await {
         Ok(_) => Ok(true),
         Err(SqlError::Server { .. }) => Ok(false),
         Err(error @ SqlError::Broken(_)) => Err(error),

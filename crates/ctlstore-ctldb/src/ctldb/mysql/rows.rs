@@ -13,7 +13,7 @@ use ctlstore_core::schema::{Field, FieldType, TableSchema, Value};
 use ctlstore_core::sql::{push_blob, push_literal, push_text, quoted};
 
 /// `text` as a literal.
-pub(super) fn text(text: &str) -> String {
+pub(super) fn quote(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     push_text(&mut out, text);
     out
@@ -101,7 +101,7 @@ pub(super) fn ledger_rows(ledger: &LedgerTable, first: Seq, statements: &[String
 pub(super) fn mark_writers(bucket: i64, marks: &[WriterMark<'_>]) -> [String; 2] {
     let (mut cookies, mut names, mut usage) = (String::new(), String::new(), String::new());
     for (i, WriterMark { writer, cookie, rows }) in marks.iter().enumerate() {
-        let (name, separator) = (text(writer.as_str()), if i > 0 { "," } else { "" });
+        let (name, separator) = (quote(writer.as_str()), if i > 0 { "," } else { "" });
         let _ = write!(cookies, " WHEN {name} THEN {}", blob(cookie));
         let _ = write!(names, "{separator}{name}");
         let _ = write!(usage, "{separator}({name},{bucket},{rows})");

@@ -11,12 +11,12 @@ use ctlstore_core::schema::{FamilyName, TableRef, Value, WriterName};
 use ctlstore_core::{failpoint, sql};
 
 use super::catalog;
-use super::ddl::{self, Intent, Outcome};
+use super::ddl::{self, DdlOutcome, Intent};
 use super::definitions;
 use super::error::{DUPLICATE_KEY, SqlError};
-use super::head;
-use super::rows::{self, blob, text};
-use super::unit::{After, Unit};
+use super::ledger_head;
+use super::open_transaction::{OpenTransaction, StateAfter};
+use super::rows::{self, blob, quote};
 
 const NOW: &str = "SELECT UNIX_TIMESTAMP()";
 const SET_LOW_WATER: &str = "INSERT INTO ctlstore_meta (name, value) VALUES ('low_water_seq', '{first}') \
@@ -32,7 +32,7 @@ const TABLE_LIMITS: &str = "SELECT family_name, table_name, warn_size_bytes, max
                             WHERE {is_limit} ORDER BY family_name, table_name";
 const WRITER_LIMITS: &str = "SELECT writer_name, max_rows_per_minute FROM max_writer_rates ORDER BY writer_name";
 
-impl Session for Unit<'_> {
+impl Session for OpenTransaction<'_> {
     async fn now(&mut self) -> Result<i64, CtldbError> {
         if let Some(locked) = &self.locked {
             return Ok(locked.now);
@@ -48,7 +48,7 @@ impl Session for Unit<'_> {
     }
 
     async fn family_exists(&mut self, family: &FamilyName) -> Result<bool, CtldbError> {
-        let sql = format!("SELECT name FROM families WHERE name = {}", text(family.as_str()));
+        let sql = format!("SELECT name FROM families WHERE name = {}", quote(family.as_str()));
         Ok(self.ask::<String>(&sql).await?.iter().any(|name| name == family.as_str()))
     }
 
@@ -59,7 +59,7 @@ impl Session for Unit<'_> {
         if known && let Some(stored) = self.shared.catalog.get(table) {
             return Ok(Some(stored));
         }
-        self.settle().await?;
+        self.flush_deferred().await?;
         let (database, ledger) = (self.shared.connections.database(), &self.shared.ledger);
         let stored = match catalog::read_table(&mut self.link, database, ledger, table, self.deadline).await {
             // Nothing failed, and the connection is good.
@@ -88,7 +88,7 @@ impl Session for Unit<'_> {
         if let Some(known) = self.ahead.writers.get(writer) {
             return Ok(known.clone());
         }
-        let (name, bytes) = (text(writer.as_str()), blob(writer.as_str().as_bytes()));
+        let (name, bytes) = (quote(writer.as_str()), blob(writer.as_str().as_bytes()));
         let sql = format!(
             "SELECT writer, secret, cookie, (SELECT max_rows_per_minute FROM max_writer_rates \
              WHERE writer_name = {name} AND CAST(writer_name AS BINARY) = {bytes}) FROM mutators WHERE writer = {name}"
@@ -102,7 +102,7 @@ impl Session for Unit<'_> {
         if let Some(known) = self.ahead.usage.get(&(writer.clone(), bucket)) {
             return Ok(*known);
         }
-        let name = text(writer.as_str());
+        let name = quote(writer.as_str());
         let sql =
             format!("SELECT COALESCE(amount, 0) FROM writer_usage WHERE writer_name = {name} AND bucket = {bucket}");
         Ok(self.ask(&sql).await?.pop().unwrap_or(0))
@@ -136,23 +136,23 @@ impl Session for Unit<'_> {
     }
 
     async fn ledger_identity(&mut self) -> Result<LedgerIdentity, CtldbError> {
-        let meta = self.ask::<head::MetaRow>(head::META).await?;
-        Ok(head::identity(&meta, self.ask(&head::columns(&self.shared.ledger)).await?))
+        let meta = self.ask::<ledger_head::MetaRow>(ledger_head::META).await?;
+        Ok(ledger_head::identity(&meta, self.ask(&ledger_head::columns(&self.shared.ledger)).await?))
     }
 
     async fn ledger_head(&mut self, rows: usize) -> Result<Vec<HeadRow>, CtldbError> {
-        let heads = self.ask(&head::heads(&self.shared.ledger, None, rows)).await?;
-        Ok(heads.into_iter().map(head::head_row).collect())
+        let heads = self.ask(&ledger_head::heads(&self.shared.ledger, None, rows)).await?;
+        Ok(heads.into_iter().map(ledger_head::head_row).collect())
     }
 
     async fn ledger_row_from(&mut self, seq: Seq) -> Result<Option<HeadRow>, CtldbError> {
         let after = Some(Seq(seq.0.saturating_sub(1)));
-        let heads = self.ask(&head::heads(&self.shared.ledger, after, 1)).await?;
-        Ok(heads.into_iter().map(head::head_row).next())
+        let heads = self.ask(&ledger_head::heads(&self.shared.ledger, after, 1)).await?;
+        Ok(heads.into_iter().map(ledger_head::head_row).next())
     }
 
     async fn insert_family(&mut self, family: &FamilyName) -> Result<bool, CtldbError> {
-        let sql = format!("INSERT INTO families (name) VALUES ({})", text(family.as_str()));
+        let sql = format!("INSERT INTO families (name) VALUES ({})", quote(family.as_str()));
         match self.change(&sql).await {
             Ok(_) => Ok(true),
             Err(error) if error.code() == Some(DUPLICATE_KEY) => Ok(false),
@@ -161,7 +161,7 @@ impl Session for Unit<'_> {
     }
 
     async fn insert_writer(&mut self, writer: &WriterName, row: &WriterRow) -> Result<(), CtldbError> {
-        let (name, secret, cookie) = (text(writer.as_str()), text(&row.secret_hash), blob(&row.cookie));
+        let (name, secret, cookie) = (quote(writer.as_str()), quote(&row.secret_hash), blob(&row.cookie));
         let sql = format!("INSERT INTO mutators (writer, secret, cookie) VALUES ({name}, {secret}, {cookie})");
         match self.change(&sql).await {
             Ok(_) => {}
@@ -178,24 +178,24 @@ impl Session for Unit<'_> {
     }
 
     async fn set_secret(&mut self, writer: &WriterName, secret_hash: &str) -> Result<(), CtldbError> {
-        let (secret, name) = (text(secret_hash), text(writer.as_str()));
-        self.later(&format!("UPDATE mutators SET secret = {secret}, clock = clock + 1 WHERE writer = {name}")).await
+        let (secret, name) = (quote(secret_hash), quote(writer.as_str()));
+        self.defer(&format!("UPDATE mutators SET secret = {secret}, clock = clock + 1 WHERE writer = {name}")).await
     }
 
     async fn delete_writer(&mut self, writer: &WriterName) -> Result<(), CtldbError> {
-        self.later(&format!("DELETE FROM mutators WHERE writer = {}", text(writer.as_str()))).await?;
+        self.defer(&format!("DELETE FROM mutators WHERE writer = {}", quote(writer.as_str()))).await?;
         self.delete_writer_limit(writer).await.map(drop)
     }
 
     async fn set_cookie(&mut self, writer: &WriterName, cookie: &[u8]) -> Result<(), CtldbError> {
         self.locked()?.cookies.insert(writer.clone(), cookie.to_vec());
-        let (cookie, name) = (blob(cookie), text(writer.as_str()));
-        self.later(&format!("UPDATE mutators SET cookie = {cookie}, clock = clock + 1 WHERE writer = {name}")).await
+        let (cookie, name) = (blob(cookie), quote(writer.as_str()));
+        self.defer(&format!("UPDATE mutators SET cookie = {cookie}, clock = clock + 1 WHERE writer = {name}")).await
     }
 
     async fn add_usage(&mut self, writer: &WriterName, bucket: i64, rows: i64) -> Result<(), CtldbError> {
-        let name = text(writer.as_str());
-        self.later(&format!(
+        let name = quote(writer.as_str());
+        self.defer(&format!(
             "INSERT INTO writer_usage (writer_name, bucket, amount) VALUES ({name}, {bucket}, {rows}) \
              ON DUPLICATE KEY UPDATE amount = amount + {rows}"
         ))
@@ -207,20 +207,20 @@ impl Session for Unit<'_> {
             let [cookies, usage] = rows::mark_writers(bucket, marks);
             let given = marks.iter().map(|mark| (mark.writer.clone(), mark.cookie.to_vec()));
             self.locked()?.cookies.extend(given);
-            self.later_known(&cookies, |after| after.mark(bucket, marks)).await?;
-            self.later_known(&usage, |_| {}).await?;
+            self.defer_with(&cookies, |after| after.mark(bucket, marks)).await?;
+            self.defer_with(&usage, |_| {}).await?;
         }
         Ok(())
     }
 
     async fn prune_usage(&mut self, before: i64) -> Result<(), CtldbError> {
-        self.later(&format!("DELETE FROM writer_usage WHERE bucket < {before}")).await
+        self.defer(&format!("DELETE FROM writer_usage WHERE bucket < {before}")).await
     }
 
     async fn set_table_limit(&mut self, table: &TableRef, limit: TableLimit) -> Result<(), CtldbError> {
-        let (family, name) = (text(table.family.as_str()), text(table.table.as_str()));
+        let (family, name) = (quote(table.family.as_str()), quote(table.table.as_str()));
         let TableLimit { warn_bytes, max_bytes } = limit;
-        self.later(&format!(
+        self.defer(&format!(
             "REPLACE INTO max_table_sizes (family_name, table_name, warn_size_bytes, max_size_bytes) \
              VALUES ({family}, {name}, {warn_bytes}, {max_bytes})"
         ))
@@ -232,15 +232,15 @@ impl Session for Unit<'_> {
     }
 
     async fn set_writer_limit(&mut self, writer: &WriterName, rows_per_minute: i64) -> Result<(), CtldbError> {
-        let name = text(writer.as_str());
-        self.later(&format!(
+        let name = quote(writer.as_str());
+        self.defer(&format!(
             "REPLACE INTO max_writer_rates (writer_name, max_rows_per_minute) VALUES ({name}, {rows_per_minute})"
         ))
         .await
     }
 
     async fn delete_writer_limit(&mut self, writer: &WriterName) -> Result<bool, CtldbError> {
-        let (name, bytes) = (text(writer.as_str()), blob(writer.as_str().as_bytes()));
+        let (name, bytes) = (quote(writer.as_str()), blob(writer.as_str().as_bytes()));
         // The collation of a table that the original made takes other names for this one.
         let exact = format!("writer_name = {name} AND CAST(writer_name AS BINARY) = {bytes}");
         Ok(self.change(&format!("DELETE FROM max_writer_rates WHERE {exact}")).await? > 0)
@@ -254,7 +254,7 @@ impl Session for Unit<'_> {
 
     async fn apply_unanswered(&mut self, changes: &[RowChange]) -> Result<(), CtldbError> {
         for statement in rows::statements(changes, self.server.text_bytes) {
-            self.later_known(&statement, |_| {}).await?;
+            self.defer_with(&statement, |_| {}).await?;
         }
         Ok(())
     }
@@ -282,8 +282,8 @@ impl Session for Unit<'_> {
     async fn alter(&mut self, change: &SchemaChange, statement: &str) -> Result<Seq, CtldbError> {
         let before = self.table(change.table()).await?;
         let after = dry_run::check(change, before.as_deref(), statement)?;
-        self.settle().await?;
-        self.after = After::Unknown;
+        self.flush_deferred().await?;
+        self.after = StateAfter::Unknown;
         let intent = Intent::new(change, statement, self.locked()?.last.next());
         self.shared.catalog.forget();
         self.carry_out(&intent, &ddl::ddl(change, &self.server)).await?;
@@ -297,7 +297,7 @@ impl Session for Unit<'_> {
     }
 
     async fn prune_ledger(&mut self, first: Seq) -> Result<u64, CtldbError> {
-        self.settle().await?;
+        self.flush_deferred().await?;
         let (database, ledger) = (self.shared.connections.database(), &self.shared.ledger);
         // What goes may be all that tells of a table.
         while definitions::record(&mut self.link, database, ledger, self.deadline).await? {}
@@ -310,14 +310,14 @@ impl Session for Unit<'_> {
     }
 
     async fn savepoint(&mut self) -> Result<(), CtldbError> {
-        self.settle().await?;
+        self.flush_deferred().await?;
         let locked = self.locked()?;
         locked.savepoint = Some((locked.last, locked.appended.len()));
         self.hold_back("SAVEPOINT request").await
     }
 
     async fn rollback_to_savepoint(&mut self) -> Result<(), CtldbError> {
-        self.after = After::Unknown;
+        self.after = StateAfter::Unknown;
         let locked = self.locked()?;
         if let Some((last, appended)) = locked.savepoint {
             locked.last = last;
@@ -327,12 +327,12 @@ impl Session for Unit<'_> {
     }
 }
 
-impl Unit<'_> {
+impl OpenTransaction<'_> {
     async fn read_family(
         &mut self,
         family: &FamilyName,
     ) -> Result<(Vec<Arc<StoredTable>>, Vec<TableFault>), CtldbError> {
-        self.settle().await?;
+        self.flush_deferred().await?;
         let (database, ledger) = (self.shared.connections.database(), &self.shared.ledger);
         let tables = catalog::read_family(&mut self.link, database, ledger, family, self.deadline).await;
         tables.inspect_err(|error| self.doom(error))
@@ -346,12 +346,12 @@ impl Unit<'_> {
         let database = shared.connections.database();
         let still_locked = async || self.check_lock().await;
         let result = match ddl::carry_out(&mut second, database, intent, ddl, deadline, still_locked).await {
-            Outcome::Done => {
+            DdlOutcome::Done => {
                 self.locked()?.begun.push(intent.clone());
                 Ok(())
             }
-            Outcome::NotDone(error) => Err(error),
-            Outcome::Unknown(error) => {
+            DdlOutcome::NotDone(error) => Err(error),
+            DdlOutcome::Unknown(error) => {
                 self.locked()?.begun.push(intent.clone());
                 self.doom(&error);
                 return Err(error);
@@ -366,7 +366,7 @@ impl Unit<'_> {
 }
 
 fn limit_key(table: &TableRef) -> String {
-    format!("family_name = {} AND table_name = {}", text(table.family.as_str()), text(table.table.as_str()))
+    format!("family_name = {} AND table_name = {}", quote(table.family.as_str()), quote(table.table.as_str()))
 }
 
 fn one<T>(mut rows: Vec<T>) -> Result<T, CtldbError> {

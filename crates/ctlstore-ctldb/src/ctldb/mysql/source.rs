@@ -17,8 +17,8 @@ use super::address::{Login, ServerAddress};
 use super::catalog;
 use super::connect;
 use super::error::{self, NO_SUCH_TABLE, SqlError};
-use super::head;
-use super::link::{Link, read_row};
+use super::ledger_head;
+use super::pooled_connection::{PooledConnection, read_row};
 
 const ENDS: &str = "SELECT MIN(seq), MAX(seq), (SELECT statement LIKE 'CREATE TABLE %' FROM {ledger} \
                     ORDER BY seq LIMIT 1) FROM {ledger}";
@@ -50,21 +50,21 @@ impl MysqlSource {
 
     /// The ctldb's clock.
     pub async fn now(&mut self) -> Result<Timestamp, SourceError> {
-        let now: Vec<Value> = self.rows(head::UTC_NOW.to_owned()).await?;
-        let now = now.first().and_then(head::moment);
+        let now: Vec<Value> = self.rows(ledger_head::UTC_NOW.to_owned()).await?;
+        let now = now.first().and_then(ledger_head::moment);
         now.ok_or_else(|| SourceError::Failed("the server does not tell the time".to_owned()))
     }
 
     /// Whose ledger this is.
     pub async fn identity(&mut self) -> Result<LedgerIdentity, SourceError> {
         let meta = self.ask(async |connection| Ok((read_meta(connection).await?, true))).await?;
-        Ok(head::identity(&meta, self.rows(head::columns(&self.ledger)).await?))
+        Ok(ledger_head::identity(&meta, self.rows(ledger_head::columns(&self.ledger)).await?))
     }
 
     /// The first `most` rows behind `after`, or of the whole ledger, without their statements.
     pub async fn heads(&mut self, after: Option<Seq>, most: usize) -> Result<Vec<HeadRow>, SourceError> {
-        let heads = self.rows(head::heads(&self.ledger, after, most)).await?;
-        Ok(heads.into_iter().map(head::head_row).collect())
+        let heads = self.rows(ledger_head::heads(&self.ledger, after, most)).await?;
+        Ok(heads.into_iter().map(ledger_head::head_row).collect())
     }
 
     /// What was changed by hand about the tables.
@@ -76,7 +76,7 @@ impl MysqlSource {
             Err(_) => return Err(CtldbError::Unavailable("no answer in time".to_owned())),
         };
         let database = self.login.options().db_name().unwrap_or_default();
-        catalog::read_faults(&mut Link::new(connection), database, &self.ledger, deadline).await
+        catalog::read_faults(&mut PooledConnection::new(connection), database, &self.ledger, deadline).await
     }
 
     /// All rows of an answer that is small.
@@ -175,7 +175,7 @@ impl LedgerSource for MysqlSource {
             let (first, last, creates) =
                 read_row::<(Option<i64>, Option<i64>, Option<bool>)>(row).map_err(unexpected)?;
             let meta = read_meta(connection).await?;
-            let identity = head::identity(&meta, Vec::new());
+            let identity = ledger_head::identity(&meta, Vec::new());
             let info = LedgerInfo {
                 ledger_id: identity.ledger_id,
                 first: first.map(Seq),
@@ -261,7 +261,7 @@ async fn close(connection: Conn) {
 
 /// Our own bookkeeping, empty on a ctldb of the original.
 async fn read_meta(connection: &mut Conn) -> Result<Vec<(String, String)>, SourceError> {
-    match connection.query::<Row, _>(head::META).await {
+    match connection.query::<Row, _>(ledger_head::META).await {
         Ok(rows) => rows.into_iter().map(|row| read_row(row).map_err(unexpected)).collect(),
         Err(mysql_async::Error::Server(error)) if error.code == NO_SUCH_TABLE => Ok(Vec::new()),
         Err(error) => Err(failed(error, "ctlstore_meta")),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use crate::ctldb::sizes::Known;
+use crate::ctldb::sizes::MeasuredSizes;
 use ctlstore_core::schema::TableRef;
 
 use super::file;
@@ -28,7 +28,10 @@ const PAGES_PER_LOOK: usize = 64;
 
 /// The sizes of all tables: measured anew where that is needed and as far as the time goes, else as
 /// in `known`; and the tables that it did not come to the end of.
-pub(super) fn measure(path: &Path, known: &Known) -> Result<(HashMap<String, u64>, Vec<String>), rusqlite::Error> {
+pub(super) fn measure(
+    path: &Path,
+    known: &MeasuredSizes,
+) -> Result<(HashMap<String, u64>, Vec<String>), rusqlite::Error> {
     let db = file::open_reader(path)?;
     let deadline = Instant::now() + BUDGET;
     let limits = own_limits(&db)?;

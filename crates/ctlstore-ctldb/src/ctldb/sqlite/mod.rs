@@ -6,7 +6,7 @@ mod catalog;
 mod definitions;
 mod error;
 mod file;
-mod head;
+mod ledger_head;
 mod measure;
 mod ownership;
 mod rows;
@@ -24,8 +24,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use self::file::OwnedFile;
-use self::thread::WriterThread;
-use self::writer::Writer;
+use self::thread::CtldbWriterThread;
+use self::writer::CtldbWriter;
 
 use super::sizes::TableSizes;
 use super::{Ctldb, CtldbError, LedgerTable, Operation};
@@ -41,7 +41,7 @@ pub(super) fn schema_sql(ledger: &LedgerTable) -> String {
 /// A ctldb in a file of this host, for one executive process.
 #[derive(Clone)]
 pub struct SqliteCtldb {
-    writer: Arc<WriterThread>,
+    writer: Arc<CtldbWriterThread>,
     sizes: TableSizes,
 }
 
@@ -57,14 +57,14 @@ impl SqliteCtldb {
             CtldbError::Failed(reason) => CtldbError::Failed(format!("{}: {reason}", path.display())),
             other => other,
         })?;
-        let writer = Writer::new(connection, OwnedFile::at(path)?, ledger, sizes.clone());
-        Ok(Self { writer: Arc::new(WriterThread::start(path, writer, lock)?), sizes })
+        let writer = CtldbWriter::new(connection, OwnedFile::at(path)?, ledger, sizes.clone());
+        Ok(Self { writer: Arc::new(CtldbWriterThread::start(path, writer, lock)?), sizes })
     }
 }
 
 impl Ctldb for SqliteCtldb {
     async fn prepare(&self) -> Result<(), CtldbError> {
-        self.writer.run(Instant::now() + PREPARE_TIMEOUT, Writer::prepare).await
+        self.writer.run(Instant::now() + PREPARE_TIMEOUT, CtldbWriter::prepare).await
     }
 
     async fn write<O: Operation>(&self, operation: O, deadline: Instant) -> Result<O::Output, CtldbError> {
@@ -86,7 +86,7 @@ impl Ctldb for SqliteCtldb {
         let measured = measured.map_err(|e| CtldbError::Failed(format!("measure the tables: {e}")));
         let measured = measured.and_then(|measured| Ok(measured?));
         // What was changed by hand needs no look here: SQLite's schema version tells of it.
-        self.writer.run(Instant::now() + PREPARE_TIMEOUT, Writer::record_definitions).await?;
+        self.writer.run(Instant::now() + PREPARE_TIMEOUT, CtldbWriter::record_definitions).await?;
         let (sizes, unfinished) = measured.inspect_err(|_| self.sizes.unfinished(known.written.iter().cloned()))?;
         self.sizes.replace(sizes);
         self.sizes.unfinished(unfinished);

@@ -15,7 +15,7 @@ use ctlstore_core::schema::{FamilyName, TableRef, Value, WriterName};
 use ctlstore_core::{failpoint, sql};
 
 use super::catalog::{self, Catalog};
-use super::{definitions, head, rows};
+use super::{definitions, ledger_head, rows};
 
 const NOW: &str = "SELECT unixepoch()";
 const FAMILY: &str = "SELECT 1 FROM families WHERE name = ?";
@@ -158,15 +158,15 @@ impl Session for SqliteSession<'_> {
     }
 
     async fn ledger_identity(&mut self) -> Result<LedgerIdentity, CtldbError> {
-        Ok(head::identity(self.db, &self.ledger.table)?)
+        Ok(ledger_head::identity(self.db, &self.ledger.table)?)
     }
 
     async fn ledger_head(&mut self, rows: usize) -> Result<Vec<HeadRow>, CtldbError> {
-        Ok(head::rows(self.db, &self.ledger.table, None, rows)?)
+        Ok(ledger_head::rows(self.db, &self.ledger.table, None, rows)?)
     }
 
     async fn ledger_row_from(&mut self, seq: Seq) -> Result<Option<HeadRow>, CtldbError> {
-        Ok(head::rows(self.db, &self.ledger.table, Some(Seq(seq.0.saturating_sub(1))), 1)?.pop())
+        Ok(ledger_head::rows(self.db, &self.ledger.table, Some(Seq(seq.0.saturating_sub(1))), 1)?.pop())
     }
 
     async fn insert_family(&mut self, family: &FamilyName) -> Result<bool, CtldbError> {

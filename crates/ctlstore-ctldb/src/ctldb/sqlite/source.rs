@@ -13,7 +13,7 @@ use ctlstore_core::disk::{self, too_many_open_files};
 use ctlstore_core::ledger::{Block, BlockLimit, HeadRow, LedgerInfo, LedgerRow, LedgerSource, Seq, SourceError};
 use ctlstore_core::schema::Timestamp;
 
-use super::{catalog, error, file, head, refuse_other_database};
+use super::{catalog, error, file, ledger_head, refuse_other_database};
 
 const FIRST: &str = "SELECT seq, statement LIKE 'CREATE TABLE %' FROM {ledger} ORDER BY seq LIMIT 1";
 const LAST: &str = "SELECT MAX(seq) FROM {ledger}";
@@ -49,12 +49,13 @@ impl SqliteSource {
 
     /// Whose ledger this is.
     pub async fn identity(&mut self) -> Result<LedgerIdentity, SourceError> {
-        self.ask(|db, ledger| head::identity(db, ledger).map_err(|e| source_error(&e, ledger))).await
+        self.ask(|db, ledger| ledger_head::identity(db, ledger).map_err(|e| source_error(&e, ledger))).await
     }
 
     /// The first `most` rows behind `after`, or of the whole ledger, without their statements.
     pub async fn heads(&mut self, after: Option<Seq>, most: usize) -> Result<Vec<HeadRow>, SourceError> {
-        self.ask(move |db, ledger| head::rows(db, ledger, after, most).map_err(|e| source_error(&e, ledger))).await
+        self.ask(move |db, ledger| ledger_head::rows(db, ledger, after, most).map_err(|e| source_error(&e, ledger)))
+            .await
     }
 
     /// What was changed by hand about the tables.
@@ -132,7 +133,7 @@ fn describe(db: &Connection, ledger: &LedgerTable) -> rusqlite::Result<LedgerInf
     let first: Option<(i64, bool)> =
         db.query_row(&ledger.fill(FIRST), [], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
     let last: Option<i64> = db.query_row(&ledger.fill(LAST), [], |row| row.get(0))?;
-    let identity = head::identity(&db, ledger)?;
+    let identity = ledger_head::identity(&db, ledger)?;
     Ok(LedgerInfo {
         ledger_id: identity.ledger_id,
         first: first.map(|(seq, _)| Seq(seq)),

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use crate::ctldb::CtldbError;
 use ctlstore_core::disk::ProcessLock;
 
-use super::writer::Writer;
+use super::writer::CtldbWriter;
 
 /// Jobs that may wait. The executive commits requests in groups, so few ever do.
 const QUEUE: usize = 256;
@@ -21,7 +21,7 @@ const QUEUE: usize = 256;
 /// What work that has begun before its deadline gets to end: a statement and a commit.
 const GRACE: Duration = Duration::from_secs(2);
 
-type Job = Box<dyn FnOnce(&mut Writer) + Send>;
+type Job = Box<dyn FnOnce(&mut CtldbWriter) + Send>;
 
 /// A job's states: whoever moves it out of `WAITING` decides whether it runs.
 const WAITING: u8 = 0;
@@ -29,15 +29,15 @@ const TAKEN: u8 = 1;
 const GIVEN_UP: u8 = 2;
 
 /// A handle to the thread, which ends when it is closed or the last handle is dropped.
-pub(super) struct WriterThread {
+pub(super) struct CtldbWriterThread {
     path: PathBuf,
     jobs: Mutex<Option<Sender<Job>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-impl WriterThread {
+impl CtldbWriterThread {
     /// `lock` is held for as long as the thread runs.
-    pub fn start(path: &Path, writer: Writer, lock: ProcessLock) -> Result<Self, CtldbError> {
+    pub fn start(path: &Path, writer: CtldbWriter, lock: ProcessLock) -> Result<Self, CtldbError> {
         let (sender, receiver) = crossbeam_channel::bounded(QUEUE);
         let thread = std::thread::Builder::new()
             .name("ctldb-writer".to_owned())
@@ -55,7 +55,7 @@ impl WriterThread {
     pub async fn run<T, F>(&self, deadline: Instant, work: F) -> Result<T, CtldbError>
     where
         T: Send + 'static,
-        F: FnOnce(&mut Writer) -> Result<T, CtldbError> + Send + 'static,
+        F: FnOnce(&mut CtldbWriter) -> Result<T, CtldbError> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
         let state = Arc::new(AtomicU8::new(WAITING));
@@ -104,7 +104,7 @@ impl WriterThread {
     }
 }
 
-fn run(mut writer: Writer, jobs: &Receiver<Job>, lock: ProcessLock) {
+fn run(mut writer: CtldbWriter, jobs: &Receiver<Job>, lock: ProcessLock) {
     for job in jobs {
         job(&mut writer);
     }

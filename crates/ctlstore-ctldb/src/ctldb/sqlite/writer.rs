@@ -28,7 +28,7 @@ pub(super) fn schema_sql(ledger: &LedgerTable) -> String {
     ledger.fill(SCHEMA)
 }
 
-pub(super) struct Writer {
+pub(super) struct CtldbWriter {
     connection: Connection,
     file: OwnedFile,
     catalog: Catalog,
@@ -37,7 +37,7 @@ pub(super) struct Writer {
     sizes: TableSizes,
 }
 
-impl Writer {
+impl CtldbWriter {
     /// `connection` is to `file`.
     pub fn new(connection: Connection, file: OwnedFile, ledger: LedgerTable, sizes: TableSizes) -> Self {
         let ledger_sql = LedgerSql::new(&ledger);

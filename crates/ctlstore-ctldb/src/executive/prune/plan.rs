@@ -11,7 +11,7 @@ const PLAN_ROWS: usize = 10_000;
 
 /// What a prune would do, found without changing anything.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
+pub struct PrunePlan {
     /// The ledger's first and last row.
     pub first: Option<Seq>,
     pub last: Option<Seq>,
@@ -29,7 +29,7 @@ pub struct Plan {
 
 /// Looks at the ledger, row by row but without statements, and says what would go.
 /// Takes no lock and writes nothing.
-pub async fn plan(source: &mut AnySource, order: &PruneOrder) -> Result<Plan, PruneError> {
+pub async fn plan(source: &mut AnySource, order: &PruneOrder) -> Result<PrunePlan, PruneError> {
     let (identity, info, now) = (source.identity().await?, source.describe().await?, source.now().await?);
     let last = info.last.unwrap_or_default();
     order.check(&identity, last)?;
@@ -61,7 +61,7 @@ pub async fn plan(source: &mut AnySource, order: &PruneOrder) -> Result<Plan, Pr
         // Only an empty ledger has no last row.
         limit = Limit::LastRow;
     }
-    Ok(Plan {
+    Ok(PrunePlan {
         first: info.first,
         last: info.last,
         cut: cutter.cut(),

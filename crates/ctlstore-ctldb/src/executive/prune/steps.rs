@@ -118,7 +118,7 @@ async fn look<S: Session>(
 
 /// What all transactions of a prune did together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Outcome {
+pub struct PruneOutcome {
     pub rows: u64,
     pub bytes: u64,
     pub transactions: u64,
@@ -133,10 +133,10 @@ pub struct Outcome {
 pub async fn prune<C: Ctldb>(
     ctldb: &C,
     order: PruneOrder,
-    mut go_on: impl FnMut(&Outcome) -> bool,
-) -> Result<Outcome, PruneError> {
+    mut go_on: impl FnMut(&PruneOutcome) -> bool,
+) -> Result<PruneOutcome, PruneError> {
     let order = Arc::new(order);
-    let mut outcome = Outcome { rows: 0, bytes: 0, transactions: 0, low_water: None, limit: Limit::Rows };
+    let mut outcome = PruneOutcome { rows: 0, bytes: 0, transactions: 0, low_water: None, limit: Limit::Rows };
     let (mut rows, mut failures) = (FIRST_ROWS, 0);
     while go_on(&outcome) {
         let step = Step { order: Arc::clone(&order), rows };

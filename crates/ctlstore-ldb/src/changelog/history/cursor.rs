@@ -4,12 +4,12 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use ctlstore_core::disk::Lines;
+use ctlstore_core::disk::LineReader;
 use ctlstore_core::ledger::Seq;
 
 use super::HistoryError;
-use super::found::Found;
 use super::line::{Line, Record};
+use super::recovery::Recovered;
 use super::segment;
 
 /// The records that were asked for are no longer kept.
@@ -18,14 +18,14 @@ pub struct TooOld;
 
 /// A place in a history.
 #[derive(Debug)]
-pub struct Cursor {
+pub struct HistoryCursor {
     directory: PathBuf,
-    lines: Lines,
+    lines: LineReader,
     /// The number of the record that is read next.
     next: u64,
 }
 
-impl Cursor {
+impl HistoryCursor {
     /// Stands before the record `number` of the history in `directory`, whose last
     /// record is at least the one before.
     pub fn seek(directory: &Path, number: u64) -> Result<Result<Self, TooOld>, HistoryError> {
@@ -94,11 +94,11 @@ impl Cursor {
 }
 
 /// The segment that begins with the record `first`, behind its header.
-fn open(directory: &Path, first: u64) -> io::Result<Option<Lines>> {
+fn open(directory: &Path, first: u64) -> io::Result<Option<LineReader>> {
     match segment::open(&segment::path_of(directory, first)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         file => {
-            let mut lines = Lines::new(file?, 0);
+            let mut lines = LineReader::new(file?, 0);
             lines.read_line()?;
             Ok(Some(lines))
         }
@@ -110,7 +110,7 @@ fn open(directory: &Path, first: u64) -> io::Result<Option<Lines>> {
 /// here, a seq alone does not say which row is meant.
 pub fn given_again(directory: &Path) -> Result<Seq, HistoryError> {
     let find = || match segment::list(directory)?.pop() {
-        Some(last) => Ok(Found::read(&segment::path_of(directory, last))?.seen),
+        Some(last) => Ok(Recovered::read(&segment::path_of(directory, last))?.seen),
         None => Ok(Seq::ZERO),
     };
     find().map_err(|error| HistoryError::new(directory, "looking for a seq in it", error))

@@ -62,7 +62,7 @@ pub enum What {
         family: String,
         table: String,
     },
-    /// Changes before this are not known; everything is to be read again.
+    /// ChangedRows before this are not known; everything is to be read again.
     Resync {
         reason: String,
     },

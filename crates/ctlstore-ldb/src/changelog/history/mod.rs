@@ -8,12 +8,12 @@
 //! by the LDB's seq: had it committed, the mark is put behind it, else it is cut off.
 //! Where changes are not known, a record says so in their place: clients start over,
 //! none of them misses anything in silence. The applier writes ([`History`]), any
-//! number of processes read ([`Tail`], [`Cursor`]); nobody else touches the files.
+//! number of processes read ([`HistoryTail`], [`HistoryCursor`]); nobody else touches the files.
 
-mod bridge;
 mod cursor;
-mod found;
+mod diff;
 mod line;
+mod recovery;
 mod segment;
 mod tail;
 mod writer;
@@ -22,13 +22,13 @@ use std::path::{Path, PathBuf};
 
 use ctlstore_core::disk::beside;
 
-pub use bridge::BridgeError;
-pub use cursor::{Cursor, TooOld, at_ledger_seq, given_again};
+pub use cursor::{HistoryCursor, TooOld, at_ledger_seq, given_again};
+pub use diff::DiffError;
 pub use line::{Op, Record, TableChange, What};
-pub use tail::{Grown, Tail};
+pub use tail::{Grown, HistoryTail};
 pub use writer::History;
 
-/// Lines of one LDB transaction that are kept, in bytes. Beyond, clients start over.
+/// LineReader of one LDB transaction that are kept, in bytes. Beyond, clients start over.
 const MAX_PENDING_BYTES: usize = 16 * 1024 * 1024;
 
 /// How much of the history is kept where.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use ctlstore_core::disk::{FILE_MODE, Lines, create_anew, open_regular};
+use ctlstore_core::disk::{FILE_MODE, LineReader, create_anew, open_regular};
 use ctlstore_core::ledger::Seq;
 
 /// The version of the lines below the header.
@@ -72,7 +72,7 @@ pub fn open(path: &Path) -> io::Result<File> {
 }
 
 pub fn read_header(path: &Path) -> io::Result<Header> {
-    let mut lines = Lines::new(open(path)?, 0);
+    let mut lines = LineReader::new(open(path)?, 0);
     let header = lines.read_line()?.ok_or(io::ErrorKind::UnexpectedEof)?;
     let header: Header = serde_json::from_slice(header)?;
     if header.version > VERSION {

@@ -4,7 +4,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use ctlstore_core::disk::{FileId, Lines};
+use ctlstore_core::disk::{FileId, LineReader};
 use ctlstore_core::ledger::Seq;
 
 use super::HistoryError;
@@ -13,7 +13,7 @@ use super::segment::{self, Header};
 
 /// The end of a history.
 #[derive(Debug)]
-pub struct Tail {
+pub struct HistoryTail {
     directory: PathBuf,
     open: Option<Open>,
 }
@@ -22,7 +22,7 @@ pub struct Tail {
 struct Open {
     header: Header,
     id: Option<FileId>,
-    lines: Lines,
+    lines: LineReader,
     /// Behind the last commit mark, in bytes.
     committed: u64,
     /// The number behind the last committed record.
@@ -42,7 +42,7 @@ pub enum Grown {
     By(Vec<Record>),
 }
 
-impl Tail {
+impl HistoryTail {
     /// Opens nothing yet: the history need not exist.
     pub fn new(directory: &Path) -> Self {
         Self { directory: directory.to_owned(), open: None }
@@ -97,7 +97,7 @@ impl Open {
         let path = segment::path_of(directory, first);
         let header = segment::read_header(&path)?;
         let id = FileId::of(&path)?;
-        let mut lines = Lines::new(segment::open(&path)?, 0);
+        let mut lines = LineReader::new(segment::open(&path)?, 0);
         lines.read_line()?;
         Ok(Self { id, committed: lines.offset(), next: header.first, at: header.from, lines, header })
     }

@@ -9,9 +9,9 @@ use std::path::Path;
 use ctlstore_core::disk;
 use ctlstore_core::ledger::Seq;
 
-use super::bridge::{self, BridgeError};
-use super::found::{Found, belongs};
+use super::diff::{self, DiffError};
 use super::line::{self, Op, TableChange};
+use super::recovery::{Recovered, belongs};
 use super::segment::{self, Header};
 use super::{HistoryError, HistoryOptions, MAX_PENDING_BYTES};
 
@@ -206,8 +206,8 @@ impl History {
     /// The LDB at `new` is about to take the place of the one at `old`, which this is
     /// the history of: writes what differs. Nothing is to be written after that but
     /// where `new` does not take the place; then all of it is taken back.
-    pub fn bridge(&mut self, old: &Path, new: &Path) -> Result<(), BridgeError> {
-        bridge::enter(self, old, new)
+    pub fn bridge(&mut self, old: &Path, new: &Path) -> Result<(), DiffError> {
+        diff::enter(self, old, new)
     }
 
     /// Tells clients what they are owed, without waiting for the next change.
@@ -333,7 +333,7 @@ impl History {
         self.seen = announced(&self.options.directory).filter(|seen| *seen > at).unwrap_or_default();
         let Some(last) = firsts.pop() else { return self.rotate() };
         let path = segment::path_of(&self.options.directory, last);
-        let Ok(found) = Found::read(&path) else {
+        let Ok(found) = Recovered::read(&path) else {
             // Damaged: positions in it mean nothing any more, and clients are told so.
             return self.rotate();
         };
@@ -343,7 +343,7 @@ impl History {
             let bytes = fs::metadata(segment::path_of(&self.options.directory, first))?.len();
             self.full.push((first, bytes));
         }
-        let Found { header, committed, next, at: stood, ledger: followed, seen, tail } = found;
+        let Recovered { header, committed, next, at: stood, ledger: followed, seen, tail } = found;
         self.seen = self.seen.max(seen);
         self.current = Some(Current { first: last, file, header, committed, written: length });
         (self.next, self.at) = (next, stood);

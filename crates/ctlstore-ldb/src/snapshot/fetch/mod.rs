@@ -5,10 +5,10 @@
 //!   [`find`] asks besides whether what it names is there.
 //! - [`Sources`] are places that are asked again and again.
 
+mod candidate;
 mod check;
 mod decode;
 mod error;
-mod found;
 mod receive;
 mod resume;
 mod sources;
@@ -26,9 +26,9 @@ use ctlstore_core::disk::TemporaryName;
 use ctlstore_core::ledger::{HistoryCheck, LastRow, LdbPosition, LedgerInfo, Seq, may_follow};
 use ctlstore_core::{Abort, failpoint};
 
+pub use candidate::{Candidate, find, still_has};
 pub(in crate::snapshot) use decode::is_compressed;
 pub use error::{BadSnapshot, FetchError, Unwanted};
-pub use found::{Found, find, still_has};
 pub use receive::Limits;
 pub use sources::Sources;
 

@@ -13,7 +13,7 @@ use crate::snapshot::names::UNFINISHED;
 
 use super::Condition;
 use super::error::StoreError;
-use super::object::{Body, Object, ObjectInfo, Part};
+use super::object::{Object, ObjectBody, ObjectInfo, Part};
 
 /// One directory. Conditions hold as long as one process at a time writes there,
 /// which the destination's lock sees to.
@@ -45,7 +45,7 @@ impl Local {
             return Err(StoreError::Changed { place: path.display().to_string() });
         }
         file.seek(SeekFrom::Start(part.offset)).map_err(StoreError::io("read", &path))?;
-        Ok(Object { info, body: Body::File { path, file } })
+        Ok(Object { info, body: ObjectBody::File { path, file } })
     }
 
     pub(super) fn put(&self, name: &str, bytes: &[u8], condition: &Condition) -> Result<(), StoreError> {

@@ -30,7 +30,7 @@ pub use object::{Object, ObjectInfo, Part};
 pub use upload::Upload;
 
 use local::{Local, LocalUpload};
-use object::Body;
+use object::ObjectBody;
 use remote::Remote;
 use web::Web;
 
@@ -150,7 +150,7 @@ impl Store {
                 let info = self.data(name, bytes)?;
                 let mut body = Cursor::new(bytes.clone());
                 body.set_position(part.offset);
-                Ok(Object { info, body: Body::Bytes(body) })
+                Ok(Object { info, body: ObjectBody::Bytes(body) })
             }
         }
     }

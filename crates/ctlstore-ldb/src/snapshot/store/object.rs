@@ -41,10 +41,10 @@ pub struct Part {
 /// An object being read, from the asked offset to its end.
 pub struct Object {
     pub info: ObjectInfo,
-    pub(super) body: Body,
+    pub(super) body: ObjectBody,
 }
 
-pub(super) enum Body {
+pub(super) enum ObjectBody {
     File { path: PathBuf, file: File },
     Bytes(Cursor<Vec<u8>>),
     Stream(Stream),
@@ -101,9 +101,9 @@ impl Object {
     /// [`StoreError::Temporary`] when the connection broke and a few tries did not mend it.
     pub fn read_some(&mut self, buffer: &mut [u8]) -> Result<usize, StoreError> {
         match &mut self.body {
-            Body::File { path, file } => file.read(buffer).map_err(StoreError::io("read", path)),
-            Body::Bytes(bytes) => Ok(bytes.read(buffer).unwrap_or(0)),
-            Body::Stream(stream) => stream.read(buffer),
+            ObjectBody::File { path, file } => file.read(buffer).map_err(StoreError::io("read", path)),
+            ObjectBody::Bytes(bytes) => Ok(bytes.read(buffer).unwrap_or(0)),
+            ObjectBody::Stream(stream) => stream.read(buffer),
         }
     }
 }

@@ -23,7 +23,7 @@ use super::client::{CONNECT_TIMEOUT, Connector, WHOLE_REQUEST};
 use super::contain::contained;
 use super::environment::{self, BadVariable};
 use super::error::StoreError;
-use super::object::{Body, Chunk, Object, ObjectInfo, Part, Stream};
+use super::object::{Chunk, Object, ObjectBody, ObjectInfo, Part, Stream};
 use super::runtime::wait;
 use super::{CHECKSUM, Condition, StoreOptions};
 
@@ -119,7 +119,10 @@ impl Remote {
             Ok(bytes) => Ok(Box::new(bytes) as Chunk),
             Err(error) => Err(StoreError::of_store(place.clone(), &error)),
         });
-        Ok(Object { info, body: Body::Stream(Stream::new(chunks.boxed(), self.place(name), self.limit(), abort)) })
+        Ok(Object {
+            info,
+            body: ObjectBody::Stream(Stream::new(chunks.boxed(), self.place(name), self.limit(), abort)),
+        })
     }
 
     pub(super) fn put(

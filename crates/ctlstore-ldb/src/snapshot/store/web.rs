@@ -22,7 +22,7 @@ use super::client;
 use super::contain::contained;
 use super::environment;
 use super::error::StoreError;
-use super::object::{Body, Chunk, Object, ObjectInfo, Part, Stream};
+use super::object::{Chunk, Object, ObjectBody, ObjectInfo, Part, Stream};
 use super::remote::{RETRIES, request_limit, retry_pause};
 use super::runtime::wait;
 
@@ -100,7 +100,7 @@ impl Web {
             }
         });
         let stream = Stream::new(chunks.fuse().boxed(), self.place(name), request_limit(self.silence), abort);
-        Ok(Object { info, body: Body::Stream(stream) })
+        Ok(Object { info, body: ObjectBody::Stream(stream) })
     }
 
     /// One request, and a few more where it fails for a moment.

@@ -7,7 +7,7 @@ use serde::forward_to_deserialize_any;
 
 use super::super::row::Row;
 use super::super::value::ValueRef;
-use super::refused::Refused;
+use super::error::DeserializeError;
 
 /// Reads the column when a type asks for it, so that a skipped one costs nothing.
 pub(in super::super) struct ColumnDeserializer<'de> {
@@ -22,9 +22,9 @@ impl<'de> ColumnDeserializer<'de> {
 }
 
 impl<'de> Deserializer<'de> for ColumnDeserializer<'de> {
-    type Error = Refused;
+    type Error = DeserializeError;
 
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeserializeError> {
         match self.row.at(self.index) {
             ValueRef::Null => visitor.visit_unit(),
             ValueRef::Integer(integer) => visitor.visit_i64(integer),
@@ -34,7 +34,7 @@ impl<'de> Deserializer<'de> for ColumnDeserializer<'de> {
         }
     }
 
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeserializeError> {
         match self.row.stored(self.index) {
             Stored::Null => visitor.visit_none(),
             _ => visitor.visit_some(self),
@@ -42,7 +42,7 @@ impl<'de> Deserializer<'de> for ColumnDeserializer<'de> {
     }
 
     /// Booleans are stored as 1 and 0.
-    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeserializeError> {
         match self.row.stored(self.index) {
             Stored::Integer(integer @ 0..=1) => visitor.visit_bool(integer == 1),
             _ => self.deserialize_any(visitor),
@@ -50,19 +50,19 @@ impl<'de> Deserializer<'de> for ColumnDeserializer<'de> {
     }
 
     /// Text is bytes too.
-    fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
+    fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeserializeError> {
         match self.row.stored(self.index) {
             Stored::Text(bytes) | Stored::Blob(bytes) => visitor.visit_borrowed_bytes(bytes),
             _ => self.deserialize_any(visitor),
         }
     }
 
-    fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
+    fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeserializeError> {
         self.deserialize_bytes(visitor)
     }
 
     /// `Vec<u8>` and `[u8; N]` ask for a sequence.
-    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeserializeError> {
         match self.row.at(self.index) {
             ValueRef::Blob(bytes) => {
                 let mut bytes = SeqDeserializer::new(bytes.iter().copied());
@@ -73,7 +73,7 @@ impl<'de> Deserializer<'de> for ColumnDeserializer<'de> {
         }
     }
 
-    fn deserialize_tuple<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, Refused> {
+    fn deserialize_tuple<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, DeserializeError> {
         self.deserialize_seq(visitor)
     }
 
@@ -82,18 +82,22 @@ impl<'de> Deserializer<'de> for ColumnDeserializer<'de> {
         _: &'static str,
         _: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Refused> {
+    ) -> Result<V::Value, DeserializeError> {
         match self.row.at(self.index) {
             ValueRef::Text(text) => visitor.visit_enum(BorrowedStrDeserializer::new(text)),
             _ => self.deserialize_any(visitor),
         }
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Refused> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, DeserializeError> {
         visitor.visit_newtype_struct(self)
     }
 
-    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeserializeError> {
         visitor.visit_unit()
     }
 

@@ -8,7 +8,7 @@ use ctlstore_core::schema::FieldType;
 
 use super::super::json;
 use super::super::table::is_bytes;
-use super::{Answer, QueryError, QueryLimits};
+use super::{QueryAnswer, QueryError, QueryLimits};
 
 struct Column {
     name: String,
@@ -17,7 +17,7 @@ struct Column {
     is_bytes: Option<bool>,
 }
 
-pub(super) struct Writer {
+pub(super) struct AnswerWriter {
     json: Vec<u8>,
     columns: Vec<Column>,
     limits: QueryLimits,
@@ -26,7 +26,7 @@ pub(super) struct Writer {
     is_truncated: bool,
 }
 
-impl Writer {
+impl AnswerWriter {
     /// `limit`: the most rows that are wanted.
     pub(super) fn begin(statement: &Statement<'_>, limits: &QueryLimits, limit: Option<u64>) -> Self {
         let mut this = Self {
@@ -76,12 +76,12 @@ impl Writer {
         Ok(true)
     }
 
-    pub(super) fn end(mut self, seq: Seq) -> Result<Answer, QueryError> {
+    pub(super) fn end(mut self, seq: Seq) -> Result<QueryAnswer, QueryError> {
         let end = format!("],\"seq\":{seq},\"truncated\":{}}}\n", self.is_truncated);
         self.json.extend_from_slice(end.as_bytes());
         self.check_size()?;
         self.json.shrink_to_fit();
-        Ok(Answer { seq, json: self.json })
+        Ok(QueryAnswer { seq, json: self.json })
     }
 
     fn check_size(&self) -> Result<(), QueryError> {

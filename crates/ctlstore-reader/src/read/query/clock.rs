@@ -21,7 +21,7 @@ const CANCELLED: u8 = 2;
 
 /// Why SQLite was made to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::read) enum Ended {
+pub(in crate::read) enum EndReason {
     OutOfTime,
     Cancelled,
 }
@@ -41,10 +41,10 @@ impl Clock {
     }
 
     /// Why the query was ended, if it was.
-    pub(super) fn ended(&self) -> Option<Ended> {
+    pub(super) fn ended(&self) -> Option<EndReason> {
         match self.ended.load(Ordering::Relaxed) {
-            OUT_OF_TIME => Some(Ended::OutOfTime),
-            CANCELLED => Some(Ended::Cancelled),
+            OUT_OF_TIME => Some(EndReason::OutOfTime),
+            CANCELLED => Some(EndReason::Cancelled),
             _ => None,
         }
     }

@@ -2,18 +2,18 @@
 //! bytes, time and memory, and its rows as JSON. It reads one moment of the LDB, in a
 //! transaction that ends with the making of the answer.
 //!
-//! What a query may do is in `rights`, how it is kept to it in `gate` and `memory`, when it
+//! What a query may do is in `rights`, how it is kept to it in `sandbox` and `memory`, when it
 //! must end in `clock`, and how long its values may be in `cost`.
 
 mod answer;
+mod authorizer;
 mod clock;
 mod cost;
 mod error;
 mod functions;
-mod gate;
 mod like;
 pub mod memory;
-mod rights;
+mod sandbox;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -32,9 +32,9 @@ use super::{LdbReader, position};
 pub use error::QueryError;
 
 pub(super) use clock::Clock;
-use clock::Ended;
-use gate::Gate;
+use clock::EndReason;
 use memory::Budget;
+use sandbox::Sandbox;
 
 /// The longest SQL.
 const MAX_SQL_BYTES: usize = 64 * 1024;
@@ -74,7 +74,7 @@ pub struct QueryLimits {
 
 /// A query's answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub struct QueryAnswer {
     pub seq: Seq,
     /// One object, with `columns`, `rows`, `seq` and `truncated`.
     pub json: Vec<u8>,
@@ -85,7 +85,12 @@ impl LdbReader {
     ///
     /// # Errors
     /// See [`QueryError`]; a limit that is passed gives no part of the answer.
-    pub fn query(&mut self, query: &Query, limits: &QueryLimits, cancelled: &Cancelled) -> Result<Answer, QueryError> {
+    pub fn query(
+        &mut self,
+        query: &Query,
+        limits: &QueryLimits,
+        cancelled: &Cancelled,
+    ) -> Result<QueryAnswer, QueryError> {
         let max_rows = limits.max_rows;
         if query.limit.is_some_and(|limit| limit > max_rows) {
             return Err(QueryError::Limit { max: max_rows });
@@ -101,13 +106,14 @@ impl LdbReader {
         let Some(file) = &mut self.file else { return Err(ReadError::NotThereYet { path }.into()) };
         let deadline = Instant::now() + limits.max_time;
         let outcome = (|| {
-            let (connection, clock) = file.connection_for_queries(Gate::prepare)?;
-            let gate = Gate::install(connection, clock, deadline, Arc::clone(cancelled)).map_err(ReadError::from)?;
+            let (connection, clock) = file.connection_for_queries(Sandbox::prepare)?;
+            let sandbox =
+                Sandbox::install(connection, clock, deadline, Arc::clone(cancelled)).map_err(ReadError::from)?;
             file.transaction(|file| {
                 let seq = position::last_seq(file)?;
                 let connection = file.connection();
-                let run = || run(connection, query, limits, &gate, seq);
-                gate.restrict(connection, run).map_err(ReadError::from)?
+                let run = || run(connection, query, limits, &sandbox, seq);
+                sandbox.restrict(connection, run).map_err(ReadError::from)?
             })
         })();
         if matches!(&outcome, Err(QueryError::Read(error)) if error.is_of_the_file()) {
@@ -117,17 +123,17 @@ impl LdbReader {
     }
 }
 
-/// Within the gate and a transaction.
+/// Within the sandbox and a transaction.
 fn run(
     connection: &Connection,
     query: &Query,
     limits: &QueryLimits,
-    gate: &Gate,
+    sandbox: &Sandbox,
     seq: Seq,
-) -> Result<Answer, QueryError> {
+) -> Result<QueryAnswer, QueryError> {
     let budget = Budget::begin(limits.max_memory_bytes);
     let longest = Cell::new(MAX_VALUE_BYTES);
-    let told_apart = |error| told_apart(error, limits, gate, &budget, longest.get());
+    let told_apart = |error| told_apart(error, limits, sandbox, &budget, longest.get());
     let mut statement = connection.prepare(&query.sql).map_err(told_apart)?;
     // What has no columns or writes has been refused by its rights; this is a second look.
     if !statement.readonly() || statement.column_count() == 0 {
@@ -137,10 +143,10 @@ fn run(
     if statement.is_explain() == 0 {
         let max = cost::longest_value(connection, &query.sql, limits.max_time, MAX_VALUE_BYTES);
         longest.set(max.map_err(told_apart)?);
-        Gate::set_longest_value(connection, longest.get()).map_err(ReadError::from)?;
+        Sandbox::set_longest_value(connection, longest.get()).map_err(ReadError::from)?;
     }
     bind(&mut statement, &query.parameters)?;
-    let mut answer = answer::Writer::begin(&statement, limits, query.limit);
+    let mut answer = answer::AnswerWriter::begin(&statement, limits, query.limit);
     let mut rows = statement.raw_query();
     while let Some(row) = rows.next().map_err(told_apart)? {
         if !answer.push(row)? {
@@ -154,17 +160,17 @@ fn run(
 fn told_apart(
     error: rusqlite::Error,
     limits: &QueryLimits,
-    gate: &Gate,
+    sandbox: &Sandbox,
     budget: &Budget,
     longest: usize,
 ) -> QueryError {
     // A refused function has the code of any error.
-    if let Some(refused) = gate.refused() {
+    if let Some(refused) = sandbox.refused() {
         return QueryError::NotAllowed(refused);
     }
     match error.sqlite_error_code() {
-        Some(ErrorCode::OperationInterrupted) => match gate.ended() {
-            Some(Ended::Cancelled) => QueryError::Cancelled,
+        Some(ErrorCode::OperationInterrupted) => match sandbox.ended() {
+            Some(EndReason::Cancelled) => QueryError::Cancelled,
             _ => QueryError::TooLong { max: limits.max_time },
         },
         Some(ErrorCode::TooBig) => {

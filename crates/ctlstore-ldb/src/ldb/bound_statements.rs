@@ -1,0 +1,143 @@
+//! Runs ledger statements: canonical upserts and deletes as prepared statements with
+//! bound values, everything else as text through SQLite. Both ways leave the same
+//! file; a property test compares them.
+
+use rusqlite::types::{ToSqlOutput, Value, ValueRef};
+use rusqlite::{CachedStatement, Connection};
+
+use ctlstore_core::sql::{Literal, RowStatement, Statement};
+
+use super::statement_authorizer::StatementAuthorizer;
+use super::statement_class::{NotAllowed, StatementClass};
+
+/// Why a statement has not run, or not to its end.
+pub enum NotRun {
+    /// In words that complete "it".
+    NotAllowed(NotAllowed),
+    Sqlite(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for NotRun {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+/// Shapes of row statements at hand at a time. What has no place here is still
+/// prepared, in the connection's own cache, and found there by its text.
+const MAX_PREPARED_FORMS: usize = 16;
+
+/// Runs the statements of one transaction.
+pub struct Runner<'c> {
+    connection: &'c Connection,
+    guard: &'c StatementAuthorizer,
+    /// The one used last comes first.
+    shapes: Vec<PreparedForm<'c>>,
+    sql: String,
+    /// The bytes of the value that is being bound.
+    bytes: Vec<u8>,
+}
+
+/// What row statements have in common, besides their values.
+struct PreparedForm<'c> {
+    is_upsert: bool,
+    table: String,
+    columns: String,
+    statement: CachedStatement<'c>,
+}
+
+impl PreparedForm<'_> {
+    fn fits(&self, is_upsert: bool, row: &RowStatement<'_>) -> bool {
+        self.is_upsert == is_upsert && self.table == row.table && self.columns == row.columns
+    }
+}
+
+impl<'c> Runner<'c> {
+    pub fn new(connection: &'c Connection, guard: &'c StatementAuthorizer) -> Self {
+        Self { connection, guard, shapes: Vec::new(), sql: String::new(), bytes: Vec::new() }
+    }
+
+    /// Runs `statement`, which was read from `text` and is no marker, with the rights of
+    /// a ledger only. Tells whether its values were bound.
+    pub fn run(&mut self, text: &str, statement: &Statement<'_>) -> Result<bool, NotRun> {
+        let guard = self.guard;
+        match statement {
+            Statement::Upsert(row) if can_be_bound(row) => {
+                guard.restrict(StatementClass::Rows, || self.run_row(true, row))?;
+                Ok(true)
+            }
+            Statement::Delete(row) if can_be_bound(row) => {
+                guard.restrict(StatementClass::Rows, || self.run_row(false, row))?;
+                Ok(true)
+            }
+            _ => self.run_text(text, matches!(statement, Statement::Other)).map(|()| false),
+        }
+    }
+
+    fn run_text(&self, text: &str, is_limited: bool) -> Result<(), NotRun> {
+        // Comments alone change nothing. Somebody may have filled a gap with them.
+        let Some(class) = StatementClass::of(text).map_err(NotRun::NotAllowed)? else { return Ok(()) };
+        self.guard.watch().time_row();
+        let run = || {
+            let mut statement = self.connection.prepare(text)?;
+            let mut rows = statement.raw_query();
+            while rows.next()?.is_some() {}
+            Ok(())
+        };
+        match is_limited {
+            true => self.guard.restrict_and_limit(self.connection, class, run)?,
+            false => self.guard.restrict(class, run)?,
+        }
+        Ok(())
+    }
+
+    fn run_row(&mut self, is_upsert: bool, row: &RowStatement<'_>) -> rusqlite::Result<()> {
+        match self.shapes.iter().position(|shape| shape.fits(is_upsert, row)) {
+            Some(at) => self.shapes[..=at].rotate_right(1),
+            None => {
+                self.shapes.truncate(MAX_PREPARED_FORMS - 1);
+                let shape = self.prepare(is_upsert, row)?;
+                self.shapes.insert(0, shape);
+            }
+        }
+        let statement = &mut self.shapes[0].statement;
+        for (i, value) in row.values.iter().enumerate() {
+            statement.raw_bind_parameter(i + 1, parameter(value, &mut self.bytes))?;
+        }
+        statement.raw_execute().map(drop)
+    }
+
+    fn prepare(&mut self, is_upsert: bool, row: &RowStatement<'_>) -> rusqlite::Result<PreparedForm<'c>> {
+        if is_upsert {
+            row.parameterized_upsert(&mut self.sql);
+        } else {
+            row.parameterized_delete(&mut self.sql);
+        }
+        Ok(PreparedForm {
+            is_upsert,
+            table: row.table.to_owned(),
+            columns: row.columns.clone().into_owned(),
+            statement: self.connection.prepare_cached(&self.sql)?,
+        })
+    }
+}
+
+/// Digits beyond the range of a float are SQLite's to read.
+fn can_be_bound(row: &RowStatement<'_>) -> bool {
+    row.values.iter().all(|value| !matches!(value, Literal::Real(float) if !float.is_finite()))
+}
+
+/// A literal as a parameter. A blob's bytes are put into `bytes`.
+fn parameter<'a>(literal: &'a Literal<'_>, bytes: &'a mut Vec<u8>) -> ToSqlOutput<'a> {
+    match literal {
+        Literal::Null => ToSqlOutput::Owned(Value::Null),
+        Literal::Integer(integer) => ToSqlOutput::Owned(Value::Integer(*integer)),
+        Literal::Boolean(boolean) => ToSqlOutput::Owned(Value::Integer((*boolean).into())),
+        Literal::Real(float) => ToSqlOutput::Owned(Value::Real(*float)),
+        Literal::Text(text) => ToSqlOutput::Borrowed(ValueRef::Text(text.as_bytes())),
+        Literal::Blob(hex) => {
+            hex.decode_into(bytes);
+            ToSqlOutput::Borrowed(ValueRef::Blob(bytes))
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! What the applier does when someone says that the LDB is damaged: it looks for itself,
+//! and keeps in mind whether the LDB was given up.
+
+use actix::prelude::*;
+
+use crate::actors::failures::kind_of_ldb;
+use crate::messages::ledger::{ApplyFailed, HasLdb, InspectLdb};
+use crate::metrics::ErrorKind;
+use ctlstore_ldb::{IntegrityVerdict, LdbError};
+
+use super::thread::Job;
+use super::{Applier, Work};
+
+impl Applier {
+    /// The LDB is damaged, or could not be looked at.
+    pub(super) fn record_corruption(&mut self, work: Work, error: &LdbError) -> ApplyFailed {
+        // As the thread does that holds it.
+        self.is_given_up |= error.is_corrupt() && self.record.is_some();
+        self.record_failure(work, kind_of_ldb(error), error)
+    }
+}
+
+impl Handler<InspectLdb> for Applier {
+    type Result = ResponseActFuture<Self, Result<IntegrityVerdict, ApplyFailed>>;
+
+    fn handle(&mut self, _: InspectLdb, _: &mut Self::Context) -> Self::Result {
+        if std::mem::replace(&mut self.is_looking, true) {
+            let message = "the ldb is being looked at already".to_owned();
+            return Box::pin(fut::err(ApplyFailed { kind: ErrorKind::Contention, message }));
+        }
+        let abort = self.abort.clone();
+        let outcome = self.ask(|reply| Job::Inspect(Box::new(move || abort.is_aborted()), reply));
+        Box::pin(outcome.into_actor(self).map(|outcome, this, _| {
+            this.is_looking = false;
+            let verdict = outcome?.map_err(|error| this.record_corruption(Work::Inspect, &error))?;
+            this.record_success(Work::Inspect);
+            Ok(verdict)
+        }))
+    }
+}
+
+impl Handler<HasLdb> for Applier {
+    type Result = bool;
+
+    fn handle(&mut self, _: HasLdb, _: &mut Self::Context) -> bool {
+        !self.is_given_up
+    }
+}

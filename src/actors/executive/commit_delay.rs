@@ -1,0 +1,159 @@
+//! When the next group goes: at once, or when the writers who were just answered are back
+//! with their next requests. Without that, writers who each wait for their answer fall
+//! into two halves, one of which waits while the other's group commits, and every commit
+//! carries half of what it could. Pure.
+//!
+//! A group is delay back only right after a commit that showed more than one writer, for a
+//! part of that commit's time, and not for a while after that was in vain. Whoever
+//! writes alone never waits.
+
+use std::time::{Duration, Instant};
+
+/// The part of the last commit's time that the next one may be delay back for.
+const PART: u32 = 2;
+
+/// However long the last commit took.
+const LONGEST: Duration = Duration::from_millis(5);
+
+/// Groups that go at once after one was delay back in vain: doubled each time, up to this.
+const MOST_AT_ONCE: u32 = 64;
+
+#[derive(Debug, Default)]
+pub struct CommitDelay {
+    delay: Option<Delay>,
+    /// Groups that were delay in vain, one after the other.
+    misses: u32,
+    /// Groups that still go at once for that.
+    at_once: u32,
+}
+
+/// The next group is delay until so many requests wait, or until then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Delay {
+    requests: usize,
+    until: Instant,
+}
+
+impl CommitDelay {
+    /// A group of `group` requests was answered at `now`, `took` after it set out, while
+    /// `waiting` others wait. No group is larger than `most`.
+    pub fn answered(&mut self, now: Instant, took: Duration, group: usize, waiting: usize, most: usize) {
+        self.delay = None;
+        // Who waited while the group was on its way is none of those who were answered.
+        let writers = (group + waiting).min(most);
+        if writers < 2 || waiting >= writers {
+            return;
+        }
+        if self.at_once > 0 {
+            self.at_once -= 1;
+            return;
+        }
+        self.delay = Some(Delay { requests: writers, until: now + (took / PART).min(LONGEST) });
+    }
+
+    /// How long the next group is to be delay back at `now`, where `waiting` requests wait;
+    /// `None` when it goes at once.
+    pub fn hold(&mut self, now: Instant, waiting: usize) -> Option<Duration> {
+        let hold = self.delay?;
+        if waiting >= hold.requests {
+            (self.delay, self.misses) = (None, 0);
+            return None;
+        }
+        let left = hold.until.saturating_duration_since(now);
+        if !left.is_zero() {
+            return Some(left);
+        }
+        self.delay = None;
+        self.misses = (self.misses + 1).min(MOST_AT_ONCE.ilog2() + 1);
+        self.at_once = 1 << (self.misses - 1);
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COMMIT: Duration = Duration::from_millis(4);
+    const MOST: usize = 64;
+
+    fn delay(commit_delay: &mut CommitDelay, now: Instant, waiting: usize) -> bool {
+        commit_delay.hold(now, waiting).is_some()
+    }
+
+    #[test]
+    fn whoever_writes_alone_never_waits() {
+        let (mut commit_delay, mut now) = (CommitDelay::default(), Instant::now());
+        for _ in 0..100 {
+            assert!(!delay(&mut commit_delay, now, 1));
+            now += COMMIT;
+            commit_delay.answered(now, COMMIT, 1, 0, MOST);
+            assert!(!delay(&mut commit_delay, now, 0));
+        }
+    }
+
+    #[test]
+    fn halves_become_one_group_as_soon_as_all_are_back() {
+        let (mut commit_delay, now) = (CommitDelay::default(), Instant::now());
+        commit_delay.answered(now, COMMIT, 4, 4, MOST);
+        for waiting in 4..8 {
+            assert!(delay(&mut commit_delay, now, waiting), "{waiting} of 8 wait");
+        }
+        assert!(!delay(&mut commit_delay, now, 8));
+        commit_delay.answered(now, COMMIT, 8, 0, MOST);
+        assert!(delay(&mut commit_delay, now, 7));
+        assert!(!delay(&mut commit_delay, now, 9));
+    }
+
+    #[test]
+    fn what_is_held_goes_after_a_part_of_the_commits_time() {
+        let (mut commit_delay, now) = (CommitDelay::default(), Instant::now());
+        commit_delay.answered(now, COMMIT, 4, 4, MOST);
+        assert_eq!(commit_delay.hold(now, 5), Some(COMMIT / PART));
+        assert!(!delay(&mut commit_delay, now + COMMIT / PART, 5));
+        let slow = Duration::from_secs(3);
+        let mut commit_delay = CommitDelay::default();
+        commit_delay.answered(now, slow, 4, 4, MOST);
+        assert_eq!(commit_delay.hold(now, 5), Some(LONGEST));
+    }
+
+    #[test]
+    fn who_comes_later_than_that_does_not_wait() {
+        let (mut commit_delay, now) = (CommitDelay::default(), Instant::now());
+        commit_delay.answered(now, COMMIT, 8, 0, MOST);
+        assert!(!delay(&mut commit_delay, now + COMMIT, 1));
+    }
+
+    #[test]
+    fn writers_who_do_not_come_back_in_time_are_waited_for_ever_less_often() {
+        let (mut commit_delay, mut now) = (CommitDelay::default(), Instant::now());
+        let mut misses = 0;
+        for _ in 0..1_000 {
+            commit_delay.answered(now, COMMIT, 4, 4, MOST);
+            if delay(&mut commit_delay, now, 4) {
+                misses += 1;
+                now += COMMIT;
+                assert!(!delay(&mut commit_delay, now, 4));
+            }
+        }
+        assert!((8..30).contains(&misses), "{misses} of 1,000 groups waited in vain");
+        // Once all come back in time they are waited for each time.
+        while {
+            commit_delay.answered(now, COMMIT, 8, 0, MOST);
+            !delay(&mut commit_delay, now, 7)
+        } {}
+        assert!(!delay(&mut commit_delay, now, 8));
+        for _ in 0..10 {
+            commit_delay.answered(now, COMMIT, 8, 0, MOST);
+            assert!(delay(&mut commit_delay, now, 7));
+            assert!(!delay(&mut commit_delay, now, 8));
+        }
+    }
+
+    #[test]
+    fn a_full_group_is_not_held() {
+        let (mut commit_delay, now) = (CommitDelay::default(), Instant::now());
+        commit_delay.answered(now, COMMIT, MOST, MOST, MOST);
+        assert!(!delay(&mut commit_delay, now, MOST));
+    }
+}

@@ -1,0 +1,327 @@
+//! Reads that know their age: what a request asks of it, waiting for the LDB to come
+//! to a seq, and what every answer says. The seq is read in the transaction that reads
+//! the rows, so that an answer holds everything up to it and nothing more; only of a
+//! large scan, read elsewhere, it may hold more.
+
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use actix_web::web::Data;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{Instant, timeout_at};
+
+use crate::http::error::HttpError;
+use crate::http::executive::SEQ_HEADER;
+use crate::http::openapi::{Operation, shapes};
+use ctlstore_core::disk::{self, beside};
+use ctlstore_core::ledger::{CaughtUpAt, Seq, lag_of_rows};
+use ctlstore_core::schema::Timestamp;
+use ctlstore_reader::read::{CaughtUpMark, Progress, written_at};
+
+use super::Worker;
+
+/// More than a seq file holds, in bytes.
+const SEQ_FILE_BYTES: u64 = 64;
+
+/// What the names of all of them begin with.
+const OURS: &str = "ctlstore-";
+const MIN_SEQ: &str = "ctlstore-min-seq";
+const WAIT: &str = "ctlstore-wait";
+const MAX_LAG: &str = "ctlstore-max-lag";
+const LAG_HEADER: &str = "ctlstore-lag-ms";
+const LAG: HeaderName = HeaderName::from_static(LAG_HEADER);
+const SEQ: HeaderName = HeaderName::from_static(SEQ_HEADER);
+
+/// How long a request waits for a seq when it does not say, and at most.
+const DEFAULT_WAIT: Duration = Duration::from_millis(500);
+const MAX_WAIT: Duration = Duration::from_secs(30);
+/// Requests that wait at one time.
+const MAX_WAITING: usize = 1024;
+/// How long what the LDB's files say of its age is taken for true, at one seq.
+const FILES_EVERY: Duration = Duration::from_millis(250);
+/// Between two looks at an LDB that another process writes.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
+
+/// The headers of every read, in the document.
+pub(super) fn described(operation: Operation) -> Operation {
+    operation
+        .header::<shapes::Seq>(MIN_SEQ, "waits until the local database has this ledger seq", 0)
+        .header::<shapes::Wait>(WAIT, "how long to wait for it, at most 30s", "500ms")
+        .header::<shapes::Duration>(MAX_LAG, "refuses to answer from older data", "10s")
+        .says::<i64>(200, SEQ_HEADER, "the ledger seq that the answer holds, at least")
+        .says::<u64>(
+            200,
+            LAG_HEADER,
+            "how far the local database was behind, in milliseconds; absent where it is unknown",
+        )
+        .refuses(400, "a header that makes no sense")
+        .refuses(412, "the ledger seq did not come in time")
+        .says::<i64>(412, SEQ_HEADER, "the ledger seq at which the local database is")
+        .refuses(503, "the local database is older than allowed, or not there yet; or too much is asked at one time")
+        .says::<u64>(503, "retry-after", "seconds")
+}
+
+/// What this process knows of the LDB's age besides the LDB itself.
+#[derive(Debug)]
+pub struct Freshness {
+    ldb: PathBuf,
+    /// `<ldb.path>.seq`, which the applier touches behind each commit.
+    seq_file: PathBuf,
+    news: watch::Sender<News>,
+    /// What the LDB's files said when somebody last looked.
+    files: Mutex<Option<Files>>,
+    waiting: Semaphore,
+}
+
+/// Of an LDB whose applier is in another process, or has not reached the ledger's end yet.
+#[derive(Debug, Clone, Copy)]
+struct Files {
+    looked: Instant,
+    /// Of the LDB, then.
+    seq: Seq,
+    mark: Option<(CaughtUpMark, CaughtUpAt)>,
+    written: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct News {
+    /// The last commit that this process knows of.
+    committed: Seq,
+    caught_up: Option<CaughtUpAt>,
+    is_stopping: bool,
+}
+
+/// What a request asks for.
+#[derive(Debug, Default)]
+struct FreshnessHeaders {
+    min_seq: Option<Seq>,
+    wait: Duration,
+    max_lag: Option<Duration>,
+}
+
+/// How old an answer is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FreshnessRequirement {
+    pub seq: Seq,
+    lag: Option<Duration>,
+}
+
+impl Freshness {
+    pub fn new(ldb_path: &std::path::Path) -> Self {
+        let (seq_file, news) = (beside(ldb_path, ".seq"), watch::Sender::default());
+        let files = Mutex::default();
+        Self { ldb: ldb_path.to_owned(), seq_file, news, files, waiting: Semaphore::new(MAX_WAITING) }
+    }
+
+    /// The LDB of this node has all of the ledger, as of `at`.
+    pub fn caught_up(&self, at: Timestamp) {
+        self.news.send_if_modified(|news| {
+            news.caught_up = Some(CaughtUpAt::new(at));
+            // It is no news to those who wait for a commit.
+            false
+        });
+    }
+
+    /// The LDB is at `seq`: wakes whoever waits.
+    pub fn committed(&self, seq: Seq) {
+        self.news.send_modify(|news| news.committed = seq);
+    }
+
+    /// Sends away whoever waits.
+    pub fn stop(&self) {
+        self.news.send_modify(|news| news.is_stopping = true);
+    }
+
+    pub fn is_stopping(&self) -> bool {
+        self.news.borrow().is_stopping
+    }
+
+    /// How far an LDB at `seq`, whose last row was written at `leader_ts`, is behind at
+    /// `now`: since this node knew the ledger's end, or as the LDB's files tell.
+    pub fn lag(&self, seq: Seq, leader_ts: Option<Timestamp>, now: Timestamp) -> Option<Duration> {
+        let caught_up = self.news.borrow().caught_up;
+        if let Some(caught_up) = caught_up {
+            return Some(caught_up.age(now));
+        }
+        let files = self.look_at_files(seq);
+        match files.mark.filter(|(mark, _)| mark.is_of(seq)) {
+            Some((mark, _)) if mark.is_to_come(now) => None,
+            Some((_, caught_up)) => Some(caught_up.age(now)),
+            None => lag_of_rows(leader_ts, files.written, now),
+        }
+    }
+
+    fn look_at_files(&self, seq: Seq) -> Files {
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(files) = files.filter(|files| files.seq == seq && files.looked.elapsed() < FILES_EVERY) {
+            return files;
+        }
+        let before = files.and_then(|files| files.mark);
+        // One that was known before is as old as this process's own clock says.
+        let known = |mark: CaughtUpMark| match before {
+            Some((old, caught_up)) if old == mark => (mark, caught_up),
+            _ => (mark, CaughtUpAt::new(mark.at)),
+        };
+        let mark = CaughtUpMark::read(&self.ldb).map(known);
+        // Without a mark alone is it asked for.
+        let written = if mark.is_none_or(|(mark, _)| !mark.is_of(seq)) { written_at(&self.ldb) } else { None };
+        *files.insert(Files { looked: Instant::now(), seq, mark, written })
+    }
+
+    /// How old an answer is that was read when the LDB was so far.
+    pub(super) fn of(&self, progress: Progress) -> FreshnessRequirement {
+        let lag = self.lag(progress.seq, progress.last_update, Timestamp::now());
+        FreshnessRequirement { seq: progress.seq, lag }
+    }
+
+    /// The seq that the applier has announced; `None` where none does.
+    fn announced(&self) -> Option<Seq> {
+        disk::read_regular_text(&self.seq_file, SEQ_FILE_BYTES).ok()?.trim().parse().ok().map(Seq)
+    }
+
+    /// Waits until a look at the LDB is worth it; false when the time is over.
+    async fn pause(&self, news: &mut watch::Receiver<News>, seq: Seq, began: Instant, deadline: Instant) -> bool {
+        let last_look = Instant::now();
+        loop {
+            let now = Instant::now();
+            if now >= deadline {
+                return false;
+            }
+            // A short wait ends soon after it could, and a long one costs little.
+            let until = now + (now.duration_since(began) / 4).clamp(PAUSE.0, PAUSE.1);
+            if timeout_at(until.min(deadline), news.changed()).await.is_ok() {
+                let news = *news.borrow_and_update();
+                if news.is_stopping || news.committed >= seq {
+                    return true;
+                }
+            }
+            // The file is a hint: an LDB of the original has none, and it may be left behind.
+            let is_due = last_look.elapsed() >= PAUSE.1;
+            if is_due || self.announced().is_none_or(|announced| announced >= seq) {
+                return true;
+            }
+        }
+    }
+}
+
+impl FreshnessHeaders {
+    fn of(headers: &HeaderMap) -> Result<Self, HttpError> {
+        let text = |name| headers.get(name).map(|value| value.to_str().map(str::trim).unwrap_or_default());
+        let bad = |name, wanted| HttpError::bad_request(format!("{name} is not {wanted}"));
+        let duration = |name| {
+            let parse = |text| humantime::parse_duration(text).map_err(|_| bad(name, "a duration such as 500ms"));
+            text(name).map(parse).transpose()
+        };
+        let parse = |text: &str| text.parse().ok().filter(|seq| *seq >= 0).map(Seq);
+        let min_seq = text(MIN_SEQ).map(|text| parse(text).ok_or_else(|| bad(MIN_SEQ, "a seq"))).transpose()?;
+        let wait = duration(WAIT)?.unwrap_or(DEFAULT_WAIT);
+        if wait > MAX_WAIT {
+            return Err(bad(WAIT, "at most 30s"));
+        }
+        Ok(Self { min_seq, wait, max_lag: duration(MAX_LAG)? })
+    }
+}
+
+/// Waits until the LDB is as fresh as the request asks for: 412 when it does not come to
+/// a seq in time, 503 when it is older than allowed.
+pub(super) async fn enforce(worker: &Data<Worker>, headers: &HeaderMap) -> Result<(), HttpError> {
+    if !headers.keys().any(|name| name.as_str().starts_with(OURS)) {
+        return Ok(());
+    }
+    let demands = FreshnessHeaders::of(headers)?;
+    let fresh = match demands.min_seq {
+        Some(seq) => reached(worker, seq, demands.wait).await?,
+        None => fresh(worker)?,
+    };
+    match (demands.max_lag, fresh.lag) {
+        (Some(max), lag) if lag.is_none_or(|lag| lag > max) => {
+            let lag = lag.map_or("of unknown age".to_owned(), |lag| format!("{} ms behind", lag.as_millis()));
+            let message = format!("ldb is {lag}, at most {} ms are allowed", max.as_millis());
+            Err(HttpError::unavailable(message).with_header(SEQ_HEADER, fresh.seq))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// How fresh the LDB is.
+pub(super) fn fresh(worker: &Data<Worker>) -> Result<FreshnessRequirement, HttpError> {
+    Worker::shared(worker, |_| Ok(())).map(|(fresh, ())| fresh).map_err(|error| worker.failed(error))
+}
+
+async fn reached(worker: &Data<Worker>, seq: Seq, wait: Duration) -> Result<FreshnessRequirement, HttpError> {
+    let age = &worker.age;
+    // Subscribed before the first look, so that no news falls between the two.
+    let mut news = age.news.subscribe();
+    news.mark_unchanged();
+    let mut found = fresh(worker);
+    if found.as_ref().is_ok_and(|fresh| fresh.seq >= seq) {
+        return found;
+    }
+    let Ok(_place) = age.waiting.try_acquire() else {
+        return Err(HttpError::unavailable("too many reads wait for a seq"));
+    };
+    let began = Instant::now();
+    while age.pause(&mut news, seq, began, began + wait).await {
+        if news.borrow().is_stopping {
+            return Err(HttpError::unavailable("the reader is stopping"));
+        }
+        found = fresh(worker);
+        if found.as_ref().is_ok_and(|fresh| fresh.seq >= seq) {
+            return found;
+        }
+    }
+    let at = found?.seq;
+    let message = format!("ldb is at seq {at}, {seq} did not come within {} ms", wait.as_millis());
+    Err(HttpError::new(StatusCode::PRECONDITION_FAILED, message).with_header(SEQ_HEADER, at))
+}
+
+impl FreshnessRequirement {
+    /// How long ago the last row was written, but no less than the LDB is behind.
+    pub fn latency(self, last_update: Timestamp) -> Duration {
+        last_update.age_at(Timestamp::now()).max(self.lag.unwrap_or_default())
+    }
+
+    /// Says in an answer how old it is.
+    pub fn on(self, mut answer: HttpResponse) -> HttpResponse {
+        let headers = answer.headers_mut();
+        headers.insert(SEQ, HeaderValue::from(self.seq.0));
+        if let Some(lag) = self.lag {
+            let millis = u64::try_from(lag.as_millis()).unwrap_or(u64::MAX);
+            headers.insert(LAG, HeaderValue::from(millis));
+        }
+        answer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+
+    use super::*;
+
+    fn demands(headers: &[(&'static str, &'static str)]) -> Result<FreshnessHeaders, String> {
+        let request = headers.iter().fold(TestRequest::default(), |request, header| request.insert_header(*header));
+        FreshnessHeaders::of(request.to_http_request().headers()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn demands_are_seqs_and_durations_with_units() {
+        let asked = demands(&[(MIN_SEQ, "4711"), (WAIT, "2s 500ms"), (MAX_LAG, "1m")]).unwrap();
+        assert_eq!((asked.min_seq, asked.wait), (Some(Seq(4711)), Duration::from_millis(2500)));
+        assert_eq!(asked.max_lag, Some(Duration::from_secs(60)));
+        assert_eq!(demands(&[(MIN_SEQ, "1")]).unwrap().wait, DEFAULT_WAIT);
+        for (header, value, reason) in [
+            (MIN_SEQ, "-1", "ctlstore-min-seq is not a seq"),
+            (MIN_SEQ, "", "ctlstore-min-seq is not a seq"),
+            (WAIT, "500", "ctlstore-wait is not a duration such as 500ms"),
+            (WAIT, "31s", "ctlstore-wait is not at most 30s"),
+            (MAX_LAG, "soon", "ctlstore-max-lag is not a duration such as 500ms"),
+        ] {
+            assert_eq!(demands(&[(header, value)]).unwrap_err(), reason);
+        }
+    }
+}
