@@ -24,7 +24,7 @@ use super::same_origin::{self, Hosts};
 
 type Handler = dyn Fn(Request) -> LocalBoxFuture<'static, Result<HttpResponse, HttpError>>;
 
-/// The fast_paths of one worker of a server.
+/// The fast paths of one worker of a server.
 #[derive(Clone, Default)]
 pub struct FastPaths(Vec<Rc<FastPath>>);
 
@@ -74,7 +74,7 @@ pub fn names(path: &str) -> (&str, &str) {
     (family, table)
 }
 
-/// An application with fast_paths around it.
+/// An application with fast paths around it.
 pub struct WithFastPaths<A> {
     application: A,
     fast_paths: FastPaths,

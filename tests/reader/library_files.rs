@@ -256,7 +256,7 @@ fn reads_within_reads_panics_and_more_threads_than_connections_are_all_served() 
     let (_directory, written) = scratch();
     written.apply(&format!("{TABLE}; INSERT INTO fam___tab VALUES('a', 'x')"));
     let reader = Reader::open(&written.path).unwrap();
-    let nested = reader.read_transaction(|snapshot| {
+    let nested = reader.read_transaction(|transaction| {
         let here: Option<(String, String)> = snapshot.get("fam", "tab", "a")?;
         written.apply("UPDATE fam___tab SET v = 'y'");
         let there = reader.get_with("fam", "tab", "a", |row| Ok((row.get::<String>("v")?, value(&reader))))?;

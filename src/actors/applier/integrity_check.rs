@@ -1,4 +1,4 @@
-//! IntegrityChecks at all of the LDB, one at a time, on a thread of its own: what the ledger brings
+//! Checks the whole LDB, one at a time, on a thread of its own: what the ledger brings
 //! is applied meanwhile. What is to be done about a finding is the writer thread's to say.
 
 use std::thread::JoinHandle;

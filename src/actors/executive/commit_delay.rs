@@ -1,33 +1,35 @@
-//! When the next group goes: at once, or when the writers who were just answered are back
-//! with their next requests. Without that, writers who each wait for their answer fall
-//! into two halves, one of which waits while the other's group commits, and every commit
-//! carries half of what it could. Pure.
+//! Decides when the next group of requests commits: at once, or after a short delay. The entry
+//! points are [`CommitDelay::answered`], after each commit, and [`CommitDelay::hold`].
 //!
-//! A group is delay back only right after a commit that showed more than one writer, for a
-//! part of that commit's time, and not for a while after that was in vain. Whoever
-//! writes alone never waits.
+//! Writers that each wait for their answer fall into two halves without a delay. One half waits
+//! while the other half's group commits, so every commit carries half of what it could. The delay
+//! gives the writers that were just answered time to come back with their next requests.
+//!
+//! A group is delayed only after a commit that showed more than one writer, and for a part of that
+//! commit's time at most. After a delay that gathered nobody, some groups commit at once. A writer
+//! that writes alone never waits. The module keeps time and numbers only.
 
 use std::time::{Duration, Instant};
 
-/// The part of the last commit's time that the next one may be delay back for.
+/// The next commit is delayed for this part of the last commit's time at most.
 const PART: u32 = 2;
 
-/// However long the last commit took.
+/// The longest delay, however long the last commit took.
 const LONGEST: Duration = Duration::from_millis(5);
 
-/// Groups that go at once after one was delay back in vain: doubled each time, up to this.
+/// Groups that commit at once after a delay that gathered nobody: doubled each time, up to this.
 const MOST_AT_ONCE: u32 = 64;
 
 #[derive(Debug, Default)]
 pub struct CommitDelay {
     delay: Option<Delay>,
-    /// Groups that were delay in vain, one after the other.
+    /// Delays that gathered nobody, one after the other.
     misses: u32,
-    /// Groups that still go at once for that.
+    /// Groups that still commit at once because of that.
     at_once: u32,
 }
 
-/// The next group is delay until so many requests wait, or until then.
+/// The next group waits until so many requests are there, or until then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Delay {
     requests: usize,

@@ -15,7 +15,7 @@ use super::super::failure::Failure;
 
 /// The longest line, in bytes: more than a request may have.
 const MAX_LINE: u64 = 2 * 1024 * 1024;
-/// MutationLines that are read ahead.
+/// Lines that are read ahead.
 const AHEAD: usize = 16;
 
 /// The lines of a file or of standard input; empty ones are left out.

@@ -47,7 +47,7 @@ pub struct To {
 pub struct Summary {
     pub rows: u64,
     pub requests: u64,
-    /// MutationLines that an earlier run had written.
+    /// Lines that an earlier run had written.
     pub skipped: u64,
     /// The last ledger seq that was written.
     pub seq: Option<i64>,

@@ -1,4 +1,4 @@
-//! CorruptionReports that reads have met in the LDB: told to whoever can look into it, and kept
+//! Damage that reads have met in the LDB: told to whoever can look into it, and kept
 //! for a while, since a read of another row may well succeed.
 
 use std::sync::{Mutex, PoisonError};

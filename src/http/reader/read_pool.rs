@@ -1,4 +1,4 @@
-//! ReadPool for reads that are too long for a worker: each has a connection of its own,
+//! Threads for reads that are too long for a worker: each has a connection of its own,
 //! and they take what there is to do from one bounded queue. Answers that wait for their
 //! clients share a budget of memory. What is read, and on how many threads, is not said here.
 

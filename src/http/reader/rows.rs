@@ -1,5 +1,5 @@
 //! Rows by key and by key prefix, as the original serves them: what a reader is asked
-//! for most, so that both routes are fast_paths.
+//! for most, so that both routes are fast paths.
 
 use actix_http::Request;
 use actix_web::http::header::{CONTENT_TYPE, ContentType, HeaderMap};

@@ -2,7 +2,7 @@
 
 use ctlstore_core::ledger::Seq;
 
-/// LineReader of one transaction that are kept, in bytes. Beyond, they give way to a jump:
+/// Lines of one transaction that are kept, in bytes. Beyond, they give way to a jump:
 /// a file of the usual size would not have held them either.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
 

@@ -1,4 +1,4 @@
-//! PublishRound after round: is there something new, copy it once, put it everywhere it
+//! Round after round: is there something new, copy it once, put it everywhere it
 //! belongs. Each destination works on a thread of its own; one that is still busy with
 //! an earlier snapshot misses a round and holds back nobody.
 

@@ -75,7 +75,7 @@ impl File {
                     // Cut short by someone: from its beginning it is another file.
                     self.open = None;
                 }
-                // LineReader may have come to it since its end was met.
+                // Lines may have come to it since its end was met.
                 Some(_) => open.is_replaced = true,
                 None => return Ok(None),
             }

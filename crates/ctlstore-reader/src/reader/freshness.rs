@@ -23,7 +23,7 @@ pub(super) struct FreshnessLimits {
     pub(super) max_lag: Option<Duration>,
 }
 
-/// What a moment of the LDB is to the limits.
+/// How the LDB, as it is now, meets the limits.
 pub(super) enum FreshnessVerdict {
     Good,
     /// It has yet to come to the seq.

@@ -185,9 +185,9 @@ impl Reader {
     /// # let ldb = small::SmallLdb::new();
     /// # let reader = ctlstore_reader::Reader::open(ldb.path())?;
     /// # type Price = (String, i64, u32);
-    /// let (seq, price) = reader.read_transaction(|snapshot| {
-    ///     let price: Option<Price> = snapshot.get("shop", "prices", ("de", 7))?;
-    ///     Ok((snapshot.last_seq()?, price))
+    /// let (seq, price) = reader.read_transaction(|transaction| {
+    ///     let price: Option<Price> = transaction.get("shop", "prices", ("de", 7))?;
+    ///     Ok((transaction.last_seq()?, price))
     /// })?;
     /// # assert!(seq.0 > 0 && price.is_some());
     /// # Ok::<(), ctlstore_reader::ReadError>(())

@@ -40,7 +40,7 @@ const NOT_RECORDED: &str = "SELECT seq, statement FROM {ledger} WHERE seq > \
 /// Definitions kept; a database with more tables reads some of them again.
 const MAX_TABLES: usize = 4_096;
 
-/// Ledger rows that are looked through for schema changes. StateAfter more of them than
+/// Ledger rows that are looked through for schema changes. After more of them than
 /// this, reading the definitions again is the cheaper way.
 pub(super) const ROWS_LOOKED_THROUGH: i64 = 2_000;
 

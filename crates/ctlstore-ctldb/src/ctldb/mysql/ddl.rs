@@ -106,7 +106,7 @@ fn create_table(schema: &TableSchema, server: &Server) -> String {
     format!("CREATE TABLE {} ({}, PRIMARY KEY({})) ENGINE = InnoDB", schema.table(), columns.join(", "), key.join(","))
 }
 
-/// StatementBatch columns name their collation: the database's default is anybody's guess.
+/// Text columns name their collation: the database's default is anybody's guess.
 fn column_type(field_type: FieldType, server: &Server) -> String {
     match field_type {
         FieldType::String | FieldType::Text => {

@@ -169,7 +169,7 @@ impl<'a> OpenTransaction<'a> {
         self.hold_back(sql).await
     }
 
-    /// As [`OpenTransaction::later`], for changes of which it is known what they leave of what was read ahead.
+    /// As [`OpenTransaction::defer`], for changes of which it is known what they leave of what was read ahead.
     pub async fn defer_with(&mut self, sql: &str, marked: impl FnOnce(&mut Prefetched)) -> Result<(), CtldbError> {
         let ahead = std::mem::take(&mut self.ahead);
         let after = match std::mem::take(&mut self.after) {
@@ -188,7 +188,7 @@ impl<'a> OpenTransaction<'a> {
         self.hold_back(sql).await
     }
 
-    /// As [`OpenTransaction::later`], for statements that are not changes of rows.
+    /// As [`OpenTransaction::defer`], for statements that are not changes of rows.
     pub async fn hold_back(&mut self, sql: &str) -> Result<(), CtldbError> {
         self.check()?;
         if !self.pending.is_empty() && self.pending.len() + sql.len() > self.server.text_bytes {

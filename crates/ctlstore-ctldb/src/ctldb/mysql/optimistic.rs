@@ -36,7 +36,7 @@ const BUCKET: &str = "UNIX_TIMESTAMP() - UNIX_TIMESTAMP() % {period} = {bucket}"
 /// The error of [`QUESTION`] where something does not hold, ER_SUBQUERY_NO_1_ROW; a block gives the same one.
 pub(super) const PRECONDITION_FAILED: u16 = 1242;
 
-/// StateAfter this nothing is assumed. On a connection that has idled for longer the server may have
+/// After this nothing is assumed. On a connection that has idled for longer the server may have
 /// hung up, which only the commit would tell: a write that did not happen would have to be looked up.
 const GOOD_FOR: Duration = Duration::from_secs(1);
 
@@ -68,7 +68,7 @@ impl CommittedState {
         now.saturating_add(i64::try_from(read_at.elapsed().as_secs()).unwrap_or(i64::MAX))
     }
 
-    /// Lock and question, where the answers to all that is read_set are known; and those.
+    /// Lock and question, if the answers to the whole read set are known; and those.
     /// On a server that knows blocks the two have to be in one.
     pub fn assume(
         &self,

@@ -81,7 +81,7 @@ impl Prefetched {
         Ok(ahead)
     }
 
-    /// The answers to what is read_set, with usage in `bucket`; none unless there are all
+    /// The answers to the read set, with usage in `bucket`; none unless there are all
     /// of them and all of the writers.
     pub fn only(&self, read_set: &ReadSet<'_>, bucket: i64) -> Option<Self> {
         let mut only = Self::default();

@@ -62,7 +62,7 @@ pub enum What {
         family: String,
         table: String,
     },
-    /// ChangedRows before this are not known; everything is to be read again.
+    /// Changes before this are not known; everything is to be read again.
     Resync {
         reason: String,
     },

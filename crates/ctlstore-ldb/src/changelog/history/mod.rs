@@ -28,7 +28,7 @@ pub use line::{Op, Record, TableChange, What};
 pub use tail::{Grown, HistoryTail};
 pub use writer::History;
 
-/// LineReader of one LDB transaction that are kept, in bytes. Beyond, clients start over.
+/// Lines of one LDB transaction that are kept, in bytes. Beyond, clients start over.
 const MAX_PENDING_BYTES: usize = 16 * 1024 * 1024;
 
 /// How much of the history is kept where.
