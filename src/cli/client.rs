@@ -155,7 +155,8 @@ impl ServerClient {
             _ if error.is_timeout() => return self.silent(),
             _ => format!("the {server} at {base} can't be reached: {}; name another by {by}", root_cause(error)),
         };
-        Failure::new(Exit::Unavailable, message)
+        let failure = Failure::new(Exit::Unavailable, message);
+        if error.is_connect() { failure.unsent() } else { failure }
     }
 }
 

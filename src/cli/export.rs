@@ -136,7 +136,11 @@ impl Import {
             };
             let summary = sender.finish().await?;
             if announced != Some(rows) {
-                let message = format!("the export is not whole: it has {rows} rows and no last line that says so");
+                let seq = summary.seq.map(|seq| format!(" up to seq {seq}")).unwrap_or_default();
+                let message = format!(
+                    "the export is not whole: it has {rows} rows and no last line that says so; these rows are \
+                     written{seq}, what is missing is not known"
+                );
                 return Err(Failure::new(Exit::Failed, message).into());
             }
             Ok(summary)

@@ -100,11 +100,23 @@ fn of_store(error: &StoreError) -> Option<Exit> {
 pub struct Failure {
     exit: Exit,
     message: String,
+    /// The request never left, because there was no connection.
+    was_unsent: bool,
 }
 
 impl Failure {
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into() }
+        Self { exit, message: message.into(), was_unsent: false }
+    }
+
+    /// The same, for a request that never left.
+    pub fn unsent(self) -> Self {
+        Self { was_unsent: true, ..self }
+    }
+
+    /// Whether the server can't have seen the request.
+    pub fn was_unsent(&self) -> bool {
+        self.was_unsent
     }
 
     pub fn usage(message: impl Into<String>) -> Self {

@@ -13,7 +13,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use ctlstore_core::schema::{FamilyName, Field, TableRef, TableSchema};
-use ctlstore_ldb::refuse_other_database;
+use ctlstore_ldb::{LdbError, refuse_other_database};
 use ctlstore_reader::{KeyPart, ReadError, ReadTransaction, Reader, Row, ValueRef};
 
 use super::failure::{Exit, Failure};
@@ -21,18 +21,32 @@ use super::failure::{Exit, Failure};
 /// What `work` gives of the LDB at `path` at one moment.
 pub fn read<T>(path: &Path, work: impl FnOnce(&ReadTransaction<'_>) -> anyhow::Result<T>) -> anyhow::Result<T> {
     let shown = path.display();
-    if !path.exists() {
-        let message =
-            format!("no ldb at {shown}; name another by --ldb or CTLSTORE_LDB (a node keeps it in its data directory)");
-        return Err(Failure::absent(message).into());
+    match path.try_exists() {
+        Ok(true) => {}
+        Ok(false) => {
+            let message = format!(
+                "no ldb at {shown}; name another by --ldb or CTLSTORE_LDB (a node keeps it in its data directory)"
+            );
+            return Err(Failure::absent(message).into());
+        }
+        Err(error) => {
+            let message = format!("ldb {shown}: {error}; it is readable by its owner and group");
+            return Err(Failure::new(Exit::Failed, message).into());
+        }
     }
     if path.is_dir() {
         let message = format!("{shown} is a directory; the ldb is a file in it, such as ldb.db");
         return Err(Failure::usage(message).into());
     }
     // Even a reader makes files beside a database, so another program's is not opened at all.
-    if let Err(error) = refuse_other_database(path) {
-        return Err(Failure::new(Exit::Failed, error.to_string()).into());
+    match refuse_other_database(path) {
+        Ok(()) => {}
+        // The node's own advice would be to move the file away.
+        Err(LdbError::NotAnLdb { what, .. }) => {
+            let message = format!("{shown} is not an ldb but {what}; name an ldb by --ldb");
+            return Err(Failure::new(Exit::Failed, message).into());
+        }
+        Err(error) => return Err(Failure::new(Exit::Failed, error.to_string()).into()),
     }
     let outcome = Reader::open(path).and_then(|reader| reader.read_transaction(|ldb| Ok(work(ldb))));
     let message = match outcome {

@@ -189,11 +189,18 @@ async fn readyz(state: web::Data<OpsState>) -> HttpResponse {
 /// One role, for whoever sends it requests and minds no other.
 async fn readyz_of_one(state: web::Data<OpsState>, role: web::Path<String>) -> Result<HttpResponse, HttpError> {
     let all = state.ask_all().await;
-    let one: Vec<Answer> = all.into_iter().filter(|answer| answer.role().name() == *role).collect();
+    let (one, others): (Vec<Answer>, Vec<Answer>) =
+        all.into_iter().partition(|answer| is_part_of(answer.role().name(), &role));
     if one.is_empty() {
-        return Err(HttpError::not_found("this node has no such role"));
+        let others: Vec<&str> = others.iter().map(|answer| answer.role().name()).collect();
+        return Err(HttpError::not_found(format!("this node has no role {:?}, it has {}", *role, others.join(", "))));
     }
     Ok(readiness(&state, &one))
+}
+
+/// Whether the actor called `actor` is `role` or a part of it.
+fn is_part_of(actor: &str, role: &str) -> bool {
+    actor == role || (role == "reflector" && matches!(actor, "poller" | "applier" | "fetcher"))
 }
 
 /// 200, or 503 with a line for each that is not ready.

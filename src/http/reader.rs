@@ -55,8 +55,8 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// What a worker reads itself before it hands a scan over: less than a millisecond's work.
 const INLINE: Limits = Limits { max_rows: Some(256), max_bytes: 64 * 1024 };
 
-const ABOUT: &str = "Reads rows of the local database. Members of JSON bodies match in any letter case, and \
-unknown ones are ignored.";
+const ABOUT: &str = "Reads rows of the local database. Outside /v1 members of JSON bodies match in any letter case, \
+and unknown ones are ignored.";
 
 /// When a worker ends the transaction that its reads share. The clock of its loop is late
 /// by up to a millisecond, and 5 ms are what a transaction may last.

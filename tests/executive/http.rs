@@ -128,7 +128,7 @@ fn errors_are_short_plain_text_that_names_what_is_wrong() {
         (
             request("DELETE", &executive.at("/families/fam/tables/tab"), &[], ""),
             400,
-            "destructive schema changes are not enabled\n",
+            "destructive schema changes are not enabled; executive.destructive_schema_changes turns them on\n",
         ),
         (get(&executive.at("/cookie")), 400, "writer \"\" must have 3 to 50 bytes\n"),
     ];

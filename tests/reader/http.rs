@@ -291,7 +291,9 @@ fn latency_and_health_are_500_before_the_first_statement_and_200_after() {
     let seconds = latency.json()["value"].as_f64().unwrap();
     assert!((90.0..90.0 + 60.0).contains(&seconds), "{seconds}");
     set(ctlstore_core::schema::Timestamp::from_unix_micros(now.unix_micros() + 3_600_000_000));
-    assert_eq!(http::get(&url("/get-ledger-latency")).json()["value"], 0.0);
+    // Rows from a clock that is ahead are as old as the file that holds them, and no newer.
+    let seconds = http::get(&url("/get-ledger-latency")).json()["value"].as_f64().unwrap();
+    assert!((0.0..60.0).contains(&seconds), "{seconds}");
 }
 
 #[test]

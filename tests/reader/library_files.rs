@@ -257,10 +257,10 @@ fn reads_within_reads_panics_and_more_threads_than_connections_are_all_served() 
     written.apply(&format!("{TABLE}; INSERT INTO fam___tab VALUES('a', 'x')"));
     let reader = Reader::open(&written.path).unwrap();
     let nested = reader.read_transaction(|transaction| {
-        let here: Option<(String, String)> = snapshot.get("fam", "tab", "a")?;
+        let here: Option<(String, String)> = transaction.get("fam", "tab", "a")?;
         written.apply("UPDATE fam___tab SET v = 'y'");
         let there = reader.get_with("fam", "tab", "a", |row| Ok((row.get::<String>("v")?, value(&reader))))?;
-        assert_eq!(snapshot.get::<(String, String)>("fam", "tab", "a")?, here);
+        assert_eq!(transaction.get::<(String, String)>("fam", "tab", "a")?, here);
         Ok((here.unwrap().1, there.unwrap()))
     });
     assert_eq!(nested.unwrap(), ("x".into(), ("y".into(), "y".into())));

@@ -53,7 +53,7 @@ impl CommitDelay {
         self.delay = Some(Delay { requests: writers, until: now + (took / PART).min(LONGEST) });
     }
 
-    /// How long the next group is to be delay back at `now`, where `waiting` requests wait;
+    /// How long the next group still waits at `now`, if `waiting` requests are there;
     /// `None` when it goes at once.
     pub fn hold(&mut self, now: Instant, waiting: usize) -> Option<Duration> {
         let hold = self.delay?;
@@ -79,7 +79,7 @@ mod tests {
     const COMMIT: Duration = Duration::from_millis(4);
     const MOST: usize = 64;
 
-    fn delay(commit_delay: &mut CommitDelay, now: Instant, waiting: usize) -> bool {
+    fn is_delayed(commit_delay: &mut CommitDelay, now: Instant, waiting: usize) -> bool {
         commit_delay.hold(now, waiting).is_some()
     }
 
@@ -87,10 +87,10 @@ mod tests {
     fn whoever_writes_alone_never_waits() {
         let (mut commit_delay, mut now) = (CommitDelay::default(), Instant::now());
         for _ in 0..100 {
-            assert!(!delay(&mut commit_delay, now, 1));
+            assert!(!is_delayed(&mut commit_delay, now, 1));
             now += COMMIT;
             commit_delay.answered(now, COMMIT, 1, 0, MOST);
-            assert!(!delay(&mut commit_delay, now, 0));
+            assert!(!is_delayed(&mut commit_delay, now, 0));
         }
     }
 
@@ -99,12 +99,12 @@ mod tests {
         let (mut commit_delay, now) = (CommitDelay::default(), Instant::now());
         commit_delay.answered(now, COMMIT, 4, 4, MOST);
         for waiting in 4..8 {
-            assert!(delay(&mut commit_delay, now, waiting), "{waiting} of 8 wait");
+            assert!(is_delayed(&mut commit_delay, now, waiting), "{waiting} of 8 wait");
         }
-        assert!(!delay(&mut commit_delay, now, 8));
+        assert!(!is_delayed(&mut commit_delay, now, 8));
         commit_delay.answered(now, COMMIT, 8, 0, MOST);
-        assert!(delay(&mut commit_delay, now, 7));
-        assert!(!delay(&mut commit_delay, now, 9));
+        assert!(is_delayed(&mut commit_delay, now, 7));
+        assert!(!is_delayed(&mut commit_delay, now, 9));
     }
 
     #[test]
@@ -112,7 +112,7 @@ mod tests {
         let (mut commit_delay, now) = (CommitDelay::default(), Instant::now());
         commit_delay.answered(now, COMMIT, 4, 4, MOST);
         assert_eq!(commit_delay.hold(now, 5), Some(COMMIT / PART));
-        assert!(!delay(&mut commit_delay, now + COMMIT / PART, 5));
+        assert!(!is_delayed(&mut commit_delay, now + COMMIT / PART, 5));
         let slow = Duration::from_secs(3);
         let mut commit_delay = CommitDelay::default();
         commit_delay.answered(now, slow, 4, 4, MOST);
@@ -123,7 +123,7 @@ mod tests {
     fn who_comes_later_than_that_does_not_wait() {
         let (mut commit_delay, now) = (CommitDelay::default(), Instant::now());
         commit_delay.answered(now, COMMIT, 8, 0, MOST);
-        assert!(!delay(&mut commit_delay, now + COMMIT, 1));
+        assert!(!is_delayed(&mut commit_delay, now + COMMIT, 1));
     }
 
     #[test]
@@ -132,23 +132,23 @@ mod tests {
         let mut misses = 0;
         for _ in 0..1_000 {
             commit_delay.answered(now, COMMIT, 4, 4, MOST);
-            if delay(&mut commit_delay, now, 4) {
+            if is_delayed(&mut commit_delay, now, 4) {
                 misses += 1;
                 now += COMMIT;
-                assert!(!delay(&mut commit_delay, now, 4));
+                assert!(!is_delayed(&mut commit_delay, now, 4));
             }
         }
         assert!((8..30).contains(&misses), "{misses} of 1,000 groups waited in vain");
         // Once all come back in time they are waited for each time.
         while {
             commit_delay.answered(now, COMMIT, 8, 0, MOST);
-            !delay(&mut commit_delay, now, 7)
+            !is_delayed(&mut commit_delay, now, 7)
         } {}
-        assert!(!delay(&mut commit_delay, now, 8));
+        assert!(!is_delayed(&mut commit_delay, now, 8));
         for _ in 0..10 {
             commit_delay.answered(now, COMMIT, 8, 0, MOST);
-            assert!(delay(&mut commit_delay, now, 7));
-            assert!(!delay(&mut commit_delay, now, 8));
+            assert!(is_delayed(&mut commit_delay, now, 7));
+            assert!(!is_delayed(&mut commit_delay, now, 8));
         }
     }
 
@@ -156,6 +156,6 @@ mod tests {
     fn a_full_group_is_not_held() {
         let (mut commit_delay, now) = (CommitDelay::default(), Instant::now());
         commit_delay.answered(now, COMMIT, MOST, MOST, MOST);
-        assert!(!delay(&mut commit_delay, now, MOST));
+        assert!(!is_delayed(&mut commit_delay, now, MOST));
     }
 }

@@ -170,13 +170,13 @@ impl Sender {
                 }
                 // With nothing written yet a server that is not there is more likely a mistake.
                 Err(failure) => {
-                    is_open = true;
+                    is_open |= !failure.was_unsent();
                     (failure, if is_known { MAX_TRIES } else { 1 })
                 }
             };
             is_known = true;
             if failure.exit() != Exit::Unavailable || attempt >= tries {
-                return Err(self.at_these_rows(&failure).into());
+                return Err(self.at_these_rows(&failure, is_open).into());
             }
             let pause_now = pause.min(LONGEST_PAUSE);
             let why = failure.to_string();
@@ -214,12 +214,15 @@ impl Sender {
         Failure::new(Exit::Interrupted, format!("stopped by a signal: {written} rows are written{open}; {further}"))
     }
 
-    fn at_these_rows(&self, failure: &Failure) -> Failure {
+    /// Which rows a failure is about. If `is_open`, an answer was lost and they may be written.
+    fn at_these_rows(&self, failure: &Failure, is_open: bool) -> Failure {
         let before = self.summary.rows + self.summary.skipped;
         let (first, last) = (before + 1, before + self.batch.len() as u64);
-        let written = match before {
-            0 => "nothing is written".to_owned(),
-            rows => format!("the {rows} before are written"),
+        let written = match (before, is_open) {
+            (0, false) => "nothing is written".to_owned(),
+            (0, true) => "these may be written".to_owned(),
+            (rows, false) => format!("the {rows} before are written"),
+            (rows, true) => format!("the {rows} before are written, these may be"),
         };
         Failure::new(failure.exit(), format!("rows {first} to {last}: {failure}; {written}"))
     }

@@ -127,7 +127,8 @@ async fn from_ledger_seq(feed: &Shared, seq: Seq, until: u64) -> Result<Result<u
     let _turn = feed.reads.acquire().await;
     let find = move || {
         // A bare seq says neither of which history of the ledger it is nor when it was read.
-        if history::given_again(&directory)? >= seq {
+        let given_again = history::given_again(&directory)?;
+        if given_again > Seq::ZERO && given_again >= seq {
             return Ok(Err(GIVEN_AGAIN));
         }
         let found = history::at_ledger_seq(&directory, seq, until)?;

@@ -47,7 +47,7 @@ pub enum Refusal {
     ReservedField { table: TableRef, field: FieldName },
     #[error("limit: {0}")]
     BadLimit(String),
-    #[error("destructive schema changes are not enabled")]
+    #[error("destructive schema changes are not enabled; executive.destructive_schema_changes turns them on")]
     DestructiveChangesOff,
     /// What a database can't hold, such as a row or key that is too large.
     #[error("the ctldb can't hold this: {0}")]

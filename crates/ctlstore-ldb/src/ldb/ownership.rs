@@ -50,7 +50,7 @@ pub fn refuse_foreign(path: &Path) -> Result<There, LdbError> {
         Ok(Examined::Empty) => Err(not_ours("an empty file that a link leads to".to_owned())),
         Ok(Examined::Database(contents)) => judge(&contents).map_err(not_ours),
         Ok(Examined::NotADatabase) if was_ldb() => Ok(There::Damaged),
-        Ok(Examined::NotADatabase) => Err(not_ours("no sqlite database".to_owned())),
+        Ok(Examined::NotADatabase) => Err(not_ours("a file of another kind".to_owned())),
         Err(ExamineError::Io(error)) => Err(LdbError::io(path, "looking into it", error)),
         Err(ExamineError::Sqlite(error)) => match LdbError::sqlite(path, "looking into it", &error) {
             LdbError::Corrupt { .. } if was_ldb() => Ok(There::Damaged),
