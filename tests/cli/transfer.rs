@@ -60,7 +60,8 @@ fn an_import_goes_on_where_it_ended() {
     let import = |text: String| other.cli().input(text).args(&["import", "-", "--resume", "--json"]).run();
     let torn: String = export.lines().take(50).map(|line| format!("{line}\n")).collect();
     let told = import(torn).fails(1);
-    let start = "the export is not whole: it has 49 rows and no last line that says so; these rows are written up to seq ";
+    let start =
+        "the export is not whole: it has 49 rows and no last line that says so; these rows are written up to seq ";
     assert!(told.starts_with(start), "{told}");
     let whole = import(export).json();
     assert_eq!((&whole["rows"], &whole["skipped"]), (&json!(78), &json!(49)));

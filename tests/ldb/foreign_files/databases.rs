@@ -49,7 +49,10 @@ const FOREIGN: &[Case] = &[
 fn another_program_s_database_at_the_ldb_s_path_ends_the_start_and_stays_as_it_is() {
     let own: &[Case] = &[
         (|path| make_database(path, CTLDB), "is not an ldb but a ctldb"),
-        (|path| fs::write(path, "some notes\n".repeat(500)).expect("write"), "is not an ldb but a file of another kind"),
+        (
+            |path| fs::write(path, "some notes\n".repeat(500)).expect("write"),
+            "is not an ldb but a file of another kind",
+        ),
         (|path| fs::write(path, [0x89, b'P', b'N', b'G']).expect("write"), "is not an ldb but a file of another kind"),
     ];
     for (make, reason) in FOREIGN.iter().chain(own) {

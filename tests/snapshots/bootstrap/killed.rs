@@ -111,7 +111,7 @@ fn assert_tidy(host: &Node) {
         .into_iter()
         .filter(|name| {
             !name.starts_with(generation)
-                && !["ldb.db", "ldb.db.changes", "ldb.db.lock", "ldb.db.seq"].contains(&&**name)
+                && !["ldb.db", "ldb.db.changes", "ldb.db.lock", "ldb.db.seq", "ldb.db.caughtup"].contains(&&**name)
         })
         .collect();
     assert_eq!(unwanted, [""; 0]);
