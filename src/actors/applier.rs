@@ -71,6 +71,8 @@ struct Details {
     changelog_error: Option<String>,
     /// Why the seq file can't be touched, while it can't.
     seq_file_error: Option<String>,
+    /// Why the time at which the LDB had all of the ledger can't be kept, while it can't.
+    caught_up_error: Option<String>,
     /// Where snapshots can be fetched: how that goes.
     bootstrap: Option<BootstrapDetails>,
 }
@@ -254,8 +256,14 @@ impl Applier {
         let Some(write) = self.caught_up.due() else { return };
         let written = tokio::task::spawn_blocking(write).into_actor(self);
         ctx.spawn(written.map(|outcome, this, _| match outcome {
-            Ok(Err(error)) => failed!(this.mark_failures, ErrorKind::Storage, error, NO_MARK),
-            _ => this.mark_failures.end(),
+            Ok(Err(error)) => {
+                this.details.caught_up_error = Some(error.to_string());
+                failed!(this.mark_failures, ErrorKind::Storage, error, NO_MARK);
+            }
+            _ => {
+                this.details.caught_up_error = None;
+                this.mark_failures.end();
+            }
         }));
     }
 

@@ -99,6 +99,12 @@ pub fn shown_text(text: &str) -> String {
 /// A URL, or a list of them, as [`shown_text`] has it. A part without a scheme that looks like
 /// one of a query is masked: it may be a piece of a signed URL with a comma in it.
 pub fn shown_url(text: &str) -> String {
+    // What stands behind ? or # of any URL may be a signature. A comma or an @ in there separates nothing.
+    let query = text.find("://").and_then(|at| text[at..].find(['?', '#']).map(|query| at + query));
+    if let Some(cut) = query {
+        let is_odd = text[cut..].contains('@') || text[..cut].to_ascii_lowercase().contains("data:");
+        return if is_odd { MASK.to_owned() } else { shown_text(&format!("{}?{MASK}", &text[..cut])) };
+    }
     let masked = |part: &str| {
         let has_scheme = part.split_once(':').is_some_and(|(scheme, _)| !scheme.contains(['=', '&', '?']));
         if !has_scheme && part.contains(['=', '&']) { MASK.to_owned() } else { part.to_owned() }

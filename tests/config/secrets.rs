@@ -119,6 +119,10 @@ fn a_comma_in_a_signed_url_splits_no_secret_off() {
     for list in [
         "https://h/a.db?X-Amz-Signature=hun,ter2#x",
         "s3://b/a.db,sig=hunter2",
+        "az://c/a.db?sv=1&sig=hunter2",
+        "az://c/a.db?sig=hun,ter2",
+        "s3://b/a.db?sig=a@b&c=hunter2",
+        "ftp://h/a.db?hunter2",
         "HTTPS://h:0/a.db?sig=hun,ter2",
         "https://u:hunter2",
         "https://u:hun,ter2@h:0/a.db",

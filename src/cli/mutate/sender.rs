@@ -150,7 +150,7 @@ impl Sender {
             self.batch.join(",")
         );
         let mut pause = FIRST_PAUSE;
-        let (mut attempt, mut is_known) = (0, self.summary.requests > 0);
+        let mut attempt = 0;
         // An answer that was lost leaves it open whether the batch is written.
         let mut is_open = false;
         loop {
@@ -168,13 +168,11 @@ impl Sender {
                     let is_over_limit = answer.status == StatusCode::TOO_MANY_REQUESTS;
                     (answer.failure(), if is_over_limit { MAX_TRIES_OVER_LIMIT } else { MAX_TRIES })
                 }
-                // With nothing written yet a server that is not there is more likely a mistake.
                 Err(failure) => {
                     is_open |= !failure.was_unsent();
-                    (failure, if is_known { MAX_TRIES } else { 1 })
+                    (failure, MAX_TRIES)
                 }
             };
-            is_known = true;
             if failure.exit() != Exit::Unavailable || attempt >= tries {
                 return Err(self.at_these_rows(&failure, is_open).into());
             }

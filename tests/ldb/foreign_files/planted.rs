@@ -89,6 +89,7 @@ fn a_planted_link_for_a_lock_or_the_secret_ends_the_start_and_is_named() {
 fn a_planted_link_for_the_seq_the_changelog_or_the_history_gets_nothing_and_is_told() {
     for (name, targets) in [
         ("ldb.db.seq", ["file", "nothing yet"]),
+        ("ldb.db.caughtup", ["file", "nothing yet"]),
         ("change.log", ["file", "nothing yet"]),
         ("ldb.db.changes", ["directory", "nothing yet"]),
     ] {

@@ -51,6 +51,23 @@ fn a_pipe_in_the_place_of_the_seq_file_the_history_or_the_changelog_is_named_and
 }
 
 #[test]
+fn pipes_beside_an_ldb_that_is_not_made_yet_do_not_hang_the_start() {
+    let node = node();
+    for name in ["ldb.db.seq", "ldb.db.caughtup"] {
+        make_pipe(&node.data_dir().join(name));
+    }
+    let process = node.start();
+    let client = Client::registered(process.executive_url());
+    client.create_simple_table("fam", "tab");
+    client.upsert("fam", "tab", &[(1, "good")]);
+    wait_for_value(&process.reader_url(), "fam", "tab", 1, "good");
+    let expected = "ldb.db.caughtup is a named pipe, not a regular file; move it away";
+    wait_until("the applier names it", DEADLINE, || {
+        role_status(&process.ops_url(), "applier").to_string().contains(expected)
+    });
+}
+
+#[test]
 fn a_pipe_at_the_changelogs_path_is_named_and_rows_go_on() {
     let node = node();
     make_pipe(&node.data_dir().join("change.log"));

@@ -42,6 +42,11 @@ pub fn files_that_cant_be_written(moved: &Moved) {
         stage.upsert(&[(4, "four")]);
     });
     wait_for_value(&process.reader_url(), "fam", "tab", 4, "four");
+    let mark = beside(&host.ldb_path(), ".caughtup");
+    watch.event("a mark of the ledger's end that can't be written", &["/applier/details/caught_up_error"], || {
+        fs::remove_file(&mark).expect("remove the mark");
+        fs::create_dir(&mark).expect("put a directory in its place");
+    });
 }
 
 pub fn a_stranger_that_locks_the_ldb(moved: &Moved) {

@@ -85,7 +85,7 @@ impl<'c> Runner<'c> {
             Ok(())
         };
         match is_limited {
-            true => self.guard.restrict_and_limit(self.connection, class, run)?,
+            true => self.guard.restrict_and_limit(self.connection, class, text, run)?,
             false => self.guard.restrict(class, run)?,
         }
         Ok(())

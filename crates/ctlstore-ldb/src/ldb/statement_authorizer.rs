@@ -15,6 +15,7 @@ use rusqlite::{Connection, Result};
 
 use super::statement_class::StatementClass;
 use super::statement_watch::StatementWatch;
+use ctlstore_reader::read::query::cost;
 use ctlstore_reader::read::query::memory::Budget;
 
 /// Steps of SQLite's machine between two calls of the progress handler. One step of a
@@ -24,7 +25,7 @@ const STEPS: i32 = 100;
 /// protocol's own forms runs. These end by themselves, and there are many of them.
 const CALLS_PER_LOOK: u32 = 64;
 /// The longest pattern of LIKE and GLOB, in bytes: their time grows with it.
-const MAX_PATTERN_BYTES: i32 = 64;
+const MAX_PATTERN_BYTES: i32 = 32;
 
 /// Functions whose answer depends on their values alone, on any host, and whose time
 /// does not grow faster than these. Not among them: random and the clock, what the
@@ -160,9 +161,16 @@ impl StatementAuthorizer {
         &self,
         connection: &Connection,
         class: StatementClass,
+        text: &str,
         work: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
-        let length = i32::try_from(self.limits.max_bytes).unwrap_or(i32::MAX);
+        let StatementLimits { max_time, max_bytes, .. } = self.limits;
+        // SQLite asks nobody within one instruction, so the values are kept as short as the time wants
+        // them. Listing the statement has its rights too, and refuses what running it would.
+        let longest =
+            self.restrict(class, || cost::longest_value(connection, text, max_time, max_bytes.max(text.len()), false))?;
+        let longest = longest.min(max_bytes);
+        let length = i32::try_from(longest).unwrap_or(i32::MAX);
         let bounds =
             [(Limit::SQLITE_LIMIT_LENGTH, length), (Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, MAX_PATTERN_BYTES)];
         let mut before = [0; 2];

@@ -28,7 +28,13 @@ pub fn statement_reason(text: &str, statement: &Statement<'_>, error: &rusqlite:
     match code.code {
         _ if QUOTES_SOURCE.iter().any(|start| message.starts_with(start)) => "syntax error".to_owned(),
         ErrorCode::AuthorizationForStatementDenied => "the ledger may not do this to an ldb".to_owned(),
-        ErrorCode::TooBig => format!("{} (reflector.statement_max_bytes)", ffi::code_to_str(code.extended_code)),
+        ErrorCode::TooBig => {
+            let words = ffi::code_to_str(code.extended_code);
+            format!(
+                "{words} (reflector.statement_max_bytes, or too long for so many operations within \
+                 reflector.statement_max_time)"
+            )
+        }
         // What it names are its table and its columns.
         _ if !matches!(statement, Statement::Other) => message,
         _ => without_values(text, &message),

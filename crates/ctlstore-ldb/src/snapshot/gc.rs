@@ -59,7 +59,7 @@ pub(super) fn keep(
 
 /// Whether a file with the name of a snapshot's data is one; object stores are taken at
 /// their word.
-fn is_data(store: &Store, name: &str, seq: Seq) -> bool {
+pub(super) fn is_data(store: &Store, name: &str, seq: Seq) -> bool {
     let Some(path) = store.path(name) else { return true };
     match Compression::of(store.name()) {
         Compression::None => LdbReader::immutable(&path).position().is_ok_and(|position| position.seq == seq),

@@ -13,6 +13,7 @@ use ctlstore_reader::read::LdbReader;
 
 use super::error::SnapshotError;
 use super::fetch::inspect_plain;
+use super::gc;
 use super::manifest::{Compression, Manifest, ManifestError};
 use super::names;
 use super::store::{Condition, ObjectInfo, Store, StoreError};
@@ -236,7 +237,11 @@ fn newest_name(store: &Store, abort: &Abort) -> Result<Option<LdbPosition>, Snap
         Err(error) if error.is_not_found() => return Ok(None),
         listed => listed?,
     };
-    let newest = listed.iter().filter_map(|info| names::seq_of(key, &info.name)).max();
+    let mut named: Vec<_> =
+        listed.iter().filter_map(|info| Some((names::seq_of(key, &info.name)?, &info.name))).collect();
+    named.sort_unstable_by(|one, other| other.cmp(one));
+    // A file of somebody else's can have such a name too.
+    let newest = named.into_iter().find(|(seq, name)| gc::is_data(store, name, *seq)).map(|(seq, _)| seq);
     Ok(newest.map(|seq| LdbPosition { seq, leader_ts: None, ledger_id: None }))
 }
 

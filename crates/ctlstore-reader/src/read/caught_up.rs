@@ -6,12 +6,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ctlstore_core::disk::beside;
+use ctlstore_core::disk::{beside, read_regular_text};
 use ctlstore_core::ledger::{Seq, lag_of_rows};
 use ctlstore_core::schema::Timestamp;
 
 /// A mark further ahead than this is of a clock that was set back since, and means nothing.
 const MAX_AHEAD: Duration = Duration::from_secs(1);
+
+/// The most that the file may hold, in bytes. A mark has 42.
+const MAX_BYTES: u64 = 64;
 
 /// At `at`, by this host's clock, the ledger ended at `seq`, and the LDB had all of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +30,7 @@ impl CaughtUpMark {
 
     /// The mark beside the LDB; `None` where there is none that can be read.
     pub fn read(ldb: &Path) -> Option<Self> {
-        let text = fs::read_to_string(Self::path(ldb)).ok()?;
+        let text = read_regular_text(&Self::path(ldb), MAX_BYTES).ok()?;
         let (seq, micros) = text.trim_end().split_once(' ')?;
         Some(Self { seq: Seq(seq.parse().ok()?), at: Timestamp::from_unix_micros(micros.parse().ok()?) })
     }

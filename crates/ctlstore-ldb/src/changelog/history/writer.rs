@@ -17,6 +17,8 @@ use super::{HistoryError, HistoryOptions, MAX_PENDING_BYTES};
 
 /// The history is this many segments, as a rule.
 const SEGMENTS: u64 = 16;
+/// The most that the file which announces the seq may hold, in bytes.
+const MAX_SEQ_BYTES: u64 = 64;
 const MIN_SEGMENT_BYTES: u64 = 4 * 1024;
 
 const LOST: &str = "the local database was changed without its history";
@@ -385,5 +387,5 @@ impl History {
 /// The seq that the applier of this place has announced last, also where neither the LDB
 /// nor its history are there any more.
 fn announced(directory: &Path) -> Option<Seq> {
-    fs::read_to_string(directory.with_extension("seq")).ok()?.trim().parse().ok().map(Seq)
+    disk::read_regular_text(&directory.with_extension("seq"), MAX_SEQ_BYTES).ok()?.trim().parse().ok().map(Seq)
 }

@@ -54,15 +54,25 @@ const WATCHED: &[&str] = &[
     "rank", "row_number", "dense_rank", "typeof",
 ];
 
-/// The longest value that this SQL may meet within `max_time`, at most `longest` bytes.
-pub(super) fn longest_value(connection: &Connection, sql: &str, max_time: Duration, longest: usize) -> Result<usize> {
-    let per_byte = tenths_per_byte(connection, sql)?.max(1);
+/// The longest value that this SQL may meet within `max_time`, at most `longest` bytes. If
+/// `has_clock`, the connection has our functions, which look at the clock themselves.
+///
+/// # Errors
+/// Those of preparing the SQL.
+pub fn longest_value(
+    connection: &Connection,
+    sql: &str,
+    max_time: Duration,
+    longest: usize,
+    has_clock: bool,
+) -> Result<usize> {
+    let per_byte = tenths_per_byte(connection, sql, has_clock)?.max(1);
     let allowed = u64::try_from((max_time / PART).as_nanos()).unwrap_or(u64::MAX).saturating_mul(10);
     Ok(usize::try_from((allowed / per_byte).max(LEAST)).unwrap_or(usize::MAX).min(longest))
 }
 
 /// Of one run through the program from its first instruction to its last.
-fn tenths_per_byte(connection: &Connection, sql: &str) -> Result<u64> {
+fn tenths_per_byte(connection: &Connection, sql: &str, has_clock: bool) -> Result<u64> {
     let mut statement = connection.prepare(&format!("{EXPLAIN}{sql}"))?;
     let mut rows = statement.raw_query();
     let (mut sum, mut columns) = (0_u64, HashSet::new());
@@ -74,14 +84,14 @@ fn tenths_per_byte(connection: &Connection, sql: &str) -> Result<u64> {
             ValueRef::Text(text) => String::from_utf8_lossy(text),
             _ => Cow::default(),
         };
-        sum = sum.saturating_add(of(&opcode, operands, &detail, &mut columns));
+        sum = sum.saturating_add(of(&opcode, operands, &detail, &mut columns, has_clock));
     }
     Ok(sum)
 }
 
 /// `columns`: those that were met before. The columns of one row are no longer together
 /// than the row may be, so only what is read again counts, and each cursor's row once.
-fn of(opcode: &str, [p1, p2, p3]: [i64; 3], detail: &str, columns: &mut HashSet<(i64, i64)>) -> u64 {
+fn of(opcode: &str, [p1, p2, p3]: [i64; 3], detail: &str, columns: &mut HashSet<(i64, i64)>, has_clock: bool) -> u64 {
     let registers = |count: i64| u64::try_from(count).unwrap_or(0).max(1);
     match opcode {
         "Column" | "VColumn" => {
@@ -94,16 +104,17 @@ fn of(opcode: &str, [p1, p2, p3]: [i64; 3], detail: &str, columns: &mut HashSet<
         "VFilter" => JSON,
         _ if FREE.contains(&opcode) => 0,
         _ if COPIES.contains(&opcode) => COPY,
-        _ if FUNCTIONS.contains(&opcode) => of_function(detail),
+        _ if FUNCTIONS.contains(&opcode) => of_function(detail, has_clock),
         _ => SLOW,
     }
 }
 
 /// `called`: such as `json_extract(2)`.
-fn of_function(called: &str) -> u64 {
+fn of_function(called: &str, has_clock: bool) -> u64 {
     let (name, arguments) = called.split_once('(').unwrap_or((called, ""));
     let arguments: u64 = arguments.trim_end_matches(')').parse().unwrap_or(1);
     match name {
+        "like" if !has_clock => GLOB,
         _ if WATCHED.contains(&called) || WATCHED.contains(&name) => 0,
         "glob" => GLOB,
         "->" | "->>" => JSON + JSON_PATH,

@@ -8,7 +8,7 @@
 mod answer;
 mod authorizer;
 mod clock;
-mod cost;
+pub mod cost;
 mod error;
 mod functions;
 mod like;
@@ -141,7 +141,7 @@ fn run(
     }
     // Its own listing is no more than text.
     if statement.is_explain() == 0 {
-        let max = cost::longest_value(connection, &query.sql, limits.max_time, MAX_VALUE_BYTES);
+        let max = cost::longest_value(connection, &query.sql, limits.max_time, MAX_VALUE_BYTES, true);
         longest.set(max.map_err(told_apart)?);
         Sandbox::set_longest_value(connection, longest.get()).map_err(ReadError::from)?;
     }
