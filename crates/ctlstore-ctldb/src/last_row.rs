@@ -25,9 +25,9 @@ pub async fn last_row<S: LedgerSource>(source: &mut S, position: &LdbPosition) -
         return Ok(if is_other { LastRow::Other } else { LastRow::Same });
     }
     let info = source.describe().await?;
-    // Rows that pruning took, and what is beyond the end, are judged by `may_follow`.
-    let is_within = info.first.is_some_and(|first| first < seq) && info.last.is_some_and(|last| last > seq);
-    Ok(if is_within { LastRow::Missing } else { LastRow::Same })
+    // Rows that pruning took are judged by `may_follow`.
+    let is_behind_the_first = info.first.is_none_or(|first| first < seq);
+    Ok(if is_behind_the_first { LastRow::Missing } else { LastRow::Same })
 }
 
 type Question = (LdbPosition, oneshot::Sender<LastRow>);
@@ -109,9 +109,10 @@ mod tests {
             (at(4, None), LastRow::Same),
             (at(4, Some(5)), LastRow::Other),
             (at(5, Some(5)), LastRow::Missing),
-            // Pruned, and beyond the end: others judge that.
+            // Pruned: others judge that.
             (at(2, Some(2)), LastRow::Same),
-            (at(9, Some(9)), LastRow::Same),
+            // Beyond the end.
+            (at(9, Some(9)), LastRow::Missing),
         ] {
             assert_eq!(last_row(&mut rows, &position).await.unwrap(), expected, "{position:?}");
         }

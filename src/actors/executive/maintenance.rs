@@ -67,6 +67,10 @@ impl<C: Ctldb + Unpin> ExecutiveActor<C> {
                 }
                 // Somebody has a lock for a while, which says nothing of writes.
                 Err(CtldbError::Contention(_)) => {}
+                // Whatever else is wrong, nothing can be written.
+                Err(CtldbError::Schema(reason) | CtldbError::Failed(reason)) => {
+                    this.record_failure(&CtldbError::NotWritable(reason));
+                }
                 Err(error) => this.record_failure(&error),
             }
         }));

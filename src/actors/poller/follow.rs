@@ -33,6 +33,11 @@ enum Failure {
     Assemble(#[from] AssembleError),
     #[error(transparent)]
     Apply(#[from] ApplyFailed),
+    #[error(
+        "the ledger transaction that stands at the ledger's end, up to row {last}, has no \"--- COMMIT\"; add that row \
+         to the ledger, or delete its \"--- BEGIN\""
+    )]
+    NeverEnds { last: Seq },
     #[error("the applier does not answer")]
     ApplierGone,
     #[error("the ldb is damaged")]
@@ -49,7 +54,8 @@ impl Failure {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Tail(TailError::Source(SourceError::BadRow { .. } | SourceError::NoLedger(_)))
-            | Self::Assemble(_) => ErrorKind::Ledger,
+            | Self::Assemble(_)
+            | Self::NeverEnds { .. } => ErrorKind::Ledger,
             Self::Tail(TailError::Source(SourceError::Failed(_))) => ErrorKind::Storage,
             Self::Tail(
                 TailError::Source(SourceError::Unavailable(_))
@@ -69,6 +75,10 @@ type InFlight = tokio::task::JoinHandle<Result<Seq, Failure>>;
 /// How long the ledger must have been shorter than the LDB before that is believed. A
 /// replica that lags behind another one looks like a ctldb that was restored.
 const AHEAD_GRACE: Duration = Duration::from_secs(60);
+
+/// How long a ledger transaction may stand at the ledger's end without its end. Executives
+/// commit all of its rows together.
+const OPEN_GRACE: Duration = Duration::from_secs(10);
 
 /// What was found of the LDB and the ledger again and again, and since when.
 #[derive(Debug, Default)]
@@ -261,6 +271,7 @@ impl Follower<'_> {
 
         let mut assembler = Assembler::after(position.seq);
         let mut in_flight: Option<InFlight> = None;
+        let mut open_since: Option<Instant> = None;
         loop {
             let read_at = Timestamp::now();
             let found = tail.next(shared.options.block).await?;
@@ -284,7 +295,10 @@ impl Follower<'_> {
                 }
                 // While the end of a ledger transaction is still to come, the LDB lacks its beginning.
                 if !assembler.in_transaction() {
+                    open_since = None;
                     self.caught_up(assembler.last_seq(), read_at);
+                } else if open_since.get_or_insert_with(Instant::now).elapsed() >= OPEN_GRACE {
+                    return Err(Failure::NeverEnds { last: assembler.last_seq() });
                 }
                 self.wait_for_more().await;
             }

@@ -14,7 +14,7 @@ pub enum LastRow {
     Same,
     /// Another row has this seq.
     Other,
-    /// No row has this seq, though there are rows before and after it.
+    /// No row has this seq, though there are rows before it, or the ledger ends before it.
     Missing,
     /// The ledger could not be asked.
     Unknown,

@@ -15,8 +15,11 @@ impl Seq {
     /// Before the first ledger row.
     pub const ZERO: Seq = Seq(0);
 
+    /// The last seq that an executive gives. Rows of others can have higher ones, behind which nothing can be written.
+    pub const LAST: Seq = Seq(i64::MAX - 1);
+
     pub const fn next(self) -> Seq {
-        Seq(self.0 + 1)
+        Seq(self.0.saturating_add(1))
     }
 }
 

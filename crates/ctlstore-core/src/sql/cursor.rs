@@ -72,7 +72,8 @@ impl<'a> StatementCursor<'a> {
     }
 
     pub fn table(self) -> Option<(&'a str, Self)> {
-        let is_name = |b: &u8| b.is_ascii_alphanumeric() || *b == b'_';
+        // In upper case it would be the same table for SQLite, and another one for whoever goes by its name.
+        let is_name = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'_';
         let length = self.text.as_bytes().iter().take_while(|b| is_name(b)).count();
         // A name that starts with a digit is no identifier.
         (length > 0 && !self.text.as_bytes()[0].is_ascii_digit()).then(|| self.split(length))

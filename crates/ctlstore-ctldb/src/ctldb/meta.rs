@@ -1,6 +1,8 @@
 //! What is the same in the bookkeeping of every ctldb: the names in `ctlstore_meta`,
 //! our format version, and the columns that a schema must have whoever made it.
 
+use ctlstore_core::ledger::Seq;
+
 use super::CtldbError;
 
 pub(super) const FORMAT_VERSION: &str = "format_version";
@@ -27,6 +29,16 @@ pub(super) fn check_format(stored: &str) -> Result<(), CtldbError> {
         Ok(version) if version <= OUR_FORMAT => Ok(()),
         _ => Err(CtldbError::Schema(format!("format version {stored} is newer than this program's, {OUR_FORMAT}"))),
     }
+}
+
+/// Where `last` is the ledger's last row, so many rows behind it must have a seq.
+pub(super) fn check_seqs_left(last: Seq, rows: usize) -> Result<(), CtldbError> {
+    let left = Seq::LAST.0.saturating_sub(last.0);
+    if usize::try_from(left).is_ok_and(|left| left >= rows) {
+        return Ok(());
+    }
+    let reason = format!("the ledger's last row has seq {last}, behind which no seqs are left; correct that row");
+    Err(CtldbError::NotWritable(reason))
 }
 
 /// The lock row is gone: going on would be writing without the lock.

@@ -8,7 +8,7 @@ use rusqlite::{CachedStatement, Connection};
 use ctlstore_core::sql::{Literal, RowStatement, Statement};
 
 use super::statement_authorizer::StatementAuthorizer;
-use super::statement_class::{NotAllowed, StatementClass};
+use super::statement_class::{HIDDEN_ROWID, NotAllowed, StatementClass, is_rowid_name, refuse_hidden_rowid};
 
 /// Why a statement has not run, or not to its end.
 pub enum NotRun {
@@ -26,6 +26,8 @@ impl From<rusqlite::Error> for NotRun {
 /// Shapes of row statements at hand at a time. What has no place here is still
 /// prepared, in the connection's own cache, and found there by its text.
 const MAX_PREPARED_FORMS: usize = 16;
+
+const HAS_COLUMN: &str = "SELECT 1 FROM pragma_table_info(?1) WHERE name = ?2 COLLATE NOCASE";
 
 /// Runs the statements of one transaction.
 pub struct Runner<'c> {
@@ -63,10 +65,12 @@ impl<'c> Runner<'c> {
         let guard = self.guard;
         match statement {
             Statement::Upsert(row) if can_be_bound(row) => {
+                self.check_new_form(true, row)?;
                 guard.restrict(StatementClass::Rows, || self.run_row(true, row))?;
                 Ok(true)
             }
             Statement::Delete(row) if can_be_bound(row) => {
+                self.check_new_form(false, row)?;
                 guard.restrict(StatementClass::Rows, || self.run_row(false, row))?;
                 Ok(true)
             }
@@ -74,9 +78,26 @@ impl<'c> Runner<'c> {
         }
     }
 
+    /// Checks a form that is not prepared yet: a column whose name SQLite also has for its hidden
+    /// number must be a column of the table.
+    fn check_new_form(&self, is_upsert: bool, row: &RowStatement<'_>) -> Result<(), NotRun> {
+        if self.shapes.iter().any(|shape| shape.fits(is_upsert, row)) {
+            return Ok(());
+        }
+        for name in row.columns().filter(|name| is_rowid_name(name.as_bytes())) {
+            if !self.connection.prepare_cached(HAS_COLUMN)?.exists([row.table, name])? {
+                return Err(NotRun::NotAllowed(HIDDEN_ROWID));
+            }
+        }
+        Ok(())
+    }
+
     fn run_text(&self, text: &str, is_limited: bool) -> Result<(), NotRun> {
         // Comments alone change nothing. Somebody may have filled a gap with them.
         let Some(class) = StatementClass::of(text).map_err(NotRun::NotAllowed)? else { return Ok(()) };
+        if is_limited {
+            refuse_hidden_rowid(text).map_err(NotRun::NotAllowed)?;
+        }
         self.guard.watch().time_row();
         let run = || {
             let mut statement = self.connection.prepare(text)?;

@@ -20,6 +20,11 @@ const MORE_THAN_ONE: NotAllowed = "holds more than one statement";
 const OTHER: NotAllowed = "is none of what an ldb takes: changes of rows, and tables made, dropped or given a column";
 const NOT_PLAIN: NotAllowed = "has columns that are more than a name and a type, which the protocol does not have";
 
+pub const HIDDEN_ROWID: NotAllowed = "names rows by SQLite's hidden number, which differs between hosts";
+
+/// The names of the hidden number of a row, where no column has that name.
+const ROWID_NAMES: [&str; 3] = ["rowid", "oid", "_rowid_"];
+
 /// Words that no plain column has: computed columns, conditions, and columns of other tables.
 const NOT_PLAIN_WORDS: [&str; 3] = ["as", "check", "references"];
 /// In a new table, a default can be computed, and would then differ between hosts.
@@ -65,6 +70,21 @@ impl StatementClass {
         is_of_columns && NOT_PLAIN_WORDS.iter().any(|word| token.is(word))
             || self == Self::CreateTable && token.is(NOT_PLAIN_IN_TABLES)
     }
+}
+
+/// Refuses a text that speaks of a row's hidden number. A column of such a name counts as one too.
+pub fn refuse_hidden_rowid(text: &str) -> Result<(), NotAllowed> {
+    let is_name = |token: Token<'_>| match token {
+        Token::Word(word) => is_rowid_name(word),
+        Token::Quoted(quoted) => !quoted.starts_with(b"'") && is_rowid_name(&quoted[1..quoted.len().max(2) - 1]),
+        _ => false,
+    };
+    if (Words { text: text.as_bytes(), at: 0 }).any(is_name) { Err(HIDDEN_ROWID) } else { Ok(()) }
+}
+
+/// Whether a column of this name may be the hidden number of a row.
+pub fn is_rowid_name(name: &[u8]) -> bool {
+    ROWID_NAMES.iter().any(|rowid| name.eq_ignore_ascii_case(rowid.as_bytes()))
 }
 
 /// What `text` has in quotes of any kind, which may be values.

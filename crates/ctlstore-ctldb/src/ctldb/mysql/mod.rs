@@ -41,6 +41,7 @@ use self::prepare::Server;
 use self::rows::quote;
 
 use super::counters::{Counters, Counts};
+use super::meta;
 use super::sizes::TableSizes;
 use super::{Ctldb, CtldbError, LedgerTable, Operation};
 
@@ -58,6 +59,7 @@ const SIZES: &str = "SELECT table_name, CAST(COALESCE(data_length, 0) + COALESCE
 /// Writes to no row, and is refused as writes are: by a server that is read-only, and to a user without the right.
 const CHANGES_NOTHING: &str = "UPDATE locks SET clock = clock WHERE 1 = 0; \
                                INSERT INTO {ledger} (seq, statement) SELECT 0, '' FROM locks WHERE 1 = 0";
+const LOCK_ROWS: &str = "SELECT COUNT(*) FROM locks WHERE id = 'ledger'";
 /// A row that takes room in the tablespace, for a transaction that is rolled back.
 const TAKES_ROOM: &str = "REPLACE INTO ctlstore_table_definition (table_name, ledger_seq, statement) \
                           VALUES ('', 0, REPEAT('x', {bytes}))";
@@ -151,6 +153,10 @@ impl Ctldb for MysqlCtldb {
     async fn check_writable(&self, after_failure: bool, deadline: Instant) -> Result<(), CtldbError> {
         let mut link = self.shared.connections.get(deadline).await?;
         link.query(&self.shared.ledger.fill(CHANGES_NOTHING), deadline).await?;
+        if link.row::<i64>(LOCK_ROWS, deadline).await? == 0 {
+            link.give_back();
+            return Err(meta::no_lock_row());
+        }
         if after_failure {
             link.query("START TRANSACTION", deadline).await?;
             // Rolled back also where it fails, when the connection is closed.

@@ -17,6 +17,7 @@ use super::error::{DUPLICATE_KEY, SqlError};
 use super::ledger_head;
 use super::open_transaction::{OpenTransaction, StateAfter};
 use super::rows::{self, blob, quote};
+use crate::ctldb::meta;
 
 const NOW: &str = "SELECT UNIX_TIMESTAMP()";
 const SET_LOW_WATER: &str = "INSERT INTO ctlstore_meta (name, value) VALUES ('low_water_seq', '{first}') \
@@ -267,6 +268,7 @@ impl Session for OpenTransaction<'_> {
     async fn append(&mut self, statements: &[String]) -> Result<Seq, CtldbError> {
         let limit = self.server.text_bytes;
         let locked = self.locked()?;
+        meta::check_seqs_left(locked.last, statements.len())?;
         let first = locked.last.next();
         for statement in statements {
             locked.last = locked.last.next();

@@ -16,6 +16,7 @@ use ctlstore_core::{failpoint, sql};
 
 use super::catalog::{self, Catalog};
 use super::{definitions, ledger_head, rows};
+use crate::ctldb::meta;
 
 const NOW: &str = "SELECT unixepoch()";
 const FAMILY: &str = "SELECT 1 FROM families WHERE name = ?";
@@ -49,7 +50,7 @@ const RELEASE: &str = "RELEASE request";
 pub(super) struct LedgerSql {
     table: LedgerTable,
     last: String,
-    append: String,
+    pub append: String,
     prune: String,
 }
 
@@ -242,6 +243,7 @@ impl Session for SqliteSession<'_> {
 
     async fn append(&mut self, statements: &[String]) -> Result<Seq, CtldbError> {
         let mut seq = self.last_seq().await?;
+        meta::check_seqs_left(seq, statements.len())?;
         let mut insert = self.db.prepare_cached(&self.ledger.append)?;
         for statement in statements {
             seq = seq.next();

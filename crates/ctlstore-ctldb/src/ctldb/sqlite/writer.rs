@@ -96,6 +96,8 @@ impl CtldbWriter {
             let shown = self.file.path().display();
             return Err(CtldbError::NotWritable(format!("only {free} bytes are free on the disk of {shown}")));
         }
+        // Preparing it tells whether the ledger's table is there.
+        self.connection.prepare(&self.ledger_sql.append)?;
         // Nobody's write waits because somebody else has the file for a while.
         self.connection.busy_timeout(Duration::ZERO)?;
         let result = if commit { self.transaction(|writer| writer.take_lock()) } else { self.try_lock() };

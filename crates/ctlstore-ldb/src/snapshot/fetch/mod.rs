@@ -23,7 +23,7 @@ use crate::snapshot::manifest::{FORMAT_VERSION, Manifest, ManifestError};
 use crate::snapshot::store::{Object, ObjectInfo, Part, Store, StoreError, contained};
 use crate::snapshot::{Phase, Progress};
 use ctlstore_core::disk::TemporaryName;
-use ctlstore_core::ledger::{HistoryCheck, LastRow, LdbPosition, LedgerInfo, Seq, may_follow};
+use ctlstore_core::ledger::{CannotFollow, HistoryCheck, LastRow, LdbPosition, LedgerInfo, Seq, may_follow};
 use ctlstore_core::{Abort, failpoint};
 
 pub use candidate::{Candidate, find, still_has};
@@ -64,15 +64,19 @@ impl Wanted {
         if let Some(wanted) = self.from.filter(|wanted| position.seq < *wanted) {
             return Err(unwanted(Unwanted::Behind { found: position.seq, wanted }));
         }
-        if let Some(ledger) = &self.ledger {
-            may_follow(ledger, position).map_err(|reason| unwanted(reason.into()))?;
+        let followed = self.ledger.as_ref().map_or(Ok(()), |ledger| may_follow(ledger, position));
+        // The ledger may have grown since; the check below asks it as it is now.
+        let may_have_grown = self.history.is_some() && matches!(followed, Err(CannotFollow::AheadOfLedger { .. }));
+        if !may_have_grown {
+            followed.clone().map_err(|reason| unwanted(reason.into()))?;
         }
         match self.history.as_ref().map(|history| history.ask(position)) {
             Some(LastRow::Other | LastRow::Missing) => {
                 Err(unwanted(Unwanted::OtherHistory { seq: position.seq, at: position.leader_ts }))
             }
+            Some(LastRow::Unknown) => followed.map_err(|reason| unwanted(reason.into())),
             // A host that starts while the control plane is away takes what it is given.
-            Some(LastRow::Same | LastRow::Unknown) | None => Ok(()),
+            Some(LastRow::Same) | None => Ok(()),
         }
     }
 
