@@ -12,10 +12,10 @@ const DEADLINE: Duration = Duration::from_secs(60);
 const ENDLESS: &str = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
 
 /// A statement that SQLite can't be made to leave for long: nothing is looked at between
-/// calls of LIKE, each of which compares 60 bytes at each of 30 million places.
+/// calls of LIKE, each of which compares 30 bytes at each of 30 million places.
 fn stuck() -> String {
-    let like = format!("(b LIKE ''%{}b'')", "a".repeat(60));
-    let sum = vec![like; 8].join(" + ");
+    let like = format!("(b LIKE ''%{}b'')", "a".repeat(30));
+    let sum = vec![like; 16].join(" + ");
     format!("INSERT INTO fam___tab SELECT {sum}, ''x'' FROM (SELECT printf(''%.*c'', 30000000, ''a'') AS b LIMIT 1)")
 }
 
