@@ -227,6 +227,15 @@ fn a_client_that_is_too_far_behind_is_told_to_start_over() {
 }
 
 #[test]
+fn the_ledgers_beginning_is_a_position_of_an_ldb_that_never_went_back() {
+    let (node, client) = with_table(&node());
+    client.upsert("fam", "tab", &[(1, "a")]);
+    let mut stream = open(&node.reader_url(), "?since=0&family=fam&table=tab", "");
+    assert_eq!(stream.expect().event, "start");
+    assert_ne!(stream.expect().event, "resync");
+}
+
+#[test]
 fn a_slow_client_holds_nothing_up_and_is_told_what_it_missed() {
     let (node, client) = with_table(&node().set("changes.retain_bytes", 262_144));
     let base = node.reader_url();

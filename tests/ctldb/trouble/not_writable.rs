@@ -77,6 +77,23 @@ fn refuses_with(node: &NodeProcess, client: &Client, reason: &str) {
     assert_eq!((said(node, IS_BACK), said(node, "the ctldb failed")), (0, 1), "{}", node.log());
 }
 
+#[test]
+fn without_the_lock_s_row_an_executive_that_nobody_writes_to_is_not_ready_either() {
+    let embedded = support::sqlite();
+    let mariadb = PrivateServer::start(Flavour::MariaDb);
+    mariadb.execute("CREATE DATABASE ctldb");
+    for url in [embedded.url.clone(), mariadb.url("ctldb")] {
+        let (node, _client) = executive(&url);
+        wait_until("it is ready", DEADLINE, || is_ready(&node));
+        sql::query(&url, "DELETE FROM locks").expect("take the row away");
+        wait_until("it is not ready", DEADLINE, || !is_ready(&node));
+        let shown = http::get(&format!("{}/readyz/executive", node.ops_url())).text();
+        assert!(shown.contains("table locks has no row 'ledger'"), "{shown}");
+        sql::query(&url, "INSERT INTO locks (id, clock) VALUES ('ledger', 0)").expect("put it back");
+        wait_until("it is ready again", DEADLINE, || is_ready(&node));
+    }
+}
+
 fn is_back(node: &NodeProcess, client: &Client, value: &str) {
     wait_until("the executive is ready", DEADLINE, || is_ready(node));
     client.upsert("fam", "tab", &[(3, value)]);

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use support::client::{role_status, wait_for_value};
+use support::client::{role_status, upserts, wait_for_value};
 use support::port::Port;
 use support::{Client, Node, NodeProcess, TestDatabase, http, process, scratch_dir, sqlite, wait_until};
 
@@ -74,6 +74,35 @@ fn a_statement_that_never_ends_fails_at_its_bound_and_the_node_is_not_ready() {
     let expected = format!("ledger row {seq} (other) failed: it took longer than reflector.statement_max_time, 1 s");
     wait_until("the error names the row", DEADLINE, || error().contains(&expected));
     assert!(http::get(&format!("{}/readyz/applier", process.ops_url())).expect(503).text().contains("is retrying"));
+}
+
+#[test]
+fn a_ledger_transaction_without_its_end_makes_the_poller_not_ready_until_the_end_is_there() {
+    let (database, seq) = ledger_with("--- BEGIN");
+    let process = reflector(&database).start();
+    wait_for_value(&process.reader_url(), "fam", "tab", 1, "good");
+    let readyz = format!("{}/readyz/poller", process.ops_url());
+    wait_until("the poller is not ready", DEADLINE, || http::get(&readyz).status == 503);
+    let shown = http::get(&readyz).expect(503).text();
+    assert!(shown.contains(&format!("up to row {seq}, has no")), "{shown}");
+    database.query("INSERT INTO ctlstore_dml_ledger (statement) VALUES ('--- COMMIT')");
+    wait_until("it goes on", DEADLINE, || {
+        http::is_ok(&readyz) && role_status(&process.ops_url(), "applier")["last_seq"] == seq + 1
+    });
+}
+
+#[test]
+fn a_row_at_the_last_seq_ends_no_node_and_writes_say_that_no_seqs_are_left() {
+    let database = sqlite();
+    let process = Node::new().roles(&["executive", "reflector"]).ctldb(&database.url).start();
+    let client = Client::registered(process.executive_url());
+    client.create_simple_table("fam", "tab");
+    let last = i64::MAX;
+    database.query(&format!("INSERT INTO ctlstore_dml_ledger (seq, statement) VALUES ({last}, 'SELECT 1')"));
+    wait_until("it is applied", DEADLINE, || role_status(&process.ops_url(), "applier")["last_seq"] == last);
+    let refused = client.try_mutate("fam", &upserts("tab", &[(1, "a"), (2, "b")])).expect("an answer");
+    assert_eq!(refused.status, 503);
+    assert!(refused.text().contains("no seqs are left"), "{}", refused.text());
 }
 
 #[test]

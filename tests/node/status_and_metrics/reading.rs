@@ -93,6 +93,7 @@ pub fn every_route_of_every_server(moved: &Moved) {
     ops("/healthz", "/healthz", 200);
     ops("/readyz", "/readyz", 200);
     ops("/readyz/{role}", "/readyz/reader", 200);
+    ops("/readyz/{role}", "/readyz/reflector", 200);
 
     let clear = "/clear-rows/families/{family}";
     executive(&format!("{clear}/tables/{{table}}"), "DELETE", "/clear-rows/families/fam/tables/tab", "", 200);
