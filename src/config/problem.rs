@@ -96,7 +96,7 @@ pub fn shown_text(text: &str) -> String {
     }
 }
 
-/// A URL, or a list of them, as [`shown_text`] has it. A part without a scheme that looks like
+/// A URL, or a list of them, in quotes, cut and without what it may hide. A part without a scheme that looks like
 /// one of a query is masked: it may be a piece of a signed URL with a comma in it.
 pub fn shown_url(text: &str) -> String {
     // What stands behind ? or # of any URL may be a signature. A comma or an @ in there separates nothing.

@@ -56,7 +56,7 @@ pub fn read_regular_text(path: &Path, most: u64) -> io::Result<String> {
 }
 
 /// As [`read_regular_text`], for a file that the user names. That can be a pipe, such as
-/// a shell's `<(…)`, from which all has to come within [`PIPE_TIMEOUT`].
+/// a shell's `<(…)`, from which all has to come within 5 seconds.
 pub fn read_given_text(path: &Path, most: u64) -> io::Result<String> {
     let kind = fs::metadata(path)?.file_type();
     if !kind.is_fifo() && !kind.is_char_device() {
