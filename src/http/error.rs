@@ -1,5 +1,6 @@
-//! Every error of the lower rooms as a status, a short text and, where trying
-//! again helps, a Retry-After. The only file that knows which status is whose.
+//! Maps every error of the crates below to a status, a short text and, if another try helps, a
+//! Retry-After. Refusals that only HTTP knows, such as that of a body or a header, name their
+//! status where they are made.
 
 use actix::MailboxError;
 use actix_web::http::StatusCode;

@@ -1,7 +1,7 @@
-//! Reads that know their age: what a request asks of it, waiting for the LDB to come
-//! to a seq, and what every answer says. The seq is read in the transaction that reads
-//! the rows, so that an answer holds everything up to it and nothing more; only of a
-//! large scan, read elsewhere, it may hold more.
+//! How fresh an HTTP read must be, and what its answer says of that: `ctlstore-min-seq` waits for a
+//! seq, `ctlstore-max-lag` refuses old data. The seq is read in the transaction that reads the rows,
+//! so an answer holds everything up to it and nothing more. Only a large scan, which another thread
+//! reads, may hold more. The library's counterpart is `reader/freshness.rs` of `ctlstore-reader`.
 
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};

@@ -1,5 +1,5 @@
-//! Rate limits: amounts per period, rounded half to even, and the buckets that
-//! usage is counted in. Pure.
+//! The arithmetic of rate limits: amounts per period, rounded half to even, and the buckets that usage
+//! is counted in. `admission.rs` enforces the limits. No I/O.
 
 use std::time::Duration;
 
