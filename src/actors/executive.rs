@@ -2,7 +2,7 @@
 //! answers after the ctldb's commit, and tells the poller that the ledger grew.
 //!
 //! Mutations that arrive while a write is in flight wait in a bounded queue and are
-//! committed together by the next one; `gather` says whether that one lets the writers
+//! committed together by the next one; `commit_delay` says whether that one lets the writers
 //! come back who were just answered. Everything else has the ctldb for itself.
 //! Transactions run in this actor's own tasks, so a client that goes away touches
 //! no connection. While the ctldb is away nothing is queued: that is a 503.

@@ -1,6 +1,6 @@
 //! The ledger poller: reads the ledger from where the LDB stands and hands it on in
 //! batches, one being applied while the next is read. It trusts nothing it has not
-//! checked (`ledger::Tail`), skips nothing, and begins again from the LDB's own seq
+//! checked (`ctlstore_ctldb::tail::Tail`), skips nothing, and begins again from the LDB's own seq
 //! after any failure.
 
 mod follow;

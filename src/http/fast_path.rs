@@ -3,7 +3,7 @@
 //! the socket to its handler without what actix-web's application has around a route,
 //! which takes as long as reading a row; all others go on to the application. Each of
 //! them is a route there as well, for what is not in its plain form, and described
-//! there. What stands around every request, `observe` and `origin`, stands here too.
+//! there. What stands around every request, `instrument` and `same_origin`, stands here too.
 
 use std::rc::Rc;
 

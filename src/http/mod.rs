@@ -1,7 +1,7 @@
 //! HTTP at the node's edge: requests become messages or reader calls, answers
 //! become responses. Nothing is decided here about data. One file maps errors to
 //! statuses (`error`); what all servers share is in `serve`, `connection`,
-//! `observe`, `origin`, `body`, `json` and `shortcut`, and each server has its routes in a file of its own, described
+//! `instrument`, `same_origin`, `body`, `json` and `fast_path`, and each server has its routes in a file of its own, described
 //! where they are listed (`openapi`).
 
 pub mod body;

@@ -78,12 +78,14 @@ fn a_statement_that_never_ends_fails_at_its_bound_and_the_node_is_not_ready() {
 
 #[test]
 fn a_ledger_transaction_without_its_end_makes_the_poller_not_ready_until_the_end_is_there() {
-    let (database, seq) = ledger_with("--- BEGIN");
+    let (database, seq) = ledger_with("SELECT 1");
     let process = reflector(&database).start();
-    wait_for_value(&process.reader_url(), "fam", "tab", 1, "good");
     let readyz = format!("{}/readyz/poller", process.ops_url());
+    wait_until("the poller is ready", DEADLINE, || http::is_ok(&readyz));
+    let seq = seq + 1;
+    database.query("INSERT INTO ctlstore_dml_ledger (statement) VALUES ('--- BEGIN')");
     wait_until("the poller is not ready", DEADLINE, || http::get(&readyz).status == 503);
-    let shown = http::get(&readyz).expect(503).text();
+    let shown = role_status(&process.ops_url(), "poller")["last_error"]["message"].to_string();
     assert!(shown.contains(&format!("up to row {seq}, has no")), "{shown}");
     database.query("INSERT INTO ctlstore_dml_ledger (statement) VALUES ('--- COMMIT')");
     wait_until("it goes on", DEADLINE, || {

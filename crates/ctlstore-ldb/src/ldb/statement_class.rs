@@ -1,6 +1,6 @@
 //! What kind of statement a ledger row holds, by its first words: rows, or one of the
 //! protocol's three changes of a schema. Entry point: [`StatementClass::of`]. It reads
-//! words only; what the statement may touch is decided by the authorizer (`guard`).
+//! words only; what the statement may touch is decided by the authorizer (`statement_authorizer`).
 
 /// What a ledger statement does, and so what SQLite may do for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

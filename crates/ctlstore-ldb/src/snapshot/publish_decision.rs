@@ -1,4 +1,4 @@
-//! What a destination holds, as cheaply as can be told: the manifest is read, the
+//! Whether a snapshot may go to a destination, by what stands there, as cheaply as can be told: the manifest is read, the
 //! snapshot itself is only looked at. What no manifest speaks of, such as a snapshot of the
 //! original, is downloaded once, since hosts may have started from it.
 

@@ -1,7 +1,7 @@
 //! The ctldb on MySQL or MariaDB, which several executives may share, the original's
 //! among them.
 //!
-//! `driver` carries a write through, `unit` is one transaction, `session` what can be
+//! `transaction` carries a write through, `open_transaction` is one transaction, `session` what can be
 //! said in it, `ddl` how the schema changes. Used from one single-threaded runtime.
 
 mod address;
