@@ -364,6 +364,9 @@ mod tests {
             r#"REPLACE INTO fam___tab ("a") VALUES(x'abc')"#,
             "REPLACE INTO fam___tab (\"a\") VALUES('a\0b')",
             "INSERT INTO fam___tab VALUES(1)",
+            r#"REPLACE INTO Fam___tab ("a") VALUES(1)"#,
+            "DELETE FROM fam___Tab",
+            "DROP TABLE IF EXISTS FAM___TAB",
         ] {
             assert_eq!(parse(text), Statement::Other, "{text:?}");
         }

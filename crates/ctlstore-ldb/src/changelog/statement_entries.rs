@@ -194,7 +194,6 @@ mod tests {
             r#"REPLACE INTO fam___tab ("s","i","s") VALUES('x',1,'y')"#,
             r#"REPLACE INTO fam___tab ("S","i") VALUES('x',1)"#,
             r#"REPLACE INTO fam___tab ("s","r") VALUES('x',1)"#,
-            r#"REPLACE INTO FAM___tab ("s","i") VALUES('x',1)"#,
             r#"DELETE FROM fam___tab WHERE "s" = 'x'"#,
             r#"DELETE FROM fam___tab WHERE "s" = 'x' AND "i" = 1 AND "r" = 1"#,
         ] {
