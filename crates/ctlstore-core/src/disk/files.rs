@@ -23,7 +23,7 @@ impl FileId {
     /// The file that `path` leads to, links followed; `None` when there is none.
     ///
     /// # Errors
-    /// What is no regular file is named and never opened.
+    /// Anything but a regular file is an error that names it; it is never opened.
     pub fn of(path: &Path) -> io::Result<Option<Self>> {
         match fs::metadata(path) {
             Ok(metadata) => {

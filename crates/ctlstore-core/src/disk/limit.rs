@@ -8,7 +8,7 @@ use std::io;
 const EMFILE: i32 = 24;
 const ENFILE: i32 = 23;
 
-/// What opening a file says, if it is that too many are open.
+/// The error of opening a file, if its cause is that too many files are open.
 pub fn too_many_open_files() -> Option<io::Error> {
     File::open("/dev/null").err().filter(is_too_many_open_files)
 }

@@ -12,7 +12,7 @@ use super::own::{has_other_names, open_unlinked};
 /// The longest part of the lock file that an error repeats, in bytes.
 const MAX_HOLDER_BYTES: u64 = 64;
 
-/// What stands before the holder's number.
+/// The text before the holder's number.
 const HOLDER: &str = "pid ";
 
 /// Why the lock was not taken.

@@ -1,5 +1,6 @@
-//! What every room that keeps files asks of the disk: names and modes, one owner per
-//! file, whether a write-ahead log can live there. Knows no other room.
+//! Files, as the other modules need them: names and modes, regular files only, links that are not
+//! followed, one owner per file, free space, and whether a write-ahead log can live in a place. It
+//! uses no other module.
 
 mod files;
 mod limit;

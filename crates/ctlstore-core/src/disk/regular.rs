@@ -64,7 +64,7 @@ pub fn read_given_text(path: &Path, most: u64) -> io::Result<String> {
     }
     let (sender, read) = mpsc::sync_channel(1);
     let pipe = path.to_owned();
-    // Where nobody writes, this thread waits until the process ends.
+    // If no program writes to the pipe, this thread waits until the process ends.
     std::thread::Builder::new().name("read-pipe".to_owned()).spawn(move || {
         let read = || {
             let mut bytes = Vec::new();
