@@ -1,5 +1,5 @@
-//! Any sequence of ledger rows is refused or grouped into batches that hold every row
-//! once, in order, and never a part of a transaction.
+//! Feeds any sequence of ledger rows to the assembler. It must refuse them or group them into batches
+//! that have every row once, in order, and only whole transactions.
 #![no_main]
 
 use ctlstore_core::ledger::{Assembler, LedgerRow, Seq};
@@ -8,9 +8,11 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|steps: Vec<u8>| {
     let mut assembler = Assembler::after(Seq::ZERO);
-    let (mut seq, mut pushed, mut taken) = (0i64, Vec::new(), Vec::new());
+    let mut seq = 0i64;
+    let mut pushed = Vec::new();
+    let mut taken = Vec::new();
     for step in steps {
-        // Two bits say what comes, the others how far the seq goes on, or does not.
+        // Two bits choose the statement, the others how far the seq advances. It may go back by one.
         seq += i64::from(step >> 2) - 1;
         let statement = match step & 3 {
             0 => BEGIN,

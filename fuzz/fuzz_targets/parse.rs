@@ -1,5 +1,6 @@
-//! Any text is read without a panic, and what counts as canonical means to SQLite
-//! what it means to us: each literal, bound as a value, equals the literal as text.
+//! Feeds any text to the parser of ledger statements, which must not panic. If it takes a text for an
+//! upsert, SQLite must read the same values: each literal, bound as a value, must equal the literal in
+//! the text.
 #![no_main]
 
 use std::cell::LazyCell;
@@ -19,7 +20,7 @@ fn value(literal: &Literal<'_>) -> Value {
         Literal::Null => Value::Null,
         Literal::Integer(integer) => Value::Integer(*integer),
         Literal::Boolean(boolean) => Value::Integer((*boolean).into()),
-        // SQLite keeps one zero of the two.
+        // SQLite has no negative zero.
         Literal::Real(float) => Value::Real(float + 0.0),
         Literal::Text(text) => Value::Text(text.clone().into_owned()),
         Literal::Blob(hex) => {
@@ -44,7 +45,7 @@ fn as_sqlite_reads(text: &str, row: &RowStatement<'_>) -> Option<Vec<Value>> {
 
 fuzz_target!(|text: &str| {
     if let Statement::Upsert(row) = parse(text)
-        // A column's name could hold what ends the list of columns.
+        // A column's name with a parenthesis could end the list of columns too early.
         && !row.columns.contains('(')
         && let Some(read) = as_sqlite_reads(text, &row)
     {

@@ -1,5 +1,5 @@
-//! How ledger batches become rows: all or nothing, each once, in order, and never by
-//! a statement that a ledger has no business with.
+//! Ledger batches become rows: all or nothing, each once, and in order. A statement that does not belong
+//! in a ledger is refused.
 
 use ctlstore_core::ledger::{Assembler, LdbPosition, Seq};
 use ctlstore_ldb::{ApplyError, Ldb, LdbError};
@@ -132,7 +132,7 @@ fn what_precedes_a_statement_that_fails_is_applied_and_nothing_of_its_transactio
     assert_eq!((seq_at_fault, table.as_deref(), form, applied), (5, Some("fam___missing"), "upsert", Some(2)));
     let reader = scratch.reader();
     assert_eq!((seq(&reader), strings(&reader, "SELECT v FROM fam___tab")), (2, vec!["a".to_owned()]));
-    // Tried again it stops at the same place, and has nothing more to apply.
+    // A second try stops at the same row, and applies nothing more.
     assert_eq!(fault(ldb.apply(&batch(2, &statements)).unwrap_err()).4, None);
     assert_eq!(seq(&reader), 2);
 }
@@ -179,7 +179,7 @@ fn a_ledger_can_neither_end_the_transaction_nor_leave_the_ldb() {
         let error = ldb.apply(&batch(2, &[&upsert(1, "before"), statement])).unwrap_err();
         let (at, _, _, _, applied) = fault(error);
         assert_eq!(at, 3, "{statement}");
-        // The first of them lets the row before it through, the others find it there.
+        // The first statement, COMMIT, lets the row before it be applied. The others find that row applied.
         assert_eq!(applied, (statement == "COMMIT").then_some(2), "{statement}");
         assert_eq!(seq(&scratch.reader()), 2, "{statement}");
     }

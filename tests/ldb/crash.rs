@@ -1,6 +1,6 @@
-//! The applier is killed, at random and at each of its failpoints. Each time the LDB
-//! is what a clean replay of the ledger to its seq comes to, and a program that
-//! caches rows and follows the changelog has them right or was told to start over.
+//! The applier is killed, at random and at each of its failpoints. After each kill the LDB must equal a
+//! clean replay of the ledger up to the LDB's seq. A program that caches rows and follows the changelog
+//! must have the right rows, or must have been told to start over.
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -33,8 +33,8 @@ fn a_workload_is_applied_to_its_end() {
     assert_same(&dump(&ldb), &Replay::new(&workload).dump_at(workload.last_seq()), "at the end");
 }
 
-/// Looks at what a killed applier left, as the next one and a follower find it.
-/// Answers whether the follower was told to start over.
+/// Checks the LDB and the changelog that a killed applier has left. Returns whether the follower was
+/// told to start over.
 fn check(directory: &Path, seed: u64, replay: &mut Replay<'_>, follower: &mut Follower) -> bool {
     let path = directory.join("ldb.db");
     drop(workload::open(directory, seed));
@@ -58,19 +58,21 @@ fn current_seq(directory: &Path) -> i64 {
 fn killed_at_random(seed: u64) {
     let directory = tempfile::tempdir().unwrap();
     let workload = workload_of(seed);
-    let (mut replay, mut dice) = (Replay::new(&workload), Dice::new(seed));
+    let mut replay = Replay::new(&workload);
+    let mut dice = Dice::new(seed);
     let mut follower = Follower::new(directory.path().join("change.log"));
-    let (mut kills, mut told) = (0, 0);
+    let mut kills = 0;
+    let mut told = 0;
     while current_seq(directory.path()) < workload.last_seq() {
         let target = current_seq(directory.path()) + dice.roll(250) as i64;
         let mut applier = workload::start(APPLIER, directory.path(), seed, None, None);
-        // Without a pause, which the applier could use to come to its end.
+        // There is no pause, in which the applier could finish.
         let started = Instant::now();
         while current_seq(directory.path()) < target.min(workload.last_seq()) {
             assert!(started.elapsed() < DEADLINE, "the applier does not get on");
             std::thread::yield_now();
         }
-        // Not always right behind a commit.
+        // The kill need not come right after a commit.
         for _ in 0..dice.roll(400_000) {
             std::hint::spin_loop();
         }
@@ -81,7 +83,7 @@ fn killed_at_random(seed: u64) {
         kills += 1;
     }
     assert!(kills > 5, "{kills} kills");
-    // A file that has rotated away unread also makes followers start over.
+    // A follower also starts over if a file was rotated away before it was read.
     assert!(told < kills || seed.is_multiple_of(3), "{told} of {kills} kills made followers start over");
 }
 
@@ -112,7 +114,7 @@ fn killed_at_any_failpoint_rows_seq_and_changelog_agree() {
         ("apply-after-begin", false, false),
         ("apply-after-statements", false, false),
         ("apply-after-seq", false, false),
-        // The rows are there and their entries are not.
+        // The rows are in the LDB, but their entries are not in the changelog.
         ("apply-after-commit", true, true),
         ("apply-after-changelog", true, false),
     ] {

@@ -1,5 +1,5 @@
-//! A disk that fills up under the applier: an error that names it, nothing half done,
-//! and work goes on when there is room again. On a small tmpfs, so it needs root.
+//! The disk fills up under the applier. The error names the disk, nothing is half applied, and the work
+//! goes on when there is room again. The test mounts a small tmpfs, so it needs root.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -46,16 +46,16 @@ fn a_full_disk_stops_the_applier_with_nothing_torn_until_there_is_room() {
     let error = apply_until_failure(&mut ldb, &mut next);
     assert!(matches!(error, ApplyError::Ldb(LdbError::DiskFull { .. })), "{error}");
     assert!(error.to_string().starts_with("no space left for ldb /"), "{error}");
-    // What is there can be read, is whole, and is what was committed.
+    // The LDB can be read, is whole, and has the committed rows.
     let there = reader(&path);
     assert_eq!((seq(&there), strings(&there, "PRAGMA quick_check")), (next - 1, vec!["ok".to_owned()]));
 
-    // The same applier goes on as soon as it can.
+    // The same applier goes on as soon as there is room.
     fs::remove_file(ballast).unwrap();
     apply(&mut ldb, &mut next).unwrap();
     assert_eq!(seq(&there), next - 1);
 
-    // Neither does a start on the full disk make it worse.
+    // A start on the full disk does no harm either.
     let ballast = disk.fill();
     apply_until_failure(&mut ldb, &mut next);
     drop(ldb);

@@ -1,5 +1,5 @@
-//! The LDB as files: who may open it, what is found and taken over, and what happens
-//! when someone takes the files away.
+//! The LDB as files: which users may open it, which files an applier accepts, and what happens if the
+//! files are removed.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -10,7 +10,7 @@ use ctlstore_ldb::{ApplyError, Ldb, LdbError};
 use rusqlite::Connection;
 use support::ldb::{CREATE, Scratch, batch, integer, options, seq, strings, timestamp, upsert};
 
-/// What the original's applier makes.
+/// An LDB as the Go program's applier makes it.
 const ORIGINALS: &str = "PRAGMA page_size = 4096; PRAGMA journal_mode = WAL;
 CREATE TABLE _ldb_seq (id INTEGER PRIMARY KEY NOT NULL, seq BIGINT NOT NULL);
 CREATE TABLE _ldb_last_update (name STRING PRIMARY KEY NOT NULL, timestamp DATETIME NOT NULL);
@@ -110,7 +110,7 @@ fn an_ldb_deleted_under_its_applier_is_an_error_and_nothing_is_committed() {
     let mut ldb = scratch.open();
     ldb.apply(&batch(1, &[CREATE])).unwrap();
     let reader = scratch.reader();
-    // A reader that has begun to read goes on in the file that it has.
+    // A reader that has begun to read goes on in its open file.
     assert_eq!(seq(&reader), 1);
     fs::remove_file(ldb.file()).unwrap();
     let error = ldb.apply(&batch(2, &[&upsert(1, "a")])).unwrap_err();
@@ -118,7 +118,7 @@ fn an_ldb_deleted_under_its_applier_is_an_error_and_nothing_is_committed() {
     assert!(matches!(ldb.maintain(), Err(LdbError::Removed { .. })));
     assert_eq!(seq(&reader), 1);
     drop(ldb);
-    // Opened again it begins anew, behind the same path.
+    // After it is opened again it begins from nothing, at the same path.
     assert_eq!(scratch.open().position().unwrap().seq, Seq(0));
 }
 

@@ -1,4 +1,5 @@
-//! The local database as the applier writes it: its statements, its files, full disks, and kills at any moment.
+//! Tests of the local database as the applier writes it: statements, files, full disks, and kills at
+//! any moment.
 
 mod apply;
 mod crash;

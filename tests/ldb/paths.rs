@@ -1,5 +1,5 @@
-//! Canonical statements run with bound values, all others as text. Both must leave
-//! the same file, or hosts would differ by which program fed them.
+//! Canonical statements run with bound values, all others as text. Both ways must give the same file.
+//! Otherwise a host's data would depend on the program that wrote its LDB.
 
 use ctlstore_core::schema::{Field, FieldName, FieldType, TableRef, TableSchema, Value};
 use ctlstore_core::sql;
@@ -40,12 +40,12 @@ fn float() -> impl Strategy<Value = f64> {
     ]
 }
 
-/// Numbers as no executive spells them.
+/// Numbers in spellings that no executive writes.
 fn odd_number() -> impl Strategy<Value = String> {
     "-?[0-9]{1,30}(\\.[0-9]{1,30})?"
 }
 
-/// Values of every kind for every column: a ledger of the original is not checked.
+/// Values of every kind for every column, since the Go program does not check a value's type.
 fn value() -> impl Strategy<Value = Value> {
     prop_oneof![
         Just(Value::Null),
@@ -72,7 +72,7 @@ fn statement() -> impl Strategy<Value = String> {
     ]
 }
 
-/// Runs the statements as the text they are, without any code of ours.
+/// Runs the statements as text in SQLite, without ctlstore's code.
 fn as_text(statements: &[String]) -> Vec<String> {
     let connection = Connection::open_in_memory().unwrap();
     for statement in statements {
@@ -119,7 +119,7 @@ fn sqlite_and_the_parser_read_every_float_alike() {
             sql::push_literal(&mut literal, &Value::Real(float));
             let read: f64 =
                 connection.query_row(&format!("SELECT CAST({literal} AS REAL)"), [], |row| row.get(0)).unwrap();
-            // Of the two zeroes SQLite knows one.
+            // SQLite has no negative zero.
             prop_assert_eq!(read.to_bits(), (float + 0.0).to_bits(), "{}", literal);
             Ok(())
         })

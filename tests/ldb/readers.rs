@@ -1,5 +1,5 @@
-//! What readers in other processes see while the applier runs: whole ledger
-//! transactions and the seq that covers them, never anything in between.
+//! Readers in other processes, while the applier runs, see whole ledger transactions and the seq that
+//! covers them.
 
 use std::time::{Duration, Instant};
 
@@ -22,8 +22,10 @@ fn a_reader_sees_only_whole_ledger_transactions() {
     drop(workload::open(directory.path(), 7));
     let ldb = reader(&directory.path().join("ldb.db"));
     let mut applier = workload::start(APPLIER, directory.path(), 7, None, None);
-    let (mut replay, mut states, mut last) = (Replay::new(&workload), 0, 0);
-    // Looks as often as it can: the applier does not wait for it.
+    let mut replay = Replay::new(&workload);
+    let mut states = 0;
+    let mut last = 0;
+    // The reader looks as often as it can; the applier does not wait for it.
     let started = Instant::now();
     while last < workload.last_seq() {
         assert!(started.elapsed() < DEADLINE, "the applier stopped at {last}");
@@ -61,7 +63,7 @@ fn a_reader_that_stays_does_not_hold_up_the_applier_and_the_wal_shrinks_behind_i
             assert!(next < 1_000_000, "the wal never reached {wanted} bytes");
         }
     };
-    // Pinned by the reader, the WAL grows past every threshold.
+    // The reader's open transaction makes the WAL grow past every threshold.
     fill(&mut ldb, 6 * 256 * 1024);
     let checkpoint = ldb.maintain().unwrap().unwrap();
     assert!(!checkpoint.is_complete && checkpoint.remaining_bytes > 0, "{checkpoint:?}");
@@ -81,7 +83,8 @@ fn a_wal_without_readers_in_the_way_stays_near_its_threshold() {
     small.wal_checkpoint_bytes = 256 * 1024;
     let mut ldb = Ldb::open(&scratch.ldb(), &small).unwrap();
     ldb.apply(&batch(1, &[CREATE])).unwrap();
-    let (mut largest, mut checkpoints) = (0, 0);
+    let mut largest = 0;
+    let mut checkpoints = 0;
     for seq in 2..1_000 {
         ldb.apply(&batch(seq, &[&upsert(seq, &"x".repeat(190))])).unwrap();
         checkpoints += u64::from(ldb.maintain().unwrap().is_some());

@@ -1,4 +1,4 @@
-//! The actor that owns the reader's server: what it says of itself, and how it stops.
+//! The actor that owns the reader's server: its status, and how it stops.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -58,7 +58,7 @@ async fn status_follows_the_ldb_and_readiness_its_lag() {
     assert!(late.lag_seconds.unwrap() >= 7200.0, "{late:?}");
     assert!(late.not_ready.unwrap().contains("at most 3600 s"));
 
-    // A quiet ledger whose end was seen a minute ago is no stale host.
+    // The ledger is quiet, and its end was seen a minute ago. So the host is not stale.
     reader.send(CaughtUp { seq: Seq(1), at: ago(60) }).await.unwrap();
     let ready = reader.send(GetStatus).await.unwrap();
     assert_eq!(ready.not_ready, None);
@@ -117,7 +117,7 @@ async fn a_stop_closes_idle_connections_and_the_socket() {
     for stream in &mut idle {
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         let mut rest = Vec::new();
-        // An end or a reset: the connection is closed either way, and not by our time-out.
+        // An end or a reset: either way the server closed the connection, and not the test's time-out.
         let closed = stream.read_to_end(&mut rest);
         assert!(closed.is_ok() || closed.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset));
     }
@@ -136,7 +136,7 @@ async fn a_request_in_flight_is_answered_before_the_end() {
         "POST /get-rows-by-key-prefix/fam/tab HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n";
     stream.write_all(head.as_bytes()).unwrap();
     let mut stream = tokio::task::spawn_blocking(move || {
-        // The server asks for the body: the request has begun.
+        // The server asks for the body, so the request has begun.
         let mut go_on = [0; 25];
         stream.read_exact(&mut go_on).unwrap();
         assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");

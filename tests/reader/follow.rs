@@ -1,5 +1,5 @@
-//! A reader and an LDB that changes under it: tables that change, a file that is not
-//! there yet, is replaced, or goes away, and a writer at work all the while.
+//! A reader follows an LDB that changes: tables change, the file appears, is replaced or disappears, and
+//! a writer works meanwhile.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -129,7 +129,7 @@ fn another_file_at_the_path_is_followed() {
     point_at("ldb.2");
     wait_until("the reader follows the link", DEADLINE, || value() == "2");
 
-    // A bootstrap of the original's puts a plain file in the path.
+    // The Go program's bootstrap puts a plain file at the path.
     drop(generation("ldb.3", "3"));
     fs::rename(directory.path().join("ldb.3"), &path).unwrap();
     wait_until("the reader follows the plain file", DEADLINE, || value() == "3");
@@ -148,7 +148,7 @@ fn a_path_that_disappears_or_turns_bad_leaves_the_old_rows_readable() {
     for name in ["ldb.db-wal", "ldb.db-shm"] {
         fs::remove_file(directory.path().join(name)).unwrap();
     }
-    // Long enough for the reader to have looked several times.
+    // The reader has looked several times in this time.
     let start = Instant::now();
     wait_until("the reader has looked at the path", DEADLINE, || {
         assert_eq!(get(&mut reader, "a").unwrap().unwrap()["v"], "1");
@@ -243,7 +243,7 @@ fn connections_kept_alive_read_whole_transactions_while_a_writer_works() {
     });
 }
 
-/// One connection on which request follows request.
+/// One connection that carries one request after another.
 struct KeptAlive(BufReader<TcpStream>);
 
 impl KeptAlive {

@@ -1,5 +1,5 @@
-//! Reads that know their age: they wait for what was written, refuse what is too old,
-//! and say where the LDB stands.
+//! Reads with limits on their age: they wait for a write, refuse data that is too old, and tell the
+//! LDB's seq and lag.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::thread;
@@ -83,7 +83,7 @@ fn a_stopping_reader_sends_away_who_waits() {
     });
     let began = Instant::now();
     assert!(node.stop(DEADLINE).success());
-    // Which of the two came first is the machine's to say; none of them waits to the end.
+    // Either of the two may come first. Neither waits to the end of its time.
     assert!(waiting.join().unwrap().map_or(true, |answer| answer.status == 503));
     assert!(began.elapsed() < Duration::from_secs(25));
 }
@@ -96,7 +96,7 @@ fn data_that_is_older_than_allowed_is_refused() {
     client.create_simple_table("fam", "tab");
     let reading = Node::new().roles(&["reader"]).set("ldb.path", writing.ldb_path().display().to_string()).start();
     let base = reading.reader_url();
-    // Woken by nobody but the applier's files: it is another process.
+    // The applier is another process, so only its files can wake the reader.
     let seq = client.upsert("fam", "tab", &[(1, "one")]);
     let headers = [("ctlstore-min-seq", &*seq.to_string()), ("ctlstore-wait", "30s"), ("ctlstore-max-lag", "30s")];
     read(&base, 1, &headers).expect(200);

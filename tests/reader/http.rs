@@ -1,5 +1,4 @@
-//! The reader's HTTP API over real sockets: keys of every kind, limits, health, and
-//! what it refuses.
+//! The reader's HTTP API over real sockets: keys of every kind, limits, health, and refused requests.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -172,7 +171,7 @@ fn a_page_of_another_site_reads_nothing() {
 
 #[test]
 fn a_scan_beyond_a_limit_is_416_and_one_at_it_is_whole() {
-    // Small enough to be read by a worker, and large enough to be handed over.
+    // A worker reads the small answer itself, and hands the large one over.
     for max_rows in [10, 1_000] {
         let fixture = reader_with(max_rows, 1 << 20, &[INTEGER_TABLE]);
         let insert = |count: u64| {
@@ -212,7 +211,7 @@ fn an_answer_beyond_its_bytes_is_416_and_one_below_is_sent_whole() {
 
 #[test]
 fn large_answers_that_nobody_fetches_do_not_pile_up() {
-    // Two answers of the largest kind may wait; each is far larger than what the kernel buffers.
+    // Two of the largest answers may wait. Each is far larger than the kernel's buffers.
     let fixture = reader_with(0, 24 << 20, &[TEXT_TABLE]);
     let megabyte = "x".repeat(1 << 20);
     for key in 0..20 {
@@ -227,7 +226,7 @@ fn large_answers_that_nobody_fetches_do_not_pile_up() {
     let refused = fixture.rows("fam/text", json!([])).expect(503);
     assert_eq!(refused.header("retry-after"), Some("1"));
     assert_eq!(fixture.row("fam/text", json!([{"Value": "7"}])).status, 200);
-    // One gives up: there is room again.
+    // One client gives up, so there is room again.
     waiting.pop();
     wait_until("there is room again", Duration::from_secs(20), || fixture.rows("fam/text", json!([])).status == 200);
 }
@@ -252,7 +251,7 @@ fn a_client_that_takes_nothing_is_cut_and_frees_what_it_held() {
     }
     let all = || post(&server.rows("fam/text"), "{}").status;
     wait_until("there is room for another answer", Duration::from_secs(60), || all() == 200);
-    // The other one may still be within its time.
+    // The other one's time may not be over yet.
     let cut = stalled.iter_mut().filter_map(|stream| {
         let mut rest = Vec::new();
         let end = stream.read_to_end(&mut rest);
@@ -291,7 +290,7 @@ fn latency_and_health_are_500_before_the_first_statement_and_200_after() {
     let seconds = latency.json()["value"].as_f64().unwrap();
     assert!((90.0..90.0 + 60.0).contains(&seconds), "{seconds}");
     set(ctlstore_core::schema::Timestamp::from_unix_micros(now.unix_micros() + 3_600_000_000));
-    // Rows from a clock that is ahead are as old as the file that holds them, and no newer.
+    // Rows whose writer's clock was fast are as old as their file, and no newer.
     let seconds = http::get(&url("/get-ledger-latency")).json()["value"].as_f64().unwrap();
     assert!((0.0..60.0).contains(&seconds), "{seconds}");
 }
@@ -314,7 +313,8 @@ fn an_escaped_path_is_answered_as_the_plain_one_is() {
         [("row", key(1)), ("row", key(2)), ("row", "{".to_owned()), ("rows", key(1)), ("rows", "{}".to_owned())]
     {
         let url = |table| if route == "row" { fixture.server.row(table) } else { fixture.server.rows(table) };
-        let (plain, escaped) = (post(&url("fam/int"), &body), post(&url("f%61m/%69nt"), &body));
+        let plain = post(&url("fam/int"), &body);
+        let escaped = post(&url("f%61m/%69nt"), &body);
         assert_eq!((plain.status, plain.text()), (escaped.status, escaped.text()), "{route} {body}");
         for header in ["content-type", "x-ctlstore", "ctlstore-seq"] {
             assert_eq!(plain.header(header), escaped.header(header), "{route} {body}");

@@ -1,5 +1,5 @@
-//! The reader library on LDBs that stand still: rows as types, keys, errors, scans,
-//! snapshots, and what an LDB says of itself.
+//! The reader library on LDBs that do not change: rows as types, keys, errors, scans, read transactions,
+//! and the position of an LDB.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
@@ -42,7 +42,8 @@ struct All {
 fn a_row_becomes_a_struct_a_map_a_tuple_or_what_a_type_makes_of_it() {
     let (_directory, _written, reader) = filled();
     let full: All = reader.get("fam", "all", "full").unwrap().unwrap();
-    let (t, b) = (Some("text".into()), Some(vec![0, 255]));
+    let t = Some("text".into());
+    let b = Some(vec![0, 255]);
     assert_eq!(full, All { s: "full".into(), i: Some(-7), d: Some(0.25), t, b, k: Some([1, 2]) });
     let empty: All = reader.get("fam", "all", "empty").unwrap().unwrap();
     assert_eq!(empty, All { s: "empty".into(), i: None, d: None, t: None, b: None, k: None });
@@ -51,7 +52,7 @@ fn a_row_becomes_a_struct_a_map_a_tuple_or_what_a_type_makes_of_it() {
     let values: Vec<Value> = map.into_values().collect();
     let bytes = |bytes: &[u8]| Value::Blob(bytes.to_owned());
     assert_eq!(values, [bytes(&[0, 255]), 0.25.into(), (-7_i64).into(), bytes(&[1, 2]), "full".into(), "text".into()]);
-    // In a text column bytes are text (a NUL is stored so), in a column of bytes text is bytes.
+    // In a text column bytes are text, since a text with a NUL is stored so. In a column of bytes text is bytes.
     let nul: HashMap<String, Value> = reader.get("fam", "all", "nul").unwrap().unwrap();
     assert_eq!((&nul["t"], &nul["b"]), (&Value::from("a\0b"), &bytes(b"as text")));
 
@@ -102,7 +103,8 @@ fn what_borrows_from_the_row_is_read_where_it_lies() {
     }
     let seen = reader.get_with("fam", "all", "full", |row| {
         let whole: Borrowed<'_> = row.deserialize()?;
-        let (text, bytes): (&str, &[u8]) = (row.get("t")?, row.get("b")?);
+        let text: &str = row.get("t")?;
+        let bytes: &[u8] = row.get("b")?;
         assert_eq!((whole.t.as_ptr(), whole.b.as_ptr()), (text.as_ptr(), bytes.as_ptr()));
         assert_eq!((whole.t, whole.b, whole.i), ("text", &[0, 255][..], -7));
         assert_eq!(row.value("d"), Some(ValueRef::Real(0.25)));
@@ -170,7 +172,7 @@ fn errors_tell_what_was_wrong_and_where() {
     let whole = reader.get::<i64>("fam", "all", "full").unwrap_err();
     assert!(matches!(whole, ReadError::Refused { column: None, .. }), "{whole}");
     assert!(whole.to_string().contains("a row, wanted i64"), "{whole}");
-    // What is stored is in no message.
+    // No error repeats stored data.
     let message = reader.get_with("fam", "all", "full", |row| row.get::<i64>("t")).unwrap_err().to_string();
     assert_eq!(message, r#"column "t" of table fam___all holds text, wanted i64"#);
 

@@ -1,6 +1,5 @@
-//! The reader library and the files under it: versions, replaced files, waits for a
-//! seq that nobody announces, and connections that are given back. Needs the feature
-//! `reader` only.
+//! The reader library and its files: versions, replaced files, waits for a seq without an applier's seq
+//! file, and connections that are closed.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -36,7 +35,7 @@ fn the_newest_version_is_read_and_a_bad_one_leaves_the_one_before() {
     let reader = Reader::open_versioned(&versions).unwrap();
     assert!(matches!(reader.last_seq(), Err(ReadError::NotThereYet { .. })));
 
-    // Complete before it has its name.
+    // The version is complete before it gets its name.
     let publish = |version: &str, value: &str| {
         write(&directory.path().join("new/ldb.db"), value).finish();
         fs::rename(directory.path().join("new"), versions.join(version)).unwrap();
@@ -72,9 +71,10 @@ fn no_thread_reads_an_older_version_than_another_one_has_read() {
         fs::rename(directory.path().join("new"), versions.join(format!("{number:013}"))).unwrap();
     };
     publish(1);
-    // One handle for some of the threads, and one that was opened apart from it.
+    // Some threads share one handle, the others share one that was opened on its own.
     let readers = [(); 2].map(|()| Reader::open_versioned(&versions).unwrap());
-    let (stop, newest) = (AtomicBool::new(false), AtomicI64::new(0));
+    let stop = AtomicBool::new(false);
+    let newest = AtomicI64::new(0);
     let read_on = &|reader: &Reader| {
         let mut versions_read = BTreeSet::new();
         while !stop.load(Ordering::Relaxed) {
@@ -128,7 +128,7 @@ fn the_default_is_the_ldb_in_the_directory_that_the_environment_names() {
     if let Some(expected) = std::env::var_os(EXPECTED) {
         return assert_eq!(Reader::open_default().unwrap().path(), Path::new(&expected));
     }
-    // The environment is a process's own.
+    // Each process has its own environment.
     let ask = |expected: &Path, directory: Option<&Path>| {
         let mut child = support::one_test(NAME);
         child.env(EXPECTED, expected).env_remove("CTLSTORE_PATH");
@@ -150,7 +150,7 @@ fn an_ldb_whose_turn_it_is_not_can_be_checkpointed_whole() {
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         let _end = SetAtEnd(&done);
-        // Some of them are always within a snapshot, so that the LDB being read is never free.
+        // Some threads are always in a read transaction, so the LDB in use always has a reader.
         for _ in 0..4 {
             scope.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
@@ -181,7 +181,7 @@ fn a_wait_ends_with_the_seq_that_came_or_with_the_one_that_did_not_suffice() {
     let (_directory, written) = scratch();
     written.apply(TABLE);
     let reader = Reader::open(&written.path).unwrap();
-    // The original's applier leaves no file that announces the seq.
+    // The Go program's applier writes no seq file.
     thread::scope(|scope| {
         let waiting = scope.spawn(|| reader.min_seq(Seq(3), SOON).get::<(String, String)>("fam", "tab", "a"));
         written.apply("INSERT INTO fam___tab VALUES('a', 'not yet')");
@@ -192,7 +192,7 @@ fn a_wait_ends_with_the_seq_that_came_or_with_the_one_that_did_not_suffice() {
     let error = reader.wait_for(Seq(4), timeout).unwrap_err();
     let ReadError::SeqNotReached { wanted: Seq(4), current: Seq(3), waited } = error else { panic!("{error}") };
     assert!(waited >= timeout);
-    // A file that was left behind is no more than a hint.
+    // A seq file that an applier has left is only a hint.
     fs::write(written.path.with_file_name("ldb.db.seq"), "00000000000000000002\n").unwrap();
     assert_eq!(reader.wait_for(Seq(3), Duration::ZERO).unwrap(), Seq(3));
     thread::scope(|scope| {
@@ -219,10 +219,10 @@ fn connections_are_closed_with_their_thread_their_file_and_their_reader() {
         let reader = reader.clone();
         thread::spawn(move || assert_eq!(value(&reader), "1")).join().unwrap();
     }
-    // SQLite keeps one descriptor for the next connection, rather than close it and lose its locks.
+    // SQLite keeps one descriptor for the next connection. To close it would lose the locks.
     assert_eq!(open("gen-1"), 2, "threads that ended have left their connections");
 
-    // A thread that has read once and then does nothing.
+    // One thread has read once and then does nothing.
     let (go_on, idle) = mpsc::channel::<()>();
     let (has_read, reading) = mpsc::channel();
     let thread = thread::spawn({
@@ -245,7 +245,7 @@ fn connections_are_closed_with_their_thread_their_file_and_their_reader() {
     assert_eq!(open("gen-2"), 0);
 }
 
-/// How many descriptors of this process lead to the file.
+/// The number of this process's descriptors of the file.
 fn open_files(path: &Path) -> usize {
     let descriptors = fs::read_dir("/proc/self/fd").unwrap();
     descriptors.filter(|fd| fs::read_link(fd.as_ref().unwrap().path()).is_ok_and(|to| to == path)).count()
@@ -273,7 +273,7 @@ fn reads_within_reads_panics_and_more_threads_than_connections_are_all_served() 
     let all = std::sync::Barrier::new(200);
     thread::scope(|scope| {
         for _ in 0..200 {
-            // All of them are within a read at once.
+            // All threads are inside a read at once.
             scope.spawn(|| reader.read_transaction(|_| Ok(all.wait())).map(drop).unwrap());
         }
     });

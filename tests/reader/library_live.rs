@@ -1,5 +1,5 @@
-//! The reader library while the real applier writes: through schema changes, new
-//! generations and rotation, and reads that wait for a write.
+//! The reader library while the real applier writes: schema changes, new generations, rotation, and
+//! reads that wait for a write.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,10 +16,10 @@ use support::ldb::{Scratch, batch, options, reader as plain_reader};
 const DEADLINE: Duration = Duration::from_secs(60);
 const THREADS: usize = 8;
 
-/// Two rows whose sum is this in every state that a reader may see.
+/// The sum of two rows in every state that a reader may see.
 const SUM: i64 = 1_000;
 const TRANSACTIONS: i64 = 1_200;
-/// Every so many transactions the schema changes, and the LDB gets a new generation.
+/// The schema changes, and the LDB gets a new generation, once in so many transactions.
 const CHANGE_EVERY: i64 = 10;
 const REPLACE_EVERY: i64 = 150;
 
@@ -36,11 +36,12 @@ fn balanced(n: i64) -> Vec<String> {
     vec!["--- BEGIN".to_owned(), upsert("left", n), upsert("right", SUM - n), "--- COMMIT".to_owned()]
 }
 
-/// Tables whose one row says what they look like: one with another column, one with
-/// another type, each made again under its name, and one that has got a column more.
+/// Statements that change three tables, each of which has one row that tells the table's shape. Two are
+/// made again, one with another column and one with another type. The third gets a further column.
 fn changed(n: i64) -> Vec<String> {
     let column = format!("c{n}");
-    let (count, declared) = (n / CHANGE_EVERY, ["TEXT", "BLOB"][(n / CHANGE_EVERY % 2) as usize]);
+    let count = n / CHANGE_EVERY;
+    let declared = ["TEXT", "BLOB"][(n / CHANGE_EVERY % 2) as usize];
     let mut statements = vec![
         "DROP TABLE IF EXISTS fam___moving".to_owned(),
         format!(r#"CREATE TABLE fam___moving ("{column}" REAL, "id" VARCHAR(191), "v" INTEGER, PRIMARY KEY("id"));"#),
@@ -54,12 +55,13 @@ fn changed(n: i64) -> Vec<String> {
         0 => r#"CREATE TABLE fam___wide ("id" VARCHAR(191), "v" INTEGER, PRIMARY KEY("id"));"#.to_owned(),
         _ => format!(r#"ALTER TABLE fam___wide ADD COLUMN "a{count}" INTEGER"#),
     });
-    let (columns, values) = (added.concat(), ",0".repeat(added.len()));
+    let columns = added.concat();
+    let values = ",0".repeat(added.len());
     statements.push(format!(r#"REPLACE INTO fam___wide ("id","v"{columns}) VALUES('one',{count}{values})"#));
     statements
 }
 
-/// One LDB and its applier, at work until all transactions are applied.
+/// One LDB and its applier, which works until all transactions are applied.
 struct Applier {
     path: PathBuf,
     ldb: Option<Ldb>,
@@ -96,7 +98,7 @@ impl Applier {
         }
     }
 
-    /// As a bootstrap does: a finished file takes the path, and the applier goes on in it.
+    /// Does as a bootstrap: a complete file replaces the LDB, and the applier goes on in it.
     fn replace(&mut self) {
         self.ldb.take().unwrap().close().unwrap();
         let name = format!("ldb.db.gen-{:013}", 1_000 + self.next);
@@ -112,17 +114,18 @@ impl Applier {
     }
 }
 
-/// The sum holds, and the reader never goes back.
+/// Checks the sum, and that the reader never goes back.
 fn check_sum(snapshot: &ReadTransaction<'_>, last: &mut i64) -> Result<(), ReadError> {
     let n = |table| snapshot.get_with("fam", table, 1, |row| row.get::<i64>("n"));
-    let (left, seq) = (n("left")?.unwrap(), snapshot.last_seq()?.0);
+    let left = n("left")?.unwrap();
+    let seq = snapshot.last_seq()?.0;
     assert_eq!(left + n("right")?.unwrap(), SUM, "a torn transaction at {seq}");
     assert!(left >= *last, "{left} after {last}");
     *last = left;
     Ok(())
 }
 
-/// Each row is in a table of the shape that the row says.
+/// Checks that each row is in a table of the shape that the row tells.
 fn check_shapes(reader: &Reader) -> Result<(), ReadError> {
     type Row = BTreeMap<String, Value>;
     let row: Row = reader.get("fam", "moving", "one")?.unwrap();
@@ -146,16 +149,24 @@ fn eight_threads_read_without_an_error_through_schema_changes_new_generations_an
     let mut appliers = paths.clone().map(Applier::open);
     let reader = Reader::open(&paths[0]).unwrap();
     let rotating = RotatingReader::open(&paths, Duration::from_millis(20)).unwrap();
-    let (applied, others, done) = (AtomicI64::new(appliers[0].next - 1), AtomicI64::new(0), AtomicBool::new(false));
-    let (reads, turns) = (AtomicU64::new(0), AtomicU64::new(0));
+    let applied = AtomicI64::new(appliers[0].next - 1);
+    let others = AtomicI64::new(0);
+    let done = AtomicBool::new(false);
+    let reads = AtomicU64::new(0);
+    let turns = AtomicU64::new(0);
     thread::scope(|scope| {
         for _ in 0..THREADS {
             let reader = reader.clone();
-            let (rotating, applied, done, reads, turns) = (&rotating, &applied, &done, &reads, &turns);
+            let rotating = &rotating;
+            let applied = &applied;
+            let done = &done;
+            let reads = &reads;
+            let turns = &turns;
             scope.spawn(move || {
-                let (mut last, mut turn) = (0, rotating.path().to_owned());
+                let mut last = 0;
+                let mut turn = rotating.path().to_owned();
                 while !done.load(Ordering::SeqCst) {
-                    // What was applied before the read began is in what it sees.
+                    // The read sees everything that was applied before it began.
                     let seq = Seq(applied.load(Ordering::SeqCst));
                     reader.min_seq(seq, DEADLINE).read_transaction(|snapshot| check_sum(snapshot, &mut last)).unwrap();
                     reader.read_transaction(|snapshot| check_sum(snapshot, &mut last)).unwrap();
@@ -170,7 +181,8 @@ fn eight_threads_read_without_an_error_through_schema_changes_new_generations_an
             });
         }
         let [one, two] = &mut appliers;
-        let (applied, others) = (&applied, &others);
+        let applied = &applied;
+        let others = &others;
         let writers = [scope.spawn(move || one.run(applied)), scope.spawn(move || two.run(others))];
         let results = writers.map(|writer| writer.join());
         done.store(true, Ordering::SeqCst);
@@ -178,7 +190,8 @@ fn eight_threads_read_without_an_error_through_schema_changes_new_generations_an
             result.unwrap();
         }
     });
-    let (reads, turns) = (reads.into_inner(), turns.into_inner());
+    let reads = reads.into_inner();
+    let turns = turns.into_inner();
     println!("{reads} rounds of reads, {turns} turns seen");
     assert!(reads > 100 && turns > 2 * THREADS as u64, "{reads} rounds of reads, {turns} turns");
     assert_eq!(reader.last_seq().unwrap().0, appliers[0].next - 1);
@@ -197,11 +210,13 @@ fn ten_thousand_writes_are_each_seen_by_the_read_that_waits_for_them() {
         scope.spawn(move || apply_what_comes(&mut ldb, &queue));
         let clients: Vec<_> = (0..CLIENTS)
             .map(|client| {
-                let (reader, writes) = (reader.clone(), writes.clone());
+                let reader = reader.clone();
+                let writes = writes.clone();
                 scope.spawn(move || {
                     let mut waits = Vec::with_capacity(WRITES);
                     for i in 0..WRITES {
-                        let (id, value) = (client as i64, format!("{client}-{i}"));
+                        let id = client as i64;
+                        let value = format!("{client}-{i}");
                         let (answer, answered) = mpsc::sync_channel(1);
                         writes.send((id, value.clone(), answer)).unwrap();
                         let seq = answered.recv().unwrap();
@@ -227,8 +242,8 @@ fn ten_thousand_writes_are_each_seen_by_the_read_that_waits_for_them() {
     assert_eq!(waits.len(), CLIENTS * WRITES);
 }
 
-/// Answers each write with its seq before it is applied, as the executive does, and
-/// applies together what has come meanwhile.
+/// Answers each write with its seq before it is applied, as the executive does. Writes that came
+/// meanwhile are applied together.
 fn apply_what_comes(ldb: &mut Ldb, queue: &mpsc::Receiver<(i64, String, mpsc::SyncSender<Seq>)>) {
     let mut next = ldb.position().unwrap().seq.0 + 1;
     while let Ok(first) = queue.recv() {
@@ -250,7 +265,7 @@ fn the_seq_that_the_applier_announces_wakes_a_reader_in_another_thread() {
     let reader = Reader::open(scratch.ldb()).unwrap();
     let wait = |seq| reader.wait_for(Seq(seq), DEADLINE);
     thread::scope(|scope| {
-        // It waits through there being no LDB at all.
+        // The read waits even while there is no LDB.
         let waiting = scope.spawn(|| wait(3).unwrap());
         let mut ldb = scratch.open();
         ldb.apply(&batch(1, &[support::ldb::CREATE])).unwrap();

@@ -1,4 +1,5 @@
-//! Reading the LDB: the library for Rust programs, the HTTP reader with its original and its /v1 routes, and queries.
+//! Tests of reading the LDB: the library for Rust programs, the HTTP reader with the Go program's routes
+//! and those under /v1, and queries.
 
 mod actor;
 mod follow;

@@ -1,5 +1,4 @@
-//! A reader that runs as another user than the applier, with no right to write
-//! anything beside the LDB.
+//! A reader that runs as another user than the applier, without the right to write beside the LDB.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -20,7 +19,7 @@ fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 
-/// A directory that everyone may enter and only its owner may write to.
+/// A directory that every user may enter and only its owner may write.
 fn shared_directory() -> tempfile::TempDir {
     let directory = support::scratch_dir();
     set_mode(directory.path().parent().unwrap(), 0o755);
@@ -35,7 +34,7 @@ fn read_as_nobody(ldb: &Path) -> Result<String, ReadError> {
         let user = unsafe {
             libc::setfsgid(NOBODY);
             libc::setfsuid(NOBODY);
-            // Answers with whose rights the thread has, since it changes nothing more.
+            // This call changes nothing more. It returns the user whose rights the thread has.
             libc::setfsuid(NOBODY) as u32
         };
         assert_eq!(user, NOBODY, "taking another user's file rights needs root");
@@ -54,7 +53,7 @@ fn another_user_reads_beside_a_writer_and_after_it_has_gone() {
     let ldb = OriginalLdb::create(&path);
     ldb.apply([TABLE, ROW]);
     assert_eq!(read_as_nobody(&path).unwrap(), r#"{"k":"a","v":"1"}"#);
-    // The writer leaves its WAL behind, as an applier of ours does.
+    // The writer leaves its WAL, as ctlstore's applier does.
     ldb.0.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).unwrap();
     drop(ldb);
     assert!(directory.path().join("ldb.db-wal").exists());
@@ -66,7 +65,7 @@ fn what_another_user_may_not_read_is_said_in_so_many_words() {
     let directory = shared_directory();
     let path = directory.path().join("ldb.db");
     OriginalLdb::create(&path).apply([TABLE, ROW]);
-    // The writer is gone and so are -wal and -shm, which this user can't make anew.
+    // The writer is gone, and so are -wal and -shm. This user can't make them again.
     assert!(!directory.path().join("ldb.db-shm").exists());
     let error = read_as_nobody(&path).unwrap_err();
     assert!(matches!(error, ReadError::NotReadable { .. }) && error.to_string().contains("-shm"), "{error}");

@@ -1,5 +1,5 @@
-//! Reads that share a read transaction: each sees what it would see in one of its own,
-//! whoever writes, and nobody is kept waiting by one that is left open.
+//! Reads that share a read transaction. Each sees what it would see in a transaction of its own, and no
+//! process waits for a transaction that is left open.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -40,7 +40,7 @@ fn value(reader: &mut LdbReader) -> String {
     reader.shared(|now| now.get_with("fam", "tab", "a", |row| row.get("v"))).unwrap().unwrap()
 }
 
-/// Whether the WAL could be cut at this moment, which an open transaction prevents.
+/// Whether the WAL could be cut now. An open transaction prevents that.
 fn can_cut_the_wal(ldb: &Connection) -> bool {
     ldb.busy_timeout(Duration::ZERO).unwrap();
     let is_busy: bool = ldb.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)).unwrap();
@@ -56,8 +56,11 @@ fn shared_reads_are_as_fresh_as_others_while_the_applier_is_killed() {
     let directory = tempfile::tempdir().unwrap();
     drop(workload::open(directory.path(), 5));
     let path = directory.path().join("ldb.db");
-    let (other, mut reader) = (support::ldb::reader(&path), LdbReader::new(&path));
-    let (mut dice, mut last, mut kills) = (Dice::new(5), 0, 0);
+    let other = support::ldb::reader(&path);
+    let mut reader = LdbReader::new(&path);
+    let mut dice = Dice::new(5);
+    let mut last = 0;
+    let mut kills = 0;
     let started = Instant::now();
     while last < workload.last_seq() {
         let target = workload.last_seq().min(last + 1 + dice.roll(400) as i64);
@@ -96,10 +99,12 @@ fn no_answer_is_older_than_what_was_committed_before_its_request() {
     let path = directory.path().join("ldb.db");
     let ldb = ldb_at(&path, "0");
     let server = ReaderServer::start(options(&path));
-    let (committed, is_done) = (AtomicI64::new(0), AtomicBool::new(false));
+    let committed = AtomicI64::new(0);
+    let is_done = AtomicBool::new(false);
     let requests: usize = thread::scope(|scope| {
         let read = || {
-            let (mut last, mut requests) = (0, 0);
+            let mut last = 0;
+            let mut requests = 0;
             while !is_done.load(Ordering::SeqCst) {
                 let before = committed.load(Ordering::SeqCst).max(last);
                 let answer = post(&server.row("fam/tab"), KEY).expect(200);
@@ -116,7 +121,7 @@ fn no_answer_is_older_than_what_was_committed_before_its_request() {
             ldb.apply([row(value)]);
             committed.store(value, Ordering::SeqCst);
             if value % 7 == 0 {
-                // Whether it can or not: the WAL begins anew now and then, under the readers.
+                // Success does not matter. The WAL begins again now and then while the readers read.
                 can_cut_the_wal(&ldb.0);
             }
         }
@@ -135,7 +140,7 @@ fn an_idle_reader_holds_no_transaction() {
     for value in 1..=20 {
         post(&server.row("fam/tab"), KEY).expect(200);
         post(&server.rows("fam/tab"), "{}").expect(200);
-        // What the transaction, if it is still open, does not see.
+        // A transaction that is still open does not see this row.
         ldb.apply([row(value)]);
         wait_until("the reader's transaction has ended", DEADLINE, || can_cut_the_wal(&ldb.0));
     }
@@ -151,7 +156,7 @@ fn a_shared_transaction_is_open_until_it_is_let_go_of() {
     ldb.apply([row("1")]);
     assert!(!can_cut_the_wal(&ldb.0), "the first read's transaction is open");
     assert_eq!(value(&mut reader), "1");
-    // The other kinds of read see no less.
+    // The other kinds of read see the row too.
     ldb.apply([row("2")]);
     assert_eq!(reader.get_with("fam", "tab", "a", |row| row.get::<String>("v")).unwrap().unwrap(), "2");
     assert_eq!(value(&mut reader), "2");
@@ -160,7 +165,7 @@ fn a_shared_transaction_is_open_until_it_is_let_go_of() {
     assert_eq!(value(&mut reader), "3");
     reader.let_go();
     assert!(can_cut_the_wal(&ldb.0));
-    // A WAL that was cut, and then one that begins anew.
+    // Here the WAL was cut, and then begins again.
     assert_eq!(value(&mut reader), "3");
     ldb.apply([row("4")]);
     assert_eq!(value(&mut reader), "4");

@@ -1,5 +1,5 @@
-//! A program outside this repository can depend on ctlstore-reader alone: without the node's
-//! dependencies, and without the SQLite build option that only this repository's cargo configuration sets.
+//! A program outside this repository can depend on ctlstore-reader alone. It needs neither the node's
+//! dependencies nor the SQLite build option that only this repository's cargo configuration sets.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
@@ -21,11 +21,11 @@ ctlstore-reader = { path = "@REPOSITORY@/crates/ctlstore-reader" }
 debug = false
 "#;
 
-/// The example of this repository, with nothing but the library to stand on.
+/// The example of this repository. It needs only the library.
 const PROGRAM: &str = include_str!("../../crates/ctlstore-reader/examples/watch_row.rs");
 
-/// All that a program which only reads is given besides the library: SQLite, serde, time,
-/// and what these stand on. No actors, HTTP, TLS, runtime or MySQL.
+/// All packages that such a program gets besides the library: SQLite, serde, time, and their own
+/// dependencies. There are no actors, HTTP, TLS, runtime or MySQL.
 const ALLOWED: &[&str] = &[
     "base64",
     "bitflags",
@@ -105,20 +105,20 @@ fn make_package(package: &Path) {
     let manifest = MANIFEST.replace("@REPOSITORY@", &repository.display().to_string());
     std::fs::write(package.join("Cargo.toml"), manifest).expect("write the manifest");
     std::fs::write(package.join("src/main.rs"), PROGRAM).expect("write the program");
-    // The same versions as here, so that nothing is asked of the network.
+    // The versions are those of this repository, so that cargo needs no network.
     std::fs::copy(repository.join("Cargo.lock"), package.join("Cargo.lock")).expect("copy the lock file");
 }
 
-/// Kept between runs: SQLite takes a minute to compile.
+/// The directory is kept between runs, since SQLite takes a minute to compile.
 fn target_directory() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("reader-alone")
 }
 
-/// Runs cargo as from a shell outside the repository and returns what it printed.
+/// Runs cargo as a shell outside the repository does, and returns its output.
 fn cargo(package: &Path, arguments: &[&str]) -> String {
     let mut command = Command::new(env!("CARGO"));
     command.arg("--offline").args(arguments).current_dir(package);
-    // The tests' cargo has set it for everything that they start.
+    // The cargo that runs the tests has set it for their child processes.
     command.env_remove("LIBSQLITE3_FLAGS");
     command.env("CARGO_TARGET_DIR", target_directory());
     let output = command.output().expect("run cargo");

@@ -1,13 +1,14 @@
-//! The way to end work that another thread is doing.
+//! Ends work that another thread is doing. Entry points: [`Abort::abort`] for the thread that
+//! wants the end, [`Abort::check`] for the one that works.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Ends a snapshot that another thread is making, within milliseconds.
+/// A flag that two threads share. The working thread looks at it often and ends within milliseconds.
 #[derive(Debug, Clone, Default)]
 pub struct Abort(Arc<AtomicBool>);
 
-/// The work was ended before it was done.
+/// The error of work that was ended before it was complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("aborted")]
 pub struct Aborted;
@@ -22,7 +23,7 @@ impl Abort {
     }
 
     /// # Errors
-    /// [`Aborted`] once it is.
+    /// [`Aborted`] after a call of [`Abort::abort`].
     pub fn check(&self) -> Result<(), Aborted> {
         if self.is_aborted() { Err(Aborted) } else { Ok(()) }
     }

@@ -1,23 +1,21 @@
-//! Places where a test can make the process die, as a power cut would.
+//! Ends the process at a named place, as a power cut would. Only tests use it. Entry points: [`hit`]
+//! and [`panics`]. It uses no other module.
 //!
-//! `CTLSTORE_FAILPOINT=name` aborts the process when it first comes by the failpoint
-//! `name`, `name:3` when it comes by for the third time. Without the variable a
-//! failpoint costs one load. The names: `ddl-after-intent`, `ddl-after-ddl`,
-//! `ddl-after-ledger` and `ddl-after-commit` in a schema change on MySQL;
-//! `apply-after-begin`, `apply-after-statements`, `apply-after-seq`,
-//! `apply-after-history`, `apply-after-commit` and `apply-after-changelog` in the LDB's applier;
-//! `bootstrap-after-download`, `bootstrap-after-check`, `bootstrap-after-adoption`,
-//! `bootstrap-before-link` and `bootstrap-after-link` where an LDB is fetched;
-//! `snapshot-after-copy` and `snapshot-after-flush` while a snapshot is made,
-//! `snapshot-before-rename`, `snapshot-after-rename` and `snapshot-after-manifest` while
-//! it is put in place at a destination; `versioned-before-rename`, `versioned-after-rename`
-//! and `versioned-before-removal` where a version of the LDB appears and an old one goes;
-//! `prune-after-mark`, `prune-after-delete` and
-//! `prune-after-commit` where the ledger is pruned; `restore-copied`, `restore-set-aside`
-//! and `restore-done` in the restore of a ctldb. `store-panics` panics in a request to a
-//! store, as its client might. Compiled in always, so that what is
-//! tested is what runs.
-//! Knows no other module.
+//! `CTLSTORE_FAILPOINT=name` aborts the process when it first reaches the failpoint `name`;
+//! `name:3` when it reaches it for the third time. Failpoints are always compiled in, so that the
+//! tests run the program that ships. Without the variable a failpoint costs one load.
+//!
+//! | where | names |
+//! | --- | --- |
+//! | a schema change on MySQL | `ddl-after-intent`, `ddl-after-ddl`, `ddl-after-ledger`, `ddl-after-commit` |
+//! | the LDB's applier | `apply-after-begin`, `apply-after-statements`, `apply-after-seq`, `apply-after-history`, `apply-after-commit`, `apply-after-changelog` |
+//! | fetching an LDB | `bootstrap-after-download`, `bootstrap-after-check`, `bootstrap-after-adoption`, `bootstrap-before-link`, `bootstrap-after-link` |
+//! | making a snapshot | `snapshot-after-copy`, `snapshot-after-flush` |
+//! | putting a snapshot in place at a destination | `snapshot-before-rename`, `snapshot-after-rename`, `snapshot-after-manifest` |
+//! | adding and removing versions of the LDB | `versioned-before-rename`, `versioned-after-rename`, `versioned-before-removal` |
+//! | pruning the ledger | `prune-after-mark`, `prune-after-delete`, `prune-after-commit` |
+//! | restoring a ctldb | `restore-copied`, `restore-set-aside`, `restore-done` |
+//! | a request to a store, which panics instead | `store-panics` |
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,7 +25,7 @@ pub const VARIABLE: &str = "CTLSTORE_FAILPOINT";
 
 struct Armed {
     name: String,
-    /// How often the failpoint is still passed unharmed, plus one.
+    /// The failpoint fires when this count, which each pass lowers, is 1.
     left: AtomicU64,
 }
 
@@ -47,7 +45,7 @@ impl Armed {
     }
 }
 
-/// Aborts the process when the environment has armed this failpoint.
+/// Aborts the process if the environment has armed this failpoint.
 pub fn hit(name: &str) {
     if let Some(armed) = &*ARMED
         && armed.fires(name)
@@ -57,10 +55,11 @@ pub fn hit(name: &str) {
     }
 }
 
-/// Panics where [`hit`] aborts, as a library may that this program calls.
+/// Panics if the environment has armed this failpoint. It stands for a panic in a library that
+/// this program calls.
 ///
 /// # Panics
-/// When the environment has armed this failpoint.
+/// If the environment has armed this failpoint.
 pub fn panics(name: &str) {
     if let Some(armed) = &*ARMED {
         assert!(!armed.fires(name), "failpoint {name} reached");

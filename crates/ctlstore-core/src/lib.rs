@@ -1,10 +1,11 @@
-//! What every part of ctlstore stands on: the names, types and values of tables
-//! ([`schema`]), the ledger's SQL ([`sql`]), its rows and transactions ([`ledger`]), files
-//! ([`disk`]) and the places where a test can end the process ([`failpoint`]).
+//! The ground on which all other crates of ctlstore stand. It uses no database, no runtime and no
+//! other crate of ctlstore.
 //!
-//! It knows no database and no runtime. The other crates use it; it uses none of them.
+//! [`schema`] has the names, types and values of tables. [`sql`] writes and parses the ledger's
+//! statements. [`ledger`] has its rows and transactions, and says which ledger an LDB may follow.
+//! [`disk`] opens files. [`failpoint`] names places at which a test ends the process.
 
-// Outside of tests a failure is an error, or an `expect` that names the invariant it breaks.
+// Outside of tests, a failure is an error or an `expect` that names the broken invariant.
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
 mod abort;
@@ -16,6 +17,6 @@ pub mod sql;
 
 pub use abort::{Abort, Aborted};
 
-/// What is printed instead of a secret. It is refused as a secret, so that
-/// printed settings are not taken for real ones.
+/// The text that is printed in the place of a secret. It is refused as a secret, so that printed
+/// settings can't be used by mistake.
 pub const MASK: &str = "***";

@@ -1,10 +1,11 @@
-//! Prints a row of the LDB and follows its changes.
+//! Prints a row of the LDB, and prints it again whenever it changes.
 //!
 //! ```text
 //! cargo run -p ctlstore-reader --example watch_row -- data/ldb.db shop flags dark-mode
 //! ```
 //!
-//! More values after the table's name are more key columns. `--once` prints and ends.
+//! Each value after the table's name is a key column. With `--once` the program ends after the first
+//! print.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -12,8 +13,8 @@ use std::time::Duration;
 
 use ctlstore_reader::{ReadError, Reader, Seq, Value};
 
-/// How long a wait lasts before the row is looked at all the same: an LDB that was
-/// replaced by one that is behind has a smaller seq.
+/// The longest wait before the row is read again. Another LDB with a smaller seq may have replaced
+/// this one, so the awaited seq may not come.
 const WAIT: Duration = Duration::from_secs(5);
 
 type Row = BTreeMap<String, Value>;
@@ -31,16 +32,17 @@ fn main() -> Result<(), Box<dyn Error>> {
             Ok(_) | Err(ReadError::SeqNotReached { .. }) => {}
             Err(error) => return Err(error.into()),
         }
-        let (seq_now, row_now) = read(&reader, family, table, key)?;
-        if row_now != row {
-            show(seq_now, row_now.as_ref());
+        let (new_seq, new_row) = read(&reader, family, table, key)?;
+        if new_row != row {
+            show(new_seq, new_row.as_ref());
         }
-        (seq, row) = (seq_now, row_now);
+        seq = new_seq;
+        row = new_row;
     }
     Ok(())
 }
 
-/// The row and the seq that it was read at, of one moment.
+/// The row and the LDB's seq, both at one point in time.
 fn read(reader: &Reader, family: &str, table: &str, key: &[String]) -> Result<(Seq, Option<Row>), ReadError> {
     reader.read_transaction(|transaction| Ok((transaction.last_seq()?, transaction.get(family, table, key)?)))
 }

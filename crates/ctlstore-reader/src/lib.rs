@@ -1,6 +1,6 @@
-//! Rows of the LDB, the local database of ctlstore, for programs on the same host: in
-//! microseconds, from any thread. [`Reader`] follows the LDB through schema changes and
-//! replaced files; it writes nothing and starts no thread.
+//! Reads rows of the LDB, the local database of ctlstore, for programs on the same host. A read
+//! takes microseconds and can come from any thread. Entry point: [`Reader`]. It follows the LDB
+//! through schema changes and replaced files; it writes nothing and starts no thread.
 //!
 //! ```toml
 //! [dependencies]
@@ -32,14 +32,14 @@
 //! # Ok::<(), ctlstore_reader::ReadError>(())
 //! ```
 //!
-//! [`RotatingReader`] reads one of several LDBs in turn; [`changelog::Follower`] follows
-//! the changelog that the applier writes beside the LDB. [`read`] is what stands below
-//! them and what ctlstore's own servers read with: one connection for one thread.
+//! [`RotatingReader`] reads several LDBs in turn. [`changelog::Follower`] follows the changelog
+//! that the applier writes beside the LDB. [`read`] is the layer below: one connection for one
+//! thread. ctlstore's own servers use it.
 //!
-//! There are no actors, no HTTP, no runtime and no logging here: what goes wrong is
-//! returned. ctlstore's other crates stand on this one; it knows only `ctlstore-core`.
+//! This crate has no actors, no HTTP and no runtime, and it logs nothing: errors are returned. It
+//! uses only `ctlstore-core`.
 
-// Outside of tests a failure is an error, or an `expect` that names the invariant it breaks.
+// Outside of tests, a failure is an error or an `expect` that names the broken invariant.
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
 pub mod changelog;
@@ -47,7 +47,10 @@ pub mod read;
 mod reader;
 
 #[doc(inline)]
-pub use reader::{
-    Field, FieldType, Key, KeyPart, LdbPosition, ReadError, ReadTransaction, ReadTransactionScan, Reader,
-    RotatingReader, Row, Scan, Seq, TableRef, TableSchema, Timestamp, Value, ValueRef,
-};
+pub use ctlstore_core::ledger::{LdbPosition, Seq};
+#[doc(inline)]
+pub use ctlstore_core::schema::{Field, FieldType, TableRef, TableSchema, Timestamp};
+#[doc(inline)]
+pub use read::{Key, KeyPart, ReadError, ReadTransaction, ReadTransactionScan, Row, Value, ValueRef};
+#[doc(inline)]
+pub use reader::{Reader, RotatingReader, Scan};

@@ -1,11 +1,11 @@
-//! Looks into a file that may be a database of any program, and leaves no trace: no byte of it
-//! changes, no -wal or -shm appears or goes. Entry point: [`examine_database`]. Whose database
-//! it is, is for the caller to say, by [`Contents`].
+//! Looks into a file that may be a database of any program, and leaves no trace. No byte of the
+//! file changes, and no -wal or -shm appears or disappears. Entry point: [`examine_database`]. It
+//! returns the [`Contents`]; the caller decides by them whose database it is.
 //!
-//! A subtle point: POSIX locks are the process's. Closing a descriptor of a file drops all
-//! locks that other connections of this process have on it, and then another program can take
-//! the file's WAL away. Connections in WAL mode keep a -shm, so a file with one is opened with
-//! SQLite's locks only; any other way is for files without.
+//! A subtle point: POSIX locks belong to the process. If the process closes any descriptor of a
+//! file, it loses the locks of all its connections to that file. Another program can then remove
+//! the file's WAL. A connection in WAL mode keeps a -shm beside the file, so a file with a -shm is
+//! opened by SQLite alone. The other ways below are for files without one.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,20 +20,22 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use ctlstore_core::disk::{IMMUTABLE, beside, check_database, file_uri, open_regular};
 
-/// How every SQLite database begins.
+/// The first bytes of every SQLite database.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
-/// Bytes of the header that are looked at, and where it says that the file is in WAL mode.
+/// Bytes of the header that are read.
 const HEADER_BYTES: u64 = 20;
-const WAL_MARK: (usize, u8) = (18, 2);
+/// The byte of the header that tells the journal mode, and its value for WAL mode.
+const MODE_OFFSET: usize = 18;
+const WAL_MODE: u8 = 2;
 
-/// For a file that others may have open.
+/// The URI parameter for a file that other programs may have open.
 const SHARED: &str = "mode=ro";
 
-/// How long a lock of another program is waited for.
+/// How long to wait for a lock of another program.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The most that is copied to see what stands in a WAL that nobody has open. A database whose
-/// tables stand nowhere else has had no checkpoint, which comes at 4 MB as a rule.
+/// The most bytes that are copied to read a WAL that no program has open. If only the WAL has the
+/// tables, there was no checkpoint yet; SQLite makes the first at about 4 MB by default.
 const MAX_COPIED_BYTES: u64 = 256 * 1024 * 1024;
 
 const TABLE_COLUMNS: &str = "SELECT info.name FROM sqlite_schema AS s, pragma_table_info(s.name) AS info \
@@ -41,28 +43,28 @@ const TABLE_COLUMNS: &str = "SELECT info.name FROM sqlite_schema AS s, pragma_ta
 const OBJECTS: &str =
     "SELECT name, tbl_name FROM sqlite_schema WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY rowid";
 
-/// Names of a stranger's tables that an error repeats, and the most characters of each.
+/// How many names of another program's tables an error repeats, and how many characters of each.
 const SHOWN_NAMES: usize = 3;
 const SHOWN_CHARS: usize = 64;
 
-/// What was found at a path.
+/// The kind of file at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Examined {
     Missing,
-    /// No byte, which SQLite takes for a database without tables.
+    /// A file without a byte. SQLite opens it as a database without tables.
     Empty,
     NotADatabase,
     Database(Contents),
 }
 
-/// What is in a database.
+/// The facts about a database by which a caller recognises it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Contents {
-    /// The columns of the tables that were asked for, as far as those are there.
+    /// The columns of those tables that the caller asked for and that exist.
     columns: BTreeMap<String, Vec<String>>,
-    /// The first names of what else is there.
+    /// The first names of other tables, indexes, views and triggers.
     others: Vec<String>,
-    /// Numbers by which programs mark their files; 0 for none.
+    /// Numbers with which programs mark their files; 0 for none.
     application_id: i64,
     user_version: i64,
 }
@@ -81,47 +83,49 @@ impl Contents {
         let mut objects = connection.prepare(OBJECTS)?;
         let mut rows = objects.query([])?;
         while let Some(row) = rows.next()? {
-            let (name, table): (String, String) = (row.get(0)?, row.get(1)?);
+            let name: String = row.get(0)?;
+            let table: String = row.get(1)?;
             if !columns.contains_key(&name) && !columns.contains_key(&table) && others.len() < SHOWN_NAMES {
                 others.push(name);
             }
         }
         let number = |pragma: &str| connection.query_row(pragma, [], |row| row.get(0));
-        let (application_id, user_version) = (number("PRAGMA application_id")?, number("PRAGMA user_version")?);
+        let application_id = number("PRAGMA application_id")?;
+        let user_version = number("PRAGMA user_version")?;
         Ok(Self { columns, others, application_id, user_version })
     }
 
-    /// Whether there is a table of this name, one of those that were asked for.
+    /// Whether this table, one of those that the caller asked for, exists.
     pub fn has(&self, table: &str) -> bool {
         self.columns.contains_key(table)
     }
 
-    /// Whether there is such a table with all of these columns.
+    /// Whether this table exists and has all of these columns.
     pub fn has_columns(&self, table: &str, columns: &[&str]) -> bool {
-        let there = self.columns.get(table);
-        there.is_some_and(|there| columns.iter().all(|wanted| there.iter().any(|column| column == wanted)))
+        let existing = self.columns.get(table);
+        existing.is_some_and(|existing| columns.iter().all(|wanted| existing.iter().any(|column| column == wanted)))
     }
 
-    /// Whether nothing but tables that were asked for is there, and no program's mark.
+    /// Whether the database has only tables that the caller asked for, and no program's mark.
     pub fn has_nothing_else(&self) -> bool {
         self.others.is_empty() && self.application_id == 0 && self.user_version == 0
     }
 }
 
-/// What a line says of somebody else's database: names only.
+/// Describes a database of another program in a line, by names only.
 impl fmt::Display for Contents {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a database of another program")?;
         let shown = |name: &String| name.chars().take(SHOWN_CHARS).flat_map(char::escape_default).collect::<String>();
         let names: Vec<String> = self.others.iter().map(shown).collect();
-        match names.is_empty() {
-            true => write!(f, " (application_id {}, user_version {})", self.application_id, self.user_version),
-            false => write!(f, " (it has {})", names.join(", ")),
+        if names.is_empty() {
+            return write!(f, " (application_id {}, user_version {})", self.application_id, self.user_version);
         }
+        write!(f, " (it has {})", names.join(", "))
     }
 }
 
-/// Why nothing can be said about the file.
+/// Why the file could not be examined.
 #[derive(Debug, thiserror::Error)]
 pub enum ExamineError {
     #[error(transparent)]
@@ -130,11 +134,11 @@ pub enum ExamineError {
     Sqlite(#[from] rusqlite::Error),
 }
 
-/// What the file at `path` holds, and the columns of its tables with these names. Links are
-/// followed.
+/// Examines the file at `path`, and reads the columns of those of its tables that `tables` names.
+/// Links are followed.
 ///
 /// # Errors
-/// Where the file is no regular one, can't be read, or is damaged.
+/// If the file is not a regular one, can't be read, or is damaged.
 pub fn examine_database(path: &Path, tables: &[&str]) -> Result<Examined, ExamineError> {
     check_database(path)?;
     let file = match fs::canonicalize(path) {
@@ -156,12 +160,11 @@ pub fn examine_database(path: &Path, tables: &[&str]) -> Result<Examined, Examin
     if !header.starts_with(MAGIC) {
         return Ok(Examined::NotADatabase);
     }
-    match header.get(WAL_MARK.0) {
-        Some(&mark) if mark == WAL_MARK.1 => {}
-        _ => return contents(&open(&file, SHARED)?, tables),
+    if header.get(MODE_OFFSET) != Some(&WAL_MODE) {
+        return contents(&open(&file, SHARED)?, tables);
     }
     match wal_bytes {
-        // To read a WAL, SQLite makes a -shm beside it.
+        // SQLite would make a -shm beside the file to read its WAL.
         Some(bytes) if bytes > 0 => {
             let copy = Copy::of(&file, bytes)?;
             contents(&open(&copy.file(), SHARED)?, tables)
@@ -183,7 +186,7 @@ fn open(file: &Path, parameters: &str) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(file_uri(file, parameters), flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    // What stands in the schema is another program's.
+    // The schema may be another program's.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
     Ok(connection)
 }
@@ -230,7 +233,7 @@ impl Copy {
 
 impl Drop for Copy {
     fn drop(&mut self) {
-        // A directory for temporary files is cleared by others too.
+        // If this fails, the system clears its directory of temporary files some time.
         let _ = fs::remove_dir_all(&self.directory);
     }
 }
@@ -247,7 +250,7 @@ mod tests {
         matches!(found, Examined::Database(contents) if contents.has_columns("t", &["a"]) && contents.others == ["u"])
     }
 
-    /// Every file beside `path`, with its bytes and when it changed.
+    /// Every file in the directory, with its bytes and the time of its last change.
     fn all(directory: &Path) -> BTreeMap<PathBuf, (Vec<u8>, SystemTime)> {
         let read = |path: PathBuf| {
             let changed = fs::metadata(&path).unwrap().modified().unwrap();
@@ -275,7 +278,7 @@ mod tests {
             assert!(is_made(&look(&path)), "{mode}");
             assert_eq!(all(directory.path()), before, "{mode}");
         }
-        // As a killed program leaves it: all of it in the WAL, with and without the -shm.
+        // A killed program leaves everything in the WAL, with or without the -shm.
         let origin = tempfile::tempdir().unwrap();
         let (path, _open) = made(origin.path(), "WAL");
         for suffixes in [&["", "-wal"][..], &["", "-wal", "-shm"]] {
@@ -287,7 +290,7 @@ mod tests {
             let before = all(directory.path());
             assert!(is_made(&look(&copy)), "{suffixes:?}");
             let mut after = all(directory.path());
-            // A -shm is memory that readers share, not data.
+            // A -shm is memory that readers share. It is not data.
             after.extend(
                 before.iter().filter(|(path, _)| path.ends_with("copy.db-shm")).map(|(p, f)| (p.clone(), f.clone())),
             );

@@ -1,9 +1,9 @@
-//! What both halves that write SQLite files, the LDB's and the embedded ctldb's, ask of a file
-//! before they touch it: what it is, and whose. Entry point: [`examine_database`].
+//! Tells what a file is, and whose, before the LDB's writer or the embedded ctldb touches it.
+//! Entry point: [`examine_database`].
 //!
-//! It knows SQLite and `ctlstore-core`, and no table of ctlstore.
+//! This crate uses SQLite and `ctlstore-core`. It knows no table of ctlstore.
 
-// Outside of tests a failure is an error, or an `expect` that names the invariant it breaks.
+// Outside of tests, a failure is an error or an `expect` that names the broken invariant.
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
 mod examine;

@@ -1,4 +1,4 @@
-//! Other programs' files where a node would keep its own.
+//! Other programs' files at the paths of a node's LDB and ctldb.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -17,7 +17,7 @@ const CTLDB: &str = "CREATE TABLE families (id INTEGER PRIMARY KEY AUTOINCREMENT
 CREATE TABLE mutators (writer VARCHAR(191) PRIMARY KEY, secret VARCHAR(255), cookie BLOB(1024) NOT NULL, clock INTEGER);";
 const WAL: &str = "PRAGMA journal_mode = WAL;";
 
-/// Leaves `path` as a killed program does that had it in WAL mode: all of it in the -wal.
+/// Leaves `path` as a killed program leaves a database in WAL mode: all of its content is in the -wal.
 fn left_by_a_killed_program(path: &Path, with_shm: bool) {
     let elsewhere = scratch_dir();
     let original = elsewhere.path().join("open.db");
@@ -29,7 +29,8 @@ fn left_by_a_killed_program(path: &Path, with_shm: bool) {
     }
 }
 
-/// Each makes another program's file at a path, and says what is said of it at the LDB's and the ctldb's.
+/// Each case makes another program's file at a path, and has the expected errors at the LDB's and at the
+/// ctldb's path.
 type Case = (fn(&Path), &'static str);
 
 const FOREIGN: &[Case] = &[
@@ -41,7 +42,7 @@ const FOREIGN: &[Case] = &[
         "(application_id 7, user_version 3)",
     ),
     (|path| make_database(path, "CREATE VIEW v AS SELECT 1 AS a"), "but a database of another program (it has v)"),
-    // A name alone is no mark.
+    // A table's name alone does not make an LDB.
     (|path| make_database(path, "CREATE TABLE _ldb_seq (a); CREATE TABLE families (a)"), "is not "),
 ];
 
@@ -63,7 +64,7 @@ fn another_program_s_database_at_the_ldb_s_path_ends_the_start_and_stays_as_it_i
             make(&path);
             let node = node.set("ldb.path", path.display().to_string());
             assert_refused(&node, &theirs, reason);
-            // The same behind a link, as an operator may have made it.
+            // The same through a link that an operator may have made.
             fs::create_dir_all(node.data_dir()).expect("make the data directory");
             symlink(&path, node.data_dir().join("link.db")).expect("link it");
             assert_refused(&node.clone().set("ldb.path", "link.db"), &theirs, reason);
@@ -71,7 +72,7 @@ fn another_program_s_database_at_the_ldb_s_path_ends_the_start_and_stays_as_it_i
             assert!(!node.data_dir().join("snapshots/snapshot.db").exists(), "it was published");
         }
     }
-    // One that has a -shm too, whose locks are no data.
+    // One with a -shm too, whose locks are not data.
     let node = Node::new();
     let theirs = their_directory(&node);
     left_by_a_killed_program(&theirs.join("their.db"), true);
@@ -96,7 +97,7 @@ fn another_program_s_database_at_the_ctldb_s_path_ends_the_start_and_stays_as_it
         make(&path);
         assert_refused(&node.ctldb(&format!("sqlite:{}", path.display())), &theirs, reason);
     }
-    // A host that only reads it goes on asking, and makes no files beside it either.
+    // A reader on the host goes on trying, and makes no files beside it either.
     let node = Node::new().roles(&["reflector"]);
     let theirs = their_directory(&node);
     make_database(&theirs.join("their.db"), &format!("{WAL}{NOTES}"));
@@ -113,7 +114,7 @@ fn files_of_the_original_and_files_without_a_byte_are_taken_as_they_are() {
     for (ldb, ctldb) in [
         (format!("{WAL}{LDB}"), format!("{WAL}{CTLDB}")),
         (LDB.to_owned(), CTLDB.to_owned()),
-        // As programs leave them that end early.
+        // Programs that end early leave such files.
         (String::new(), String::new()),
         (WAL.to_owned(), WAL.to_owned()),
         (LDB.lines().next().unwrap_or_default().to_owned(), CTLDB.lines().next().unwrap_or_default().to_owned()),
@@ -162,7 +163,7 @@ fn another_program_s_database_that_takes_the_ldb_s_place_is_neither_written_nor_
     assert_eq!(process.wait_exit(DEADLINE).code(), Some(1));
     assert!(process.log().contains("ldb.db is not an ldb but a database of another program (it has notes)"));
     assert_eq!(fs::read(host.ldb_path()).expect("read"), bytes);
-    // What it says helps.
+    // The advice in the error works.
     fs::rename(host.ldb_path(), &theirs).expect("move it away");
     let process = host.start();
     wait_for_value(&process.reader_url(), "fam", "tab", 1, "meanwhile");
@@ -206,7 +207,7 @@ fn another_program_s_file_at_the_changelog_s_path_gets_no_line() {
             role_status(&process.ops_url(), "applier").to_string().contains("it is not a changelog")
         });
         assert_eq!(fs::read_to_string(&theirs).expect("read"), text);
-        // What it says helps.
+        // The advice in the error works.
         fs::remove_file(&theirs).expect("move it away");
         client.upsert("fam", "tab", &[(2, "two")]);
         wait_until("it is written", DEADLINE, || {
@@ -232,7 +233,8 @@ fn commands_leave_another_program_s_database_as_it_is() {
         assert!(all_of(&theirs) == before, "{arguments:?}");
     };
     let ldb = ["--ldb", "theirs/their.db"];
-    let (no_ldb, no_ctldb) = ("is not an ldb but a database of another program", "is not a ctldb but a database of");
+    let no_ldb = "is not an ldb but a database of another program";
+    let no_ctldb = "is not a ctldb but a database of";
     run(&[&["snapshot", "take", "--to", "file:snapshot.db"], &ldb[..]].concat(), no_ldb);
     run(&[&["export", "-f", "fam"], &ldb[..]].concat(), no_ldb);
     run(&[&["read-seq"], &ldb[..]].concat(), no_ldb);

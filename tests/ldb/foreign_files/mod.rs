@@ -1,5 +1,5 @@
-//! Files that are not this program's: at the paths of the LDB, the ctldb and the changelog, and
-//! links that somebody plants under names that a node uses. None is written, moved or removed.
+//! Files of other programs at the paths of the LDB, the ctldb and the changelog, and links that another
+//! user plants under names that a node uses. No file is written, moved or removed.
 
 mod databases;
 mod planted;
@@ -14,10 +14,11 @@ use support::Node;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// What another program keeps.
+/// The content of another program's database.
 const NOTES: &str = "CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT); INSERT INTO notes VALUES (1, 'theirs');";
 
-/// Everything below `directory`: where links lead, what files hold and when they changed.
+/// Everything below `directory`: the targets of links, the content of files, and the times of their last
+/// change.
 fn all_of(directory: &Path) -> BTreeMap<PathBuf, (Vec<u8>, SystemTime)> {
     let mut all = BTreeMap::new();
     for entry in fs::read_dir(directory).expect("list") {
@@ -26,9 +27,10 @@ fn all_of(directory: &Path) -> BTreeMap<PathBuf, (Vec<u8>, SystemTime)> {
         if metadata.is_dir() {
             all.extend(all_of(&path));
         } else {
-            let bytes = match metadata.is_symlink() {
-                true => fs::read_link(&path).expect("read a link").into_os_string().into_encoded_bytes(),
-                false => fs::read(&path).expect("read a file"),
+            let bytes = if metadata.is_symlink() {
+                fs::read_link(&path).expect("read a link").into_os_string().into_encoded_bytes()
+            } else {
+                fs::read(&path).expect("read a file")
             };
             all.insert(path, (bytes, metadata.modified().expect("its time")));
         }
@@ -36,19 +38,19 @@ fn all_of(directory: &Path) -> BTreeMap<PathBuf, (Vec<u8>, SystemTime)> {
     all
 }
 
-/// A database at `path`, made by another program that has closed it.
+/// Makes a database at `path` as another program does, and closes it.
 fn make_database(path: &Path, sql: &str) {
     Connection::open(path).and_then(|connection| connection.execute_batch(sql)).expect("make a database");
 }
 
-/// A directory beside the node's, for somebody else's files.
+/// A directory beside the node's, for another user's files.
 fn their_directory(node: &Node) -> PathBuf {
     let directory = node.data_dir().with_file_name("theirs");
     fs::create_dir_all(&directory).expect("make a directory");
     directory
 }
 
-/// Starts the node, which must end with `reason` in its log, and leave everything below `theirs` as it is.
+/// Starts the node. It must end with `reason` in its log and leave everything below `theirs` unchanged.
 #[track_caller]
 fn assert_refused(node: &Node, theirs: &Path, reason: &str) {
     let before = all_of(theirs);

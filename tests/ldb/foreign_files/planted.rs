@@ -1,4 +1,4 @@
-//! Links under names that a node uses, made by somebody who may write in its data directory.
+//! Links under names that a node uses, made by another user who may write in its data directory.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -8,7 +8,7 @@ use super::{DEADLINE, all_of, their_directory};
 use support::client::{role_status, wait_for_value};
 use support::{Client, Node, wait_until};
 
-/// Files and directories that somebody else has, and what a link to each is called here.
+/// Files and directories of another user, with the name of a link to each.
 struct Victims {
     theirs: PathBuf,
 }
@@ -22,7 +22,7 @@ impl Victims {
         Self { theirs }
     }
 
-    /// Plants a link to one of them, or to nothing yet, under a name in the data directory.
+    /// Plants a link in the data directory, to one of them or to nothing yet.
     fn plant(&self, node: &Node, name: &str, target: &str) {
         let link = node.data_dir().join(name);
         let _ = fs::remove_file(&link);
@@ -78,7 +78,7 @@ fn a_planted_link_for_a_lock_or_the_secret_ends_the_start_and_is_named() {
             victims.plant(&node, name, target);
             let reason = format!("{name} is a symbolic link, which is not followed here; remove it");
             super::assert_refused(&node, &victims.theirs, &reason);
-            // What it says helps.
+            // The advice in the error works.
             fs::remove_file(node.data_dir().join(name)).expect("remove it");
             work(&node, "one");
         }
@@ -117,7 +117,7 @@ fn a_link_at_the_ldb_s_path_that_leads_to_nothing_is_replaced_and_makes_nothing_
     victims.plant(&node, "ctldb.db", "nothing yet either");
     let before = all_of(&victims.theirs);
     let mut process = node.spawn();
-    // A ctldb is the system of record: it is not begun anew because a link leads nowhere.
+    // A ctldb is the system of record, so a link to nothing must not start a new one.
     assert_eq!(process.wait_exit(DEADLINE).code(), Some(1));
     fs::remove_file(node.data_dir().join("ctldb.db")).expect("remove it");
     work(&node, "one");
@@ -126,7 +126,7 @@ fn a_link_at_the_ldb_s_path_that_leads_to_nothing_is_replaced_and_makes_nothing_
     assert!(generation.starts_with(Path::new("ldb.db")) || generation.display().to_string().starts_with("ldb.db.gen-"));
 }
 
-/// Another user's rights, as in a directory for all of a team.
+/// Another user's rights, as in a directory that a whole team writes.
 const NOBODY: u32 = 65534;
 
 #[test]
@@ -135,7 +135,7 @@ fn a_link_of_another_user_at_the_ldb_s_or_the_ctldb_s_path_is_not_followed() {
     // SAFETY: a plain system call without arguments.
     assert_eq!(unsafe { libc::geteuid() }, 0, "giving a link to another user needs root");
     let other = Node::new();
-    // An LDB and a ctldb that are whole, and whose locks nobody has here.
+    // A whole LDB and a whole ctldb, whose locks no process holds.
     drop(work(&other, "theirs"));
     for name in ["ldb.db", "ctldb.db"] {
         let node = Node::new();

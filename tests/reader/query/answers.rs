@@ -1,4 +1,4 @@
-//! What a query answers: values, columns, how many rows, and as of when.
+//! The answer of a query: values, columns, the number of rows, and its seq.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -106,7 +106,8 @@ fn a_query_waits_for_its_seq_and_refuses_data_that_is_too_old() {
 fn queries_follow_schema_changes_and_another_file_without_an_error() {
     let node = Node::new().roles(&["reader"]).set("reader.query.enabled", true);
     fs::create_dir_all(node.data_dir()).unwrap();
-    let (first, second) = (node.data_dir().join("1.db"), node.data_dir().join("2.db"));
+    let first = node.data_dir().join("1.db");
+    let second = node.data_dir().join("2.db");
     let ldb = OriginalLdb::create(&first);
     ldb.apply([TABLE]);
     let next = OriginalLdb::create(&second);

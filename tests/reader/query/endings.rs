@@ -1,4 +1,4 @@
-//! Queries that a stopping node ends, and answers that nobody takes.
+//! Queries that a stopping node ends, and answers that no client reads.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -12,7 +12,7 @@ use support::wait_until;
 pub const DEADLINE: Duration = Duration::from_secs(20);
 const ENDLESS: &str = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
 
-/// Sends the query, and leaves the answer to whom it is handed to.
+/// Sends the query, and returns the connection without reading the answer.
 pub fn send(reader: &Reader, sql: &str) -> TcpStream {
     let address = reader.url.trim_start_matches("http://").trim_end_matches("/v1/query").to_owned();
     let mut stream = TcpStream::connect(&address).expect("connect to the reader");
@@ -53,9 +53,13 @@ fn a_query_ends_when_its_client_leaves() {
 
 #[test]
 fn an_answer_on_its_way_holds_no_part_of_the_ldb() {
-    let settings = [("reader.query.max_rows", json!(100_000)), ("reader.query.max_response_bytes", json!("16 MiB"))];
+    let settings = [
+        ("reader.query.max_time", json!("1m")),
+        ("reader.query.max_rows", json!(100_000)),
+        ("reader.query.max_response_bytes", json!("16 MiB")),
+    ];
     let reader = Reader::start(&settings, &[MANY_TABLE, MANY]);
-    // More than the buffers of the sockets take.
+    // The answer is larger than the sockets' buffers.
     let _client = send(&reader, "SELECT * FROM fam___many");
     let answered = "ctlstore_reader_query_duration_seconds_count{outcome=\"answered\"}";
     wait_until("the answer is made", DEADLINE, || reader.metric(answered) == 1.0);

@@ -1,4 +1,4 @@
-//! SQL that wants all of the machine: it is ended, and nobody else notices.
+//! SQL that would use up the machine. It is ended, and other requests go on.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -12,14 +12,14 @@ use support::wait_until;
 
 const MIB: u64 = 1024 * 1024;
 
-/// What the process may grow by: for each of two queries its 16 MiB, twice its answer of
-/// 4 MiB (a buffer has the size of the last one while it grows) and twice the longest value
-/// as JSON (6 MiB), and as much again that the allocator keeps.
+/// The most bytes by which the process may grow. Each of two queries may take its 16 MiB, twice its
+/// answer of 4 MiB, and twice the longest value as JSON (6 MiB). A buffer exists twice while it grows.
+/// The allocator may keep as much again.
 const MAX_GROWTH: u64 = 2 * 2 * (16 + 2 * 4 + 2 * 6) * MIB;
 
 const NUMBERS: &str = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) ";
 
-/// A list of many, separated.
+/// A list of `many` items, with separators.
 fn many(count: usize, one: impl Fn(usize) -> String, separator: &str) -> String {
     (0..count).map(one).collect::<Vec<_>>().join(separator)
 }
@@ -28,7 +28,7 @@ fn text(sql: &str) -> String {
     sql.to_owned()
 }
 
-/// Each `WITH` reads the one before it twice.
+/// A query in which each `WITH` reads the one before it twice.
 fn doubling(columns: &str, one: impl Fn(usize) -> String) -> String {
     format!(
         "WITH a0{columns} AS (SELECT 1), {} SELECT count(*) FROM a29",
@@ -36,7 +36,7 @@ fn doubling(columns: &str, one: impl Fn(usize) -> String) -> String {
     )
 }
 
-/// What it is about, the SQL, and the statuses that it may end with.
+/// The subject of a case, its SQL, and the statuses that it may end with.
 fn hostile() -> Vec<(&'static str, String, &'static [u16])> {
     let long = "replace(hex(zeroblob(500000)), '0', 'a')";
     vec![
@@ -136,7 +136,7 @@ fn hostile() -> Vec<(&'static str, String, &'static [u16])> {
         ("a wide format", text("SELECT printf('%1000000000d', 1)"), &[422]),
         ("a wide format by argument", text("SELECT format('%*d', 1000000000, 1)"), &[422]),
         ("many of a character", text("SELECT printf('%.*c', 1000000000, 'x')"), &[422]),
-        // One call of a function can't be interrupted; it must end soon by itself.
+        // One call of a function can't be interrupted, so it must end soon without help.
         ("like", format!("SELECT count(*) FROM fam___many WHERE {long} || k LIKE '{}b'", "%a".repeat(15)), &[422]),
         ("like, too long", format!("SELECT 'a' LIKE '{}'", "%a".repeat(17)), &[400]),
         ("glob", format!("SELECT count(*) FROM fam___many WHERE {long} || k GLOB '{}b'", "*a".repeat(15)), &[422]),
@@ -210,14 +210,14 @@ fn hostile() -> Vec<(&'static str, String, &'static [u16])> {
     ]
 }
 
-/// RssAnon in bytes.
+/// The process's RssAnon, in bytes.
 fn anonymous_memory(reader: &Reader) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", reader.node.pid())).expect("the process's status");
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("RssAnon");
     line.split_whitespace().next().expect("a number").parse::<u64>().expect("a number") * 1024
 }
 
-/// Says that it is over also when it ends by a panic, which would wait for the others else.
+/// Tells the other threads that the work is over, also after a panic. Otherwise they would go on.
 pub struct Over<'f>(pub &'f AtomicBool);
 
 impl Drop for Over<'_> {
@@ -226,10 +226,12 @@ impl Drop for Over<'_> {
     }
 }
 
-/// Reads a row by its key again and again, while `work` lasts, and watches the memory:
-/// how many reads were answered, and the most memory.
+/// Reads a row by its key again and again while `work` runs. Returns the number of answered reads and the
+/// most memory of the process.
 fn beside<T>(reader: &Reader, work: impl FnOnce() -> T) -> (T, u64, u64) {
-    let (is_over, reads, most) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
+    let is_over = AtomicBool::new(false);
+    let reads = AtomicU64::new(0);
+    let most = AtomicU64::new(0);
     let url = format!("{}/get-row-by-key/fam/many", reader.node.reader_url());
     let done = thread::scope(|scope| {
         scope.spawn(|| {
@@ -247,7 +249,7 @@ fn beside<T>(reader: &Reader, work: impl FnOnce() -> T) -> (T, u64, u64) {
 
 #[test]
 fn hostile_sql_is_ended_while_others_are_served_and_memory_stays_bounded() {
-    // What is to end by anything but its time is given enough of it, also on a busy machine.
+    // The cases that another limit must end get enough time, also on a busy machine.
     for (max_time, may_run_out) in [("300ms", true), ("1m", false)] {
         let reader = Reader::start(&[("reader.query.max_time", json!(max_time))], &[MANY_TABLE, MANY]);
         let some: Vec<_> = hostile().into_iter().filter(|row| row.2.contains(&422) == may_run_out).collect();
@@ -266,7 +268,7 @@ fn each_ends_as_it_may(reader: &Reader, all: &[(&str, String, &[u16])]) {
     });
     assert!(reads > 0);
     assert!(most < before + MAX_GROWTH, "{} MiB grew to {} MiB", before / MIB, most / MIB);
-    // What was left behind, if anything, is in nobody's way.
+    // The server still answers.
     assert_eq!(reader.rows("SELECT count(*) FROM fam___many"), json!([[100_000]]));
 }
 

@@ -1,5 +1,5 @@
-//! `POST /v1/query` of a real reader process: what it answers, what it refuses, and what
-//! it lives through. The LDB is written by the tests as the original's reflector does.
+//! `POST /v1/query` of a real reader process: its answers, its refusals, and hostile SQL. The tests
+//! write the LDB as the Go program's reflector does.
 
 mod answers;
 mod endings;
@@ -19,19 +19,19 @@ use support::{Node, NodeProcess};
 
 const TABLE: &str =
     r#"CREATE TABLE fam___tab ("k" INTEGER, "t" TEXT, "b" BLOB, "s" VARCHAR(191), "d" REAL, PRIMARY KEY("k"));"#;
-/// A hundred thousand rows, of which some have a text of 1,000 characters.
+/// A hundred thousand rows. Some have a text of 1,000 characters.
 const MANY: &str = "
     WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000)
     INSERT INTO fam___many SELECT i, CASE i % 100 WHEN 0 THEN hex(zeroblob(500)) ELSE 'value ' || i END FROM n";
 const MANY_TABLE: &str = r#"CREATE TABLE fam___many ("k" INTEGER, "v" TEXT, PRIMARY KEY("k"));"#;
 
-/// A reader that takes queries, on an LDB with these statements applied.
+/// A reader that runs queries, on an LDB with these statements applied.
 struct Reader {
     node: NodeProcess,
     /// Clients of several threads share a reader, and a connection can't be shared.
     ldb: Mutex<OriginalLdb>,
     url: String,
-    /// Of the LDB, and all that the node has.
+    /// The directory of the LDB and of the node's other files.
     directory: PathBuf,
 }
 
@@ -59,13 +59,13 @@ impl Reader {
         self.ask(&json!({ "sql": sql }))
     }
 
-    /// The rows of a query that is answered.
+    /// The rows of a query, which must be answered.
     #[track_caller]
     fn rows(&self, sql: &str) -> Value {
         self.sql(sql).expect(200).json()["rows"].take()
     }
 
-    /// A metric's value, 0 where it has none yet.
+    /// The value of a metric; 0 if it has none yet.
     fn metric(&self, series: &str) -> f64 {
         let metrics = support::http::get(&format!("{}/metrics", self.node.ops_url())).expect(200).text();
         let value = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));

@@ -1,4 +1,4 @@
-//! What is no query, and what a query may not do.
+//! Requests that are not queries, and actions that a query may not do.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,5 +1,5 @@
-//! A query's time: whatever function or operator it uses on the longest values, in as
-//! many columns as SQL has room for, it ends within one and a half of `max_time`.
+//! The time of a query. It ends within 1.5 times `max_time`, with any function or operator, on the longest
+//! values, and in as many columns as fit into the SQL.
 
 use std::time::{Duration, Instant};
 
@@ -9,10 +9,10 @@ use super::Reader;
 use super::endings::{DEADLINE, send, wait_for_running};
 
 const MAX_TIME: Duration = Duration::from_millis(600);
-/// For the request itself on a busy machine.
+/// Time for the request itself on a busy machine.
 const SLACK: Duration = Duration::from_millis(400);
 const LONG_TABLE: &str = r#"CREATE TABLE fam___long ("k" INTEGER, "v" TEXT, PRIMARY KEY("k"));"#;
-/// Letters, digits, spaces, JSON and bytes, of a million bytes each.
+/// Values of a million bytes each: letters, digits, spaces, JSON and bytes.
 const LONG: [&str; 5] = [
     "INSERT INTO fam___long VALUES (1, replace(hex(zeroblob(500000)), '0', 'a'))",
     "INSERT INTO fam___long VALUES (2, replace(hex(zeroblob(500000)), '0', '1'))",
@@ -27,7 +27,7 @@ fn reader(max_time: &str) -> Reader {
     Reader::start(&[("reader.query.max_time", json!(max_time))], &statements)
 }
 
-/// Runs each over one row after the other, and says which took too long.
+/// Runs each query over one row after another, and returns those that took too long.
 fn each_ends_in_time(expressions: impl IntoIterator<Item = String>) {
     let reader = reader("600ms");
     let mut late = Vec::new();
@@ -165,7 +165,7 @@ fn every_operator_on_long_values_in_many_columns_ends_in_time() {
 
 #[test]
 fn a_row_of_many_searches_ends_soon_after_its_client_has_left() {
-    // Each of these takes a second or more, all of them in one row.
+    // Each of these takes a second or more within one row.
     let reader = reader("1m");
     let all = (0..80).map(|i| format!("(a.v || {i} LIKE '{}b{i}')", "%a".repeat(13))).collect::<Vec<_>>().join("+");
     let joined = (b'a'..=b'h').map(|name| format!("fam___long {}", char::from(name))).collect::<Vec<_>>().join(",");
@@ -183,7 +183,7 @@ fn the_time_that_a_query_has_is_told_where_its_values_are_too_long_for_it() {
     let sums = vec!["v + v"; 1000].join(",");
     let text = reader.sql(&format!("SELECT {sums} FROM fam___long")).expect(422).text();
     assert!(text.contains("the most for so many operations on each row"), "{text}");
-    // What is short may be computed as often, and what is computed seldom may be as long.
+    // Short values may be used so often, and values that are used seldom may be so long.
     reader.sql(&format!("SELECT {}", vec!["1 + 1"; 1900].join(","))).expect(200);
     for sql in
         ["SELECT length(v), v LIKE '%b%', upper(v) = v, k FROM fam___long", "SELECT v FROM fam___long WHERE k = 1"]

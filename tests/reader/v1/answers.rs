@@ -1,5 +1,5 @@
-//! What every answer says of its age, and entity tags: a client that has an answer is
-//! told so as long as it is the answer.
+//! The age of answers, and entity tags: a client that has an answer gets 304 as long as the answer is
+//! the same.
 
 use std::fs;
 use std::time::Duration;
@@ -30,7 +30,7 @@ fn a_client_that_has_the_answer_gets_no_other_until_the_seq_moves() {
         assert_eq!(stage.get(path).expect(200).body, answer.body, "{path}");
         tag
     });
-    // What one URL answered says nothing of another.
+    // The tag of one URL does not match at another URL.
     for (path, tag) in PATHS.iter().zip(tags.iter().cycle().skip(1)) {
         stage.get_with(path, ("if-none-match", tag)).expect(200);
     }
@@ -45,10 +45,11 @@ fn a_client_that_has_the_answer_gets_no_other_until_the_seq_moves() {
 fn who_has_an_answer_that_the_settings_no_longer_allow_is_not_told_to_keep_it() {
     let stage = stage([INTEGER]);
     stage.count_up_to(1_000);
-    let (asked, unasked) = ("/rows/fam/int?limit=900", "/rows/fam/int");
+    let asked = "/rows/fam/int?limit=900";
+    let unasked = "/rows/fam/int";
     let has = |path| stage.get(path).expect(200).header("etag").expect("an entity tag").to_owned();
     let tags = [(asked, has(asked)), (unasked, has(unasked))];
-    // Too many bytes, a page that is shorter now, and what is as it was.
+    // Too many bytes, a page that is shorter now, and an answer that is the same.
     for (max_rows, max_response_bytes, statuses) in
         [(0, 100, [416, 416]), (10, 64 << 20, [400, 200]), (0, 64 << 20, [304, 304])]
     {
@@ -86,7 +87,7 @@ fn an_ldb_that_took_the_path_has_other_tags_at_the_same_seq() {
         let _ = fs::remove_file(stage.path.with_file_name(left));
     }
     fs::rename(&other, &stage.path).unwrap();
-    // Each worker looks for itself: the answer is of one that has.
+    // Each worker looks for another file by itself. This answer comes from one that has looked.
     let answer = wait_for("the other file is read", Duration::from_secs(20), || {
         let answer = stage.get_with("/rows/fam/int/7", ("if-none-match", &tag));
         (answer.status == 200).then_some(answer)
@@ -113,7 +114,7 @@ fn every_answer_says_its_age_and_takes_demands_on_it() {
         }
         let late = ask(&[("ctlstore-min-seq", "3"), ("ctlstore-wait", "20ms")]).expect(412);
         assert_eq!((number(&late, "ctlstore-seq"), late.header("etag")), (2, None), "{path}");
-        // What the ldb has was written long ago.
+        // The rows of the LDB were written long ago.
         ask(&[("ctlstore-max-lag", "1ms")]).expect(503);
         ask(&[("ctlstore-min-seq", "x")]).expect(400);
     }

@@ -1,4 +1,4 @@
-//! Many rows of one moment.
+//! Batches: many rows of one point in time.
 
 use serde_json::{Value, json};
 
@@ -26,7 +26,8 @@ fn rows_of_many_tables_come_in_the_order_that_they_are_asked_for() {
         key("text", json!(["a"])), key("text", json!(["a"])), key("pair", json!(["x", 8])),
     ]});
     let answer = stage.batch(&wanted).expect(200);
-    let (a, seq) = (json!({"k": "a", "v": "1"}), 8);
+    let a = json!({"k": "a", "v": "1"});
+    let seq = 8;
     let rows = json!([
         {"n": 7, "v": "p", "name": "x"}, null, {"k": 5, "v": "five"}, {"k": "AP8=", "v": "b"}, a, a, null,
     ]);
@@ -90,7 +91,7 @@ fn an_error_names_the_entry_that_it_is_about() {
         assert!(answer.text().contains(reason), "{bad}: {}", answer.text());
         assert_eq!(answer.header("x-ctlstore"), None, "{bad}");
     }
-    // The same where the batch is too large for the workers.
+    // The same for a batch that is too large for the workers.
     let mut many = vec![good; 200];
     many.push(key("none", json!([1])));
     assert_eq!(stage.batch(&json!({"rows": many})).expect(404).text(), "rows[200]: no table fam___none\n");

@@ -1,5 +1,5 @@
-//! Reads while the applier writes: pages lose and repeat nothing that stays, and a batch
-//! is of one moment.
+//! Reads while the applier writes. Pages neither lose nor repeat a row that stays, and a batch is of one
+//! point in time.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -38,7 +38,7 @@ impl Applier {
     }
 }
 
-/// Lets the applier end also where the test has failed.
+/// Ends the applier, also if the test has failed.
 struct SetAtEnd<'a>(&'a AtomicBool);
 
 impl Drop for SetAtEnd<'_> {
@@ -55,13 +55,14 @@ fn rows_that_stay_are_on_one_page_each_while_others_come_and_go() {
     let all: Vec<String> =
         (0..ROWS).map(|id| format!("REPLACE INTO fam___left (\"id\",\"v\") VALUES({id},0)")).collect();
     applier.apply(&all);
-    let (server, done) = (ReaderServer::start(options(scratch.ldb())), AtomicBool::new(false));
+    let server = ReaderServer::start(options(scratch.ldb()));
+    let done = AtomicBool::new(false);
     thread::scope(|scope| {
         let ended = &done;
         scope.spawn(move || {
             let mut dice = Dice::new(11);
             while !ended.load(Ordering::SeqCst) {
-                // Odd ids, also before, behind and between the others.
+                // Odd ids come before, after and between the others.
                 let changes: Vec<String> = (0..20)
                     .map(|_| {
                         let id = dice.roll(2 * ROWS as u64) as i64 - ROWS / 2;
@@ -76,7 +77,8 @@ fn rows_that_stay_are_on_one_page_each_while_others_come_and_go() {
             }
         });
         let _end = SetAtEnd(&done);
-        let (mut moved, mut rounds) = (0, 0);
+        let mut moved = 0;
+        let mut rounds = 0;
         while rounds < 15 || moved < 100 {
             let pages = pages(&server.url, "/rows/fam/left?limit=7");
             let ids: Vec<i64> = column(&pages, "id").iter().map(|id| id.as_i64().unwrap()).collect();
@@ -101,11 +103,12 @@ fn a_batch_never_shows_half_a_transaction() {
         (0..ROWS).flat_map(|id| [one("left", id), one("right", id)]).collect()
     };
     applier.apply(&write(0));
-    let (server, done) = (ReaderServer::start(options(scratch.ldb())), AtomicBool::new(false));
+    let server = ReaderServer::start(options(scratch.ldb()));
+    let done = AtomicBool::new(false);
     let first = applier.next - 1;
     let key = |table: &str, id: i64| json!({"family": "fam", "table": table, "key": [id]});
     let pairs: Vec<Value> = (0..ROWS).flat_map(|id| [key("left", id), key("right", id)]).collect();
-    // Some on the workers, some too large for them.
+    // Workers read some batches; others are too large for them.
     let bodies = [1, 40].map(|times| {
         let rows: Vec<&Value> = (0..times).flat_map(|_| &pairs).collect();
         json!({ "rows": rows }).to_string()
@@ -130,7 +133,7 @@ fn a_batch_never_shows_half_a_transaction() {
                     let values: Vec<i64> =
                         json["rows"].as_array().unwrap().iter().map(|row| row["v"].as_i64().unwrap()).collect();
                     assert!(values.windows(2).all(|two| two[0] == two[1]), "a torn transaction: {values:?}");
-                    // Each transaction has a row of the ledger for its begin, its end and each upsert.
+                    // Each transaction has a ledger row for its begin, for its end and for each upsert.
                     let seq = json["seq"].as_i64().unwrap();
                     assert_eq!((seq - first) / (2 * ROWS + 2), values[0]);
                     assert_eq!((number(&answer, "ctlstore-seq"), (seq - first) % (2 * ROWS + 2)), (seq, 0));

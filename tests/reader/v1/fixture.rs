@@ -1,4 +1,4 @@
-//! A reader on an LDB of its own, and what is asked of it.
+//! A reader on an LDB of its own, and requests to it.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ use support::reader_server::{OriginalLdb, ReaderServer, options};
 pub const TEXT: &str = r#"CREATE TABLE fam___text ("k" VARCHAR(191), "v" TEXT, PRIMARY KEY("k"));"#;
 pub const INTEGER: &str = r#"CREATE TABLE fam___int ("k" INTEGER, "v" TEXT, PRIMARY KEY("k"));"#;
 pub const BYTES: &str = r#"CREATE TABLE fam___bytes ("k" BLOB(255), "v" TEXT, PRIMARY KEY("k"));"#;
-/// Its key order is not its column order.
+/// A table whose key order differs from its column order.
 pub const PAIR: &str =
     r#"CREATE TABLE fam___pair ("n" INTEGER, "v" TEXT, "name" VARCHAR(191), PRIMARY KEY("name","n"));"#;
 
@@ -66,7 +66,7 @@ impl Stage {
     }
 }
 
-/// Every page of a table: `path` may have a query.
+/// Every page of a table. `path` may have a query string.
 #[track_caller]
 pub fn pages(url: &str, path: &str) -> Vec<Value> {
     let mut pages = Vec::new();
@@ -81,7 +81,7 @@ pub fn pages(url: &str, path: &str) -> Vec<Value> {
     }
 }
 
-/// What the rows of these pages have in `column`.
+/// The values of `column` in the rows of these pages.
 pub fn column(pages: &[Value], column: &str) -> Vec<Value> {
     let rows = pages.iter().flat_map(|page| page["rows"].as_array().expect("rows"));
     rows.map(|row| row[column].clone()).collect()

@@ -1,4 +1,4 @@
-//! docs/http.md: its examples work as written, and answer what stands below them.
+//! The examples of docs/http.md work as written, and give the answers that the page shows.
 
 use std::process::Command;
 
@@ -6,7 +6,7 @@ use super::fixture::stage;
 
 const MANUAL: &str = include_str!("../../../docs/http.md");
 
-/// Commands with what they shall print.
+/// Commands with their expected output.
 fn examples() -> Vec<(&'static str, String)> {
     let mut examples: Vec<(&str, String)> = Vec::new();
     for block in MANUAL.split("```").skip(1).step_by(2) {

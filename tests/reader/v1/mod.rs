@@ -1,5 +1,5 @@
-//! The reader's routes under /v1 over real sockets: what they find, by which keys, page
-//! by page and in batches, and what they refuse.
+//! The reader's routes under /v1 over real sockets: rows by key, by page and in batches, and refused
+//! requests.
 
 mod answers;
 mod batches;

@@ -157,7 +157,7 @@ fn what_is_no_page_is_refused_by_name() {
         let answer = stage.get(&format!("/rows/fam/{query}")).expect(400);
         assert!(answer.text().contains(reason), "{query}: {}", answer.text());
     }
-    // Made again with another key, the table has no such place.
+    // The table was made again with another key, so the place does not exist any more.
     stage.ldb.apply([
         "DROP TABLE IF EXISTS fam___int",
         r#"CREATE TABLE fam___int ("j" INTEGER, "v" TEXT, PRIMARY KEY("j"));"#,

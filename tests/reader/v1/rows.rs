@@ -48,10 +48,11 @@ fn odd_keys_are_found_once_they_are_percent_encoded() {
     ];
     let stage = stage([TEXT, PAIR]);
     for (key, _) in keys {
-        // As the ledger has it: a text with a NUL is the hex of its bytes.
-        let literal = match key.contains('\0') {
-            true => format!("x'{}'", key.bytes().map(|byte| format!("{byte:02x}")).collect::<String>()),
-            false => format!("'{}'", key.replace('\'', "''")),
+        // The ledger has a text with a NUL as the hex of its bytes.
+        let literal = if key.contains('\0') {
+            format!("x'{}'", key.bytes().map(|byte| format!("{byte:02x}")).collect::<String>())
+        } else {
+            format!("'{}'", key.replace('\'', "''"))
         };
         stage.ldb.apply([format!(r#"REPLACE INTO fam___text ("k","v") VALUES({literal},'v')"#)]);
         stage.ldb.apply([format!(r#"REPLACE INTO fam___pair ("n","v","name") VALUES(1,'v',{literal})"#)]);

@@ -1,11 +1,11 @@
-//! Families, their tables, and how much a table holds.
+//! Families, their tables, and the size of a table.
 
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use super::fixture::{BYTES, INTEGER, PAIR, Stage, TEXT, stage};
 
-/// As SQLite itself counts, through a connection of the test's own.
+/// The size as SQLite itself counts it, through a connection of the test.
 fn counted(stage: &Stage, table: &str) -> (i64, i64) {
     let one = |sql: &str| -> i64 { stage.ldb.0.query_row(sql, [], |row| row.get(0)).unwrap() };
     let parts = format!("SELECT name FROM sqlite_schema WHERE tbl_name = '{table}'");
@@ -79,7 +79,7 @@ fn rows_and_bytes_are_what_sqlite_counts() {
     stage.count_up_to(20_000);
     let numbers = |table: &str| format!("REPLACE INTO fam___{table} SELECT 'key ' || k, v FROM fam___int");
     stage.ldb.apply([numbers("text"), numbers("own")]);
-    // Rows whose values spill onto pages of their own.
+    // The values of these rows need pages of their own.
     let large = "x".repeat(100_000);
     stage.ldb.apply([
         format!("REPLACE INTO fam___text VALUES('large','{large}')"),

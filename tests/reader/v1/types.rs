@@ -1,5 +1,4 @@
-//! Values of every type on their way through a whole node: written to the executive,
-//! read under /v1.
+//! Values of every type pass through a whole node: they are written to the executive and read under /v1.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -40,7 +39,7 @@ fn rows() -> Vec<Value> {
     ]
 }
 
-/// The row's path segments, percent-encoded throughout.
+/// The row's path segments, with every byte percent-encoded.
 fn path(row: &Value) -> String {
     let escaped = |text: &str| text.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
     let raw = STANDARD.decode(row["raw"].as_str().unwrap()).unwrap();
@@ -81,7 +80,7 @@ fn values_of_every_type_come_back_as_they_were_written() {
     assert!(table["bytes"].as_u64().is_some_and(|bytes| bytes > 200_000), "{table}");
 }
 
-/// Every write is found by the read that waits for it, whichever way it reads.
+/// Every write is found by a read that waits for it, by each kind of read.
 #[test]
 fn a_read_that_waits_for_a_write_has_it() {
     let node = Node::new().roles(&["executive", "reflector", "reader"]).start();

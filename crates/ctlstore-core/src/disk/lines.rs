@@ -1,19 +1,20 @@
-//! Complete lines of a file that another program is still writing.
+//! Reads complete lines of a file that another program is still writing. Entry point:
+//! [`LineReader::read_line`].
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-/// How much of a file is read at a time, in bytes. Longer lines grow the buffer.
+/// Bytes that are read at a time. A longer line makes the buffer grow.
 const CHUNK: usize = 64 * 1024;
-/// The longest line: names and keys are far shorter, so more than this is damage.
+/// The longest line, in bytes. Names and keys are far shorter, so a longer line is damage.
 const MAX_LINE: usize = 16 * 1024 * 1024;
 
-/// Reads complete lines from an offset on.
+/// Reads complete lines of a file, from an offset to its end.
 #[derive(Debug)]
 pub struct LineReader {
     file: File,
-    /// Where the bytes of `buffer` from `start` on are in the file.
+    /// The place in the file of the byte `buffer[start]`.
     offset: u64,
     buffer: Vec<u8>,
     start: usize,
@@ -24,7 +25,7 @@ impl LineReader {
         Self { file, offset, buffer: Vec::new(), start: 0 }
     }
 
-    /// Behind the last line that was given.
+    /// The place in the file after the last line that was given.
     pub fn offset(&self) -> u64 {
         self.offset
     }
@@ -40,14 +41,14 @@ impl LineReader {
         self.start = 0;
     }
 
-    /// The next complete line without its line feed; `None` where the file, as it is
-    /// now, has none. Ask again when it has grown.
+    /// The next complete line without its line feed; `None` if the file has no further one now.
+    /// The caller may ask again when the file has grown.
     pub fn read_line(&mut self) -> io::Result<Option<&[u8]>> {
         let length = self.fill()?;
         Ok(length.map(|length| self.take(length)))
     }
 
-    /// Reads until there is a complete line, and gives its length without the line feed.
+    /// Reads until there is a complete line, and returns its length without the line feed.
     pub fn fill(&mut self) -> io::Result<Option<usize>> {
         let mut searched = self.start;
         loop {
@@ -69,7 +70,7 @@ impl LineReader {
         }
     }
 
-    /// The line that [`LineReader::fill`] has found, of this length; the next one follows.
+    /// The line of this length that [`LineReader::fill`] has found. The next call gives the one after it.
     pub fn take(&mut self, length: usize) -> &[u8] {
         let line = self.start..self.start + length;
         self.start = line.end + 1;

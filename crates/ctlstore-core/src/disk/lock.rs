@@ -1,5 +1,6 @@
-//! One owner per file: a lock on a file beside it, held while the owner lives. The
-//! kernel lets go of it when the process ends, however it ends.
+//! Gives each data file one owner: a process that holds a kernel lock on `<path>.lock`. Entry
+//! point: [`ProcessLock::take`]. The kernel releases the lock when the process ends, also after
+//! a kill.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
@@ -12,28 +13,31 @@ use super::own::{has_other_names, open_unlinked};
 /// The longest part of the lock file that an error repeats, in bytes.
 const MAX_HOLDER_BYTES: u64 = 64;
 
-/// The text before the holder's number.
+/// The text in the lock file before the process id of its holder.
 const HOLDER: &str = "pid ";
 
 /// Why the lock was not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// By whom, such as `pid 4711`.
+    /// `holder` is a process, such as `pid 4711`.
     #[error("held by {holder}")]
     Held { holder: String },
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
-/// Holds the lock until it is dropped. The lock file stays, as removing it would let
-/// a third process lock a file that a second one has just opened.
+/// Holds the lock until it is dropped. The lock file stays. If it were removed, a third process
+/// could lock a new file of that name while a second one locks the old one.
 #[derive(Debug)]
 pub struct ProcessLock {
     file: File,
 }
 
 impl ProcessLock {
-    /// Takes the lock of the file at `path`, in `<path>.lock`, or names the process that has it.
+    /// Takes the lock of the data file at `path`, in `<path>.lock`.
+    ///
+    /// # Errors
+    /// [`LockError::Held`] names the process that has the lock.
     pub fn take(path: &Path) -> Result<Self, LockError> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(FILE_MODE);
@@ -42,20 +46,20 @@ impl ProcessLock {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
-                // Who holds it is a courtesy; that someone does is enough to stop.
+                // The holder's name only helps the operator; an error here changes nothing.
                 let _ = file.take(MAX_HOLDER_BYTES).read_to_string(&mut holder);
                 let holder = if holder.trim().is_empty() { "pid unknown" } else { holder.trim() };
                 return Err(LockError::Held { holder: holder.to_owned() });
             }
             Err(TryLockError::Error(error)) => return Err(error.into()),
         }
-        // On a full disk the lock is as good without the name in it.
+        // On a full disk the lock holds without the process id in its file.
         let _ = write_holder(&mut file);
         Ok(Self { file })
     }
 }
 
-/// Names this process in the file, unless that has a text of somebody else.
+/// Writes this process's id into the file, unless another program has written a text there.
 fn write_holder(file: &mut File) -> io::Result<()> {
     let mut there = Vec::new();
     file.take(MAX_HOLDER_BYTES).read_to_end(&mut there)?;
@@ -70,8 +74,8 @@ fn write_holder(file: &mut File) -> io::Result<()> {
 
 impl Drop for ProcessLock {
     fn drop(&mut self) {
-        // A child process that is just being started has the descriptor too, so closing
-        // ours would not be enough. Should this fail, the process's end lets go.
+        // A child process that is just being started has the descriptor too, so closing ours
+        // would not be enough. If this fails, the lock ends with the process.
         let _ = self.file.unlock();
     }
 }
@@ -83,7 +87,8 @@ mod tests {
     #[test]
     fn nothing_of_somebody_else_is_written_over() {
         let directory = tempfile::tempdir().unwrap();
-        let (path, lock) = (directory.path().join("ldb.db"), directory.path().join("ldb.db.lock"));
+        let path = directory.path().join("ldb.db");
+        let lock = directory.path().join("ldb.db.lock");
         let theirs = directory.path().join("theirs");
         std::fs::write(&theirs, "pid file of another program").unwrap();
         std::os::unix::fs::symlink(&theirs, &lock).unwrap();

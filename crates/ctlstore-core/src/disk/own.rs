@@ -1,35 +1,37 @@
-//! Files that this program makes for itself in a directory where others may write too. Nobody
-//! can make it write into another file by a link under a name that it uses. A name that an
-//! operator gives may be a link; one that this program derives from it may not.
-//! Entry points: [`open_own`] for a file that stays, [`create_anew`] for one that takes
-//! another's place later, [`refuse_strangers_link`] for the names that an operator gives.
+//! Opens and makes this program's own files, safely in a directory that others may write too.
+//! Entry points: [`open_own`] for a file that stays, [`create_anew`] for one that replaces another
+//! later, [`refuse_strangers_link`] for a name that an operator gives.
+//!
+//! A name that an operator gives may be a link. A name that this program derives from it may not:
+//! through a planted link, another user could make this program write into any file.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-use super::files::{DIRECTORY_MODE, directory_of};
+use super::files::{DIRECTORY_MODE, create_directory, directory_of};
 use super::regular::open_with;
 
-/// How often a name is cleared for a new file while somebody else keeps taking it.
+/// How often a name is cleared for a new file while another process keeps taking it.
 const TRIES: usize = 3;
 
-/// Opens the file at `path`, which only this program names, as `options` say.
+/// Opens the file at `path` as `options` say. Only this program may use that name.
 ///
 /// # Errors
-/// As [`open_regular`](super::open_regular); a symbolic link, or a file that has another name as well.
+/// Those of [`open_regular`](super::open_regular). A symbolic link, and a file with a second name,
+/// are errors too.
 pub fn open_own(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     let file = open_unlinked(options, path)?;
-    match has_other_names(&file)? {
-        false => Ok(file),
-        true => Err(refused(path, "is a hard link to another file; remove it")),
+    if has_other_names(&file)? {
+        return Err(refused(path, "is a hard link to another file; remove it"));
     }
+    Ok(file)
 }
 
-/// As [`open_own`], for a file that nothing is written to while it has another name.
+/// Does as [`open_own`], but takes a file with a second name. The caller writes nothing to such a file.
 pub fn open_unlinked(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
-    // The flag is looked at when it is opened; the words are for people.
+    // The flag refuses a link at the moment of opening; this check is for a clear error.
     refuse_link(path)?;
     open_with(options, path, libc::O_NOFOLLOW)
 }
@@ -39,8 +41,8 @@ pub fn has_other_names(file: &File) -> io::Result<bool> {
     Ok(file.metadata()?.nlink() > 1)
 }
 
-/// Makes a new file at `path`, in the place of whatever has the name, to be written. A link
-/// there goes; what it leads to stays as it is.
+/// Makes a new file at `path` and opens it for appending. A file or link that has the name is
+/// removed first; the target of a link stays as it is.
 pub fn create_anew(path: &Path, mode: u32) -> io::Result<File> {
     let mut tries = 0;
     loop {
@@ -52,58 +54,63 @@ pub fn create_anew(path: &Path, mode: u32) -> io::Result<File> {
     }
 }
 
-/// Makes a new directory at `path`, where nothing may be.
+/// Makes a new directory at `path`.
+///
+/// # Errors
+/// If anything has that name, also a link.
 pub fn create_new_directory(path: &Path) -> io::Result<()> {
-    // Unlike one that makes what is missing above it, this takes no link for a directory.
+    // Not the recursive way, which accepts a link to a directory.
     DirBuilder::new().mode(DIRECTORY_MODE).create(path)
 }
 
-/// Makes the directory at `path`, whose name only this program uses, if it is not there.
+/// Makes the directory at `path` if it is missing. Only this program may use that name.
 ///
 /// # Errors
 /// A symbolic link; those of the filesystem.
 pub fn create_own_directory(path: &Path) -> io::Result<()> {
     refuse_link(path)?;
-    super::create_directory(path)
+    create_directory(path)
 }
 
 fn refuse_link(path: &Path) -> io::Result<()> {
-    match fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink()) {
-        true => Err(refused(path, "is a symbolic link, which is not followed here; remove it")),
-        false => Ok(()),
+    if fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink()) {
+        return Err(refused(path, "is a symbolic link, which is not followed here; remove it"));
     }
+    Ok(())
 }
 
-/// Fails where a symbolic link at `path` was made by another user than this one, root, and
-/// the owner of its directory. Anything else, or nothing, is no error.
+/// Refuses a symbolic link at `path` that a stranger made: neither this user, nor root, nor the
+/// owner of its directory.
+///
+/// # Errors
+/// Such a link. Any other file, and a missing one, is accepted.
 pub fn refuse_strangers_link(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_symlink() => match is_trusted(metadata.uid(), path) {
-            true => Ok(()),
-            false => Err(refused(path, &format!("is a symbolic link of another user (uid {})", metadata.uid()))),
-        },
+        Ok(metadata) if metadata.is_symlink() && !is_trusted(metadata.uid(), path) => {
+            Err(refused(path, &format!("is a symbolic link of another user (uid {})", metadata.uid())))
+        }
         Ok(_) => Ok(()),
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(()),
         Err(error) => Err(error),
     }
 }
 
-/// Whether files of this user in the directory of `path` may be believed: those who own the
-/// directory can do anything there anyway.
+/// Whether a file of the user `uid` in the directory of `path` can be trusted. This user, root and
+/// the directory's owner are trusted; the owner can replace any file there anyway.
 pub fn is_trusted(uid: u32, path: &Path) -> bool {
     // SAFETY: a plain system call without arguments, which can't fail.
     let own = unsafe { libc::geteuid() };
     uid == own || uid == 0 || fs::metadata(directory_of(path)).is_ok_and(|directory| directory.uid() == uid)
 }
 
-/// Whether any user may remove and replace files of others in `directory`.
+/// Whether any user may remove and replace the files of other users in `directory`.
 pub fn is_open_to_all(directory: &Path) -> bool {
     const OTHERS_WRITE: u32 = 0o002;
     const STICKY: u32 = 0o1000;
     fs::metadata(directory).is_ok_and(|metadata| metadata.mode() & (OTHERS_WRITE | STICKY) == OTHERS_WRITE)
 }
 
-/// Removes a file or link that need not be there.
+/// Removes the file or link at `path`, if there is one.
 pub fn remove_if_there(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
@@ -149,7 +156,8 @@ mod tests {
     #[test]
     fn a_link_in_the_place_of_a_new_directory_is_an_error() {
         let directory = tempfile::tempdir().unwrap();
-        let (link, there) = (directory.path().join("link"), directory.path().join("there"));
+        let link = directory.path().join("link");
+        let there = directory.path().join("there");
         fs::create_dir(&there).unwrap();
         symlink(&there, &link).unwrap();
         assert_eq!(create_new_directory(&link).unwrap_err().kind(), ErrorKind::AlreadyExists);

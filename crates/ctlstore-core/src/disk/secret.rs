@@ -1,28 +1,29 @@
-//! Reads files that hold a secret, and the same from standard input: one rule for all of them.
-//! The text is the secret, but for one line end at its end. Nothing in it is decoded.
-//! Entry points: [`read_secret`] and [`secret_from`].
+//! Reads a secret from a file or from standard input, by one rule. Entry points: [`read_secret`]
+//! and [`secret_from`]. The secret is the text without one line end at its end; no part of it is
+//! decoded.
 
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 
 use super::regular::read_given_text;
 
-/// The most that a file with a secret may hold, in bytes. A wrong path may well name
-/// something that is larger than memory.
+/// The most bytes that a file with a secret may hold. A wrong path can name a file that is larger
+/// than memory.
 pub const MAX_SECRET_FILE_BYTES: u64 = 4096;
 
-/// The secret in the file at `path`. Links are followed, as container platforms mount secrets so.
+/// The secret in the file at `path`. Links are followed, since container platforms mount secrets
+/// by links.
 ///
 /// # Errors
-/// The file is a directory or a device, too long, not UTF-8, or holds nothing. No error repeats its text.
+/// If the file is a directory or a device, too long, not UTF-8, or empty. No error repeats its text.
 pub fn read_secret(path: &Path) -> io::Result<String> {
     secret_of(&read_given_text(path, MAX_SECRET_FILE_BYTES)?)
 }
 
-/// The secret that `input` holds to its end.
+/// The secret that `input` delivers until its end.
 ///
 /// # Errors
-/// As those of [`read_secret`].
+/// As for [`read_secret`].
 pub fn secret_from(input: impl Read) -> io::Result<String> {
     let mut bytes = Vec::new();
     input.take(MAX_SECRET_FILE_BYTES + 1).read_to_end(&mut bytes)?;

@@ -1,20 +1,21 @@
-//! Names for large files in the making. [`TemporaryName::claim`] gives one that is this
-//! process's own while the value lives, and removes what killed processes have left under
-//! the others. The kernel lets go of a name's lock however its process ends.
+//! Gives a process a name of its own for a large file in the making. Entry point:
+//! [`TemporaryName::claim`], which also removes the files that killed processes have left.
+//! A kernel lock keeps each name, and ends with its process, also after a kill.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::files::{FileId, beside};
+use super::file_id::FileId;
+use super::files::beside;
 
-/// Processes that may have such a file of one stem at a time.
+/// How many processes may have such a file of one stem at a time.
 const MAX_NAMES: usize = 64;
-/// Nobody else reads what is not finished.
+/// Only this user may read an unfinished file.
 const LOCK_MODE: u32 = 0o600;
 
-/// A file's name; the file itself is made by the holder, and goes with this value.
+/// A file's name. The holder makes the file itself; it is removed when this value is dropped.
 #[derive(Debug)]
 pub struct TemporaryName {
     path: PathBuf,
@@ -28,23 +29,23 @@ struct Lock {
 }
 
 impl TemporaryName {
-    /// The first free name of those that begin as `stem` and end in `suffix`.
+    /// The first free name among those that begin with `stem` and end with `suffix`.
     ///
     /// # Errors
-    /// The last reason why none could be taken.
+    /// The last reason why no name could be had.
     pub fn claim(stem: &Path, suffix: &str) -> io::Result<Self> {
         let mut claimed = None;
         let mut last = io::Error::other(format!("{MAX_NAMES} processes have files as {}", stem.display()));
         for number in 0..MAX_NAMES {
             let path = beside(stem, &format!("-{number}{suffix}"));
             let lock = beside(stem, &format!("-{number}.lock"));
-            // Beyond the first free name only what was left is of interest.
+            // After the first free name, only files that were left are looked for.
             if claimed.is_some() && path.symlink_metadata().is_err() && lock.symlink_metadata().is_err() {
                 continue;
             }
             match Self::take(path, lock) {
                 Ok(Some(name)) if claimed.is_none() => claimed = Some(name),
-                // Dropped, which removes what was left.
+                // The drop removes the file that was left.
                 Ok(_) => {}
                 Err(error) => last = error,
             }
@@ -52,10 +53,10 @@ impl TemporaryName {
         claimed.ok_or(last)
     }
 
-    /// `None` while another process has it.
+    /// `None` while another process has the name.
     fn take(path: PathBuf, lock: PathBuf) -> io::Result<Option<Self>> {
         let mut options = OpenOptions::new();
-        // In a directory that others may write a link could lead anywhere.
+        // In a directory that others may write, a link could lead anywhere.
         options.read(true).write(true).create(true).truncate(false).mode(LOCK_MODE).custom_flags(libc::O_NOFOLLOW);
         let file = options.open(&lock)?;
         match file.try_lock() {
@@ -63,7 +64,7 @@ impl TemporaryName {
             Err(TryLockError::WouldBlock) => return Ok(None),
             Err(TryLockError::Error(error)) => return Err(error),
         }
-        // Whoever had it before may have removed it just now.
+        // Its last holder may have removed the lock file just now.
         if FileId::of(&lock)? != Some(FileId::of_file(&file)?) {
             return Ok(None);
         }
@@ -78,7 +79,7 @@ impl TemporaryName {
 
 impl Drop for TemporaryName {
     fn drop(&mut self) {
-        // What can't be removed now goes with the next claim.
+        // The next claim removes what can't be removed now.
         let _ = remove(&self.path);
         let _ = fs::remove_file(&self.lock.path);
         let _ = self.lock.file.unlock();
@@ -102,7 +103,7 @@ mod tests {
         let stem = directory.path().join("verify");
         let first = TemporaryName::claim(&stem, ".incoming").unwrap();
         fs::write(first.path(), "at work").unwrap();
-        // Left by a kill: a file whose lock nobody holds, and one without a lock.
+        // A kill has left a file whose lock no process holds, and one without a lock.
         fs::write(directory.path().join("verify-1.incoming"), "left").unwrap();
         fs::write(directory.path().join("verify-1.lock"), "").unwrap();
         fs::write(directory.path().join("verify-7.incoming"), "left").unwrap();
@@ -119,7 +120,8 @@ mod tests {
     #[test]
     fn a_link_in_the_way_is_not_followed() {
         let directory = tempfile::tempdir().unwrap();
-        let (stem, foreign) = (directory.path().join("verify"), directory.path().join("foreign"));
+        let stem = directory.path().join("verify");
+        let foreign = directory.path().join("foreign");
         std::os::unix::fs::symlink(&foreign, directory.path().join("verify-0.lock")).unwrap();
         let name = TemporaryName::claim(&stem, ".incoming").unwrap();
         assert_eq!(name.path(), directory.path().join("verify-1.incoming"));

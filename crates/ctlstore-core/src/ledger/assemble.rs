@@ -1,15 +1,16 @@
-//! Groups ledger rows into batches that never end within a ledger transaction,
-//! so that whoever applies a batch can commit at its end.
+//! Groups ledger rows into batches that never end inside a ledger transaction, so that the
+//! applier can commit after each batch. Entry points: [`Assembler::push`] and
+//! [`Assembler::take_complete`].
 
 use crate::sql::{BEGIN, COMMIT};
 
 use super::row::{LedgerRow, Seq};
 
-/// The largest ledger transaction that is taken, in bytes of statements. A request
-/// to an executive holds at most 1 MiB; this leaves room for what others write.
+/// The largest ledger transaction that is accepted, in bytes of statements. A request to an
+/// executive has at most 1 MiB; other programs may write larger transactions.
 const MAX_TRANSACTION_BYTES: usize = 64 * 1024 * 1024;
 
-/// Consecutive ledger rows, complete in transactions, never empty.
+/// Consecutive ledger rows of whole transactions. It is never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
     follows: Seq,
@@ -22,8 +23,8 @@ impl Batch {
         &self.rows
     }
 
-    /// The ledger's row before the first one, or where reading began: an LDB that is not
-    /// so far lacks rows, and the batch is not for it.
+    /// The seq before the batch's first row: that of the row before, or the one at which reading
+    /// began. An LDB with a lower seq lacks rows, so it can't apply the batch.
     pub fn follows(&self) -> Seq {
         self.follows
     }
@@ -36,13 +37,13 @@ impl Batch {
         self.rows[self.rows.len() - 1].seq
     }
 
-    /// Bytes of all its statements.
+    /// Bytes of all statements.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 }
 
-/// What no ledger may hold. Each stops the reflector: skipping it would diverge.
+/// A fault in the ledger. It stops the reflector, since an LDB that skipped the row would diverge.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AssembleError {
     #[error("ledger row {seq} comes after row {last}")]
@@ -55,38 +56,49 @@ pub enum AssembleError {
     TooLarge { begun: Seq },
 }
 
-/// Collects rows in seq order and gives out those whose transactions are complete.
+/// Collects rows in seq order, and returns those whose transactions are complete.
 #[derive(Debug)]
 pub struct Assembler {
     last: Seq,
-    /// The last row given out.
+    /// The last row that was returned in a batch.
     given: Seq,
     rows: Vec<LedgerRow>,
-    /// How many of `rows`, from the front, are complete transactions, and their bytes.
+    /// How many of `rows`, from the front, form complete transactions, and the bytes of those.
     complete: usize,
     complete_bytes: usize,
-    /// The seq of the open `--- BEGIN`, and the bytes since.
+    /// The seq of the open `--- BEGIN`, and the bytes since then.
     open: Option<Seq>,
     open_bytes: usize,
 }
 
 impl Assembler {
-    /// Starts behind `applied`, the last row that is already in the LDB.
+    /// Starts after `applied`, the last row that the LDB has.
     pub fn after(applied: Seq) -> Self {
-        let (rows, open) = (Vec::new(), None);
-        Self { last: applied, given: applied, rows, complete: 0, complete_bytes: 0, open, open_bytes: 0 }
+        Self {
+            last: applied,
+            given: applied,
+            rows: Vec::new(),
+            complete: 0,
+            complete_bytes: 0,
+            open: None,
+            open_bytes: 0,
+        }
     }
 
-    /// The last row taken.
+    /// The last row that was pushed.
     pub fn last_seq(&self) -> Seq {
         self.last
     }
 
-    /// Whether a ledger transaction has begun and not yet ended.
+    /// Whether a ledger transaction has begun and has not ended yet.
     pub fn in_transaction(&self) -> bool {
         self.open.is_some()
     }
 
+    /// Adds the next row.
+    ///
+    /// # Errors
+    /// If no ledger could have this row after those before.
     pub fn push(&mut self, row: LedgerRow) -> Result<(), AssembleError> {
         let seq = row.seq;
         if seq <= self.last {
@@ -114,7 +126,7 @@ impl Assembler {
         Ok(())
     }
 
-    /// The rows whose transactions are complete, if there are any.
+    /// The rows whose transactions are complete; `None` if there are none.
     pub fn take_complete(&mut self) -> Option<Batch> {
         if self.complete == 0 {
             return None;

@@ -1,33 +1,40 @@
-//! Which ledger an LDB may follow. Going on with another ledger, or with one that
-//! has lost rows the LDB still needs, would diverge without anyone noticing.
+//! Decides which ledger an LDB may follow. Entry points: [`may_follow`], and [`HistoryCheck`] for the
+//! row that the LDB applied last. This file reads no ledger itself.
+//!
+//! An LDB that went on with another ledger, or with one that has lost rows which it needs, would
+//! diverge unnoticed. Id and seq alone do not tell: a restored ctldb keeps its ledger id and gives
+//! the same seqs to other rows.
+
+use std::fmt;
+use std::sync::Arc;
 
 use crate::schema::Timestamp;
 
 use super::row::Seq;
 
-/// What a source says of its ledger.
+/// The facts about a ledger that decide whether an LDB may follow it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LedgerInfo {
-    /// The ledger's UUID; `None` on a ctldb that only the original has written.
+    /// The ledger's UUID; `None` on a ctldb that only the Go program has written.
     pub ledger_id: Option<String>,
-    /// The first row there is, `None` when the ledger is empty.
+    /// The first row; `None` if the ledger is empty.
     pub first: Option<Seq>,
-    /// Whether that first row creates a table, as the first row of any ledger does.
+    /// Whether that row creates a table. The very first row of any ledger does.
     pub first_creates_table: bool,
-    /// The last row there is.
+    /// The last row; `None` if the ledger is empty.
     pub last: Option<Seq>,
-    /// The first row that pruning has left, where it ever ran.
+    /// The first row that pruning has left; `None` if the ledger was never pruned.
     pub low_water: Option<Seq>,
 }
 
-/// Where an LDB stands.
+/// How far an LDB has come, and in which ledger.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LdbPosition {
-    /// The last applied row, 0 when there is none.
+    /// The last applied row; 0 if there is none.
     pub seq: Seq,
-    /// That row's `leader_ts`, where the LDB knows it.
+    /// That row's `leader_ts`, if the LDB knows it.
     pub leader_ts: Option<Timestamp>,
-    /// The ledger it has followed so far, `None` while that is unknown.
+    /// The id of the ledger that the LDB has followed so far; `None` while it is unknown.
     pub ledger_id: Option<String>,
 }
 
@@ -38,7 +45,7 @@ pub enum CannotFollow {
     OtherLedger { ldb: String, ctldb: Option<String> },
     #[error("the ldb is at seq {ldb}, the ledger ends at {last}: the ctldb was restored or is another one")]
     AheadOfLedger { ldb: Seq, last: Seq },
-    /// It is not the LDB that is wrong: the server has yet to get the rows.
+    /// The LDB is right; the server has yet to get the rows.
     #[error(
         "the ldb is at seq {ldb}, which the ledger here does not have yet: the ctldb is a replica that lags behind its \
          primary ({state}), waiting for it"
@@ -51,7 +58,10 @@ pub enum CannotFollow {
     Pruned { ldb: Seq, first: Seq },
 }
 
-/// Whether an LDB at `ldb` may be fed from this ledger.
+/// Whether an LDB at the position `ldb` may follow this ledger.
+///
+/// # Errors
+/// The reason why it may not.
 pub fn may_follow(ledger: &LedgerInfo, ldb: &LdbPosition) -> Result<(), CannotFollow> {
     if let Some(id) = &ldb.ledger_id
         && ledger.ledger_id.as_ref() != Some(id)
@@ -73,6 +83,44 @@ pub fn may_follow(ledger: &LedgerInfo, ldb: &LdbPosition) -> Result<(), CannotFo
             Err(CannotFollow::Pruned { ldb: ldb.seq, first })
         }
         _ => Ok(()),
+    }
+}
+
+/// The ledger's answer about the last row of a copy, which is an LDB or a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LastRow {
+    /// The same row, as far as its time tells; or the row was pruned.
+    Same,
+    /// Another row has this seq.
+    Other,
+    /// No row has this seq, although there are rows before it; or the ledger ends before it.
+    Missing,
+    /// The ledger could not be asked.
+    Unknown,
+}
+
+/// Asks the ledger about the last row of a copy, for code that blocks. The asker is a closure, so
+/// this type knows no source.
+#[derive(Clone)]
+pub struct HistoryCheck(Arc<dyn Fn(&LdbPosition) -> LastRow + Send + Sync>);
+
+impl HistoryCheck {
+    pub fn new(ask: impl Fn(&LdbPosition) -> LastRow + Send + Sync + 'static) -> Self {
+        Self(Arc::new(ask))
+    }
+
+    /// Blocks until the ledger has answered.
+    ///
+    /// # Panics
+    /// On a thread that runs asynchronous tasks, if the asker waits for one of them.
+    pub fn ask(&self, position: &LdbPosition) -> LastRow {
+        (self.0)(position)
+    }
+}
+
+impl fmt::Debug for HistoryCheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HistoryCheck")
     }
 }
 

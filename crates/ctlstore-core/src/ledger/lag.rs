@@ -1,21 +1,23 @@
-//! How old the data of an LDB is. What counts is when this host last knew the ledger's
-//! end: rows bear the time of the machine that wrote them, whose clock may be ahead.
+//! Computes the lag: how old the data of an LDB may be. Entry points: [`CaughtUpAt`] if this host
+//! has known the ledger's end, else [`lag_of_rows`]. The time in a row is no measure, since the
+//! clock of the machine that wrote the row may be fast.
 
 use std::time::{Duration, Instant};
 
 use crate::schema::Timestamp;
 
-/// When this host last knew that the LDB had all of the ledger.
+/// The time at which this host last knew that the LDB had all of the ledger.
 #[derive(Debug, Clone, Copy)]
 pub struct CaughtUpAt {
     at: Timestamp,
-    /// How long ago that was, when this process learned of it.
+    /// How long ago that was when this process learned of it.
     before: Duration,
     learned: Instant,
 }
 
 impl CaughtUpAt {
-    /// Learned just now: the LDB had all of the ledger as of `at`, by this host's clock.
+    /// For a process that learns just now that the LDB had all of the ledger at `at`, by this
+    /// host's clock.
     pub fn new(at: Timestamp) -> Self {
         Self { at, before: at.age_at(Timestamp::now()), learned: Instant::now() }
     }
@@ -24,16 +26,17 @@ impl CaughtUpAt {
         self.at
     }
 
-    /// How long ago that was at `now`. A clock that is set back does not make it less, and
-    /// neither does a machine that sleeps.
+    /// How long ago that was at `now`. It never shrinks: neither if the clock is set back, nor if
+    /// the machine sleeps.
     pub fn age(&self, now: Timestamp) -> Duration {
         self.at.age_at(now).max(self.before + self.learned.elapsed())
     }
 }
 
-/// The lag of an LDB whose host has never known the ledger's end, or is of another program
-/// that does not say: since the last applied row was written, by the clock of who wrote it,
-/// but no less than since its file was, by this host's. `None` before the first row.
+/// The lag of an LDB if its applier does not say when it last had all of the ledger, as the Go
+/// program's does not. It is the age of the last applied row, by the clock of the machine that
+/// wrote the row. It is at least the age of the LDB's file, by this host's clock. `None` before
+/// the first row.
 pub fn lag_of_rows(leader_ts: Option<Timestamp>, written: Option<Timestamp>, now: Timestamp) -> Option<Duration> {
     let of_rows = leader_ts?.age_at(now);
     Some(written.map_or(of_rows, |written| of_rows.max(written.age_at(now))))

@@ -1,19 +1,21 @@
-//! How far a ledger may be pruned: only what is old enough, only what a snapshot has,
-//! never the last row, and never from the middle of a ledger transaction. Pure; who
-//! reads the rows and who deletes them is elsewhere.
+//! Decides how far a ledger may be pruned. Entry point: [`Cutter`]. Other modules read the
+//! rows and delete them.
+//!
+//! A row may go if it is old enough and a verified snapshot has it. The last row stays, and no
+//! cut is inside a ledger transaction.
 
 use crate::schema::Timestamp;
 
 use super::row::Seq;
 
-/// A ledger row without its statement, as pruning looks at it.
+/// A ledger row without its statement: the columns that pruning looks at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeadRow {
     pub seq: Seq,
-    /// `None` where the column is NULL or holds no time.
+    /// `None` if the column is NULL or holds no time.
     pub leader_ts: Option<Timestamp>,
     pub marker: Option<Marker>,
-    /// Of its statement.
+    /// Bytes of the row's statement.
     pub bytes: u64,
 }
 
@@ -25,10 +27,10 @@ pub enum Marker {
 }
 
 impl Marker {
-    /// The longest marker has ten characters: this many of a statement tell.
+    /// So many characters of a statement tell whether it is a marker: one more than the longest has.
     pub const LOOK_AT: usize = 11;
 
-    /// What a statement is whose first [`Marker::LOOK_AT`] characters are these.
+    /// The marker whose statement begins with these [`Marker::LOOK_AT`] characters, if it is one.
     pub fn of(statement: &[u8]) -> Option<Self> {
         match statement {
             text if text == crate::sql::BEGIN.as_bytes() => Some(Self::Begin),
@@ -41,46 +43,47 @@ impl Marker {
 /// A snapshot that was fetched and checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifiedSnapshot {
-    /// The last ledger row that it has.
+    /// The last ledger row in it.
     pub seq: Seq,
-    /// That row's `leader_ts`, where the snapshot knows it.
+    /// That row's `leader_ts`, if the snapshot knows it.
     pub leader_ts: Option<Timestamp>,
-    /// Of the ledger that it follows; one of the original says none.
+    /// The id of its ledger; `None` in a snapshot of the Go program.
     pub ledger_id: Option<String>,
-    /// Where it is, without secrets.
+    /// Its URL, without secrets.
     pub url: String,
 }
 
-/// What may go.
+/// The bounds of pruning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PruneBounds {
-    /// Only rows written before this.
+    /// Only rows that were written before this may go.
     pub before: Timestamp,
-    /// Only rows up to this one: a snapshot has them.
+    /// Only rows up to this one may go: a snapshot has them.
     pub snapshot: Seq,
-    /// The ledger's last row, which stays: the next seq is told from it.
+    /// The ledger's last row. It stays, since the next seq is computed from it.
     pub last: Seq,
 }
 
-/// Why nothing more may go.
+/// Why no further row may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
-    /// The next row is younger than what may go.
+    /// The next row is too young.
     Age,
     /// The next row is not in the snapshot.
     Snapshot,
     /// The next row is the last one.
     LastRow,
-    /// There were no more rows to look at.
+    /// There was no further row to look at.
     Rows,
 }
 
-/// Takes the ledger's rows from its first one on, and says how many of them may go.
+/// Looks at the ledger's rows from the first one on, and says how many of them may go.
 #[derive(Debug)]
 pub struct Cutter {
     bounds: PruneBounds,
-    /// Within a ledger transaction.
+    /// Whether the last row was inside a ledger transaction.
     open: bool,
+    /// Rows looked at, and their bytes.
     seen: (u64, u64),
     cut: Option<Seq>,
     /// Rows up to the cut, and their bytes.
@@ -92,8 +95,10 @@ impl Cutter {
         Self { bounds, open: false, seen: (0, 0), cut: None, counted: (0, 0) }
     }
 
-    /// The next row, in seq order. Gives the limit that it is beyond; then no further
-    /// row may be pushed.
+    /// Looks at the next row, in seq order.
+    ///
+    /// # Errors
+    /// The limit that keeps the row. After that no further row may be pushed.
     pub fn push(&mut self, row: &HeadRow) -> Result<(), Limit> {
         if row.seq >= self.bounds.last {
             return Err(Limit::LastRow);
@@ -110,19 +115,20 @@ impl Cutter {
             Some(Marker::Commit) => self.open = false,
             None => {}
         }
-        // A row without a time is as old as one behind it.
+        // A row without a time counts as old as the next one that has a time.
         if !self.open && row.leader_ts.is_some() {
-            (self.cut, self.counted) = (Some(row.seq), self.seen);
+            self.cut = Some(row.seq);
+            self.counted = self.seen;
         }
         Ok(())
     }
 
-    /// Pushes rows until one is beyond a limit.
+    /// Pushes rows until a limit keeps one.
     pub fn push_all(&mut self, rows: &[HeadRow]) -> Limit {
         rows.iter().find_map(|row| self.push(row).err()).unwrap_or(Limit::Rows)
     }
 
-    /// The last row that may go, if any may.
+    /// The last row that may go; `None` if none may.
     pub fn cut(&self) -> Option<Seq> {
         self.cut
     }
@@ -132,7 +138,7 @@ impl Cutter {
         self.counted.0
     }
 
-    /// Bytes of statements in the rows that may go.
+    /// Bytes of the statements in the rows that may go.
     pub fn bytes(&self) -> u64 {
         self.counted.1
     }
@@ -151,7 +157,7 @@ mod tests {
         seqs.map(|seq| row(seq, Some(seq), "x")).collect()
     }
 
-    /// Rows are written at their seq; what may go is limited by this time, snapshot and last row.
+    /// Each row was written at the time of its seq. Returns the cut within these bounds.
     fn cut(rows: &[HeadRow], before: i64, snapshot: i64, last: i64) -> (Option<i64>, u64, Limit) {
         let before = Timestamp::from_unix_micros(before);
         let mut cutter = Cutter::new(PruneBounds { before, snapshot: Seq(snapshot), last: Seq(last) });

@@ -1,4 +1,4 @@
-//! A row of the ledger table, and its number.
+//! A row of the ledger table, and its number. Entry points: [`LedgerRow`] and [`Seq`].
 
 use std::fmt;
 
@@ -6,16 +6,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::schema::Timestamp;
 
-/// A ledger row's number: 1 for the first, growing, 0 for "nothing yet".
+/// The number of a ledger row. The first row has 1, and each row a higher one than the row before. 0 stands
+/// for "no row yet".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Seq(pub i64);
 
 impl Seq {
-    /// Before the first ledger row.
+    /// The number before the first ledger row.
     pub const ZERO: Seq = Seq(0);
 
-    /// The last seq that an executive gives. Rows of others can have higher ones, behind which nothing can be written.
+    /// The highest seq that an executive gives to a row. A row of another program can have a higher
+    /// one; no row can be written after that.
     pub const LAST: Seq = Seq(i64::MAX - 1);
 
     pub const fn next(self) -> Seq {
@@ -33,7 +35,7 @@ impl fmt::Display for Seq {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LedgerRow {
     pub seq: Seq,
-    /// When the executive wrote it, by the ctldb's clock; `None` where the column is NULL.
+    /// When the executive wrote the row, by the ctldb's clock; `None` if the column is NULL.
     pub leader_ts: Option<Timestamp>,
     pub statement: String,
 }

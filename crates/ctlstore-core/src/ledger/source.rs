@@ -1,25 +1,26 @@
-//! Where ledger rows come from. The ctldb is one source; others may follow.
+//! The trait of a place that ledger rows are read from, and the types of a read. Entry point:
+//! [`LedgerSource`]. The ctldb is such a source.
 
 use super::follow::LedgerInfo;
 use super::row::{LedgerRow, Seq};
 
-/// How much one read may bring.
+/// How much one read may return.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BlockLimit {
     pub rows: usize,
-    /// Bytes of statements. The row that passes it is still part of the block.
+    /// Bytes of statements. The row that reaches the limit still belongs to the block.
     pub bytes: usize,
 }
 
-/// Rows in seq order, as one read found them. May be empty.
+/// The rows of one read, in seq order. It may be empty.
 #[derive(Debug, Default)]
 pub struct Block {
     pub rows: Vec<LedgerRow>,
-    /// Whether nothing stood behind these rows when they were read.
+    /// Whether these rows were the ledger's last ones when they were read.
     pub at_end: bool,
 }
 
-/// Why a source could not be read. All of these may pass by themselves.
+/// Why a source could not be read. Each of these may pass without help.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum SourceError {
     #[error("ctldb is not available: {0}")]
@@ -32,30 +33,31 @@ pub enum SourceError {
     Failed(String),
 }
 
-/// How far a source is that is a copy of another server's ledger.
+/// The state of a source that is a replica of another server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Replication {
-    /// It has all that its primary has, as far as it knows.
+    /// It has all rows of its primary, as far as it knows.
     CaughtUp,
     Behind,
     Stopped,
-    /// It takes no writes, and does not tell more.
+    /// It takes no writes; its state can't be told.
     Unknown,
 }
 
 /// A ledger that can be read from any seq on.
-#[allow(async_fn_in_trait)] // its readers are actors, which live on one thread
+#[allow(async_fn_in_trait)] // its users are actors, which live on one thread
 pub trait LedgerSource {
+    /// The facts that decide whether an LDB may follow this ledger.
     async fn describe(&mut self) -> Result<LedgerInfo, SourceError>;
 
-    /// The rows with a seq above `after` and, where given, up to `up_to`.
+    /// The rows after `after`; if `up_to` is given, up to and with that one.
     async fn read(&mut self, after: Seq, up_to: Option<Seq>, limit: BlockLimit) -> Result<Block, SourceError>;
 
-    /// How far the source is behind the server that it copies; `None` where it is no copy.
+    /// The source's state as a replica; `None` if it is no replica.
     async fn replication(&mut self) -> Option<Replication> {
         None
     }
 
-    /// Closes what is open. A source that is read again opens it anew.
+    /// Closes connections. The next read opens them again.
     async fn close(&mut self);
 }

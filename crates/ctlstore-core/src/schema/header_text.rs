@@ -1,7 +1,7 @@
-//! Which text an HTTP header carries unchanged. Writer names and secrets travel in headers, so both keep to it.
-//! Entry point: [`check_header_text`]. Knows nothing of HTTP itself.
+//! Checks that an HTTP header can carry a text unchanged, as writer names and secrets have to be.
+//! Entry point: [`check_header_text`]. This file knows nothing else of HTTP.
 
-/// Why a text can't travel in a header. The text itself is not repeated: it may be a secret.
+/// Why a header can't carry a text. The error does not repeat the text, which may be a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderTextError {
     #[error("is not utf-8")]
@@ -12,7 +12,7 @@ pub enum HeaderTextError {
     OuterSpace,
 }
 
-/// Takes UTF-8 without control characters and without spaces at its ends.
+/// Accepts UTF-8 without control characters and without spaces at either end.
 pub fn check_header_text(bytes: &[u8]) -> Result<&str, HeaderTextError> {
     let text = std::str::from_utf8(bytes).map_err(|_| HeaderTextError::NotUtf8)?;
     if text.chars().any(char::is_control) {

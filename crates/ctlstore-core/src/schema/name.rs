@@ -1,5 +1,5 @@
-//! Names of families, tables, fields and writers: lower-cased and checked when
-//! they are made, so that no other room ever sees a bad one.
+//! Names of families, tables, fields and writers, each checked when it is made, so that no other
+//! module meets a bad one. Entry point for a table's full name: [`TableRef`].
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,16 +11,16 @@ use super::header_text::{HeaderTextError, check_header_text};
 /// MySQL's limit for a table's name, and so for `family___table`.
 const MAX_SQL_TABLE_CHARS: usize = 64;
 
-/// What separates family and table in a table's SQL name.
+/// The separator of family and table in a table's SQL name.
 const SEPARATOR: &str = "___";
 
-/// What SQLite keeps for itself: no LDB can have a table whose name begins so.
+/// SQLite reserves table names with this prefix, so no LDB can have such a table.
 const SQLITE_PREFIX: &str = "sqlite_";
 
-/// Columns that InnoDB keeps for itself, and full-text search with it.
+/// Names of columns that InnoDB and its full-text search reserve.
 const INNODB_COLUMNS: [&str; 5] = ["db_row_id", "db_trx_id", "db_roll_ptr", "db_row_hash_1", "fts_doc_id"];
 
-/// Why a name was refused. The text names the kind of name and what it was.
+/// Why a name was refused. The text says which kind of name it was, and repeats the name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     #[error("{kind} {name:?} must have {min} to {max} {unit}")]
@@ -51,7 +51,7 @@ fn shown(name: &str) -> String {
 }
 
 fn check(kind: &'static str, raw: &str, min: usize, max: usize) -> Result<String, NameError> {
-    // Length first: nothing longer than a name is lower-cased or scanned.
+    // The length comes first, so that no long text is lower-cased or scanned.
     if raw.len() < min || raw.len() > max {
         return Err(NameError::Length { kind, name: shown(raw), min, max, unit: "characters" });
     }
@@ -80,7 +80,7 @@ fn is_reserved_table_name(name: &str) -> bool {
     name.get(..SQLITE_PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(SQLITE_PREFIX))
 }
 
-/// The table's SQL name begins with the family's, followed by underscores.
+/// Checks a family's name, with which the SQL names of its tables begin.
 fn check_not_reserved(kind: &'static str, name: String) -> Result<String, NameError> {
     if is_reserved_table_name(&format!("{name}{SEPARATOR}")) {
         return Err(NameError::ReservedBySqlite { kind, name });
@@ -145,8 +145,8 @@ macro_rules! name_type {
 }
 
 name_type!(
-    /// A namespace of tables: 3 to 30 of `a-z 0-9 _`, starting with a letter,
-    /// no `__`, no trailing `_`, neither `sqlite` nor `sqlite_…`. Lower-cased when made.
+    /// A namespace of tables: 3 to 30 of `a-z 0-9 _`, with a letter first, without `__`, without
+    /// a `_` at its end, and neither `sqlite` nor `sqlite_…`. It is lower-cased when it is made.
     FamilyName,
     |raw| {
         let name = check("family", raw, 3, 30).and_then(|name| check_single_underscores("family", name));
@@ -154,23 +154,24 @@ name_type!(
     }
 );
 name_type!(
-    /// A table within its family: as [`FamilyName`], 3 to 50 characters.
+    /// A table's name within its family: 3 to 50 characters, else as [`FamilyName`]. Names that
+    /// begin with `sqlite_` are allowed.
     TableName,
     |raw| check("table", raw, 3, 50).and_then(|name| check_single_underscores("table", name))
 );
 name_type!(
-    /// A column: 1 to 64 of `a-z 0-9 _`, starting with a letter. Lower-cased when made.
+    /// A column's name: 1 to 64 of `a-z 0-9 _`, with a letter first. It is lower-cased when it is made.
     FieldName,
     |raw| check("field", raw, 1, 64)
 );
 name_type!(
-    /// A client of the executive: 3 to 50 bytes that a header carries, taken as they are.
+    /// The name of a client of the executive: 3 to 50 bytes that a header can carry. It is kept unchanged.
     WriterName,
     check_writer
 );
 
 impl FieldName {
-    /// Whether InnoDB keeps the name for itself, so that no new field may have it.
+    /// Whether InnoDB reserves the name, so that no new field may have it.
     pub fn is_reserved_by_innodb(&self) -> bool {
         INNODB_COLUMNS.contains(&self.as_str())
     }
@@ -184,7 +185,8 @@ pub struct TableRef {
 }
 
 impl TableRef {
-    /// Fails where `family___table` would be longer than MySQL takes (64 characters).
+    /// # Errors
+    /// If `family___table` is longer than MySQL allows (64 characters).
     pub fn new(family: FamilyName, table: TableName) -> Result<Self, NameError> {
         let this = Self { family, table };
         if this.family.0.len() + SEPARATOR.len() + this.table.0.len() > MAX_SQL_TABLE_CHARS {
@@ -193,7 +195,7 @@ impl TableRef {
         Ok(this)
     }
 
-    /// Both names as they come from outside.
+    /// Checks two names that come from outside.
     pub fn parse(family: &str, table: &str) -> Result<Self, NameError> {
         Self::new(FamilyName::new(family)?, TableName::new(table)?)
     }
@@ -203,7 +205,10 @@ impl TableRef {
         format!("{}{SEPARATOR}{}", self.family, self.table)
     }
 
-    /// The inverse of [`TableRef::sql_name`]; what other programs named otherwise is refused.
+    /// The inverse of [`TableRef::sql_name`].
+    ///
+    /// # Errors
+    /// For a name that no table of a family has.
     pub fn from_sql_name(name: &str) -> Result<Self, NameError> {
         let not_a_table = || NameError::NotATable { name: shown(name) };
         let (family, table) = name.split_once(SEPARATOR).ok_or_else(not_a_table)?;

@@ -1,4 +1,5 @@
-//! A table: its fields in order, their types, and which of them are the key.
+//! The definition of a table: its fields in order, their types, and the key fields. Entry point:
+//! [`TableSchema`].
 
 use std::fmt;
 
@@ -6,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::name::{FieldName, TableRef};
 
-/// The types a field can have, by the names that the executive's API uses.
+/// The types of fields, with the names that the executive's API has for them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FieldType {
@@ -28,7 +29,7 @@ impl FieldType {
     pub const ALL: [FieldType; 6] =
         [Self::String, Self::Integer, Self::Decimal, Self::Text, Self::Binary, Self::ByteString];
 
-    /// The type's name in the executive's API, `None` for any other word.
+    /// The type with this name in the executive's API; `None` for any other word.
     pub fn from_api_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|t| t.api_name() == name)
     }
@@ -53,7 +54,7 @@ impl FieldType {
         matches!(self, Self::Binary | Self::ByteString)
     }
 
-    /// The declared type in the ledger and in every LDB.
+    /// The column type in the ledger and in every LDB.
     pub const fn ldb_type(self) -> &'static str {
         match self {
             Self::String => "VARCHAR(191)",
@@ -77,8 +78,8 @@ impl FieldType {
         }
     }
 
-    /// The field type that a declared column type stands for, in any letter case,
-    /// in a ctldb of either kind or in an LDB; `None` for what no field has.
+    /// The field type of a column type, in any letter case, in a ctldb of either kind or in an
+    /// LDB; `None` for a column type that no field has.
     pub fn from_column_type(declared: &str) -> Option<Self> {
         let declared = declared.trim().to_ascii_lowercase();
         let (base, length) = match declared.split_once('(') {
@@ -128,8 +129,8 @@ pub enum TableError {
     KeyType(FieldName, FieldType),
 }
 
-/// A table's definition, checked: at least one field and one key field, no name
-/// twice, keys of types that can be keys.
+/// A checked definition of a table. It has at least one field and one key field, no name twice,
+/// and only key fields whose types can be keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableSchema {
     table: TableRef,
@@ -175,13 +176,13 @@ impl TableSchema {
         &self.fields
     }
 
-    /// The key fields, in key order (which need not be the column order).
+    /// The key fields, in key order, which can differ from the column order.
     pub fn key_fields(&self) -> impl ExactSizeIterator<Item = &Field> {
         self.key.iter().map(|&i| &self.fields[i])
     }
 
-    /// Indexes of the key fields within [`TableSchema::fields`], ascending: the
-    /// order in which deletes and the changelog name them.
+    /// Indexes of the key fields within [`TableSchema::fields`], ascending. Deletes and the
+    /// changelog name the key fields in this order.
     pub fn key_in_column_order(&self) -> Vec<usize> {
         let mut key = self.key.clone();
         key.sort_unstable();
@@ -196,7 +197,7 @@ impl TableSchema {
         self.fields.iter().position(|f| &f.name == name)
     }
 
-    /// The same table with one more column at its end.
+    /// The same table with one more field at its end.
     pub fn with_field(&self, field: Field) -> Result<Self, TableError> {
         if self.position(&field.name).is_some() {
             return Err(TableError::DuplicateField(field.name));

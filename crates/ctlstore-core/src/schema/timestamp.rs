@@ -1,4 +1,5 @@
-//! Moments as the ledger and the LDB write them: UTC, microseconds.
+//! Points in time as the ledger and the LDB write them: UTC, in microseconds. Entry point:
+//! [`Timestamp`].
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -30,13 +31,13 @@ impl Timestamp {
         Self(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
     }
 
-    /// How long before `now` this was; zero for a moment that is still to come.
+    /// The time from this point to `now`; zero for a point in the future.
     pub fn age_at(self, now: Timestamp) -> Duration {
         Duration::from_micros(u64::try_from(now.0.saturating_sub(self.0)).unwrap_or(0))
     }
 
-    /// Reads `2006-01-02 15:04:05[.ffffff]`, with `T` or a space, with or without
-    /// one of the zone forms `Z` and `+00:00`. Other zones are refused.
+    /// Reads `2006-01-02 15:04:05[.ffffff]`, with a `T` or a space, with or without the zone `Z` or
+    /// `+00:00`; `None` for any other text, also with another zone.
     pub fn parse(text: &str) -> Option<Self> {
         let bare = text.strip_suffix("+00:00").or_else(|| text.strip_suffix('Z')).unwrap_or(text);
         let moment = PrimitiveDateTime::parse(bare, DATE_TIME).ok()?.assume_utc();
@@ -44,14 +45,15 @@ impl Timestamp {
     }
 }
 
-/// The LDB's form: `2006-01-02 15:04:05[.ffffff]+00:00`. Go programs read the zone
-/// only in this spelling.
+/// Writes the LDB's form: `2006-01-02 15:04:05[.ffffff]+00:00`. Go programs read the zone only in
+/// this spelling.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000)
             .unwrap_or(OffsetDateTime::UNIX_EPOCH)
             .to_offset(UtcOffset::UTC);
-        let (date, time) = (moment.date(), moment.time());
+        let date = moment.date();
+        let time = moment.time();
         write!(f, "{date} {:02}:{:02}:{:02}", time.hour(), time.minute(), time.second())?;
         if time.microsecond() > 0 {
             write!(f, ".{:06}", time.microsecond())?;
@@ -82,7 +84,8 @@ mod tests {
 
     #[test]
     fn age_is_never_negative() {
-        let (earlier, later) = (Timestamp::from_unix_micros(1_000), Timestamp::from_unix_micros(3_000));
+        let earlier = Timestamp::from_unix_micros(1_000);
+        let later = Timestamp::from_unix_micros(3_000);
         assert_eq!(earlier.age_at(later), Duration::from_micros(2_000));
         assert_eq!(later.age_at(earlier), Duration::ZERO);
     }

@@ -1,5 +1,5 @@
-//! Values, and the check that every one passes before it is written anywhere:
-//! MySQL and SQLite disagree about whatever is not checked here.
+//! Values of fields, and the check that each one passes before it is written anywhere. Entry
+//! point: [`Value::from_json`]. MySQL and SQLite would treat an unchecked value differently.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -7,21 +7,21 @@ use serde_json::value::RawValue;
 
 use super::table::{Field, FieldType};
 
-/// The longest `string`, in characters: what a MySQL index on utf8mb4 holds.
+/// The longest `string`, in characters. A MySQL index on utf8mb4 holds no more.
 const MAX_STRING_CHARS: usize = 191;
 /// The longest `bytestring`, in bytes.
 const MAX_BYTESTRING_BYTES: usize = 255;
 /// The largest value of any field, in bytes.
 pub const MAX_VALUE_BYTES: usize = 512 * 1024;
 
-/// One field's value. `Boolean` exists because the ledger spells booleans in an
-/// integer field `true` and `false`; both databases store 1 and 0.
+/// The value of one field. `Boolean` is a value of an integer field: the ledger spells it `true`
+/// or `false`, and both databases store 1 or 0.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
     Null,
     Integer(i64),
     Boolean(bool),
-    /// Always finite.
+    /// It is always finite.
     Real(f64),
     Text(String),
     Blob(Vec<u8>),
@@ -53,8 +53,8 @@ pub enum ValueError {
 }
 
 impl Value {
-    /// Checks one JSON value, given as its source text so that no digit is lost,
-    /// against the field that it is for.
+    /// Checks one JSON value against its field. The value comes as source text, so that no digit is
+    /// lost.
     pub fn from_json(field: &Field, is_key: bool, json: &RawValue) -> Result<Self, ValueError> {
         let json = json.get();
         if json == "null" {
@@ -110,10 +110,10 @@ fn integer(json: &str) -> Result<Value, ValueError> {
     whole_number(json).map(Value::Integer)
 }
 
-/// Reads a JSON number as an integer without passing through a float: `1.0`,
-/// `1e3` and `12.50e1` are whole, and all 64 bits survive.
+/// Reads a JSON number as an integer, without a float in between, so that all 64 bits are kept.
+/// `1.0`, `1e3` and `12.50e1` are whole numbers too.
 fn whole_number(json: &str) -> Result<i64, ValueError> {
-    // An i64 has 19 digits; a number whose source is longer than this is padding or attack.
+    // An i64 has 19 digits. A number with a longer source than this is refused.
     const MAX_SOURCE: usize = 400;
     let out_of_range = || ValueError::OutOfRange(json.chars().take(40).collect());
     if json.len() > MAX_SOURCE {

@@ -1,16 +1,16 @@
-//! Takes a ledger statement apart from its front: names and the protocol's literals.
-//! What the pieces make up is told elsewhere.
+//! Reads names and literals from the front of a ledger statement. Entry point:
+//! [`StatementCursor`]. The parser beside it knows the forms of statements.
 
 use std::borrow::Cow;
 
-/// The most digits that a float's shortest spelling has. A spelling with more is not
-/// canonical, and SQLite may round it to another float than Rust does.
+/// The most digits in the shortest spelling of a float. A longer spelling is not canonical, and
+/// SQLite may round it to another float than Rust does.
 const MAX_FLOAT_DIGITS: usize = 17;
 
-/// So many digits are within 64 bits, whatever they are.
+/// Any number of so many digits fits into 64 bits.
 const SAFE_DIGITS: usize = 18;
 
-/// A literal's value, borrowed from the statement where it can be.
+/// The value of a literal. It borrows from the statement if it can.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Literal<'a> {
     Null,
@@ -21,22 +21,22 @@ pub enum Literal<'a> {
     Blob(Hex<'a>),
 }
 
-/// Bytes as the digits that the statement has for them.
+/// Bytes, as the hex digits in the statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hex<'a>(&'a str);
 
 impl<'a> Hex<'a> {
-    /// `None` unless these are pairs of hex digits.
+    /// `None` if these are not pairs of hex digits.
     pub(super) fn new(digits: &'a str) -> Option<Self> {
         let bytes = digits.as_bytes();
-        // Without an early end, which would keep the compiler from taking many at a time.
+        // The loop has no early end, so that the compiler can check many bytes at once.
         let all_digits = bytes.iter().fold(true, |all, byte| all & byte.is_ascii_hexdigit());
         (all_digits && bytes.len().is_multiple_of(2)).then_some(Self(digits))
     }
 
-    /// The bytes, in place of what `out` holds.
+    /// Replaces the content of `out` by the bytes.
     pub fn decode_into(self, out: &mut Vec<u8>) {
-        // Right for hex digits only, which all of these are; and several times as fast as looking each one up.
+        // This is right for hex digits, and all of these are. A table of them is several times slower.
         let nibble = |digit: u8| (digit & 0x0f) + 9 * (digit >> 6);
         out.clear();
         let (pairs, _) = self.0.as_bytes().as_chunks::<2>();
@@ -44,14 +44,15 @@ impl<'a> Hex<'a> {
     }
 }
 
-/// What is left of the statement. Every step takes a piece off its front, or
-/// gives `None` where the text is not in the canonical form.
+/// The rest of a statement. Each method takes a piece off its front, or returns `None` if the text
+/// is not in the canonical form.
 #[derive(Clone, Copy)]
 pub struct StatementCursor<'a> {
     pub text: &'a str,
 }
 
 impl<'a> StatementCursor<'a> {
+    /// The rest after `prefix`.
     pub fn after(self, prefix: &str) -> Option<Self> {
         self.text.strip_prefix(prefix).map(|text| Self { text })
     }
@@ -60,38 +61,41 @@ impl<'a> StatementCursor<'a> {
         self.text.is_empty()
     }
 
-    /// Splits after the first `at` bytes, which must be a character boundary.
+    /// Splits after the first `at` bytes. That place must be a character boundary.
     fn split(self, at: usize) -> (&'a str, Self) {
         let (piece, text) = self.text.split_at(at);
         (piece, Self { text })
     }
 
-    /// Where `byte`, an ASCII character, comes first.
+    /// The place of the first `byte`, which is an ASCII character.
     fn position(self, byte: u8) -> Option<usize> {
         memchr::memchr(byte, self.text.as_bytes())
     }
 
+    /// A table's name without quotes.
     pub fn table(self) -> Option<(&'a str, Self)> {
-        // In upper case it would be the same table for SQLite, and another one for whoever goes by its name.
+        // SQLite treats an upper-case name as the same table; code that compares names would not.
         let is_name = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'_';
         let length = self.text.as_bytes().iter().take_while(|b| is_name(b)).count();
-        // A name that starts with a digit is no identifier.
+        // An identifier does not begin with a digit.
         (length > 0 && !self.text.as_bytes()[0].is_ascii_digit()).then(|| self.split(length))
     }
 
+    /// A column's name in double quotes.
     pub fn quoted_name(self) -> Option<(&'a str, Self)> {
         let inside = self.after("\"")?;
         let (name, rest) = inside.split(inside.position(b'"')?);
         let rest = rest.after("\"")?;
-        // A doubled quote would be part of the name.
+        // A doubled quote would belong to the name, and no checked name has one.
         (!name.is_empty() && !rest.text.starts_with('"')).then_some((name, rest))
     }
 
-    /// SQLite's parser would stop at a NUL, wherever it stands.
+    /// `None` if a NUL is anywhere in the rest, at which SQLite's parser would stop.
     pub fn refuse_nul(self) -> Option<()> {
         self.position(0).is_none().then_some(())
     }
 
+    /// A literal of any kind.
     pub fn literal(self) -> Option<(Literal<'a>, Self)> {
         match self.text.as_bytes().first()? {
             b'\'' => self.text_literal(),
@@ -108,7 +112,7 @@ impl<'a> StatementCursor<'a> {
         let (first, mut rest) = inside.split(inside.position(b'\'')?);
         rest = rest.after("'")?;
         let mut text = Cow::Borrowed(first);
-        // A quote right behind the closing one stands for a quote in the text.
+        // Two quotes in a row stand for one quote in the text.
         while let Some(more) = rest.after("'") {
             let (piece, next) = more.split(more.position(b'\'')?);
             rest = next.after("'")?;
@@ -128,7 +132,8 @@ impl<'a> StatementCursor<'a> {
     fn number_literal(self) -> Option<(Literal<'a>, Self)> {
         let bytes = self.text.as_bytes();
         let start = usize::from(bytes.first() == Some(&b'-'));
-        let (mut magnitude, mut end) = (0i64, start);
+        let mut magnitude = 0i64;
+        let mut end = start;
         while let Some(digit) = bytes.get(end).filter(|byte| byte.is_ascii_digit()) {
             magnitude = magnitude.wrapping_mul(10).wrapping_add((digit - b'0').into());
             end += 1;
@@ -142,23 +147,25 @@ impl<'a> StatementCursor<'a> {
             end += 1 + digits(&bytes[end + 1..])?;
         }
         let (number, rest) = self.split(end);
-        let value = match is_fraction {
-            false if whole <= SAFE_DIGITS => Literal::Integer(if start > 0 { -magnitude } else { magnitude }),
-            // Beyond 64 bits SQLite reads a float as well.
-            false => number.parse().map(Literal::Integer).ok().or_else(|| float(number))?,
-            true => float(number)?,
+        let value = if is_fraction {
+            float(number)?
+        } else if whole <= SAFE_DIGITS {
+            Literal::Integer(if start > 0 { -magnitude } else { magnitude })
+        } else {
+            // SQLite, too, reads a number beyond 64 bits as a float.
+            number.parse().map(Literal::Integer).ok().or_else(|| float(number))?
         };
         Some((value, rest))
     }
 }
 
-/// How many digits `bytes` begin with, `None` for none.
+/// The number of digits at the beginning of `bytes`; `None` for none.
 fn digits(bytes: &[u8]) -> Option<usize> {
     let count = bytes.iter().position(|b| !b.is_ascii_digit()).unwrap_or(bytes.len());
     (count > 0).then_some(count)
 }
 
-/// A number in plain decimal as a float, where its spelling is short enough.
+/// A plain decimal number as a float; `None` if its spelling is too long to be canonical.
 fn float(number: &str) -> Option<Literal<'static>> {
     if number.len() > MAX_FLOAT_DIGITS && significant_digits(number) > MAX_FLOAT_DIGITS {
         return None;
@@ -167,8 +174,9 @@ fn float(number: &str) -> Option<Literal<'static>> {
 }
 
 fn significant_digits(number: &str) -> usize {
-    // Counted from the first digit that is not 0 to the last one.
-    let (mut seen, mut significant) = (0, 0);
+    // These are the digits from the first to the last one that is not 0.
+    let mut seen = 0;
+    let mut significant = 0;
     for byte in number.bytes().filter(u8::is_ascii_digit) {
         seen += usize::from(seen > 0 || byte != b'0');
         if byte != b'0' {

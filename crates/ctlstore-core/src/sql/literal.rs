@@ -1,17 +1,18 @@
-//! Values as SQL literals of the ledger, in the exact spelling of the protocol.
+//! Writes values as SQL literals of the ledger, in the exact spelling of the protocol. Entry point:
+//! [`push_literal`].
 
 use std::fmt::Write;
 
 use crate::schema::Value;
 
-/// Appends `value` as a literal. Text with a NUL character, which SQL text can't
-/// carry, becomes the hex of its bytes.
+/// Appends `value` as a literal. SQL text can't carry a NUL character, so text with one becomes
+/// the hex of its bytes.
 pub fn push_literal(out: &mut String, value: &Value) {
     match value {
         Value::Null => out.push_str("NULL"),
         Value::Integer(integer) => out.push_str(itoa::Buffer::new().format(*integer)),
         Value::Boolean(boolean) => out.push_str(if *boolean { "true" } else { "false" }),
-        // `Display` writes the shortest digits that read back equal, and never an exponent.
+        // `Display` writes the fewest digits that read back as the same float, without an exponent.
         Value::Real(float) => drop(write!(out, "{float}")),
         Value::Text(text) if text.contains('\0') => push_blob(out, text.as_bytes()),
         Value::Text(text) => push_text(out, text),
@@ -19,7 +20,7 @@ pub fn push_literal(out: &mut String, value: &Value) {
     }
 }
 
-/// Appends text in single quotes, with `'` doubled and nothing else escaped.
+/// Appends text in single quotes. Each `'` in it is doubled; no other character is escaped.
 pub fn push_text(out: &mut String, text: &str) {
     out.push('\'');
     let mut rest = text;

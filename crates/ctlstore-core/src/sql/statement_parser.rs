@@ -1,7 +1,7 @@
-//! Reads ledger statements back: what a statement touches and, for the canonical
-//! row statements, the values in it, so that they can be bound to a prepared
-//! statement. Whatever is not exactly in one of the protocol's forms is
-//! [`Statement::Other`] and left to SQLite's own parser.
+//! Parses ledger statements: their form, their table, and the values of an upsert or delete, so
+//! that the applier can bind them to a prepared statement. Entry points: [`Parser`] for many
+//! statements, [`parse`] for one. A statement that is not exactly in one of the protocol's forms is
+//! [`Statement::Other`]; SQLite itself parses those.
 
 use std::borrow::Cow;
 
@@ -15,14 +15,14 @@ const UPSERT: &str = "REPLACE INTO ";
 pub struct RowStatement<'a> {
     /// The table's SQL name, `family___table`.
     pub table: &'a str,
-    /// The columns that the values belong to, in the statement's order, as an upsert
-    /// lists them: `"a","b"`. No name holds a quote.
+    /// The columns of the values, in the statement's order, as an upsert lists them: `"a","b"`. No
+    /// name has a quote in it.
     pub columns: Cow<'a, str>,
-    /// As many as there are columns.
+    /// One value for each column.
     pub values: Vec<Literal<'a>>,
 }
 
-/// What a ledger statement is.
+/// The form of a ledger statement, with the parts that its form names.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Statement<'a> {
     Begin,
@@ -37,7 +37,7 @@ pub enum Statement<'a> {
 }
 
 impl<'a> Statement<'a> {
-    /// The SQL name of the one table that the statement touches, where that is known.
+    /// The SQL name of the one table that the statement touches; `None` if that is unknown.
     pub fn table(&self) -> Option<&'a str> {
         match self {
             Self::Upsert(row) | Self::Delete(row) => Some(row.table),
@@ -49,7 +49,7 @@ impl<'a> Statement<'a> {
         }
     }
 
-    /// The form's name, which can be logged where the statement can't.
+    /// The form's name. It can be logged; the statement itself can't, since it holds data.
     pub const fn form(&self) -> &'static str {
         match self {
             Self::Begin => "begin",
@@ -64,19 +64,20 @@ impl<'a> Statement<'a> {
         }
     }
 
-    /// Whether the statement is about one row whose values were read. It holds no NUL then.
+    /// Whether the statement is an upsert or delete of one row with parsed values. Such a statement
+    /// contains no NUL.
     pub const fn is_row(&self) -> bool {
         matches!(self, Self::Upsert(_) | Self::Delete(_))
     }
 }
 
 impl RowStatement<'_> {
-    /// The names of the columns that the values belong to.
+    /// The names of the columns, in the order of the values.
     pub fn columns(&self) -> impl Iterator<Item = &str> {
         self.columns.trim_matches('"').split("\",\"")
     }
 
-    /// Writes the upsert with a parameter in place of each literal into `sql`.
+    /// Replaces the content of `sql` by the upsert with a parameter for each literal.
     pub fn parameterized_upsert(&self, sql: &mut String) {
         sql.clear();
         sql.push_str(UPSERT);
@@ -90,7 +91,7 @@ impl RowStatement<'_> {
         sql.push(')');
     }
 
-    /// Writes the delete with a parameter in place of each literal into `sql`.
+    /// Replaces the content of `sql` by the delete with a parameter for each literal.
     pub fn parameterized_delete(&self, sql: &mut String) {
         sql.clear();
         sql.push_str("DELETE FROM ");
@@ -103,32 +104,32 @@ impl RowStatement<'_> {
     }
 }
 
-/// Reads one ledger statement. Never fails: what is not canonical is `Other`.
+/// Parses one ledger statement. A statement that is not canonical is [`Statement::Other`].
 pub fn parse(text: &str) -> Statement<'_> {
     Parser::default().parse(text)
 }
 
-/// Reads statements one after the other. An upsert mostly begins as the one before it,
-/// and what is known of that beginning is not read again.
+/// Parses many statements. An upsert mostly begins with the same text as the upsert before it;
+/// that text is not parsed again.
 #[derive(Debug, Default)]
 pub struct Parser<'a> {
     head: Option<Head<'a>>,
-    /// Room for the next statement's values.
+    /// A list that is reused for the values of the next statement.
     spare: Vec<Literal<'a>>,
 }
 
-/// An upsert up to its first value.
+/// The beginning of an upsert, up to its first value.
 #[derive(Debug, Clone, Copy)]
 struct Head<'a> {
     text: &'a str,
     table: &'a str,
     columns: &'a str,
-    /// How many columns there are.
+    /// The number of columns.
     width: usize,
 }
 
 impl<'a> Parser<'a> {
-    /// Like [`parse`].
+    /// Does as [`parse`].
     pub fn parse(&mut self, text: &'a str) -> Statement<'a> {
         let cursor = StatementCursor { text };
         let statement = match text.as_bytes().first() {
@@ -149,7 +150,7 @@ impl<'a> Parser<'a> {
         statement.unwrap_or(Statement::Other)
     }
 
-    /// Takes a statement back that is done with, for the memory of its values.
+    /// Takes back a statement that is no longer needed, to reuse the memory of its values.
     pub fn reuse(&mut self, statement: Statement<'a>) {
         if let Statement::Upsert(row) | Statement::Delete(row) = statement {
             self.spare = row.values;
@@ -172,7 +173,8 @@ impl<'a> StatementCursor<'a> {
     fn upsert_head(self) -> Option<(Head<'a>, Self)> {
         let (table, rest) = self.after(UPSERT)?.table()?;
         let list = rest.after(" (")?;
-        let (mut cursor, mut width) = (list, 0);
+        let mut cursor = list;
+        let mut width = 0;
         loop {
             let (_, rest) = cursor.quoted_name()?;
             width += 1;
@@ -188,7 +190,7 @@ impl<'a> StatementCursor<'a> {
         }
     }
 
-    /// The `width` values that end the statement.
+    /// The `width` values at the end of the statement.
     fn values(self, width: usize, spare: &mut Vec<Literal<'a>>) -> Option<Vec<Literal<'a>>> {
         let mut values = emptied(spare, width);
         let mut cursor = self;
@@ -213,7 +215,8 @@ impl<'a> StatementCursor<'a> {
         }
         self.refuse_nul()?;
         let mut cursor = rest.after(" WHERE ")?;
-        let (mut columns, mut values) = (String::new(), emptied(spare, 4));
+        let mut columns = String::new();
+        let mut values = emptied(spare, 4);
         loop {
             let (column, rest) = cursor.quoted_name()?;
             let (value, rest) = rest.after(" = ")?.literal()?;
@@ -229,7 +232,7 @@ impl<'a> StatementCursor<'a> {
     }
 }
 
-/// A list without values and with room for `width` of them.
+/// The empty list `spare`, with room for `width` values.
 fn emptied<'a>(spare: &mut Vec<Literal<'a>>, width: usize) -> Vec<Literal<'a>> {
     let mut values = std::mem::take(spare);
     values.clear();
@@ -328,7 +331,7 @@ mod tests {
             for second in texts {
                 let mut parser = Parser::default();
                 assert_eq!(parser.parse(first), parse(first));
-                assert_eq!(parser.parse(second), parse(second), "{second:?} behind {first:?}");
+                assert_eq!(parser.parse(second), parse(second), "{second:?} after {first:?}");
             }
         }
     }

@@ -1,15 +1,16 @@
-//! The statements that the ledger holds, written exactly as the protocol says.
+//! Writes the ledger's statements exactly as the protocol says. Entry points: one function for each
+//! form, such as [`upsert`].
 
 use crate::schema::{Field, TableRef, TableSchema, Value};
 
 use super::literal::push_literal;
 
-/// Opens a ledger transaction of more than one mutation; a ledger row of its own.
+/// The ledger row that opens a ledger transaction of more than one mutation.
 pub const BEGIN: &str = "--- BEGIN";
-/// Closes what [`BEGIN`] opened; a ledger row of its own.
+/// The ledger row that closes such a transaction.
 pub const COMMIT: &str = "--- COMMIT";
 
-/// A name in double quotes. Checked names hold none, those that others made may.
+/// A name in double quotes. A checked name contains none, but a name of another program may.
 pub fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
@@ -33,7 +34,7 @@ pub fn clear_table(table: &TableRef) -> String {
     format!("DELETE FROM {table}")
 }
 
-/// `values` stand in the table's column order, one per field.
+/// An upsert of one row. `values` has one value for each field, in the table's column order.
 pub fn upsert(table: &TableSchema, values: &[Value]) -> String {
     debug_assert_eq!(values.len(), table.fields().len());
     let mut out = String::with_capacity(64 + values.len() * 16);
@@ -59,7 +60,7 @@ pub fn upsert(table: &TableSchema, values: &[Value]) -> String {
     out
 }
 
-/// `key` holds the key's values in the table's column order.
+/// A delete of one row. `key` has the values of the key fields, in the table's column order.
 pub fn delete(table: &TableSchema, key: &[Value]) -> String {
     let mut out = format!("DELETE FROM {} WHERE ", table.table());
     for (i, (index, value)) in table.key_in_column_order().into_iter().zip(key).enumerate() {

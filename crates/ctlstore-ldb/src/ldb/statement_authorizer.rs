@@ -1,12 +1,13 @@
-//! Keeps ledger statements to what a ledger is for: the rows of families' tables, and
-//! the protocol's changes of such tables. Entry points: [`StatementAuthorizer::install`], once per
-//! connection, and [`StatementAuthorizer::restrict`] around each statement. Whatever is not listed
-//! here is refused: the applier's own tables, temporary tables, triggers, views,
-//! indexes, pragmas, other files and functions whose answer differs between hosts.
-//! A statement also ends when its time or memory is used up, or the node stops.
+//! Restricts ledger statements to the rows of families' tables and to the protocol's changes of such
+//! tables. Entry points: [`StatementAuthorizer::install`] once for each connection, and
+//! [`StatementAuthorizer::restrict`] around each statement.
+//!
+//! Everything that is not listed here is refused: the applier's own tables, temporary tables,
+//! triggers, views, indexes, pragmas, other files, and functions whose answer differs between hosts. A
+//! statement also ends when its time or memory is used up, or when the node stops.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
@@ -16,76 +17,36 @@ use rusqlite::{Connection, Result};
 use super::statement_class::StatementClass;
 use super::statement_watch::StatementWatch;
 use ctlstore_reader::read::query::cost;
-use ctlstore_reader::read::query::memory::Budget;
+use ctlstore_reader::read::query::memory::MemoryBudget;
+use ctlstore_reader::read::query::restriction::{
+    LimitGuard, MAX_PATTERN_BYTES, PURE_FUNCTIONS, RefusedAction, has_name,
+};
 
 /// Steps of SQLite's machine between two calls of the progress handler. One step of a
 /// hostile statement can take milliseconds.
 const STEPS: i32 = 100;
-/// Calls of the handler between two looks at the clock while a statement of the
-/// protocol's own forms runs. These end by themselves, and there are many of them.
+/// Calls of the handler between two looks at the clock while a statement of the protocol's own forms
+/// runs. There are many of these, and each ends soon without help.
 const CALLS_PER_LOOK: u32 = 64;
-/// The longest pattern of LIKE and GLOB, in bytes: their time grows with it.
-const MAX_PATTERN_BYTES: i32 = 32;
 
-/// Functions whose answer depends on their values alone, on any host, and whose time
-/// does not grow faster than these. Not among them: random and the clock, what the
-/// connection did before, mathematics (each host has its own library for it), JSON,
-/// `replace`, `instr` and `trim`, whose time can grow with a value's length squared.
-const FUNCTIONS: [&str; 34] = [
-    "like",
-    "glob",
-    "abs",
-    "char",
-    "coalesce",
-    "concat",
-    "concat_ws",
-    "format",
-    "hex",
-    "if",
-    "ifnull",
-    "iif",
-    "length",
-    "likelihood",
-    "likely",
-    "lower",
-    "max",
-    "min",
-    "nullif",
-    "octet_length",
-    "printf",
-    "quote",
-    "round",
-    "sign",
-    "substr",
-    "substring",
-    "typeof",
-    "unicode",
-    "unlikely",
-    "upper",
-    "zeroblob",
-    // Many rows.
-    "count",
-    "sum",
-    "total",
-];
-/// What SQLite itself calls to write a new column into the schema.
+/// The functions that SQLite itself calls to write a new column into the schema.
 const ADD_COLUMN_FUNCTIONS: [&str; 3] = ["printf", "substr", "length"];
 
 const SCHEMA: &str = "sqlite_master";
-/// How the names of a table's own indexes begin, those of PRIMARY KEY and UNIQUE.
+/// The beginning of the names of a table's own indexes: those of PRIMARY KEY and UNIQUE.
 const AUTOMATIC_INDEX: &str = "sqlite_autoindex_";
-/// Where nothing of a table is read but that it has rows, SQLite tells a name only, and
-/// it may be that of a subquery. These are of real tables that no statement may count.
+/// Beginnings of names of tables that no statement may count. If a statement reads no column of a
+/// table, SQLite tells only a name, which may be a subquery's; so these real tables are named here.
 const NOT_COUNTED: [&str; 5] = ["_ldb_", "sqlite_", "pragma_", "json_", "dbstat"];
 
-/// What one ledger statement may take that is in none of the protocol's forms. Those
-/// forms need no bound: each touches one row or goes through one table once.
+/// The bounds of a ledger statement that is not in one of the protocol's forms. Those forms need no
+/// bound: each touches one row, or reads one table once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StatementLimits {
     pub max_time: Duration,
-    /// The most bytes that the statement has, and any value or row that it makes.
+    /// The most bytes of the statement, and of any value or row that it makes.
     pub max_bytes: usize,
-    /// The most bytes of memory that SQLite takes for it.
+    /// The most bytes of memory that SQLite may take for it.
     pub max_memory_bytes: usize,
 }
 
@@ -98,7 +59,7 @@ impl Default for StatementLimits {
 /// Why a statement was ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
-    /// It is its own fault, in words that complete "it".
+    /// The statement's own fault, in words that complete "it".
     Refused(String),
     /// The node stops.
     Stopped,
@@ -109,19 +70,19 @@ const OUT_OF_TIME: u8 = 1;
 const STOPPED: u8 = 2;
 const OUT_OF_MEMORY: u8 = 3;
 
-/// What the connection's hooks look at.
+/// The state that the connection's hooks look at.
 #[derive(Debug, Default)]
 struct Rights {
-    /// 0 while no ledger statement runs, since the applier itself begins, commits and
-    /// keeps its books on the same connection.
+    /// The class of the running ledger statement; 0 if none runs. On the same connection the applier
+    /// itself begins, commits and writes its position, which is not restricted.
     class: AtomicU8,
     is_limited: AtomicBool,
     calls: AtomicU32,
     ended: AtomicU8,
-    refused: Mutex<Option<String>>,
+    refused: RefusedAction,
 }
 
-/// Installed once per connection.
+/// The restrictions of one connection.
 #[derive(Debug, Clone)]
 pub struct StatementAuthorizer {
     rights: Arc<Rights>,
@@ -130,11 +91,14 @@ pub struct StatementAuthorizer {
 }
 
 impl StatementAuthorizer {
+    /// Installs the hooks on a connection.
     pub fn install(connection: &mut Connection, limits: StatementLimits, watch: Arc<StatementWatch>) -> Result<Self> {
         let rights = Arc::new(Rights::default());
         let seen = Arc::clone(&rights);
         connection.authorizer(Some(move |context: AuthContext<'_>| seen.authorize(&context)))?;
-        let (seen, watched, max_time) = (Arc::clone(&rights), Arc::clone(&watch), limits.max_time);
+        let seen = Arc::clone(&rights);
+        let watched = Arc::clone(&watch);
+        let max_time = limits.max_time;
         connection.progress_handler(STEPS, Some(move || seen.must_end(&watched, max_time)))?;
         Ok(Self { rights, limits, watch })
     }
@@ -147,7 +111,7 @@ impl StatementAuthorizer {
         &self.limits
     }
 
-    /// Runs `work`, which is a statement of this class in one of the protocol's forms.
+    /// Runs `work`: a statement of this class, in one of the protocol's forms.
     pub fn restrict<T>(&self, class: StatementClass, work: impl FnOnce() -> T) -> T {
         self.rights.class.store(code(class), Relaxed);
         let result = work();
@@ -155,8 +119,8 @@ impl StatementAuthorizer {
         result
     }
 
-    /// As [`restrict`](Self::restrict), for any other statement, which may take no more
-    /// than the limits say.
+    /// Runs `work` as [`restrict`](Self::restrict) does, within the limits: a statement that is not in
+    /// one of the protocol's forms.
     pub fn restrict_and_limit<T>(
         &self,
         connection: &Connection,
@@ -165,37 +129,32 @@ impl StatementAuthorizer {
         work: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
         let StatementLimits { max_time, max_bytes, .. } = self.limits;
-        // SQLite asks nobody within one instruction, so the values are kept as short as the time wants
-        // them. Listing the statement has its rights too, and refuses what running it would.
+        // SQLite calls no hook within one instruction, so the values are kept short enough for the time.
+        // To list the statement needs the same rights as to run it.
         let longest =
             self.restrict(class, || cost::longest_value(connection, text, max_time, max_bytes.max(text.len()), false))?;
         let longest = longest.min(max_bytes);
         let length = i32::try_from(longest).unwrap_or(i32::MAX);
         let bounds =
             [(Limit::SQLITE_LIMIT_LENGTH, length), (Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, MAX_PATTERN_BYTES)];
-        let mut before = [0; 2];
-        for ((limit, bound), before) in bounds.into_iter().zip(&mut before) {
-            *before = connection.set_limit(limit, bound)?;
-        }
+        let _limits = LimitGuard::set(connection, &bounds)?;
         self.watch.time_row();
         self.rights.is_limited.store(true, Relaxed);
-        let budget = Budget::begin(self.limits.max_memory_bytes);
+        let budget = MemoryBudget::begin(self.limits.max_memory_bytes);
         let result = self.restrict(class, work);
-        // SQLite goes on without some memory, such as that for cached pages.
+        // Without some memory, such as that for cached pages, SQLite goes on. So only a failure counts.
         if result.is_err() && budget.was_exceeded() {
             self.rights.ended.store(OUT_OF_MEMORY, Relaxed);
         }
         drop(budget);
         self.rights.is_limited.store(false, Relaxed);
-        for ((limit, _), before) in bounds.into_iter().zip(before) {
-            connection.set_limit(limit, before)?;
-        }
         result
     }
 
-    /// Why a statement that failed was ended, where this ended it. To be asked once.
+    /// Why the last failed statement was ended; `None` if this did not end it. A second call returns
+    /// `None`.
     pub fn take_ended(&self) -> Option<Ended> {
-        let refused = self.rights.refused.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let refused = self.rights.refused.take();
         match (self.rights.ended.swap(RUNNING, Relaxed), refused) {
             (STOPPED, _) => Some(Ended::Stopped),
             (OUT_OF_TIME, _) => {
@@ -214,20 +173,15 @@ impl StatementAuthorizer {
 impl Rights {
     fn authorize(&self, context: &AuthContext<'_>) -> Authorization {
         let Some(class) = class_of(self.class.load(Relaxed)) else { return Authorization::Allow };
-        match refused(class, context) {
-            None => Authorization::Allow,
-            Some(refused) => {
-                *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(refused);
-                Authorization::Deny
-            }
-        }
+        self.refused.decide(refused(class, context))
     }
 
     fn must_end(&self, watch: &StatementWatch, max_time: Duration) -> bool {
         if self.class.load(Relaxed) == 0 {
             return false;
         }
-        let (is_limited, calls) = (self.is_limited.load(Relaxed), self.calls.load(Relaxed));
+        let is_limited = self.is_limited.load(Relaxed);
+        let calls = self.calls.load(Relaxed);
         self.calls.store(calls.wrapping_add(1), Relaxed);
         if !is_limited && !calls.is_multiple_of(CALLS_PER_LOOK) {
             return false;
@@ -264,8 +218,9 @@ const fn class_of(code: u8) -> Option<StatementClass> {
     }
 }
 
-/// What a statement of this class may not, in words that complete "may not". Names in
-/// it are those of tables that exist and of SQLite's functions, never of the statement.
+/// The refusal of an action of a statement of this class, in words that complete "may not"; `None` if
+/// it is allowed. The words name existing tables and SQLite's functions, and repeat no part of the
+/// statement.
 fn refused(class: StatementClass, context: &AuthContext<'_>) -> Option<String> {
     let AuthContext { action, database_name, .. } = context;
     let is_main = database_name.is_none_or(|name| name == "main");
@@ -277,7 +232,7 @@ fn refused(class: StatementClass, context: &AuthContext<'_>) -> Option<String> {
             | AuthAction::Insert { table_name }
             | AuthAction::Delete { table_name }
             | AuthAction::Update { table_name, .. } => is_main && is_table_of_a_family(table_name),
-            AuthAction::Function { function_name } => is_one_of(&FUNCTIONS, function_name),
+            AuthAction::Function { function_name } => has_name(&PURE_FUNCTIONS, function_name),
             _ => false,
         },
         StatementClass::CreateTable => match action {
@@ -297,7 +252,7 @@ fn refused(class: StatementClass, context: &AuthContext<'_>) -> Option<String> {
             AuthAction::AlterTable { database_name, table_name } => {
                 *database_name == "main" && is_table_of_a_family(table_name)
             }
-            AuthAction::Function { function_name } => is_one_of(&ADD_COLUMN_FUNCTIONS, function_name),
+            AuthAction::Function { function_name } => has_name(&ADD_COLUMN_FUNCTIONS, function_name),
             AuthAction::Read { table_name, .. } | AuthAction::Update { table_name, .. } => {
                 is_main && *table_name == SCHEMA
             }
@@ -336,17 +291,13 @@ fn described(class: StatementClass, action: &AuthAction<'_>) -> String {
     }
 }
 
-fn is_one_of(list: &[&str], name: &str) -> bool {
-    list.iter().any(|known| known.eq_ignore_ascii_case(name))
-}
-
 fn may_be_counted(name: &str) -> bool {
     let begins = |with: &&str| name.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with));
     !NOT_COUNTED.iter().any(begins)
 }
 
-/// Whether a table's SQL name is made of a family's and a table's. Not held against
-/// today's rules for names: the original has taken others.
+/// Whether a table's SQL name consists of a family's and a table's. Today's rules for names don't
+/// apply here, since the Go program has accepted other names.
 pub(super) fn is_table_of_a_family(name: &str) -> bool {
     let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     is_plain && name.starts_with(|first: char| first.is_ascii_alphabetic()) && name.contains("___")

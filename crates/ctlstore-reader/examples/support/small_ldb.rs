@@ -1,7 +1,7 @@
-// A small LDB to read in examples: two tables of a shop, at seq 6. Meant to be
-// included (`include!`), so it brings no `use` of its own.
+// A small LDB for examples: two tables of a shop, at seq 6. Other files include it (`include!`), so it
+// has no `use` of its own.
 
-/// The LDB and its directory, which is removed with it.
+/// The LDB and its directory. The directory is removed when this value is dropped.
 pub struct SmallLdb {
     directory: std::path::PathBuf,
 }
@@ -32,7 +32,7 @@ impl SmallLdb {
         this
     }
 
-    /// Where the LDB is.
+    /// The path of the LDB.
     pub fn path(&self) -> std::path::PathBuf {
         self.directory.join("ldb.db")
     }

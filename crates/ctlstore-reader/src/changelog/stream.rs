@@ -1,5 +1,5 @@
-//! A follower as an async stream, for any runtime: a thread follows, and hands entries
-//! over through a bounded queue.
+//! A follower as an async stream, for any runtime. Entry point: [`Follower::into_stream`]. A thread
+//! follows the changelog, and hands the entries over through a bounded queue.
 
 use std::collections::VecDeque;
 use std::io;
@@ -11,17 +11,18 @@ use std::time::Duration;
 
 use futures_core::Stream;
 
-use super::{ChangelogPosition, Entry, FollowError, Follower};
+use super::entry::{ChangelogPosition, Entry};
+use super::follower::{FollowError, Follower};
 
-/// Entries that wait for the stream's owner.
+/// The most entries that wait for the stream's user.
 const QUEUE: usize = 256;
-/// How soon the thread notices that its stream was dropped.
+/// The thread notices within this time that its stream was dropped.
 const NOTICE: Duration = Duration::from_millis(100);
 
-/// What the thread has found: an entry and the place behind it.
-type Item = Result<(Entry, ChangelogPosition), FollowError>;
+/// An entry and the place after it, or an error.
+type QueuedEntry = Result<(Entry, ChangelogPosition), FollowError>;
 
-/// Entries as they come. It never ends.
+/// A stream of the changelog's entries. It never ends.
 #[derive(Debug)]
 pub struct FollowerStream {
     queue: Arc<Queue>,
@@ -36,17 +37,17 @@ struct Queue {
 
 #[derive(Debug, Default)]
 struct State {
-    items: VecDeque<Item>,
+    items: VecDeque<QueuedEntry>,
     waker: Option<Waker>,
     is_dropped: bool,
 }
 
 impl Follower {
-    /// Follows on a thread of its own, which ends soon after the stream is dropped. A
-    /// [`timeout`](Self::timeout) means nothing to a stream.
+    /// Follows the changelog on a thread of its own, which ends soon after the stream is dropped. A
+    /// [`timeout`](Self::timeout) has no effect on a stream.
     ///
     /// # Errors
-    /// When no thread can be had.
+    /// If the thread can't be started.
     pub fn into_stream(self) -> io::Result<FollowerStream> {
         let queue = Arc::new(Queue::default());
         let position = self.position().cloned();
@@ -57,7 +58,7 @@ impl Follower {
 }
 
 impl FollowerStream {
-    /// The entry that was given last, for [`Follower::resume`].
+    /// The place after the last entry that the stream has returned, for [`Follower::resume`].
     pub fn position(&self) -> Option<&ChangelogPosition> {
         self.position.as_ref()
     }
@@ -92,7 +93,7 @@ impl Drop for FollowerStream {
 
 impl Queue {
     fn state(&self) -> MutexGuard<'_, State> {
-        // Plain values, which no panic leaves half-written.
+        // A panic can't leave these plain values half-written.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -106,14 +107,14 @@ impl Queue {
             let is_broken = matches!(item, Some(Err(FollowError::Io { .. })));
             item.into_iter().for_each(|item| self.push(item));
             if is_broken {
-                // A file that can't be read is asked for again, and not in a loop.
+                // A file that can't be read is tried again after a pause.
                 thread::sleep(NOTICE);
             }
         }
     }
 
-    /// Waits for room.
-    fn push(&self, item: Item) {
+    /// Appends an item. Waits while the queue is full.
+    fn push(&self, item: QueuedEntry) {
         let full = |state: &mut State| state.items.len() >= QUEUE && !state.is_dropped;
         let mut state = self.has_room.wait_while(self.state(), full).unwrap_or_else(PoisonError::into_inner);
         state.items.push_back(item);

@@ -1,6 +1,6 @@
-//! `<ldb.path>.caughtup`: when the applier's host last knew that the LDB had all of the
-//! ledger, for processes that see the file only, and for the node's next start. The LDB's
-//! own rows don't tell: they bear the time of another machine.
+//! The file `<ldb.path>.caughtup`: when this host last knew that the LDB had all of the ledger.
+//! Entry point: [`CaughtUpMark`]. The applier writes the file for other processes and for its
+//! next start. The rows of the LDB can't tell, since their times come from another machine.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,13 +10,13 @@ use ctlstore_core::disk::{beside, read_regular_text};
 use ctlstore_core::ledger::{Seq, lag_of_rows};
 use ctlstore_core::schema::Timestamp;
 
-/// A mark further ahead than this is of a clock that was set back since, and means nothing.
+/// If a mark is further in the future than this, the clock was set back since. Then it says nothing.
 const MAX_AHEAD: Duration = Duration::from_secs(1);
 
-/// The most that the file may hold, in bytes. A mark has 42.
+/// The most bytes of the file that are read. A mark has 42.
 const MAX_BYTES: u64 = 64;
 
-/// At `at`, by this host's clock, the ledger ended at `seq`, and the LDB had all of it.
+/// Says that at `at`, by this host's clock, the ledger ended at `seq` and the LDB had all of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CaughtUpMark {
     pub seq: Seq,
@@ -24,33 +24,36 @@ pub struct CaughtUpMark {
 }
 
 impl CaughtUpMark {
+    /// The path of the mark beside the LDB.
     pub fn path(ldb: &Path) -> PathBuf {
         beside(ldb, ".caughtup")
     }
 
-    /// The mark beside the LDB; `None` where there is none that can be read.
+    /// The mark beside the LDB; `None` if there is none that can be read.
     pub fn read(ldb: &Path) -> Option<Self> {
         let text = read_regular_text(&Self::path(ldb), MAX_BYTES).ok()?;
         let (seq, micros) = text.trim_end().split_once(' ')?;
         Some(Self { seq: Seq(seq.parse().ok()?), at: Timestamp::from_unix_micros(micros.parse().ok()?) })
     }
 
-    /// Always as long, so that it can be overwritten in place.
+    /// The content of the file. It always has the same length, so that it can be overwritten in place.
     pub fn line(&self) -> String {
         format!("{:020} {:020}\n", self.seq.0, self.at.unix_micros())
     }
 
-    /// Whether it says anything about an LDB at `seq`; one that went back is another one.
+    /// Whether the mark belongs to an LDB at `seq`. If the LDB has a lower seq than the mark, it is
+    /// another one.
     pub fn is_of(&self, seq: Seq) -> bool {
         self.seq <= seq
     }
 
+    /// Whether the mark is in the future at `now`.
     pub fn is_to_come(&self, now: Timestamp) -> bool {
         now.age_at(self.at) > MAX_AHEAD
     }
 }
 
-/// How far an LDB at `seq` is behind, as its files tell; `None` where they don't.
+/// The lag of an LDB at `seq`, by its files; `None` if they don't tell.
 pub(super) fn lag(ldb: &Path, seq: Seq, leader_ts: Option<Timestamp>, now: Timestamp) -> Option<Duration> {
     match CaughtUpMark::read(ldb).filter(|mark| mark.is_of(seq)) {
         Some(mark) if mark.is_to_come(now) => None,
@@ -59,7 +62,7 @@ pub(super) fn lag(ldb: &Path, seq: Seq, leader_ts: Option<Timestamp>, now: Times
     }
 }
 
-/// When the LDB's file or its log was last written.
+/// When the LDB's file or its WAL was last written.
 pub fn written_at(ldb: &Path) -> Option<Timestamp> {
     let modified = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
     let last = modified(ldb).max(modified(&beside(&fs::canonicalize(ldb).ok()?, "-wal")))?;

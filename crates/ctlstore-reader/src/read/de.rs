@@ -1,28 +1,52 @@
-//! Rows as serde sees them: fields straight from SQLite's columns, with nothing made
-//! in between.
+//! Makes any type from a row or a column through serde. Entry points: [`Row::deserialize`] and
+//! [`Row::get`]. The fields are read from SQLite's columns, without a copy in between.
 
 mod column;
 mod error;
 
 use serde::de::value::BorrowedStrDeserializer;
-use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::forward_to_deserialize_any;
 
+use super::error::ReadError;
 use super::row::Row;
+use column::ColumnDeserializer;
+use error::DeserializeError;
 
-pub(super) use column::ColumnDeserializer;
-pub use error::DeserializeError;
+impl<'r> Row<'r> {
+    /// One column, as any type that serde can make of it: `&str`, `&[u8]`, `i64`, `Option<f64>`, or
+    /// an enum of unit variants from text.
+    ///
+    /// # Errors
+    /// [`ReadError::MissingColumn`]; [`ReadError::WrongType`] if the type can't have the value. NULL
+    /// needs an `Option`.
+    pub fn get<T: Deserialize<'r>>(self, column: &str) -> Result<T, ReadError> {
+        let table = &self.table().table;
+        let missing = || ReadError::MissingColumn { table: table.clone(), column: column.to_owned() };
+        let index = self.index(column).ok_or_else(missing)?;
+        T::deserialize(ColumnDeserializer::new(self, index))
+            .map_err(|refused| refused.in_column(self.column_name(index)).into_error(table))
+    }
 
-/// A row as a map of column to value, or as a sequence of its values.
-pub(super) struct RowDeserializer<'de> {
+    /// The whole row, as a struct whose fields have the names of the columns, a map, or a tuple of
+    /// the columns in order. Fields may borrow: `&'a str`, `&'a [u8]`. Columns that the struct does
+    /// not name are skipped. A field with `#[serde(default)]` or of type `Option` need not be a
+    /// column of the table.
+    ///
+    /// # Errors
+    /// [`ReadError::MissingColumn`] and [`ReadError::WrongType`], which name the column;
+    /// [`ReadError::Refused`] with the message of a type's own code.
+    pub fn deserialize<T: Deserialize<'r>>(self) -> Result<T, ReadError> {
+        T::deserialize(RowDeserializer { row: self }).map_err(|refused| refused.into_error(&self.table().table))
+    }
+}
+
+/// A row as a map of columns to values, or as a sequence of its values.
+struct RowDeserializer<'de> {
     row: Row<'de>,
 }
 
 impl<'de> RowDeserializer<'de> {
-    pub(super) fn new(row: Row<'de>) -> Self {
-        Self { row }
-    }
-
     fn columns(self) -> Columns<'de> {
         Columns { row: self.row, next: 0, end: self.row.len() }
     }
@@ -64,7 +88,7 @@ impl<'de> Deserializer<'de> for RowDeserializer<'de> {
         visitor.visit_some(self)
     }
 
-    /// That there is a row is all that is asked.
+    /// `()` asks only whether there is a row.
     fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeserializeError> {
         visitor.visit_unit()
     }

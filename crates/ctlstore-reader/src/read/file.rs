@@ -1,7 +1,8 @@
-//! One LDB file that is open for reading: its connection and its tables.
+//! One LDB file that is open for reading: its connection, its tables, and the transactions of
+//! its reads. Entry points: [`LdbFile::find`] for one row, [`LdbFile::transaction`] for several reads.
 //!
-//! Never open the file by other means than SQLite: on closing any descriptor of
-//! it, this process would lose the locks of all its connections to it.
+//! Only SQLite may open the file. If this process closed any other descriptor of it, the process
+//! would lose the locks of all its connections to the file.
 
 use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
@@ -16,25 +17,25 @@ use ctlstore_core::disk::{self, FileId, IMMUTABLE, file_uri, too_many_open_files
 use super::error::ReadError;
 use super::key::Key;
 use super::position::{self, Progress};
+use super::query_clock::QueryClock;
 use super::row::Row;
 use super::table::{Table, Tables};
-use super::wal_index::{Header, WatchedConnection};
+use super::wal_index::{WalIndexHeader, WatchedConnection};
 
-/// How long a read waits for a lock. WAL readers wait for none but while the WAL
-/// is being recovered after a crash of its writer.
+/// How long a read waits for a lock. A reader in WAL mode waits only while the WAL is being
+/// recovered after a crash of its writer.
 const BUSY_TIMEOUT: Duration = Duration::from_millis(250);
-/// Prepared statements kept: one for each table and number of key columns in use.
+/// How many prepared statements are kept: one for each table and number of key columns in use.
 const STATEMENTS: usize = 256;
-/// What is mapped is read where the page cache of the system has it, at no cost in
-/// memory of our own; 2 GiB is the most that SQLite takes. Pages beyond it, and those
-/// in the WAL, are copied into the cache: of 2 million rows with 64 MiB mapped, a read
-/// took 1.6 times as long.
+/// Pages of the mapped part are read in the system's page cache, so they cost no memory of this
+/// process. SQLite maps at most 2 GiB. Pages after that, and those in the WAL, are copied into the
+/// connection's cache. In a file of 2 million rows, a read took 1.6 times as long with 64 MiB mapped.
 const PRAGMAS: &str = "PRAGMA query_only = 1; PRAGMA mmap_size = 2147418112; PRAGMA cache_size = -2048";
 
 const BEGIN: &str = "BEGIN";
 const END: &str = "END";
 
-/// The file at `path`, `None` when there is none.
+/// The identity of the file at `path`; `None` if there is none.
 pub(super) fn id_of(path: &Path) -> Result<Option<FileId>, ReadError> {
     FileId::of(path).map_err(|source| ReadError::Path { path: path.to_owned(), source })
 }
@@ -42,9 +43,9 @@ pub(super) fn id_of(path: &Path) -> Result<Option<FileId>, ReadError> {
 /// How a file is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Access {
-    /// Others read and write it meanwhile.
+    /// Other processes read and write the file at the same time.
     Shared,
-    /// Nobody writes it.
+    /// No process writes the file.
     Immutable,
 }
 
@@ -60,42 +61,40 @@ impl Access {
     }
 }
 
-/// How long the reads of a moment may share a transaction: what an applier that cuts
-/// its WAL waits for.
+/// How long reads may share a transaction. An applier that wants to cut its WAL waits so long.
 const SHARED_FOR: Duration = Duration::from_millis(5);
 
 pub(super) struct LdbFile {
     connection: WatchedConnection,
     access: Access,
     tables: RefCell<Tables>,
-    /// Whether the tables have been held against the schema in this transaction, in
-    /// which it can't move again.
+    /// Whether the tables were compared with the schema in this transaction. The schema can't change
+    /// within one.
     tables_checked: Cell<bool>,
-    /// How far the LDB was when that was last asked.
+    /// How far the LDB had come when this was last read.
     progress: Cell<Option<Progress>>,
-    /// Whether that was in this transaction.
+    /// Whether it was read in this transaction.
     progress_checked: Cell<bool>,
     /// The transaction that was left open for the reads that follow.
-    shared: Cell<Option<Shared>>,
-    /// The clock of the SQL of others, once the connection is prepared for it.
-    query_clock: Option<Arc<super::query::Clock>>,
+    shared: Cell<Option<SharedTransaction>>,
+    /// The clock of queries, after the connection was prepared for them.
+    query_clock: Option<Arc<QueryClock>>,
     id: FileId,
-    /// As it was opened by; its links may lead elsewhere since.
+    /// The path at which the file was opened. Links in it may lead to another file now.
     path: PathBuf,
 }
 
-/// A transaction that is open between reads.
+/// A transaction that stays open between reads.
 #[derive(Clone, Copy)]
-struct Shared {
-    /// The wal-index's header before the transaction began, `None` for a file that
-    /// nobody writes.
-    header: Option<Header>,
+struct SharedTransaction {
+    /// The wal-index's header before the transaction began; `None` for a file that no process writes.
+    header: Option<WalIndexHeader>,
     since: Instant,
 }
 
 impl LdbFile {
-    /// Opens what is at `path`, which `id` was just read from. When another file takes
-    /// the path meanwhile, the next look finds that and opens again.
+    /// Opens the file at `path`. `id` was just read from the path. If another file replaces it in
+    /// between, the next look at the path finds that one and opens again.
     pub(super) fn open(path: &Path, id: FileId, access: Access) -> Result<Self, ReadError> {
         disk::check_database(path).map_err(|source| ReadError::Path { path: path.to_owned(), source })?;
         let connection = access.open(path).map_err(|error| opening(path, error))?;
@@ -112,7 +111,7 @@ impl LdbFile {
             path: path.to_owned(),
         };
         file.set_up().map_err(|error| opening(path, error))?;
-        if !file.transaction(position::is_ldb)? {
+        if !file.transaction(|file| position::is_ldb(&file.connection))? {
             return Err(ReadError::NotThereYet { path: PathBuf::from(path) });
         }
         if access == Access::Shared {
@@ -123,11 +122,11 @@ impl LdbFile {
 
     fn set_up(&self) -> rusqlite::Result<()> {
         self.connection.busy_timeout(BUSY_TIMEOUT)?;
-        // A reader leaves the WAL to the applier, also when it is the last to close it.
+        // A reader leaves the WAL to the applier, even if it is the last one to close the file.
         self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, false)?;
-        // SQLite would plan a scan anew for every value that is bound to it, which takes as
-        // long as reading a hundred rows. Each table has one key, so there is one plan.
+        // Without this, SQLite would plan a scan again for every bound value, which takes as long
+        // as reading a hundred rows. Each table has one key, so one plan is right for all values.
         self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         self.connection.set_prepared_statement_cache_capacity(STATEMENTS);
         self.connection.execute_batch(PRAGMAS)
@@ -141,17 +140,16 @@ impl LdbFile {
         &self.path
     }
 
-    /// For statements that are not ours, which are kept in no cache.
     pub(super) fn connection(&self) -> &Connection {
         &self.connection
     }
 
-    /// The same, to change its hooks, `prepare`d before the first of those. From then on no
-    /// reads share a transaction.
+    /// The connection, so that a query can set its hooks. `prepare` is called once, before the first
+    /// query. After that no reads share a transaction any more.
     pub(super) fn connection_for_queries(
         &mut self,
-        prepare: impl FnOnce(&Connection) -> rusqlite::Result<Arc<super::query::Clock>>,
-    ) -> Result<(&mut Connection, Arc<super::query::Clock>), ReadError> {
+        prepare: impl FnOnce(&Connection) -> rusqlite::Result<Arc<QueryClock>>,
+    ) -> Result<(&mut Connection, Arc<QueryClock>), ReadError> {
         self.let_go();
         let connection = self.connection.unwatched();
         let clock = match &self.query_clock {
@@ -161,70 +159,73 @@ impl LdbFile {
         Ok((connection, clock))
     }
 
+    /// A statement from the connection's cache.
     pub(super) fn prepare(&self, sql: &str) -> Result<CachedStatement<'_>, ReadError> {
         Ok(self.connection.prepare_cached(sql)?)
     }
 
-    /// What the table is within the current transaction.
+    /// The table as it is in the current transaction.
     pub(super) fn table(&self, family: &str, table: &str) -> Result<Arc<Table>, ReadError> {
         let mut tables = self.tables.borrow_mut();
         if !self.tables_checked.get() {
-            tables.check(self)?;
+            tables.check(&self.connection)?;
             self.tables_checked.set(true);
         }
         match tables.known(family, table) {
             Some(known) => Ok(known),
-            None => tables.learn(self, family, table),
+            None => tables.learn(&self.connection, family, table),
         }
     }
 
-    /// How far the LDB is within the current transaction.
+    /// How far the LDB has come in the current transaction.
     pub(super) fn progress(&self) -> Result<Progress, ReadError> {
         let known = self.progress.get();
         if let Some(known) = known.filter(|_| self.progress_checked.get()) {
             return Ok(known);
         }
-        let seq = position::last_seq(self)?;
-        // A commit moves both or none, and of the two the seq is the one that is quick to read.
+        let seq = position::last_seq(&self.connection)?;
+        // A commit changes both or neither, and the seq is the quicker one to read.
         let progress = match known {
             Some(known) if known.seq == seq => known,
-            _ => Progress { seq, last_update: position::last_update(self)? },
+            _ => Progress { seq, last_update: position::last_update(&self.connection)? },
         };
         self.progress.set(Some(progress));
         self.progress_checked.set(true);
         Ok(progress)
     }
 
-    /// Runs `read` in a read transaction, which ends with it however it ends; in the
-    /// shared one, where that is open and sees the LDB as it is.
+    /// Runs `read` in a read transaction, which ends with it, also after an error or panic. If the
+    /// shared transaction is open and current, `read` runs in that one.
     pub(super) fn transaction<T, E: From<ReadError>>(&self, read: impl FnOnce(&Self) -> Result<T, E>) -> Result<T, E> {
         if self.shared_is_current() {
             return read(self);
         }
         self.begin()?;
-        let open = OpenTransaction(self);
+        let end = EndOnDrop(self);
         let outcome = read(self);
-        drop(open);
+        drop(end);
         outcome
     }
 
-    /// Runs `read` in a read transaction that stays open for the reads that follow, and
-    /// sees the LDB as one begun now would: each use asks whether anybody has committed
-    /// since. Somebody has to call [`LdbFile::let_go`] in time.
+    /// Runs `read` in a read transaction that stays open for the reads that follow. It sees the LDB as
+    /// a new transaction would: each use checks whether a process has committed since. The caller
+    /// must call [`LdbFile::let_go`] in time.
     pub(super) fn shared<T>(&self, read: impl FnOnce(&Self) -> Result<T, ReadError>) -> Result<T, ReadError> {
         if !self.shared_is_current() {
-            // Before the transaction begins: so it is never newer than what the transaction sees.
+            // The header is read before the transaction begins, so it is never newer than the
+            // data that the transaction sees.
             let header = self.connection.header();
             if header.is_none() && self.access == Access::Shared {
-                // A rollback journal's commits would wait for it, unseen.
+                // With a rollback journal there is no header to compare, and commits would wait
+                // for the open transaction.
                 return self.transaction(read);
             }
             self.begin()?;
-            self.shared.set(Some(Shared { header, since: Instant::now() }));
+            self.shared.set(Some(SharedTransaction { header, since: Instant::now() }));
         }
         let outcome = read(self);
         if outcome.is_err() {
-            // It may be the transaction's.
+            // The error may be the transaction's.
             self.let_go();
         }
         outcome
@@ -233,12 +234,12 @@ impl LdbFile {
     /// Ends the shared transaction, if it is open.
     pub(super) fn let_go(&self) {
         if self.shared.take().is_some() {
-            drop(OpenTransaction(self));
+            drop(EndOnDrop(self));
         }
     }
 
-    /// Whether the shared transaction is open and nobody has committed since it began;
-    /// ends it when it is of no more use.
+    /// Whether the shared transaction is open, no process has committed since it began, and its time
+    /// is not over. Ends a transaction that is no longer current.
     fn shared_is_current(&self) -> bool {
         let Some(shared) = self.shared.get() else { return false };
         let is_current = shared.header == self.connection.header() && shared.since.elapsed() < SHARED_FOR;
@@ -255,14 +256,14 @@ impl LdbFile {
         Ok(())
     }
 
-    /// Hands the row with this key to `read`; `None` when there is no such row. Not to be
-    /// called within a transaction, but the shared one is used where it is open.
+    /// Hands the row with this key to `read`; `None` if there is no such row. The shared transaction
+    /// is used if it is open. The caller must not call this inside another transaction.
     ///
-    /// A transaction of three statements (begin, schema version, end) around the query
-    /// would cost as much as the query. So the query runs by itself where its statement
-    /// has run before: it was right for the schema of then, and SQLite, which compares
-    /// the schema's version whenever a statement begins, prepares and counts it anew
-    /// when the schema has moved since.
+    /// Three more statements around the query (begin, schema version, end) would cost as much as the
+    /// query. So the query runs without a transaction if its statement has run before. That
+    /// statement was right for the schema at that time. SQLite compares the schema's version
+    /// whenever a statement begins; if the schema has changed, it prepares the statement again and
+    /// counts that. Then the row is read again, in a transaction.
     pub(super) fn find<K: Key + ?Sized, T>(
         &self,
         (family, name): (&str, &str),
@@ -274,7 +275,7 @@ impl LdbFile {
         }
         let known = self.tables.borrow_mut().known(family, name);
         if let Some(table) = known.filter(|table| key.parts() == table.key_columns() && key.parts() > 0)
-            // What fails here fails again below, where the reason is known.
+            // An error here is repeated by the read in a transaction below, which tells its reason.
             && let Ok(mut statement) = self.connection.prepare_cached(table.select(key.parts()))
             && statement.get_status(StatementStatus::Run) > 0
             && table.bind(&mut statement, key).is_ok()
@@ -294,7 +295,7 @@ impl LdbFile {
         self.transaction(|file| file.find_here((family, name), key, read))
     }
 
-    /// The same within the current transaction.
+    /// Does as [`LdbFile::find`] in the current transaction.
     pub(super) fn find_here<K: Key + ?Sized, T>(
         &self,
         (family, name): (&str, &str),
@@ -315,21 +316,22 @@ impl LdbFile {
     }
 }
 
-/// Whether SQLite has prepared it again since this was last asked.
+/// Whether SQLite has prepared the statement again since the last call.
 fn was_prepared_again(statement: &Statement<'_>) -> bool {
     statement.reset_status(StatementStatus::RePrepare) > 0
 }
 
-struct OpenTransaction<'f>(&'f LdbFile);
+/// Ends the open transaction when it is dropped.
+struct EndOnDrop<'f>(&'f LdbFile);
 
-impl Drop for OpenTransaction<'_> {
+impl Drop for EndOnDrop<'_> {
     fn drop(&mut self) {
-        // It has nothing to write, so all that its end can meet is that SQLite ended it before.
+        // A transaction without writes can fail to end only if SQLite has ended it already.
         let _ = self.0.prepare(END).and_then(|mut statement| Ok(statement.raw_execute()?));
     }
 }
 
-/// Says what SQLite's "unable to open" means here.
+/// Translates SQLite's "unable to open" into its reason.
 fn opening(path: &Path, error: rusqlite::Error) -> ReadError {
     match error.sqlite_error_code() {
         Some(ErrorCode::CannotOpen) if too_many_open_files().is_some() => ReadError::TooManyOpenFiles,

@@ -1,6 +1,8 @@
-//! Which file a reader is to have open: the one at a path, or the newest version in
-//! a directory of versions. The readers of one place in this process tell each other
-//! of another file there, so that no read sees an older one than an earlier read did.
+//! Finds the file that a reader is to open: the one at a path, or the newest version in a directory
+//! of versions. Entry points: [`LdbLocation::find`] and [`Switches`].
+//!
+//! The readers of one location in this process tell each other when another file is there. So no
+//! read sees an older file than a read before it.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -16,25 +18,24 @@ use ctlstore_core::disk::FileId;
 use super::error::ReadError;
 use super::file::{Access, LdbFile, id_of};
 
-/// How long a reader goes on with its file before it looks whether another one has
-/// taken the path.
+/// How long a reader uses its file before it looks whether another one has replaced it.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// The same for versions, so that a newer one is read within a second of its coming.
+/// The same for versions, so that a newer one is read within a second after it appears.
 const LOOK_FOR_VERSIONS_EVERY: Duration = Duration::from_millis(250);
 
-/// A version's directory is named by this many digits, its milliseconds.
+/// The name of a version's directory has so many digits: a time in milliseconds.
 pub const VERSION_DIGITS: usize = 13;
-/// The LDB within a version's directory.
+/// The name of the LDB in a version's directory.
 pub const VERSIONED_LDB: &str = "ldb.db";
 
-/// Where an LDB is to be looked for.
+/// The location of an LDB.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum LdbLocation {
     File { path: PathBuf, access: Access },
     Versions { directory: PathBuf },
 }
 
-/// A file that was found there.
+/// A file that was found at a location.
 pub(super) struct Candidate {
     path: PathBuf,
     id: FileId,
@@ -50,18 +51,18 @@ impl Candidate {
         self.id == file.id()
     }
 
-    /// The size of the file now, 0 where it is gone.
+    /// The present size of the file; 0 if it is gone.
     pub(super) fn bytes(&self) -> u64 {
         fs::metadata(&self.path).map_or(0, |metadata| metadata.len())
     }
 }
 
-/// The places that this process reads from. Locked when a reader is made.
+/// The locations that this process reads. It is locked when a reader is made, and never by a read.
 static SHARED: Mutex<BTreeMap<PathBuf, Weak<Switches>>> = Mutex::new(BTreeMap::new());
 
-/// What the readers of one place share: how often the file that they open was another
-/// one. Whoever has not seen the last count looks again before its next read, and who
-/// opens a file counts before it reads from it; so a read that begins after another one
+/// Counts, for all readers of one location, how often they opened another file than before. A
+/// reader that opens a file counts before it reads from the file. A reader that has not seen the
+/// last count looks at the location before its next read. So a read that begins after another one
 /// has ended does not see an older file.
 #[derive(Debug, Default)]
 pub(super) struct Switches {
@@ -70,27 +71,28 @@ pub(super) struct Switches {
 }
 
 impl Switches {
-    pub(super) fn at(place: &Place) -> Arc<Self> {
-        if matches!(place, Place::File { access: Access::Immutable, .. }) {
-            // Nobody is to put another file there.
+    /// The count for a location.
+    pub(super) fn at(location: &LdbLocation) -> Arc<Self> {
+        if matches!(location, LdbLocation::File { access: Access::Immutable, .. }) {
+            // No process replaces such a file.
             return Arc::default();
         }
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(switches) = shared.get(place.path()).and_then(Weak::upgrade) {
+        if let Some(switches) = shared.get(location.path()).and_then(Weak::upgrade) {
             return switches;
         }
         shared.retain(|_, switches| switches.strong_count() > 0);
         let switches = Arc::default();
-        shared.insert(place.path().to_owned(), Arc::downgrade(&switches));
+        shared.insert(location.path().to_owned(), Arc::downgrade(&switches));
         switches
     }
 
-    /// To be asked before the place is looked at.
+    /// The present count. Ask for it before looking at the location.
     pub(super) fn count(&self) -> u64 {
         self.count.load(Ordering::Acquire)
     }
 
-    /// To be told before anything is read from the file.
+    /// Counts the file, if it is another one. Call this before reading from the file.
     pub(super) fn opened(&self, file: &LdbFile) {
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         if opened.replace(file.id()) != Some(file.id()) {
@@ -99,8 +101,8 @@ impl Switches {
     }
 }
 
-impl Place {
-    /// The path as it was given.
+impl LdbLocation {
+    /// The path that the reader was made with.
     pub(super) fn path(&self) -> &Path {
         match self {
             Self::File { path, .. } => path,
@@ -108,6 +110,7 @@ impl Place {
         }
     }
 
+    /// How long a reader uses its file before it looks here again.
     pub(super) fn look_every(&self) -> Duration {
         match self {
             Self::File { .. } => LOOK_EVERY,
@@ -115,7 +118,7 @@ impl Place {
         }
     }
 
-    /// What is there, the one to open first.
+    /// The files there, the one to open first.
     pub(super) fn find(&self) -> Result<Vec<Candidate>, ReadError> {
         match self {
             Self::File { path, access } => {
@@ -127,13 +130,13 @@ impl Place {
     }
 }
 
-/// Whether a version's directory can be called so.
+/// Whether a version's directory can have this name.
 pub fn is_version(name: &OsStr) -> bool {
     name.len() == VERSION_DIGITS && name.as_encoded_bytes().iter().all(u8::is_ascii_digit)
 }
 
-/// The versions that have an LDB, newest first. They are complete when they appear, and
-/// nobody writes them.
+/// The versions that have an LDB, newest first. Each is complete when it appears, and no process
+/// writes it.
 fn versions(directory: &Path) -> Result<Vec<Candidate>, ReadError> {
     let failed = |source| ReadError::Path { path: directory.to_owned(), source };
     let entries = match fs::read_dir(directory) {
@@ -148,7 +151,7 @@ fn versions(directory: &Path) -> Result<Vec<Candidate>, ReadError> {
             names.push(name);
         }
     }
-    // Digits of one length sort as the numbers do.
+    // Names of equally many digits sort as their numbers do.
     names.sort_unstable_by(|a, b| b.cmp(a));
     let mut found = Vec::new();
     for name in names {

@@ -1,4 +1,4 @@
-//! Rows as JSON, written from SQLite's own buffers into the answer.
+//! Writes rows as JSON, from SQLite's own buffers into the answer. Entry point: [`push_row`].
 
 use std::fmt::{self, Write};
 
@@ -10,10 +10,32 @@ use super::error::ReadError;
 use super::row::Row;
 use super::table::{Column, Table};
 
-/// How much of a text is looked at before it is known whether the rest is worth a look.
+/// Bytes of a text that are checked at a time for characters that JSON escapes.
 const PLAIN_PIECE: usize = 64;
 
-/// Appends a row as an object, its members in column order.
+/// The bounds of one answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// The most rows; `None` stands for no limit.
+    pub max_rows: Option<u64>,
+    /// The most bytes of JSON.
+    pub max_bytes: usize,
+}
+
+/// Appends what `push` appends to `out`, or nothing if `push` fails.
+pub(super) fn all_or_nothing<T>(
+    out: &mut Vec<u8>,
+    push: impl FnOnce(&mut Vec<u8>) -> Result<T, ReadError>,
+) -> Result<T, ReadError> {
+    let start = out.len();
+    let result = push(out);
+    if result.is_err() {
+        out.truncate(start);
+    }
+    result
+}
+
+/// Appends a row as an object. Its members are in column order.
 pub(super) fn push_row(out: &mut Vec<u8>, row: Row<'_>) -> Result<(), ReadError> {
     let table = row.table();
     for (i, column) in table.columns.iter().enumerate() {
@@ -33,15 +55,15 @@ fn push_value(out: &mut Vec<u8>, table: &Table, column: &Column, value: ValueRef
         ValueRef::Real(_) => {
             return Err(ReadError::Infinite { table: table.table.clone(), column: column.name.clone() });
         }
-        // What a column holds is told by its type, so that a reader finds the same kind in every row.
+        // The column's type decides, so that a client finds the same kind of value in every row.
         ValueRef::Text(bytes) | ValueRef::Blob(bytes) if column.is_bytes => push_base64(out, bytes),
         ValueRef::Text(bytes) | ValueRef::Blob(bytes) => push_text(out, bytes),
     }
     Ok(())
 }
 
-/// The shortest digits that read back equal; an exponent only where the plain
-/// form would be long, as the original's JSON has it.
+/// Appends the fewest digits that read back as the same float. It has an exponent only if the plain
+/// form would be long, as in the Go program's JSON.
 pub(super) fn push_float(out: &mut Vec<u8>, float: f64) {
     let plain = float == 0.0 || (1e-6..1e21).contains(&float.abs());
     let mut out = Utf8(out);
@@ -50,7 +72,7 @@ pub(super) fn push_float(out: &mut Vec<u8>, float: f64) {
 }
 
 pub(super) fn push_text(out: &mut Vec<u8>, bytes: &[u8]) {
-    // Without an early end, which would keep the compiler from taking many at a time.
+    // The loop has no early end, so that the compiler can check many bytes at once.
     let is_plain = |piece: &[u8]| {
         piece.iter().fold(true, |plain, &b| plain & (0x20..0x7f).contains(&b) & (b != b'"') & (b != b'\\'))
     };
@@ -61,9 +83,9 @@ pub(super) fn push_text(out: &mut Vec<u8>, bytes: &[u8]) {
         out.push(b'"');
         return;
     }
-    // Text that is no UTF-8 only comes from other programs; the original replaces what is not.
+    // Only other programs write text that is not UTF-8. As in the Go program, each bad part is replaced.
     let text = String::from_utf8_lossy(bytes);
-    // A string serializes into memory without fail.
+    // Serializing a string into memory can't fail.
     let _ = serde_json::to_writer(out, text.as_ref());
 }
 
@@ -71,13 +93,13 @@ pub(super) fn push_base64(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'"');
     let start = out.len();
     out.resize(start + bytes.len().div_ceil(3) * 4, 0);
-    // The slice has exactly the room that padded base64 takes.
+    // The slice has exactly the length of the padded base64.
     let written = STANDARD.encode_slice(bytes, &mut out[start..]).unwrap_or(0);
     out.truncate(start + written);
     out.push(b'"');
 }
 
-/// Lets formatting write to a byte buffer.
+/// Lets `write!` append to a byte buffer.
 struct Utf8<'b>(&'b mut Vec<u8>);
 
 impl Write for Utf8<'_> {

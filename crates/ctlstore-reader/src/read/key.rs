@@ -1,22 +1,22 @@
-//! Keys to look rows up by: what a program may hand over as one.
+//! The types that a program can use as a key. Entry points: the traits [`Key`] and [`KeyPart`].
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::value::{Value, ValueRef};
 
-/// What can be the value of one key column. SQLite compares it by the column's own
-/// type, so text of digits finds an integer; text also finds a bytestring with the
-/// same bytes.
+/// A value of one key column. SQLite compares it by the column's own type, so a text of digits finds
+/// an integer. A text also finds a bytestring of the same bytes.
 pub trait KeyPart {
+    /// The value to look for.
     fn value(&self) -> ValueRef<'_>;
 }
 
-/// A row's key, or the leading part of one: the values of the key columns in key order.
+/// A row's key, or a leading part of it: the values of the key columns in key order.
 ///
-/// A single value is a key of one column. Tuples hold values of different types;
-/// slices, arrays and vectors values of one type, which may be [`Value`], of any type.
-/// `()` is the prefix of every key. A `&[u8]` or `Vec<u8>` is one value, not many.
+/// A single value is a key of one column. A tuple has values of different types. A slice, array or
+/// vector has values of one type, which can be [`Value`]. `()` is the prefix of every key. A `&[u8]`
+/// or `Vec<u8>` is one value, not many.
 ///
 /// ```
 /// # use ctlstore_reader::{Key, Value, ValueRef};
@@ -31,14 +31,14 @@ pub trait KeyPart {
 /// assert_eq!(parts(()), 0);
 /// ```
 pub trait Key {
-    /// How many key columns it has values for.
+    /// The number of key columns that it has values for.
     fn parts(&self) -> usize;
 
     /// The value at `index`, which is below [`Key::parts`].
     fn part(&self, index: usize) -> ValueRef<'_>;
 }
 
-/// A value of its own, and a key of one column.
+/// Makes a type both a value and a key of one column.
 macro_rules! single {
     ($($type:ty, $self:ident => $value:expr);* $(;)?) => {
         $(
@@ -74,7 +74,7 @@ single! {
     i64, self => ValueRef::Integer(*self);
     u16, self => ValueRef::Integer(i64::from(*self));
     u32, self => ValueRef::Integer(i64::from(*self));
-    // Beyond a signed 64-bit integer no column holds it; a float compares as unequal.
+    // No column has a larger number than a signed 64-bit integer. A float of it equals no integer there.
     u64, self => i64::try_from(*self).map_or(ValueRef::Real(*self as f64), ValueRef::Integer);
     bool, self => ValueRef::Integer(i64::from(*self));
     Value, self => self.as_ref();
@@ -93,7 +93,7 @@ impl<P: KeyPart + ?Sized> KeyPart for &P {
     }
 }
 
-/// `None` finds nothing.
+/// `None` finds no row.
 impl<P: KeyPart> KeyPart for Option<P> {
     fn value(&self) -> ValueRef<'_> {
         self.as_ref().map_or(ValueRef::Null, KeyPart::value)

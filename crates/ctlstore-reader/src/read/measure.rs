@@ -1,4 +1,5 @@
-//! How much a table holds: its rows and the bytes of its pages, counted at one moment.
+//! Counts the rows of a table and the bytes of its pages, at one point in time. Entry point:
+//! [`ReadTransaction::measure`].
 
 use std::time::{Duration, Instant};
 
@@ -7,37 +8,38 @@ use ctlstore_core::schema::TableRef;
 use super::error::ReadError;
 use super::read_transaction::ReadTransaction;
 
-/// Every page of the table and of its indexes. Counting page by page, here and not in
-/// SQL, leaves room to look at the clock: SQLite makes a `count(*)` in one step.
+/// Every page of the table and of its indexes. The rows are counted here, page by page, so that the
+/// clock can be read in between. SQLite would make a `count(*)` in one step.
 const PAGES: &str = "SELECT page.pgsize, page.ncell, page.pagetype, part.type = 'table'
     FROM sqlite_schema AS part CROSS JOIN dbstat AS page ON page.name = part.name WHERE part.tbl_name = ?1";
 const WITHOUT_ROWID: &str = "SELECT wr FROM pragma_table_list(?1) WHERE schema = 'main'";
 
-/// What a table holds.
+/// The size of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Size {
+pub struct TableSize {
     pub rows: u64,
-    /// Of all pages of the table and its indexes, with what is free in them.
+    /// Bytes of all pages of the table and its indexes, with the free space in them.
     pub bytes: u64,
 }
 
 impl ReadTransaction<'_> {
-    /// Counts rows and bytes, which reads every page of the table: seconds where it is
-    /// large and not in memory. `None` when `most` was not enough.
+    /// Counts rows and bytes. This reads every page of the table, which takes seconds if the table is
+    /// large and not in memory. `None` if it took longer than `most`.
     ///
     /// # Errors
     /// [`ReadError::UnknownTable`].
-    pub fn measure(&self, table: &TableRef, most: Duration) -> Result<Option<Size>, ReadError> {
+    pub fn measure(&self, table: &TableRef, most: Duration) -> Result<Option<TableSize>, ReadError> {
         let until = Instant::now() + most;
         let sql_name = self.table(table)?.table.sql_name();
         let has_rowid = !self.file.prepare(WITHOUT_ROWID)?.query_row([&sql_name], |row| row.get::<_, bool>(0))?;
-        let mut size = Size::default();
+        let mut size = TableSize::default();
         let mut statement = self.file.prepare(PAGES)?;
         let mut pages = statement.query([&sql_name])?;
         while let Some(page) = pages.next()? {
-            let (bytes, cells): (u32, u32) = (page.get(0)?, page.get(1)?);
+            let bytes: u32 = page.get(0)?;
+            let cells: u32 = page.get(1)?;
             size.bytes += u64::from(bytes);
-            // Rows lie in the leaves; of a table that is its own index, in its inner pages too.
+            // Rows are in the leaves. A table WITHOUT ROWID has rows in its inner pages too.
             let has_rows = match page.get_ref(2)?.as_str().unwrap_or_default() {
                 "leaf" => true,
                 "internal" => !has_rowid,
@@ -58,7 +60,7 @@ impl ReadTransaction<'_> {
 mod tests {
     use rusqlite::Connection;
 
-    use super::super::LdbReader;
+    use super::super::ldb_reader::LdbReader;
     use super::*;
 
     #[test]

@@ -1,4 +1,5 @@
-//! Pages of a table's rows as JSON, in key order, within a snapshot.
+//! Writes pages of a table's rows as JSON, in key order, in a read transaction. Entry point:
+//! [`ReadTransaction::page_json`].
 
 use rusqlite::Rows;
 use rusqlite::types::{ToSqlOutput, ValueRef as Stored};
@@ -12,35 +13,36 @@ use super::row::Row;
 use super::table::Table;
 use super::value::Value;
 
-/// Where a page ends, besides at the last row that matches.
+/// The bounds of a page. It also ends at the last row that matches.
 #[derive(Debug, Clone, Copy)]
 pub struct PageLimits {
-    /// At least 1.
+    /// The most rows; at least 1.
     pub rows: u64,
-    /// A page ends with the row that reaches so many bytes of JSON.
+    /// Bytes of JSON. The row that reaches the limit still belongs to the page.
     pub bytes: usize,
 }
 
-/// How a page ended.
+/// The number of rows of a page, and the beginning of the next one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Page {
     pub rows: u64,
-    /// Where the next one begins; `None` where no row matches behind this page.
+    /// The place of the last row, after which the next page begins; `None` if no further row matches.
     pub next: Option<After>,
 }
 
-/// A row's place among those with its prefix: its values in the key columns behind the
-/// prefix, as SQLite has them.
+/// The place of a row among those with its prefix: its values in the key columns after the prefix,
+/// as SQLite has stored them.
 pub type After = Vec<Value>;
 
 impl ReadTransaction<'_> {
-    /// Appends the rows whose key begins with `prefix` and comes behind `after`, as a JSON
-    /// array in key order, until the page is full. It has one row where one matches.
+    /// Appends the rows whose key begins with `prefix` and comes after `after`, as a JSON array in
+    /// key order, until the page is full. The page has at least one row if one matches.
     ///
     /// # Errors
-    /// [`ReadError::UnknownTable`]; [`ReadError::KeyArity`] unless `prefix` and `after` are
-    /// as many values as there are key columns; [`ReadError::TooManyBytes`] where nulls
-    /// in a key, at which no page can end, go on past the limit.
+    /// [`ReadError::UnknownTable`]; [`ReadError::KeyArity`] if `prefix` has too many values, or if
+    /// `prefix` and `after` together do not have one value for each key column;
+    /// [`ReadError::TooManyBytes`] if rows with nulls in their key, at which no page can end, pass
+    /// the limit.
     pub fn page_json(
         &self,
         table: &TableRef,
@@ -54,24 +56,25 @@ impl ReadTransaction<'_> {
         if prefix.len() > table.key_columns() || (after.is_some() && given != table.key_columns()) {
             return Err(table.arity_error(given));
         }
-        let start = out.len();
-        out.push(b'[');
-        let mut page = Page { rows: 0, next: None };
-        // Behind a whole key there is nothing.
-        if after.is_none_or(|after| !after.is_empty()) {
-            let mut statement = self.file.prepare(match after {
-                Some(_) => table.resume(prefix.len()),
-                None => table.select(prefix.len()),
-            })?;
-            table.bind(&mut statement, prefix)?;
-            for (value, index) in after.into_iter().flatten().zip(prefix.len() + 1..) {
-                statement.raw_bind_parameter(index, ToSqlOutput::Borrowed(stored(value)))?;
-            }
-            page =
-                fill(&table, prefix.len(), statement.raw_query(), limits, out).inspect_err(|_| out.truncate(start))?;
+        // No row comes after a whole key.
+        if after.is_some_and(Vec::is_empty) {
+            out.extend_from_slice(b"[]");
+            return Ok(Page { rows: 0, next: None });
         }
-        out.push(b']');
-        Ok(page)
+        let mut statement = self.file.prepare(match after {
+            Some(_) => table.resume(prefix.len()),
+            None => table.select(prefix.len()),
+        })?;
+        table.bind(&mut statement, prefix)?;
+        for (value, index) in after.into_iter().flatten().zip(prefix.len() + 1..) {
+            statement.raw_bind_parameter(index, ToSqlOutput::Borrowed(stored(value)))?;
+        }
+        json::all_or_nothing(out, |out| {
+            out.push(b'[');
+            let page = fill(&table, prefix.len(), statement.raw_query(), limits, out)?;
+            out.push(b']');
+            Ok(page)
+        })
     }
 }
 
@@ -83,7 +86,8 @@ fn fill(
     out: &mut Vec<u8>,
 ) -> Result<Page, ReadError> {
     let start = out.len();
-    let (mut count, mut last) = (0, None);
+    let mut count = 0;
+    let mut last = None;
     while let Some(row) = rows.next()? {
         if last.is_some() {
             return Ok(Page { rows: count, next: last });
@@ -105,8 +109,8 @@ fn fill(
     Ok(Page { rows: count, next: None })
 }
 
-/// `None` where what other programs can have put into a key compares with nothing, as
-/// NULL does.
+/// The row's place; `None` if its key has a value of another program that compares with nothing:
+/// NULL, or a text that is not UTF-8.
 fn place(row: Row<'_>, prefix: usize) -> Option<After> {
     let value = |index: &usize| match row.stored(*index) {
         Stored::Null => None,
@@ -118,7 +122,7 @@ fn place(row: Row<'_>, prefix: usize) -> Option<After> {
     row.table().key()[prefix..].iter().map(value).collect()
 }
 
-/// As it lies in SQLite, where [`Table::bind`] would make bytes of a text.
+/// The value as SQLite has stored it. [`Table::bind`] would make bytes of a text.
 fn stored(value: &Value) -> Stored<'_> {
     match value {
         Value::Null => Stored::Null,

@@ -1,4 +1,4 @@
-//! Key columns' values as they come in a request.
+//! Reads the values of key columns from the JSON of a request. Entry point: [`KeyValue`].
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAcce
 use super::key::KeyPart;
 use super::value::{Value, ValueRef};
 
-/// One key column's value, read from a request's JSON.
+/// The value of one key column, from a request's JSON.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KeyValue(pub Value);
 
@@ -19,8 +19,8 @@ impl KeyPart for KeyValue {
     }
 }
 
-/// A key column's value in a request: `{"Value": v}` or `{"Binary": base64}`, with
-/// member names in any letter case; `Binary` wins, and neither of them is null.
+/// Reads `{"Value": v}` or `{"Binary": base64}`, with member names in any letter case. `Binary` wins
+/// if both are there. If neither is there, the value is null.
 impl<'de> Deserialize<'de> for KeyValue {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
         struct Entry;
@@ -33,7 +33,8 @@ impl<'de> Deserialize<'de> for KeyValue {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<KeyValue, A::Error> {
-                let (mut value, mut binary) = (Value::Null, None);
+                let mut value = Value::Null;
+                let mut binary = None;
                 while let Some(name) = members.next_key::<Member>()? {
                     match name {
                         Member::Value => value = members.next_value::<Scalar>()?.0,
@@ -53,7 +54,7 @@ impl<'de> Deserialize<'de> for KeyValue {
     }
 }
 
-/// A member's name, of which nothing is kept.
+/// The name of a member; the text itself is not kept.
 enum Member {
     Value,
     Binary,
@@ -84,7 +85,7 @@ impl<'de> Deserialize<'de> for Member {
     }
 }
 
-/// What stands behind `Value`.
+/// The value of the member `Value`.
 struct Scalar(Value);
 
 impl<'de> Deserialize<'de> for Scalar {
@@ -111,7 +112,8 @@ impl<'de> Deserialize<'de> for Scalar {
             }
 
             fn visit_u64<E>(self, value: u64) -> Result<Scalar, E> {
-                // Beyond a signed 64-bit integer no column holds it; a float compares as unequal.
+                // No column has a larger number than a signed 64-bit integer. A float of it equals no
+                // integer there.
                 Ok(Scalar(i64::try_from(value).map_or(Value::Real(value as f64), Value::Integer)))
             }
 
@@ -136,9 +138,9 @@ impl<'de> Deserialize<'de> for Scalar {
     }
 }
 
-/// A whole float is the integer, so that 5.0 finds the text '5' as well as the number.
+/// A whole float becomes an integer, so that 5.0 finds the text '5' as well as the number.
 fn number(float: f64) -> Value {
-    // 2^63 itself is the first float that no i64 holds; its negative still is one.
+    // 2^63 is the smallest float that is too large for an i64; -2^63 fits.
     const LIMIT: f64 = 9_223_372_036_854_775_808.0;
     if float.fract() == 0.0 && (-LIMIT..LIMIT).contains(&float) {
         return Value::Integer(float as i64);

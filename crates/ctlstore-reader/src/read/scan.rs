@@ -1,11 +1,14 @@
-//! Rows by a leading part of their key, in pieces: each reads on after the key at
-//! which the one before it ended, so that no transaction lasts as long as the scan.
+//! Scans rows by a leading part of their key, in pieces, so that no transaction lasts as long as
+//! the scan. Entry points: [`BufferedScan`] for rows one by one, [`ScanCursor`] for the pieces. Each
+//! piece goes on after the key at which the piece before it ended.
 
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rusqlite::types::{ToSqlOutput, Value as StoredValue, ValueRef as Stored};
+use serde::Deserialize;
 
 use super::error::ReadError;
 use super::file::LdbFile;
@@ -14,7 +17,7 @@ use super::row::Row;
 use super::table::Table;
 use super::value::Value;
 
-/// Where one piece of a scan ends, whichever comes first.
+/// The bounds of one piece of a scan. The piece ends at the one that it reaches first.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Piece {
     rows: usize,
@@ -22,18 +25,18 @@ pub(super) struct Piece {
     time: Duration,
 }
 
-/// What is held in memory between two pieces; the time leaves room below the 5 ms
-/// that a read transaction may last.
-pub(super) const PIECE: Piece = Piece { rows: 512, bytes: 256 * 1024, time: Duration::from_millis(3) };
+/// The bounds of the rows that are in memory at once. The time is less than the 5 ms that a read
+/// transaction may last.
+const PIECE: Piece = Piece { rows: 512, bytes: 256 * 1024, time: Duration::from_millis(3) };
 
 /// A scan between its pieces.
 pub(super) struct ScanCursor {
     family: String,
     name: String,
     prefix: Vec<Value>,
-    /// As it was in the last piece.
+    /// The table as it was in the last piece.
     table: Option<Arc<Table>>,
-    /// The key columns behind the prefix, of the last row.
+    /// The last row's values in the key columns after the prefix.
     after: Option<Vec<StoredValue>>,
     is_done: bool,
 }
@@ -48,8 +51,8 @@ impl ScanCursor {
         self.is_done
     }
 
-    /// Hands rows to `each` in the current transaction until `piece` is full (`None`:
-    /// never), there are no more, or `each` breaks off. An error ends the scan.
+    /// Hands rows to `each` in the current transaction until `piece` is full, there are no more rows,
+    /// or `each` breaks off. `None` stands for no bound. An error ends the scan.
     pub(super) fn advance(
         &mut self,
         file: &LdbFile,
@@ -107,9 +110,9 @@ impl ScanCursor {
         Ok(())
     }
 
-    /// Remembers the row's key, if it is one to go on from: behind a whole key there is
-    /// nothing, and what programs of others can have put there, NULL (which compares
-    /// with nothing) and text that is none, is passed over.
+    /// Remembers the row's key, if the scan can go on from it. It can't if the prefix is the whole
+    /// key, since no row follows. It can't either if another program has put a NULL into the key,
+    /// which compares with nothing, or a text that is not UTF-8.
     fn stop_at(&mut self, row: Row<'_>) -> bool {
         let rest = &row.table().key()[self.prefix.len()..];
         let values: Option<Vec<_>> = rest.iter().map(|index| comparable(row.stored(*index))).collect();
@@ -120,9 +123,45 @@ impl ScanCursor {
         can_stop
     }
 
-    /// There is nothing more to come.
+    /// Ends the scan.
     pub(super) fn end(&mut self) {
         self.is_done = true;
+    }
+}
+
+/// A scan that returns rows one by one and keeps one piece of them in memory.
+pub(crate) struct BufferedScan<T> {
+    cursor: ScanCursor,
+    rows: VecDeque<T>,
+    error: Option<ReadError>,
+}
+
+impl<T: for<'r> Deserialize<'r>> BufferedScan<T> {
+    pub(crate) fn new<K: Key + ?Sized>(table: (&str, &str), prefix: &K) -> Self {
+        Self { cursor: ScanCursor::new(table, prefix), rows: VecDeque::new(), error: None }
+    }
+
+    /// The next row. `more` is called for the next piece when the rows of the last one are used up.
+    pub(crate) fn next(
+        &mut self,
+        mut more: impl FnMut(&mut Self) -> Result<(), ReadError>,
+    ) -> Option<Result<T, ReadError>> {
+        while self.rows.is_empty() && self.error.is_none() && !self.cursor.is_done() {
+            if let Err(error) = more(self) {
+                self.cursor.end();
+                self.error = Some(error);
+            }
+        }
+        self.rows.pop_front().map(Ok).or_else(|| self.error.take().map(Err))
+    }
+
+    /// Reads the next piece in the current transaction. Rows before an error are kept.
+    pub(super) fn read(&mut self, file: &LdbFile) -> Result<(), ReadError> {
+        let Self { cursor, rows, .. } = self;
+        cursor.advance(file, Some(PIECE), |row| {
+            rows.push_back(row.deserialize()?);
+            Ok(ControlFlow::Continue(()))
+        })
     }
 }
 
@@ -136,7 +175,7 @@ fn comparable(value: Stored<'_>) -> Option<StoredValue> {
     }
 }
 
-/// What is left of a piece.
+/// The room that is left in a piece.
 struct Room {
     rows: usize,
     bytes: usize,
@@ -148,7 +187,7 @@ impl Room {
         Self { rows: piece.rows, bytes: piece.bytes, until: Instant::now() + piece.time }
     }
 
-    /// Counts a row; false when it is the last that fits.
+    /// Counts a row. Returns false if it is the last one that fits.
     fn takes(&mut self, row: Row<'_>) -> bool {
         let size = |index| match row.stored(index) {
             Stored::Text(bytes) | Stored::Blob(bytes) => bytes.len(),
@@ -157,7 +196,7 @@ impl Room {
         let bytes: usize = (0..row.len()).map(size).sum();
         self.rows = self.rows.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(bytes);
-        // A look at the clock costs as much as a column, and 16 rows take microseconds.
+        // To read the clock costs as much as to read a column, and 16 rows take microseconds.
         self.rows > 0 && self.bytes > 0 && (!self.rows.is_multiple_of(16) || Instant::now() < self.until)
     }
 }

@@ -1,55 +1,56 @@
-//! What a table of the LDB looks like, learned from the LDB itself and kept until
-//! SQLite's schema version moves.
+//! The tables of the LDB: their columns and keys, read from the LDB itself and kept until SQLite's
+//! schema version changes. Entry point: [`Tables`].
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use rusqlite::Statement;
 use rusqlite::types::{ToSqlOutput, ValueRef as Stored};
+use rusqlite::{Connection, Statement};
 
 use ctlstore_core::schema::{Field, FieldName, FieldType, TableRef, TableSchema};
 use ctlstore_core::sql::quoted;
 
 use super::error::ReadError;
-use super::file::LdbFile;
 use super::key::Key;
 use super::value::ValueRef;
 
-/// Read in the transaction that reads the rows, so it can't be older than they are.
+/// This is read in the transaction that reads the rows, so it can't be older than they are.
 const SCHEMA_VERSION: &str = "PRAGMA schema_version";
-/// A plain query of the schema: unlike `table_info`, which answers from what the
-/// connection remembers, it makes SQLite load a schema that another process changed.
+/// A query of the schema makes SQLite load a schema that another process has changed.
+/// `table_info` alone would answer from the connection's memory.
 const EXISTS: &str = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1";
 const COLUMNS: &str = "SELECT name, type, pk FROM pragma_table_info(?1) ORDER BY cid";
 
-/// Tables remembered at once; beyond it all are learned anew.
+/// How many tables are remembered. If there are more, all are forgotten and read again.
 const MAX_TABLES: usize = 1_000;
 
 pub(super) struct Column {
     pub(super) name: String,
     declared: String,
-    /// `"name":`, as it stands in a row's JSON.
+    /// `"name":`, the beginning of the column's member in a row's JSON.
     pub(super) member: Vec<u8>,
-    /// Declared BLOB or VARBINARY: its bytes are base64 in JSON, and text given for it is its bytes.
+    /// Whether it is declared BLOB or VARBINARY. JSON then has its value as base64, and a text in a
+    /// key stands for its bytes.
     pub(super) is_bytes: bool,
 }
 
 impl Column {
-    /// `None` where another program declared it by what no field has.
+    /// `None` if another program declared the column with a type that no field has.
     pub(super) fn field_type(&self) -> Option<FieldType> {
         FieldType::from_column_type(&self.declared)
     }
 }
 
+/// One table, with the SQL that reads its rows.
 pub(super) struct Table {
     pub(super) table: TableRef,
     /// In the table's column order.
     pub(super) columns: Vec<Column>,
     /// Indexes into `columns`, in key order.
     key: Vec<usize>,
-    /// By how many leading key columns are given: the SELECT of all columns in key order.
+    /// The SELECT of all columns in key order, by the number of leading key columns that are given.
     selects: Vec<String>,
-    /// The same, of the rows whose key comes after the one that is given.
+    /// The same for the rows after a given key.
     resumes: Vec<String>,
 }
 
@@ -58,7 +59,7 @@ impl Table {
         self.key.len()
     }
 
-    /// The key columns' indexes among all columns, in key order.
+    /// Indexes of the key columns among all columns, in key order.
     pub(super) fn key(&self) -> &[usize] {
         &self.key
     }
@@ -67,11 +68,13 @@ impl Table {
         self.key.iter().map(|index| self.columns[*index].name.as_str())
     }
 
+    /// The SELECT of the rows with `keys` given leading key columns.
     pub(super) fn select(&self, keys: usize) -> &str {
         &self.selects[keys]
     }
 
-    /// To be bound with `keys` values of the prefix and then all other key values.
+    /// The SELECT of such rows after a key. Its parameters are `keys` values of the prefix, then all
+    /// other key values.
     pub(super) fn resume(&self, keys: usize) -> &str {
         &self.resumes[keys]
     }
@@ -79,7 +82,7 @@ impl Table {
     /// Binds `key` to the first parameters.
     ///
     /// # Errors
-    /// Of SQLite, which has room for as many parameters as there are key columns.
+    /// SQLite's, if `key` has more values than the statement has parameters.
     pub(super) fn bind<K: Key + ?Sized>(&self, statement: &mut Statement<'_>, key: &K) -> rusqlite::Result<()> {
         for i in 0..key.parts() {
             let is_bytes = self.columns[self.key[i]].is_bytes;
@@ -96,8 +99,10 @@ impl Table {
         Ok(())
     }
 
+    /// The table's definition.
+    ///
     /// # Errors
-    /// [`ReadError::OddTable`] where another program made what no table of ours has.
+    /// [`ReadError::OddTable`] if another program made it with a type or name that ctlstore has not.
     pub(super) fn schema(&self) -> Result<TableSchema, ReadError> {
         let odd = |reason: String| ReadError::OddTable { table: self.table.clone(), reason };
         let name = |name: &str| FieldName::new(name).map_err(|error| odd(error.to_string()));
@@ -116,20 +121,20 @@ impl Table {
     }
 }
 
-/// The tables learned so far, all at one schema version, by the names that they were
-/// asked for by: family, then table.
+/// The tables that were read so far, all at one schema version. They are found by the names that
+/// the caller used: family, then table.
 #[derive(Default)]
 pub(super) struct Tables {
     version: i64,
     known: HashMap<String, HashMap<String, Arc<Table>>>,
     count: usize,
-    /// The last one asked for. Programs read from few tables, and to compare two names
-    /// costs a twentieth of hashing them.
+    /// The last table that was asked for. Programs read from few tables, and to compare two names
+    /// costs a twentieth of what it costs to hash them.
     recent: Option<Arc<Table>>,
 }
 
 impl Tables {
-    /// The table as it was when it was last looked at.
+    /// The table as it was when it was last read.
     pub(super) fn known(&mut self, family: &str, name: &str) -> Option<Arc<Table>> {
         let is_it =
             |recent: &&Arc<Table>| recent.table.table.as_str() == name && recent.table.family.as_str() == family;
@@ -141,34 +146,42 @@ impl Tables {
         Some(Arc::clone(table))
     }
 
-    /// Forgets all tables when the schema has moved since they were learned.
-    pub(super) fn check(&mut self, file: &LdbFile) -> Result<(), ReadError> {
-        let version = file.prepare(SCHEMA_VERSION)?.query_row([], |row| row.get(0))?;
+    /// Forgets all tables if the schema has changed since they were read.
+    pub(super) fn check(&mut self, connection: &Connection) -> Result<(), ReadError> {
+        let version = connection.prepare_cached(SCHEMA_VERSION)?.query_row([], |row| row.get(0))?;
         if version != self.version || self.count >= MAX_TABLES {
             *self = Self { version, ..Self::default() };
         }
         Ok(())
     }
 
-    pub(super) fn learn(&mut self, file: &LdbFile, family: &str, table: &str) -> Result<Arc<Table>, ReadError> {
-        let learned = Arc::new(learn(file, &TableRef::parse(family, table)?)?);
+    /// Reads the table from the schema, and remembers it.
+    pub(super) fn learn(
+        &mut self,
+        connection: &Connection,
+        family: &str,
+        table: &str,
+    ) -> Result<Arc<Table>, ReadError> {
+        let learned = Arc::new(learn(connection, &TableRef::parse(family, table)?)?);
         self.known.entry(family.to_owned()).or_default().insert(table.to_owned(), Arc::clone(&learned));
         self.count += 1;
         Ok(learned)
     }
 }
 
-fn learn(file: &LdbFile, table: &TableRef) -> Result<Table, ReadError> {
+fn learn(connection: &Connection, table: &TableRef) -> Result<Table, ReadError> {
     let sql_name = table.sql_name();
-    if !file.prepare(EXISTS)?.exists([&sql_name])? {
+    if !connection.prepare_cached(EXISTS)?.exists([&sql_name])? {
         return Err(ReadError::UnknownTable(table.clone()));
     }
     let mut columns = Vec::new();
     let mut key = Vec::new();
-    let mut statement = file.prepare(COLUMNS)?;
+    let mut statement = connection.prepare_cached(COLUMNS)?;
     let mut rows = statement.query([&sql_name])?;
     while let Some(row) = rows.next()? {
-        let (name, declared, key_position): (String, String, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        let name: String = row.get(0)?;
+        let declared: String = row.get(1)?;
+        let key_position: i64 = row.get(2)?;
         if key_position > 0 {
             key.push((key_position, columns.len()));
         }
@@ -181,7 +194,7 @@ fn learn(file: &LdbFile, table: &TableRef) -> Result<Table, ReadError> {
     Ok(Table { table: table.clone(), columns, key, selects, resumes })
 }
 
-/// Whether a column declared so holds bytes rather than text.
+/// Whether a column with this declared type holds bytes and not text.
 pub(super) fn is_bytes(declared: &str) -> bool {
     let upper = declared.trim_start().to_ascii_uppercase();
     upper.starts_with("BLOB") || upper.starts_with("VARBINARY")

@@ -1,6 +1,6 @@
-//! Keys that come as the text of a URL or as plain JSON values, read by the types of
-//! the table's key columns: what can be no value of a column is refused by name, where
-//! SQLite would compare it with everything and find nothing.
+//! Reads keys from the text of a URL or from plain JSON values, by the types of the key columns.
+//! Entry points: [`ReadTransaction::key_of_texts`] and [`ReadTransaction::key_of_values`]. A value that
+//! does not fit its column is refused; SQLite would compare it with every row and find none.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -12,21 +12,21 @@ use super::read_transaction::ReadTransaction;
 use super::table::{Column, Table};
 use super::value::Value;
 
-/// What marks a key of bytes as text; two hexadecimal digits a byte follow.
+/// The mark of bytes in a text. Two hexadecimal digits for each byte follow it.
 const HEX: &str = "0x";
 
 impl ReadTransaction<'_> {
-    /// The leading key values that `texts` stand for, one for each key column, in key
-    /// order: digits for integers, `0x` and hex for bytes, text as it is.
+    /// The leading key values that `texts` stand for, in key order: digits for integers, `0x` and hex
+    /// digits for bytes, the text itself for strings.
     ///
     /// # Errors
-    /// [`ReadError::UnknownTable`]; [`ReadError::KeyArity`] when there are more than key
-    /// columns; [`ReadError::KeyType`] naming the column.
+    /// [`ReadError::UnknownTable`]; [`ReadError::KeyArity`] if there are more texts than key columns;
+    /// [`ReadError::KeyType`], which names the column.
     pub fn key_of_texts(&self, table: &TableRef, texts: &[String]) -> Result<Vec<Value>, ReadError> {
         self.key_of(table, texts, |field_type, text| of_text(field_type, text))
     }
 
-    /// The same from JSON's values, bytes in base64 as rows have them.
+    /// The same for values of JSON. Bytes are base64, as in rows.
     ///
     /// # Errors
     /// As for texts.
@@ -62,7 +62,7 @@ fn of_column(
     column: &Column,
     read: impl FnOnce(FieldType) -> Result<Value, &'static str>,
 ) -> Result<Value, ReadError> {
-    // What another program declared by a type that no field has is looked up as text.
+    // If another program declared the column with a type that no field has, the key is a text.
     let field_type = column.field_type().unwrap_or(FieldType::Text);
     let wrong = |wanted| ReadError::KeyType { table: table.table.clone(), column: column.name.clone(), wanted };
     read(field_type).map_err(wrong)
@@ -105,16 +105,13 @@ fn of_value(field_type: FieldType, value: &Value) -> Result<Value, &'static str>
 
 const BASE64: &str = "bytes as a string of padded base64";
 
-/// The ledger writes a text with a NUL as the hex of its bytes, so that is how it lies
-/// in the LDB.
+/// The value as the LDB has it. The ledger writes a text with a NUL as the hex of its bytes, so the
+/// LDB has bytes.
 fn text_as_stored(text: &str) -> Value {
-    match text.contains('\0') {
-        true => Value::Blob(text.as_bytes().to_owned()),
-        false => Value::Text(text.to_owned()),
-    }
+    if text.contains('\0') { Value::Blob(text.as_bytes().to_owned()) } else { Value::Text(text.to_owned()) }
 }
 
-/// 5.0 is 5, as where rows are written.
+/// Takes 5.0 as 5, as the executive does when it writes rows.
 fn whole(real: f64) -> Option<i64> {
     const LIMIT: f64 = 9_223_372_036_854_775_808.0;
     (real.fract() == 0.0 && (-LIMIT..LIMIT).contains(&real)).then_some(real as i64)

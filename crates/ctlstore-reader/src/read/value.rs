@@ -1,17 +1,17 @@
-//! One column's value: as it lies in SQLite's own buffer, and as a value of its own.
+//! The value of one column: borrowed from SQLite's buffer ([`ValueRef`]), or owned ([`Value`]).
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
-/// A value that borrows from the row it was read from, or from the key it is part of.
+/// A value that borrows from its row or its key.
 ///
-/// What a column holds is told by its declared type: in a column of bytes (`binary`,
-/// `bytestring`) text and bytes alike are [`ValueRef::Blob`], elsewhere both are
-/// [`ValueRef::Text`] as long as they are UTF-8.
+/// The column's declared type decides about text and bytes. In a column of bytes (`binary`,
+/// `bytestring`) both are [`ValueRef::Blob`]. In any other column both are [`ValueRef::Text`] if they
+/// are UTF-8.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum ValueRef<'v> {
-    /// As a key it finds nothing.
+    /// As a key it finds no row.
     Null,
     Integer(i64),
     Real(f64),
@@ -32,8 +32,8 @@ impl ValueRef<'_> {
     }
 }
 
-/// A value of any type, for rows and keys whose types are known only when the
-/// program runs: `HashMap<String, Value>` takes any row.
+/// An owned value of any type, for rows and keys whose types are known only when the program runs.
+/// A `HashMap<String, Value>` can have any row.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub enum Value {
     #[default]
@@ -45,7 +45,7 @@ pub enum Value {
 }
 
 impl Value {
-    /// The value without its memory.
+    /// A borrow of the value.
     pub fn as_ref(&self) -> ValueRef<'_> {
         match self {
             Self::Null => ValueRef::Null,

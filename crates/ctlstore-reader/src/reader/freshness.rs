@@ -1,4 +1,5 @@
-//! What a read may ask of the data's age, and waiting for it.
+//! The limits that a reader sets on the age of the data, and the wait for a seq. Entry points:
+//! [`FreshnessLimits::judge`] and [`SeqWait::pause`].
 
 use std::path::PathBuf;
 use std::thread;
@@ -8,26 +9,28 @@ use crate::read::{ReadError, ReadTransaction};
 use ctlstore_core::disk::{self, beside};
 use ctlstore_core::ledger::Seq;
 
-/// More than a seq file holds, in bytes.
+/// The most bytes of a seq file that are read. The file has fewer.
 const SEQ_FILE_BYTES: u64 = 64;
 
-/// Between two looks, as the wait goes on: a quarter of what it has taken so far, so
-/// that a short wait ends soon after it could and a long one costs little.
+/// The bounds of the pause between two looks. Each pause is a quarter of the wait so far: a short wait
+/// ends soon after it can, and a long one costs little.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
-/// Asked of every read of a reader.
+/// The limits that hold for every read of a reader.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct FreshnessLimits {
+    /// The seq that the LDB must have, and how long a read waits for it.
     pub(super) min_seq: Option<(Seq, Duration)>,
+    /// The largest lag.
     pub(super) max_lag: Option<Duration>,
 }
 
-/// How the LDB, as it is now, meets the limits.
+/// Whether the LDB meets the limits now.
 pub(super) enum FreshnessVerdict {
     Good,
-    /// It has yet to come to the seq.
-    Behind(Seq),
+    /// The LDB has this seq and has not reached the wanted one yet.
+    Lagging(Seq),
 }
 
 impl FreshnessLimits {
@@ -35,11 +38,15 @@ impl FreshnessLimits {
         self.min_seq.is_none() && self.max_lag.is_none()
     }
 
+    /// Checks the LDB of a transaction.
+    ///
+    /// # Errors
+    /// [`ReadError::TooOld`]; those of reading.
     pub(super) fn judge(&self, transaction: &ReadTransaction<'_>) -> Result<FreshnessVerdict, ReadError> {
         if let Some((wanted, _)) = self.min_seq {
             let current = transaction.last_seq()?;
             if current < wanted {
-                return Ok(FreshnessVerdict::Behind(current));
+                return Ok(FreshnessVerdict::Lagging(current));
             }
         }
         if let Some(max) = self.max_lag {
@@ -52,21 +59,21 @@ impl FreshnessLimits {
     }
 }
 
-/// A wait for a seq. The applier may be another process, whose sign is the file beside
-/// the LDB that holds its seq; looking at that is cheaper than a read.
-pub(super) struct Wait {
+/// A wait for a seq. The applier, which may be another process, writes its seq into a file beside the
+/// LDB. To read that file is cheaper than a read of the LDB.
+pub(super) struct SeqWait {
     seq_file: PathBuf,
     wanted: Seq,
     began: Instant,
     timeout: Duration,
 }
 
-impl Wait {
+impl SeqWait {
     pub(super) fn new(ldb: &std::path::Path, wanted: Seq, timeout: Duration) -> Self {
         Self { seq_file: beside(ldb, ".seq"), wanted, began: Instant::now(), timeout }
     }
 
-    /// Sleeps until a look into the LDB is worth it; false when the time is over.
+    /// Sleeps until the LDB may have the seq. Returns false if the time is over.
     pub(super) fn pause(&self) -> bool {
         let last_look = self.began.elapsed();
         loop {
@@ -76,7 +83,7 @@ impl Wait {
                 return false;
             }
             thread::sleep((elapsed / 4).clamp(SHORTEST_PAUSE, LONGEST_PAUSE).min(left));
-            // The file is a hint: an LDB of the original has none, and it may be left behind.
+            // The file is only a hint. The Go program writes none, and an old one may have been left.
             let is_due = self.began.elapsed().saturating_sub(last_look) >= LONGEST_PAUSE;
             if is_due || self.announced().is_none_or(|seq| seq >= self.wanted) {
                 return true;
@@ -88,6 +95,7 @@ impl Wait {
         self.began.elapsed()
     }
 
+    /// The seq in the file.
     fn announced(&self) -> Option<Seq> {
         disk::read_regular_text(&self.seq_file, SEQ_FILE_BYTES).ok()?.trim().parse().ok().map(Seq)
     }

@@ -1,4 +1,5 @@
-//! The handle that programs hold.
+//! The handle that programs hold: it reads one LDB from any thread. Entry point: [`Reader`]. `pool` has
+//! its connections, `freshness` its limits on the data's age.
 
 use std::env;
 use std::fmt;
@@ -8,27 +9,26 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
-use crate::read::{Key, LdbReader, ReadError, ReadTransaction, Row};
+use crate::read::{BufferedScan, Key, LdbReader, ReadError, ReadTransaction, Row};
 use ctlstore_core::ledger::Seq;
 use ctlstore_core::schema::{TableRef, TableSchema};
 
-use super::freshness::{FreshnessLimits, FreshnessVerdict, Wait};
+use super::freshness::{FreshnessLimits, FreshnessVerdict, SeqWait};
 use super::pool::Pool;
-use super::scan::Scan;
 
-/// The directory that [`Reader::open_default`] looks in, and the one without it.
+/// The variable that names the directory for [`Reader::open_default`], and the directory without it.
 const DIRECTORY_VARIABLE: &str = "CTLSTORE_PATH";
 const DEFAULT_DIRECTORY: &str = "/var/spool/ctlstore";
 const DEFAULT_NAME: &str = "ldb.db";
 
-/// Reads one LDB. Cheap to clone; any number of threads may use one or its clones at
-/// once, each at the speed of a single one.
+/// Reads one LDB. It is cheap to clone. Any number of threads can use it or its clones at once; they
+/// don't wait for each other.
 ///
-/// The LDB is followed as it changes: tables that come, go and get columns, and files
-/// that take the path of the one before (seen within 50 ms; a new version within a
-/// second). A program's reads go on through all of it.
+/// It follows the LDB through changes. Tables can come, go and get columns. Another file can replace
+/// the LDB, which is seen within 50 ms, or a new version within a second. Reads go on through all of
+/// that.
 ///
-/// Reads block for microseconds, like memory rather than like I/O; only
+/// A read blocks its thread for microseconds, so it needs no thread of its own. Only
 /// [`Reader::min_seq`] and [`Reader::wait_for`] wait.
 #[derive(Clone)]
 pub struct Reader {
@@ -38,33 +38,33 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Reads the LDB at `path`. It need not be there yet: until it is, reads say
+    /// Makes a reader of the LDB at `path`. The LDB need not exist yet: until it does, reads return
     /// [`ReadError::NotThereYet`].
     ///
     /// # Errors
-    /// When there is a file that can't be read: not by this user, or no SQLite database.
+    /// If there is a file that this user can't read, or that is not a SQLite database.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, ReadError> {
         let path = path.into();
         let opened = path.clone();
         Self::new(path, move || LdbReader::new(&opened))
     }
 
-    /// Reads the LDB where a node on this host keeps it: `ldb.db` in the directory
-    /// that the environment variable `CTLSTORE_PATH` names, or in `/var/spool/ctlstore`.
+    /// Makes a reader of the LDB `ldb.db` in the directory that the environment variable
+    /// `CTLSTORE_PATH` names, or in `/var/spool/ctlstore`.
     ///
     /// # Errors
-    /// As [`Reader::open`].
+    /// As for [`Reader::open`].
     pub fn open_default() -> Result<Self, ReadError> {
         let named = env::var_os(DIRECTORY_VARIABLE).filter(|directory| !directory.is_empty());
         let directory = named.map_or_else(|| PathBuf::from(DEFAULT_DIRECTORY), PathBuf::from);
         Self::open(directory.join(DEFAULT_NAME))
     }
 
-    /// Reads the newest of the versions in `directory`, `<13 digits>/ldb.db`: LDBs that
-    /// nobody writes, each complete when it appears. A newer one is found within a second.
+    /// Makes a reader of the newest version in `directory`, at `<13 digits>/ldb.db`. A version is
+    /// complete when it appears, and no process writes it. A newer one is found within a second.
     ///
     /// # Errors
-    /// As [`Reader::open`].
+    /// As for [`Reader::open`].
     pub fn open_versioned(directory: impl Into<PathBuf>) -> Result<Self, ReadError> {
         let directory = directory.into();
         let opened = directory.clone();
@@ -79,21 +79,20 @@ impl Reader {
         }
     }
 
-    /// The path or directory that it was opened with.
+    /// The path or directory that the reader was made with.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The row with this key, as a struct whose fields are named as the columns, as a
-    /// map, or as a tuple of the columns in order; `None` when there is no such row.
+    /// The row with this key; `None` if there is no such row. `T` is a struct whose fields have the
+    /// names of the columns, a map, or a tuple of the columns in order.
     ///
-    /// NULL is `None` of an `Option`, booleans are the integers 1 and 0, bytes are
-    /// `Vec<u8>` (or what `serde_bytes` makes of them). Columns that the struct does not
-    /// name are skipped.
+    /// NULL is `None` of an `Option`. Booleans are the integers 1 and 0. Bytes are `Vec<u8>`, or a
+    /// type of `serde_bytes`. Columns that the struct does not name are skipped.
     ///
     /// # Errors
-    /// [`ReadError::NotThereYet`], [`ReadError::UnknownTable`], [`ReadError::KeyArity`]
-    /// unless `key` has one value for each key column, [`ReadError::WrongType`] and
+    /// [`ReadError::NotThereYet`]; [`ReadError::UnknownTable`]; [`ReadError::KeyArity`] if `key` does
+    /// not have one value for each key column; [`ReadError::WrongType`] and
     /// [`ReadError::MissingColumn`], which name the column.
     ///
     /// ```
@@ -113,12 +112,12 @@ impl Reader {
         self.get_with(family, table, key, |row| row.deserialize())
     }
 
-    /// Hands the row with this key to `read`, which may borrow from it: nothing is
-    /// copied. Gives what `read` gives, `None` when there is no such row. The read
-    /// transaction lasts as long as `read` runs.
+    /// Hands the row with this key to `read`, and returns its result; `None` if there is no such row.
+    /// `read` may borrow from the row, so nothing is copied. The read transaction lasts as long as
+    /// `read` runs.
     ///
     /// # Errors
-    /// As [`Reader::get`], and what `read` gives.
+    /// As for [`Reader::get`], and those of `read`.
     ///
     /// ```
     /// # mod small { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/support/small_ldb.rs")); }
@@ -153,13 +152,13 @@ impl Reader {
         self.read_transaction(|transaction| transaction.get_with(family, table, key, read))
     }
 
-    /// The rows whose key begins with `prefix`, in key order; `()` is every row.
+    /// The rows whose key begins with `prefix`, in key order; `()` stands for every row.
     ///
-    /// They are read in pieces of at most 512 rows or 256 KiB, each in a transaction of
-    /// at most a few milliseconds, so a scan may take as long as it likes. Rows that
-    /// change meanwhile are seen as they are when their piece is read, each key once;
-    /// [`ReadTransaction::scan_prefix`] gives all rows of one moment. After an error there are
-    /// no more rows.
+    /// They are read in pieces of at most 512 rows or about 256 KiB. Each piece has a transaction of
+    /// a few milliseconds, so a scan may be slow. A row that changes meanwhile
+    /// is returned as it is when its piece is read, and each key comes once.
+    /// [`ReadTransaction::scan_prefix`] returns all rows of one point in time. There are no more rows
+    /// after an error.
     ///
     /// ```
     /// # mod small { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/support/small_ldb.rs")); }
@@ -171,14 +170,14 @@ impl Reader {
     /// # Ok::<(), ctlstore_reader::ReadError>(())
     /// ```
     pub fn scan_prefix<T: DeserializeOwned>(&self, family: &str, table: &str, prefix: impl Key) -> Scan<T> {
-        Scan::new(self.clone(), (family, table), &prefix)
+        Scan { reader: self.clone(), rows: BufferedScan::new((family, table), &prefix) }
     }
 
-    /// Several reads of one moment, in one read transaction, which ends with `read`. It
-    /// keeps the LDB's WAL from shrinking meanwhile: let it take milliseconds.
+    /// Makes several reads of one point in time, in one read transaction, which ends when `read`
+    /// returns. It keeps the LDB's WAL from shrinking, so `read` should take only milliseconds.
     ///
     /// # Errors
-    /// When the LDB can't be read, and what `read` gives.
+    /// If the LDB can't be read, and those of `read`.
     ///
     /// ```
     /// # mod small { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/support/small_ldb.rs")); }
@@ -199,22 +198,22 @@ impl Reader {
         if self.limits.are_none() {
             return self.pool.with(|ldb| ldb.read_transaction(read));
         }
-        self.read_transaction_on_demand(read)
+        self.read_transaction_within_limits(read)
     }
 
-    /// Tries until the LDB is as it is asked to be, holding no connection in between.
-    fn read_transaction_on_demand<T>(
+    /// Tries again until the LDB meets the limits. It holds no connection between two tries.
+    fn read_transaction_within_limits<T>(
         &self,
         read: impl FnOnce(&ReadTransaction<'_>) -> Result<T, ReadError>,
     ) -> Result<T, ReadError> {
         let mut read = Some(read);
-        let mut wait: Option<Wait> = None;
+        let mut wait: Option<SeqWait> = None;
         loop {
             let outcome = self.pool.with(|ldb| {
                 ldb.read_transaction(|transaction| match self.limits.judge(transaction)? {
-                    FreshnessVerdict::Behind(current) => Ok(Err(current)),
+                    FreshnessVerdict::Lagging(current) => Ok(Err(current)),
                     FreshnessVerdict::Good => {
-                        let read = read.take().expect("what it gives ends the loop");
+                        let read = read.take().expect("its result ends the loop");
                         read(transaction).map(Ok)
                     }
                 })
@@ -226,19 +225,19 @@ impl Reader {
                 (Err(error), _) => return Err(error),
             };
             let (wanted, timeout) = self.limits.min_seq.unwrap_or_default();
-            let wait = wait.get_or_insert_with(|| Wait::new(&self.path, wanted, timeout));
+            let wait = wait.get_or_insert_with(|| SeqWait::new(&self.path, wanted, timeout));
             if !wait.pause() {
                 return Err(error.unwrap_or(ReadError::SeqNotReached { wanted, current, waited: wait.waited() }));
             }
         }
     }
 
-    /// The same LDB, whose reads see at least `seq`: each waits for it up to `timeout`.
-    /// With the `ctlstore-seq` that the executive answered to a write, they see that
-    /// write. Blocks the thread; on an async runtime it belongs on a blocking one.
+    /// A reader of the same LDB whose reads see at least `seq`. Each read waits for it, at most for
+    /// `timeout`. With the `ctlstore-seq` of the executive's answer to a write, the reads see that
+    /// write. A wait blocks the thread, so an async program needs a blocking thread for it.
     ///
     /// # Errors
-    /// The reads', [`ReadError::SeqNotReached`] with the LDB's seq when the time is over.
+    /// A read returns [`ReadError::SeqNotReached`], with the LDB's seq, if the time is over.
     ///
     /// ```
     /// # mod small { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/support/small_ldb.rs")); }
@@ -254,39 +253,40 @@ impl Reader {
     /// # assert!(price.is_some());
     /// # Ok::<(), ctlstore_reader::ReadError>(())
     /// ```
-    #[must_use = "it is the reader given back that waits"]
+    #[must_use = "only the returned reader waits"]
     pub fn min_seq(&self, seq: Seq, timeout: Duration) -> Self {
         Self { limits: FreshnessLimits { min_seq: Some((seq, timeout)), ..self.limits }, ..self.clone() }
     }
 
-    /// The same LDB, whose reads fail when [`Reader::ledger_latency`] is above `lag`.
-    /// An age that can't be told is too old.
+    /// A reader of the same LDB whose reads fail if [`Reader::ledger_latency`] is more than `lag`, or
+    /// can't be told.
     ///
     /// # Errors
-    /// The reads', [`ReadError::TooOld`].
-    #[must_use = "it is the reader given back that looks at the age"]
+    /// A read returns [`ReadError::TooOld`].
+    #[must_use = "only the returned reader checks the age"]
     pub fn max_lag(&self, lag: Duration) -> Self {
         Self { limits: FreshnessLimits { max_lag: Some(lag), ..self.limits }, ..self.clone() }
     }
 
-    /// Waits until the LDB has `seq`, and gives the seq that it has then.
+    /// Waits until the LDB has `seq`, and returns the seq that it has then.
     ///
     /// # Errors
-    /// [`ReadError::SeqNotReached`] with the LDB's seq after `timeout`.
+    /// [`ReadError::SeqNotReached`], with the LDB's seq, after `timeout`.
     pub fn wait_for(&self, seq: Seq, timeout: Duration) -> Result<Seq, ReadError> {
         self.min_seq(seq, timeout).read_transaction(|transaction| transaction.last_seq())
     }
 
-    /// The last applied seq, 0 before the first.
+    /// The last applied seq; 0 before the first.
     pub fn last_seq(&self) -> Result<Seq, ReadError> {
         self.read_transaction(|transaction| transaction.last_seq())
     }
 
-    /// How far the LDB is behind: how long ago its host last knew the ledger's end, by the
-    /// host's own clock. Beside a reflector that does not say, such as the Go program's:
-    /// how long ago the last applied statement was written to the ledger, by the ctldb's
-    /// clock, but no less than the LDB's file is old; there it grows without writes.
-    /// `None` before the first statement, and where the clock was set back since.
+    /// The lag of the LDB: how long ago its host last knew that the LDB had all of the ledger, by the
+    /// host's own clock. `None` before the first statement, and if the clock was set back since.
+    ///
+    /// Some reflectors don't tell that time, such as the Go program's. For those it is the age of the
+    /// last applied statement, by the ctldb's clock, and at least the age of the LDB's file. It then
+    /// grows while nothing is written.
     pub fn ledger_latency(&self) -> Result<Option<Duration>, ReadError> {
         self.read_transaction(|transaction| transaction.ledger_latency())
     }
@@ -299,8 +299,8 @@ impl Reader {
     /// The table's fields and key.
     ///
     /// # Errors
-    /// [`ReadError::UnknownTable`]; [`ReadError::OddTable`] where another program made
-    /// it with types or names that no table of ours has.
+    /// [`ReadError::UnknownTable`]; [`ReadError::OddTable`] if another program made it with a type or
+    /// name that ctlstore has not.
     pub fn schema(&self, family: &str, table: &str) -> Result<TableSchema, ReadError> {
         self.read_transaction(|transaction| transaction.schema(family, table))
     }
@@ -309,5 +309,20 @@ impl Reader {
 impl fmt::Debug for Reader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reader").field("path", &self.path).field("limits", &self.limits).finish()
+    }
+}
+
+/// The rows of [`Reader::scan_prefix`]. It holds no transaction between two rows.
+pub struct Scan<T> {
+    reader: Reader,
+    rows: BufferedScan<T>,
+}
+
+impl<T: DeserializeOwned> Iterator for Scan<T> {
+    type Item = Result<T, ReadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let Self { reader, rows } = self;
+        rows.next(|rows| reader.read_transaction(|transaction| transaction.fill(rows)))
     }
 }

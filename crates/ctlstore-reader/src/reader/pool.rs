@@ -1,46 +1,46 @@
-//! Connections shared out among threads: each thread has a place of its own, so that
-//! reads of different threads meet in no lock.
+//! Gives each thread a connection of its own, so that reads of different threads share no lock. Entry
+//! point: [`Pool::with`]. `threads` numbers the threads.
 
-use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError, Weak};
 
 use crate::read::LdbReader;
 
-use super::threads;
+use super::threads::{self, OnThreadEnd};
 
-/// Threads that have a connection each; with more than these at once, some share one.
-const PLACES: usize = 128;
+/// The number of connections at once. If more threads read at once, some share one.
+const SLOTS: usize = 128;
 
-/// On a cache line of its own (two, which processors fetch together).
+/// The place of one connection. Each is on cache lines of its own; processors fetch two together.
 #[repr(align(128))]
 #[derive(Default)]
-struct Place(Mutex<Slot>);
+struct Slot(Mutex<MaybeReader>);
 
-/// Small where there is no connection.
-type Slot = Option<Box<LdbReader>>;
+/// The reader is boxed, so that a slot without one is small.
+type MaybeReader = Option<Box<LdbReader>>;
 
-/// The connections to one LDB. They are closed when their thread ends, and all of them
-/// with the pool.
+/// The connections to one LDB. Each is closed when its thread ends, and all of them with the pool.
 pub(super) struct Pool {
     make: Box<dyn Fn() -> LdbReader + Send + Sync>,
-    places: Box<[Place]>,
+    slots: Box<[Slot]>,
 }
 
 impl Pool {
     pub(super) fn new(make: impl Fn() -> LdbReader + Send + Sync + 'static) -> Self {
-        Self { make: Box::new(make), places: std::iter::repeat_with(Place::default).take(PLACES).collect() }
+        Self { make: Box::new(make), slots: std::iter::repeat_with(Slot::default).take(SLOTS).collect() }
     }
 
-    /// Runs `read` with a connection that no one else uses meanwhile.
+    /// Runs `read` with a connection that no other thread uses at the same time.
     pub(super) fn with<T>(self: &Arc<Self>, read: impl FnOnce(&mut LdbReader) -> T) -> T {
         let number = threads::number();
         let mut held = number.and_then(|number| self.hold(number));
-        let Some(place) = &mut held else {
-            // All places are taken, as by reads within reads of very many threads: waiting
-            // for one could be waiting for oneself.
+        let Some(slot) = &mut held else {
+            // All slots are in use, for example by reads inside reads of very many threads. A wait
+            // could be a wait for this thread itself.
             return read(&mut (self.make)());
         };
-        let reader = place.get_or_insert_with(|| {
-            threads::at_end_close(Arc::downgrade(self));
+        let reader = slot.get_or_insert_with(|| {
+            let pool: Weak<Self> = Arc::downgrade(self);
+            threads::at_end(pool);
             Box::new((self.make)())
         });
         let outcome = read(reader);
@@ -52,39 +52,41 @@ impl Pool {
         outcome
     }
 
-    /// The thread's own place, or another when that is in use: by a read that this one
-    /// runs within, or by a thread beyond the number of places. A connection that is made
-    /// in another's place stays there, for that thread.
-    fn hold(&self, number: usize) -> Option<MutexGuard<'_, Slot>> {
-        (0..PLACES).find_map(|i| try_hold(&self.places[(number + i) % PLACES]))
+    /// The thread's own slot, or the next free one. The own slot is in use if this read runs inside
+    /// another one, or if there are more threads than slots. A connection that is made in the slot of
+    /// another thread stays there for that thread.
+    fn hold(&self, number: usize) -> Option<MutexGuard<'_, MaybeReader>> {
+        (0..SLOTS).find_map(|i| try_hold(&self.slots[(number + i) % SLOTS]))
     }
 
-    /// Closes the connection of the thread with this number.
-    pub(super) fn close(&self, number: usize) {
-        if let Some(mut place) = try_hold(&self.places[number % PLACES]) {
-            *place = None;
-        }
-    }
-
-    /// Threads that don't read don't look either; their connections would keep the file
-    /// that was replaced.
+    /// Closes the idle connections to a file that was replaced. Their threads don't read, so they
+    /// don't look at the path, and the connections would keep the old file's space in use.
     fn let_go_of_replaced(&self) {
-        for mut place in self.places.iter().filter_map(try_hold) {
-            if let Some(reader) = &mut *place {
+        for mut slot in self.slots.iter().filter_map(try_hold) {
+            if let Some(reader) = &mut *slot {
                 reader.let_go_of_replaced();
             }
         }
     }
 }
 
-fn try_hold(place: &Place) -> Option<MutexGuard<'_, Slot>> {
-    match place.0.try_lock() {
+/// Closes the thread's connection.
+impl OnThreadEnd for Pool {
+    fn on_thread_end(&self, number: usize) {
+        if let Some(mut slot) = try_hold(&self.slots[number % SLOTS]) {
+            *slot = None;
+        }
+    }
+}
+
+fn try_hold(slot: &Slot) -> Option<MutexGuard<'_, MaybeReader>> {
+    match slot.0.try_lock() {
         Ok(held) => Some(held),
         Err(TryLockError::Poisoned(poisoned)) => {
-            // A read panicked; its transaction is over, and the next begins with another connection.
+            // A read has panicked. Its transaction is over, and the next read opens another connection.
             let mut held = poisoned.into_inner();
             *held = None;
-            place.0.clear_poison();
+            slot.0.clear_poison();
             Some(held)
         }
         Err(TryLockError::WouldBlock) => None,

@@ -1,4 +1,5 @@
-//! One reader over several LDBs of the same ledger, each with an applier of its own.
+//! One reader of several LDBs that follow the same ledger, each with an applier of its own. Entry
+//! point: [`RotatingReader`].
 
 use std::ops::Deref;
 use std::path::PathBuf;
@@ -10,24 +11,24 @@ use ctlstore_core::disk::FileId;
 
 use super::handle::Reader;
 
-/// How many LDBs there can be: as many as fit the bits that name one.
+/// The most LDBs: as many as the bits of an index can tell apart.
 const MAX_LDBS: usize = 1 << INDEX_BITS;
 const INDEX_BITS: u32 = 8;
-/// No turn has been decided on yet; the clock would need ages to come to it.
+/// The value of `turn` before the first turn. The clock never reaches it.
 const UNDECIDED: u64 = u64::MAX;
 
-/// Reads several LDBs in turn, so that each is left alone by readers for a while, in
-/// which its whole WAL can be checkpointed.
+/// Reads several LDBs in turn. So each has a time without readers, in which its applier can
+/// checkpoint the whole WAL.
 ///
-/// Turns are told by the clock alone: all threads, and all programs on the host with
-/// the same paths and period, read the same LDB at the same time. Reads go to the LDB
-/// whose turn it is when they begin; a scan stays where it began. LDBs may be apart by
-/// what their appliers are apart, also backwards: [`Reader::min_seq`] holds on to what
-/// has been seen.
+/// The clock alone decides the turn. So all threads, and all programs on the host with the same
+/// paths and period, read the same LDB at the same time. A read uses the LDB whose turn it is when the
+/// read begins; a scan stays with the LDB in which it began. The LDBs can be at different seqs, so a
+/// read can see older data than the one before it. [`Reader::min_seq`] prevents that.
 ///
 /// ```
 /// # mod small { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/support/small_ldb.rs")); }
-/// # let (one, two) = (small::SmallLdb::new(), small::SmallLdb::new());
+/// # let one = small::SmallLdb::new();
+/// # let two = small::SmallLdb::new();
 /// # type Price = (String, i64, u32);
 /// use std::time::Duration;
 /// use ctlstore_reader::RotatingReader;
@@ -41,7 +42,7 @@ const UNDECIDED: u64 = u64::MAX;
 pub struct RotatingReader {
     readers: Vec<Reader>,
     period_millis: u64,
-    /// The turn, and in its lowest bits who has it.
+    /// The number of the turn, and in its lowest bits the index of the LDB that has it.
     turn: AtomicU64,
 }
 
@@ -49,8 +50,7 @@ impl RotatingReader {
     /// Reads the LDBs at `paths`, each for `period` (at least a millisecond) at a time.
     ///
     /// # Errors
-    /// As [`Reader::open`]; [`ReadError::NothingToRotate`] without paths or with more
-    /// than 256.
+    /// As for [`Reader::open`]; [`ReadError::NothingToRotate`] without paths, or with more than 256.
     pub fn open<P: Into<PathBuf>>(paths: impl IntoIterator<Item = P>, period: Duration) -> Result<Self, ReadError> {
         let readers = paths.into_iter().map(Reader::open).collect::<Result<Vec<_>, _>>()?;
         if readers.is_empty() || readers.len() > MAX_LDBS {
@@ -60,8 +60,8 @@ impl RotatingReader {
         Ok(Self { readers, period_millis, turn: AtomicU64::new(UNDECIDED) })
     }
 
-    /// The reader whose turn it is. An LDB that is not there when its turn begins leaves
-    /// the turn to the next one that is.
+    /// The reader whose turn it is. If its LDB is missing when the turn begins, the next LDB that exists
+    /// has the turn.
     pub fn current(&self) -> &Reader {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.at(u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
@@ -75,13 +75,14 @@ impl RotatingReader {
         }
         let index = self.decide(millis / self.period_millis);
         let mine = turn | index as u64;
-        // Threads that see the turn begin may find different files there; one decides for all.
+        // Several threads may see the turn begin, and find different files. One decides for all.
         match self.turn.compare_exchange(decided, mine, Ordering::Relaxed, Ordering::Relaxed) {
             Err(other) if other >> INDEX_BITS == turn >> INDEX_BITS => &self.readers[(other ^ turn) as usize],
             _ => &self.readers[index],
         }
     }
 
+    /// The index of the LDB for this turn.
     fn decide(&self, turn: u64) -> usize {
         let count = self.readers.len();
         let first = usize::try_from(turn % count as u64).unwrap_or(0);
@@ -116,7 +117,7 @@ mod tests {
         std::fs::write(&paths[0], "").unwrap();
         std::fs::write(&paths[2], "").unwrap();
         assert_eq!([turn(300), turn(400), turn(500), turn(600)], [0, 2, 2, 0]);
-        // Within a turn nobody moves, whatever comes.
+        // Within a turn the LDB stays the same, even if another file appears.
         std::fs::write(&paths[1], "").unwrap();
         assert_eq!([turn(400), turn(450)], [1, 1]);
         std::fs::remove_file(&paths[1]).unwrap();

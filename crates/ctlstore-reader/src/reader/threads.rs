@@ -1,18 +1,23 @@
-//! Numbers for the threads that read: the smallest that is free, given back when the
-//! thread ends. So a number stands for one running thread, and the largest one for
-//! how many there have been at once.
+//! Numbers the threads that read, and tells pools when a thread ends. Entry points: [`number`] and
+//! [`at_end`]. A thread gets the smallest free number, and gives it back at its end. So no two
+//! running threads share a number, and the numbers stay small.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError, Weak};
 
-use super::pool::Pool;
+/// Something that wants to know when a thread ends that has used it.
+pub(super) trait OnThreadEnd: Send + Sync {
+    /// `number` is the ending thread's.
+    fn on_thread_end(&self, number: usize);
+}
 
-/// Numbers below `next` that no thread has. Locked when a thread first reads and when
-/// it ends, never by a read.
+/// The numbers that no thread has. It is locked when a thread first reads and when it ends, and never
+/// by a later read.
 static FREE: Mutex<Free> = Mutex::new(Free { next: 0, given_back: BTreeSet::new() });
 
 struct Free {
+    /// The smallest number that no thread has had.
     next: usize,
     given_back: BTreeSet<usize>,
 }
@@ -23,8 +28,8 @@ thread_local! {
 
 struct ThisThread {
     number: usize,
-    /// Where this thread has connections that are to be closed at its end.
-    pools: RefCell<Vec<Weak<Pool>>>,
+    /// The pools in which this thread has connections.
+    pools: RefCell<Vec<Weak<dyn OnThreadEnd>>>,
 }
 
 impl ThisThread {
@@ -41,20 +46,20 @@ impl ThisThread {
 impl Drop for ThisThread {
     fn drop(&mut self) {
         for pool in self.pools.borrow().iter().filter_map(Weak::upgrade) {
-            pool.close(self.number);
+            pool.on_thread_end(self.number);
         }
         FREE.lock().unwrap_or_else(PoisonError::into_inner).given_back.insert(self.number);
     }
 }
 
-/// This thread's number; `None` while the thread is ending.
+/// The number of this thread; `None` while it is ending.
 pub(super) fn number() -> Option<usize> {
     THIS.try_with(|this| this.number).ok()
 }
 
-/// Has `pool` told when this thread ends.
-pub(super) fn at_end_close(pool: Weak<Pool>) {
-    // A thread that is ending has no number, so it opens nothing that it could leave.
+/// Tells `pool` when this thread ends.
+pub(super) fn at_end(pool: Weak<dyn OnThreadEnd>) {
+    // An ending thread has no number, so it has no connection in a pool.
     let _ = THIS.try_with(|this| {
         let mut pools = this.pools.borrow_mut();
         pools.retain(|known| known.strong_count() > 0 && !known.ptr_eq(&pool));

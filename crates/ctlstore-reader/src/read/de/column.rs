@@ -1,4 +1,4 @@
-//! One column's value as serde sees it.
+//! One column's value as a deserializer of serde. Entry point: [`ColumnDeserializer`].
 
 use rusqlite::types::ValueRef as Stored;
 use serde::de::value::{BorrowedStrDeserializer, SeqDeserializer};
@@ -9,7 +9,7 @@ use super::super::row::Row;
 use super::super::value::ValueRef;
 use super::error::DeserializeError;
 
-/// Reads the column when a type asks for it, so that a skipped one costs nothing.
+/// Reads the column only when a type asks for it, so that a skipped column costs nothing.
 pub(in super::super) struct ColumnDeserializer<'de> {
     row: Row<'de>,
     index: usize,
@@ -41,7 +41,7 @@ impl<'de> Deserializer<'de> for ColumnDeserializer<'de> {
         }
     }
 
-    /// Booleans are stored as 1 and 0.
+    /// The database stores booleans as 1 and 0.
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeserializeError> {
         match self.row.stored(self.index) {
             Stored::Integer(integer @ 0..=1) => visitor.visit_bool(integer == 1),
@@ -49,7 +49,7 @@ impl<'de> Deserializer<'de> for ColumnDeserializer<'de> {
         }
     }
 
-    /// Text is bytes too.
+    /// A text is also a sequence of bytes.
     fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeserializeError> {
         match self.row.stored(self.index) {
             Stored::Text(bytes) | Stored::Blob(bytes) => visitor.visit_borrowed_bytes(bytes),

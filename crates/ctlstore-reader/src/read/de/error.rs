@@ -1,4 +1,4 @@
-//! Why a type would not be made from a row.
+//! Why a type could not be made from a row. Entry point: [`DeserializeError::into_error`].
 
 use std::fmt::{self, Display};
 
@@ -8,13 +8,13 @@ use ctlstore_core::schema::TableRef;
 
 use super::super::error::ReadError;
 
-/// Boxed, so that the way of success carries one word.
+/// The error of deserializing. It is boxed, so that a successful result stays small.
 #[derive(Debug)]
 pub struct DeserializeError(Box<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    /// The column, as soon as one is known.
+    /// The column, as soon as it is known.
     column: Option<String>,
     why: Why,
 }
@@ -31,12 +31,13 @@ impl DeserializeError {
         Self(Box::new(Inner { column: None, why }))
     }
 
-    /// Names the column, unless one has been named.
+    /// Names the column, if none has been named yet.
     pub(in super::super) fn in_column(mut self, column: &str) -> Self {
         self.0.column.get_or_insert_with(|| column.to_owned());
         self
     }
 
+    /// The error of the read of `table`.
     pub(in super::super) fn into_error(self, table: &TableRef) -> ReadError {
         let table = table.clone();
         let Inner { column, why } = *self.0;
@@ -45,7 +46,7 @@ impl DeserializeError {
             (Why::Type { wanted, found }, None) => {
                 ReadError::Refused { table, column: None, reason: format!("found {found}, wanted {wanted}") }
             }
-            // Within a column it is a member of what the column holds, not a column of the table.
+            // Inside a column, a missing field belongs to the column's value, not to the table.
             (Why::Missing(field), None) => ReadError::MissingColumn { table, column: field.to_owned() },
             (Why::Missing(field), column) => {
                 ReadError::Refused { table, column, reason: format!("there is no {field}") }
@@ -55,8 +56,8 @@ impl DeserializeError {
     }
 }
 
-/// The kind alone: what is stored is not for logs. Of integers the value, since the
-/// range is what they fail by.
+/// The kind of a value, since stored data must not reach logs. An integer is shown, since its range
+/// may be the fault.
 fn kind(found: &Unexpected<'_>) -> String {
     match found {
         Unexpected::Unit | Unexpected::Option => "null".to_owned(),

@@ -1,4 +1,4 @@
-//! A query's answer, written row by row as JSON within its limits.
+//! Writes the answer of a query as JSON, row by row, within its limits. Entry point: [`AnswerWriter`].
 
 use rusqlite::types::ValueRef;
 use rusqlite::{Row, Statement};
@@ -8,18 +8,28 @@ use ctlstore_core::schema::FieldType;
 
 use super::super::json;
 use super::super::table::is_bytes;
-use super::{QueryAnswer, QueryError, QueryLimits};
+use super::error::QueryError;
+use super::limits::QueryLimits;
 
-struct Column {
+/// A query's answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueryAnswer {
+    pub seq: Seq,
+    /// One object with `columns`, `rows`, `seq` and `truncated`.
+    pub json: Vec<u8>,
+}
+
+struct AnswerColumn {
     name: String,
-    /// Whether the column of a table that it is holds bytes; `None` for what is computed,
-    /// where each value tells.
+    /// Whether it is a table's column of bytes; `None` for a computed column, in which each value
+    /// has its own kind.
     is_bytes: Option<bool>,
 }
 
+/// An answer that is being written.
 pub(super) struct AnswerWriter {
     json: Vec<u8>,
-    columns: Vec<Column>,
+    columns: Vec<AnswerColumn>,
     limits: QueryLimits,
     limit: Option<u64>,
     rows: u64,
@@ -27,7 +37,7 @@ pub(super) struct AnswerWriter {
 }
 
 impl AnswerWriter {
-    /// `limit`: the most rows that are wanted.
+    /// Begins an answer. `limit` is the most rows that the client wants.
     pub(super) fn begin(statement: &Statement<'_>, limits: &QueryLimits, limit: Option<u64>) -> Self {
         let mut this = Self {
             json: Vec::with_capacity(4096),
@@ -46,13 +56,14 @@ impl AnswerWriter {
                 json::push_text(&mut this.json, field_type.api_name().as_bytes());
             }
             this.json.push(b'}');
-            this.columns.push(Column { name: column.name().to_owned(), is_bytes: column.decl_type().map(is_bytes) });
+            this.columns
+                .push(AnswerColumn { name: column.name().to_owned(), is_bytes: column.decl_type().map(is_bytes) });
         }
         this.json.extend_from_slice(b"],\"rows\":[");
         this
     }
 
-    /// False when no further row is wanted.
+    /// Appends a row. Returns false if no further row is wanted.
     pub(super) fn push(&mut self, row: &Row<'_>) -> Result<bool, QueryError> {
         if self.limit == Some(self.rows) {
             self.is_truncated = true;
@@ -68,7 +79,7 @@ impl AnswerWriter {
             }
             let value = row.get_ref(i).expect("the row has the columns of its statement");
             push_value(&mut self.json, column, value)?;
-            // Behind each value: one row may have hundreds of long ones.
+            // This is checked after each value, since one row may have hundreds of long ones.
             self.check_size()?;
         }
         self.json.push(b']');
@@ -76,6 +87,7 @@ impl AnswerWriter {
         Ok(true)
     }
 
+    /// Completes the answer.
     pub(super) fn end(mut self, seq: Seq) -> Result<QueryAnswer, QueryError> {
         let end = format!("],\"seq\":{seq},\"truncated\":{}}}\n", self.is_truncated);
         self.json.extend_from_slice(end.as_bytes());
@@ -85,20 +97,20 @@ impl AnswerWriter {
     }
 
     fn check_size(&self) -> Result<(), QueryError> {
-        match self.json.len() <= self.limits.max_bytes {
-            true => Ok(()),
-            false => Err(QueryError::TooManyBytes { max: self.limits.max_bytes }),
+        if self.json.len() > self.limits.max_bytes {
+            return Err(QueryError::TooManyBytes { max: self.limits.max_bytes });
         }
+        Ok(())
     }
 }
 
-fn push_value(out: &mut Vec<u8>, column: &Column, value: ValueRef<'_>) -> Result<(), QueryError> {
+fn push_value(out: &mut Vec<u8>, column: &AnswerColumn, value: ValueRef<'_>) -> Result<(), QueryError> {
     match value {
         ValueRef::Null => out.extend_from_slice(b"null"),
         ValueRef::Integer(integer) => out.extend_from_slice(itoa::Buffer::new().format(integer).as_bytes()),
         ValueRef::Real(float) if float.is_finite() => json::push_float(out, float),
         ValueRef::Real(_) => return Err(QueryError::Infinite { column: column.name.clone() }),
-        // As the other reads give a table's column, whatever kind of value it has.
+        // As in other reads, the type of a table's column decides, whatever kind of value it has.
         ValueRef::Text(bytes) if column.is_bytes == Some(true) => json::push_base64(out, bytes),
         ValueRef::Blob(bytes) if column.is_bytes == Some(false) => json::push_text(out, bytes),
         ValueRef::Text(bytes) => json::push_text(out, bytes),

@@ -1,5 +1,5 @@
-//! What the SQL of others may do: read tables of the LDB, and call functions that end
-//! soon and touch nothing. Whatever is not named here is refused.
+//! Lists what a query may do: read the LDB's tables, and call functions that end soon and touch
+//! nothing else. Entry point: [`refused`]. Everything that is not in a list here is refused.
 
 use std::ffi::CStr;
 
@@ -8,63 +8,36 @@ use rusqlite::{Connection, ffi};
 
 use ctlstore_core::schema::TableRef;
 
-/// Besides the tables of families: what tables there are, how far the LDB has come, and
-/// the rows that a JSON text has.
+use super::restriction::{PURE_FUNCTIONS, has_name};
+
+/// The tables that a query may read besides those of families. They have the list of tables, the
+/// LDB's position, and the rows of a JSON text.
 const TABLES: &[&str] = &["sqlite_schema", "sqlite_master", "_ldb_seq", "_ldb_last_update", "json_each", "json_tree"];
 
-/// Not here are those that load code, name files or look into the program, and those whose
-/// time grows with the square of a value's length: `json_patch`, and SQLite's own
-/// `instr`, `replace`, and `trim` and `unhex` of two values, in the place of which `functions` stands.
-const FUNCTIONS: &[&str] = &[
+/// The functions that a query may call besides [`PURE_FUNCTIONS`].
+///
+/// Functions that load code, name files or look into the program are not in the list. Neither is
+/// `json_patch`, whose time grows with the square of a length. SQLite's own `instr` and `replace`, and
+/// its `trim` and `unhex` of two values, have the same fault; `functions` replaces them.
+const QUERY_FUNCTIONS: &[&str] = &[
     // Operators and words of the language.
-    "like",
-    "glob",
     "->",
     "->>",
     "current_date",
     "current_time",
     "current_timestamp",
     // One value.
-    "abs",
-    "char",
-    "coalesce",
-    "concat",
-    "concat_ws",
-    "format",
-    "hex",
-    "if",
-    "ifnull",
-    "iif",
     "instr",
-    "length",
-    "likelihood",
-    "likely",
-    "lower",
     "ltrim",
-    "max",
-    "min",
-    "nullif",
-    "octet_length",
-    "printf",
-    "quote",
     "random",
     "randomblob",
     "replace",
-    "round",
     "rtrim",
-    "sign",
     "soundex",
-    "substr",
-    "substring",
     "sqlite_version",
     "trim",
-    "typeof",
     "unhex",
-    "unicode",
     "unistr",
-    "unlikely",
-    "upper",
-    "zeroblob",
     "acos",
     "acosh",
     "asin",
@@ -104,11 +77,8 @@ const FUNCTIONS: &[&str] = &[
     "unixepoch",
     // Many rows.
     "avg",
-    "count",
     "group_concat",
     "string_agg",
-    "sum",
-    "total",
     "cume_dist",
     "dense_rank",
     "first_value",
@@ -134,10 +104,10 @@ const FUNCTIONS: &[&str] = &[
     "json_valid",
 ];
 
-/// The virtual tables that stay; others show the file's pages, for one.
+/// The virtual tables that a query may use. Others show the file's pages, for example.
 const MODULES: [&CStr; 2] = [c"json_each", c"json_tree"];
 
-/// Takes every other virtual table from the connection.
+/// Removes every other virtual table from the connection.
 pub(super) fn drop_modules(connection: &Connection) -> rusqlite::Result<()> {
     let mut kept = [MODULES[0].as_ptr(), MODULES[1].as_ptr(), std::ptr::null()];
     // SAFETY: the connection is open, and the list of strings that ends with null outlives the call.
@@ -147,13 +117,13 @@ pub(super) fn drop_modules(connection: &Connection) -> rusqlite::Result<()> {
     }
 }
 
-/// What of `action` is refused, in words that complete "may not".
+/// The refusal of `action`, in words that complete "may not"; `None` if it is allowed.
 pub(super) fn refused(action: &AuthAction<'_>) -> Option<String> {
     match action {
         AuthAction::Select | AuthAction::Recursive => None,
         AuthAction::Read { table_name, .. } if may_read(table_name) => None,
-        // Of what no column is read, SQLite tells the name only, and it may be that of a
-        // subquery; and all that can be learned of a table so is its number of rows.
+        // If no column is read, SQLite tells only a name, which may be a subquery's. Of a table
+        // such a query learns only the number of rows.
         AuthAction::Read { column_name: "", .. } => None,
         AuthAction::Read { table_name, .. } => Some(format!("read {table_name}")),
         AuthAction::Function { function_name } if may_call(function_name) => None,
@@ -166,9 +136,9 @@ pub(super) fn refused(action: &AuthAction<'_>) -> Option<String> {
 }
 
 fn may_read(table: &str) -> bool {
-    TABLES.iter().any(|known| known.eq_ignore_ascii_case(table)) || TableRef::from_sql_name(table).is_ok()
+    has_name(TABLES, table) || TableRef::from_sql_name(table).is_ok()
 }
 
 fn may_call(function: &str) -> bool {
-    FUNCTIONS.iter().any(|known| known.eq_ignore_ascii_case(function))
+    has_name(&PURE_FUNCTIONS, function) || has_name(QUERY_FUNCTIONS, function)
 }

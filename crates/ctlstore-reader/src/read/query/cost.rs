@@ -1,9 +1,11 @@
-//! How long a value a query may meet. SQLite looks at its progress handler only where its
-//! program jumps back, so up to there each instruction runs once, whatever it takes: a row
-//! of a thousand sums of a text of 1 MiB takes seconds. So the program is listed before it
-//! runs, and the more of its instructions take time in proportion to their values, the
-//! shorter the longest value that it may meet: all of them together then take a part of
-//! the query's time.
+//! Computes how long the values of a statement may be, so that one row can't take longer than the
+//! statement may. Entry point: [`longest_value`].
+//!
+//! SQLite calls its progress handler only if its program jumps back. Up to there each instruction
+//! runs once, however long it takes. For example, a row of a thousand sums of a text of 1 MiB takes
+//! seconds. So the program is listed (`EXPLAIN`) before it runs. The time of many instructions grows with
+//! the length of their values. The more of these there are, the shorter the values may be, so that
+//! all instructions together take only a part of the statement's time.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -12,25 +14,27 @@ use std::time::Duration;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Result};
 
-/// Stands before the SQL; its length is beyond what the SQL itself may have.
+/// The word before the SQL. Its length comes on top of the longest SQL.
 pub(super) const EXPLAIN: &str = "EXPLAIN ";
-/// The part of the query's time that one straight run through its program may take.
+/// One run through the program, without a jump back, may take one part in so many of the time.
 const PART: u32 = 4;
-/// No shorter limit is ever set: it would be in the way of names and numbers.
+/// The shortest limit that is ever set, in bytes. Names and numbers have to fit.
 const LEAST: u64 = 256;
 
-/// Tenths of a nanosecond for each byte, measured on a busy machine. Texts to numbers and
-/// comparisons by letters are the slowest of the instructions that are not functions.
+/// Tenths of a nanosecond for each byte, measured on a busy machine. Besides functions, the slowest
+/// instructions turn texts into numbers or compare them without regard to case.
 const SLOW: u64 = 40;
+/// An instruction that copies or compares bytes.
 const COPY: u64 = 5;
-/// The functions of SQLite that walk through each character once.
+/// A function of SQLite that visits each character once.
 const WALK: u64 = 40;
+/// A function that parses JSON.
 const JSON: u64 = 150;
-/// Each further path is a walk through the JSON.
+/// Each further path in such a call visits the whole JSON again.
 const JSON_PATH: u64 = 80;
 const GLOB: u64 = 1000;
 
-/// Instructions that do not look at values, or at their first bytes only.
+/// Instructions that do not read values, or only their first bytes.
 #[rustfmt::skip]
 const FREE: &[&str] = &[
     "AddImm", "BeginSubrtn", "Close", "ClrSubtype", "CollSeq", "Count", "CursorHint", "CursorLock", "CursorUnlock",
@@ -46,7 +50,7 @@ const FREE: &[&str] = &[
 /// Instructions that copy a value, or compare its bytes.
 const COPIES: &[&str] = &["Blob", "Concat", "Copy", "IdxInsert", "MakeRecord", "RowData", "SorterInsert"];
 const FUNCTIONS: &[&str] = &["AggFinal", "AggInverse", "AggStep", "AggStep1", "AggValue", "Function", "PureFunc"];
-/// Functions of ours, which look at the clock themselves, and those that take no time.
+/// ctlstore's own functions, which look at the clock themselves, and functions that take no time.
 #[rustfmt::skip]
 const WATCHED: &[&str] = &[
     "instr(2)", "like(2)", "like(3)", "ltrim(2)", "replace(3)", "rtrim(2)", "trim(2)", "unhex(2)",
@@ -54,8 +58,8 @@ const WATCHED: &[&str] = &[
     "rank", "row_number", "dense_rank", "typeof",
 ];
 
-/// The longest value that this SQL may meet within `max_time`, at most `longest` bytes. If
-/// `has_clock`, the connection has our functions, which look at the clock themselves.
+/// The length of the longest value that this SQL may read or make, at most `longest` bytes, so that
+/// it keeps `max_time`. `has_clock` says whether the connection has ctlstore's own functions.
 ///
 /// # Errors
 /// Those of preparing the SQL.
@@ -71,15 +75,16 @@ pub fn longest_value(
     Ok(usize::try_from((allowed / per_byte).max(LEAST)).unwrap_or(usize::MAX).min(longest))
 }
 
-/// Of one run through the program from its first instruction to its last.
+/// The time of one run through the program, from its first to its last instruction.
 fn tenths_per_byte(connection: &Connection, sql: &str, has_clock: bool) -> Result<u64> {
     let mut statement = connection.prepare(&format!("{EXPLAIN}{sql}"))?;
     let mut rows = statement.raw_query();
-    let (mut sum, mut columns) = (0_u64, HashSet::new());
+    let mut sum = 0_u64;
+    let mut columns = HashSet::new();
     while let Some(row) = rows.next()? {
         let opcode: String = row.get(1)?;
         let operands: [i64; 3] = [row.get(2)?, row.get(3)?, row.get(4)?];
-        // For some instructions this is a value of the SQL's, whose bytes need be no text.
+        // For some instructions this is a value in the SQL, whose bytes can be other than text.
         let detail = match row.get_ref(5)? {
             ValueRef::Text(text) => String::from_utf8_lossy(text),
             _ => Cow::default(),
@@ -89,8 +94,9 @@ fn tenths_per_byte(connection: &Connection, sql: &str, has_clock: bool) -> Resul
     Ok(sum)
 }
 
-/// `columns`: those that were met before. The columns of one row are no longer together
-/// than the row may be, so only what is read again counts, and each cursor's row once.
+/// The time of one instruction. `columns` are the columns that were read before. All columns of one
+/// row together are no longer than a row may be. So each row counts once, and a column counts only
+/// if it is read again.
 fn of(opcode: &str, [p1, p2, p3]: [i64; 3], detail: &str, columns: &mut HashSet<(i64, i64)>, has_clock: bool) -> u64 {
     let registers = |count: i64| u64::try_from(count).unwrap_or(0).max(1);
     match opcode {
@@ -109,7 +115,8 @@ fn of(opcode: &str, [p1, p2, p3]: [i64; 3], detail: &str, columns: &mut HashSet<
     }
 }
 
-/// `called`: such as `json_extract(2)`.
+/// The time of a function. `called` is its name with its number of arguments, such as
+/// `json_extract(2)`.
 fn of_function(called: &str, has_clock: bool) -> u64 {
     let (name, arguments) = called.split_once('(').unwrap_or((called, ""));
     let arguments: u64 = arguments.trim_end_matches(')').parse().unwrap_or(1);

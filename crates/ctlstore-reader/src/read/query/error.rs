@@ -1,4 +1,5 @@
-//! Why a query gave no answer, told apart by what its sender can do about it.
+//! Why a query failed. Entry point: [`QueryError`], with one variant for each thing that the client can
+//! do about it.
 
 use std::time::Duration;
 
@@ -6,10 +7,10 @@ use rusqlite::{Error, ErrorCode, ffi};
 
 use super::super::error::ReadError;
 
-/// What can go wrong with a query.
+/// The error of a query.
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError {
-    /// SQLite's own words; they repeat what was sent.
+    /// SQLite's own words. They repeat parts of the SQL.
     #[error("{0}")]
     Sql(String),
     #[error("params: {0}")]
@@ -18,7 +19,7 @@ pub enum QueryError {
     Limit { max: u64 },
     #[error("column {column:?} holds an infinite number, which json can't say")]
     Infinite { column: String },
-    /// `0`: what it wanted to do.
+    /// The refused action, such as `call load_extension`.
     #[error("a query may not {0}")]
     NotAllowed(String),
     #[error("the sql has more than {max} bytes")]
@@ -27,7 +28,7 @@ pub enum QueryError {
     TooManyRows { max: u64 },
     #[error("the answer has more than {max} bytes")]
     TooManyBytes { max: usize },
-    /// `is_of_its_steps`: a query with fewer operations for each row may meet longer ones.
+    /// `is_of_its_steps` says that a query with fewer operations for each row may read longer values.
     #[error(
         "a value or row within the query has more than {max} bytes{}",
         if *is_of_its_steps { ", which is the most for so many operations on each row" } else { "" }
@@ -37,16 +38,16 @@ pub enum QueryError {
     TooLong { max: Duration },
     #[error("the query needs more than {max} bytes of memory")]
     TooMuchMemory { max: usize },
-    /// Nobody waits for the answer any more.
+    /// The client is gone.
     #[error("the query was given up")]
     Cancelled,
-    /// The LDB's fault, not the query's.
+    /// The fault is the LDB's and not the query's.
     #[error(transparent)]
     Read(#[from] ReadError),
 }
 
-/// A failure of SQLite while it had the query in hand; what a limit of ours caused has
-/// been told apart before.
+/// The error of a query that SQLite has failed. The caller has checked before that none of the
+/// query's limits is the cause.
 pub(super) fn of_sqlite(error: Error) -> QueryError {
     match error {
         Error::MultipleStatement => return QueryError::Sql("one statement at a time".to_owned()),
@@ -69,7 +70,7 @@ pub(super) fn of_sqlite(error: Error) -> QueryError {
     }
 }
 
-/// Whether it says that an allocation failed.
+/// Whether SQLite says that it got no memory.
 pub(super) fn is_of_memory(error: &Error) -> bool {
     error.sqlite_error().is_some_and(|failure| {
         failure.code == ErrorCode::OutOfMemory || failure.extended_code == ffi::SQLITE_IOERR_NOMEM

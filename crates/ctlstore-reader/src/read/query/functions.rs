@@ -1,6 +1,6 @@
-//! The functions of SQLite whose time grows with the product of two values' lengths, and
-//! which can't be interrupted within a call: here they take time in proportion to what
-//! they are given, and look at the clock on the way.
+//! Replaces those of SQLite's functions whose time grows with the product of two lengths, since SQLite
+//! can't interrupt a call. Entry point: [`register`]. The functions here take time in proportion to
+//! their arguments, and look at the clock while they run.
 
 use std::sync::Arc;
 
@@ -9,18 +9,19 @@ use rusqlite::functions::{Context, FunctionFlags};
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, Error, Result, ffi};
 
-use super::clock::Clock;
+use super::super::query_clock::QueryClock;
 
-/// The most characters that `trim` takes off: each character of the text is held against all.
+/// The most characters that `trim` may remove. Each character of the text is looked up among them.
 const MAX_TRIMMED: usize = 64;
-/// Characters, or finds, between two looks at the clock.
+/// Characters or matches between two looks at the clock.
 const STEPS: usize = 8192;
 
 const FLAGS: FunctionFlags =
     FunctionFlags::SQLITE_UTF8.union(FunctionFlags::SQLITE_DETERMINISTIC).union(FunctionFlags::SQLITE_INNOCUOUS);
 
-/// Puts them in the place of SQLite's. `max_value`: bytes of the longest value.
-pub(super) fn register(connection: &Connection, clock: &Arc<Clock>, max_value: usize) -> Result<()> {
+/// Registers the functions in the place of SQLite's. `max_value` is the length of the longest value, in
+/// bytes.
+pub(super) fn register(connection: &Connection, clock: &Arc<QueryClock>, max_value: usize) -> Result<()> {
     let clock = || Arc::clone(clock);
     let on = clock();
     connection.create_scalar_function("instr", 2, FLAGS, move |context| instr(context, &on))?;
@@ -35,22 +36,24 @@ pub(super) fn register(connection: &Connection, clock: &Arc<Clock>, max_value: u
     Ok(())
 }
 
-/// The position of the second in the first, counted from 1: in bytes where both are
-/// bytes, else in characters.
-fn instr(context: &mut Context<'_>, clock: &Clock) -> Result<Option<i64>> {
+/// The position of the second argument in the first, counted from 1; 0 if it is not there. It is
+/// counted in bytes if both are bytes, else in characters.
+fn instr(context: &mut Context<'_>, clock: &QueryClock) -> Result<Option<i64>> {
     clock.check()?;
     let in_bytes = (0..2).all(|i| matches!(context.get_raw(i), ValueRef::Blob(_)));
-    let (Some(all), Some(part)) = (bytes(context, 0)?, bytes(context, 1)?) else { return Ok(None) };
+    let Some(all) = bytes(context, 0)? else { return Ok(None) };
+    let Some(part) = bytes(context, 1)? else { return Ok(None) };
     let Some(at) = memmem::find(&all, &part) else { return Ok(Some(0)) };
     let before = if in_bytes { at } else { String::from_utf8_lossy(&all[..at]).chars().count() };
     Ok(Some(before as i64 + 1))
 }
 
-fn replace(context: &mut Context<'_>, clock: &Clock, max_value: usize) -> Result<Value> {
+/// The first argument with each occurrence of the second replaced by the third.
+fn replace(context: &mut Context<'_>, clock: &QueryClock, max_value: usize) -> Result<Value> {
     clock.check()?;
-    let (Some(all), Some(old), Some(new)) = (bytes(context, 0)?, bytes(context, 1)?, bytes(context, 2)?) else {
-        return Ok(Value::Null);
-    };
+    let Some(all) = bytes(context, 0)? else { return Ok(Value::Null) };
+    let Some(old) = bytes(context, 1)? else { return Ok(Value::Null) };
+    let Some(new) = bytes(context, 2)? else { return Ok(Value::Null) };
     if old.is_empty() {
         return Ok(text(all));
     }
@@ -71,9 +74,11 @@ fn replace(context: &mut Context<'_>, clock: &Clock, max_value: usize) -> Result
     Ok(text(made))
 }
 
-fn trim(context: &mut Context<'_>, clock: &Clock, from_start: bool, from_end: bool) -> Result<Value> {
+/// The first argument without the characters of the second at its start or end.
+fn trim(context: &mut Context<'_>, clock: &QueryClock, from_start: bool, from_end: bool) -> Result<Value> {
     clock.check()?;
-    let (Some(all), Some(set)) = (bytes(context, 0)?, bytes(context, 1)?) else { return Ok(Value::Null) };
+    let Some(all) = bytes(context, 0)? else { return Ok(Value::Null) };
+    let Some(set) = bytes(context, 1)? else { return Ok(Value::Null) };
     let mut set: Vec<char> = String::from_utf8_lossy(&set).chars().take(MAX_TRIMMED + 1).collect();
     if set.len() > MAX_TRIMMED {
         return Err(refused(&format!("trims at most {MAX_TRIMMED} characters")));
@@ -90,8 +95,8 @@ fn trim(context: &mut Context<'_>, clock: &Clock, from_start: bool, from_end: bo
     Ok(Value::Text(rest.to_owned()))
 }
 
-/// Bytes of the characters up to the first that is not in the set, which is sorted.
-fn trimmed(characters: impl Iterator<Item = char>, set: &[char], clock: &Clock) -> Result<usize> {
+/// The bytes of the characters before the first one that is not in `set`, which is sorted.
+fn trimmed(characters: impl Iterator<Item = char>, set: &[char], clock: &QueryClock) -> Result<usize> {
     let mut bytes = 0;
     for (i, character) in characters.enumerate() {
         if set.binary_search(&character).is_err() {
@@ -105,15 +110,16 @@ fn trimmed(characters: impl Iterator<Item = char>, set: &[char], clock: &Clock) 
     Ok(bytes)
 }
 
-/// The bytes that the first says in hex, between whose pairs of digits there may be
-/// characters of the second; null where it says none.
-fn unhex(context: &mut Context<'_>, clock: &Clock) -> Result<Option<Vec<u8>>> {
+/// The bytes whose hex digits are in the first argument. Characters of the second may be between the
+/// pairs of digits. Null if the first is no such text.
+fn unhex(context: &mut Context<'_>, clock: &QueryClock) -> Result<Option<Vec<u8>>> {
     clock.check()?;
-    let (Some(all), Some(ignored)) = (bytes(context, 0)?, bytes(context, 1)?) else { return Ok(None) };
+    let Some(all) = bytes(context, 0)? else { return Ok(None) };
+    let Some(ignored) = bytes(context, 1)? else { return Ok(None) };
     let mut ignored: Vec<char> = String::from_utf8_lossy(&ignored).chars().collect();
     ignored.sort_unstable();
     let all = String::from_utf8_lossy(&all);
-    // A NUL ends a text for SQLite's function.
+    // SQLite's function ends a text at a NUL.
     let mut rest = all.chars().take_while(|character| *character != '\0');
     let mut made = Vec::with_capacity(all.len() / 2);
     let mut steps = 0_usize;
@@ -134,13 +140,13 @@ fn unhex(context: &mut Context<'_>, clock: &Clock) -> Result<Option<Vec<u8>>> {
     Ok(Some(made))
 }
 
-/// The value as text or bytes; `None` for null.
+/// The argument as text or bytes; `None` for null.
 fn bytes(context: &Context<'_>, index: usize) -> Result<Option<Vec<u8>>> {
     match context.get_raw(index) {
         ValueRef::Null => Ok(None),
         ValueRef::Text(bytes) | ValueRef::Blob(bytes) => Ok(Some(bytes.to_owned())),
         ValueRef::Integer(integer) => Ok(Some(integer.to_string().into_bytes())),
-        // How SQLite would write it is its own business.
+        // Only SQLite knows how it would write the number.
         ValueRef::Real(_) => Err(refused("takes text or bytes, not a number with a fraction")),
     }
 }

@@ -1,6 +1,6 @@
-//! LIKE as SQLite has it, but one that looks at the clock: SQLite's takes the product of
-//! pattern and text, and can't be ended within a call. It stands in SQLite's place on
-//! connections that run queries. Letters are equal in both cases where they are ASCII.
+//! A LIKE that looks at the clock, for connections that run queries. Entry point: [`register`]. It
+//! matches as SQLite's LIKE does: ASCII letters are equal in both cases. The time of SQLite's LIKE
+//! grows with the product of pattern and text, and SQLite can't interrupt a call.
 
 use std::ffi::{c_int, c_void};
 use std::sync::Arc;
@@ -8,39 +8,39 @@ use std::sync::Arc;
 use memchr::memchr2;
 use rusqlite::{Connection, Error, Result, ffi};
 
-use super::clock::Clock;
+use super::super::query_clock::QueryClock;
 
 const ALL: u32 = b'%' as u32;
 const ONE: u32 = b'_' as u32;
-/// Characters between two looks at the clock; a tenth of a millisecond or less.
+/// Characters between two looks at the clock. They take a tenth of a millisecond or less.
 const STEPS: u32 = 8192;
 
 const FLAGS: c_int = ffi::SQLITE_UTF8 | ffi::SQLITE_DETERMINISTIC | ffi::SQLITE_INNOCUOUS;
 
-/// What the function has at hand.
-struct Shared {
-    clock: Arc<Clock>,
+/// The data that SQLite hands to each call of the function.
+struct LikeData {
+    clock: Arc<QueryClock>,
     max_pattern: usize,
 }
 
-/// Puts it in the place of SQLite's, for `a LIKE b` and `a LIKE b ESCAPE c`. It is told in
-/// SQLite's own way, since that gives each kind of value as the text that SQLite has for it.
-pub(super) fn register(connection: &Connection, clock: &Arc<Clock>, max_pattern: usize) -> Result<()> {
+/// Registers the function in the place of SQLite's, for `a LIKE b` and `a LIKE b ESCAPE c`. It uses
+/// SQLite's C functions, which turn each kind of value into the text that SQLite has for it.
+pub(super) fn register(connection: &Connection, clock: &Arc<QueryClock>, max_pattern: usize) -> Result<()> {
     for arguments in [2, 3] {
-        let shared = Box::new(Shared { clock: Arc::clone(clock), max_pattern });
-        // SAFETY: the connection is open, the name ends in NUL, and the box is given up to
-        // SQLite, which drops it by `drop_shared` once, also where this call fails.
+        let data = Box::new(LikeData { clock: Arc::clone(clock), max_pattern });
+        // SAFETY: the connection is open and the name ends in a NUL. SQLite owns the box from here
+        // on and drops it once, by `drop_data`, also if this call fails.
         let code = unsafe {
             ffi::sqlite3_create_function_v2(
                 connection.handle(),
                 c"like".as_ptr(),
                 arguments,
                 FLAGS,
-                Box::into_raw(shared).cast::<c_void>(),
+                Box::into_raw(data).cast::<c_void>(),
                 Some(called),
                 None,
                 None,
-                Some(drop_shared),
+                Some(drop_data),
             )
         };
         if code != ffi::SQLITE_OK {
@@ -50,18 +50,19 @@ pub(super) fn register(connection: &Connection, clock: &Arc<Clock>, max_pattern:
     Ok(())
 }
 
-unsafe extern "C" fn drop_shared(shared: *mut c_void) {
-    // SAFETY: it is what `register` made of a box, and SQLite drops it once.
-    drop(unsafe { Box::from_raw(shared.cast::<Shared>()) });
+unsafe extern "C" fn drop_data(data: *mut c_void) {
+    // SAFETY: `register` made the pointer from a box, and SQLite drops it once.
+    drop(unsafe { Box::from_raw(data.cast::<LikeData>()) });
 }
 
-/// The text that SQLite has for a value, up to a NUL; `None` for NULL.
+/// The text that SQLite has for a value, up to a NUL character; `None` for the value NULL.
 ///
 /// # Safety
-/// `value` is an argument of the call that goes on, and nobody else asks it for anything
-/// while the text is in use.
+/// `value` must be an argument of the present call. No other code may use it while the text is in
+/// use.
 unsafe fn text<'v>(value: *mut ffi::sqlite3_value) -> Option<&'v [u8]> {
-    // SAFETY: as this function's; the length is asked after the text, which may make it.
+    // SAFETY: the caller keeps this function's conditions. The length is read after the text, since
+    // making the text can change it.
     unsafe {
         let start = ffi::sqlite3_value_text(value);
         if start.is_null() {
@@ -74,13 +75,13 @@ unsafe fn text<'v>(value: *mut ffi::sqlite3_value) -> Option<&'v [u8]> {
 }
 
 unsafe extern "C" fn called(context: *mut ffi::sqlite3_context, count: c_int, arguments: *mut *mut ffi::sqlite3_value) {
-    // SAFETY: SQLite calls it with what `register` has given, and with so many arguments,
-    // which are distinct and live until it returns.
+    // SAFETY: SQLite calls this with the data that `register` gave it and with `count` arguments. They
+    // are distinct, and live until this returns.
     unsafe {
-        let shared = &*ffi::sqlite3_user_data(context).cast::<Shared>();
+        let data = &*ffi::sqlite3_user_data(context).cast::<LikeData>();
         let arguments = std::slice::from_raw_parts(arguments, usize::try_from(count).unwrap_or(0));
         let length = usize::try_from(ffi::sqlite3_value_bytes(arguments[0])).unwrap_or(0);
-        if length > shared.max_pattern {
+        if length > data.max_pattern {
             return fail(context, "LIKE or GLOB pattern too complex");
         }
         let mut escape = None;
@@ -92,8 +93,9 @@ unsafe extern "C" fn called(context: *mut ffi::sqlite3_context, count: c_int, ar
                 return fail(context, "ESCAPE expression must be a single character");
             }
         }
-        let (Some(pattern), Some(all)) = (text(arguments[0]), text(arguments[1])) else { return };
-        let is_over = || shared.clock.is_over();
+        let Some(pattern) = text(arguments[0]) else { return };
+        let Some(all) = text(arguments[1]) else { return };
+        let is_over = || data.clock.is_over();
         match Pattern::parse(pattern, escape).matches(all, is_over) {
             Some(is_match) => ffi::sqlite3_result_int(context, c_int::from(is_match)),
             None => ffi::sqlite3_result_error_code(context, ffi::SQLITE_INTERRUPT),
@@ -101,15 +103,17 @@ unsafe extern "C" fn called(context: *mut ffi::sqlite3_context, count: c_int, ar
     }
 }
 
+/// Ends the call with an error.
+///
 /// # Safety
-/// `context` is that of the call that goes on.
+/// `context` must be the present call's.
 unsafe fn fail(context: *mut ffi::sqlite3_context, reason: &str) {
     let length = c_int::try_from(reason.len()).unwrap_or(0);
-    // SAFETY: as this function's; SQLite copies the reason.
+    // SAFETY: the caller keeps this function's condition. SQLite copies the reason.
     unsafe { ffi::sqlite3_result_error(context, reason.as_ptr().cast(), length) };
 }
 
-/// Characters as SQLite reads them, also of what is no UTF-8.
+/// The characters of a text as SQLite reads them, also if the text is not UTF-8.
 #[derive(Clone, Copy)]
 struct Text<'t>(&'t [u8]);
 
@@ -145,15 +149,15 @@ impl Iterator for Text<'_> {
 enum Part {
     /// Any number of any characters.
     All,
-    /// One character, whichever.
+    /// Any one character.
     One,
-    /// This one; an ASCII letter in lower case.
+    /// This character. An ASCII letter is in lower case.
     This(u32),
 }
 
 struct Pattern {
     parts: Vec<Part>,
-    /// It ends with the escape character, and nothing is like it.
+    /// Whether the pattern ends with the escape character. Then no text matches.
     is_cut: bool,
 }
 
@@ -163,7 +167,8 @@ const fn folded(character: u32) -> u32 {
 
 impl Pattern {
     fn parse(pattern: &[u8], escape: Option<u32>) -> Self {
-        let (mut characters, mut this) = (Text(pattern), Self { parts: Vec::new(), is_cut: false });
+        let mut characters = Text(pattern);
+        let mut this = Self { parts: Vec::new(), is_cut: false };
         while let Some(character) = characters.next() {
             let part = match character {
                 _ if Some(character) == escape => match characters.next() {
@@ -182,8 +187,9 @@ impl Pattern {
         this
     }
 
-    /// `None` when it was told that time is over. What follows a `%` is looked for from
-    /// the left; when something after it fails, only the last `%` takes more.
+    /// Whether the text matches; `None` if the time was over before that was known. The part after a
+    /// `%` is searched from the left. If a later character does not match, only the last `%` is
+    /// extended.
     fn matches(&self, all: &[u8], is_over: impl Fn() -> bool) -> Option<bool> {
         if is_over() {
             return None;
@@ -191,8 +197,9 @@ impl Pattern {
         if self.is_cut {
             return Some(false);
         }
-        let (mut rest, mut parts) = (Text(all), self.parts.as_slice());
-        // Where to go on: the parts behind the last `%`, and the text that it has not taken.
+        let mut rest = Text(all);
+        let mut parts = self.parts.as_slice();
+        // The place to go on from: the parts after the last `%`, and the text after its match.
         let mut last: Option<(&[Part], Text<'_>)> = None;
         let mut steps = 0_u32;
         loop {
@@ -200,33 +207,38 @@ impl Pattern {
             if steps.is_multiple_of(STEPS) && is_over() {
                 return None;
             }
-            if let [Part::All, behind @ ..] = parts {
-                if behind.is_empty() {
+            if let [Part::All, following @ ..] = parts {
+                if following.is_empty() {
                     return Some(true);
                 }
-                (parts, last) = (behind, Some((behind, skipped(behind, rest))));
-                rest = last.map_or(rest, |(_, from)| from);
+                rest = skipped(following, rest);
+                parts = following;
+                last = Some((following, rest));
                 continue;
             }
             match (parts.split_first(), rest.next()) {
                 (None, None) => return Some(true),
                 (Some(_), None) => return Some(false),
-                (Some((Part::One, behind)), Some(_)) => parts = behind,
-                (Some((Part::This(wanted), behind)), Some(character)) if folded(character) == *wanted => parts = behind,
+                (Some((Part::One, following)), Some(_)) => parts = following,
+                (Some((Part::This(wanted), following)), Some(character)) if folded(character) == *wanted => {
+                    parts = following
+                }
                 _ => {
-                    let Some((behind, mut from)) = last else { return Some(false) };
+                    let Some((following, mut from)) = last else { return Some(false) };
                     if from.next().is_none() {
                         return Some(false);
                     }
-                    from = skipped(behind, from);
-                    (parts, rest, last) = (behind, from, Some((behind, from)));
+                    from = skipped(following, from);
+                    parts = following;
+                    rest = from;
+                    last = Some((following, from));
                 }
             }
         }
     }
 }
 
-/// The text from the next place on at which `parts` may begin.
+/// The text from the next place at which `parts` can begin.
 fn skipped<'t>(parts: &[Part], text: Text<'t>) -> Text<'t> {
     let Some(Part::This(wanted)) = parts.first() else { return text };
     let Some(lower) = u8::try_from(*wanted).ok().filter(u8::is_ascii) else { return text };
@@ -241,7 +253,8 @@ mod tests {
     use super::*;
 
     fn connections() -> (Connection, Connection) {
-        let (own, sqlite) = (Connection::open_in_memory().unwrap(), Connection::open_in_memory().unwrap());
+        let own = Connection::open_in_memory().unwrap();
+        let sqlite = Connection::open_in_memory().unwrap();
         register(&own, &Arc::default(), 50_000).unwrap();
         (own, sqlite)
     }
@@ -260,7 +273,7 @@ mod tests {
         answer.map_err(|error| error.to_string())
     }
 
-    /// Few different bytes, so that much is alike; some are no UTF-8.
+    /// Few different characters, so that many match. Some bytes are not UTF-8.
     fn bytes() -> impl Strategy<Value = Vec<u8>> {
         let pieces =
             ["a", "A", "b", "é", "É", "%", "_", "\\", "\u{1F600}", "K", "k", "\u{212A}"].map(|s| s.as_bytes().to_vec());

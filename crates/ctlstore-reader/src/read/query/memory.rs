@@ -1,7 +1,8 @@
-//! What one query may take of memory. SQLite's own heap limits hold for the whole
-//! process, where the applier must not go without because of a query; so its allocator
-//! is told to count for the thread that runs one. It must be told before anything uses
-//! SQLite, and is only where queries are enabled.
+//! Bounds the memory that SQLite takes on one thread, for a query or a ledger statement. Entry points:
+//! [`bound`] once for the process, before it uses SQLite, and [`MemoryBudget::begin`] on the thread.
+//!
+//! SQLite's own heap limits hold for the whole process. With them, a query could leave the applier
+//! without memory. So SQLite gets an allocator that counts for a thread which has a budget.
 
 use std::cell::Cell;
 use std::ffi::{c_int, c_void};
@@ -14,12 +15,12 @@ type Realloc = unsafe extern "C" fn(*mut c_void, c_int) -> *mut c_void;
 type Free = unsafe extern "C" fn(*mut c_void);
 type Size = unsafe extern "C" fn(*mut c_void) -> c_int;
 
-/// SQLite was in use before, and its allocator can't be exchanged any more.
+/// The error of [`bound`]. SQLite was in use before, so its allocator can't be replaced any more.
 #[derive(Debug, thiserror::Error)]
 #[error("sqlite's memory can't be bounded for queries: {0}")]
 pub struct NotBounded(&'static str);
 
-/// What counts, and then leaves the work to these.
+/// SQLite's own allocator. The counting functions call it.
 struct Inner {
     malloc: Malloc,
     realloc: Realloc,
@@ -29,9 +30,10 @@ struct Inner {
 
 static INNER: OnceLock<Inner> = OnceLock::new();
 
+/// What is left of a thread's budget.
 #[derive(Clone, Copy)]
 struct Left {
-    /// Bytes; `None` on threads that run no query.
+    /// Bytes; `None` on a thread without a budget.
     bytes: Option<i64>,
     was_refused: bool,
 }
@@ -40,17 +42,17 @@ thread_local! {
     static LEFT: Cell<Left> = const { Cell::new(Left { bytes: None, was_refused: false }) };
 }
 
-/// Makes [`Budget`]s count, in all of this process. To be called once, before SQLite is used.
+/// Makes [`MemoryBudget`]s count in this process. Call it once, before the process uses SQLite.
 ///
 /// # Errors
-/// When SQLite has been used.
+/// If SQLite is in use already.
 pub fn bound() -> Result<(), NotBounded> {
     if is_bounded() {
         return Ok(());
     }
     // SAFETY: a struct of function pointers and one data pointer, all of them optional.
     let mut methods: ffi::sqlite3_mem_methods = unsafe { std::mem::zeroed() };
-    // SAFETY: this option takes a pointer to such a struct, and fills it.
+    // SAFETY: this option takes a pointer to such a struct and fills the struct.
     let rc = unsafe { ffi::sqlite3_config(ffi::SQLITE_CONFIG_GETMALLOC, &raw mut methods) };
     let (Some(malloc), Some(realloc), Some(free), Some(size)) =
         (methods.xMalloc, methods.xRealloc, methods.xFree, methods.xSize)
@@ -60,12 +62,12 @@ pub fn bound() -> Result<(), NotBounded> {
     if rc != ffi::SQLITE_OK {
         return Err(NotBounded(ffi::code_to_str(rc)));
     }
-    // Before SQLite can call what needs it.
+    // This is set before SQLite can call a function that needs it.
     INNER.set(Inner { malloc, realloc, free, size }).map_err(|_| NotBounded("it is being bounded already"))?;
     methods.xMalloc = Some(counted_malloc);
     methods.xRealloc = Some(counted_realloc);
     methods.xFree = Some(counted_free);
-    // SAFETY: this option takes a pointer to such a struct, and copies it.
+    // SAFETY: this option takes a pointer to such a struct and copies the struct.
     let rc = unsafe { ffi::sqlite3_config(ffi::SQLITE_CONFIG_MALLOC, &raw const methods) };
     BOUNDED.set(rc == ffi::SQLITE_OK).ok();
     if is_bounded() { Ok(()) } else { Err(NotBounded(ffi::code_to_str(rc))) }
@@ -78,29 +80,30 @@ pub fn is_bounded() -> bool {
     BOUNDED.get().is_some_and(|bounded| *bounded)
 }
 
-/// While it lives, SQLite may hold so much more on this thread than when it began.
-pub struct Budget(());
+/// A bound for the memory that SQLite takes on this thread. It holds as long as this value lives, and
+/// counts from when it began.
+pub struct MemoryBudget(());
 
-impl Budget {
-    /// `bytes`: the most, as the allocator rounds them.
+impl MemoryBudget {
+    /// Allows SQLite `bytes` more on this thread, counted as the allocator rounds them.
     pub fn begin(bytes: usize) -> Self {
         LEFT.set(Left { bytes: Some(i64::try_from(bytes).unwrap_or(i64::MAX)), was_refused: false });
         Self(())
     }
 
-    /// Whether SQLite asked for more, and did not get it.
+    /// Whether SQLite asked for more and did not get it.
     pub fn was_exceeded(&self) -> bool {
         LEFT.get().was_refused
     }
 }
 
-impl Drop for Budget {
+impl Drop for MemoryBudget {
     fn drop(&mut self) {
         LEFT.set(Left { bytes: None, was_refused: false });
     }
 }
 
-/// Whether there is room for so much more; `None` where nothing is counted.
+/// Whether the budget has room for `bytes` more; `None` on a thread without a budget.
 fn has_room(bytes: i64) -> Option<bool> {
     let left = LEFT.get();
     let has_room = left.bytes? >= bytes;
@@ -110,27 +113,27 @@ fn has_room(bytes: i64) -> Option<bool> {
     Some(has_room)
 }
 
-/// Takes so much off what is left; what is given back is less than nothing.
+/// Takes `bytes` from the budget. A negative number gives bytes back.
 fn take(bytes: i64) {
     let left = LEFT.get();
     LEFT.set(Left { bytes: left.bytes.map(|before| before.saturating_sub(bytes)), ..left });
 }
 
-/// SQLite calls these only after it was handed them, which is after `INNER` was set.
+/// SQLite's own allocator. SQLite got the counting functions after `INNER` was set, so it is there.
 fn inner() -> &'static Inner {
-    INNER.get().expect("set before SQLite is told of what uses it")
+    INNER.get().expect("set before SQLite gets the functions that use it")
 }
 
 unsafe extern "C" fn counted_malloc(bytes: c_int) -> *mut c_void {
     let inner = inner();
     let Some(has_room) = has_room(i64::from(bytes)) else {
-        // SAFETY: as SQLite calls it.
+        // SAFETY: SQLite calls this as it would call its own.
         return unsafe { (inner.malloc)(bytes) };
     };
     if !has_room {
         return std::ptr::null_mut();
     }
-    // SAFETY: as SQLite calls it; the size is asked for what was just allocated.
+    // SAFETY: SQLite calls this as it would call its own. The size is that of the new allocation.
     unsafe {
         let made = (inner.malloc)(bytes);
         if !made.is_null() {
@@ -143,15 +146,15 @@ unsafe extern "C" fn counted_malloc(bytes: c_int) -> *mut c_void {
 unsafe extern "C" fn counted_realloc(old: *mut c_void, bytes: c_int) -> *mut c_void {
     let inner = inner();
     if LEFT.get().bytes.is_none() {
-        // SAFETY: as SQLite calls it.
+        // SAFETY: SQLite calls this as it would call its own.
         return unsafe { (inner.realloc)(old, bytes) };
     }
-    // SAFETY: `old` is this allocator's, and is looked at before it is given away.
+    // SAFETY: `old` belongs to this allocator, and its size is read before it is reallocated.
     let before = unsafe { i64::from((inner.size)(old)) };
     if has_room(i64::from(bytes) - before) == Some(false) {
         return std::ptr::null_mut();
     }
-    // SAFETY: as SQLite calls it; what has failed has left `old` as it was.
+    // SAFETY: SQLite calls this as it would call its own. A failure leaves `old` as it was.
     unsafe {
         let made = (inner.realloc)(old, bytes);
         if !made.is_null() {
@@ -163,7 +166,7 @@ unsafe extern "C" fn counted_realloc(old: *mut c_void, bytes: c_int) -> *mut c_v
 
 unsafe extern "C" fn counted_free(old: *mut c_void) {
     let inner = inner();
-    // SAFETY: as SQLite calls it; the size is asked for before it is gone.
+    // SAFETY: SQLite calls this as it would call its own. The size is read before `old` is freed.
     unsafe {
         if LEFT.get().bytes.is_some() && !old.is_null() {
             take(-i64::from((inner.size)(old)));

@@ -1,5 +1,5 @@
-//! The ledger's SQL: literals and the few statement forms, written and read.
-//! Pure text; what runs a statement is elsewhere.
+//! The ledger's SQL as text: its literals and its few statement forms, written and parsed.
+//! This room runs no statement.
 
 mod cursor;
 mod literal;

@@ -1,40 +1,30 @@
-//! Follows the changelog from another program: entry by entry, through rotation, and
-//! from a position on that was kept. Reads the file and nothing else; needs no node.
-//!
-//! Works on changelogs of the original too, whose entries name no ledger seq.
-
-mod entry;
-mod file;
-mod position;
-mod stream;
+//! A program's place in a changelog. Entry points: [`Follower::try_next`], [`Follower::next_within`], and
+//! the iterator. `file` reads lines across rotations; `entry` finds a kept place.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub use entry::{Entry, KeyColumn};
-pub use position::ChangelogPosition;
-pub use stream::FollowerStream;
+use super::entry::{self, ChangelogPosition, Entry, LocatedPosition};
+use super::file::ChangelogFile;
 
-use file::{File, Line};
-use position::LocatedPosition;
-
-/// The pause between two looks at a file that has not grown: at first, and at most.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
+/// The first pause between two looks at a file that has not grown. Each pause is twice as long as
+/// the one before, up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
 /// Why there is no entry.
 #[derive(Debug, thiserror::Error)]
 pub enum FollowError {
-    /// Entries were missed: whatever was cached of any table may be stale. The entry
-    /// that comes next is the first one behind the gap.
+    /// Entries were missed, so a cached row of any table may be stale. The next entry is the first one
+    /// after the gap.
     #[error("changelog {} lacks entries: {} was to come, {} came", path.display(), shown(*.expected), shown(*.found))]
     OutOfSync {
         path: PathBuf,
-        /// The number that was to come, where one was.
+        /// The number that was expected; `None` if any was possible.
         expected: Option<u64>,
-        /// The number that came; `None` where a line was no entry, or a kept position was
-        /// not found.
+        /// The number that came; `None` if a line was not an entry, or a kept position was not found.
         found: Option<u64>,
     },
     /// The file could not be read. It is tried again when the next entry is asked for.
@@ -48,9 +38,8 @@ fn shown(number: Option<u64>) -> String {
 
 /// A program's place in a changelog.
 ///
-/// As an iterator it blocks until there is an entry, or, with a
-/// [`timeout`](Self::timeout), gives `None` when none came in time; it may be asked
-/// again then.
+/// As an iterator it blocks until there is an entry. With a [`timeout`](Self::timeout) it returns
+/// `None` if no entry comes in time; the program can then call it again.
 ///
 /// ```no_run
 /// use ctlstore_reader::changelog::{FollowError, Follower};
@@ -65,27 +54,30 @@ fn shown(number: Option<u64>) -> String {
 /// ```
 #[derive(Debug)]
 pub struct Follower {
-    file: File,
+    file: ChangelogFile,
     family: Option<String>,
     table: Option<String>,
     timeout: Option<Duration>,
     begin: Begin,
-    /// The entry that was passed last, given or not asked for.
+    /// The place after the last entry that was read, also if the caller does not want that entry.
     position: Option<ChangelogPosition>,
-    /// An entry that comes behind an [`FollowError::OutOfSync`].
+    /// An entry that is returned after a [`FollowError::OutOfSync`].
     held: Option<(Entry, ChangelogPosition)>,
 }
 
-/// What is to be done before the first entry.
+/// The step before the first entry.
 #[derive(Debug)]
 enum Begin {
+    /// No step is left.
     Done,
+    /// Skip the present entries.
     SkipAll,
+    /// Find a kept position.
     Resume(ChangelogPosition),
 }
 
 impl Follower {
-    /// Begins with what the file holds now. It need not exist yet.
+    /// Begins with the first entry of the file. The file need not exist yet.
     pub fn at_start(path: impl Into<PathBuf>) -> Self {
         Self::new(path.into(), Begin::Done)
     }
@@ -93,49 +85,58 @@ impl Follower {
     /// Begins with the entry that is written next.
     pub fn at_end(path: impl Into<PathBuf>) -> Self {
         let mut this = Self::new(path.into(), Begin::SkipAll);
-        // What is there now is no news. What fails here fails again when it is read.
+        // The entries that are there now are skipped. An error here is repeated by the first read.
         let _ = this.begin();
         this
     }
 
-    /// Goes on behind a position that was kept. Where that place can't be found any
-    /// more, or not without doubt, [`FollowError::OutOfSync`] comes first.
+    /// Goes on after a kept position. If that place can't be found for certain,
+    /// [`FollowError::OutOfSync`] comes first.
     pub fn resume(path: impl Into<PathBuf>, position: ChangelogPosition) -> Self {
         Self::new(path.into(), Begin::Resume(position))
     }
 
     fn new(path: PathBuf, begin: Begin) -> Self {
-        Self { file: File::new(path), family: None, table: None, timeout: None, begin, position: None, held: None }
+        Self {
+            file: ChangelogFile::new(path),
+            family: None,
+            table: None,
+            timeout: None,
+            begin,
+            position: None,
+            held: None,
+        }
     }
 
-    /// Only entries of this family. What is missed is missed in any family.
+    /// Returns only entries of this family. Missed entries of any family are still reported.
     pub fn family(mut self, family: &str) -> Self {
         self.family = Some(family.to_owned());
         self
     }
 
-    /// Only entries of this table.
+    /// Returns only entries of this table.
     pub fn table(self, family: &str, table: &str) -> Self {
         Self { table: Some(table.to_owned()), ..self.family(family) }
     }
 
-    /// How long the iterator waits for an entry; forever, unless this is set.
+    /// Sets how long the iterator waits for an entry. Without it, the iterator waits forever.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// The entry that was passed last: to be kept once it is dealt with, for
-    /// [`resume`](Self::resume). `None` before the first.
+    /// The place after the last entry; `None` before the first. A program keeps it when it has dealt
+    /// with that entry, for [`resume`](Self::resume).
     pub fn position(&self) -> Option<&ChangelogPosition> {
         self.position.as_ref()
     }
 
+    /// The path of the changelog.
     pub fn path(&self) -> &Path {
         self.file.path()
     }
 
-    /// The next entry, if it is there already.
+    /// The next entry; `None` if there is none yet.
     pub fn try_next(&mut self) -> Result<Option<Entry>, FollowError> {
         loop {
             match self.pass() {
@@ -146,13 +147,13 @@ impl Follower {
         }
     }
 
-    /// The next entry, `None` when none comes within `timeout`.
+    /// The next entry; `None` if none comes within `timeout`.
     pub fn next_within(&mut self, timeout: Duration) -> Result<Option<Entry>, FollowError> {
         self.wait(Instant::now().checked_add(timeout))
     }
 
     fn wait(&mut self, deadline: Option<Instant>) -> Result<Option<Entry>, FollowError> {
-        let mut pause = PAUSE.0;
+        let mut pause = FIRST_PAUSE;
         loop {
             if let Some(entry) = self.try_next()? {
                 return Ok(Some(entry));
@@ -162,7 +163,7 @@ impl Follower {
                 Some(Duration::ZERO) => return Ok(None),
                 left => thread::sleep(left.map_or(pause, |left| left.min(pause))),
             }
-            pause = (pause * 2).min(PAUSE.1);
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
@@ -180,7 +181,7 @@ impl Follower {
             self.position = Some(position);
             return Ok(Some(entry));
         }
-        let parsed = self.file.next_line().map(|line| line.map(|line| Entry::parse(&line)));
+        let parsed = self.file.next_line().map(|line| line.map(|line| entry::parse(&line)));
         let Some(parsed) = parsed.map_err(|source| self.failed(source))? else { return Ok(None) };
         let expected = self.position.as_ref().map(|position| position.seq.wrapping_add(1));
         match parsed {
@@ -194,33 +195,33 @@ impl Follower {
                 Err(self.out_of_sync(expected, found))
             }
             None => {
-                // Whatever comes behind it, nobody knows what this was.
+                // The line's number is unknown, so any number may follow.
                 self.position = None;
                 Err(self.out_of_sync(expected, None))
             }
         }
     }
 
-    /// Finds the place to begin at. False while there is no file.
+    /// Finds the place to begin at. Returns false while there is no file.
     fn begin(&mut self) -> Result<bool, FollowError> {
         let begun = match &self.begin {
             Begin::Done => return Ok(true),
-            Begin::SkipAll => position::last(&mut self.file).map(|last| last.map(LocatedPosition::At)),
-            Begin::Resume(position) => position::find(&mut self.file, position),
+            Begin::SkipAll => entry::last(&mut self.file).map(|last| last.map(LocatedPosition::At)),
+            Begin::Resume(position) => entry::find(&mut self.file, position),
         };
         let found = match begun.map_err(|source| self.failed(source))? {
             Some(found) => found,
-            // A file that comes later is news from its beginning.
-            None if matches!(self.begin, Begin::SkipAll) => LocatedPosition::Nothing,
+            // All entries of a file that appears later are new.
+            None if matches!(self.begin, Begin::SkipAll) => LocatedPosition::NotFound,
             None => return Ok(false),
         };
         let begin = std::mem::replace(&mut self.begin, Begin::Done);
         match (found, begin) {
             (LocatedPosition::At(position), _) => self.position = Some(position),
-            (LocatedPosition::Nothing, Begin::Resume(lost)) => {
+            (LocatedPosition::NotFound, Begin::Resume(lost)) => {
                 return Err(self.out_of_sync(Some(lost.seq.wrapping_add(1)), None));
             }
-            (LocatedPosition::Nothing, _) => {}
+            (LocatedPosition::NotFound, _) => {}
         }
         Ok(true)
     }
@@ -240,13 +241,5 @@ impl Iterator for Follower {
     fn next(&mut self) -> Option<Self::Item> {
         let deadline = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         self.wait(deadline).transpose()
-    }
-}
-
-impl Entry {
-    fn parse(line: &Line<'_>) -> Option<(Self, ChangelogPosition)> {
-        let entry: Self = serde_json::from_slice(line.bytes).ok()?;
-        let position = ChangelogPosition::of(&entry, line);
-        Some((entry, position))
     }
 }

@@ -1,90 +1,50 @@
-//! Queries: one read-only statement in the words of others, run within limits of rows,
-//! bytes, time and memory, and its rows as JSON. It reads one moment of the LDB, in a
-//! transaction that ends with the making of the answer.
-//!
-//! What a query may do is in `rights`, how it is kept to it in `sandbox` and `memory`, when it
-//! must end in `clock`, and how long its values may be in `cost`.
-
-mod answer;
-mod authorizer;
-mod clock;
-pub mod cost;
-mod error;
-mod functions;
-mod like;
-pub mod memory;
-mod sandbox;
+//! Runs one query on the reader's connection: checks it, binds its parameters, and collects its rows.
+//! Entry point: [`LdbReader::query`]. `sandbox` restricts what runs here.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rusqlite::types::{Null, ToSqlOutput};
 use rusqlite::{Connection, ErrorCode, Statement, ToSql};
 
 use ctlstore_core::ledger::Seq;
 
-use super::error::ReadError;
-use super::value::Value;
-use super::{LdbReader, position};
+use super::super::error::ReadError;
+use super::super::file::LdbFile;
+use super::super::ldb_reader::LdbReader;
+use super::super::position;
+use super::super::query_clock::{Cancelled, EndReason};
+use super::super::value::Value;
+use super::answer::{AnswerWriter, QueryAnswer};
+use super::cost;
+use super::error::{self, QueryError};
+use super::limits::{MAX_SQL_BYTES, MAX_VALUE_BYTES, QueryLimits};
+use super::memory::MemoryBudget;
+use super::sandbox::Sandbox;
 
-pub use error::QueryError;
-
-pub(super) use clock::Clock;
-use clock::EndReason;
-use memory::Budget;
-use sandbox::Sandbox;
-
-/// The longest SQL.
-const MAX_SQL_BYTES: usize = 64 * 1024;
-/// The longest value or row that a query may meet or make: longer than any row that the
-/// ledger can bring, whose statement has at most 768 KiB.
-pub const MAX_VALUE_BYTES: usize = 1024 * 1024;
-
-/// Asked again and again while a query runs: whether nobody waits for it any more.
-pub type Cancelled = Arc<dyn Fn() -> bool + Send + Sync>;
-
-/// One statement and its values.
+/// One statement and its parameters.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Query {
     pub sql: String,
     pub parameters: Parameters,
-    /// The most rows to be given; what is beyond is cut off.
+    /// The most rows of the answer. Further rows are cut off.
     pub limit: Option<u64>,
 }
 
-/// Values of `?`, or of `:name`, `@name` and `$name`, which are named without their mark.
+/// The values of `?`, or of `:name`, `@name` and `$name`. The names are without their mark.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Parameters {
     Positional(Vec<Value>),
     Named(BTreeMap<String, Value>),
 }
 
-/// What one query may take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct QueryLimits {
-    pub max_rows: u64,
-    /// The most bytes of the answer.
-    pub max_bytes: usize,
-    pub max_time: Duration,
-    /// Of SQLite: values, sorters and intermediate tables, and the statement itself.
-    pub max_memory_bytes: usize,
-}
-
-/// A query's answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct QueryAnswer {
-    pub seq: Seq,
-    /// One object, with `columns`, `rows`, `seq` and `truncated`.
-    pub json: Vec<u8>,
-}
-
 impl LdbReader {
-    /// Runs one query. The caller keeps one reader for queries, and for nothing else.
+    /// Runs one query. The caller should use this reader for queries only.
     ///
     /// # Errors
-    /// See [`QueryError`]; a limit that is passed gives no part of the answer.
+    /// [`QueryError`]. If a limit is passed, no part of the answer is returned.
     pub fn query(
         &mut self,
         query: &Query,
@@ -101,29 +61,35 @@ impl LdbReader {
         if query.sql.contains('\0') {
             return Err(QueryError::Sql("the sql holds a NUL character".to_owned()));
         }
-        self.follow()?;
-        let path = self.path().to_owned();
-        let Some(file) = &mut self.file else { return Err(ReadError::NotThereYet { path }.into()) };
+        let file = self.current_file()?;
         let deadline = Instant::now() + limits.max_time;
-        let outcome = (|| {
-            let (connection, clock) = file.connection_for_queries(Sandbox::prepare)?;
-            let sandbox =
-                Sandbox::install(connection, clock, deadline, Arc::clone(cancelled)).map_err(ReadError::from)?;
-            file.transaction(|file| {
-                let seq = position::last_seq(file)?;
-                let connection = file.connection();
-                let run = || run(connection, query, limits, &sandbox, seq);
-                sandbox.restrict(connection, run).map_err(ReadError::from)?
-            })
-        })();
+        let outcome = run_on(file, query, limits, deadline, cancelled);
         if matches!(&outcome, Err(QueryError::Read(error)) if error.is_of_the_file()) {
-            self.file = None;
+            self.close();
         }
         outcome
     }
 }
 
-/// Within the sandbox and a transaction.
+/// Runs the query in a transaction on `file`.
+fn run_on(
+    file: &mut LdbFile,
+    query: &Query,
+    limits: &QueryLimits,
+    deadline: Instant,
+    cancelled: &Cancelled,
+) -> Result<QueryAnswer, QueryError> {
+    let (connection, clock) = file.connection_for_queries(Sandbox::prepare)?;
+    let sandbox = Sandbox::install(connection, clock, deadline, Arc::clone(cancelled)).map_err(ReadError::from)?;
+    file.transaction(|file| {
+        let connection = file.connection();
+        let seq = position::last_seq(connection)?;
+        let run = || run(connection, query, limits, &sandbox, seq);
+        sandbox.restrict(connection, run).map_err(ReadError::from)?
+    })
+}
+
+/// Runs the query in the sandbox, within a transaction.
 fn run(
     connection: &Connection,
     query: &Query,
@@ -131,24 +97,24 @@ fn run(
     sandbox: &Sandbox,
     seq: Seq,
 ) -> Result<QueryAnswer, QueryError> {
-    let budget = Budget::begin(limits.max_memory_bytes);
+    let budget = MemoryBudget::begin(limits.max_memory_bytes);
     let longest = Cell::new(MAX_VALUE_BYTES);
-    let told_apart = |error| told_apart(error, limits, sandbox, &budget, longest.get());
-    let mut statement = connection.prepare(&query.sql).map_err(told_apart)?;
-    // What has no columns or writes has been refused by its rights; this is a second look.
+    let cause = |error| cause_of(error, limits, sandbox, &budget, longest.get());
+    let mut statement = connection.prepare(&query.sql).map_err(cause)?;
+    // The authorizer has refused statements that write or have no columns. This is a second check.
     if !statement.readonly() || statement.column_count() == 0 {
         return Err(QueryError::NotAllowed("do anything but read".to_owned()));
     }
-    // Its own listing is no more than text.
+    // EXPLAIN only lists a statement, so its cost needs no bound.
     if statement.is_explain() == 0 {
         let max = cost::longest_value(connection, &query.sql, limits.max_time, MAX_VALUE_BYTES, true);
-        longest.set(max.map_err(told_apart)?);
+        longest.set(max.map_err(cause)?);
         Sandbox::set_longest_value(connection, longest.get()).map_err(ReadError::from)?;
     }
     bind(&mut statement, &query.parameters)?;
-    let mut answer = answer::AnswerWriter::begin(&statement, limits, query.limit);
+    let mut answer = AnswerWriter::begin(&statement, limits, query.limit);
     let mut rows = statement.raw_query();
-    while let Some(row) = rows.next().map_err(told_apart)? {
+    while let Some(row) = rows.next().map_err(cause)? {
         if !answer.push(row)? {
             break;
         }
@@ -156,16 +122,16 @@ fn run(
     answer.end(seq)
 }
 
-/// An error of SQLite by the limit that caused it, if one did.
-fn told_apart(
+/// The query's error for an error of SQLite: the limit that caused it, if one did.
+fn cause_of(
     error: rusqlite::Error,
     limits: &QueryLimits,
     sandbox: &Sandbox,
-    budget: &Budget,
+    budget: &MemoryBudget,
     longest: usize,
 ) -> QueryError {
-    // A refused function has the code of any error.
-    if let Some(refused) = sandbox.refused() {
+    // SQLite's code for a refused function is that of any error.
+    if let Some(refused) = sandbox.take_refused() {
         return QueryError::NotAllowed(refused);
     }
     match error.sqlite_error_code() {
@@ -197,14 +163,14 @@ fn bind(statement: &mut Statement<'_>, parameters: &Parameters) -> Result<(), Qu
         Parameters::Named(values) => {
             let mut used = 0;
             for i in 1..=wanted {
-                // Without the mark, which is one byte; a bare ? has no name.
+                // The mark is one byte. A bare ? has no name.
                 let name = statement.parameter_name(i).and_then(|name| name.get(1..)).unwrap_or_default();
                 let missing = || QueryError::Parameters(format!("{name:?} is missing"));
                 let value = values.get(name).ok_or_else(missing)?;
                 set(statement, i, value)?;
                 used += 1;
             }
-            // One name with two marks is used twice.
+            // A name with two different marks counts twice.
             if used < values.len() {
                 return Err(QueryError::Parameters("there are more than the sql names".to_owned()));
             }
@@ -218,7 +184,7 @@ fn set(statement: &mut Statement<'_>, index: usize, value: &Value) -> Result<(),
     bound.map_err(|error| QueryError::Parameters(error.to_string()))
 }
 
-/// A value as SQLite takes it.
+/// A value that rusqlite can bind.
 struct Bound<'v>(&'v Value);
 
 impl ToSql for Bound<'_> {

@@ -1,5 +1,5 @@
-//! What a row is: names, field types, tables and values, as validated newtypes.
-//! No I/O, no SQL text and no HTTP here; everything else builds on this room.
+//! Names, field types, tables, values and times, each checked when it is made.
+//! This room does no I/O and knows neither SQL text nor HTTP; all other modules stand on it.
 
 mod header_text;
 mod name;
