@@ -1,4 +1,4 @@
-//! Between the ledger poller and the LDB applier, and what they tell the others.
+//! The messages between the ledger poller and the LDB applier, and those that they send to other actors.
 
 use std::time::Duration;
 
@@ -9,15 +9,15 @@ use ctlstore_core::ledger::{Batch, HistoryCheck, LdbPosition, LedgerInfo, Seq};
 use ctlstore_core::schema::Timestamp;
 use ctlstore_ldb::IntegrityVerdict;
 
-/// To the applier: put this batch into the LDB. Answered, with the LDB's new seq,
-/// once it is committed. One batch at a time; a second one is refused.
+/// To the applier: put this batch into the LDB. The answer comes after the commit, and is the LDB's new
+/// seq. Only one batch may be on its way; a second one is refused.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Seq, ApplyFailed>")]
 pub struct ApplyBatch(pub Batch);
 
-/// To the applier: where does the LDB stand? Where there is none, or none that can be
-/// read, one is fetched before the answer, which can take as long as that takes. Only
-/// one that can follow the ledger is taken then, if that could be asked.
+/// To the applier: at which position is the LDB? If there is no LDB, or none that can be read, the applier
+/// fetches one before it answers, which may take long. If the message names the ledger, the fetched LDB
+/// must be able to follow it.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<LdbPosition, ApplyFailed>")]
 pub struct GetPosition(pub Option<FollowedLedger>);
@@ -26,7 +26,8 @@ pub struct GetPosition(pub Option<FollowedLedger>);
 #[derive(Debug, Clone)]
 pub struct FollowedLedger {
     pub info: LedgerInfo,
-    /// Whether the last row of a snapshot is its own. The sender answers until it is answered.
+    /// Tells whether a snapshot's last row is in the ledger. The sender answers such questions until it has the
+    /// answer to its own message.
     pub history: HistoryCheck,
 }
 
@@ -35,28 +36,27 @@ pub struct FollowedLedger {
 #[rtype(result = "Result<(), ApplyFailed>")]
 pub struct AdoptLedger(pub String);
 
-/// To the applier: the LDB can't follow this ledger; fetch a snapshot that can, and
-/// put it in the LDB's place. Answered with where the new LDB stands. What can't be
-/// followed either does not take the place.
+/// To the applier: the LDB can't follow this ledger. Fetch a snapshot that can, and put it in the LDB's
+/// place. The answer is the new LDB's position. A snapshot that can't follow either is not used.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<LdbPosition, ApplyFailed>")]
 pub struct Bootstrap(pub FollowedLedger);
 
-/// To the applier, from a reader: a read met damage in the LDB. Answered when the
-/// applier has looked for itself, or would not look again so soon. Where it found some
-/// it has another LDB fetched, if that can be done.
+/// To the applier, from a reader: a read met damage in the LDB. The answer comes when the applier has
+/// checked the LDB itself, or will not check it again so soon. If the applier finds damage too, it has
+/// another LDB fetched, if that is possible.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<IntegrityVerdict, ApplyFailed>")]
 pub struct InspectLdb;
 
-/// To the applier, from the poller while it has nothing to hand over: is the LDB still
-/// there? Where it was given up, the poller asks for its position, and so for another.
+/// To the applier, from the poller when there are no new rows: is the LDB still there? If the applier has
+/// given it up, the poller asks for its position, so that another LDB is fetched.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "bool")]
 pub struct HasLdb;
 
-/// From the poller: the ledger ended at `seq` when it was read at `at`, and the LDB
-/// has all of it. A quiet ledger is told by this from a stale host.
+/// From the poller: the ledger ended at `seq` when it was read at `at`, and the LDB has all of it. This tells
+/// a quiet ledger from a lagging host.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
 pub struct CaughtUp {
@@ -64,21 +64,21 @@ pub struct CaughtUp {
     pub at: Timestamp,
 }
 
-/// To the applier: how long did the slowest commit take, from BEGIN to the end of
-/// COMMIT, since this was last asked? Zero when there was none.
+/// To the applier: how long did the slowest commit take since this was last asked, from BEGIN to the end of
+/// COMMIT? Zero if there was none.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "Duration")]
 pub struct SlowestCommit;
 
-/// From the applier: a commit has brought the LDB to `seq`, as readers see it now.
+/// From the applier: after a commit the LDB is at `seq`, and readers see that.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
 pub struct Committed {
     pub seq: Seq,
 }
 
-/// Why the applier did not do what was asked. The LDB is as it was, or further on
-/// by whole ledger transactions.
+/// Why the applier did not do what was asked. The LDB is unchanged, or has some more whole ledger
+/// transactions.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct ApplyFailed {

@@ -1,5 +1,5 @@
-//! What every actor says about itself: one message, one shape of answer, served
-//! together as JSON at `/status` and looked at there by `/readyz`.
+//! The status of an actor: one message and one form of answer for all of them. `/status` serves the
+//! answers as JSON, and `/readyz` decides by them.
 
 use std::fmt;
 
@@ -11,8 +11,7 @@ use crate::metrics::ErrorKind;
 use ctlstore_core::ledger::Seq;
 use ctlstore_core::schema::Timestamp;
 
-/// Asks an actor how it is. Answered at once from what the actor knows: nobody
-/// reaches out to a database or a disk for it.
+/// Asks an actor for its status. It answers at once from what it knows, and asks no database and no disk.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "RoleStatus")]
 pub struct GetStatus;
@@ -24,7 +23,7 @@ pub enum ActorKind {
     Executive,
     Poller,
     Applier,
-    /// Takes the place of poller and applier where the LDB is versioned.
+    /// Takes the place of poller and applier if the LDB is versioned.
     Fetcher,
     Reader,
     Snapshotter,
@@ -51,25 +50,25 @@ impl fmt::Display for ActorKind {
     }
 }
 
-/// What an actor is doing.
+/// The state of an actor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RoleState {
-    /// Getting ready for the first time.
+    /// It gets ready for the first time.
     Starting,
-    /// Fetches the data that it works on.
+    /// It fetches the data that it works on.
     Bootstrapping,
-    /// Doing its work, or waiting for some.
+    /// It does its work, or waits for some.
     Running,
-    /// Its work fails; it tries again and again, with backoff. `last_error` says why. Not
-    /// ready, but where it needs no more than it has.
+    /// Its work fails, and it tries again with backoff. `last_error` says why. It is not ready, unless it
+    /// already has everything that it needs.
     Retrying,
-    /// Takes no new work and finishes what is in flight.
+    /// It takes no new work, and finishes its work in progress.
     Stopping,
 }
 
 impl RoleState {
-    /// Why a role in this state is not ready, if it is not.
+    /// Why a role in this state is not ready, `None` if it is.
     const fn not_ready(self) -> Option<&'static str> {
         match self {
             Self::Starting => Some("is starting"),
@@ -86,11 +85,11 @@ impl RoleState {
 pub struct RoleStatus {
     pub role: ActorKind,
     pub state: RoleState,
-    /// Why a load balancer should not send work here; `None` when it may.
+    /// Why a load balancer should not send work here, `None` if it may.
     pub not_ready: Option<String>,
-    /// The last ledger seq that this role has dealt with, where it has one.
+    /// The last ledger seq that this role has processed, if there is one.
     pub last_seq: Option<Seq>,
-    /// How far behind the ledger, in seconds; left out where that can't be said.
+    /// The lag in seconds. Left out if it is unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lag_seconds: Option<f64>,
     pub last_error: Option<ErrorReport>,
@@ -99,23 +98,23 @@ pub struct RoleStatus {
 }
 
 impl RoleStatus {
-    /// A role without seq, lag, error or details; fill in what there is.
+    /// A status without seq, lag, error and details. The caller adds those that it has.
     pub fn new(role: ActorKind, state: RoleState) -> Self {
         let not_ready = state.not_ready().map(str::to_owned);
         Self { role, state, not_ready, last_seq: None, lag_seconds: None, last_error: None, details: Value::Null }
     }
 
-    /// Puts in the last failure. While the role retries it is why the role is not ready.
+    /// Adds the last failure. While the role retries, it is the reason why the role is not ready.
     pub fn with_error(mut self, last: Option<ErrorReport>) -> Self {
-        if let (RoleState::Retrying, Some(error)) = (self.state, &last) {
+        if let Some(error) = last.as_ref().filter(|_| self.state == RoleState::Retrying) {
             self.not_ready = Some(format!("is retrying: {}", error.message));
         }
         self.last_error = last;
         self
     }
 
-    /// Ready although it retries: what it works on is good as it is, and what fails is
-    /// another's trouble, such as a ctldb that is away. State and last error show it.
+    /// Makes a retrying role ready if `is_ready`: its own data is good, and the failure is elsewhere, such as a
+    /// ctldb that is away. State and last error still show the failure.
     pub fn ready_all_the_same(mut self, is_ready: bool) -> Self {
         if is_ready && self.state == RoleState::Retrying {
             self.not_ready = None;
@@ -123,14 +122,14 @@ impl RoleStatus {
         self
     }
 
-    /// Puts in the role's own struct. One that JSON can't hold is shown as null.
+    /// Adds the role's own struct. If JSON can't hold it, null is shown.
     pub fn with_details(mut self, details: &impl Serialize) -> Self {
         self.details = serde_json::to_value(details).unwrap_or(Value::Null);
         self
     }
 }
 
-/// A failure, kept until the next one takes its place.
+/// A failure. It is kept until the next one replaces it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ErrorReport {
     /// Short, without secrets and without a statement's values.

@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use url::Url;
 
 use crate::actors::applier::{AllowEmpty, BootstrapOptions};
-use crate::actors::executive::{ExecutiveSettings, RetentionSettings};
+use crate::actors::executive::{ExecutiveOptions, RetentionSettings};
 use crate::actors::fetcher::FetcherOptions;
 use crate::actors::heartbeat::HeartbeatOptions;
 use crate::actors::poller::PollerOptions;
@@ -21,7 +21,7 @@ use crate::http::same_origin::Hosts;
 use crate::http::serve::ServerOptions;
 use ctlstore_core::ledger::BlockLimit;
 use ctlstore_core::schema::TableRef;
-use ctlstore_ctldb::executive::{Options, RateLimit};
+use ctlstore_ctldb::executive::{RateLimit, WriteRules};
 use ctlstore_ctldb::{Location, ServerAddress, TableLimit};
 use ctlstore_ldb::changelog::ChangelogOptions;
 use ctlstore_ldb::changelog::history::HistoryOptions;
@@ -94,10 +94,10 @@ pub fn poller(settings: &Settings) -> PollerOptions {
     }
 }
 
-pub fn executive(settings: &Settings) -> ExecutiveSettings {
+pub fn executive(settings: &Settings) -> ExecutiveOptions {
     let executive = &settings.executive;
     let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
-    let rules = Options {
+    let rules = WriteRules {
         destructive_schema_changes: executive.destructive_schema_changes,
         writer_limit: RateLimit { amount: signed(executive.writer_limit.rows), period: executive.writer_limit.period },
         table_limit: TableLimit {
@@ -110,7 +110,7 @@ pub fn executive(settings: &Settings) -> ExecutiveSettings {
         no_original_reflectors: executive.no_original_reflectors,
         verifier: verifier(settings, executive.retention_snapshots(&settings.snapshotter)),
     });
-    ExecutiveSettings { rules, request_timeout: executive.request_timeout, retention, ..ExecutiveSettings::default() }
+    ExecutiveOptions { rules, request_timeout: executive.request_timeout, retention, ..ExecutiveOptions::default() }
 }
 
 /// Of the snapshots at these places. It works in a directory of its own.

@@ -1,4 +1,4 @@
-//! The central database: what each kind of it must do, what MySQL's must do besides, and how its ledger is read.
+//! The central database: the contract of every kind, the further tasks of a ctldb on MySQL, and reading its ledger.
 //! `support_works` tests the tests' own servers and processes.
 
 mod contract;

@@ -1,4 +1,4 @@
-//! Reading the ledger of every kind of ctldb, as the reflector does.
+//! The ledger of every kind of ctldb, read as the reflector reads it.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ async fn read(source: &mut AnySource, after: i64, limit: BlockLimit) -> Block {
     source.read(Seq(after), None, limit).await.unwrap()
 }
 
-/// Reads from the start, again while the server needs longer than the source waits.
+/// Reads from the start. Tries again while the server needs longer than the source waits.
 async fn read_in_time(source: &mut AnySource) -> Block {
     let deadline = soon();
     loop {
@@ -86,7 +86,7 @@ async fn blocks_keep_to_rows_bytes_and_range() {
         let block = source.read(Seq(1), Some(Seq(6)), PLENTY).await.unwrap();
         assert_eq!(seqs(&block), [2, 6], "{name}");
         assert!(!block.at_end, "{name}: what stands behind a range is not known");
-        // What was learned from small blocks does not stop a later one from being read to the end.
+        // After small blocks, a later large block is still read to its end.
         let mut after = 11;
         while after < 50 {
             let block = read(&mut source, after, PLENTY).await;
@@ -159,7 +159,7 @@ async fn a_ledger_that_is_not_there_is_named() {
     for (name, database) in every_ctldb() {
         let mut source = named_source(&database.url, LedgerTable::new("other_ledger").unwrap());
         if !database.is_mysql() {
-            // Nobody has made the file yet.
+            // There is no file yet.
             let error = source.describe().await.unwrap_err();
             assert!(matches!(error, SourceError::Unavailable(_)), "{name}: {error}");
         }

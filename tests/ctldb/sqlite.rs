@@ -1,4 +1,4 @@
-//! What only an embedded ctldb has to get right: its file, and who owns it.
+//! The embedded ctldb's own tasks: its file, and which process owns it.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -40,7 +40,7 @@ async fn files_are_not_for_everyone_and_stay_for_readers() {
     write(&ctldb, vec![Step::Append(vec!["x".into()])]).await;
     ctldb.close().await;
     for suffix in ["", "-wal", "-shm", ".lock"] {
-        // The process's umask may take rights away, but nothing adds any.
+        // The process's umask may remove rights, but nothing adds any.
         assert_eq!(mode(&with_suffix(&path, suffix)) & !0o640, 0, "{suffix}");
     }
     assert_eq!(mode(path.parent().unwrap()) & !0o750, 0);

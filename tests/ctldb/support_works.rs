@@ -1,4 +1,4 @@
-//! The tests' own ground: the private servers and databases do what the other tests take for granted.
+//! The tests' own servers and databases work as the other tests expect.
 
 use std::path::Path;
 use std::process::Command;
@@ -81,7 +81,7 @@ fn hold_a_process_and_a_directory(report: &Path) {
     child.wait().expect("the child sleeps until this process is killed");
 }
 
-/// A killed orphan may stay a zombie where nothing reaps it, as in a container without an init.
+/// A killed orphan may stay a zombie if no process reaps it, as in a container without an init.
 fn is_running(process_entry: &Path) -> bool {
     std::fs::read_to_string(process_entry.join("stat")).is_ok_and(|stat| !stat.contains(") Z "))
 }

@@ -1,5 +1,5 @@
-//! An executive dies in the middle of a schema change, at each place where that hurts; another process goes on
-//! with what it finds, while writers run.
+//! An executive dies during a schema change, at each place that could do harm. Another process goes on with the state
+//! that it finds, while writers run.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -27,7 +27,7 @@ fn executive(database: &TestDatabase) -> Node {
         .set("executive.writer_limit.rows", i64::MAX)
 }
 
-/// Starts it and waits until it has the ctldb.
+/// Starts the node and waits until it has the ctldb.
 fn serving(node: &Node) -> NodeProcess {
     let process = node.start();
     let status = format!("{}/status", process.executive_url());
@@ -49,7 +49,7 @@ fn mutate(url: &str, body: &Value) -> http::Answer {
     request("POST", &format!("{url}/families/fam/mutations"), &credentials, body.to_string())
 }
 
-/// The rows of the table that is written to, in the ctldb and in the replay.
+/// Compares the rows of the written table in the ctldb with those in the replay.
 fn assert_same_rows(kind: &str, database: &TestDatabase, replayed: &Connection) {
     const ROWS: &str = "SELECT id, v FROM fam___tab ORDER BY id";
     let text = |value: rusqlite::types::Value| match value {
@@ -63,7 +63,7 @@ fn assert_same_rows(kind: &str, database: &TestDatabase, replayed: &Connection) 
     assert_eq!(database.query(ROWS), replayed, "{kind}");
 }
 
-/// A schema change and where it dies.
+/// A schema change, and the failpoint that ends it.
 struct Crash {
     failpoint: &'static str,
     method: &'static str,
@@ -103,7 +103,7 @@ fn a_schema_change_whose_executive_dies_is_finished_by_another_while_writers_run
                 assert!(answer.is_err(), "{name}: answered {answer:?}");
                 dying.wait_exit(DEADLINE);
                 assert!(dying.log().contains(crash.failpoint), "{name}: died of something else");
-                // Whoever writes next has taken the lock after the death, and so finished what was begun.
+                // The next writer has taken the lock after the crash, and has finished the schema change.
                 let then = written.load(Ordering::SeqCst);
                 wait_until("the writers go on", DEADLINE, || written.load(Ordering::SeqCst) > then + 8);
             });
@@ -122,14 +122,14 @@ fn a_schema_change_whose_executive_dies_is_finished_by_another_while_writers_run
     }
 }
 
-/// Makes the tables that the next crash wants to find, or not to find.
+/// Restores the tables for the next crash.
 fn put_back(url: &str) {
     request("DELETE", &format!("{url}/families/fam/tables/made"), &[], "");
     let table = json!({"fields": [["id", "integer"], ["v", "text"]], "keyFields": ["id"]}).to_string();
     post(&format!("{url}/families/fam/tables/gone"), table);
 }
 
-/// Runs `work` while four clients write to `tab`, whatever fields it has; hands it the number of rows written.
+/// Runs `work` while four clients write to `tab` with the fields that it has. `work` gets the number of written rows.
 fn while_writing(url: &str, work: impl FnOnce(&AtomicI64)) {
     let (written, over) = (AtomicI64::new(0), AtomicBool::new(false));
     std::thread::scope(|scope| {
@@ -145,14 +145,14 @@ fn while_writing(url: &str, work: impl FnOnce(&AtomicI64)) {
                     let mut mutation = json!({"table": "tab", "values": values});
                     mutation["values"]["id"] = id.into();
                     mutation["values"]["v"] = "v".into();
-                    // 400 when the field came between; 503 when the server was busy for too long.
+                    // 400 if the field was added in between; 503 if the server was busy for too long.
                     let status = mutate(url, &json!({"mutations": [mutation]})).status;
                     assert!([200, 400, 503].contains(&status), "{status}");
                     written.fetch_add(i64::from(status == 200), Ordering::SeqCst);
                 }
             });
         }
-        // The writers must end whatever happens, or the scope never would.
+        // The writers must end in any case, or the scope would never end.
         let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             wait_until("the writers write", DEADLINE, || written.load(Ordering::SeqCst) > 4);
             work(&written);
@@ -167,7 +167,7 @@ fn while_writing(url: &str, work: impl FnOnce(&AtomicI64)) {
 /// Each table's fields with their types, by the table's name.
 type Schema = BTreeMap<String, Vec<(String, String)>>;
 
-/// What the ctldb has.
+/// The tables that the ctldb has.
 fn schema(url: &str) -> Schema {
     let tables = get(&format!("{url}/schema/family/fam")).expect(200).json();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -176,7 +176,7 @@ fn schema(url: &str) -> Schema {
     tables.as_array().unwrap().iter().map(|table| (text(&table["name"]), fields(table))).collect()
 }
 
-/// What the ledger makes.
+/// The tables that the ledger makes.
 fn replayed_schema(replayed: &Connection) -> Schema {
     let text = |value: &rusqlite::types::Value| match value {
         rusqlite::types::Value::Text(text) => text.clone(),

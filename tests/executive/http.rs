@@ -1,4 +1,4 @@
-//! The executive's API at its edges: statuses, headers and bodies that the recorded exchanges do not have.
+//! The executive's API at its edges: statuses, headers and bodies that the recorded exchanges with the original lack.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use ctlstore::actors::executive::ExecutiveSettings;
+use ctlstore::actors::executive::ExecutiveOptions;
 use support::http::{get, post, request};
 use support::in_process::{Executive, destructive, row};
 
@@ -17,7 +17,7 @@ fn ledger_length(database: &support::TestDatabase) -> i64 {
 #[test]
 fn unknown_paths_are_404_and_wrong_methods_405_with_the_allowed_ones() {
     let database = support::sqlite();
-    let executive = Executive::serving(&database, ExecutiveSettings::default());
+    let executive = Executive::serving(&database, ExecutiveOptions::default());
     for path in ["/", "/families", "/families/", "/nothing", "/families/fam/tables", "//families/fam"] {
         assert_eq!(get(&executive.at(path)).status, 404, "{path}");
     }
@@ -42,7 +42,7 @@ fn unknown_paths_are_404_and_wrong_methods_405_with_the_allowed_ones() {
 #[test]
 fn a_page_of_another_origin_can_do_nothing() {
     let database = support::sqlite();
-    let executive = Executive::serving(&database, ExecutiveSettings::default());
+    let executive = Executive::serving(&database, ExecutiveOptions::default());
     let url = executive.at("/families/fam");
     for origin in ["http://evil.example", "null", "https://127.0.0.1:1"] {
         request("POST", &url, &[("origin", origin)], "").expect(403);
@@ -54,7 +54,7 @@ fn a_page_of_another_origin_can_do_nothing() {
 #[test]
 fn bodies_of_more_than_1_mib_are_413_with_and_without_a_length() {
     let database = support::sqlite();
-    let executive = Executive::serving(&database, ExecutiveSettings::default());
+    let executive = Executive::serving(&database, ExecutiveOptions::default());
     executive.furnish();
     let padded = |bytes: usize| {
         let body = json!({"mutations": [row(1, "x")], "ignored": ""}).to_string();
@@ -70,7 +70,7 @@ fn bodies_of_more_than_1_mib_are_413_with_and_without_a_length() {
     assert_eq!(chunked(&executive, &padded((1 << 20) + 1)), 413);
 }
 
-/// Sends a mutation body in chunks of 64 KiB and gives the status.
+/// Sends a mutation body in chunks of 64 KiB and returns the status.
 fn chunked(executive: &Executive, body: &str) -> u16 {
     let mut stream = TcpStream::connect(executive.url.trim_start_matches("http://")).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
@@ -91,7 +91,7 @@ fn chunked(executive: &Executive, body: &str) -> u16 {
 #[test]
 fn path_segments_are_decoded_once_and_then_checked() {
     let database = support::sqlite();
-    let executive = Executive::serving(&database, ExecutiveSettings::default());
+    let executive = Executive::serving(&database, ExecutiveOptions::default());
     post(&executive.at("/families/%66am"), "").expect(200);
     post(&executive.at("/families/%2566am"), "").expect(400);
     post(&executive.at("/families/fam%2Ftables"), "").expect(400);
@@ -105,7 +105,7 @@ fn path_segments_are_decoded_once_and_then_checked() {
 #[test]
 fn errors_are_short_plain_text_that_names_what_is_wrong() {
     let database = support::sqlite();
-    let executive = Executive::serving(&database, ExecutiveSettings::default());
+    let executive = Executive::serving(&database, ExecutiveOptions::default());
     executive.furnish();
     let mutation = |values: Value| executive.mutate(&json!({"mutations": [{"table": "tab", "values": values}]}));
     let cases = [
@@ -142,13 +142,13 @@ fn errors_are_short_plain_text_that_names_what_is_wrong() {
 #[test]
 fn bad_values_are_refused_before_the_writer_is_told_anything_but_after_credentials() {
     let database = support::sqlite();
-    let executive = Executive::serving(&database, ExecutiveSettings::default());
+    let executive = Executive::serving(&database, ExecutiveOptions::default());
     executive.furnish();
     http_limit(&executive, "writer", 0);
     let unknown_table = json!({"mutations": [{"table": "none", "values": {}}]});
     executive.mutate_as("writer", "wrong", &unknown_table).expect(401);
     executive.mutate_as("nobody", "secret", &unknown_table).expect(401);
-    // The limit speaks before the table does.
+    // The limit is checked before the table.
     executive.mutate(&unknown_table).expect(429);
 }
 
@@ -160,10 +160,10 @@ fn http_limit(executive: &Executive, writer: &str, amount: i64) {
 #[test]
 fn a_request_over_the_rate_limit_leaves_no_trace_and_says_when_to_come_back() {
     let database = support::sqlite();
-    let executive = Executive::serving(&database, ExecutiveSettings::default());
+    let executive = Executive::serving(&database, ExecutiveOptions::default());
     executive.furnish();
     // A period that does not end within the test.
-    let mut settings = ExecutiveSettings::default();
+    let mut settings = ExecutiveOptions::default();
     settings.rules.writer_limit.amount = 5;
     settings.rules.writer_limit.period = Duration::from_secs(1_000_000_000);
     executive.stop();
@@ -184,7 +184,7 @@ fn a_request_over_the_rate_limit_leaves_no_trace_and_says_when_to_come_back() {
 #[test]
 fn writer_limits_are_kept_as_rows_per_minute_and_listed() {
     let database = support::sqlite();
-    let executive = Executive::serving(&database, ExecutiveSettings::default());
+    let executive = Executive::serving(&database, ExecutiveOptions::default());
     executive.furnish();
     let url = executive.at("/limits/writers/writer");
     for (amount, period, rows) in
@@ -214,11 +214,11 @@ fn writer_limits_are_kept_as_rows_per_minute_and_listed() {
 #[test]
 fn fields_are_added_in_order_up_to_the_first_that_exists_and_the_answer_says_which() {
     let database = support::sqlite();
-    let executive = Executive::serving(&database, ExecutiveSettings::default());
+    let executive = Executive::serving(&database, ExecutiveOptions::default());
     executive.furnish();
     let url = executive.at("/families/fam/tables/tab");
     let put = |fields: Value| request("PUT", &url, &[], json!({"fields": fields}).to_string());
-    // What is bad in itself changes nothing, wherever it stands.
+    // A request with one bad part changes nothing, wherever that part is.
     for bad in [
         json!([["new", "text"], ["x y", "text"]]),
         json!([["new", "text"], ["other", "varchar"]]),
@@ -239,7 +239,7 @@ fn fields_are_added_in_order_up_to_the_first_that_exists_and_the_answer_says_whi
 #[test]
 fn tables_are_created_in_order_up_to_the_first_that_exists_and_the_answer_says_which() {
     let database = support::sqlite();
-    let executive = Executive::serving(&database, ExecutiveSettings::default());
+    let executive = Executive::serving(&database, ExecutiveOptions::default());
     executive.furnish();
     let create = |names: &[&str]| {
         let table = |name: &&str| {

@@ -1,5 +1,5 @@
-//! The executive: writes and their rules, secrets and limits over HTTP, on every kind of ctldb, alone and beside others,
-//! also when it is killed.
+//! The executive over HTTP: writes and their rules, secrets and limits, on every kind of ctldb. Alone, beside another
+//! executive, and killed.
 
 mod crash;
 mod http;

@@ -1,10 +1,10 @@
-//! What only a server can do to an executive: be away, hold tables of another making.
+//! An executive on a server: the server is away, or has tables that another program made.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use ctlstore::actors::executive::ExecutiveSettings;
+use ctlstore::actors::executive::ExecutiveOptions;
 use ctlstore::messages::status::RoleState;
 use support::http::{self, get};
 use support::in_process::hold::Hold;
@@ -55,7 +55,7 @@ fn assert_rows(kind: &str, database: &TestDatabase, want: &[(&str, i64, &str)]) 
 #[test]
 fn keys_that_an_old_table_would_merge_are_409_and_both_are_named() {
     for (kind, database) in every_server() {
-        let executive = Executive::serving(&database, ExecutiveSettings::default());
+        let executive = Executive::serving(&database, ExecutiveOptions::default());
         executive.furnish();
         for statement in MADE_BY_THE_ORIGINAL {
             database.query(statement);
@@ -75,7 +75,7 @@ fn keys_that_an_old_table_would_merge_are_409_and_both_are_named() {
         write(vec![old(false, "KEY", false, "again")]).expect(200);
         write(vec![old(true, "NONE", 1, "")]).expect(200);
         assert_rows(kind, &database, &[("KEY", 0, "again"), ("key", 1, "second")]);
-        // What an earlier mutation of the same request does counts.
+        // An earlier mutation of the same request counts.
         write(vec![old(false, "b", 1, "x"), old(false, "B", 1, "y")]).expect(409);
         write(vec![old(true, "key", 1, ""), old(false, "KEY", 1, "third")]).expect(200);
         write(vec![row(7, "new table"), old(false, "c", 1, "x"), old(false, "c", 1, "y")]).expect(200);
@@ -87,7 +87,7 @@ fn keys_that_an_old_table_would_merge_are_409_and_both_are_named() {
 #[test]
 fn merging_requests_in_a_group_see_what_those_before_them_wrote() {
     for (kind, database) in every_server() {
-        let executive = Executive::serving(&database, ExecutiveSettings::default());
+        let executive = Executive::serving(&database, ExecutiveOptions::default());
         executive.furnish();
         for statement in MADE_BY_THE_ORIGINAL {
             database.query(statement);
@@ -96,7 +96,7 @@ fn merging_requests_in_a_group_see_what_those_before_them_wrote() {
         let answers = grouped(&executive, &database, &requests);
         let mut statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
         statuses.sort_unstable();
-        // One of the three is there first, whichever; the other two would be merged with it.
+        // One of the three is written first. The server would merge the other two with it.
         assert_eq!(statuses, [200, 200, 409, 409], "{kind}");
         let stored = database.query("SELECT id FROM fam___old");
         assert_eq!(stored.len(), 1, "{kind}");
@@ -104,7 +104,7 @@ fn merging_requests_in_a_group_see_what_those_before_them_wrote() {
     }
 }
 
-/// Sends one-mutation requests so that they wait together for the ledger lock, behind one that holds it.
+/// Sends requests of one mutation, which wait together while another client holds the ledger lock.
 fn grouped(executive: &Executive, database: &TestDatabase, mutations: &[Value]) -> Vec<http::Answer> {
     let hold = Hold::on(&database.url);
     std::thread::scope(|scope| {
@@ -125,9 +125,9 @@ fn grouped(executive: &Executive, database: &TestDatabase, mutations: &[Value]) 
 #[test]
 fn what_the_server_refuses_is_that_requests_400_and_the_rest_of_its_group_is_written() {
     for (kind, database) in every_server() {
-        let executive = Executive::serving(&database, ExecutiveSettings::default());
+        let executive = Executive::serving(&database, ExecutiveOptions::default());
         executive.furnish();
-        // Narrower than any text that the executive would refuse by itself.
+        // Narrower than any text that the executive's own checks refuse.
         database.query("ALTER TABLE fam___tab MODIFY v VARCHAR(5)");
         let answers = grouped(&executive, &database, &[row(1, "short"), row(2, "much longer"), row(3, "short")]);
         let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
@@ -144,12 +144,12 @@ fn what_the_server_refuses_is_that_requests_400_and_the_rest_of_its_group_is_wri
 #[test]
 fn a_ledger_that_cannot_hold_a_statement_takes_nothing_from_the_rest_of_its_group() {
     for (kind, database) in every_server() {
-        let executive = Executive::serving(&database, ExecutiveSettings::default());
+        let executive = Executive::serving(&database, ExecutiveOptions::default());
         executive.furnish();
         for statement in MADE_BY_THE_ORIGINAL {
             database.query(statement);
         }
-        // As on a ctldb whose database was made with an older character set than its tables.
+        // As if the database was made with an older character set than its tables.
         database.query("ALTER TABLE ctlstore_dml_ledger MODIFY statement MEDIUMTEXT CHARACTER SET utf8 NOT NULL");
         let requests =
             [old(false, "a", 1, "\u{1f600}"), old(false, "b", 1, "plain"), row(1, "\u{1f600}"), row(2, "plain")];
@@ -170,9 +170,9 @@ fn a_ledger_that_cannot_hold_a_statement_takes_nothing_from_the_rest_of_its_grou
 #[test]
 fn a_limit_is_taken_from_the_writer_of_exactly_that_name() {
     for (kind, database) in every_server() {
-        let executive = Executive::serving(&database, ExecutiveSettings::default());
+        let executive = Executive::serving(&database, ExecutiveOptions::default());
         executive.furnish();
-        // As the original makes it.
+        // As the original makes the table.
         database.query("ALTER TABLE max_writer_rates CONVERT TO CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci");
         http::post(&executive.at("/limits/writers/writer"), r#"{"amount":5,"period":"1m"}"#).expect(200);
         let delete = |name| http::request("DELETE", &executive.at(&format!("/limits/writers/{name}")), &[], "");
@@ -187,7 +187,7 @@ fn an_executive_comes_up_while_its_server_is_away_and_serves_when_it_is_back() {
     server.execute("CREATE DATABASE away");
     let url = server.url("away");
     server.stop();
-    let executive = Executive::start(&url, ExecutiveSettings::default());
+    let executive = Executive::start(&url, ExecutiveOptions::default());
     let unavailable = |answer: http::Answer| {
         assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")), "{}", answer.text());
     };
@@ -210,7 +210,7 @@ fn an_executive_comes_up_while_its_server_is_away_and_serves_when_it_is_back() {
     unavailable(get(&executive.at("/status")));
     assert_eq!(executive.status().state, RoleState::Retrying);
 
-    // Nobody asks it anything: it finds out by itself.
+    // No request is sent: the executive's own check finds it.
     server.start_again();
     wait_until("the executive is ready again", DEADLINE, || executive.status().not_ready.is_none());
     executive.mutate(&json!({"mutations": [row(3, "x")]})).expect(200);
@@ -219,19 +219,19 @@ fn an_executive_comes_up_while_its_server_is_away_and_serves_when_it_is_back() {
 #[test]
 fn tables_that_the_server_cannot_hold_are_400_and_leave_nothing_behind() {
     for (kind, database) in every_server() {
-        let executive = Executive::serving(&database, ExecutiveSettings::default());
+        let executive = Executive::serving(&database, ExecutiveOptions::default());
         executive.furnish();
         let strings = |count: usize| -> Vec<Value> { (0..count).map(|n| json!([format!("s{n}"), "string"])).collect() };
         let names = |count: usize| -> Vec<String> { (0..count).map(|n| format!("s{n}")).collect() };
         let url = executive.at("/families/fam/tables/big");
-        // Too long a row, then too long a key.
+        // First a row that is too long, then a key that is too long.
         for (columns, key) in [(200, 1), (20, 20)] {
             let table = json!({"fields": strings(columns), "keyFields": names(key)}).to_string();
             let answer = http::post(&url, table).expect(400);
             assert!(answer.text().len() > 10, "{kind}: no reason: {}", answer.text());
             get(&executive.at("/schema/table/fam/big")).expect(404);
         }
-        // A table that holds some more columns, but not all of these.
+        // The table can hold some more columns, but not all of these.
         let table = json!({"fields": strings(80), "keyFields": ["s0"]}).to_string();
         http::post(&url, table).expect(200);
         let more: Vec<Value> = (80..90).map(|n| json!([format!("s{n}"), "string"])).collect();

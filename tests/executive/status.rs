@@ -1,12 +1,12 @@
-//! What an executive tells of itself and of the ledger: its status, its metrics, and the poller of its own node.
+//! What an executive reports: its status, its metrics, and its messages to the poller of the same node.
 
 use std::time::Duration;
 
 use serde_json::json;
 
-use ctlstore::actors::executive::ExecutiveSettings;
+use ctlstore::actors::executive::ExecutiveOptions;
 use ctlstore::messages::executive::LedgerGrew;
-use ctlstore_ctldb::{LedgerTable, SqliteCtldb};
+use ctlstore_ctldb::{AnyCtldb, LedgerTable, SqliteCtldb};
 use support::http::get;
 use support::in_process::{Executive, row};
 use support::wait_until;
@@ -16,7 +16,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 #[test]
 fn the_status_and_the_metrics_follow_what_is_committed() {
     let database = support::sqlite();
-    let executive = Executive::serving(&database, ExecutiveSettings::default());
+    let executive = Executive::serving(&database, ExecutiveOptions::default());
     executive.furnish();
     executive.mutate(&json!({"mutations": [row(1, "a"), row(2, "b")]})).expect(200);
     executive.mutate(&json!({"mutations": [row(1, "a")], "check_cookie": "AA=="})).expect(409);
@@ -40,7 +40,7 @@ fn the_status_and_the_metrics_follow_what_is_committed() {
     }
 }
 
-/// Stands where the poller of the same node does.
+/// Takes the messages to the poller of the same node.
 struct Poller(std::sync::mpsc::Sender<i64>);
 
 impl actix::Actor for Poller {
@@ -69,8 +69,9 @@ fn the_poller_of_the_same_node_is_told_of_every_commit() {
     let poller = starting.recv_timeout(DEADLINE).expect("the poller starts");
     let database = support::sqlite();
     let path = database.url.trim_start_matches("sqlite:").to_owned();
-    let open = move || SqliteCtldb::open(path.as_ref(), LedgerTable::default()).expect("open the ctldb");
-    let executive = Executive::run(open, ExecutiveSettings::default(), Some(poller));
+    let open =
+        move || AnyCtldb::Sqlite(SqliteCtldb::open(path.as_ref(), LedgerTable::default()).expect("open the ctldb"));
+    let executive = Executive::run(open, ExecutiveOptions::default(), Some(poller));
     wait_until("the executive serves", DEADLINE, || support::http::is_ok(&executive.at("/status")));
     executive.furnish();
     assert_eq!(heard.recv_timeout(DEADLINE), Ok(1), "a table was made");

@@ -1,5 +1,5 @@
-//! Two executive processes and eight concurrent writers on one MySQL-family ctldb: the
-//! ledger lock keeps transactions whole and in order, cookies and limits exact.
+//! Two executive processes and eight concurrent writers on one ctldb of the MySQL family. The ledger lock keeps
+//! transactions whole and in order, and cookies and limits exact.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +12,7 @@ use support::{Client, Node, NodeProcess, TestDatabase};
 
 const WRITERS: usize = 8;
 const REQUESTS: usize = 40;
-/// Rows that all writers fight over.
+/// The rows that all writers write.
 const ROWS: i64 = 5;
 const LIMIT: u64 = 100;
 
@@ -22,7 +22,7 @@ struct Fleet {
     executives: Vec<String>,
 }
 
-/// Two executives with a limit for writers that have none of their own.
+/// Two executives with a limit for writers without a limit of their own.
 fn fleet(database: TestDatabase) -> Fleet {
     let start = |_| {
         let node = Node::new().roles(&["executive"]).ctldb(&database.url);
@@ -65,7 +65,7 @@ fn base64(text: &str) -> String {
     base64::engine::general_purpose::STANDARD.encode(text)
 }
 
-/// A request that writes its tag into every row and moves the cookie on.
+/// A request that writes its tag into every row and sets the next cookie.
 fn tagged(tag: &str, from: Option<&str>, to: &str) -> Value {
     let rows = (0..ROWS).map(|id| json!({ "table": "tab", "values": { "id": id, "value": tag } }));
     let mut body = json!({ "mutations": rows.collect::<Vec<_>>(), "cookie": base64(to) });
@@ -97,8 +97,7 @@ fn each_writer<F: FnOnce() + Send + 'static>(work: impl Fn(usize) -> F) {
     }
 }
 
-/// One writer's requests, alternating between the executives, each checking the
-/// cookie that the one before it has set.
+/// One writer's requests, in turn to the two executives. Each checks the cookie that the one before it has set.
 fn write_chain(fleet: &Fleet, writer: usize, acknowledged: &Mutex<BTreeMap<i64, String>>) {
     let name = format!("writer-{writer}");
     fleet.register(&name, Some(1_000_000));
@@ -113,8 +112,8 @@ fn write_chain(fleet: &Fleet, writer: usize, acknowledged: &Mutex<BTreeMap<i64, 
     assert_eq!(fleet.cookie(writer, &name), cookie);
 }
 
-/// The ledger has every acknowledged request once, whole, contiguous and under the seq
-/// that was answered; the table is what the ledger says.
+/// Checks that the ledger has every acknowledged request once, whole, contiguous, and at the answered seq. Checks that
+/// the table has the rows that the ledger makes.
 fn check_ledger(database: &TestDatabase, acknowledged: &BTreeMap<i64, String>) {
     let rows = database.query("SELECT seq, statement FROM ctlstore_dml_ledger ORDER BY seq");
     let (mut expected_seq, mut open, mut found, mut table) = (1, None, BTreeMap::new(), BTreeMap::new());

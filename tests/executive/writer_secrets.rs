@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use ctlstore::actors::executive::ExecutiveSettings;
+use ctlstore::actors::executive::ExecutiveOptions;
 use support::http::{Answer, get, post, request};
 use support::in_process::{Executive, row};
 
@@ -25,14 +25,14 @@ fn cookie(executive: &Executive, secret: &str) -> Answer {
 #[test]
 fn after_a_rotation_only_the_new_secret_opens_and_the_cookie_is_kept() {
     for (kind, database) in support::every_ctldb() {
-        let executive = Executive::serving(&database, ExecutiveSettings::default());
+        let executive = Executive::serving(&database, ExecutiveOptions::default());
         executive.furnish();
         write(&executive, "secret", 1).expect(200);
         rotate(&executive, "writer", "secret", "another").expect(200);
         assert_eq!(write(&executive, "secret", 2).status, 401, "{kind}");
         assert_eq!(cookie(&executive, "another").expect(200).body, [0, 1], "{kind}");
         write(&executive, "another", 3).expect(200);
-        // Asked again, as after a lost answer, it is done already.
+        // A repetition, as after a lost answer, succeeds.
         rotate(&executive, "writer", "secret", "another").expect(200);
         post(&executive.at("/writers/writer"), "secret").expect(409);
         post(&executive.at("/writers/writer"), "another").expect(200);
@@ -42,7 +42,7 @@ fn after_a_rotation_only_the_new_secret_opens_and_the_cookie_is_kept() {
 #[test]
 fn neither_is_done_for_a_wrong_secret_or_an_unknown_writer() {
     for (kind, database) in support::every_ctldb() {
-        let executive = Executive::serving(&database, ExecutiveSettings::default());
+        let executive = Executive::serving(&database, ExecutiveOptions::default());
         executive.furnish();
         for (writer, secret) in [("writer", "wrong"), ("writer", ""), ("WRITER", "secret"), ("nobody", "secret")] {
             let refused = rotate(&executive, writer, secret, "another").expect(401);
@@ -58,7 +58,7 @@ fn neither_is_done_for_a_wrong_secret_or_an_unknown_writer() {
 #[test]
 fn a_removed_writer_is_gone_with_its_limit_and_its_name_is_free() {
     for (kind, database) in support::every_ctldb() {
-        let executive = Executive::serving(&database, ExecutiveSettings::default());
+        let executive = Executive::serving(&database, ExecutiveOptions::default());
         executive.furnish();
         let limit = json!({"amount": 5, "period": "1m"}).to_string();
         post(&executive.at("/limits/writers/writer"), limit).expect(200);
@@ -70,7 +70,7 @@ fn a_removed_writer_is_gone_with_its_limit_and_its_name_is_free() {
         post(&executive.at("/writers/writer"), "new-secret").expect(200);
         write(&executive, "new-secret", 3).expect(200);
         assert_eq!(database.value("SELECT COUNT(*) FROM fam___tab").as_deref(), Some("2"), "{kind}");
-        // Nothing of this is in the ledger: one table, two rows.
+        // The ledger has nothing of this: only one table and two rows.
         assert_eq!(database.value("SELECT COUNT(*) FROM ctlstore_dml_ledger").as_deref(), Some("3"), "{kind}");
     }
 }

@@ -1,4 +1,5 @@
-//! Many writers at once: nothing is lost, torn or counted wrong, and requests that wait share a commit.
+//! Many writers at once: no row is lost, no transaction is torn, usage is counted right, and requests that wait share a
+//! commit.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use ctlstore::actors::executive::ExecutiveSettings;
+use ctlstore::actors::executive::ExecutiveOptions;
 use support::http::{post, request};
 use support::in_process::hold::Hold;
 use support::in_process::replay::{assert_contiguous, ledger, replay, rows};
@@ -17,21 +18,21 @@ use support::wait_until;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
-fn unlimited() -> ExecutiveSettings {
-    let mut settings = ExecutiveSettings::default();
+fn unlimited() -> ExecutiveOptions {
+    let mut settings = ExecutiveOptions::default();
     settings.rules.writer_limit.amount = i64::MAX;
     settings
 }
 
 /// A period that does not end within the test.
-fn limited(rows: i64) -> ExecutiveSettings {
+fn limited(rows: i64) -> ExecutiveOptions {
     let mut settings = unlimited();
     settings.rules.writer_limit.amount = rows;
     settings.rules.writer_limit.period = Duration::from_secs(1_000_000_000);
     settings
 }
 
-/// Runs `client` in so many threads at once.
+/// Runs `client` in several threads at once.
 fn concurrently(clients: i64, client: impl Fn(i64) + Sync) {
     std::thread::scope(|scope| {
         for number in 0..clients {
@@ -69,7 +70,7 @@ fn requests_that_wait_share_a_commit_and_a_refused_one_among_them_leaves_nothing
         let hold = Hold::on(&database.url);
         std::thread::scope(|scope| {
             let first = scope.spawn(|| executive.mutate(&json!({"mutations": [row(0, "first")]})));
-            // The first one is on its way alone; all others wait behind it.
+            // The first request commits alone, and all others wait for it.
             executive.wait_until_committing(1);
             let mut others = Vec::new();
             for id in 1..=8_i64 {
@@ -150,7 +151,7 @@ fn check_cookie_lets_exactly_one_of_many_through() {
             for round in 0..10 {
                 let body = json!({"mutations": [row(round, &format!("client {client}"))],
                     "check_cookie": base64(round), "cookie": base64(round + 1)});
-                // Everyone tries to go from this round's cookie to the next one.
+                // Every writer tries to replace this round's cookie by the next one.
                 wait_until("the round begins", DEADLINE, || get_cookie_number(&executive) >= round);
                 match executive.mutate(&body).status {
                     200 => drop(passed.fetch_add(1, Ordering::SeqCst)),

@@ -1,13 +1,13 @@
-//! Answers whether the row that a copy applied last is still the ledger's. [`last_row`] asks a
-//! source. [`questions`] gives a [`HistoryCheck`] to blocking code, whose questions the task that
-//! holds the source answers with [`answer_while`].
+//! Checks whether the row that a copy applied last is still the ledger's. Entry point: [`last_row`].
+//! Blocking code asks through a [`HistoryCheck`] of [`questions`], and the task that holds the source
+//! answers with [`answer_while`]. `tail` has its own check, on each read.
 
 use ctlstore_core::ledger::{BlockLimit, HistoryCheck, LastRow, LdbPosition, LedgerSource, Seq, SourceError};
 use tokio::sync::{mpsc, oneshot};
 
-/// Questions that may wait: each asker waits for its answer.
+/// The questions that may wait. Each asker waits for its answer, so there are few.
 const QUEUE: usize = 4;
-/// The one row that is looked at.
+/// The limit for a read of one row.
 const ONE_ROW: BlockLimit = BlockLimit { rows: 1, bytes: 1 };
 
 /// Compares the row at `position` with the ledger's.
@@ -25,19 +25,19 @@ pub async fn last_row<S: LedgerSource>(source: &mut S, position: &LdbPosition) -
         return Ok(if is_other { LastRow::Other } else { LastRow::Same });
     }
     let info = source.describe().await?;
-    // Rows that pruning took are judged by `may_follow`.
+    // The row is missing. If pruning took it, `may_follow` decides.
     let is_behind_the_first = info.first.is_none_or(|first| first < seq);
     Ok(if is_behind_the_first { LastRow::Missing } else { LastRow::Same })
 }
 
 type Question = (LdbPosition, oneshot::Sender<LastRow>);
 
-/// Where questions arrive.
+/// The end at which questions arrive.
 #[derive(Debug)]
 pub struct Questions(mpsc::Receiver<Question>);
 
-/// The asker's end, and the end of the task that has the source. A question is answered
-/// [`LastRow::Unknown`] where the task has gone.
+/// Makes the asker's end and the end of the task that has the source. If the task has ended, the answer is
+/// [`LastRow::Unknown`].
 pub fn questions() -> (HistoryCheck, Questions) {
     let (sender, receiver) = mpsc::channel::<Question>(QUEUE);
     let ask = move |position: &LdbPosition| {
@@ -50,7 +50,7 @@ pub fn questions() -> (HistoryCheck, Questions) {
     (HistoryCheck::new(ask), Questions(receiver))
 }
 
-/// Waits for `work`, and answers questions meanwhile.
+/// Waits for `work`, and answers questions until it is done.
 pub async fn answer_while<S: LedgerSource, T>(
     source: &mut S,
     Questions(mut questions): Questions,
@@ -64,7 +64,7 @@ pub async fn answer_while<S: LedgerSource, T>(
             Some(question) = questions.recv() => question,
         };
         let row = last_row(source, &position).await.unwrap_or(LastRow::Unknown);
-        // Whoever asked may have been aborted.
+        // The asker may have been aborted.
         let _ = reply.send(row);
     }
 }
@@ -79,7 +79,8 @@ mod tests {
 
     impl LedgerSource for Rows {
         async fn describe(&mut self) -> Result<LedgerInfo, SourceError> {
-            let (first, last) = (self.0.first().copied().map(Seq), self.0.last().copied().map(Seq));
+            let first = self.0.first().copied().map(Seq);
+            let last = self.0.last().copied().map(Seq);
             Ok(LedgerInfo { first, last, ..LedgerInfo::default() })
         }
 
@@ -109,7 +110,7 @@ mod tests {
             (at(4, None), LastRow::Same),
             (at(4, Some(5)), LastRow::Other),
             (at(5, Some(5)), LastRow::Missing),
-            // Pruned: others judge that.
+            // Pruned: `may_follow` judges that.
             (at(2, Some(2)), LastRow::Same),
             // Beyond the end.
             (at(9, Some(9)), LastRow::Missing),

@@ -1,6 +1,8 @@
-//! Reading on from where an LDB stands, with the two checks that keep a copy from
-//! diverging: the row before the next one must still be the one that was applied,
-//! and a jump in seq is believed only after the missing range was read again.
+//! Reads the ledger on after an LDB's position. Entry points: [`Tail::open`] and [`Tail::next`]. It applies
+//! nothing.
+//!
+//! Two checks keep a copy from diverging. The last applied row must still be in the ledger. A jump in seq
+//! is believed only after the missing range was read again.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
@@ -10,8 +12,8 @@ use ctlstore_core::ledger::{
 };
 use ctlstore_core::schema::Timestamp;
 
-/// How long a row with a lower number than one already seen may take to appear.
-/// Everything that takes the ledger lock commits in seq order; this is for what does not.
+/// The time in which a row may appear whose seq is below one that was read already. Writers that take the
+/// ledger lock commit in seq order; this is for others.
 const GAP_GRACE: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Clone, thiserror::Error)]
@@ -26,24 +28,24 @@ pub enum TailError {
     LastAppliedGone { seq: Seq },
 }
 
-/// Rows behind the last ones, complete up to the last of them.
+/// The rows after the last ones, complete up to the last of these.
 #[derive(Debug, Default)]
-pub struct Found {
+pub struct NewRows {
     pub rows: Vec<LedgerRow>,
     /// Whether the ledger ended there.
     pub at_end: bool,
-    /// Jumps in seq that were looked at twice.
+    /// The jumps in seq, each of which was read twice.
     pub gaps: u64,
 }
 
-/// What is known of the last row: enough to recognise it.
+/// The properties of the last row by which it is recognised.
 #[derive(Debug, Clone, Copy, Default)]
 struct Anchor {
     leader_ts: Option<Timestamp>,
     statement: Option<u64>,
 }
 
-/// A source being read from one position on.
+/// A source that is read from one position on.
 #[derive(Debug)]
 pub struct Tail<'a, S> {
     source: &'a mut S,
@@ -53,7 +55,7 @@ pub struct Tail<'a, S> {
 }
 
 impl<'a, S: LedgerSource> Tail<'a, S> {
-    /// Looks whether the LDB at `position` may follow this ledger.
+    /// Begins at `position`, if the LDB there may follow this ledger.
     pub async fn open(source: &'a mut S, position: &LdbPosition) -> Result<(Self, LedgerInfo), TailError> {
         let info = source.describe().await?;
         may_follow(&info, position)?;
@@ -61,26 +63,26 @@ impl<'a, S: LedgerSource> Tail<'a, S> {
         Ok((Self { source, last: position.seq, anchor, ledger_id: position.ledger_id.clone() }, info))
     }
 
-    /// The last row that was given out, or that the LDB had at the start.
+    /// The seq of the last row that was returned, or that the LDB had at the start.
     pub fn last_seq(&self) -> Seq {
         self.last
     }
 
-    /// The next rows, none when there are none yet.
-    pub async fn next(&mut self, limit: BlockLimit) -> Result<Found, TailError> {
+    /// The next rows. There may be none yet.
+    pub async fn next(&mut self, limit: BlockLimit) -> Result<NewRows, TailError> {
         let block = self.read_with_anchor(limit).await?;
-        let found = match jumps(self.last, &block.rows) {
-            0 => Found { rows: block.rows, at_end: block.at_end, gaps: 0 },
+        let new = match jumps(self.last, &block.rows) {
+            0 => NewRows { rows: block.rows, at_end: block.at_end, gaps: 0 },
             _ => self.read_again(block, limit).await?,
         };
-        if let Some(row) = found.rows.last() {
+        if let Some(row) = new.rows.last() {
             self.last = row.seq;
             self.anchor = Anchor { leader_ts: row.leader_ts, statement: Some(hash(&row.statement)) };
         }
-        Ok(found)
+        Ok(new)
     }
 
-    /// Reads from the last row on, that row included, and takes it off after the check.
+    /// Reads from the last row on, checks that row, and returns the rows after it.
     async fn read_with_anchor(&mut self, limit: BlockLimit) -> Result<Block, TailError> {
         if self.last == Seq::ZERO {
             return Ok(self.source.read(Seq::ZERO, None, limit).await?);
@@ -92,7 +94,7 @@ impl<'a, S: LedgerSource> Tail<'a, S> {
                 self.check_anchor(row)?;
                 block.rows.remove(0);
                 if block.rows.is_empty() && !block.at_end {
-                    // That row alone was as much as one read may bring.
+                    // That row alone has filled the block.
                     block = self.source.read(self.last, None, limit).await?;
                 }
             }
@@ -110,8 +112,8 @@ impl<'a, S: LedgerSource> Tail<'a, S> {
         Ok(())
     }
 
-    /// The last applied row is not there: fine only where the ledger begins right
-    /// behind it. Where it begins further on, rows in between were lost unseen.
+    /// Judges a ledger without the last applied row. That is right only if the ledger begins directly after
+    /// it. If the ledger begins later, rows in between were lost.
     async fn check_without_anchor(&mut self) -> Result<(), TailError> {
         let info = self.source.describe().await?;
         let position = LdbPosition { seq: self.last, leader_ts: None, ledger_id: self.ledger_id.clone() };
@@ -122,7 +124,7 @@ impl<'a, S: LedgerSource> Tail<'a, S> {
         }
     }
 
-    async fn read_again(&mut self, block: Block, limit: BlockLimit) -> Result<Found, TailError> {
+    async fn read_again(&mut self, block: Block, limit: BlockLimit) -> Result<NewRows, TailError> {
         let up_to = block.rows.last().map_or(self.last, |row| row.seq);
         let at_end = block.at_end;
         drop(block);
@@ -130,13 +132,13 @@ impl<'a, S: LedgerSource> Tail<'a, S> {
         let again = self.source.read(self.last, Some(up_to), limit).await?;
         self.check_jumps(&again.rows).await?;
         let whole = again.rows.last().is_some_and(|row| row.seq == up_to);
-        Ok(Found { gaps: jumps(self.last, &again.rows), rows: again.rows, at_end: at_end && whole })
+        Ok(NewRows { gaps: jumps(self.last, &again.rows), rows: again.rows, at_end: at_end && whole })
     }
 
-    /// A number that is missing may have been pruned since the last look. Pruning moves
-    /// the mark together with the rows, so a mark that is read after them tells.
+    /// Fails if a missing seq was pruned since the last read. Pruning moves the mark together with the rows,
+    /// so the mark is read after them.
     async fn check_jumps(&mut self, rows: &[LedgerRow]) -> Result<(), TailError> {
-        let Some(first) = befores(self.last, rows).next() else { return Ok(()) };
+        let Some(first) = seqs_before_jumps(self.last, rows).next() else { return Ok(()) };
         match self.source.describe().await?.low_water {
             Some(low_water) if first.next() < low_water => {
                 Err(CannotFollow::Pruned { ldb: self.last, first: low_water }.into())
@@ -146,15 +148,15 @@ impl<'a, S: LedgerSource> Tail<'a, S> {
     }
 }
 
-/// The rows before which the numbers behind `last` leave some out: what stands before each.
-fn befores(last: Seq, rows: &[LedgerRow]) -> impl Iterator<Item = Seq> {
+/// The seq before each jump in the seqs of `rows`, which come after `last`.
+fn seqs_before_jumps(last: Seq, rows: &[LedgerRow]) -> impl Iterator<Item = Seq> {
     let before = std::iter::once(last).chain(rows.iter().map(|row| row.seq));
     before.zip(rows).filter(|(before, row)| row.seq != before.next()).map(|(before, _)| before)
 }
 
-/// How often the numbers behind `last` leave some out.
+/// The number of jumps in the seqs of `rows`, which come after `last`.
 fn jumps(last: Seq, rows: &[LedgerRow]) -> u64 {
-    befores(last, rows).count() as u64
+    seqs_before_jumps(last, rows).count() as u64
 }
 
 fn hash(statement: &str) -> u64 {
@@ -188,7 +190,9 @@ mod tests {
 
         async fn read(&mut self, after: Seq, up_to: Option<Seq>, limit: BlockLimit) -> Result<Block, SourceError> {
             let wanted = |r: &&LedgerRow| r.seq > after && up_to.is_none_or(|up_to| r.seq <= up_to);
-            let (mut rows, mut bytes, mut at_end) = (Vec::new(), 0, false);
+            let mut rows = Vec::new();
+            let mut bytes = 0;
+            let mut at_end = false;
             let mut left = self.rows.iter().filter(wanted);
             while rows.len() < limit.rows && bytes <= limit.bytes {
                 let Some(row) = left.next() else {
@@ -222,8 +226,8 @@ mod tests {
         Tail::open(source, &position).await.unwrap().0
     }
 
-    fn seqs(found: &Found) -> Vec<i64> {
-        found.rows.iter().map(|r| r.seq.0).collect()
+    fn seqs(new: &NewRows) -> Vec<i64> {
+        new.rows.iter().map(|r| r.seq.0).collect()
     }
 
     #[tokio::test]

@@ -29,7 +29,7 @@ pub struct CommitDelay {
     at_once: u32,
 }
 
-/// The next group waits until so many requests are there, or until then.
+/// The next group waits until `requests` requests are there, or until the time `until`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Delay {
     requests: usize,
@@ -37,11 +37,11 @@ struct Delay {
 }
 
 impl CommitDelay {
-    /// A group of `group` requests was answered at `now`, `took` after it set out, while
-    /// `waiting` others wait. No group is larger than `most`.
+    /// Records a commit: `group` requests were answered at `now`, the commit took the time `took`, and
+    /// `waiting` other requests wait. No group is larger than `most`.
     pub fn answered(&mut self, now: Instant, took: Duration, group: usize, waiting: usize, most: usize) {
         self.delay = None;
-        // Who waited while the group was on its way is none of those who were answered.
+        // The requests that waited during the commit are from other writers than the answered ones.
         let writers = (group + waiting).min(most);
         if writers < 2 || waiting >= writers {
             return;
@@ -53,15 +53,16 @@ impl CommitDelay {
         self.delay = Some(Delay { requests: writers, until: now + (took / PART).min(LONGEST) });
     }
 
-    /// How long the next group still waits at `now`, if `waiting` requests are there;
-    /// `None` when it goes at once.
+    /// How long the next group must still wait at `now`, if `waiting` requests are there. `None` if it
+    /// commits at once.
     pub fn hold(&mut self, now: Instant, waiting: usize) -> Option<Duration> {
-        let hold = self.delay?;
-        if waiting >= hold.requests {
-            (self.delay, self.misses) = (None, 0);
+        let delay = self.delay?;
+        if waiting >= delay.requests {
+            self.delay = None;
+            self.misses = 0;
             return None;
         }
-        let left = hold.until.saturating_duration_since(now);
+        let left = delay.until.saturating_duration_since(now);
         if !left.is_zero() {
             return Some(left);
         }
@@ -85,7 +86,8 @@ mod tests {
 
     #[test]
     fn whoever_writes_alone_never_waits() {
-        let (mut commit_delay, mut now) = (CommitDelay::default(), Instant::now());
+        let mut commit_delay = CommitDelay::default();
+        let mut now = Instant::now();
         for _ in 0..100 {
             assert!(!is_delayed(&mut commit_delay, now, 1));
             now += COMMIT;
@@ -96,7 +98,8 @@ mod tests {
 
     #[test]
     fn halves_become_one_group_as_soon_as_all_are_back() {
-        let (mut commit_delay, now) = (CommitDelay::default(), Instant::now());
+        let mut commit_delay = CommitDelay::default();
+        let now = Instant::now();
         commit_delay.answered(now, COMMIT, 4, 4, MOST);
         for waiting in 4..8 {
             assert!(is_delayed(&mut commit_delay, now, waiting), "{waiting} of 8 wait");
@@ -109,7 +112,8 @@ mod tests {
 
     #[test]
     fn what_is_held_goes_after_a_part_of_the_commits_time() {
-        let (mut commit_delay, now) = (CommitDelay::default(), Instant::now());
+        let mut commit_delay = CommitDelay::default();
+        let now = Instant::now();
         commit_delay.answered(now, COMMIT, 4, 4, MOST);
         assert_eq!(commit_delay.hold(now, 5), Some(COMMIT / PART));
         assert!(!is_delayed(&mut commit_delay, now + COMMIT / PART, 5));
@@ -121,14 +125,16 @@ mod tests {
 
     #[test]
     fn who_comes_later_than_that_does_not_wait() {
-        let (mut commit_delay, now) = (CommitDelay::default(), Instant::now());
+        let mut commit_delay = CommitDelay::default();
+        let now = Instant::now();
         commit_delay.answered(now, COMMIT, 8, 0, MOST);
         assert!(!is_delayed(&mut commit_delay, now + COMMIT, 1));
     }
 
     #[test]
     fn writers_who_do_not_come_back_in_time_are_waited_for_ever_less_often() {
-        let (mut commit_delay, mut now) = (CommitDelay::default(), Instant::now());
+        let mut commit_delay = CommitDelay::default();
+        let mut now = Instant::now();
         let mut misses = 0;
         for _ in 0..1_000 {
             commit_delay.answered(now, COMMIT, 4, 4, MOST);
@@ -154,7 +160,8 @@ mod tests {
 
     #[test]
     fn a_full_group_is_not_held() {
-        let (mut commit_delay, now) = (CommitDelay::default(), Instant::now());
+        let mut commit_delay = CommitDelay::default();
+        let now = Instant::now();
         commit_delay.answered(now, COMMIT, MOST, MOST, MOST);
         assert!(!is_delayed(&mut commit_delay, now, MOST));
     }

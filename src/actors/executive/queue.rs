@@ -1,5 +1,5 @@
-//! Mutation requests that wait for the ledger lock: bounded, in order, and taken
-//! out in groups that share a commit. Pure.
+//! [`MutationQueue`]: the mutation requests that wait for the ledger lock. It is bounded, keeps their
+//! order, and gives them out in groups that share a commit. No I/O.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,18 +16,18 @@ const MAX_WAITING_BYTES: usize = 32 * 1024 * 1024;
 pub const MAX_GROUP: usize = 64;
 const MAX_GROUP_BYTES: usize = 4 * 1024 * 1024;
 
-/// A request and who waits for its answer.
+/// A request that waits for its commit.
 #[derive(Debug)]
-pub struct Waiting {
+pub struct WaitingRequest {
     pub request: Arc<MutationRequest>,
     pub deadline: Instant,
     pub answer_to: AnswerTo,
     bytes: usize,
-    /// Whether it shares its commit with nobody.
+    /// Whether it must have a commit of its own.
     alone: bool,
 }
 
-impl Waiting {
+impl WaitingRequest {
     pub fn new(request: MutationRequest, answer_to: AnswerTo, deadline: Instant) -> Self {
         let bytes = request.weight();
         Self { request: Arc::new(request), deadline, answer_to, bytes, alone: false }
@@ -35,14 +35,14 @@ impl Waiting {
 }
 
 #[derive(Debug, Default)]
-pub struct Queue {
-    waiting: VecDeque<Waiting>,
+pub struct MutationQueue {
+    waiting: VecDeque<WaitingRequest>,
     bytes: usize,
 }
 
-impl Queue {
-    /// Gives the request back when the queue is full.
-    pub fn push(&mut self, waiting: Waiting) -> Result<(), Waiting> {
+impl MutationQueue {
+    /// Adds a request, or returns it if the queue is full.
+    pub fn push(&mut self, waiting: WaitingRequest) -> Result<(), WaitingRequest> {
         if self.waiting.len() >= MAX_WAITING || self.bytes.saturating_add(waiting.bytes) > MAX_WAITING_BYTES {
             return Err(waiting);
         }
@@ -51,22 +51,22 @@ impl Queue {
         Ok(())
     }
 
-    /// Puts requests back that were taken out, before all others, in their order.
-    pub fn put_back(&mut self, group: Vec<Waiting>) {
+    /// Puts requests back that were taken out, in their order and before all others.
+    pub fn put_back(&mut self, group: Vec<WaitingRequest>) {
         for waiting in group.into_iter().rev() {
             self.bytes += waiting.bytes;
             self.waiting.push_front(waiting);
         }
     }
 
-    /// As [`Queue::put_back`], and lets each have a commit for itself from now on.
-    pub fn put_back_alone(&mut self, mut group: Vec<Waiting>) {
+    /// As [`MutationQueue::put_back`], but each request gets a commit of its own from now on.
+    pub fn put_back_alone(&mut self, mut group: Vec<WaitingRequest>) {
         group.iter_mut().for_each(|waiting| waiting.alone = true);
         self.put_back(group);
     }
 
-    /// Takes out what shares the next commit: at least one request, if there is any.
-    pub fn next_group(&mut self) -> Vec<Waiting> {
+    /// Takes out the requests for the next commit: at least one, if there is any.
+    pub fn next_group(&mut self) -> Vec<WaitingRequest> {
         let mut group = Vec::new();
         let mut bytes = 0;
         while let Some(next) = self.waiting.front() {
@@ -84,9 +84,8 @@ impl Queue {
         group
     }
 
-    /// Takes out what has waited past its deadline. All wait equally long, so
-    /// those are at the front.
-    pub fn expired(&mut self, now: Instant) -> Vec<Waiting> {
+    /// Takes out the requests whose deadline has passed. All may wait equally long, so these are at the front.
+    pub fn expired(&mut self, now: Instant) -> Vec<WaitingRequest> {
         let mut expired = Vec::new();
         while self.waiting.front().is_some_and(|waiting| waiting.deadline <= now) {
             expired.extend(self.waiting.pop_front());
@@ -119,24 +118,24 @@ mod tests {
     use ctlstore_core::schema::{FamilyName, WriterName};
     use ctlstore_ctldb::executive::{Credentials, Mutation, Secret};
 
-    /// A request whose one value has so many bytes, and whose deadline is so many seconds ahead.
-    fn waiting(bytes: usize, seconds: u64) -> Waiting {
+    /// A request with one value of `bytes` bytes and a deadline in `seconds` seconds.
+    fn waiting(bytes: usize, seconds: u64) -> WaitingRequest {
         let family = FamilyName::new("fam").unwrap();
         let value = RawValue::from_string(format!("\"{}\"", "x".repeat(bytes - 2))).unwrap();
         let mutation = Mutation::new(&family, "tab", false, vec![("v".to_owned(), value)]).unwrap();
         let credentials = Credentials { writer: WriterName::new("writer").unwrap(), secret: Secret::shown(b"") };
         let request = MutationRequest::new(credentials, vec![], None, vec![mutation]).unwrap();
         let answer_to = AnswerTo { waiter: oneshot::channel().0, batches: mpsc::unbounded_channel().0 };
-        Waiting::new(request, answer_to, Instant::now() + Duration::from_secs(seconds))
+        WaitingRequest::new(request, answer_to, Instant::now() + Duration::from_secs(seconds))
     }
 
-    fn sizes(group: &[Waiting]) -> Vec<usize> {
+    fn sizes(group: &[WaitingRequest]) -> Vec<usize> {
         group.iter().map(|waiting| waiting.bytes).collect()
     }
 
     #[test]
     fn groups_are_bounded_in_number_and_bytes_and_keep_the_order() {
-        let mut queue = Queue::default();
+        let mut queue = MutationQueue::default();
         for bytes in [10, MAX_GROUP_BYTES, 20, 30, MAX_GROUP_BYTES - 50, 40] {
             queue.push(waiting(bytes, 9)).unwrap();
         }
@@ -157,7 +156,7 @@ mod tests {
 
     #[test]
     fn a_full_queue_gives_the_request_back() {
-        let mut queue = Queue::default();
+        let mut queue = MutationQueue::default();
         for _ in 0..MAX_WAITING {
             queue.push(waiting(10, 9)).unwrap();
         }
@@ -169,7 +168,7 @@ mod tests {
 
     #[test]
     fn what_has_waited_too_long_is_taken_out() {
-        let mut queue = Queue::default();
+        let mut queue = MutationQueue::default();
         for seconds in [0, 0, 60] {
             queue.push(waiting(10, seconds)).unwrap();
         }

@@ -1,9 +1,10 @@
-//! The executive's upkeep of the ledger: rows that are old enough and in a verified
-//! snapshot are pruned, at an interval and a little at a time. Verifying fetches a
-//! whole snapshot, so it runs where it may block, and only when rows wait for it.
+//! [`Retention`]: the executive's task that prunes the ledger at an interval. Rows go that are old enough
+//! and in a verified snapshot. `ctlstore_ctldb::executive::prune` decides which rows, and deletes them in
+//! small transactions.
 //!
-//! What goes wrong here is no trouble of writing: it shows in the executive's status,
-//! in the metrics and in the log, and the executive stays ready.
+//! To verify a snapshot is to fetch all of it. So that runs on a thread that may block, and only if rows
+//! wait to be pruned. A failure here shows in the executive's status, in the metrics and in the log. It
+//! does not concern writes, so the executive stays ready.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -25,51 +26,48 @@ use ctlstore_ctldb::{Ctldb, CtldbError};
 use ctlstore_ldb::snapshot::Verifier;
 use ctlstore_ldb::snapshot::fetch::FetchError;
 
-/// Rounds in the time that rows are kept, and the bounds of the time between two.
+/// The rounds in the time for which rows are kept, and the bounds of the interval between two rounds.
 const ROUNDS: u32 = 20;
 const INTERVAL: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(600));
-/// The part of the interval that is left to chance, so that executives on one ctldb
-/// don't come together.
+/// The random part of the interval, so that executives on one ctldb don't prune at the same time.
 const JITTER: f64 = 0.25;
 /// The first pause after a failure.
 const FIRST_RETRY: Duration = Duration::from_secs(5);
 
-/// How long the word of one verification counts, while what was verified is still
-/// there. What it says of the rows before its seq stays true, unless its bytes have gone
-/// bad meanwhile.
+/// How long a verification counts, while the verified object is still there. Its statement about the rows
+/// before its seq stays true, unless the object's bytes are damaged meanwhile.
 const TRUSTED_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// No snapshot is verified again before this has passed, or this part of the time that
-/// rows are kept: each time is a whole download and a check, in each executive, and where
-/// snapshots are taken every few minutes the verified one has gone by the next round. One
-/// that was just verified has nearly all rows that are old enough: the others stay
-/// longer by no more than this.
+/// The shortest time between two verifications, and the part of the kept time that it is if that is shorter.
+/// Each verification is a whole download in each executive. If snapshots are taken every few minutes, the
+/// verified one is gone by the next round. A snapshot that was just verified has nearly all rows that are
+/// old enough; the others stay longer by at most this time.
 const BETWEEN_VERIFICATIONS: Duration = Duration::from_secs(6 * 60 * 60);
 const PART_OF_KEEP: u32 = 4;
 
-/// What asking the ctldb whether there is anything to do may take.
+/// The time for asking the ctldb whether there are rows to prune.
 const ASK_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How the ledger is kept short.
+/// How the ledger is pruned.
 #[derive(Debug, Clone)]
 pub struct RetentionSettings {
     /// Rows younger than this stay.
     pub keep: Duration,
-    /// That nothing made by the original follows this ledger.
+    /// The operator's word that no reflector of the original follows this ledger.
     pub no_original_reflectors: bool,
-    /// The snapshots that must have what goes.
+    /// Verifies the snapshots that must have the pruned rows.
     pub verifier: Verifier,
 }
 
-/// Its part of the executive's status.
+/// The retention's part of the executive's status.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(super) struct RetentionDetails {
-    /// When a round last ended well.
+    /// When a round last succeeded.
     ledger_pruned_at: Option<String>,
     ledger_rows_pruned: u64,
     /// The first row that pruning has left.
     ledger_low_water_seq: Option<Seq>,
-    /// Of the snapshot on whose word rows were last pruned, or would have been.
+    /// The seq of the snapshot of the last successful round, even if that round pruned no row.
     ledger_snapshot_seq: Option<Seq>,
     ledger_prune_failures: u64,
     ledger_prune_error: Option<ErrorReport>,
@@ -83,41 +81,41 @@ enum RetentionError {
     Prune(#[from] PruneError),
 }
 
-/// What the actor and the task share; both live on one thread.
-struct Shared {
+/// The status that the actor reads and the task writes. Both run on one thread.
+struct SharedStatus {
     metrics: Arc<Metrics>,
     view: RefCell<(RetentionDetails, Failures)>,
 }
 
-/// How a round ended.
+/// The outcome of a round.
 enum Round {
-    /// Nothing is old enough.
+    /// No row is old enough.
     Nothing,
-    /// What could go has gone, on the word of the snapshot with this seq.
+    /// The rows that may go are gone. The snapshot with this seq has them.
     Pruned(PruneOutcome, Seq),
-    /// No verified snapshot stands, and it is too soon to verify another.
+    /// No verified snapshot counts any more, and it is too soon to verify another.
     Waits,
 }
 
-/// The task that prunes, if rows are not kept for ever.
+/// The task that prunes, and its part of the status. Without settings there is no task.
 pub(super) struct Retention {
     settings: Option<RetentionSettings>,
-    shared: Rc<Shared>,
+    shared: Rc<SharedStatus>,
     task: Option<Task>,
 }
 
 impl Retention {
     pub fn new(settings: Option<RetentionSettings>, metrics: Arc<Metrics>) -> Self {
         let failures = Failures::new(Component::Retention, Arc::clone(&metrics));
-        let shared = Shared { metrics, view: RefCell::new((RetentionDetails::default(), failures)) };
+        let shared = SharedStatus { metrics, view: RefCell::new((RetentionDetails::default(), failures)) };
         Self { settings, shared: Rc::new(shared), task: None }
     }
 
-    /// On a ctldb that is prepared.
+    /// Starts the task, on a ctldb that is prepared.
     pub fn start<C: Ctldb>(&mut self, ctldb: C) {
         if let Some(settings) = self.settings.take() {
             let between = (settings.keep / PART_OF_KEEP).min(BETWEEN_VERIFICATIONS);
-            let keeper = Keeper { ctldb, settings, between, known: None };
+            let keeper = Keeper { ctldb, settings, between, last: None };
             let shared = Rc::clone(&self.shared);
             self.task = Some(Task::spawn(|stopping| run(shared, keeper, stopping)));
         }
@@ -130,19 +128,19 @@ impl Retention {
         details.clone()
     }
 
-    /// The task, to be stopped before the ctldb is closed.
+    /// Takes the task out. It must be stopped before the ctldb is closed.
     pub fn take_task(&mut self) -> Option<Task> {
         self.task.take()
     }
 }
 
-async fn run<C: Ctldb>(shared: Rc<Shared>, mut keeper: Keeper<C>, mut stopping: Stopping) {
+async fn run<C: Ctldb>(shared: Rc<SharedStatus>, mut keeper: Keeper<C>, mut stopping: Stopping) {
     let interval = (keeper.settings.keep / ROUNDS).clamp(INTERVAL.0, INTERVAL.1);
     let mut backoff = Backoff::new(FIRST_RETRY.min(interval), interval);
     let mut pause = interval.mul_f64(rand::random_range(0.0..JITTER));
     while stopping.unless(tokio::time::sleep(pause)).await.is_some() {
         let abort = Abort::default();
-        // Dropped where it stands when the node stops: a transaction is whole or not there.
+        // A stop of the node drops the round wherever it is. Each transaction is whole or rolled back.
         let Some(outcome) = stopping.unless(keeper.round(&abort)).await else {
             abort.abort();
             return;
@@ -161,15 +159,16 @@ async fn run<C: Ctldb>(shared: Rc<Shared>, mut keeper: Keeper<C>, mut stopping: 
     }
 }
 
-/// A verified snapshot and when that was done.
-struct Admission {
+/// A verified snapshot.
+struct Verification {
     snapshot: VerifiedSnapshot,
+    /// When it was verified.
     at: Instant,
-    /// Whether older rows than it has wait for another one.
+    /// Whether all of its rows that may go are gone, and further rows wait for a newer snapshot.
     is_used_up: bool,
 }
 
-impl Admission {
+impl Verification {
     fn new(snapshot: VerifiedSnapshot) -> Self {
         Self { snapshot, at: Instant::now(), is_used_up: false }
     }
@@ -178,13 +177,13 @@ impl Admission {
 struct Keeper<C> {
     ctldb: C,
     settings: RetentionSettings,
-    /// The time between two verifications, at least.
+    /// The shortest time between two verifications.
     between: Duration,
-    known: Option<Admission>,
+    last: Option<Verification>,
 }
 
 impl<C: Ctldb> Keeper<C> {
-    /// Prunes what may go now.
+    /// Prunes the rows that may go now.
     async fn round(&mut self, abort: &Abort) -> Result<Round, RetentionError> {
         let keep = self.settings.keep;
         let asked = self.ctldb.read(HasOldRows { keep }, Instant::now() + ASK_TIMEOUT).await;
@@ -198,21 +197,22 @@ impl<C: Ctldb> Keeper<C> {
         let no_original_reflectors = self.settings.no_original_reflectors;
         let order = PruneOrder { keep, snapshot, no_original_reflectors };
         let outcome = prune(&self.ctldb, order, |_| true).await?;
-        if let Some(known) = &mut self.known {
-            known.is_used_up = outcome.limit == Limit::Snapshot;
+        if let Some(last) = &mut self.last {
+            last.is_used_up = outcome.limit == Limit::Snapshot;
         }
         Ok(Round::Pruned(outcome, seq))
     }
 }
 
 impl<C> Keeper<C> {
-    /// The snapshot whose word counts now, verified now where it is time for that; none
-    /// where it is not.
+    /// The verified snapshot that counts now. If the last one counts no more, another is verified, if that is
+    /// due; otherwise `None`.
     async fn verified(&mut self, abort: &Abort) -> Result<Option<VerifiedSnapshot>, FetchError> {
-        let age = self.known.as_ref().map(|known| known.at.elapsed());
+        let age = self.last.as_ref().map(|last| last.at.elapsed());
         let is_due = age.is_none_or(|age| age >= self.between);
-        let may_count = self.known.as_ref().is_some_and(|known| !known.is_used_up && known.at.elapsed() < TRUSTED_FOR);
-        let (mut verifier, abort) = (self.settings.verifier.clone(), abort.clone());
+        let may_count = self.last.as_ref().is_some_and(|last| !last.is_used_up && last.at.elapsed() < TRUSTED_FOR);
+        let mut verifier = self.settings.verifier.clone();
+        let abort = abort.clone();
         let verifying = tokio::task::spawn_blocking(move || {
             let stands = may_count && verifier.stands(&abort);
             let verified = (!stands && is_due).then(|| verifier.lowest(&abort, &()));
@@ -220,22 +220,22 @@ impl<C> Keeper<C> {
         });
         // A panic has ended the process already.
         let Ok((verifier, stands, verified)) = verifying.await else { return Err(FetchError::Aborted) };
-        // It remembers what it has fetched.
+        // The verifier remembers what it has fetched.
         self.settings.verifier = verifier;
         if let Some(verified) = verified {
-            self.known = None;
-            self.known = Some(Admission::new(verified?));
+            self.last = None;
+            self.last = Some(Verification::new(verified?));
         } else if !stands {
             return Ok(None);
         }
-        Ok(self.known.as_ref().map(|known| known.snapshot.clone()))
+        Ok(self.last.as_ref().map(|last| last.snapshot.clone()))
     }
 }
 
-impl Shared {
+impl SharedStatus {
     fn ended(&self, round: Round) {
         if let Round::Waits = round {
-            // It did not go well, nor badly: what the round before showed stands.
+            // This is neither a success nor a failure, so the status stays as the round before left it.
             tracing::debug!(role = "executive", "old ledger rows wait until a snapshot is verified again");
             return;
         }
@@ -297,19 +297,19 @@ mod tests {
         publish("one");
         let verifier = Verifier::new(&[SnapshotUrl::File(path.clone())], directory.path().join("verifying"));
         let settings = RetentionSettings { keep: Duration::ZERO, no_original_reflectors: false, verifier };
-        let mut keeper = Keeper { ctldb: (), settings, between: BETWEEN_VERIFICATIONS, known: None };
+        let mut keeper = Keeper { ctldb: (), settings, between: BETWEEN_VERIFICATIONS, last: None };
         let abort = Abort::default();
         let first = keeper.verified(&abort).await.unwrap().expect("the first one is verified");
         assert_eq!(first.ledger_id.as_deref(), Some("one"));
         assert_eq!(keeper.verified(&abort).await.unwrap(), Some(first), "it stands");
         publish("two");
-        // Neither is the one that has gone taken at its word, nor the one that nobody has checked.
+        // The first one is gone and counts no more. The second one is not verified.
         assert_eq!(keeper.verified(&abort).await.unwrap(), None);
         keeper.between = Duration::ZERO;
         let second = keeper.verified(&abort).await.unwrap().expect("it is time");
         assert_eq!(second.ledger_id.as_deref(), Some("two"));
-        // One that has none of the rows that wait says nothing more either.
-        keeper.known.as_mut().unwrap().is_used_up = true;
+        // A snapshot that has none of the waiting rows counts no more either.
+        keeper.last.as_mut().unwrap().is_used_up = true;
         keeper.between = BETWEEN_VERIFICATIONS;
         assert_eq!(keeper.verified(&abort).await.unwrap(), None);
     }

@@ -16,7 +16,7 @@ use ctlstore_core::ledger::{
     AssembleError, Assembler, Batch, CannotFollow, LedgerSource, Replication, Seq, SourceError,
 };
 use ctlstore_core::schema::Timestamp;
-use ctlstore_ctldb::tail::{Found, Tail, TailError};
+use ctlstore_ctldb::tail::{NewRows, Tail, TailError};
 use ctlstore_ctldb::{answer_while, questions};
 
 use super::Shared;
@@ -172,7 +172,7 @@ impl Shared {
         self.metrics.poller.ledger_seq.set(last.0);
     }
 
-    fn count(&self, found: &Found) {
+    fn count(&self, found: &NewRows) {
         let metrics = &self.metrics.poller;
         metrics.polls.inc();
         let Some(last) = found.rows.last() else { return };

@@ -1,4 +1,5 @@
-//! Limits of tables and writers over HTTP.
+//! The routes for limits of tables and writers. Their requests are in `limit_settings.rs` of
+//! `ctlstore_ctldb::executive`.
 
 use std::time::Duration;
 
@@ -20,8 +21,8 @@ use ctlstore_ctldb::executive::{
     parse_go_duration,
 };
 
+use super::api::{Api, asking, done};
 use super::writers::writer_in;
-use super::{Api, asking, done};
 
 pub(super) fn operations() -> Vec<Operation> {
     let size = || json!({"max-size": 104_857_600, "warn-size": 52_428_800});
@@ -85,7 +86,7 @@ struct Rate {
     period: Value,
 }
 
-/// What is read by `period`.
+/// Describes a period as [`period`] reads it.
 fn described_period() -> Schema {
     let go = shapes::text("^([1-9][0-9]{0,4}([.][0-9]{1,6})?(ns|us|ms|s|m|h))+$");
     OneOfBuilder::new()
@@ -148,7 +149,7 @@ struct ShownWriters {
 }
 
 pub(super) async fn list_tables(api: Data<Api>) -> Result<HttpResponse, HttpError> {
-    let limits = api.ask(&api.to.list_table_limits, ListTableLimits).await?;
+    let limits = api.ask(ListTableLimits).await?;
     let tables = limits.tables.into_iter();
     let shown = tables.map(|t| ShownTable { size: t.limit.into(), family: t.family, table: t.table }).collect();
     json::answer(&ShownTables { global: limits.global.into(), tables: shown })
@@ -162,18 +163,18 @@ pub(super) async fn set_table(
     let table = TableRef::parse(&path.0, &path.1).map_err(HttpError::bad_request)?;
     let limit: Members = json::parse(&body.read().await?)?;
     let limit = TableLimit { max_bytes: integer(&limit, "max-size")?, warn_bytes: integer(&limit, "warn-size")? };
-    api.ask(&api.to.set_table_limit, SetTableLimit::new(table, limit)?).await?;
+    api.ask(SetTableLimit::new(table, limit)?).await?;
     Ok(done())
 }
 
 pub(super) async fn delete_table(api: Data<Api>, path: Path<(String, String)>) -> Result<HttpResponse, HttpError> {
     let table = TableRef::parse(&path.0, &path.1).map_err(HttpError::bad_request)?;
-    api.ask(&api.to.delete_table_limit, DeleteTableLimit(table)).await?;
+    api.ask(DeleteTableLimit(table)).await?;
     Ok(done())
 }
 
 pub(super) async fn list_writers(api: Data<Api>) -> Result<HttpResponse, HttpError> {
-    let limits = api.ask(&api.to.list_writer_limits, ListWriterLimits).await?;
+    let limits = api.ask(ListWriterLimits).await?;
     let writers = limits.writers.into_iter();
     let shown = writers.map(|w| ShownWriter { writer: w.writer, rate_limit: w.limit.into() }).collect();
     json::answer(&ShownWriters { global: limits.global.into(), writers: shown })
@@ -187,18 +188,18 @@ pub(super) async fn set_writer(
     let writer = writer_in(&writer)?;
     let limit: Members = json::parse(&body.read().await?)?;
     let limit = RateLimit { amount: integer(&limit, "amount")?, period: period(&limit.required("period")?)? };
-    api.ask(&api.to.set_writer_limit, SetWriterLimit::new(writer, limit)?).await?;
+    api.ask(SetWriterLimit::new(writer, limit)?).await?;
     Ok(done())
 }
 
 pub(super) async fn delete_writer(api: Data<Api>, writer: Path<String>) -> Result<HttpResponse, HttpError> {
     // A name that no writer can have has no limit.
     let writer = WriterName::new(&writer).map_err(|_| HttpError::not_found("no limit for this writer"))?;
-    api.ask(&api.to.delete_writer_limit, DeleteWriterLimit(writer)).await?;
+    api.ask(DeleteWriterLimit(writer)).await?;
     Ok(done())
 }
 
-/// Nanoseconds, or a duration as Go writes it.
+/// Reads nanoseconds, or a duration as Go writes it.
 fn period(json: &Value) -> Result<Duration, HttpError> {
     let period = match json {
         Value::String(text) => parse_go_duration(text),
@@ -208,14 +209,14 @@ fn period(json: &Value) -> Result<Duration, HttpError> {
     period.ok_or_else(|| HttpError::bad_request("period is neither nanoseconds nor a duration such as \"1m\""))
 }
 
-/// A member that is a whole number, however it is written.
+/// Reads a member that is a whole number in any JSON form.
 fn integer(members: &Members, name: &str) -> Result<i64, HttpError> {
     let number: Number = members.required(name)?;
     let integer = number.as_i64().or_else(|| whole(&number));
     integer.ok_or_else(|| HttpError::bad_request(format!("{name} is not a whole number of 64 bits")))
 }
 
-/// A float that is a whole number within 53 bits: a client may write 6e10.
+/// A float that is a whole number of at most 53 bits. A client may write 6e10.
 fn whole(number: &Number) -> Option<i64> {
     let float = number.as_f64()?;
     let is_exact = float.fract() == 0.0 && float.abs() <= 9_007_199_254_740_992.0;

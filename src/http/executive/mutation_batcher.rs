@@ -1,6 +1,6 @@
-//! Mutation requests on their way to the executive. What a worker reads in one turn of its
-//! loop goes as one message, and the answers of one commit come back as one: neither thread
-//! is woken for each request, which between threads costs more than the request itself.
+//! [`MutationBatcher`]: sends mutation requests to the executive in batches. The requests that a worker
+//! reads in one turn of its loop go as one message. The answers of one commit come back as one message.
+//! So neither thread is woken for each request, which would cost more than the request itself.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -11,32 +11,32 @@ use actix::{MailboxError, Recipient};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::http::error::HttpError;
-use crate::messages::executive::{AnswerTo, Mutate, MutationAnswer, MutationOutcome};
+use crate::messages::executive::{AnswerTo, MutateBatch, MutationAnswer, MutationOutcome};
 use ctlstore_ctldb::executive::{ExecutiveError, MutationRequest};
 
-/// Of one worker.
+/// The batcher of one worker.
 #[derive(Clone)]
 pub(super) struct MutationBatcher(Rc<BatcherState>);
 
 struct BatcherState {
-    to: Recipient<Mutate>,
-    /// Requests not yet sent, as many as the worker has connections at most.
+    to: Recipient<MutateBatch>,
+    /// Requests that are not sent yet. There are at most as many as the worker has connections.
     waiting: RefCell<Vec<(MutationRequest, AnswerTo)>>,
     /// Whether a task is about to send them.
     sending: Cell<bool>,
     answers: mpsc::UnboundedSender<Vec<MutationAnswer>>,
-    /// There until somebody listens.
+    /// `Some` until the task runs that delivers answers.
     answered: RefCell<Option<mpsc::UnboundedReceiver<Vec<MutationAnswer>>>>,
 }
 
 impl MutationBatcher {
-    pub fn new(to: Recipient<Mutate>) -> Self {
+    pub fn new(to: Recipient<MutateBatch>) -> Self {
         let (answers, answered) = mpsc::unbounded_channel();
         let answered = RefCell::new(Some(answered));
         Self(Rc::new(BatcherState { to, waiting: RefCell::default(), sending: Cell::default(), answers, answered }))
     }
 
-    /// Has the request carried out. An answer that takes longer than `timeout` is not waited for.
+    /// Has the executive run the request. Waits at most `timeout` for the answer.
     pub async fn mutate(&self, request: MutationRequest, timeout: Duration) -> Result<MutationOutcome, HttpError> {
         let (to, answer) = oneshot::channel();
         let answer_to = AnswerTo { waiter: to, batches: self.0.answers.clone() };
@@ -49,23 +49,23 @@ impl MutationBatcher {
         }
         match tokio::time::timeout(timeout, answer).await {
             Ok(Ok(outcome)) => Ok(outcome),
-            // It was dropped by the executive, which may have begun to write it.
+            // The executive has dropped the request, and may have begun to write it.
             Ok(Err(_)) => Err(HttpError::unavailable("the service is stopping, the outcome is unknown")),
             Err(_) => Err(MailboxError::Timeout.into()),
         }
     }
 
     async fn send(self) {
-        // All that is there by now is read first.
+        // The worker first reads all requests that have arrived.
         tokio::task::yield_now().await;
         self.0.sending.set(false);
-        let (Mutate(requests), why) = match self.0.to.try_send(Mutate(self.0.waiting.take())) {
+        let (MutateBatch(requests), why) = match self.0.to.try_send(MutateBatch(self.0.waiting.take())) {
             Ok(()) => return,
             Err(SendError::Closed(requests)) => (requests, "the executive has stopped"),
             Err(SendError::Full(requests)) => (requests, "too many requests wait for the executive"),
         };
         for (_, answer_to) in requests {
-            // Whoever waited may have left.
+            // The waiter may have gone.
             let _ = answer_to.waiter.send(Err(ExecutiveError::NotServing(why.to_owned())));
         }
     }
@@ -87,11 +87,11 @@ mod tests {
     use crate::messages::executive::answer;
     use ctlstore_core::ledger::Seq;
     use ctlstore_core::schema::{FamilyName, WriterName};
-    use ctlstore_ctldb::executive::{Credentials, Mutation, Secret, Written};
+    use ctlstore_ctldb::executive::{Credentials, Mutation, Secret, WrittenRequest};
 
     const SOON: Duration = Duration::from_secs(20);
 
-    /// Answers each request by its number in the message, and keeps those of every other message to itself.
+    /// Answers each request by its index in the message, or keeps the requests without an answer.
     #[derive(Default)]
     struct Stub {
         batches: Vec<usize>,
@@ -103,23 +103,23 @@ mod tests {
         type Context = Context<Self>;
     }
 
-    impl Handler<Mutate> for Stub {
+    impl Handler<MutateBatch> for Stub {
         type Result = ();
 
-        fn handle(&mut self, Mutate(requests): Mutate, _: &mut Self::Context) {
+        fn handle(&mut self, MutateBatch(requests): MutateBatch, _: &mut Self::Context) {
             self.batches.push(requests.len());
             if self.keeps {
                 return self.kept.extend(requests);
             }
             let outcome = |number: usize| match number {
                 1 => Err(ExecutiveError::NotServing("the second".to_owned())),
-                _ => Ok(Written { seq: Seq(number as i64), rows: 1, statements: 1, over_warn: Vec::new() }),
+                _ => Ok(WrittenRequest { seq: Seq(number as i64), rows: 1, statements: 1, over_warn: Vec::new() }),
             };
             answer(requests.into_iter().enumerate().map(|(number, (_, answer_to))| (answer_to, outcome(number))));
         }
     }
 
-    /// What the stub was sent, and whether it lets go of what it keeps.
+    /// Asks the stub for the sizes of the messages that it got. `drops` has it drop the kept requests.
     #[derive(actix::Message)]
     #[rtype(result = "Vec<usize>")]
     struct Batches {
@@ -192,9 +192,9 @@ mod tests {
                 context.set_mailbox_capacity(1);
             }
         }
-        impl Handler<Mutate> for Deaf {
+        impl Handler<MutateBatch> for Deaf {
             type Result = ();
-            fn handle(&mut self, _: Mutate, _: &mut Self::Context) {}
+            fn handle(&mut self, _: MutateBatch, _: &mut Self::Context) {}
         }
         let arbiter = actix::Arbiter::new();
         let (hold, held) = std::sync::mpsc::channel::<()>();
@@ -202,13 +202,13 @@ mod tests {
         while !deaf.connected() {
             tokio::task::yield_now().await;
         }
-        // Its thread does nothing else from here on, until it is let go.
+        // Its thread does nothing else from here on, until `hold` is dropped.
         arbiter.spawn_fn(move || {
             let _ = held.recv();
         });
         let batcher = MutationBatcher::new(deaf.clone().recipient());
         let mut refused = None;
-        // As many as fit wait in vain; who comes then is refused.
+        // The mailbox takes as many as fit, and these get no answer. The next one is refused.
         for _ in 0..100 {
             match batcher.mutate(request(), Duration::from_millis(50)).await {
                 Ok(outcome) => {

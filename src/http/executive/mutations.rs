@@ -1,4 +1,5 @@
-//! Mutations over HTTP: the one body with much in it.
+//! The route for mutations: reads the body into a `MutationRequest`. `mutation_batcher` sends it to the
+//! executive.
 
 use std::collections::BTreeMap;
 
@@ -17,8 +18,8 @@ use crate::http::openapi::{Operation, post, shapes};
 use ctlstore_core::schema::FamilyName;
 use ctlstore_ctldb::executive::{Credentials, MAX_MUTATIONS, Mutation, MutationRequest, Refusal};
 
+use super::api::{Api, writing, written};
 use super::writers::{self, credentials};
-use super::{Api, writing, written};
 
 pub(super) fn operation() -> Operation {
     let row = json!({"table": "prices", "values": {"country": "de", "item": 7, "cents": 1999}});
@@ -52,10 +53,10 @@ pub(super) fn operation() -> Operation {
 struct Mutations {
     #[schema(min_items = 1, max_items = 100)]
     mutations: Vec<OneMutation>,
-    /// Stored with the rows; the empty cookie where it is absent.
+    /// Stored with the rows; the empty cookie if it is absent.
     #[schema(schema_with = shapes::base64)]
     cookie: Option<String>,
-    /// What the stored cookie has to be; nothing is compared where it is absent.
+    /// Must be equal to the stored cookie; nothing is compared if it is absent.
     #[schema(schema_with = shapes::base64)]
     check_cookie: Option<String>,
 }
@@ -79,7 +80,7 @@ pub(super) async fn mutate(
     payload: Incoming,
 ) -> Result<HttpResponse, HttpError> {
     let family = FamilyName::new(&family).map_err(HttpError::bad_request)?;
-    // A name that no writer can have is an unknown writer.
+    // An invalid name belongs to no writer, so the writer is unknown.
     let credentials = credentials(request.headers()).map_err(|_| Refusal::Unauthorized)?;
     let request = read(&family, credentials, &payload.read().await?)?;
     let outcome = api.batcher.mutate(request, api.timeout).await??;
@@ -106,7 +107,7 @@ fn mutation(family: &FamilyName, raw: &RawValue) -> Result<Mutation, HttpError> 
     Ok(Mutation::new(family, &table, delete, values.into_inner())?)
 }
 
-/// A member of standard padded base64; `None` where it is absent or null.
+/// Reads a member of standard padded base64. `None` if it is absent or null.
 fn bytes(members: &Members, name: &str) -> Result<Option<Vec<u8>>, HttpError> {
     let text: Option<String> = members.optional(name)?;
     let decode = |text| STANDARD.decode(text).map_err(|_| HttpError::bad_request(format!("{name} is not base64")));

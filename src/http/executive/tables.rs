@@ -1,4 +1,4 @@
-//! Families and tables over HTTP.
+//! The routes for families and tables. Their requests are in `tables.rs` of `ctlstore_ctldb::executive`.
 
 use actix_web::HttpResponse;
 use actix_web::web::{Data, Path};
@@ -16,7 +16,7 @@ use ctlstore_ctldb::executive::{
     AddFields, ClearFamily, ClearTable, CreateFamily, CreateTables, DropTable, ReadFamily, ReadTable,
 };
 
-use super::{Api, asking, done, writing, written};
+use super::api::{Api, asking, done, writing, written};
 
 pub(super) fn operations() -> Vec<Operation> {
     let table = || json!({"fields": [["country", "string"], ["item", "integer"]], "keyFields": ["country"]});
@@ -81,7 +81,7 @@ pub(super) fn operations() -> Vec<Operation> {
     .collect()
 }
 
-/// How the definition of a table may be refused.
+/// Describes the refusals of a table's definition.
 fn definition(operation: Operation) -> Operation {
     operation
         .refuses(
@@ -92,7 +92,7 @@ fn definition(operation: Operation) -> Operation {
         .refuses(409, "the table exists already, or was made or changed by hand")
 }
 
-/// Family and table as they stand in the path.
+/// Family and table in the path.
 type InPath = Path<(String, String)>;
 
 fn table_in(path: &InPath) -> Result<TableRef, HttpError> {
@@ -101,7 +101,7 @@ fn table_in(path: &InPath) -> Result<TableRef, HttpError> {
 
 pub(super) async fn create_family(api: Data<Api>, family: Path<String>) -> Result<HttpResponse, HttpError> {
     let family = FamilyName::new(&family).map_err(HttpError::bad_request)?;
-    api.ask(&api.to.create_family, CreateFamily(family)).await?;
+    api.ask(CreateFamily(family)).await?;
     Ok(done())
 }
 
@@ -109,48 +109,49 @@ pub(super) async fn create(api: Data<Api>, path: InPath, body: Incoming) -> Resu
     let table = table_in(&path)?;
     let definition: Members = json::parse(&body.read().await?)?;
     let tables = CreateTables(vec![schema(table, &definition)?]);
-    Ok(written(api.ask(&api.to.create_tables, tables).await?))
+    Ok(written(api.ask(tables).await?))
 }
 
 pub(super) async fn create_many(api: Data<Api>, body: Incoming) -> Result<HttpResponse, HttpError> {
     let definitions: Option<Vec<Members>> = json::parse(&body.read().await?)?;
     let mut tables = Vec::new();
     for definition in definitions.unwrap_or_default() {
-        let (family, name): (String, String) = (definition.required("family")?, definition.required("name")?);
+        let family: String = definition.required("family")?;
+        let name: String = definition.required("name")?;
         let table = TableRef::parse(&family, &name).map_err(HttpError::bad_request)?;
         tables.push(schema(table, &definition)?);
     }
-    Ok(written(api.ask(&api.to.create_tables, CreateTables(tables)).await?))
+    Ok(written(api.ask(CreateTables(tables)).await?))
 }
 
 pub(super) async fn add_fields(api: Data<Api>, path: InPath, body: Incoming) -> Result<HttpResponse, HttpError> {
     let table = table_in(&path)?;
     let definition: Members = json::parse(&body.read().await?)?;
     let request = AddFields::new(table, fields(&definition)?)?;
-    Ok(written(api.ask(&api.to.add_fields, request).await?))
+    Ok(written(api.ask(request).await?))
 }
 
 pub(super) async fn drop(api: Data<Api>, path: InPath) -> Result<HttpResponse, HttpError> {
-    Ok(written(api.ask(&api.to.drop_table, DropTable(table_in(&path)?)).await?))
+    Ok(written(api.ask(DropTable(table_in(&path)?)).await?))
 }
 
 pub(super) async fn clear(api: Data<Api>, path: InPath) -> Result<HttpResponse, HttpError> {
-    Ok(written(api.ask(&api.to.clear_table, ClearTable(table_in(&path)?)).await?))
+    Ok(written(api.ask(ClearTable(table_in(&path)?)).await?))
 }
 
 pub(super) async fn clear_family(api: Data<Api>, family: Path<String>) -> Result<HttpResponse, HttpError> {
     let family = FamilyName::new(&family).map_err(HttpError::bad_request)?;
-    Ok(written(api.ask(&api.to.clear_family, ClearFamily(family)).await?))
+    Ok(written(api.ask(ClearFamily(family)).await?))
 }
 
 pub(super) async fn read(api: Data<Api>, path: InPath) -> Result<HttpResponse, HttpError> {
-    let schema = api.ask(&api.to.read_table, ReadTable(table_in(&path)?)).await?;
+    let schema = api.ask(ReadTable(table_in(&path)?)).await?;
     json::answer(&Shown::from(&schema))
 }
 
 pub(super) async fn read_family(api: Data<Api>, family: Path<String>) -> Result<HttpResponse, HttpError> {
     let family = FamilyName::new(&family).map_err(HttpError::bad_request)?;
-    let schemas = api.ask(&api.to.read_family, ReadFamily(family)).await?;
+    let schemas = api.ask(ReadFamily(family)).await?;
     json::answer(&schemas.iter().map(Shown::from).collect::<Vec<_>>())
 }
 
@@ -163,7 +164,7 @@ fn schema(table: TableRef, definition: &Members) -> Result<TableSchema, HttpErro
     TableSchema::new(table, fields, &key).map_err(HttpError::bad_request)
 }
 
-/// `[["name","type"],…]`; none where the member is absent.
+/// Reads the fields from `[["name","type"],…]`. None if the member is absent.
 fn fields(definition: &Members) -> Result<Vec<Field>, HttpError> {
     let pairs: Vec<Vec<String>> = definition.optional("fields")?.unwrap_or_default();
     pairs.iter().map(|pair| field(pair)).collect()

@@ -1,4 +1,5 @@
-//! Writers, their credentials and their cookies over HTTP.
+//! The routes for writers, and how their credentials are read from headers. The requests are in `writers.rs`
+//! of `ctlstore_ctldb::executive`.
 
 use actix_web::http::header::{CONTENT_TYPE, HeaderMap};
 use actix_web::web::{Data, Path};
@@ -12,7 +13,7 @@ use ctlstore_ctldb::executive::{
     Credentials, ReadCookie, RegisterWriter, RemoveWriter, RotateSecret, Secret, SetCookie,
 };
 
-use super::{Api, asking, done};
+use super::api::{Api, asking, done};
 
 const WRITER_HEADER: &str = "ctlstore-writer";
 const SECRET_HEADER: &str = "ctlstore-secret";
@@ -57,7 +58,7 @@ pub(super) fn operations() -> Vec<Operation> {
     .collect()
 }
 
-/// The headers by which a writer shows who it is.
+/// Describes the headers with a writer's name and secret.
 pub(super) fn shown(operation: Operation) -> Operation {
     operation.required_header::<shapes::Writer>(WRITER_HEADER, "the writer's name", "billing").with(shown_secret_only)
 }
@@ -66,14 +67,14 @@ fn shown_secret_only(operation: Operation) -> Operation {
     operation.required_header::<shapes::Secret>(SECRET_HEADER, "the writer's secret", "correct horse")
 }
 
-/// Who asks, as the headers say. Only the writer's name can be wrong in itself.
+/// Reads the credentials from the headers. Only the writer's name can be invalid.
 pub(super) fn credentials(headers: &HeaderMap) -> Result<Credentials, NameError> {
-    // Bytes that are no text can't be a registered name; the empty one never is.
+    // Bytes that are no text become the empty name, which no writer has.
     let writer = WriterName::new(std::str::from_utf8(bytes(headers, WRITER_HEADER)).unwrap_or_default())?;
     Ok(Credentials { writer, secret: shown_secret(headers) })
 }
 
-/// The secret for a route that names the writer in its path.
+/// Reads the secret, for a route that has the writer's name in its path.
 fn shown_secret(headers: &HeaderMap) -> Secret {
     Secret::shown(bytes(headers, SECRET_HEADER))
 }
@@ -82,7 +83,7 @@ fn bytes<'h>(headers: &'h HeaderMap, name: &str) -> &'h [u8] {
     headers.get(name).map(|value| value.as_bytes()).unwrap_or_default()
 }
 
-/// A writer's name in the path. Decoding has put U+FFFD for bytes that are no text.
+/// Reads a writer's name in the path. Decoding has replaced bytes that are no text by U+FFFD.
 pub(super) fn writer_in(path: &str) -> Result<WriterName, HttpError> {
     if path.contains(char::REPLACEMENT_CHARACTER) {
         return Err(HttpError::bad_request("the writer's name is not valid unicode"));
@@ -93,11 +94,11 @@ pub(super) fn writer_in(path: &str) -> Result<WriterName, HttpError> {
 pub(super) async fn register(api: Data<Api>, writer: Path<String>, body: Incoming) -> Result<HttpResponse, HttpError> {
     let writer = writer_in(&writer)?;
     let secret = Secret::new(&body.read().await?)?;
-    api.ask(&api.to.register_writer, RegisterWriter { writer, secret }).await?;
+    api.ask(RegisterWriter { writer, secret }).await?;
     Ok(done())
 }
 
-/// The present secret comes in the header, the new one in the body.
+/// The header has the present secret, the body the new one.
 pub(super) async fn rotate(
     api: Data<Api>,
     writer: Path<String>,
@@ -106,7 +107,7 @@ pub(super) async fn rotate(
 ) -> Result<HttpResponse, HttpError> {
     let credentials = Credentials { writer: writer_in(&writer)?, secret: shown_secret(request.headers()) };
     let secret = Secret::new(&body.read().await?)?;
-    api.ask(&api.to.rotate_secret, RotateSecret { credentials, secret }).await?;
+    api.ask(RotateSecret { credentials, secret }).await?;
     Ok(done())
 }
 
@@ -116,13 +117,13 @@ pub(super) async fn remove(
     request: HttpRequest,
 ) -> Result<HttpResponse, HttpError> {
     let credentials = Credentials { writer: writer_in(&writer)?, secret: shown_secret(request.headers()) };
-    api.ask(&api.to.remove_writer, RemoveWriter(credentials)).await?;
+    api.ask(RemoveWriter(credentials)).await?;
     Ok(done())
 }
 
 pub(super) async fn cookie_of(api: Data<Api>, request: HttpRequest) -> Result<HttpResponse, HttpError> {
     let credentials = credentials(request.headers()).map_err(HttpError::bad_request)?;
-    let cookie = api.ask(&api.to.read_cookie, ReadCookie(credentials)).await?;
+    let cookie = api.ask(ReadCookie(credentials)).await?;
     Ok(HttpResponse::Ok().insert_header((CONTENT_TYPE, "application/octet-stream")).body(cookie))
 }
 
@@ -133,6 +134,6 @@ pub(super) async fn set_cookie(
 ) -> Result<HttpResponse, HttpError> {
     let credentials = credentials(request.headers()).map_err(HttpError::bad_request)?;
     let cookie = body.read().await?.to_vec();
-    api.ask(&api.to.set_cookie, SetCookie::new(credentials, cookie)?).await?;
+    api.ask(SetCookie::new(credentials, cookie)?).await?;
     Ok(done())
 }

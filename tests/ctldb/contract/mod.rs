@@ -1,5 +1,5 @@
-//! What every ctldb must do, whatever the backend: one suite, run on SQLite, MariaDB
-//! and, where the environment names one, MySQL 5.6.
+//! The contract of every ctldb: one suite that runs on SQLite, on MariaDB and, if the environment names one, on MySQL
+//! 5.6.
 
 mod values;
 
@@ -119,9 +119,9 @@ async fn what_is_expected_is_answered_as_if_it_had_not_been() {
             ]
         };
         let names = ["o'ne", "{place}", "O'NE", "nobody"].map(writer);
-        // Of a period this long, now is in the first bucket.
+        // With a period this long, the present time is in the first bucket.
         let expect = Step::Expect(names.to_vec(), i64::MAX, vec![limited.clone(), other.clone()]);
-        // What is written afterwards is seen as well.
+        // Later writes are seen as well.
         let changes =
             [Step::SetCookie("o'ne", vec![9]), Step::AddUsage("o'ne", 0, 5), Step::DeleteTableLimit(limited.clone())];
         let steps = [vec![expect], asked(), changes.to_vec(), asked()].concat();
@@ -261,7 +261,7 @@ async fn a_missing_lock_row_is_an_error() {
         assert!(matches!(error, CtldbError::Schema(_)), "{error}");
         assert!(error.to_string().contains("locks"), "{error}");
         assert!(ledger(database).is_empty());
-        // The next start makes it again.
+        // The next start makes the row again.
         ctldb.prepare().await.unwrap();
         write(ctldb, vec![Step::Append(vec!["x".into()])]).await;
     })
@@ -336,7 +336,7 @@ async fn concurrent_writes_serialise_and_their_rows_stay_together() {
             seen
         };
         let seen = futures::future::join_all((0..8).map(writer)).await;
-        // Each write saw the count that the one before it had left.
+        // Each write saw the count of the one before it.
         let mut seen = seen.concat();
         seen.sort_unstable();
         assert_eq!(seen, (1..=80).collect::<Vec<_>>());

@@ -1,11 +1,11 @@
-//! Values and keys of every kind, few and many, are stored as they were given.
+//! Values and keys of every kind, few and many, are stored unchanged.
 
 use ctlstore_core::schema::{FieldType, TableRef, Value};
 use ctlstore_ctldb::{ColumnCollation, Ctldb, SchemaChange};
 
 use support::ctldb::*;
 
-/// Every value that must come through unchanged, and how it is seen with plain SQL.
+/// Values that must be stored unchanged, and how plain SQL shows them.
 fn extreme_rows() -> Vec<Vec<Value>> {
     let floats = [
         0.1,
@@ -70,13 +70,13 @@ async fn extreme_values_are_stored_exactly() {
     .await;
 }
 
-/// A float's bits as the LDB would have them, where -0.0 is 0.
+/// A float's bits as an LDB has them: it stores 0 for -0.0.
 fn bits(value: &Value) -> u64 {
     let Value::Real(float) = value else { panic!("{value:?} is not a float") };
     (float + 0.0).to_bits()
 }
 
-/// The floats as the server itself hands them out in binary, not as it prints them.
+/// The floats as the server sends them in binary, not as it prints them.
 async fn stored_floats(url: &str) -> Vec<u64> {
     use mysql_async::prelude::Queryable;
     const SELECT: &str = "SELECT r FROM fam___tab ORDER BY k";
@@ -100,7 +100,7 @@ async fn string_keys_differ_by_case_and_trailing_space() {
         let mut keys = vec!["a", "A", "ä", "a\u{308}", "b"];
         match collation {
             ColumnCollation::Exact => keys.push("a "),
-            // MySQL 5.6 has no better collation; the rules refuse such keys there.
+            // MySQL 5.6 has no better collation. The executive refuses such keys there.
             collation => assert_eq!(collation, ColumnCollation::Padded),
         }
         let row = |(i, key): (usize, &&str)| vec![text(key), Value::Integer(i as i64)];
@@ -150,7 +150,7 @@ async fn changes_are_applied_in_order_however_many_they_are() {
         let schema = table("fam___tab", &[("k", FieldType::Integer), ("v", FieldType::Text)], &["k"]);
         let table = schema.table().clone();
         write(ctldb, vec![Step::Alter(SchemaChange::CreateTable(schema))]).await;
-        // Far more than fits one packet of any server, in rows small and large.
+        // Far more than one packet of any server, in small and large rows.
         let large = "x'\\".repeat(170_000);
         let row = |k: i64, v: &str| vec![Value::Integer(k), text(v)];
         let mut steps: Vec<Step> = (0..20).map(|i| Step::Upsert(table.clone(), vec![row(i, &large)])).collect();
@@ -189,7 +189,7 @@ async fn sizes_are_those_of_the_last_look() {
         write(ctldb, vec![Step::Upsert(table.clone(), (0..50).map(row).collect())]).await;
         assert_eq!(size().await, Some(empty));
         if database.is_mysql() {
-            // Else the server would bring its figures up to date in its own time.
+            // Otherwise the server would update its figures at an unknown time.
             database.query("ANALYZE TABLE fam___tab");
         }
         ctldb.refresh_table_sizes().await.unwrap();

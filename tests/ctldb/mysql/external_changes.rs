@@ -1,5 +1,5 @@
-//! What somebody changes in the ctldb without the ledger lock, while groups are judged by what
-//! the last one left: it is noticed before anything is written.
+//! Changes in the ctldb that an operator makes by hand, without the ledger lock, while groups assume the state that the
+//! last commit left. Each change is noticed before anything is written.
 
 use ctlstore_ctldb::Ctldb;
 use ctlstore_ctldb::executive::Refusal;
@@ -40,7 +40,7 @@ async fn what_was_changed_by_hand_is_noticed_before_anything_is_written() {
 async fn a_refusal_by_what_was_left_is_one_by_what_is_there() {
     on_every_server(async |database| {
         let (writers, _proxy, last) = settled(database).await;
-        // The only request would be refused by the cookie that it left, and is not by the one that is there.
+        // By the assumed cookie the only request would be refused; by the stored one it is not.
         database.query("UPDATE mutators SET cookie = 'by hand' WHERE writer = 'writer-0'");
         let put = Put { writer: 0, value: last + 1, check: Some("by hand".to_owned()) };
         writers.write(&[put]).await;
@@ -70,7 +70,7 @@ async fn a_ledger_emptied_by_hand_is_noticed() {
     on_every_server(async |database| {
         let (writers, _proxy, last) = settled(database).await;
         database.query("DELETE FROM ctlstore_dml_ledger");
-        // By what was left it would go on behind the rows that are gone.
+        // By the assumed state the seqs would go on after the deleted rows.
         let seqs = writers.write(&group(2, last + 1)).await;
         assert_eq!(seqs, [1, 2]);
         assert_eq!(stored(database), [last + 1; 2]);

@@ -10,7 +10,7 @@ use super::append;
 use support::TestDatabase;
 use support::ctldb::*;
 
-/// What an executive has written down before its schema change.
+/// The intent that an executive commits before its schema change.
 fn leave_intent(database: &TestDatabase, kind: &str, table: &str, column: &str, statement: &str) {
     let statement = statement.replace('\'', "''");
     database.query(&format!(

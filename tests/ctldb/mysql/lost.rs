@@ -1,4 +1,4 @@
-//! Connections, answers and transactions that are lost on the way.
+//! Lost connections, lost answers and lost transactions.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,7 +13,7 @@ use support::ctldb::proxy::{Cut, Proxy};
 use support::ctldb::*;
 use support::{Flavour, PrivateServer, TestDatabase, wait_until};
 
-/// Counts the runs of the operation that it is part of.
+/// A step that counts how often its operation runs.
 fn counter() -> (Step, Arc<AtomicUsize>) {
     let count = Arc::new(AtomicUsize::new(0));
     let counted = count.clone();
@@ -38,7 +38,7 @@ async fn a_killed_connection_is_replaced_and_the_write_done_once() {
         assert_eq!(answers[5].number(), 1);
         assert_eq!(runs.load(Ordering::Relaxed), 2);
         assert_eq!(contiguous_ledger(database)[1..], ["x"]);
-        // Idle connections that were killed are noticed, too.
+        // Killed idle connections are noticed, too.
         kill_connections(&database.url);
         write(&ctldb, vec![append("y")]).await;
         kill_connections(&database.url);
@@ -53,7 +53,7 @@ async fn a_deadlock_starts_the_whole_transaction_again() {
         let ctldb = prepared(database).await;
         make_table(&ctldb, "fam___tab").await;
         let mut other = stranger(database).await;
-        // The one that has written less is the deadlock's victim: us.
+        // The transaction that has written less is the deadlock's victim: ours.
         let many: Vec<String> = (0..500).map(|i| format!("('other{i}', 60, 1)")).collect();
         other.query_drop("START TRANSACTION").await.unwrap();
         other.query_drop(format!("INSERT INTO writer_usage VALUES {}", many.join(","))).await.unwrap();
@@ -71,7 +71,7 @@ async fn a_deadlock_starts_the_whole_transaction_again() {
         let go = Step::hook_once(move || started.lock().unwrap().take().unwrap().send(()).unwrap());
         let collide = Step::AddUsage("other0", 60, 1);
         let steps = vec![count, append("x"), upsert("a"), go, Step::LastSeq, other_waits, collide, upsert("b")];
-        // On a thread of its own: the hook above blocks this one.
+        // On another thread, because the hook above blocks this one.
         let theirs = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
@@ -90,7 +90,7 @@ async fn a_deadlock_starts_the_whole_transaction_again() {
     .await;
 }
 
-/// A ctldb by way of a proxy that can cut its commits.
+/// A ctldb behind a proxy that can cut the connection at a commit.
 pub async fn through_proxy(database: &TestDatabase) -> (impl Ctldb + use<>, Proxy) {
     let (_, port) = database.url.rsplit_once('/').unwrap().0.rsplit_once(':').unwrap();
     let proxy = Proxy::to(port.parse().unwrap());
@@ -172,7 +172,7 @@ async fn a_write_that_is_given_up_leaves_neither_rows_nor_the_lock() {
         let (reached, wait) = tokio::sync::oneshot::channel();
         let reached = std::sync::Mutex::new(Some(reached));
         let signal = Step::hook_once(move || reached.lock().unwrap().take().unwrap().send(()).unwrap());
-        // Many calls after the signal, in the midst of which the write is dropped.
+        // Many statements follow the signal. The write is dropped while they run.
         let call = || Step::FamilyExists("fam");
         let mut steps = vec![append("given up"), call(), signal];
         steps.extend((0..100_000).map(|_| call()));

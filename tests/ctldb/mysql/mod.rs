@@ -1,5 +1,4 @@
-//! What only a ctldb on a server has to get right: other executives, lost connections
-//! and answers, a schema that the original made.
+//! The tasks of a ctldb on a server: other executives, lost connections and answers, a schema that the original made.
 
 mod external_changes;
 mod intents;
@@ -109,7 +108,7 @@ async fn tables_that_the_server_can_not_hold_are_refused() {
                     (SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE() \
                      AND table_name = 'fam___tab')";
         assert_eq!(database.value(left).unwrap(), "0");
-        // Nothing is in the way of the next one.
+        // Nothing blocks the next one.
         make_table(&ctldb, "fam___tab").await;
     })
     .await;
@@ -149,7 +148,7 @@ async fn a_schema_change_by_another_executive_is_seen() {
         let add = SchemaChange::AddColumn(schema.table().clone(), field("b", FieldType::Text));
         write(&two, vec![Step::Alter(add)]).await;
         assert_eq!([columns(&one).await, columns(&two).await], [3, 3]);
-        // As the original does it.
+        // As the original does it, without an intent.
         database.query("ALTER TABLE fam___tab ADD COLUMN c DOUBLE");
         database.query(
             "INSERT INTO ctlstore_dml_ledger (statement) VALUES ('ALTER TABLE fam___tab ADD COLUMN \"c\" REAL')",

@@ -1,4 +1,4 @@
-//! What a group of requests costs on the way to the server.
+//! The round trips to the server that a group of requests needs.
 
 use super::lost::through_proxy;
 use super::single_round_trip::{Writers, group};
@@ -12,7 +12,7 @@ async fn a_server_that_knows_blocks_answers_a_group_once() {
         let (ctldb, proxy) = through_proxy(database).await;
         let writers = Writers::new(ctldb, database, WRITERS).await;
         let last = writers.settle(WRITERS, &proxy).await;
-        // Right after one that went as one text, unless this machine held it up for a second.
+        // Directly after a group that went as one batch, unless this machine paused for a second.
         let mut answers = Vec::new();
         for value in last + 1..last + 20 {
             let (sent, answered) = (proxy.sent(), proxy.answered());
@@ -22,7 +22,8 @@ async fn a_server_that_knows_blocks_answers_a_group_once() {
             }
         }
         let is_mariadb = database.value("SELECT VERSION()").unwrap().contains("MariaDB");
-        // Else one for each statement: begin, lock, rows, cookies, usage, ledger, commit, and the question's four or more.
+        // Otherwise one for each statement: begin, lock, rows, cookies, usage, ledger, commit, and the precondition's four or
+        // more.
         let as_expected = |answers: &usize| if is_mariadb { *answers == 1 } else { *answers >= 11 };
         assert!(!answers.is_empty() && answers.iter().all(as_expected), "{answers:?}");
     })
@@ -34,7 +35,7 @@ async fn a_group_takes_two_round_trips_and_one_that_follows_it_one() {
     on_every_server(async |database| {
         let (ctldb, proxy) = through_proxy(database).await;
         let writers = Writers::new(ctldb, database, WRITERS).await;
-        // The first one also asks for the table, and for usage that is not there yet.
+        // The first group also reads the table, and usage that does not exist yet.
         writers.write(&group(WRITERS, 1)).await;
         let before = proxy.sent();
         let seqs = writers.write(&group(WRITERS, 2)).await;

@@ -1,6 +1,6 @@
-//! Groups that go to the server as one text, by what the last one left: what another executive
-//! has changed since is noticed (by hand: `by_hand`), and what goes wrong within that text, or the
-//! one that follows questions, leaves nothing of it and blames nobody else.
+//! Groups that go to the server as one batch, because they assume the state that the last commit left. A change by
+//! another executive is noticed (changes by hand: `external_changes`). If a statement of the batch fails, nothing of it
+//! is written, and no other request gets the blame.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use ctlstore_core::schema::{FamilyName, FieldType};
 use ctlstore_ctldb::executive::{
-    Credentials, Executive, Mutation, MutationRequest, Options, RateLimit, Refusal, RegisterWriter, Request, Secret,
-    Written,
+    Credentials, Executive, Mutation, MutationRequest, RateLimit, Refusal, RegisterWriter, Request, Secret, WriteRules,
+    WrittenRequest,
 };
 use ctlstore_ctldb::{Ctldb, CtldbError, SchemaChange};
 use mysql_async::prelude::Queryable;
@@ -20,14 +20,14 @@ use support::ctldb::proxy::{Cut, Proxy};
 use support::ctldb::*;
 use support::{Flavour, PrivateServer, TestDatabase, wait_until};
 
-/// One that does not end while the test runs.
+/// A period that does not end while the test runs.
 const LIMIT: RateLimit = RateLimit { amount: 1_000, period: Duration::from_secs(1 << 40) };
 
 fn credentials(writer: usize) -> Credentials {
     Credentials { writer: self::writer(&format!("writer-{writer}")), secret: Secret::shown(b"secret") }
 }
 
-/// What a writer puts into the row that is its own.
+/// A write of a writer's own row.
 #[derive(Clone)]
 pub struct Put {
     pub writer: usize,
@@ -40,7 +40,7 @@ impl Put {
         self.request_of(self.writer)
     }
 
-    /// The same row, by whichever writer.
+    /// As [`Put::request`], but the writer `by` sends it.
     fn request_of(&self, by: usize) -> Arc<MutationRequest> {
         let family = FamilyName::new("fam").unwrap();
         let json = |text: String| RawValue::from_string(text).unwrap();
@@ -53,12 +53,12 @@ impl Put {
     }
 }
 
-/// A request of each writer.
+/// One request of each writer.
 pub fn group(writers: usize, value: i64) -> Vec<Put> {
     (0..writers).map(|writer| Put { writer, value, check: None }).collect()
 }
 
-/// Writers of one table who write together.
+/// An executive, a table, and writers that write to it together.
 pub struct Writers<C> {
     pub executive: Executive<C>,
 }
@@ -76,22 +76,22 @@ impl<C: Ctldb> Writers<C> {
         this
     }
 
-    /// The same by another executive.
+    /// The same with another executive.
     fn join(ctldb: C) -> Self {
-        Self { executive: Executive::new(ctldb, Options { writer_limit: LIMIT, ..Options::default() }) }
+        Self { executive: Executive::new(ctldb, WriteRules { writer_limit: LIMIT, ..WriteRules::default() }) }
     }
 
-    pub async fn try_write(&self, group: &[Put]) -> Result<Vec<Result<Written, Refusal>>, CtldbError> {
+    pub async fn try_write(&self, group: &[Put]) -> Result<Vec<Result<WrittenRequest, Refusal>>, CtldbError> {
         self.executive.mutate(group.iter().map(Put::request).collect(), soon()).await
     }
 
-    /// Writes the group and gives each request's seq.
+    /// Writes the group and returns each request's seq.
     pub async fn write(&self, group: &[Put]) -> Vec<i64> {
         let written = self.try_write(group).await.unwrap();
         written.into_iter().map(|written| written.unwrap().seq.0).collect()
     }
 
-    /// Writes until a group goes as one text. Gives the value that it wrote.
+    /// Writes until a group goes as one batch. Returns the value that it wrote.
     pub async fn settle(&self, writers: usize, proxy: &Proxy) -> i64 {
         let end = soon();
         for value in 1.. {
@@ -106,7 +106,7 @@ impl<C: Ctldb> Writers<C> {
     }
 }
 
-/// Two writers whose next group goes as one text, the way there, and what they have written last.
+/// Two writers whose next group goes as one batch, the proxy to the server, and the last value that they wrote.
 pub async fn settled(database: &TestDatabase) -> (Writers<impl Ctldb + use<>>, Proxy, i64) {
     let (ctldb, proxy) = through_proxy(database).await;
     let writers = Writers::new(ctldb, database, 2).await;
@@ -115,12 +115,12 @@ pub async fn settled(database: &TestDatabase) -> (Writers<impl Ctldb + use<>>, P
     (writers, proxy, last)
 }
 
-/// What each of two writers has in its row.
+/// The values in the rows of the two writers.
 pub fn stored(database: &TestDatabase) -> [i64; 2] {
     [0, 1].map(|k| database.value(&format!("SELECT v FROM fam___tab WHERE k = '{k}'")).unwrap().parse().unwrap())
 }
 
-/// Whether cookies, usage and ledger tell of `commits` groups of two rows, of which the last wrote `value`.
+/// Whether cookies, usage and ledger show `commits` groups of two rows, the last of which wrote `value`.
 fn check_all(database: &TestDatabase, commits: i64, value: i64) {
     assert_eq!(stored(database), [value; 2]);
     assert_eq!(contiguous_ledger(database).len() as i64, 1 + 2 * commits);
@@ -191,10 +191,10 @@ async fn executives_in_turn_see_what_the_other_one_left() {
 async fn a_row_that_the_server_refuses_costs_only_its_own_request() {
     on_every_server(async |database| {
         let (writers, _proxy, last) = settled(database).await;
-        // Nobody is told, so only the server knows that the column has become narrow.
+        // The executive is not told: only the server knows that the column is narrow now.
         database.query("ALTER TABLE fam___tab MODIFY v SMALLINT");
         let mut expected = [last; 2];
-        // The first time by what was left, then after questions; the last one before the commit is refused, too.
+        // First as one batch, then with the lock taken first. The last statement before the commit is refused, too.
         for (value, refused) in [(last + 1, 0), (last + 2, 0), (last + 3, 1)] {
             let (mut puts, other) = (group(2, value), 1 - refused);
             puts[refused].value = 70_000;
@@ -233,7 +233,7 @@ async fn what_another_executive_wrote_does_not_prove_a_commit_that_was_lost() {
         let (writers, proxy, last) = settled(database).await;
         let other = Writers::join(prepared(database).await);
         let ours = Put { writer: 0, value: last + 1, check: None };
-        // The same row at the same seq, by somebody else.
+        // The same row at the same seq, by another client.
         let theirs = Put { writer: 0, value: last + 1, check: None }.request_of(1);
         proxy.cut(Cut::HeldBack);
         let meanwhile = async {
@@ -254,7 +254,7 @@ async fn what_another_executive_wrote_does_not_prove_a_commit_that_was_lost() {
     .await;
 }
 
-/// Waits until a connection to this database runs such a statement.
+/// Waits until a connection to this database runs a statement like this.
 fn wait_for_statement(url: &str, like: &str) {
     let sql = format!(
         "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE '{like}' AND db = DATABASE() \
@@ -265,7 +265,7 @@ fn wait_for_statement(url: &str, like: &str) {
     });
 }
 
-/// Does `then` once such a statement runs, on a thread of its own, since the wait blocks.
+/// Runs `then` once a statement like this runs. It has a thread of its own, because the wait blocks.
 pub fn once_it_runs<T: Send + 'static>(
     database: &TestDatabase,
     like: &'static str,
@@ -308,7 +308,7 @@ async fn a_deadlock_within_the_text_starts_the_group_again() {
     on_every_server(async |database| {
         let (writers, _proxy, last) = settled(database).await;
         let mut other = stranger(database).await;
-        // The one that has written less is the deadlock's victim: us.
+        // The transaction that has written less is the deadlock's victim: ours.
         let many: Vec<String> = (0..500).map(|i| format!("('other{i}', 60, 0)")).collect();
         other.query_drop("START TRANSACTION").await.unwrap();
         other.query_drop(format!("INSERT INTO writer_usage VALUES {}", many.join(","))).await.unwrap();
@@ -346,7 +346,7 @@ async fn a_text_larger_than_the_server_takes_costs_only_the_request_that_made_it
         Arc::new(MutationRequest::new(credentials(writer), vec![], None, vec![mutation]).unwrap())
     };
     for round in 1..=4 {
-        // Each fits, all three together only in several texts.
+        // Each fits into one batch, all three together need several.
         let fits = [10_000, 11_000, 12_000];
         let requests = fits.iter().enumerate().map(|(writer, bytes)| request(writer, *bytes));
         let written = writers.executive.mutate(requests.collect(), soon()).await.unwrap();

@@ -1,12 +1,12 @@
-//! An operator changes tables of the ctldb by hand. The executive goes by what the ledger says, or refuses that
-//! table alone, by name; whatever the ledger holds runs in every LDB.
+//! An operator changes tables of the ctldb by hand. The executive follows the ledger's definitions, or refuses that table
+//! alone and names it. Every LDB can still apply the whole ledger.
 
 use std::time::Duration;
 
 use rusqlite::types::Value as Stored;
 use serde_json::{Value, json};
 
-use ctlstore::actors::executive::ExecutiveSettings;
+use ctlstore::actors::executive::ExecutiveOptions;
 
 use support::http::{get, post, request};
 use support::in_process::replay::{assert_contiguous, ledger, replay, rows};
@@ -15,7 +15,7 @@ use support::{TestDatabase, every_ctldb, scratch_dir, wait_until};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Family `fam` with `tab`, which somebody will change, and `other`, which nobody does.
+/// Family `fam` with `tab`, which will be changed by hand, and `other`, which will not.
 fn furnished(database: &TestDatabase) -> Executive {
     let executive = Executive::serving(database, destructive());
     executive.furnish();
@@ -29,7 +29,7 @@ fn other(id: i64) -> Value {
     json!({"table": "other", "values": {"id": id, "v": "x"}})
 }
 
-/// What the ledger's replay has of `tab`, after checking that all of it runs.
+/// The rows of `tab` in the ledger's replay. Checks that all statements run.
 fn replayed(database: &TestDatabase) -> Vec<Vec<Stored>> {
     let ledger = ledger(database, 0);
     assert_contiguous(&ledger);
@@ -40,7 +40,7 @@ fn servers() -> Vec<(&'static str, TestDatabase)> {
     every_ctldb().into_iter().filter(|(_, database)| database.is_mysql()).collect()
 }
 
-/// The findings of `doctor` about this ctldb: level, what, mend.
+/// The findings of `doctor` about this ctldb: level, finding, repair.
 fn doctor(database: &TestDatabase) -> Vec<(String, String, String)> {
     let directory = scratch_dir();
     std::fs::write(directory.path().join("node.toml"), format!("ctldb.url = {:?}", database.url)).unwrap();
@@ -58,16 +58,16 @@ fn a_column_added_by_hand_is_not_the_ledgers_and_writes_go_on_without_it() {
         let executive = furnished(&database);
         database.query("ALTER TABLE fam___tab ADD COLUMN extra INTEGER");
         executive.mutate(&json!({"mutations": [row(2, "two")]})).expect(200);
-        // Also by an executive that has never seen the table without it.
+        // An executive that has never seen the table without the column does the same.
         executive.stop();
-        let executive = Executive::serving(&database, ExecutiveSettings::default());
+        let executive = Executive::serving(&database, ExecutiveOptions::default());
         executive.mutate(&json!({"mutations": [row(3, "three")]})).expect(200);
         let sent = json!({"table": "tab", "values": {"id": 4, "v": "four", "extra": 4}});
         let answer = executive.mutate(&json!({"mutations": [sent]})).expect(400);
         assert_eq!(answer.text(), "table fam___tab has no field extra\n", "{kind}");
         let fields = json!([["id", "integer"], ["v", "text"]]);
         assert_eq!(get(&executive.at("/schema/table/fam/tab")).expect(200).json()["fields"], fields, "{kind}");
-        // The ctldb would have values that no LDB gets.
+        // Otherwise the ctldb would have values that no LDB gets.
         let put = json!({"fields": [["extra", "integer"]]}).to_string();
         let answer = request("PUT", &executive.at("/families/fam/tables/tab"), &[], put).expect(409);
         assert!(answer.text().contains("has a column extra"), "{kind}: {}", answer.text());
@@ -80,7 +80,7 @@ fn a_column_added_by_hand_is_not_the_ledgers_and_writes_go_on_without_it() {
     }
 }
 
-/// Changes after which rows would be stored otherwise than in the LDBs, each with a part of the reason.
+/// Changes after which the ctldb would store other rows than the LDBs, each with a part of the reason.
 const CHANGES: [(&str, &str); 13] = [
     ("ALTER TABLE fam___tab DROP COLUMN v", "the ctldb has no column v"),
     ("ALTER TABLE fam___tab ADD COLUMN must INT NOT NULL", "column must is not in the ledger and wants a value"),
@@ -103,7 +103,7 @@ fn a_table_that_was_changed_by_hand_is_refused_alone_by_name_and_doctor_lists_it
         for (kind, database) in servers() {
             let executive = furnished(&database);
             let change = match change {
-                // The server wants numbers there before it makes it a number.
+                // The server changes the type only if all values are numbers.
                 "ALTER TABLE fam___tab MODIFY v INT" | "ALTER TABLE fam___tab MODIFY v DATETIME" => {
                     database.query("UPDATE fam___tab SET v = NULL");
                     change
@@ -118,7 +118,7 @@ fn a_table_that_was_changed_by_hand_is_refused_alone_by_name_and_doctor_lists_it
             let told = answer.text();
             assert!(told.starts_with("table fam___tab was changed by hand: "), "{kind}, {change}: {told}");
             assert!(told.contains(reason), "{kind}, {change}: {told}");
-            // All others go on: in the same family, and in a group with it.
+            // Other tables can be written: in the same family, and in the same group.
             executive.mutate(&json!({"mutations": [other(2)]})).expect(200);
             executive.mutate(&json!({"mutations": [other(3), row(3, "three")]})).expect(409);
             let family = get(&executive.at("/schema/family/fam")).expect(200).json();
@@ -155,7 +155,7 @@ fn a_change_by_hand_under_a_running_executive_is_met_by_the_first_write_that_fai
             let answer = executive.mutate(&json!({"mutations": [row(2, "two")]})).expect(409);
             assert!(answer.text().contains("was changed by hand"), "{kind}: {}", answer.text());
             replayed(&database);
-            // Changed back, it is written to again.
+            // After the repair the table can be written again.
             let back = if change.starts_with("DROP") { "ADD COLUMN v MEDIUMTEXT" } else { "DROP COLUMN must" };
             database.query(&format!("ALTER TABLE fam___tab {back}"));
             executive.mutate(&json!({"mutations": [row(3, "three")]})).expect(200);
@@ -166,7 +166,7 @@ fn a_change_by_hand_under_a_running_executive_is_met_by_the_first_write_that_fai
 #[test]
 fn what_a_write_would_not_notice_is_noticed_when_the_tables_are_next_measured() {
     for (kind, database) in servers() {
-        let settings = ExecutiveSettings { size_interval: Duration::from_millis(50), ..ExecutiveSettings::default() };
+        let settings = ExecutiveOptions { size_interval: Duration::from_millis(50), ..ExecutiveOptions::default() };
         let executive = Executive::serving(&database, settings);
         executive.furnish();
         executive.mutate(&json!({"mutations": [row(1, "one")]})).expect(200);
@@ -234,7 +234,7 @@ fn a_table_changed_by_hand_in_an_embedded_ctldb_is_refused_alone() {
 fn what_the_ledger_says_is_known_when_its_rows_are_gone_and_when_another_program_wrote_them() {
     for (kind, database) in servers() {
         let executive = furnished(&database);
-        // As the original does it, without a word to our own bookkeeping.
+        // As the original does it, without our record of definitions.
         database.query("UPDATE locks SET clock = clock + 1 WHERE id = 'ledger'");
         database.query("ALTER TABLE fam___tab ADD COLUMN w DOUBLE");
         let add = "INSERT INTO ctlstore_dml_ledger (seq, statement) SELECT MAX(seq) + 1, \
@@ -244,11 +244,11 @@ fn what_the_ledger_says_is_known_when_its_rows_are_gone_and_when_another_program
         executive.mutate(&wide(2)).expect(200);
         assert_eq!(replayed(&database).len(), 2, "{kind}");
         executive.stop();
-        // A start records it; then the ledger's beginning may go.
-        Executive::serving(&database, ExecutiveSettings::default()).stop();
+        // A start of the executive records it. Then the ledger's beginning may be pruned.
+        Executive::serving(&database, ExecutiveOptions::default()).stop();
         database.query("DELETE FROM ctlstore_dml_ledger WHERE seq < 7");
         database.query("ALTER TABLE fam___tab ADD COLUMN extra INT");
-        let executive = Executive::serving(&database, ExecutiveSettings::default());
+        let executive = Executive::serving(&database, ExecutiveOptions::default());
         executive.mutate(&wide(3)).expect(200);
         let last = ledger(&database, 0).pop().unwrap().1;
         assert_eq!(last, r#"REPLACE INTO fam___tab ("id","v","w") VALUES(3,'x',0.5)"#, "{kind}");
@@ -260,10 +260,10 @@ fn a_ctldb_whose_ledger_lost_its_beginning_before_is_taken_as_it_is() {
     for (kind, database) in servers() {
         let executive = furnished(&database);
         executive.stop();
-        // As an older version leaves it, pruned.
+        // As an older version leaves a pruned ledger.
         database.query("DROP TABLE ctlstore_table_definition");
         database.query("DELETE FROM ctlstore_dml_ledger WHERE seq < 3");
-        let executive = Executive::serving(&database, ExecutiveSettings::default());
+        let executive = Executive::serving(&database, ExecutiveOptions::default());
         executive.mutate(&json!({"mutations": [row(9, "nine"), other(9)]})).expect(200);
         assert_eq!(get(&executive.at("/schema/family/fam")).expect(200).json().as_array().unwrap().len(), 2, "{kind}");
     }
@@ -279,7 +279,7 @@ fn an_unfinished_schema_change_that_no_ldb_can_apply_gets_no_ledger_row() {
                  SELECT UUID(), '{kind}', '{table}', '{column}', MAX(seq) + 1, '{statement}', '' FROM ctlstore_dml_ledger"
             ));
         };
-        // By an older version that took the name; and for a table that the ledger has already.
+        // The first intent has a name that an older version accepted, the second a table that the ledger already has.
         database.query("CREATE TABLE sqlite___stat (a BIGINT NOT NULL, PRIMARY KEY (a))");
         intent("create", "sqlite___stat", "", "CREATE TABLE sqlite___stat (\"a\" INTEGER, PRIMARY KEY(\"a\"));");
         intent("create", "fam___tab", "", "CREATE TABLE fam___tab (\"id\" INTEGER, PRIMARY KEY(\"id\"));");

@@ -1,5 +1,5 @@
-//! What operators and machines do to a ctldb: change its tables by hand, make it read-only, fill its disk, put a
-//! replica in its place. The ledger stays what every LDB can apply, and what is wrong is told by its name.
+//! Trouble with a ctldb: its tables are changed by hand, it becomes read-only, its disk is full, a replica takes its
+//! place. The ledger still has only statements that every LDB can apply, and the report names what is wrong.
 
 mod changed_by_hand;
 mod names;

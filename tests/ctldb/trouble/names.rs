@@ -1,4 +1,4 @@
-//! Names, secrets and sizes that some database or header can't have are 400 on every ctldb, and leave nothing.
+//! Names, secrets and sizes that some database or header can't have are 400 on every ctldb, and write nothing.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use ctlstore::actors::executive::ExecutiveSettings;
+use ctlstore::actors::executive::ExecutiveOptions;
 
 use support::http::{get, post, request};
 use support::in_process::replay::{ledger, replay};
@@ -23,7 +23,7 @@ fn table(fields: &[(&str, &str)], key: &[&str]) -> String {
 #[test]
 fn names_that_sqlite_keeps_for_itself_are_400_on_every_ctldb() {
     for (kind, database) in every_ctldb() {
-        let executive = Executive::serving(&database, ExecutiveSettings::default());
+        let executive = Executive::serving(&database, ExecutiveOptions::default());
         for family in ["sqlite", "SQLITE", "sqlite_stat", "sqlite_x_y"] {
             let answer = post(&executive.at(&format!("/families/{family}")), "").expect(400);
             assert!(answer.text().contains("reserved"), "{kind}: {}", answer.text());
@@ -44,7 +44,7 @@ fn names_that_sqlite_keeps_for_itself_are_400_on_every_ctldb() {
 #[test]
 fn fields_that_innodb_keeps_for_itself_are_400_with_the_name_on_every_ctldb() {
     for (kind, database) in every_ctldb() {
-        let executive = Executive::serving(&database, ExecutiveSettings::default());
+        let executive = Executive::serving(&database, ExecutiveOptions::default());
         executive.furnish();
         for field in ["db_row_id", "DB_TRX_ID", "db_roll_ptr", "fts_doc_id", "db_row_hash_1"] {
             let lower = field.to_lowercase();
@@ -56,7 +56,7 @@ fn fields_that_innodb_keeps_for_itself_are_400_with_the_name_on_every_ctldb() {
                 assert!(answer.text().contains(&lower), "{kind}: {}", answer.text());
             }
         }
-        // What merely looks like one of them is fine, as are the names that SQLite has for a row's number.
+        // Names that only look like these are accepted, and so are SQLite's names for a row's number.
         let fields = [("a", "string"), ("row_id", "text"), ("rowid", "text"), ("oid", "integer"), ("trx_id", "text")];
         post(&executive.at("/families/fam/tables/other"), table(&fields, &["a"])).expect(200);
         let reserved_words = [("select", "string"), ("table", "text"), ("order", "text"), ("row_start", "integer")];
@@ -69,9 +69,9 @@ fn fields_that_innodb_keeps_for_itself_are_400_with_the_name_on_every_ctldb() {
 #[test]
 fn a_table_that_no_ldb_could_write_rows_to_is_400_and_leaves_nothing() {
     for (kind, database) in every_ctldb() {
-        let executive = Executive::serving(&database, ExecutiveSettings::default());
+        let executive = Executive::serving(&database, ExecutiveOptions::default());
         executive.furnish();
-        // A delete names each key field: SQLite's expressions are at most 1,000 deep.
+        // A delete names each key field, and SQLite's expressions are at most 1,000 deep.
         let names: Vec<String> = (0..1_200).map(|n| format!("f{n}")).collect();
         let fields: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "integer")).collect();
         let key: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -109,7 +109,7 @@ fn settings_that_name_what_no_ldb_can_hold_are_refused_at_the_start() {
 #[test]
 fn secrets_and_names_that_a_header_can_not_carry_are_400_and_nobody_is_locked_out() {
     for (kind, database) in every_ctldb() {
-        let executive = Executive::serving(&database, ExecutiveSettings::default());
+        let executive = Executive::serving(&database, ExecutiveOptions::default());
         executive.furnish();
         let url = executive.at("/writers/other");
         let bad: [&[u8]; 10] = [
@@ -134,7 +134,7 @@ fn secrets_and_names_that_a_header_can_not_carry_are_400_and_nobody_is_locked_ou
             post(&executive.at(&format!("/writers/{name}")), "secret").expect(400);
         }
         executive.mutate(&json!({"mutations": [row(1, "x")]})).expect(200);
-        // What is taken can be shown again, whatever it is.
+        // Every accepted secret can be shown again.
         for secret in ["a b", "p\u{e4}ssw\u{f6}rd", "~!@#$%^&*()", "100%"] {
             let name = format!("writer-{}", secret.len());
             post(&executive.at(&format!("/writers/{name}")), secret).expect(200);
@@ -143,7 +143,7 @@ fn secrets_and_names_that_a_header_can_not_carry_are_400_and_nobody_is_locked_ou
     }
 }
 
-/// Asks for the cookie with the secret's bytes in the header as they are.
+/// Asks for the cookie. The header has the secret's bytes unchanged.
 fn cookie_status(executive: &Executive, writer: &str, secret: &[u8]) -> u16 {
     let mut stream = TcpStream::connect(executive.url.trim_start_matches("http://")).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
@@ -159,7 +159,7 @@ fn cookie_status(executive: &Executive, writer: &str, secret: &[u8]) -> u16 {
 #[test]
 fn the_command_line_takes_a_files_last_line_end_away_and_refuses_what_is_left_bad() {
     let database = support::sqlite();
-    let executive = Executive::serving(&database, ExecutiveSettings::default());
+    let executive = Executive::serving(&database, ExecutiveOptions::default());
     executive.furnish();
     let directory = scratch_dir();
     let register = |name: &str, secret: &str| {
@@ -191,7 +191,7 @@ fn a_heartbeat_with_letters_beyond_ascii_in_its_secret_beats() {
 #[test]
 fn a_request_that_its_writers_limit_never_lets_pass_is_413_and_names_the_limit() {
     for (kind, database) in every_ctldb() {
-        let mut settings = ExecutiveSettings::default();
+        let mut settings = ExecutiveOptions::default();
         settings.rules.writer_limit.amount = 5;
         // A period that does not end within the test.
         settings.rules.writer_limit.period = Duration::from_secs(1_000_000_000);
@@ -205,10 +205,10 @@ fn a_request_that_its_writers_limit_never_lets_pass_is_413_and_names_the_limit()
             text.starts_with("6 rows in one request can never pass") && text.contains("limited to 5 rows"),
             "{text}"
         );
-        // Nothing is counted, and credentials come first.
+        // No usage is counted, and credentials are checked first.
         executive.mutate_as("writer", "wrong", &rows(6)).expect(401);
         executive.mutate(&rows(5)).expect(200);
-        // What could pass later is told when to come back, and what never can still is not.
+        // A request that could pass later gets a Retry-After; one that never can does not.
         assert!(executive.mutate(&rows(1)).expect(429).header("retry-after").is_some());
         executive.mutate(&rows(100)).expect(413);
     }

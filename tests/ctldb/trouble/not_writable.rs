@@ -1,5 +1,5 @@
-//! A ctldb that takes no writes: a server that is read-only or refuses this user, a full disk. The executive is not
-//! ready, writes are 503 with the reason, nobody is told that an outcome is unknown, and the log says it once.
+//! A ctldb that takes no writes: a server is read-only or refuses this user, or a disk is full. The executive is not
+//! ready, writes are 503 with the reason, no outcome is unknown, and the log has it once.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ fn flavours() -> Vec<Flavour> {
     [Some(Flavour::MariaDb), mysql56].into_iter().flatten().collect()
 }
 
-/// A server with a database, and a user who may do everything in it and nothing else: root is above read_only.
+/// A server with a database, and a user with all rights in that database only: read_only does not bind root.
 fn server(flavour: Flavour) -> (PrivateServer, String) {
     let server = PrivateServer::start(flavour);
     server.execute("CREATE DATABASE ctldb");
@@ -25,10 +25,10 @@ fn server(flavour: Flavour) -> (PrivateServer, String) {
     (server, url)
 }
 
-/// Ends the connections of the executive's user: what was granted, and what new sessions are given, counts from now.
+/// Ends the connections of the executive's user, so that new rights and settings count from now on.
 fn kill_connections(server: &PrivateServer) {
     for row in server.execute("SELECT id FROM information_schema.processlist WHERE user = 'ctl'") {
-        // One that has just ended by itself is as good.
+        // A connection that has just ended is fine, too.
         let _ = sql::query(&server.url("mysql"), &format!("KILL {}", row[0].as_deref().expect("an id")));
     }
 }
@@ -49,12 +49,12 @@ fn is_ready(node: &NodeProcess) -> bool {
     http::is_ok(&format!("{}/readyz/executive", node.ops_url()))
 }
 
-/// How many lines of the log have this.
+/// The number of log lines with this text.
 fn said(node: &NodeProcess, what: &str) -> usize {
     node.log().lines().filter(|line| line.contains(what)).count()
 }
 
-/// Whatever is asked of it and however long it lasts, until it is mended.
+/// Checks every kind of request, until the ctldb takes writes again.
 fn refuses_with(node: &NodeProcess, client: &Client, reason: &str) {
     let write = || client.try_mutate("fam", &upserts("tab", &[(2, "refused")])).expect("an answer");
     let refused = write();
@@ -67,7 +67,7 @@ fn refuses_with(node: &NodeProcess, client: &Client, reason: &str) {
     assert!(shown.contains(reason), "{shown}");
     let before = failures(node);
     wait_until("it has asked again and again", DEADLINE, || {
-        // Reads go on, and don't make it ready.
+        // Reads work, but do not make the executive ready.
         http::get(&client.url("/schema/table/fam/tab")).expect(200);
         assert_eq!(write().status, 503);
         assert_eq!(http::get(&client.url("/status")).status, 503);
@@ -118,7 +118,7 @@ fn a_server_that_is_read_only_makes_the_executive_not_ready_with_the_reason_once
 fn groups_that_a_read_only_server_refuses_are_not_said_to_be_perhaps_written() {
     let (server, url) = server(Flavour::MariaDb);
     let (node, client) = executive(&url);
-    // Right behind each other, so that the next one goes as one text with its COMMIT.
+    // Directly one after the other, so that the next one goes as one batch with its COMMIT.
     for round in 0..20 {
         client.upsert("fam", "tab", &[(round, "x")]);
     }
@@ -200,6 +200,6 @@ fn refuses_with_full_disk(node: &NodeProcess, client: &Client) {
         failures(node) >= before + 3
     });
     assert_eq!(said(node, IS_BACK), 0, "{}", node.log());
-    // What SQLite said of the write, and how much room there is.
+    // SQLite's error of the write, and the free room.
     assert!(said(node, "the ctldb failed") <= 2, "{}", node.log());
 }

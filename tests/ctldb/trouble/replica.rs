@@ -1,5 +1,5 @@
-//! A reflector whose ledger is on a read replica that lags: it waits, says what it waits for, and goes on. A ctldb
-//! that was restored is still refused as that.
+//! A reflector reads the ledger on a read replica that lags: it waits, reports why, and goes on. A restored ctldb is still
+//! refused.
 
 use std::time::Duration;
 
@@ -71,14 +71,14 @@ fn a_reflector_waits_for_a_replica_that_lags_and_refuses_a_ctldb_that_was_restor
         waits_for(&process, "a replica that lags behind its primary (its replication is stopped)");
         assert!(!process.log().contains("restored"), "{flavour:?}: {}", process.log());
         wait_for_value(&process.reader_url(), "fam", "tab", 1, "primary only");
-        // It goes on by itself, with what comes behind.
+        // It goes on without help, with the rows that come after.
         replica.execute("START SLAVE SQL_THREAD");
         wait_until("the poller is ready", DEADLINE, || http::is_ok(&format!("{}/readyz/poller", process.ops_url())));
         client.upsert("fam", "tab", &[(1, "through the replica")]);
         wait_for_value(&process.reader_url(), "fam", "tab", 1, "through the replica");
         process.stop(DEADLINE);
 
-        // The same server with an older state and no primary is a ctldb that was restored.
+        // The same server with an older state and without a primary is a restored ctldb.
         replica.execute("STOP SLAVE");
         replica.execute("RESET SLAVE ALL");
         replica.execute("SET GLOBAL read_only = 0");

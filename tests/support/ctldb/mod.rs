@@ -11,7 +11,7 @@ use ctlstore_core::ledger::Seq;
 use ctlstore_core::schema::{FamilyName, Field, FieldName, FieldType, TableRef, TableSchema, Value, WriterName};
 use ctlstore_core::sql;
 use ctlstore_ctldb::{
-    AnyCtldb, Ctldb, CtldbError, LedgerTable, Location, Operation, ReadSet, RowChange, SchemaChange, Session,
+    AnyCtldb, Ctldb, CtldbError, CtldbOperation, LedgerTable, Location, ReadSet, RowChange, SchemaChange, Session,
     StoredTable, TableLimit, WriterRow,
 };
 
@@ -122,7 +122,7 @@ impl Answer {
 /// Runs its steps in order.
 pub struct Steps(pub Vec<Step>);
 
-impl Operation for Steps {
+impl CtldbOperation for Steps {
     type Output = Vec<Answer>;
 
     fn read_set(&self) -> ReadSet<'_> {

@@ -9,7 +9,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use actix::{Actor, Recipient, System};
-use ctlstore::actors::executive::{ExecutiveActor, ExecutiveSettings};
+use ctlstore::actors::executive::{ExecutiveActor, ExecutiveOptions};
 use ctlstore::http::executive::server;
 use ctlstore::http::instrument::Observer;
 use ctlstore::http::serve::ServerOptions;
@@ -17,7 +17,7 @@ use ctlstore::messages::executive::LedgerGrew;
 use ctlstore::messages::status::{GetStatus, RoleStatus};
 use ctlstore::messages::stop::Stop;
 use ctlstore::metrics::{Metrics, Server};
-use ctlstore_ctldb::{AnyCtldb, Ctldb, LedgerTable, Location};
+use ctlstore_ctldb::{AnyCtldb, LedgerTable, Location};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
@@ -39,23 +39,23 @@ pub fn row(id: i64, v: &str) -> Value {
 }
 
 /// What the protocol's examples were recorded with.
-pub fn destructive() -> ExecutiveSettings {
-    let mut settings = ExecutiveSettings::default();
+pub fn destructive() -> ExecutiveOptions {
+    let mut settings = ExecutiveOptions::default();
     settings.rules.destructive_schema_changes = true;
     settings
 }
 
 impl Executive {
     /// On a ctldb by its URL. Returns when the socket is bound; the ctldb may still be away.
-    pub fn start(url: &str, settings: ExecutiveSettings) -> Self {
+    pub fn start(url: &str, settings: ExecutiveOptions) -> Self {
         let location = Location::parse(url).expect("a ctldb's url");
         let open = move || AnyCtldb::open(&location, LedgerTable::default()).expect("open the ctldb");
         Self::run(open, settings, None)
     }
 
-    pub fn run<C: Ctldb + Unpin>(
-        ctldb: impl FnOnce() -> C + Send + 'static,
-        settings: ExecutiveSettings,
+    pub fn run(
+        ctldb: impl FnOnce() -> AnyCtldb + Send + 'static,
+        settings: ExecutiveOptions,
         poller: Option<Recipient<LedgerGrew>>,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bind a port");
@@ -85,7 +85,7 @@ impl Executive {
     }
 
     /// Starts one and waits until it serves.
-    pub fn serving(database: &TestDatabase, settings: ExecutiveSettings) -> Self {
+    pub fn serving(database: &TestDatabase, settings: ExecutiveOptions) -> Self {
         let executive = Self::start(&database.url, settings);
         let status = executive.at("/status");
         wait_until("the executive serves", Duration::from_secs(60), || http::is_ok(&status));

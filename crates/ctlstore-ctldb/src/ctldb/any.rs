@@ -1,5 +1,5 @@
-//! One type for every kind of ctldb, and one for every kind of ledger source, chosen
-//! by where the ctldb is.
+//! [`AnyCtldb`] is a ctldb on MySQL or SQLite, [`AnySource`] a ledger source on either. The kind follows
+//! from the [`Location`]. The module only passes calls on.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 use ctlstore_core::ledger::{Block, BlockLimit, HeadRow, LedgerInfo, LedgerSource, Replication, Seq, SourceError};
 use ctlstore_core::schema::Timestamp;
 
-use super::{
-    Counters, Ctldb, CtldbError, LedgerIdentity, LedgerTable, MysqlCtldb, MysqlSource, Operation, ServerAddress,
-    SqliteCtldb, SqliteSource, TableFault,
-};
+use super::error::CtldbError;
+use super::mysql::{self, MysqlCtldb, MysqlSource, ServerAddress};
+use super::own_tables::LedgerTable;
+use super::session::{Counters, Ctldb, CtldbOperation, LedgerIdentity, TableFault};
+use super::sqlite::{self, SqliteCtldb, SqliteSource};
 
-/// Where a ctldb is. Holds a password, so it is not to be shown.
+/// Where a ctldb is. It may hold a password, so it must not be shown.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Location {
     /// A file of this host.
@@ -22,13 +23,22 @@ pub enum Location {
 }
 
 impl Location {
-    /// Reads `sqlite:PATH` or `mysql://…`. Errors don't repeat the text.
+    /// Reads `sqlite:PATH` or `mysql://…`. Errors don't repeat the URL.
     pub fn parse(url: &str) -> Result<Self, CtldbError> {
         match url.split_once(':') {
             Some(("sqlite", path)) if !path.is_empty() => Ok(Self::Sqlite(Path::new(path).to_owned())),
             Some(("mysql", _)) => Ok(Self::Mysql(ServerAddress::new(url))),
             _ => Err(CtldbError::Failed("ctldb.url is neither sqlite:PATH nor mysql://…".to_owned())),
         }
+    }
+}
+
+/// The statements that make a ctldb, as an executive runs them if a table is missing. They are for a MySQL
+/// server whose collation for keys is given, or without one for SQLite.
+pub fn schema_sql(ledger: &LedgerTable, mysql_collation: Option<&str>) -> String {
+    match mysql_collation {
+        Some(collation) => mysql::schema_sql(ledger, collation),
+        None => sqlite::schema_sql(ledger),
     }
 }
 
@@ -40,7 +50,7 @@ pub enum AnyCtldb {
 }
 
 impl AnyCtldb {
-    /// Takes an SQLite file for this process; does not connect to a server yet.
+    /// Claims an SQLite file for this process. Does not connect to a server yet.
     pub fn open(location: &Location, ledger: LedgerTable) -> Result<Self, CtldbError> {
         Ok(match location {
             Location::Sqlite(path) => Self::Sqlite(SqliteCtldb::open(path, ledger)?),
@@ -57,14 +67,14 @@ impl Ctldb for AnyCtldb {
         }
     }
 
-    async fn write<O: Operation>(&self, operation: O, deadline: Instant) -> Result<O::Output, CtldbError> {
+    async fn write<O: CtldbOperation>(&self, operation: O, deadline: Instant) -> Result<O::Output, CtldbError> {
         match self {
             Self::Sqlite(ctldb) => ctldb.write(operation, deadline).await,
             Self::Mysql(ctldb) => ctldb.write(operation, deadline).await,
         }
     }
 
-    async fn read<O: Operation>(&self, operation: O, deadline: Instant) -> Result<O::Output, CtldbError> {
+    async fn read<O: CtldbOperation>(&self, operation: O, deadline: Instant) -> Result<O::Output, CtldbError> {
         match self {
             Self::Sqlite(ctldb) => ctldb.read(operation, deadline).await,
             Self::Mysql(ctldb) => ctldb.read(operation, deadline).await,
@@ -107,17 +117,15 @@ pub enum AnySource {
 }
 
 impl AnySource {
-    /// Every question to the ctldb takes at most `timeout`. Does not connect yet.
+    /// Each query takes at most `timeout`. Does not connect yet.
     pub fn new(location: &Location, ledger: LedgerTable, timeout: Duration) -> Result<Self, CtldbError> {
         Ok(match location {
             Location::Sqlite(path) => Self::Sqlite(SqliteSource::new(path, ledger, timeout)),
             Location::Mysql(address) => Self::Mysql(Box::new(MysqlSource::new(address, ledger, timeout)?)),
         })
     }
-}
 
-impl AnySource {
-    /// The ctldb's clock.
+    /// The present time by the ctldb's clock.
     pub async fn now(&mut self) -> Result<Timestamp, SourceError> {
         match self {
             Self::Sqlite(source) => Ok(source.now()),
@@ -125,7 +133,7 @@ impl AnySource {
         }
     }
 
-    /// Whose ledger this is.
+    /// The ledger's identity.
     pub async fn identity(&mut self) -> Result<LedgerIdentity, SourceError> {
         match self {
             Self::Sqlite(source) => source.identity().await,
@@ -133,17 +141,15 @@ impl AnySource {
         }
     }
 
-    /// The first `most` rows behind `after`, or of the whole ledger, without their statements.
+    /// The first `most` rows after `after`, or of the whole ledger, without their statements.
     pub async fn heads(&mut self, after: Option<Seq>, most: usize) -> Result<Vec<HeadRow>, SourceError> {
         match self {
             Self::Sqlite(source) => source.heads(after, most).await,
             Self::Mysql(source) => source.heads(after, most).await,
         }
     }
-}
 
-impl AnySource {
-    /// What was changed by hand about the tables, by an operator. Asks on a connection of its own.
+    /// The tables that an operator changed by hand. Uses a connection of its own.
     pub async fn table_faults(&mut self) -> Result<Vec<TableFault>, SourceError> {
         match self {
             Self::Sqlite(source) => source.table_faults().await,

@@ -1,37 +1,38 @@
-//! What the ledger says of a table, and whether the ctldb still has it so. An operator may change the ctldb by
-//! hand; the LDBs know only the ledger. Entry points: [`Definition::of`] and [`compare`]. Pure.
+//! A table's definition in the ledger, and its comparison with the table in the ctldb. An operator may change the
+//! ctldb by hand, but the LDBs know only the ledger. Entry points: [`Definition::of`] and [`compare`]. No I/O.
 //!
-//! The ledger may be pruned, so the definitions are recorded beside it (`ctlstore_table_definition`), together
-//! with the seq of the last schema statement in each. Statements of other programs behind that seq are added when
-//! a table is read.
+//! The ledger may be pruned, so the definitions are recorded beside it (`ctlstore_table_definition`). Each has the
+//! seq of the last schema statement in it. Later statements, which other programs may have written, are added when
+//! the table is read.
 
 use ctlstore_core::ledger::Seq;
 use ctlstore_core::schema::{FieldType, TableRef, TableSchema};
 use ctlstore_core::sql;
 
-use super::{TableFault, dry_run};
+use super::dry_run;
+use super::session::TableFault;
 
 /// The name in `ctlstore_meta` of the seq up to which the definitions are recorded.
 pub(super) const DEFINITIONS_SEQ: &str = "definitions_seq";
 
-/// A row of the record that is no table's. Without it the record was lost, as by a restore of some tables only, and
-/// [`DEFINITIONS_SEQ`] means nothing.
+/// A row of the record that belongs to no table. If it is missing, the record was lost, for example by a restore of
+/// only some tables. [`DEFINITIONS_SEQ`] is then invalid.
 pub(super) const RECORD_MARK: &str = "(table_name, ledger_seq, statement) VALUES ('', 0, 'mark')";
 
-/// Which ledger rows change a table's definition, as a condition on `statement`.
+/// The condition on `statement` that selects the ledger rows which change a definition.
 pub(super) const IS_SCHEMA_CHANGE: &str = "(statement LIKE 'CREATE TABLE %' OR statement LIKE 'ALTER TABLE %' \
                                            OR statement LIKE 'DROP TABLE %')";
 
-/// Begins a recorded definition that is a reason instead of a statement.
+/// The prefix of a recorded definition that is no statement but a reason.
 const UNREADABLE: &str = "-- ";
 
-/// What the ledger says of a table.
+/// The ledger's definition of a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Definition {
-    /// It was never made, or was dropped.
+    /// The table was never made, or was dropped.
     Absent,
     Table(TableSchema),
-    /// The ledger has a statement that no LDB can apply, or columns that no field has.
+    /// The ledger has a statement that no LDB can apply, or a column that can't be a field. Holds the reason.
     Unreadable(String),
 }
 
@@ -43,7 +44,7 @@ pub(super) struct Recorded {
 }
 
 impl Definition {
-    /// What was recorded, and then what the ledger's rows behind that say. `rows` may be about any table.
+    /// The recorded definition with the changes of later ledger rows. `rows` may belong to any table.
     pub fn of<'a>(
         table: &TableRef,
         recorded: Option<&Recorded>,
@@ -86,7 +87,7 @@ impl Definition {
         }
     }
 
-    /// A table that can't be written to because of `reason`.
+    /// The fault of a table that can't be written to because of `reason`.
     pub fn fault(&self, table: &TableRef, reason: String) -> TableFault {
         let mend = match self {
             Self::Absent => format!("DROP TABLE {table}; and make it through an executive"),
@@ -96,7 +97,7 @@ impl Definition {
         TableFault { table: table.sql_name(), reason, mend, blocks_writes: true }
     }
 
-    /// What is recorded of it.
+    /// The form in which it is recorded.
     pub fn to_record(&self) -> String {
         match self {
             Self::Absent => String::new(),
@@ -120,7 +121,7 @@ pub(super) fn changed_table(statement: &str) -> Option<&str> {
 pub(super) struct Column {
     pub name: String,
     pub declared: String,
-    /// Whether a row may leave it out.
+    /// Whether a row may omit it.
     pub is_optional: bool,
     pub is_generated: bool,
     pub collation: Option<String>,
@@ -129,7 +130,7 @@ pub(super) struct Column {
 /// A table as the ctldb has it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Physical {
-    /// What makes rows other than they were written: a view, a trigger, another unique index.
+    /// Objects that could change or refuse a row: a view instead of a table, a trigger, another unique index.
     pub obstacles: Vec<String>,
     pub columns: Vec<Column>,
     /// In the key's order.
@@ -141,16 +142,16 @@ impl Physical {
         self.columns.iter().find(|column| column.name.eq_ignore_ascii_case(name))
     }
 
-    /// The table that its columns would be, where the ledger no longer tells.
+    /// The definition that its columns make, for a ledger that no longer has one.
     pub fn definition(&self, table: &TableRef) -> Result<TableSchema, String> {
         let columns = self.columns.iter().map(|column| (column.name.as_str(), column.declared.as_str()));
         dry_run::define(table, columns, self.key.iter().map(String::as_str))
     }
 }
 
-/// Holds what the ctldb has against what the ledger says. Gives the table, `None` where neither has it, with the
-/// columns that only the ctldb has; an error is why rows can't be written. `holds` tells whether a declared type
-/// keeps every value of a field type or refuses it.
+/// Compares the table in the ctldb with the ledger's definition. Returns the definition and the columns that only the
+/// ctldb has, `None` if neither has the table. An error is the reason why rows can't be written. `holds` says whether a
+/// column of a declared type keeps or refuses every value of a field type.
 pub(super) fn compare(
     definition: Definition,
     physical: Option<&Physical>,
@@ -167,7 +168,8 @@ pub(super) fn compare(
         return Err(obstacle.clone());
     }
     for field in schema.fields() {
-        let (name, field_type) = (&field.name, field.field_type);
+        let name = &field.name;
+        let field_type = field.field_type;
         match physical.column(name.as_str()) {
             None => return Err(format!("the ctldb has no column {name}, the ledger has")),
             Some(column) if column.is_generated => return Err(format!("column {name} is a generated one")),
@@ -183,7 +185,8 @@ pub(super) fn compare(
     let key: Vec<&str> = schema.key_fields().map(|field| field.name.as_str()).collect();
     let is_same_key = key.len() == physical.key.len() && key.iter().zip(&physical.key).all(|(a, b)| a == b);
     if !is_same_key {
-        let (theirs, ours) = (physical.key.join(", "), key.join(", "));
+        let theirs = physical.key.join(", ");
+        let ours = key.join(", ");
         return Err(format!("its key is ({theirs}) in the ctldb and ({ours}) in the ledger"));
     }
     let of_ledger = |column: &Column| schema.fields().iter().any(|f| column.name.eq_ignore_ascii_case(f.name.as_str()));
@@ -195,7 +198,7 @@ pub(super) fn compare(
     Ok(Some((schema, extra)))
 }
 
-/// A table with columns that only the ctldb has. It is written to without them.
+/// The fault of a table with columns that only the ctldb has. Such a table is written to without these columns.
 pub(super) fn extra_columns_fault(table: &TableRef, columns: &[String]) -> Option<TableFault> {
     let first = columns.first()?;
     let reason = format!("the ctldb has a column {first}, which the ledger has not: no ldb gets its values");

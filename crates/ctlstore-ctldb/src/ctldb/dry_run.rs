@@ -1,17 +1,18 @@
-//! Runs the ledger's schema statements on an in-memory SQLite that holds the table as it is, so that the ledger
-//! never gets one that an LDB can't apply. Entry point: [`run`]. Touches no ctldb and no file.
+//! Runs the ledger's schema statements on an in-memory SQLite that has the table as it is. So the ledger never gets a
+//! statement that an LDB can't apply. Entry points: [`run`] and [`check`]. The module touches no ctldb and no file.
 
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
-use crate::ctldb::{CtldbError, SchemaChange, StoredTable};
+use crate::ctldb::error::CtldbError;
+use crate::ctldb::session::{SchemaChange, StoredTable};
 use ctlstore_core::schema::{Field, FieldName, FieldType, TableRef, TableSchema};
 use ctlstore_core::sql::{self, quoted};
 
 const COLUMNS: &str = "SELECT name, type, pk FROM pragma_table_info(?) ORDER BY cid";
 
-/// The table as `statement` leaves it, `None` where there is none any more. An error is SQLite's reason, or the
-/// row statement that no LDB could run on the table.
+/// The table as `statement` leaves it, `None` if it drops the table. An error is SQLite's reason why an LDB can't run
+/// the statement, or can't write rows to the table.
 pub(super) fn run(
     table: &TableRef,
     before: Option<&TableSchema>,
@@ -29,7 +30,7 @@ pub(super) fn run(
     Ok(after)
 }
 
-/// The table as `change` leaves it. Refuses a change whose statement leaves an LDB with something else.
+/// The table as `change` leaves it. Refuses a change whose statement would leave an LDB with another table.
 pub(super) fn check(
     change: &SchemaChange,
     before: Option<&StoredTable>,
@@ -51,13 +52,13 @@ pub(super) fn check(
 
 fn open() -> rusqlite::Result<Connection> {
     let db = Connection::open_in_memory()?;
-    // As in an LDB: a name in double quotes is never text.
+    // As in an LDB: double quotes never make a string.
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, false)?;
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DDL, false)?;
     Ok(db)
 }
 
-/// Rows have two forms. A table with more columns or keys than SQLite takes in one of them is no use.
+/// Prepares the two forms of row statements. Fails if the table has more columns or keys than SQLite accepts there.
 fn row_statements(db: &Connection, table: &TableSchema) -> rusqlite::Result<()> {
     let name = table.table();
     let columns: Vec<String> = table.fields().iter().map(|field| quoted(field.name.as_str())).collect();
@@ -68,7 +69,7 @@ fn row_statements(db: &Connection, table: &TableSchema) -> rusqlite::Result<()> 
     Ok(())
 }
 
-/// A table's definition as a database of SQLite has it.
+/// Reads a table's definition from an SQLite database.
 pub(super) fn read_definition(db: &Connection, table: &TableRef) -> Result<Option<TableSchema>, String> {
     let mut columns: Vec<(String, String, i64)> = Vec::new();
     let mut read = || -> rusqlite::Result<()> {
@@ -87,7 +88,7 @@ pub(super) fn read_definition(db: &Connection, table: &TableRef) -> Result<Optio
     define(table, columns, key.iter().map(|(_, name)| name.as_str())).map(Some)
 }
 
-/// A table of columns with their declared types, and the names of its key's.
+/// Makes a table's definition from its columns with their declared types, and from its key's column names.
 pub(super) fn define<'a>(
     table: &TableRef,
     columns: impl Iterator<Item = (&'a str, &'a str)>,
@@ -103,7 +104,7 @@ pub(super) fn define<'a>(
     TableSchema::new(table.clone(), fields, &key).map_err(|error| error.to_string())
 }
 
-/// SQLite's own words, without the statement's text that rusqlite adds.
+/// SQLite's own message, without the SQL that rusqlite adds.
 fn reason(error: &rusqlite::Error) -> String {
     match error {
         rusqlite::Error::SqliteFailure(_, Some(message)) => message.clone(),

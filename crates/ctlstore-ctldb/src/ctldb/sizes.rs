@@ -1,5 +1,5 @@
-//! The sizes of all tables as they were last measured, shared between whoever
-//! measures and the sessions that ask; and which tables somebody has written to since.
+//! [`TableSizes`] keeps the sizes of all tables as they were last measured, and the tables that were
+//! written to since. The measuring task and the sessions share it. It measures nothing.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use ctlstore_core::schema::TableRef;
 
-/// What a table was written to by hand shows after this at the latest.
+/// All tables are measured again after this time, because a write by hand is not noticed.
 const ALL_AGAIN: Duration = Duration::from_secs(60 * 60);
 
 /// Bytes of data and indexes by a table's SQL name. Clones share the figures.
@@ -17,15 +17,15 @@ pub(super) struct TableSizes(Arc<Mutex<State>>);
 #[derive(Debug, Default)]
 struct State {
     bytes: HashMap<String, u64>,
-    /// Tables that the open transaction writes to: nobody else sees that yet.
+    /// Tables that the open transaction writes to. No other connection sees that yet.
     writing: HashSet<String>,
     /// Tables written to since they were measured.
     written: HashSet<String>,
-    /// When all tables were last up for measuring.
+    /// When all tables were last due for measuring.
     all_at: Option<Instant>,
 }
 
-/// What a round of measuring goes by: a table that was not written to is as large as it was.
+/// The state at the begin of a round of measuring. A table that was not written to has kept its size.
 #[derive(Debug, Default)]
 pub(super) struct MeasuredSizes {
     pub bytes: HashMap<String, u64>,
@@ -33,7 +33,7 @@ pub(super) struct MeasuredSizes {
 }
 
 impl MeasuredSizes {
-    /// The size of a table that needs no measuring.
+    /// The size of a table that need not be measured again.
     pub fn still(&self, table: &str) -> Option<u64> {
         self.bytes.get(table).copied().filter(|_| !self.written.contains(table))
     }
@@ -48,19 +48,19 @@ impl TableSizes {
         self.lock().bytes = bytes;
     }
 
-    /// Notes that the open transaction writes to a table.
+    /// Records that the open transaction writes to a table.
     pub fn writes(&self, table: &TableRef) {
         self.lock().writing.insert(table.sql_name());
     }
 
-    /// Ends the open transaction.
+    /// Records that the open transaction has ended.
     pub fn transaction_ended(&self) {
         let mut state = self.lock();
         let tables = std::mem::take(&mut state.writing);
         state.written.extend(tables);
     }
 
-    /// Begins a round of measuring. What is written from here on is for the next one.
+    /// Begins a round of measuring. Writes from here on are for the next round.
     pub fn begin(&self) -> MeasuredSizes {
         let mut state = self.lock();
         let mut known = MeasuredSizes { bytes: state.bytes.clone(), written: std::mem::take(&mut state.written) };
@@ -71,13 +71,13 @@ impl TableSizes {
         known
     }
 
-    /// Ends a round that did not get to the end of these tables.
+    /// Records that a round has not finished these tables.
     pub fn unfinished(&self, tables: impl IntoIterator<Item = String>) {
         self.lock().written.extend(tables);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Each of these is put in place as a whole: a panic elsewhere leaves it complete.
+        // Each of these values is replaced as a whole, so a panic leaves nothing half-written.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -88,7 +88,8 @@ mod tests {
 
     #[test]
     fn only_what_was_written_to_is_measured_again() {
-        let (sizes, table) = (TableSizes::default(), TableRef::parse("fam", "tab").unwrap());
+        let sizes = TableSizes::default();
+        let table = TableRef::parse("fam", "tab").unwrap();
         assert_eq!(sizes.begin().still("fam___tab"), None, "never measured");
         sizes.replace(HashMap::from([("fam___tab".to_owned(), 7), ("fam___other".to_owned(), 8)]));
         assert_eq!(sizes.begin().still("fam___tab"), Some(7));

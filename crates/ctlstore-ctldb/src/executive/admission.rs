@@ -1,7 +1,9 @@
-//! What one mutation request would write, decided before anything is written:
-//! credentials, rate limit, tables and their sizes, cookie, values. What a group
-//! has learnt and will write stands in [`Admission`], so that each request is judged
-//! as if those before it were committed.
+//! Decides whether a mutation request is admitted, before anything is written: credentials, rate limit,
+//! tables and their sizes, cookie, values. Entry point: [`Admission::plan`]. It writes nothing; `apply`
+//! writes the plan.
+//!
+//! [`Admission`] keeps what was read for a group and what its requests will write. So each request is
+//! judged as if those before it were committed.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -11,26 +13,25 @@ use crate::ctldb::{ColumnCollation, CtldbError, ReadSet, RowChange, Session, Sto
 use ctlstore_core::schema::{TableRef, WriterName};
 use ctlstore_core::sql;
 
-use super::Options;
 use super::error::{ExecutiveError, Refusal};
 use super::mutation::MutationRequest;
 use super::rate_limit::Buckets;
+use super::request::WriteRules;
 
-/// Mutations whose tables are looked up before the first request is judged; the tables
-/// of all others are when it is their turn.
+/// The most mutations whose tables are in the read set. The tables of the others are read one by one.
 const MAX_EXPECTED: usize = 256;
 
-/// What judging these requests will ask for.
-pub(super) fn read_set<'a>(options: &Options, requests: &'a [Arc<MutationRequest>]) -> ReadSet<'a> {
+/// The writers and tables that these requests need.
+pub(super) fn read_set<'a>(rules: &WriteRules, requests: &'a [Arc<MutationRequest>]) -> ReadSet<'a> {
     let tables = requests.iter().flat_map(|request| request.mutations.iter().map(|mutation| &mutation.table));
     ReadSet {
         writers: requests.iter().map(|request| &request.credentials.writer).collect(),
-        usage_period: Buckets::of(options.writer_limit).period_seconds(),
+        usage_period: Buckets::of(rules.writer_limit).period_seconds(),
         tables: tables.take(MAX_EXPECTED).collect(),
     }
 }
 
-/// A table that was written to and has passed its warning size, not yet its maximum.
+/// A table that was written to and is over its warning size, but not over its maximum.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OverWarnSize {
     pub table: TableRef,
@@ -38,71 +39,72 @@ pub struct OverWarnSize {
     pub warn_bytes: i64,
 }
 
-/// A request that nothing speaks against.
+/// An admitted request: what it will write.
 #[derive(Debug)]
 pub(super) struct MutationPlan {
     pub writer: WriterName,
     pub cookie: Vec<u8>,
     pub rows: usize,
-    /// Taken out when they are written.
+    /// Taken out to be written.
     pub changes: Vec<RowChange>,
-    /// The ledger's rows, markers included. Taken out when they are written.
+    /// The ledger's rows with their markers. Taken out to be written.
     pub statements: Vec<String>,
     pub over_warn: Vec<OverWarnSize>,
 }
 
 impl MutationPlan {
-    /// What the plan adds to its writer's usage.
+    /// The rows that the plan adds to its writer's usage.
     pub(super) fn usage(&self) -> i64 {
         i64::try_from(self.rows).unwrap_or(i64::MAX)
     }
 
-    /// Whether the ctldb may take two of the LDB's keys for one, in some table.
+    /// Whether two keys that an LDB tells apart may be equal in the ctldb, in one of the tables.
     pub(super) fn may_merge(&self) -> bool {
         self.changes.iter().any(|change| change.table().collation == ColumnCollation::Merging)
     }
 }
 
-struct Writer {
+struct KnownWriter {
     row: WriterRow,
     used: i64,
 }
 
-struct Table {
+struct KnownTable {
     stored: Arc<StoredTable>,
     size: u64,
     limit: TableLimit,
 }
 
-/// What is known within one transaction: read once, and kept as the group's
-/// requests will leave it.
+/// The writers and tables of one transaction. Each is read once, and then kept as the admitted requests
+/// will leave it.
 pub(super) struct Admission<'a> {
-    options: &'a Options,
+    rules: &'a WriteRules,
     buckets: Buckets,
     now: i64,
-    writers: HashMap<WriterName, Writer>,
-    tables: HashMap<TableRef, Table>,
+    writers: HashMap<WriterName, KnownWriter>,
+    tables: HashMap<TableRef, KnownTable>,
 }
 
 impl<'a> Admission<'a> {
-    pub(super) async fn begin<S: Session>(options: &'a Options, session: &mut S) -> Result<Admission<'a>, CtldbError> {
-        let (buckets, now) = (Buckets::of(options.writer_limit), session.now().await?);
-        Ok(Self { options, buckets, now, writers: HashMap::new(), tables: HashMap::new() })
+    pub(super) async fn begin<S: Session>(rules: &'a WriteRules, session: &mut S) -> Result<Admission<'a>, CtldbError> {
+        let now = session.now().await?;
+        let buckets = Buckets::of(rules.writer_limit);
+        Ok(Self { rules, buckets, now, writers: HashMap::new(), tables: HashMap::new() })
     }
 
-    /// The bucket that this transaction's rows count in.
+    /// The bucket in which this transaction's rows count.
     pub(super) fn bucket(&self) -> i64 {
         self.buckets.bucket_at(self.now)
     }
 
-    /// Forgets what was read and what earlier requests would have written.
+    /// Forgets what was read and what the admitted requests would have written.
     pub(super) fn forget(&mut self) {
         self.writers.clear();
         self.tables.clear();
     }
 
-    /// Judges a request. The order is the protocol's: nothing about limits and
-    /// tables is told before the credentials are right.
+    /// Judges a request. The protocol demands this order: limits and tables are told only to a client with
+    /// the right credentials.
     pub(super) async fn plan<S: Session>(
         &mut self,
         session: &mut S,
@@ -133,8 +135,8 @@ impl<'a> Admission<'a> {
         Ok(MutationPlan { writer, cookie: request.cookie.clone(), rows: changes.len(), changes, statements, over_warn })
     }
 
-    /// Takes a plan's cookie and usage as written.
-    pub(super) fn adopt(&mut self, plan: &MutationPlan) {
+    /// Counts a plan as written: its cookie and its usage.
+    pub(super) fn count_as_written(&mut self, plan: &MutationPlan) {
         if let Some(writer) = self.writers.get_mut(&plan.writer) {
             writer.row.cookie.clone_from(&plan.cookie);
             writer.used = writer.used.saturating_add(plan.usage());
@@ -152,15 +154,15 @@ impl<'a> Admission<'a> {
         if !self.writers.contains_key(&credentials.writer) {
             let row = credentials.check(session).await?.ok_or(Refusal::Unauthorized)?;
             let used = session.usage(&credentials.writer, bucket).await?;
-            self.writers.insert(credentials.writer.clone(), Writer { row, used });
+            self.writers.insert(credentials.writer.clone(), KnownWriter { row, used });
         }
         let writer = &self.writers[&credentials.writer];
         if !credentials.secret.opens(&writer.row) {
             return Err(Refusal::Unauthorized.into());
         }
         let own = writer.row.rows_per_minute.map(|rows| self.buckets.rows(rows));
-        let limit = own.unwrap_or(self.options.writer_limit.amount);
-        // A limit of 0 is a writer that is stopped: no other request of its passes either.
+        let limit = own.unwrap_or(self.rules.writer_limit.amount);
+        // A limit of 0 stops a writer. A smaller request would be refused as well.
         if limit > 0 && rows > limit {
             return Err(Refusal::NeverWithinLimit {
                 writer: credentials.writer.clone(),
@@ -190,26 +192,26 @@ impl<'a> Admission<'a> {
         }
     }
 
-    async fn table<S: Session>(&mut self, session: &mut S, name: &TableRef) -> Result<&Table, ExecutiveError> {
+    async fn table<S: Session>(&mut self, session: &mut S, name: &TableRef) -> Result<&KnownTable, ExecutiveError> {
         match self.tables.entry(name.clone()) {
             Entry::Occupied(known) => Ok(known.into_mut()),
             Entry::Vacant(vacant) => {
                 let stored = match session.table(name).await {
-                    // This request's trouble alone, and not its group's.
+                    // Only this request is refused, not its group.
                     Err(CtldbError::ChangedByHand { table, reason }) => {
                         return Err(Refusal::ChangedByHand { table, reason }.into());
                     }
                     stored => stored?.ok_or_else(|| Refusal::NoTable(name.clone()))?,
                 };
                 let size = session.table_size(name).await?.unwrap_or(0);
-                let limit = session.table_limit(name).await?.unwrap_or(self.options.table_limit);
-                Ok(vacant.insert(Table { stored, size, limit }))
+                let limit = session.table_limit(name).await?.unwrap_or(self.rules.table_limit);
+                Ok(vacant.insert(KnownTable { stored, size, limit }))
             }
         }
     }
 }
 
-fn check_size(table: &Table) -> Result<Option<OverWarnSize>, Refusal> {
+fn check_size(table: &KnownTable) -> Result<Option<OverWarnSize>, Refusal> {
     let over = |limit: i64| u64::try_from(limit).is_ok_and(|limit| table.size > limit);
     let name = table.stored.schema.table().clone();
     if over(table.limit.max_bytes) {

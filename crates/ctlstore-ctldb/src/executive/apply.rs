@@ -1,81 +1,101 @@
-//! A group of mutation requests as one transaction. What a request is refused for
-//! is found before it has written anything; only what the ctldb itself refuses is
-//! found while writing. That hardly ever happens, so a group is first written without
-//! asking: all that it changes goes with the commit. Where the ctldb refuses some of that,
-//! nothing is written, and the group is done again step by step, with savepoints to go
-//! back to.
+//! Writes a group of mutation requests in one transaction. Entry point: [`Executive::mutate`]. `admission`
+//! judges the requests; only refusals of the ctldb itself come up here.
+//!
+//! 1. Each request is judged before anything of it is written.
+//! 2. All changes of the group are sent with the commit, and no answer is awaited before it. The ctldb
+//!    hardly ever refuses one of them.
+//! 3. If it does, nothing is written. The group runs again step by step: each request has a savepoint,
+//!    and a refused one is rolled back alone.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
-use crate::ctldb::{ColumnCollation, CtldbError, Operation, ReadSet, RowChange, Session, StoredTable, WriterMark};
+use crate::ctldb::{
+    ColumnCollation, Ctldb, CtldbError, CtldbOperation, ReadSet, RowChange, Session, StoredTable, WriterMark,
+};
 use ctlstore_core::ledger::Seq;
 use ctlstore_core::schema::{Value, WriterName};
 use ctlstore_core::sql;
 
-use super::Options;
 use super::admission::{self, Admission, MutationPlan, OverWarnSize};
 use super::error::{ExecutiveError, Refusal};
 use super::mutation::MutationRequest;
+use super::request::{Executive, WriteRules};
 
-/// A request that is committed.
+/// A request that is written and committed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Written {
+pub struct WrittenRequest {
     /// The last seq that the request wrote.
     pub seq: Seq,
     pub rows: usize,
-    /// Ledger rows, markers included.
+    /// The number of ledger rows, with markers.
     pub statements: usize,
     pub over_warn: Vec<OverWarnSize>,
 }
 
-pub(super) struct MutationGroup {
-    pub requests: Vec<Arc<MutationRequest>>,
-    pub options: Arc<Options>,
-    /// Whether what is written is asked for at once, so that a refusal can be told to be
-    /// one request's.
-    pub step_by_step: bool,
+impl<C: Ctldb> Executive<C> {
+    /// Commits the requests together, in order. Each has its own answer: a refused request writes nothing and
+    /// does not change the others. An error is one for all of them.
+    pub async fn mutate(
+        &self,
+        requests: Vec<Arc<MutationRequest>>,
+        deadline: Instant,
+    ) -> Result<Vec<Result<WrittenRequest, Refusal>>, CtldbError> {
+        let group = |requests, step_by_step| MutationGroup { requests, rules: Arc::clone(&self.rules), step_by_step };
+        match self.ctldb.write(group(requests.clone(), false), deadline).await {
+            // The refusal belongs to one of the requests, but it is unknown to which.
+            Err(CtldbError::Refused(_)) => self.ctldb.write(group(requests, true), deadline).await,
+            outcome => outcome,
+        }
+    }
 }
 
-type Outcome = Result<Written, Refusal>;
+struct MutationGroup {
+    requests: Vec<Arc<MutationRequest>>,
+    rules: Arc<WriteRules>,
+    /// Whether each write awaits its answer, so that a refusal belongs to one request.
+    step_by_step: bool,
+}
 
-/// Requests that nothing speaks against and that are not written yet, each with
-/// its place in the group.
-type Batch = Vec<(usize, MutationPlan)>;
+type RequestOutcome = Result<WrittenRequest, Refusal>;
 
-impl Operation for MutationGroup {
-    type Output = Vec<Outcome>;
+/// Admitted requests that are not written yet, each with its index in the group.
+type Unwritten = Vec<(usize, MutationPlan)>;
+
+impl CtldbOperation for MutationGroup {
+    type Output = Vec<RequestOutcome>;
 
     fn read_set(&self) -> ReadSet<'_> {
-        admission::read_set(&self.options, &self.requests)
+        admission::read_set(&self.rules, &self.requests)
     }
 
-    async fn run<S: Session>(&self, session: &mut S) -> Result<Vec<Outcome>, CtldbError> {
-        let mut known = Admission::begin(&self.options, session).await?;
+    async fn run<S: Session>(&self, session: &mut S) -> Result<Vec<RequestOutcome>, CtldbError> {
+        let mut admission = Admission::begin(&self.rules, session).await?;
         let mut outcomes = BTreeMap::new();
-        let mut batch = Batch::new();
+        let mut unwritten = Unwritten::new();
         let mut step_by_step = self.step_by_step;
         for (index, request) in self.requests.iter().enumerate() {
-            match refused(known.plan(session, request).await)? {
+            match refused(admission.plan(session, request).await)? {
                 Err(refusal) => drop(outcomes.insert(index, Err(refusal))),
                 Ok(plan) if plan.may_merge() => {
-                    // Its keys are compared with what is stored, so that must be all there is.
+                    // Its keys are compared with the stored ones, so the earlier requests are written first.
                     step_by_step = true;
-                    self.write_batch(session, &mut known, &mut batch, &mut outcomes).await?;
-                    outcomes.insert(index, self.write_alone(session, &mut known, request).await?);
+                    self.write_together(session, &mut admission, &mut unwritten, &mut outcomes).await?;
+                    outcomes.insert(index, self.write_alone(session, &mut admission, request).await?);
                 }
                 Ok(plan) => {
-                    known.adopt(&plan);
-                    batch.push((index, plan));
+                    admission.count_as_written(&plan);
+                    unwritten.push((index, plan));
                 }
             }
         }
         if step_by_step {
-            self.write_batch(session, &mut known, &mut batch, &mut outcomes).await?;
-        } else if !batch.is_empty() {
-            let (indexes, mut plans): (Vec<usize>, Vec<MutationPlan>) = batch.into_iter().unzip();
+            self.write_together(session, &mut admission, &mut unwritten, &mut outcomes).await?;
+        } else if !unwritten.is_empty() {
+            let (indexes, mut plans): (Vec<usize>, Vec<MutationPlan>) = unwritten.into_iter().unzip();
             session.apply_unanswered(&changes_of(&mut plans)).await?;
-            let written = record(session, known.bucket(), &mut plans).await?;
+            let written = record(session, admission.bucket(), &mut plans).await?;
             outcomes.extend(indexes.into_iter().zip(written.into_iter().map(Ok)));
         }
         Ok(outcomes.into_values().collect())
@@ -83,30 +103,30 @@ impl Operation for MutationGroup {
 }
 
 impl MutationGroup {
-    /// Writes the batch in as few round trips as it takes. When the ctldb refuses some
-    /// of it, each request since the batch began is judged and written again by itself:
-    /// also one that was refused for what another would have left.
-    async fn write_batch<S: Session>(
+    /// Writes the admitted requests in few round trips. If the ctldb refuses one of them, each request since
+    /// the first of them is judged and written again alone. That includes requests that were refused: the
+    /// reason may have been a request that is now not written.
+    async fn write_together<S: Session>(
         &self,
         session: &mut S,
-        known: &mut Admission<'_>,
-        batch: &mut Batch,
-        outcomes: &mut BTreeMap<usize, Outcome>,
+        admission: &mut Admission<'_>,
+        unwritten: &mut Unwritten,
+        outcomes: &mut BTreeMap<usize, RequestOutcome>,
     ) -> Result<(), CtldbError> {
-        let (indexes, mut plans): (Vec<usize>, Vec<MutationPlan>) = std::mem::take(batch).into_iter().unzip();
+        let (indexes, mut plans): (Vec<usize>, Vec<MutationPlan>) = std::mem::take(unwritten).into_iter().unzip();
         if plans.is_empty() {
             return Ok(());
         }
         let since = indexes[0]..outcomes.len() + indexes.len();
         session.savepoint().await?;
-        let bucket = known.bucket();
+        let bucket = admission.bucket();
         match write(session, bucket, &mut plans).await {
             Ok(written) => outcomes.extend(indexes.into_iter().zip(written.into_iter().map(Ok))),
             Err(CtldbError::Refused(_)) => {
                 session.rollback_to_savepoint().await?;
-                known.forget();
+                admission.forget();
                 for index in since {
-                    outcomes.insert(index, self.write_alone(session, known, &self.requests[index]).await?);
+                    outcomes.insert(index, self.write_alone(session, admission, &self.requests[index]).await?);
                 }
             }
             Err(error) => return Err(error),
@@ -114,19 +134,19 @@ impl MutationGroup {
         Ok(())
     }
 
-    /// Judges a request by what is stored now, and writes it or leaves nothing.
+    /// Judges a request by the present state, and writes it. If it is refused, nothing of it stays.
     async fn write_alone<S: Session>(
         &self,
         session: &mut S,
-        known: &mut Admission<'_>,
+        admission: &mut Admission<'_>,
         request: &MutationRequest,
-    ) -> Result<Outcome, CtldbError> {
-        let mut plan = match refused(known.plan(session, request).await)? {
+    ) -> Result<RequestOutcome, CtldbError> {
+        let mut plan = match refused(admission.plan(session, request).await)? {
             Ok(plan) => plan,
             Err(refusal) => return Ok(Err(refusal)),
         };
         session.savepoint().await?;
-        let bucket = known.bucket();
+        let bucket = admission.bucket();
         let written = if plan.may_merge() {
             write_comparing_keys(session, bucket, &mut plan).await
         } else {
@@ -134,7 +154,7 @@ impl MutationGroup {
         };
         match refused(written.map(|mut written| written.remove(0)))? {
             Ok(written) => {
-                known.adopt(&plan);
+                admission.count_as_written(&plan);
                 Ok(Ok(written))
             }
             Err(refusal) => {
@@ -145,8 +165,8 @@ impl MutationGroup {
     }
 }
 
-/// Splits what is the client's to mend, what the ctldb can't hold included, from
-/// what ends the transaction.
+/// Separates refusals of the client's request from errors that end the transaction. Data that the ctldb
+/// can't hold is a refusal.
 fn refused<T>(outcome: Result<T, ExecutiveError>) -> Result<Result<T, Refusal>, CtldbError> {
     match outcome {
         Ok(value) => Ok(Ok(value)),
@@ -157,12 +177,12 @@ fn refused<T>(outcome: Result<T, ExecutiveError>) -> Result<Result<T, Refusal>, 
     }
 }
 
-/// Writes rows, cookies, usage and ledger of all plans.
+/// Writes the rows, cookies, usage and ledger rows of all plans.
 async fn write<S: Session>(
     session: &mut S,
     bucket: i64,
     plans: &mut [MutationPlan],
-) -> Result<Vec<Written>, CtldbError> {
+) -> Result<Vec<WrittenRequest>, CtldbError> {
     session.apply(&changes_of(plans)).await?;
     record(session, bucket, plans).await
 }
@@ -171,12 +191,12 @@ fn changes_of(plans: &mut [MutationPlan]) -> Vec<RowChange> {
     plans.iter_mut().flat_map(|plan| std::mem::take(&mut plan.changes)).collect()
 }
 
-/// Writes cookies, usage and ledger of all plans; their rows are written already.
+/// Writes the cookies, usage and ledger rows of all plans. Their rows are written already.
 async fn record<S: Session>(
     session: &mut S,
     bucket: i64,
     plans: &mut [MutationPlan],
-) -> Result<Vec<Written>, CtldbError> {
+) -> Result<Vec<WrittenRequest>, CtldbError> {
     let mut writers: BTreeMap<&WriterName, (&[u8], i64)> = BTreeMap::new();
     for plan in plans.iter() {
         let (cookie, rows) = writers.entry(&plan.writer).or_default();
@@ -188,23 +208,23 @@ async fn record<S: Session>(
     let counts: Vec<usize> = plans.iter().map(|plan| plan.statements.len()).collect();
     let statements: Vec<String> = plans.iter_mut().flat_map(|plan| std::mem::take(&mut plan.statements)).collect();
     let last = session.append(&statements).await?;
-    // All were appended in a row, so each plan's last seq follows from the last of all.
+    // The seqs are consecutive, so each plan's last seq follows from the last one of all.
     let mut seq = last.0 - statements.len() as i64;
     let written = plans.iter_mut().zip(counts).map(|(plan, statements)| {
         seq += statements as i64;
         let over_warn = std::mem::take(&mut plan.over_warn);
-        Written { seq: Seq(seq), rows: plan.rows, statements, over_warn }
+        WrittenRequest { seq: Seq(seq), rows: plan.rows, statements, over_warn }
     });
     Ok(written.collect())
 }
 
-/// Writes a plan row by row where the ctldb might take one key for another: each
-/// key is compared with the stored one first, after what comes before it is written.
+/// Writes a plan with tables in which different keys may be equal. Before each such row the rows before it
+/// are written, and its key is compared with the stored one.
 async fn write_comparing_keys<S: Session>(
     session: &mut S,
     bucket: i64,
     plan: &mut MutationPlan,
-) -> Result<Vec<Written>, ExecutiveError> {
+) -> Result<Vec<WrittenRequest>, ExecutiveError> {
     let mut from = 0;
     for (index, change) in plan.changes.iter().enumerate() {
         let table = change.table();
@@ -236,7 +256,7 @@ fn key_of(change: &RowChange) -> Vec<Value> {
     }
 }
 
-/// Bytewise. A boolean is stored as the integer that it stands for.
+/// Whether two keys are equal, bytewise. A boolean is stored as an integer.
 fn same_key(a: &[Value], b: &[Value]) -> bool {
     fn stored(value: &Value) -> Value {
         match value {

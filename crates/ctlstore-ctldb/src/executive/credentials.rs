@@ -1,4 +1,5 @@
-//! Secrets: stored and compared only as hashes, in constant time.
+//! [`Credentials`]: a writer's name and [`Secret`]. Secrets are stored and compared only as hashes, in
+//! constant time.
 
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -7,10 +8,9 @@ use crate::ctldb::{CtldbError, Session, WriterRow};
 use ctlstore_core::schema::{WriterName, check_header_text};
 
 use super::error::Refusal;
+use super::limits::{MAX_SECRET_BYTES, MIN_SECRET_BYTES};
 
-const SECRET_BYTES: std::ops::RangeInclusive<usize> = 3..=100;
-
-/// A writer's secret, known only by its hash, so that nothing can print it.
+/// A writer's secret. Only its hash is kept, so that nothing can print it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Secret {
     /// Lower-case hex of the SHA-256.
@@ -18,14 +18,14 @@ pub struct Secret {
 }
 
 impl Secret {
-    /// One that a client shows. Of any length: a bad one matches no writer.
+    /// The secret that a client shows. It may have any length: a bad one matches no writer.
     pub fn shown(bytes: &[u8]) -> Self {
         Self { hash: hex::encode(Sha256::digest(bytes)) }
     }
 
-    /// One to be registered: 3 to 100 bytes that a header carries.
+    /// A new secret for a writer: 3 to 100 bytes that an HTTP header can carry.
     pub fn new(bytes: &[u8]) -> Result<Self, Refusal> {
-        if !SECRET_BYTES.contains(&bytes.len()) {
+        if !(MIN_SECRET_BYTES..=MAX_SECRET_BYTES).contains(&bytes.len()) {
             return Err(Refusal::SecretLength(bytes.len()));
         }
         check_header_text(bytes).map_err(Refusal::SecretText)?;
@@ -41,7 +41,7 @@ impl Secret {
     }
 }
 
-/// Who asks, as the request's headers say.
+/// A writer's name and secret, as the request's headers have them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credentials {
     pub writer: WriterName,

@@ -1,15 +1,14 @@
-//! Why something was not done: what a client did wrong, one variant each, and
-//! everything else.
+//! Why a request was not done. [`Refusal`] has a variant for each mistake of a client, [`ExecutiveError`]
+//! adds everything else. The node's `http/error.rs` maps both to statuses.
 
 use crate::ctldb::CtldbError;
 use ctlstore_core::schema::{
     FamilyName, FieldName, HeaderTextError, NameError, TableError, TableRef, ValueError, WriterName,
 };
 
-use super::mutation::{MAX_MUTATIONS, MAX_STATEMENT_BYTES};
-use super::writers::MAX_COOKIE_BYTES;
+use super::limits::{MAX_COOKIE_BYTES, MAX_MUTATIONS, MAX_SECRET_BYTES, MAX_STATEMENT_BYTES, MIN_SECRET_BYTES};
 
-/// What is the client's to mend. The text names the field or value at fault.
+/// A mistake that the client has to correct. The message names the field or value at fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     // The request itself is wrong.
@@ -39,7 +38,7 @@ pub enum Refusal {
     TooManyMutations(usize),
     #[error("the cookie has {0} bytes, at most {MAX_COOKIE_BYTES} fit")]
     CookieTooLong(usize),
-    #[error("the secret has {0} bytes, it must have 3 to 100")]
+    #[error("the secret has {0} bytes, it must have {MIN_SECRET_BYTES} to {MAX_SECRET_BYTES}")]
     SecretLength(usize),
     #[error("the secret {0}")]
     SecretText(HeaderTextError),
@@ -49,17 +48,17 @@ pub enum Refusal {
     BadLimit(String),
     #[error("destructive schema changes are not enabled; executive.destructive_schema_changes turns them on")]
     DestructiveChangesOff,
-    /// What a database can't hold, such as a row or key that is too large.
+    /// The database can't hold the data, such as a row or key that is too large.
     #[error("the ctldb can't hold this: {0}")]
     ByCtldb(String),
 
-    // Who asks.
+    // The credentials are wrong.
     #[error("unknown writer or wrong secret")]
     Unauthorized,
     #[error("unknown writer or wrong secret")]
     NoSuchCredentials,
 
-    // What is not there.
+    // Something does not exist.
     #[error("no family {0}")]
     NoFamily(FamilyName),
     #[error("no table {0}")]
@@ -71,7 +70,7 @@ pub enum Refusal {
     #[error("no limit for writer {0:?}")]
     NoWriterLimit(String),
 
-    // What is there already.
+    // Something exists already, or has another value.
     #[error("family {0} exists")]
     FamilyExists(FamilyName),
     #[error("table {0} exists")]
@@ -85,11 +84,11 @@ pub enum Refusal {
     #[error("table {table}: the ctldb takes key {given} for the stored key {stored}, which an ldb does not")]
     MergedKeys { table: TableRef, given: String, stored: String },
 
-    /// What the ctldb has is not what the ledger says: an operator changed it by hand.
+    /// The table is not as the ledger defines it. An operator changed it by hand.
     #[error("table {table} was changed by hand: {reason}; `ctlstore doctor` tells how to mend it")]
     ChangedByHand { table: TableRef, reason: String },
 
-    // What is too much.
+    // A limit is passed.
     #[error(
         "{rows} rows in one request can never pass: writer {:?} is limited to {limit} rows in {period_seconds} s",
         .writer.as_str()
@@ -101,14 +100,14 @@ pub enum Refusal {
     TableFull { table: TableRef, bytes: u64, max_bytes: i64 },
 }
 
-/// Why a request was not done, or not wholly.
+/// Why a request was not done, or only a part of it.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ExecutiveError {
     #[error(transparent)]
     Refused(#[from] Refusal),
     #[error(transparent)]
     Ctldb(#[from] CtldbError),
-    /// A request of several steps stopped at one of them; the steps before it stay done.
+    /// A request of several steps stopped at one of them. The steps before it stay done.
     #[error("{cause}; done: {}; not done: {}", listed(.done), listed(.not_done))]
     Stopped { cause: Box<ExecutiveError>, done: Vec<String>, not_done: Vec<String> },
     /// The executive can't take the request now. Nothing was written.
@@ -121,8 +120,8 @@ fn listed(names: &[String]) -> String {
 }
 
 impl ExecutiveError {
-    /// Says how far a request of several steps got: step `at` of `steps` failed.
-    /// A request of one step is just its error.
+    /// Adds how far a request of several steps got: step `at` of `steps` failed. For a request of one step
+    /// it is the error itself.
     pub(super) fn at_step(self, steps: &[String], at: usize) -> Self {
         if steps.len() < 2 {
             return self;

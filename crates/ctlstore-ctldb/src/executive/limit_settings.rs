@@ -1,15 +1,16 @@
-//! Limits of tables and writers: read, set, taken away.
+//! The requests on limits of tables and writers: list, set and delete. Routes for them are in
+//! `http/executive/limits.rs` of the node. `admission` enforces the limits.
 
 use std::time::Instant;
 
-use crate::ctldb::{Ctldb, CtldbError, Operation, Session, TableLimit};
+use crate::ctldb::{Ctldb, CtldbError, CtldbOperation, Session, TableLimit};
 use ctlstore_core::schema::{TableRef, WriterName};
 
 use super::error::{ExecutiveError, Refusal};
 use super::rate_limit::RateLimit;
-use super::{Executive, Request, Single};
+use super::request::{Executive, OperationRequest, Request, RequestAnswer};
 
-/// A table's own limit. The names are as stored, by whatever program.
+/// A table's own limit. The names are as stored; another program may have written them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamedTableLimit {
     pub family: String,
@@ -18,8 +19,8 @@ pub struct NamedTableLimit {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TableLimits {
-    /// For tables without a limit of their own.
+pub struct TableLimitList {
+    /// The limit of tables without a limit of their own.
     pub global: TableLimit,
     pub tables: Vec<NamedTableLimit>,
 }
@@ -32,32 +33,35 @@ pub struct NamedWriterLimit {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WriterLimits {
-    /// For writers without a limit of their own.
+pub struct WriterLimitList {
+    /// The limit of writers without a limit of their own.
     pub global: RateLimit,
     pub writers: Vec<NamedWriterLimit>,
 }
+
+impl RequestAnswer for TableLimitList {}
+impl RequestAnswer for WriterLimitList {}
 
 /// Reads the size limits of all tables.
 #[derive(Debug)]
 pub struct ListTableLimits;
 
 impl Request for ListTableLimits {
-    type Answer = TableLimits;
+    type Answer = TableLimitList;
     const IS_WRITE: bool = false;
 
     async fn execute<C: Ctldb>(
         self,
         executive: &Executive<C>,
         deadline: Instant,
-    ) -> Result<TableLimits, ExecutiveError> {
+    ) -> Result<TableLimitList, ExecutiveError> {
         let stored = executive.read(self, deadline).await?;
         let named = |(family, table, limit)| NamedTableLimit { family, table, limit };
-        Ok(TableLimits { global: executive.options.table_limit, tables: stored.into_iter().map(named).collect() })
+        Ok(TableLimitList { global: executive.rules.table_limit, tables: stored.into_iter().map(named).collect() })
     }
 }
 
-impl Operation for ListTableLimits {
+impl CtldbOperation for ListTableLimits {
     type Output = Result<Vec<(String, String, TableLimit)>, Refusal>;
 
     async fn run<S: Session>(&self, session: &mut S) -> Result<Self::Output, CtldbError> {
@@ -70,21 +74,21 @@ impl Operation for ListTableLimits {
 pub struct ListWriterLimits;
 
 impl Request for ListWriterLimits {
-    type Answer = WriterLimits;
+    type Answer = WriterLimitList;
     const IS_WRITE: bool = false;
 
     async fn execute<C: Ctldb>(
         self,
         executive: &Executive<C>,
         deadline: Instant,
-    ) -> Result<WriterLimits, ExecutiveError> {
+    ) -> Result<WriterLimitList, ExecutiveError> {
         let stored = executive.read(self, deadline).await?;
         let named = |(writer, rows)| NamedWriterLimit { writer, limit: RateLimit::per_minute(rows) };
-        Ok(WriterLimits { global: executive.options.writer_limit, writers: stored.into_iter().map(named).collect() })
+        Ok(WriterLimitList { global: executive.rules.writer_limit, writers: stored.into_iter().map(named).collect() })
     }
 }
 
-impl Operation for ListWriterLimits {
+impl CtldbOperation for ListWriterLimits {
     type Output = Result<Vec<(String, i64)>, Refusal>;
 
     async fn run<S: Session>(&self, session: &mut S) -> Result<Self::Output, CtldbError> {
@@ -110,18 +114,17 @@ impl SetTableLimit {
     }
 }
 
-impl Single for SetTableLimit {
+impl OperationRequest for SetTableLimit {
     type Reply = ();
-    const WRITES: bool = true;
 }
 
-impl Operation for SetTableLimit {
+impl CtldbOperation for SetTableLimit {
     type Output = Result<(), Refusal>;
 
     async fn run<S: Session>(&self, session: &mut S) -> Result<Self::Output, CtldbError> {
         match session.table(&self.table).await {
             Ok(None) => return Ok(Err(Refusal::NoTable(self.table.clone()))),
-            // A limit is no row of it.
+            // A limit may be set: it is no row of the table.
             Ok(Some(_)) | Err(CtldbError::ChangedByHand { .. }) => {}
             Err(error) => return Err(error),
         }
@@ -129,16 +132,15 @@ impl Operation for SetTableLimit {
     }
 }
 
-/// Takes a table's own size limit away.
+/// Deletes a table's own size limit.
 #[derive(Debug)]
 pub struct DeleteTableLimit(pub TableRef);
 
-impl Single for DeleteTableLimit {
+impl OperationRequest for DeleteTableLimit {
     type Reply = ();
-    const WRITES: bool = true;
 }
 
-impl Operation for DeleteTableLimit {
+impl CtldbOperation for DeleteTableLimit {
     type Output = Result<(), Refusal>;
 
     async fn run<S: Session>(&self, session: &mut S) -> Result<Self::Output, CtldbError> {
@@ -147,7 +149,7 @@ impl Operation for DeleteTableLimit {
     }
 }
 
-/// Gives a writer a rate limit of its own, kept as rows per minute.
+/// Gives a writer a rate limit of its own. It is stored as rows per minute.
 #[derive(Debug)]
 pub struct SetWriterLimit {
     writer: WriterName,
@@ -160,12 +162,11 @@ impl SetWriterLimit {
     }
 }
 
-impl Single for SetWriterLimit {
+impl OperationRequest for SetWriterLimit {
     type Reply = ();
-    const WRITES: bool = true;
 }
 
-impl Operation for SetWriterLimit {
+impl CtldbOperation for SetWriterLimit {
     type Output = Result<(), Refusal>;
 
     async fn run<S: Session>(&self, session: &mut S) -> Result<Self::Output, CtldbError> {
@@ -176,16 +177,15 @@ impl Operation for SetWriterLimit {
     }
 }
 
-/// Takes a writer's own rate limit away.
+/// Deletes a writer's own rate limit.
 #[derive(Debug)]
 pub struct DeleteWriterLimit(pub WriterName);
 
-impl Single for DeleteWriterLimit {
+impl OperationRequest for DeleteWriterLimit {
     type Reply = ();
-    const WRITES: bool = true;
 }
 
-impl Operation for DeleteWriterLimit {
+impl CtldbOperation for DeleteWriterLimit {
     type Output = Result<(), Refusal>;
 
     async fn run<S: Session>(&self, session: &mut S) -> Result<Self::Output, CtldbError> {

@@ -1,17 +1,18 @@
-//! Upkeep, and the question whether the ctldb answers and takes writes.
+//! The executive's own requests: [`Ping`] checks whether the ctldb takes writes, and [`PruneUsage`] deletes
+//! old usage. The node's executive actor decides when they run.
 
 use std::time::Instant;
 
-use crate::ctldb::{Ctldb, CtldbError, Operation, Session};
+use crate::ctldb::{Ctldb, CtldbError, CtldbOperation, Session};
 
 use super::error::{ExecutiveError, Refusal};
 use super::rate_limit::Buckets;
-use super::{Executive, Request};
+use super::request::{Executive, Request};
 
-/// How long usage is kept, in seconds.
+/// The time for which usage is kept, in seconds.
 const USAGE_KEPT_SECONDS: i64 = 24 * 60 * 60;
 
-/// Asks the ctldb whether it answers and takes writes.
+/// Checks whether the ctldb answers and takes writes.
 #[derive(Debug)]
 pub struct Ping;
 
@@ -23,7 +24,7 @@ impl Request for Ping {
     }
 }
 
-/// Forgets usage that is older than a day.
+/// Deletes usage that is older than a day.
 #[derive(Debug)]
 pub struct PruneUsage;
 
@@ -31,7 +32,7 @@ impl Request for PruneUsage {
     type Answer = ();
 
     async fn execute<C: Ctldb>(self, executive: &Executive<C>, deadline: Instant) -> Result<(), ExecutiveError> {
-        executive.write(Prune { buckets: Buckets::of(executive.options.writer_limit) }, deadline).await
+        executive.write(Prune { buckets: Buckets::of(executive.rules.writer_limit) }, deadline).await
     }
 }
 
@@ -39,12 +40,12 @@ struct Prune {
     buckets: Buckets,
 }
 
-impl Operation for Prune {
+impl CtldbOperation for Prune {
     type Output = Result<(), Refusal>;
 
     async fn run<S: Session>(&self, session: &mut S) -> Result<Self::Output, CtldbError> {
         let now = session.now().await?;
-        // The bucket that is being counted in stays, however long ago it began.
+        // The present bucket stays, even if it began earlier than that.
         let before = (now - USAGE_KEPT_SECONDS).min(self.buckets.bucket_at(now));
         session.prune_usage(before).await.map(Ok)
     }

@@ -1,5 +1,5 @@
-//! A mutation request, and the check of one mutation against its table: out come
-//! a row change for the ctldb and the statement for the ledger. Pure.
+//! [`MutationRequest`], and the check of one [`Mutation`] against its table. The check makes the row change
+//! for the ctldb and the statement for the ledger. No I/O; `admission` runs the checks.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,24 +12,19 @@ use ctlstore_core::sql;
 
 use super::credentials::Credentials;
 use super::error::Refusal;
-use super::writers::check_cookie_length;
+use super::limits::{MAX_COOKIE_BYTES, MAX_MUTATIONS, MAX_STATEMENT_BYTES};
 
-/// The most mutations in one request.
-pub const MAX_MUTATIONS: usize = 100;
-/// The longest statement for the ledger, in bytes.
-pub(super) const MAX_STATEMENT_BYTES: usize = 768 * 1024;
-
-/// One row to be written or deleted, not yet checked against its table.
+/// One row to write or delete. It is not yet checked against its table.
 #[derive(Debug)]
 pub struct Mutation {
     pub(super) table: TableRef,
     delete: bool,
-    /// By lower-cased field name, as JSON source.
+    /// By field name in lower case, as JSON source.
     values: HashMap<String, Box<RawValue>>,
 }
 
 impl Mutation {
-    /// `values` are field names in any letter case with their values as JSON source.
+    /// `values` has field names in any letter case and their values as JSON source.
     pub fn new(
         family: &FamilyName,
         table: &str,
@@ -48,7 +43,7 @@ impl Mutation {
         Ok(Self { table, delete, values: by_name })
     }
 
-    /// Checks the mutation against its table and makes what it writes.
+    /// Checks the mutation against its table. Returns the row change and the ledger's statement.
     pub(super) fn check(&self, table: &Arc<StoredTable>) -> Result<(RowChange, String), Refusal> {
         let schema = &table.schema;
         let known = |name: &str| schema.fields().iter().any(|f| f.name.as_str() == name);
@@ -88,12 +83,16 @@ impl Mutation {
     }
 }
 
-/// A name from outside, cut to what an error may repeat.
+/// A name from outside, cut to the length that an error may repeat.
 fn shown(name: &str) -> String {
     name.chars().take(80).collect()
 }
 
-/// A mutation request, checked as far as that goes without the ctldb.
+pub(super) fn check_cookie_length(cookie: &[u8]) -> Result<(), Refusal> {
+    if cookie.len() > MAX_COOKIE_BYTES { Err(Refusal::CookieTooLong(cookie.len())) } else { Ok(()) }
+}
+
+/// A mutation request. Everything is checked that needs no ctldb.
 #[derive(Debug)]
 pub struct MutationRequest {
     pub(super) credentials: Credentials,
@@ -103,8 +102,8 @@ pub struct MutationRequest {
 }
 
 impl MutationRequest {
-    /// The cookie is stored as it is, empty or not; `check_cookie` is compared
-    /// with the stored one where it is given.
+    /// The cookie is stored as it is, also an empty one. If `check_cookie` is given, it must be equal to the
+    /// stored one.
     pub fn new(
         credentials: Credentials,
         cookie: Vec<u8>,
@@ -122,7 +121,7 @@ impl MutationRequest {
         Ok(Self { credentials, cookie, check_cookie, mutations })
     }
 
-    /// About how many bytes the request puts before the ctldb.
+    /// The approximate number of bytes that the request sends to the ctldb.
     pub fn weight(&self) -> usize {
         let values = self.mutations.iter().flat_map(|m| m.values.values());
         self.cookie.len() + values.map(|value| value.get().len()).sum::<usize>()

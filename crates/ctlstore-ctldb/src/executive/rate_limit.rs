@@ -1,5 +1,5 @@
-//! The arithmetic of rate limits: amounts per period, rounded half to even, and the buckets that usage
-//! is counted in. `admission.rs` enforces the limits. No I/O.
+//! The arithmetic of rate limits: rows per period, rounded half to even, and the buckets in which usage is
+//! counted. Entry points: [`RateLimit`] and [`Buckets`]. `admission` enforces the limits. No I/O.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use super::error::Refusal;
 
 const MINUTE_NANOS: i128 = 60_000_000_000;
 
-/// So many rows in so much time.
+/// A number of rows in a period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RateLimit {
     pub amount: i64,
@@ -19,7 +19,7 @@ impl RateLimit {
         Self { amount, period: Duration::from_secs(60) }
     }
 
-    /// As rows per minute, the form that is stored.
+    /// The limit as rows per minute, which is the stored form.
     pub fn rows_per_minute(self) -> Result<i64, Refusal> {
         if self.amount < 0 {
             return Err(Refusal::BadLimit(format!("amount {} is negative", self.amount)));
@@ -32,8 +32,8 @@ impl RateLimit {
     }
 }
 
-/// Periods of usage, by the ctldb's clock. Every executive on a ctldb counts
-/// in the same buckets, whatever a writer's own limit is.
+/// The periods in which usage is counted, by the ctldb's clock. Every executive on a ctldb counts in the
+/// same buckets, for all writers.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Buckets {
     period: Duration,
@@ -49,7 +49,7 @@ impl Buckets {
         i64::try_from(self.period.as_secs()).unwrap_or(i64::MAX).max(1)
     }
 
-    /// The start of the bucket that `now` (unix seconds) is in.
+    /// The start of the bucket that contains `now`, in seconds since 1970.
     pub(super) fn bucket_at(self, now: i64) -> i64 {
         now - now.rem_euclid(self.period_seconds())
     }
@@ -59,7 +59,7 @@ impl Buckets {
         u64::try_from(self.bucket_at(now) + self.period_seconds() - now).unwrap_or(1)
     }
 
-    /// A limit in rows per minute as rows in one bucket.
+    /// Converts a limit in rows per minute to rows per bucket.
     pub(super) fn rows(self, rows_per_minute: i64) -> i64 {
         let period = i128::from(self.period_seconds()) * 1_000_000_000;
         let rows = divide_half_even(i128::from(rows_per_minute) * period, MINUTE_NANOS);
@@ -71,15 +71,16 @@ fn nanos(period: Duration) -> i128 {
     i128::try_from(period.as_nanos()).unwrap_or(i128::MAX)
 }
 
-/// `a / b` of numbers that are not negative, a half rounded to the even neighbour.
+/// `a / b` for two numbers of at least 0. A half is rounded to the even neighbour.
 fn divide_half_even(a: i128, b: i128) -> i128 {
-    let (quotient, twice_rest) = (a / b, a % b * 2);
+    let quotient = a / b;
+    let twice_rest = a % b * 2;
     let up = twice_rest > b || (twice_rest == b && quotient % 2 == 1);
     quotient + i128::from(up)
 }
 
-/// A duration as Go writes it: `1m`, `1.5h`, `2h45m`, `300ms`. `None` for what is
-/// no such text, negative, or longer than 64 bits of nanoseconds.
+/// Reads a duration as Go writes it: `1m`, `1.5h`, `2h45m`, `300ms`. `None` for any other text, for a negative
+/// duration, and for more nanoseconds than 64 bits hold.
 pub fn parse_go_duration(text: &str) -> Option<Duration> {
     let mut rest = text.strip_prefix('+').unwrap_or(text);
     if rest == "0" {
@@ -112,14 +113,14 @@ fn unit_nanos(unit: &str) -> Option<u128> {
     })
 }
 
-/// `number`, which may have a fraction, times `unit`; below a nanosecond is cut off.
+/// `number`, which may have a fraction, times `unit`. Parts of a nanosecond are cut off.
 fn scaled(number: &str, unit: u128) -> Option<u128> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     if whole.is_empty() && fraction.is_empty() {
         return None;
     }
     let value = |digits: &str| if digits.is_empty() { Some(0) } else { digits.parse::<u128>().ok() };
-    // 15 digits of an hour's fraction are finer than a nanosecond.
+    // In an hour's fraction, the 15th digit is less than a nanosecond.
     let fraction = &fraction[..fraction.len().min(15)];
     let part = value(fraction)?.checked_mul(unit)? / 10_u128.pow(u32::try_from(fraction.len()).ok()?);
     value(whole)?.checked_mul(unit)?.checked_add(part)

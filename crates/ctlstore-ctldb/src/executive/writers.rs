@@ -1,22 +1,17 @@
-//! Writers and their cookies.
+//! The requests on writers: register, change the secret, remove, and read or set the cookie. Routes for them
+//! are in `http/executive/writers.rs` of the node. `admission` checks writers of mutations.
 
 use std::time::Instant;
 
-use crate::ctldb::{Ctldb, CtldbError, Operation, Session, WriterRow};
+use crate::ctldb::{Ctldb, CtldbError, CtldbOperation, Session, WriterRow};
 use ctlstore_core::schema::WriterName;
 
 use super::credentials::{Credentials, Secret};
 use super::error::{ExecutiveError, Refusal};
-use super::{Executive, Request, Single};
+use super::mutation::check_cookie_length;
+use super::request::{Executive, OperationRequest, Request, RequestAnswer};
 
-/// The longest cookie, in bytes.
-pub const MAX_COOKIE_BYTES: usize = 1024;
-
-pub(super) fn check_cookie_length(cookie: &[u8]) -> Result<(), Refusal> {
-    if cookie.len() > MAX_COOKIE_BYTES { Err(Refusal::CookieTooLong(cookie.len())) } else { Ok(()) }
-}
-
-/// Makes a writer known. Done again with the same secret it changes nothing.
+/// Registers a writer. A repetition with the same secret changes nothing.
 #[derive(Debug)]
 pub struct RegisterWriter {
     pub writer: WriterName,
@@ -27,7 +22,7 @@ impl Request for RegisterWriter {
     type Answer = ();
 
     async fn execute<C: Ctldb>(self, executive: &Executive<C>, deadline: Instant) -> Result<(), ExecutiveError> {
-        // Any non-empty token will do. It is made once, so that a retry writes the same.
+        // The first cookie may be any non-empty bytes. It is made here, so that a retry writes the same one.
         let cookie = uuid::Uuid::new_v4().to_string().into_bytes();
         let row = WriterRow { secret_hash: self.secret.hash().to_owned(), cookie, rows_per_minute: None };
         executive.write(Register { writer: self.writer, secret: self.secret, row }, deadline).await
@@ -40,7 +35,7 @@ struct Register {
     row: WriterRow,
 }
 
-impl Operation for Register {
+impl CtldbOperation for Register {
     type Output = Result<(), Refusal>;
 
     async fn run<S: Session>(&self, session: &mut S) -> Result<Self::Output, CtldbError> {
@@ -52,26 +47,25 @@ impl Operation for Register {
     }
 }
 
-/// Gives a writer another secret. Who asks must know the present one.
+/// Gives a writer another secret. The request must show the present one.
 #[derive(Debug)]
 pub struct RotateSecret {
     pub credentials: Credentials,
     pub secret: Secret,
 }
 
-impl Single for RotateSecret {
+impl OperationRequest for RotateSecret {
     type Reply = ();
-    const WRITES: bool = true;
 }
 
-impl Operation for RotateSecret {
+impl CtldbOperation for RotateSecret {
     type Output = Result<(), Refusal>;
 
     async fn run<S: Session>(&self, session: &mut S) -> Result<Self::Output, CtldbError> {
         let Some(stored) = self.credentials.check(session).await? else {
             return self.done_before(session).await;
         };
-        // Nothing to change is nothing to write, and the secret is still the one that was asked for.
+        // If the secret is the new one already, there is nothing to write.
         if !self.secret.opens(&stored) {
             session.set_secret(&self.credentials.writer, self.secret.hash()).await?;
         }
@@ -80,7 +74,7 @@ impl Operation for RotateSecret {
 }
 
 impl RotateSecret {
-    /// A client whose answer was lost asks again, with the secret that it had before.
+    /// A client whose answer was lost asks again with its old secret. Its request was done before.
     async fn done_before<S: Session>(&self, session: &mut S) -> Result<Result<(), Refusal>, CtldbError> {
         let stored = session.writer(&self.credentials.writer).await?;
         let is_done = stored.is_some_and(|stored| self.secret.opens(&stored));
@@ -88,16 +82,15 @@ impl RotateSecret {
     }
 }
 
-/// Forgets a writer with its cookie and its limit. What it wrote stays.
+/// Removes a writer with its cookie and its limit. The rows that it wrote stay.
 #[derive(Debug)]
 pub struct RemoveWriter(pub Credentials);
 
-impl Single for RemoveWriter {
+impl OperationRequest for RemoveWriter {
     type Reply = ();
-    const WRITES: bool = true;
 }
 
-impl Operation for RemoveWriter {
+impl CtldbOperation for RemoveWriter {
     type Output = Result<(), Refusal>;
 
     async fn run<S: Session>(&self, session: &mut S) -> Result<Self::Output, CtldbError> {
@@ -112,12 +105,14 @@ impl Operation for RemoveWriter {
 #[derive(Debug)]
 pub struct ReadCookie(pub Credentials);
 
-impl Single for ReadCookie {
+impl OperationRequest for ReadCookie {
     type Reply = Vec<u8>;
     const WRITES: bool = false;
 }
 
-impl Operation for ReadCookie {
+impl RequestAnswer for Vec<u8> {}
+
+impl CtldbOperation for ReadCookie {
     type Output = Result<Vec<u8>, Refusal>;
 
     async fn run<S: Session>(&self, session: &mut S) -> Result<Self::Output, CtldbError> {
@@ -140,12 +135,11 @@ impl SetCookie {
     }
 }
 
-impl Single for SetCookie {
+impl OperationRequest for SetCookie {
     type Reply = ();
-    const WRITES: bool = true;
 }
 
-impl Operation for SetCookie {
+impl CtldbOperation for SetCookie {
     type Output = Result<(), Refusal>;
 
     async fn run<S: Session>(&self, session: &mut S) -> Result<Self::Output, CtldbError> {

@@ -1,23 +1,23 @@
-//! Where a server is and how one logs in there: the URL, read once, and the file that its
-//! password may be in. Entry points: [`ServerAddress`] for those who name a server, and
-//! [`Login`] for those who connect to it.
+//! A server's address and the login there: the URL, which is read once, and the file that may hold
+//! its password. Entry points: [`ServerAddress`] names a server, [`Login`] connects to one. No
+//! connection is made here.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::ctldb::CtldbError;
+use crate::ctldb::error::CtldbError;
 use ctlstore_core::disk::read_secret;
 use mysql_async::{Error, Opts, OptsBuilder};
 
-/// The server refuses a password: 1045, and MariaDB's 1698 for a login without one.
+/// The codes with which a server refuses a password: 1045, and MariaDB's 1698 for a login without one.
 const LOGIN_REFUSED: [u16; 2] = [1045, 1698];
 
-/// A server's address. Holds a password, so it is not to be shown.
+/// A server's address. It holds a password, so it must not be shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ServerAddress {
     /// `mysql://user:password@host:port/database?…`
     url: String,
-    /// Holds the password, which may change at any time.
+    /// The file that holds the password. Its content may change at any time.
     password_file: Option<PathBuf>,
 }
 
@@ -27,36 +27,36 @@ impl ServerAddress {
         Self { url: url.to_owned(), password_file: None }
     }
 
-    /// The URL's password is the one that `file` held when it was last read.
+    /// Names the file that holds the password. The URL has the password that the file held when it was last read.
     pub fn with_password_file(self, file: Option<&Path>) -> Self {
         Self { password_file: file.map(Path::to_owned), ..self }
     }
 
-    /// What the client connects with. Does not connect.
+    /// The client's options for this address. Does not connect.
     ///
     /// # Errors
-    /// Where the URL names no database or the client does not take it. They never repeat the URL.
+    /// If the URL names no database or the client does not accept it. Errors never repeat the URL.
     pub fn options(&self) -> Result<OptsBuilder, CtldbError> {
         let opts = Opts::from_url(&self.url).map_err(|error| CtldbError::Failed(format!("ctldb.url: {error}")))?;
         if opts.db_name().is_none() {
             return Err(CtldbError::Failed("ctldb.url names no database".to_owned()));
         }
-        // The client takes a host as it stands in the URL, and the resolver takes no brackets.
+        // The client passes the host on as the URL has it, and the resolver accepts no brackets.
         let host = opts.ip_or_hostname();
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host).to_owned();
-        // A local server's socket may be another server's than the one that the URL names.
+        // The socket on this host may belong to another server than the one that the URL names.
         Ok(OptsBuilder::from_opts(opts).ip_or_hostname(host).prefer_socket(false))
     }
 }
 
-/// Never the password.
+/// Never shows the password.
 impl fmt::Debug for ServerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ServerAddress(…)")
     }
 }
 
-/// How the next connection is made.
+/// The user, password and options with which the next connection is made.
 #[derive(Clone)]
 pub(super) struct Login {
     options: Opts,
@@ -64,7 +64,7 @@ pub(super) struct Login {
 }
 
 impl Login {
-    /// `set_up` adds what all connections of one kind have.
+    /// `set_up` adds the options that all connections of one kind have.
     pub fn new(address: &ServerAddress, set_up: impl FnOnce(OptsBuilder) -> OptsBuilder) -> Result<Self, CtldbError> {
         let options = set_up(address.options()?).into();
         Ok(Self { options, password_file: address.password_file.clone() })
@@ -79,32 +79,31 @@ impl Login {
         (self.options.user(), self.options.pass()) == (other.options.user(), other.options.pass())
     }
 
-    /// What to connect with after `error`: another login where the server refused this one
-    /// and the password file holds another password by now.
+    /// The login for another try after `error`. There is one if the server refused this login and the
+    /// password file now holds another password.
     ///
     /// # Errors
-    /// `error`, with what is wrong with the password file.
+    /// `error` otherwise. If the password file can't be read, the reason is added.
     pub async fn renewed(&self, error: Error) -> Result<Self, Error> {
-        let (true, Some(file)) = (is_login_refused(&error), self.password_file.clone()) else { return Err(error) };
+        let Some(file) = self.password_file.clone().filter(|_| is_login_refused(&error)) else { return Err(error) };
         let shown = file.display().to_string();
         let read = tokio::task::spawn_blocking(move || read_secret(&file)).await;
         let password = match read.unwrap_or_else(|panic| Err(std::io::Error::other(panic))) {
             Ok(password) => password,
             Err(reason) => return Err(with_reason(error, &format!("ctldb.password_file {shown}: {reason}"))),
         };
-        match self.options.pass() == Some(password.as_str()) {
-            true => Err(error),
-            false => {
-                let options = OptsBuilder::from_opts(self.options.clone()).pass(Some(password.as_str())).into();
-                Ok(Self { options, ..self.clone() })
-            }
+        if self.options.pass() == Some(password.as_str()) {
+            return Err(error);
         }
+        let options = OptsBuilder::from_opts(self.options.clone()).pass(Some(password.as_str())).into();
+        Ok(Self { options, ..self.clone() })
     }
 }
 
-/// `host:port`, as it would stand in a URL.
+/// `host:port`, as a URL writes it.
 pub(super) fn host_and_port(options: &Opts) -> String {
-    let (host, port) = (options.ip_or_hostname(), options.tcp_port());
+    let host = options.ip_or_hostname();
+    let port = options.tcp_port();
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 

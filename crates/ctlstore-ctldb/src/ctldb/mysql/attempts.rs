@@ -1,20 +1,22 @@
-//! How often, and after which pauses, something is tried again.
+//! Bounds how often work on a server is tried again, and with which pauses. Entry point:
+//! [`Attempts::after`]. [`Counts`] counts the retries and what else went wrong unseen.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::ctldb::CtldbError;
-use crate::ctldb::counters::Counts;
+use crate::ctldb::error::CtldbError;
+use crate::ctldb::session::Counters;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
-/// A server that is away is asked this often before the client is told: it should hear soon.
+/// Tries while the server is away. There are few, so that the client hears of it soon.
 const UNAVAILABLE_TRIES: u32 = 6;
 
-/// A busy one more often, since each try may wait for a lock and succeed.
+/// Tries while the server is busy. There are more, since each may wait for a lock and succeed.
 const CONTENTION_TRIES: u32 = 50;
 
-/// One piece of work's tries.
+/// The tries of one piece of work.
 pub(super) struct Attempts<'a> {
     deadline: Instant,
     counts: &'a Counts,
@@ -27,11 +29,11 @@ impl<'a> Attempts<'a> {
         Self { deadline, counts, unavailable: 0, contention: 0 }
     }
 
-    /// Waits before the next try, or gives the error back when it is to be the last word.
+    /// Waits before the next try, or returns the error if there is to be no other try.
     pub async fn after(&mut self, error: CtldbError) -> Result<(), CtldbError> {
         let counts = self.counts;
         let (tried, most, count) = match error {
-            // A server that takes no writes any more may have another in its place.
+            // Another server may have taken the place of one that takes no writes any more.
             CtldbError::Unavailable(_) | CtldbError::NotWritable(_) => {
                 (&mut self.unavailable, UNAVAILABLE_TRIES, &counts.unavailable_retries)
             }
@@ -40,7 +42,7 @@ impl<'a> Attempts<'a> {
         };
         *tried += 1;
         let pause = FIRST_PAUSE.saturating_mul(1 << (*tried).min(10)).min(LONGEST_PAUSE);
-        // Executives that failed together don't come back together.
+        // Executives that failed at the same time should not try again at the same time.
         let pause = pause.mul_f64(rand::random_range(0.5..1.0));
         if *tried >= most || Instant::now() + pause >= self.deadline {
             return Err(error);
@@ -48,6 +50,39 @@ impl<'a> Attempts<'a> {
         count.add(1);
         tokio::time::sleep(pause).await;
         Ok(())
+    }
+}
+
+/// The counts that [`Counters`] shows, while they run.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub contention_retries: Count,
+    pub unavailable_retries: Count,
+    pub lost_commits: Count,
+    pub intents_finished: Count,
+}
+
+impl Counts {
+    pub fn counters(&self) -> Counters {
+        Counters {
+            contention_retries: self.contention_retries.value(),
+            unavailable_retries: self.unavailable_retries.value(),
+            lost_commits: self.lost_commits.value(),
+            intents_finished: self.intents_finished.value(),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Count(AtomicU64);
+
+impl Count {
+    pub fn add(&self, more: u64) {
+        self.0.fetch_add(more, Ordering::Relaxed);
+    }
+
+    fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
     }
 }
 

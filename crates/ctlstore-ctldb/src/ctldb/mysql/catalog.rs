@@ -1,6 +1,8 @@
-//! The data tables' definitions: what the ledger says and whether the server still has it so. The executive keeps
-//! them for as long as the ledger shows no schema change: every executive, the original included, appends a row for
-//! each. What was changed by hand is noticed when a definition is read again ([`Catalog::read_again`]).
+//! Reads the data tables' definitions, and compares the ledger's definition with the table on the server. Entry
+//! points: [`read_table`] and [`read_family`] read them, [`Catalog`] keeps them. The module changes no table.
+//!
+//! A definition is kept until the ledger shows a schema change: every executive, the original included, appends a
+//! row for each. A change by hand is noticed when the definition is read again ([`Catalog::read_again`]).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,7 +12,9 @@ use crate::ctldb::definition::{
     Column, DEFINITIONS_SEQ, Definition, IS_SCHEMA_CHANGE, Physical, Recorded, changed_table, compare,
     extra_columns_fault,
 };
-use crate::ctldb::{ColumnCollation, CtldbError, LedgerTable, StoredTable, TableFault};
+use crate::ctldb::error::CtldbError;
+use crate::ctldb::own_tables::LedgerTable;
+use crate::ctldb::session::{ColumnCollation, StoredTable, TableFault};
 use ctlstore_core::ledger::Seq;
 use ctlstore_core::schema::{FamilyName, FieldType, TableRef, TableSchema};
 
@@ -18,7 +22,7 @@ use super::error::SqlError;
 use super::pooled_connection::{PooledConnection, read_row};
 use super::rows::quote;
 
-/// One text, so that it is one round trip. `{tables}` is a condition on `table_name`.
+/// Sent as one batch, so that it is one round trip. `{tables}` is a condition on `table_name`.
 const PHYSICAL: [&str; 5] = [
     "SELECT table_name, table_type, COALESCE(engine, '') FROM information_schema.tables \
      WHERE table_schema = {database} AND {tables}",
@@ -37,27 +41,27 @@ const NOT_RECORDED: &str = "SELECT seq, statement FROM {ledger} WHERE seq > \
                             (SELECT COALESCE(MAX(CAST(value AS SIGNED)), 0) FROM ctlstore_meta WHERE name = '{name}') \
                             AND {is_schema_change} ORDER BY seq";
 
-/// Definitions kept; a database with more tables reads some of them again.
+/// The most definitions that are kept. With more tables, some definitions are read again.
 const MAX_TABLES: usize = 4_096;
 
-/// Ledger rows that are looked through for schema changes. After more of them than
-/// this, reading the definitions again is the cheaper way.
+/// The most ledger rows that are searched for schema changes. After more rows it is cheaper to read the
+/// definitions again.
 pub(super) const ROWS_LOOKED_THROUGH: i64 = 2_000;
 
-/// Shared by all sessions; asked and filled only under the ledger lock.
+/// The known definitions. All sessions share them, and read and fill them only under the ledger lock.
 #[derive(Clone, Default)]
-pub(super) struct Catalog(Arc<Mutex<Known>>);
+pub(super) struct Catalog(Arc<Mutex<KnownTables>>);
 
 #[derive(Default)]
-struct Known {
-    /// The ledger row up to which the definitions are known to hold.
+struct KnownTables {
+    /// The ledger row up to which the definitions are right.
     as_of: Option<Seq>,
     tables: HashMap<TableRef, Arc<StoredTable>>,
 }
 
 impl Catalog {
-    fn lock(&self) -> MutexGuard<'_, Known> {
-        // Entries are only ever inserted or removed whole.
+    fn lock(&self) -> MutexGuard<'_, KnownTables> {
+        // Entries are inserted and removed whole, so a panic leaves nothing half-written.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -65,8 +69,8 @@ impl Catalog {
         self.lock().as_of
     }
 
-    /// Says that the ledger ends at `last`, and whether rows after `since` changed the
-    /// schema. Another session may have caught up further in between.
+    /// Records that the ledger ends at `last`, and whether rows after `since` changed the schema. Another
+    /// session may have caught up further in between.
     pub fn catch_up(&self, since: Option<Seq>, last: Seq, changed: bool) {
         let mut known = self.lock();
         let near = since.is_some_and(|seq| last.0 - seq.0 <= ROWS_LOOKED_THROUGH);
@@ -76,12 +80,12 @@ impl Catalog {
         known.as_of = Some(last);
     }
 
-    /// Forgets everything: the schema is about to change, or something did not fit it.
+    /// Forgets everything. Called when the schema is about to change, or when the server contradicted a definition.
     pub fn forget(&self) {
-        *self.lock() = Known::default();
+        *self.lock() = KnownTables::default();
     }
 
-    /// Has each definition read again, for what was changed by hand: no ledger row tells of it.
+    /// Has each definition read again. No ledger row shows a change by hand.
     pub fn read_again(&self) {
         self.lock().tables.clear();
     }
@@ -102,22 +106,22 @@ impl Catalog {
 const HAS_RECORD: &str = "SELECT COUNT(*) FROM information_schema.tables \
                           WHERE table_schema = DATABASE() AND table_name = 'ctlstore_table_definition'";
 
-/// Reads one table's definition.
+/// Reads one table's definition, `None` if neither the ledger nor the server has the table.
 pub(super) async fn read_table(
-    link: &mut PooledConnection,
+    connection: &mut PooledConnection,
     database: &str,
     ledger: &LedgerTable,
     table: &TableRef,
     deadline: Instant,
 ) -> Result<Option<Arc<StoredTable>>, CtldbError> {
     let filter = format!("table_name = {}", quote(&table.sql_name()));
-    let mut found = read(link, database, ledger, &filter, deadline).await?;
-    found.judge(table).map_err(|reason| CtldbError::ChangedByHand { table: table.clone(), reason })
+    let mut found = read(connection, database, ledger, &filter, deadline).await?;
+    found.compare(table).map_err(|reason| CtldbError::ChangedByHand { table: table.clone(), reason })
 }
 
-/// Reads the definitions of all tables of a family, by name, and what speaks against writing to the others.
+/// Reads the definitions of a family's tables, by name, and the faults of those that can't be written to.
 pub(super) async fn read_family(
-    link: &mut PooledConnection,
+    connection: &mut PooledConnection,
     database: &str,
     ledger: &LedgerTable,
     family: &FamilyName,
@@ -125,37 +129,37 @@ pub(super) async fn read_family(
 ) -> Result<(Vec<Arc<StoredTable>>, Vec<TableFault>), CtldbError> {
     let prefix = format!("{family}___");
     let filter = format!("LEFT(table_name, {}) = {}", prefix.len(), quote(&prefix));
-    let mut found = read(link, database, ledger, &filter, deadline).await?;
-    Ok(found.judge_all(|table| &table.family == family))
+    let mut found = read(connection, database, ledger, &filter, deadline).await?;
+    Ok(found.compare_all(|table| &table.family == family))
 }
 
-/// What was changed by hand about the tables of all families.
+/// Reads what was changed by hand in the tables of all families.
 pub(super) async fn read_faults(
-    link: &mut PooledConnection,
+    connection: &mut PooledConnection,
     database: &str,
     ledger: &LedgerTable,
     deadline: Instant,
 ) -> Result<Vec<TableFault>, CtldbError> {
-    if link.row::<i64>(HAS_RECORD, deadline).await? == 0 {
-        // No executive of this version has been here: what there is will be taken as it is.
+    if connection.row::<i64>(HAS_RECORD, deadline).await? == 0 {
+        // No executive of this version has been here. The first one will accept the tables as they are.
         return Ok(Vec::new());
     }
-    let mut found = read(link, database, ledger, ALL_TABLES, deadline).await?;
-    let (sound, mut faults) = found.judge_all(|_| true);
+    let mut found = read(connection, database, ledger, ALL_TABLES, deadline).await?;
+    let (sound, mut faults) = found.compare_all(|_| true);
     faults.extend(sound.iter().filter_map(|stored| extra_columns_fault(stored.schema.table(), &stored.extra_columns)));
     Ok(faults)
 }
 
-/// What only the ledger says of a table.
+/// Reads the ledger's definition of a table, and does not look at the table itself.
 pub(super) async fn read_definition(
-    link: &mut PooledConnection,
+    connection: &mut PooledConnection,
     ledger: &LedgerTable,
     table: &TableRef,
     deadline: Instant,
 ) -> Result<Definition, CtldbError> {
     let filter = format!("table_name = {}", quote(&table.sql_name()));
-    let sets = link.query(&said_by_ledger(ledger, &filter), deadline).await?;
-    let mut found = Found::default();
+    let sets = connection.query(&said_by_ledger(ledger, &filter), deadline).await?;
+    let mut found = ReadTables::default();
     found.take_ledger(&mut sets.into_iter())?;
     Ok(found.definition(table))
 }
@@ -163,26 +167,26 @@ pub(super) async fn read_definition(
 /// The condition for the tables of all families.
 const ALL_TABLES: &str = "LOCATE('___', table_name) > 1";
 
-/// All that the server has of families' tables, by the names that it has for them.
+/// Reads the tables of all families as the server has them, by the server's names.
 pub(super) async fn read_physical(
-    link: &mut PooledConnection,
+    connection: &mut PooledConnection,
     database: &str,
     deadline: Instant,
 ) -> Result<HashMap<String, Physical>, CtldbError> {
-    let sets = link.query(&on_server(database, ALL_TABLES), deadline).await?;
+    let sets = connection.query(&on_server(database, ALL_TABLES), deadline).await?;
     Ok(take_physical(&mut sets.into_iter())?)
 }
 
 async fn read(
-    link: &mut PooledConnection,
+    connection: &mut PooledConnection,
     database: &str,
     ledger: &LedgerTable,
     filter: &str,
     deadline: Instant,
-) -> Result<Found, CtldbError> {
+) -> Result<ReadTables, CtldbError> {
     let sql = format!("{};{}", on_server(database, filter), said_by_ledger(ledger, filter));
-    let mut sets = link.query(&sql, deadline).await?.into_iter();
-    let mut found = Found { physical: take_physical(&mut sets)?, ..Found::default() };
+    let mut sets = connection.query(&sql, deadline).await?.into_iter();
+    let mut found = ReadTables { physical: take_physical(&mut sets)?, ..ReadTables::default() };
     found.take_ledger(&mut sets)?;
     Ok(found)
 }
@@ -199,9 +203,9 @@ fn said_by_ledger(ledger: &LedgerTable, filter: &str) -> String {
     format!("{};{not_recorded}", RECORDED.replace("{tables}", filter))
 }
 
-/// What was found of tables: on the server, recorded, and in ledger rows that are not recorded yet.
+/// Tables as they were read from the server, from the record, and from ledger rows that are not recorded yet.
 #[derive(Default)]
-struct Found {
+struct ReadTables {
     physical: HashMap<String, Physical>,
     recorded: HashMap<String, Recorded>,
     not_recorded: Vec<(Seq, String)>,
@@ -209,7 +213,7 @@ struct Found {
 
 type Sets = std::vec::IntoIter<Vec<mysql_async::Row>>;
 
-/// The rows of the next result set.
+/// Takes the rows of the next result set.
 fn rows<T: mysql_async::prelude::FromRow>(sets: &mut Sets) -> Result<Vec<T>, SqlError> {
     sets.next().unwrap_or_default().into_iter().map(read_row).collect()
 }
@@ -253,7 +257,7 @@ fn take_physical(sets: &mut Sets) -> Result<HashMap<String, Physical>, SqlError>
     Ok(tables)
 }
 
-impl Found {
+impl ReadTables {
     fn take_ledger(&mut self, sets: &mut Sets) -> Result<(), SqlError> {
         for (table, seq, statement) in rows::<(String, i64, String)>(sets)? {
             self.recorded.insert(table, Recorded { seq: Seq(seq), statement });
@@ -268,7 +272,8 @@ impl Found {
         Definition::of(table, self.recorded.get(&table.sql_name()), rows)
     }
 
-    fn judge(&mut self, table: &TableRef) -> Result<Option<Arc<StoredTable>>, String> {
+    /// The table to write to, `None` if there is none. An error says why it can't be written to.
+    fn compare(&mut self, table: &TableRef) -> Result<Option<Arc<StoredTable>>, String> {
         let definition = self.definition(table);
         let physical = self.physical.get(&table.sql_name());
         let Some((schema, extra_columns)) = compare(definition, physical, holds)? else { return Ok(None) };
@@ -276,28 +281,29 @@ impl Found {
         Ok(Some(Arc::new(StoredTable { schema, extra_columns, collation })))
     }
 
-    /// The tables that are wanted, by name.
-    fn judge_all(&mut self, wanted: impl Fn(&TableRef) -> bool) -> (Vec<Arc<StoredTable>>, Vec<TableFault>) {
+    /// The wanted tables by name: those that can be written to, and the faults of the others.
+    fn compare_all(&mut self, wanted: impl Fn(&TableRef) -> bool) -> (Vec<Arc<StoredTable>>, Vec<TableFault>) {
         let by_rows = self.not_recorded.iter().filter_map(|(_, statement)| changed_table(statement));
         let names = self.physical.keys().chain(self.recorded.keys()).map(String::as_str).chain(by_rows);
-        // What is not named as ours are is not ours.
+        // A table with another form of name is no data table.
         let tables = names.filter_map(|name| TableRef::from_sql_name(name).ok()).filter(wanted);
         let mut tables: Vec<TableRef> = tables.collect();
         tables.sort_by_key(TableRef::sql_name);
         tables.dedup();
-        let (mut sound, mut faulty) = (Vec::new(), Vec::new());
+        let mut sound = Vec::new();
+        let mut faults = Vec::new();
         for table in tables {
-            match self.judge(&table) {
+            match self.compare(&table) {
                 Ok(stored) => sound.extend(stored),
-                Err(reason) => faulty.push(self.definition(&table).fault(&table, reason)),
+                Err(reason) => faults.push(self.definition(&table).fault(&table, reason)),
             }
         }
-        (sound, faulty)
+        (sound, faults)
     }
 }
 
-/// Whether a column of the server keeps every value of a field's type, or refuses it in strict mode. CHAR and BINARY
-/// would drop spaces or add zeroes, FLOAT and DOUBLE(m,d) round, and DATE and the like read values as something else.
+/// Whether a column of the server keeps every value of a field's type, or refuses it in strict mode. CHAR drops
+/// spaces, BINARY adds zeroes, FLOAT and DOUBLE(m,d) round, and DATE and similar types change values.
 fn holds(field_type: FieldType, declared: &str) -> bool {
     let declared = declared.to_ascii_lowercase();
     let base = declared.split(['(', ' ']).next().unwrap_or_default();
@@ -317,7 +323,7 @@ fn collation(schema: &TableSchema, physical: &Physical) -> ColumnCollation {
     key.fold(ColumnCollation::Exact, |known, column| worse(known, column.collation.as_deref()))
 }
 
-/// The worse of what is known so far and a key column's collation.
+/// The worse of `known` and a key column's collation.
 fn worse(known: ColumnCollation, column: Option<&str>) -> ColumnCollation {
     match (known, column.map(exactness)) {
         (ColumnCollation::Merging, _) | (_, Some(ColumnCollation::Merging)) => ColumnCollation::Merging,
@@ -326,7 +332,7 @@ fn worse(known: ColumnCollation, column: Option<&str>) -> ColumnCollation {
     }
 }
 
-/// How a collation of the server compares, told by its name.
+/// How a collation of the server compares. Its name shows it.
 pub(super) fn exactness(collation: &str) -> ColumnCollation {
     match collation {
         "binary" | "utf8mb4_nopad_bin" | "utf8mb4_0900_bin" => ColumnCollation::Exact,

@@ -1,16 +1,21 @@
-//! Schema changes on a server that commits DDL by itself: the text of the DDL, and
-//! the intents that tie it to its ledger row.
+//! Changes the schema on a server that commits DDL by itself, so that a crash leaves no DDL
+//! without its ledger row. Entry points: [`ddl`] makes the text, [`carry_out`] runs it, and
+//! [`read_intents`] finds the changes that an executive began and did not finish. The module
+//! writes no ledger row.
 //!
-//! Under the ledger lock on one connection, a second one commits an intent, runs the
-//! DDL and lets go; the first then writes the ledger row, deletes the intent and
-//! commits. The second holds a named lock meanwhile. Whoever finds an intent takes
-//! that lock first, so no DDL of a dead executive is still running when it looks.
+//! 1. The first connection holds the ledger lock.
+//! 2. A second connection takes a named lock, commits an intent and runs the DDL.
+//! 3. The first connection writes the ledger row, deletes the intent and commits.
+//!
+//! An executive that finds an intent takes the named lock first. So no DDL of a dead executive
+//! is still running when it looks at the schema.
 
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use crate::ctldb::{CtldbError, SchemaChange};
+use crate::ctldb::error::CtldbError;
+use crate::ctldb::session::SchemaChange;
 use ctlstore_core::failpoint;
 use ctlstore_core::ledger::Seq;
 use ctlstore_core::schema::{FieldType, TableSchema};
@@ -21,7 +26,7 @@ use super::pooled_connection::PooledConnection;
 use super::prepare::Server;
 use super::rows::quote;
 
-/// Scoped by database: other databases on the server have executives of their own.
+/// The lock's name contains the database: other databases on the server have executives of their own.
 const TAKE_NAMED_LOCK: &str = "SELECT COALESCE(GET_LOCK(CONCAT('ctlstore.ddl.', SHA1(DATABASE())), {seconds}), 0)";
 const DROP_NAMED_LOCK: &str = "SELECT RELEASE_LOCK(CONCAT('ctlstore.ddl.', SHA1(DATABASE())))";
 const ADD_INTENT: &str = "INSERT INTO ctlstore_ddl_intent (token, kind, table_name, column_name, ledger_seq, \
@@ -30,13 +35,14 @@ const INTENTS: &str =
     "SELECT token, kind, table_name, column_name, ledger_seq, statement FROM ctlstore_ddl_intent ORDER BY id";
 const DELETE_INTENT: &str = "DELETE FROM ctlstore_ddl_intent WHERE token = ";
 
-/// A waiting finisher holds the ledger lock, so it gives up before other writers do.
+/// The longest wait for the named lock. The executive that waits holds the ledger lock, so it gives up
+/// before other writers do.
 const NAMED_LOCK_SECONDS: u64 = 8;
 
-/// What a schema change that was begun gets at least. Above the session's lock_wait_timeout.
+/// The least time for a schema change that was begun. It is above the session's lock_wait_timeout.
 const LEAST_TIME: Duration = Duration::from_secs(5);
 
-/// What a schema change leaves to be seen in the server's schema.
+/// The trace that a schema change leaves in the server's schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Effect {
     kind: String,
@@ -45,7 +51,7 @@ pub(super) struct Effect {
     column: String,
 }
 
-/// A schema change that was begun.
+/// A row of `ctlstore_ddl_intent`: a schema change that was begun.
 #[derive(Debug, Clone)]
 pub(super) struct Intent {
     pub token: String,
@@ -83,7 +89,7 @@ impl Intent {
     }
 }
 
-/// The DDL of a change in this server's words.
+/// The DDL of a change in this server's dialect.
 pub(super) fn ddl(change: &SchemaChange, server: &Server) -> String {
     match change {
         SchemaChange::CreateTable(schema) => create_table(schema, server),
@@ -106,7 +112,7 @@ fn create_table(schema: &TableSchema, server: &Server) -> String {
     format!("CREATE TABLE {} ({}, PRIMARY KEY({})) ENGINE = InnoDB", schema.table(), columns.join(", "), key.join(","))
 }
 
-/// Text columns name their collation: the database's default is anybody's guess.
+/// Text columns name their collation: the database's default is unknown.
 fn column_type(field_type: FieldType, server: &Server) -> String {
     match field_type {
         FieldType::String | FieldType::Text => {
@@ -117,40 +123,40 @@ fn column_type(field_type: FieldType, server: &Server) -> String {
 }
 
 /// Waits until no schema change of any executive is running.
-pub(super) async fn take_named_lock(link: &mut PooledConnection, deadline: Instant) -> Result<(), CtldbError> {
+pub(super) async fn take_named_lock(connection: &mut PooledConnection, deadline: Instant) -> Result<(), CtldbError> {
     let left = deadline.saturating_duration_since(Instant::now()).as_secs();
     let sql = TAKE_NAMED_LOCK.replace("{seconds}", &left.min(NAMED_LOCK_SECONDS).to_string());
-    match link.row::<i64>(&sql, deadline).await? {
+    match connection.row::<i64>(&sql, deadline).await? {
         1 => Ok(()),
         _ => Err(CtldbError::Contention("a schema change is running".to_owned())),
     }
 }
 
-pub(super) async fn drop_named_lock(link: &mut PooledConnection, deadline: Instant) -> Result<(), CtldbError> {
-    Ok(link.query(DROP_NAMED_LOCK, deadline).await.map(drop)?)
+pub(super) async fn drop_named_lock(connection: &mut PooledConnection, deadline: Instant) -> Result<(), CtldbError> {
+    Ok(connection.query(DROP_NAMED_LOCK, deadline).await.map(drop)?)
 }
 
-/// How a schema change that was begun ended.
+/// The outcome of [`carry_out`].
 pub(super) enum DdlOutcome {
     /// The schema is changed; the intent waits for its ledger row.
     Done,
     /// The schema is as it was, and the intent is gone.
     NotDone(CtldbError),
-    /// The connection was lost on the way: the intent may be there, the change too.
+    /// The connection was lost: the intent may be there, and the change too.
     Unknown(CtldbError),
 }
 
 /// Commits the intent and runs the DDL on `link`, which holds the named lock.
 /// `still_locked` asks the other connection whether it still has the ledger lock.
 pub(super) async fn carry_out(
-    link: &mut PooledConnection,
+    connection: &mut PooledConnection,
     database: &str,
     intent: &Intent,
     ddl: &str,
     deadline: Instant,
     still_locked: impl AsyncFnOnce() -> Result<(), CtldbError>,
 ) -> DdlOutcome {
-    match has_effect(link, database, &intent.effect, deadline).await {
+    match has_effect(connection, database, &intent.effect, deadline).await {
         Ok(false) => {}
         Ok(true) => {
             return DdlOutcome::NotDone(CtldbError::Contention(format!(
@@ -160,40 +166,48 @@ pub(super) async fn carry_out(
         }
         Err(error) => return DdlOutcome::NotDone(error),
     }
-    // A late answer is better than none: the server gives up waiting for the table within this.
+    // The server gives up waiting for the table within this time. A late answer is better than an unknown outcome.
     let deadline = deadline.max(Instant::now() + LEAST_TIME);
-    match link.query(&intent.insert(ddl), deadline).await {
+    match connection.query(&intent.insert(ddl), deadline).await {
         Ok(_) => failpoint::hit("ddl-after-intent"),
         Err(error @ SqlError::Server { .. }) => return DdlOutcome::NotDone(error.into()),
         Err(error @ SqlError::Broken(_)) => return DdlOutcome::Unknown(error.into()),
     }
-    // Whoever gets the ledger lock from now on finds the intent. If somebody got it
-    // before, then the schema must not change under them.
+    // An executive that takes the ledger lock from now on finds the intent. If one took it before the
+    // intent was committed, the schema must not change during its transaction.
     let done = match still_locked().await {
-        Ok(()) => link.query_until(ddl, deadline).await,
-        Err(error) => return withdraw(link, intent, error, deadline).await,
+        Ok(()) => connection.query_until(ddl, deadline).await,
+        Err(error) => return withdraw(connection, intent, error, deadline).await,
     };
     match done {
         Ok(_) => {
             failpoint::hit("ddl-after-ddl");
             DdlOutcome::Done
         }
-        Err(error @ SqlError::Server { .. }) => withdraw(link, intent, error.into(), deadline).await,
+        Err(error @ SqlError::Server { .. }) => withdraw(connection, intent, error.into(), deadline).await,
         Err(error @ SqlError::Broken(_)) => DdlOutcome::Unknown(error.into()),
     }
 }
 
-async fn withdraw(link: &mut PooledConnection, intent: &Intent, error: CtldbError, deadline: Instant) -> DdlOutcome {
-    match link.query(&intent.delete(), deadline).await {
+async fn withdraw(
+    connection: &mut PooledConnection,
+    intent: &Intent,
+    error: CtldbError,
+    deadline: Instant,
+) -> DdlOutcome {
+    match connection.query(&intent.delete(), deadline).await {
         Ok(_) => DdlOutcome::NotDone(error),
         Err(_) => DdlOutcome::Unknown(error),
     }
 }
 
-/// All intents that are committed, oldest first.
-pub(super) async fn read_intents(link: &mut PooledConnection, deadline: Instant) -> Result<Vec<Intent>, CtldbError> {
+/// Reads all committed intents, oldest first.
+pub(super) async fn read_intents(
+    connection: &mut PooledConnection,
+    deadline: Instant,
+) -> Result<Vec<Intent>, CtldbError> {
     type IntentRow = (String, String, String, String, i64, String);
-    let rows = link.rows::<IntentRow>(INTENTS, deadline).await?;
+    let rows = connection.rows::<IntentRow>(INTENTS, deadline).await?;
     let intent = |(token, kind, table, column, seq, statement)| {
         let effect = Effect { kind, table, column };
         Intent { token, effect, seq: Seq(seq), statement }
@@ -201,9 +215,9 @@ pub(super) async fn read_intents(link: &mut PooledConnection, deadline: Instant)
     Ok(rows.into_iter().map(intent).collect())
 }
 
-/// Looks at what the schema really is.
+/// Whether the server's schema shows the effect.
 pub(super) async fn has_effect(
-    link: &mut PooledConnection,
+    connection: &mut PooledConnection,
     database: &str,
     effect: &Effect,
     deadline: Instant,
@@ -217,6 +231,6 @@ pub(super) async fn has_effect(
         "create" | "drop" => format!("SELECT COUNT(*) FROM information_schema.tables WHERE {of_table}"),
         other => return Err(CtldbError::Schema(format!("a schema change of the unknown kind {other} was begun"))),
     };
-    let found = link.row::<i64>(&sql, deadline).await? > 0;
+    let found = connection.row::<i64>(&sql, deadline).await? > 0;
     Ok(found != (effect.kind == "drop"))
 }

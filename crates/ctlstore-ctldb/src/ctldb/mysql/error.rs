@@ -1,9 +1,10 @@
-//! What the errors of a MySQL server and of the way to it mean. The only place that
-//! knows error codes.
+//! Maps the errors of a MySQL server and of the connection to it to [`CtldbError`]. Entry point:
+//! [`SqlError`]. Two error codes stand elsewhere: that of a refused login in `address`, and that of a
+//! failed precondition in `optimistic`.
 
 use mysql_async::{DriverError, Error, IoError, Opts};
 
-use crate::ctldb::CtldbError;
+use crate::ctldb::error::CtldbError;
 
 use super::address::host_and_port;
 
@@ -12,17 +13,18 @@ use super::address::host_and_port;
 pub(super) enum SqlError {
     /// The server answered with an error; the connection is still good.
     Server { code: u16, message: String },
-    /// The connection broke or was too slow: whether the statement ran is unknown.
+    /// The connection broke or was too slow. It is unknown whether the statement ran.
     Broken(String),
 }
 
 pub(super) const DUPLICATE_KEY: u16 = 1062;
 pub(super) const NO_SUCH_TABLE: u16 = 1146;
+pub(super) const UNKNOWN_COLUMN: u16 = 1054;
 pub(super) const PACKET_TOO_LARGE: u16 = 1153;
 
-/// A deadlock, a lock-wait time-out, or a definition or row that changed under the
-/// transaction: InnoDB's state is not known well enough to go on, so it is run again.
-/// A table that was changed by hand answers so too; its definition is read again then.
+/// A deadlock, a lock-wait time-out, or a definition or row that changed during the transaction. InnoDB's
+/// state is then unknown, so the transaction is run again. A table that was changed by hand gives the
+/// same errors; its definition is read again then.
 const CONTENTION: [u16; 16] =
     [1020, 1050, 1051, 1054, 1060, 1136, 1146, 1205, 1213, 1288, 1347, 1364, 1412, 1906, 3105, 3572];
 
@@ -32,11 +34,16 @@ const UNAVAILABLE: [u16; 23] = [
     1317, 1927, 1969, 3024,
 ];
 
-/// The server takes no writes: read-only, full, or not from this user. It answers so before it commits anything,
-/// to a COMMIT as well. 1030 and 1026 carry the error of its disk.
+/// The server takes no writes: it is read-only or full, or the user has no right to write. It answers so before it
+/// commits anything, also to a COMMIT. 1030 and 1026 contain the error of its disk.
 const NOT_WRITABLE: [u16; 14] = [1015, 1021, 1026, 1030, 1036, 1044, 1114, 1142, 1143, 1227, 1290, 1792, 1836, 1874];
 
 impl SqlError {
+    /// The answer to a query that always has a row has none.
+    pub fn no_row() -> Self {
+        Self::Server { code: 0, message: "answer without a row".to_owned() }
+    }
+
     pub fn code(&self) -> Option<u16> {
         match self {
             Self::Server { code, .. } => Some(*code),
@@ -44,8 +51,8 @@ impl SqlError {
         }
     }
 
-    /// What it means of a text of held-back changes: a duplicate key can only be that of a ledger row, which
-    /// somebody without the lock has put there meanwhile.
+    /// The meaning for a batch of held-back changes. A duplicate key there can only be a ledger row's: another
+    /// client has written to the ledger without the lock.
     pub fn of_changes(self) -> CtldbError {
         match self.code() {
             Some(DUPLICATE_KEY) => CtldbError::Contention("somebody else has written to the ledger".to_owned()),
@@ -58,7 +65,7 @@ impl From<Error> for SqlError {
     fn from(error: Error) -> Self {
         match error {
             Error::Server(error) => Self::Server { code: error.code, message: error.message },
-            // The driver says so before it sends anything, but leaves the connection in an unknown state.
+            // The driver reports this before it sends anything, but leaves the connection in an unknown state.
             Error::Driver(DriverError::PacketTooLarge) => {
                 Self::Server { code: PACKET_TOO_LARGE, message: "packet too large".to_owned() }
             }
@@ -70,8 +77,8 @@ impl From<Error> for SqlError {
     }
 }
 
-/// The driver's words; of an error of the system only the system's, which the driver
-/// announces twice.
+/// The driver's message. For an error of the operating system only that error's message, which the driver
+/// would repeat.
 fn reason(error: &Error) -> String {
     match error {
         Error::Io(IoError::Io(error)) => error.to_string(),
@@ -101,8 +108,8 @@ impl From<SqlError> for CtldbError {
     }
 }
 
-/// Whether a connection that answered so is of no more use: closed by the server, or
-/// to one that may not be written to any more, while another has taken its place.
+/// Whether the connection is useless after this error. Either the server has closed it, or the server takes
+/// no more writes, and another server may have taken its place.
 pub(super) fn ends_connection(error: &SqlError) -> bool {
     match error {
         SqlError::Broken(_) => true,
@@ -110,7 +117,7 @@ pub(super) fn ends_connection(error: &SqlError) -> bool {
     }
 }
 
-/// What the server can't hold: the client's to mend.
+/// The reason for the client, if the server can't hold the client's data.
 fn refusal(code: u16, message: &str) -> Option<&'static str> {
     Some(match code {
         // MariaDB's "can't create table", with the engine's reason as a number.
@@ -139,8 +146,8 @@ fn quotes_data(code: u16) -> bool {
     matches!(code, 1062 | 1064 | 1149 | 1300 | 1411 | 1525 | 1582)
 }
 
-/// Why there is no connection. Whatever it is, it may pass: a user or database that
-/// is missing now may be made while the executive waits.
+/// The error for a connection that could not be made. It always counts as temporary: a missing user or
+/// database may be made while the executive waits.
 pub(super) fn no_connection(options: &Opts, error: Error) -> CtldbError {
     CtldbError::Unavailable(match error {
         Error::Server(error) => error.message,

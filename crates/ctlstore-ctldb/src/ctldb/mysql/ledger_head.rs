@@ -1,11 +1,12 @@
-//! What pruning must know of the ledger on a server of the MySQL family: whose it is,
-//! and its rows without their statements. The texts, and what their answers mean; who
-//! sends them is elsewhere.
+//! The queries with which pruning reads the ledger on a server of the MySQL family: its identity, and
+//! its rows without their statements. Entry points: [`columns`] and [`heads`] make the SQL,
+//! [`identity`] and [`head_row`] read the answers. `session` and `source` send the queries.
 
 use mysql_async::Value;
 
-use crate::ctldb::meta::{LEDGER_ID, LOW_WATER_SEQ};
-use crate::ctldb::{LedgerIdentity, LedgerTable};
+use crate::ctldb::own_tables::LedgerTable;
+use crate::ctldb::own_tables::{LEDGER_ID, LOW_WATER_SEQ};
+use crate::ctldb::session::LedgerIdentity;
 use ctlstore_core::ledger::{HeadRow, Marker, Seq};
 use ctlstore_core::schema::Timestamp;
 
@@ -18,15 +19,15 @@ const HEAD: &str = "SELECT seq, leader_ts, COALESCE(LENGTH(statement), 0), LEFT(
                     WHERE seq > {after} ORDER BY seq LIMIT {rows}";
 pub(super) const UTC_NOW: &str = "SELECT UTC_TIMESTAMP(6)";
 
-/// The columns that tell who made the ledger table, with type and fraction digits, as
-/// we make them.
+/// Two columns of the ledger table as this program makes them, with type and fraction digits. They differ
+/// in a ledger that the original made.
 const OURS: [(&str, &str, i64); 2] = [("leader_ts", "datetime", 6), ("seq", "bigint", 0)];
 
 pub(super) type MetaRow = (String, String);
 pub(super) type ColumnRow = (String, String, i64);
 pub(super) type LedgerHeadRow = (i64, Value, u64, Vec<u8>);
 
-/// The question to whose answer [`identity`] is told.
+/// The query whose answer [`identity`] needs.
 pub(super) fn columns(ledger: &LedgerTable) -> String {
     format!("{COLUMNS}{}", quote(ledger.as_str()))
 }
@@ -42,18 +43,18 @@ pub(super) fn identity(meta: &[MetaRow], mut columns: Vec<ColumnRow>) -> LedgerI
     }
 }
 
-/// Asks for the first `most` rows behind `after`, or of the whole ledger.
+/// The query for the first `most` rows after `after`, or of the whole ledger.
 pub(super) fn heads(ledger: &LedgerTable, after: Option<Seq>, most: usize) -> String {
     let sql = ledger.fill(HEAD).replace("{after}", &after.map_or(i64::MIN, |seq| seq.0).to_string());
     sql.replace("{look_at}", &Marker::LOOK_AT.to_string()).replace("{rows}", &most.to_string())
 }
 
 pub(super) fn head_row((seq, leader_ts, bytes, start): LedgerHeadRow) -> HeadRow {
-    HeadRow { seq: Seq(seq), leader_ts: moment(&leader_ts), marker: Marker::of(&start), bytes }
+    HeadRow { seq: Seq(seq), leader_ts: timestamp(&leader_ts), marker: Marker::of(&start), bytes }
 }
 
-/// A moment as the server writes it, in our sessions' UTC.
-pub(super) fn moment(value: &Value) -> Option<Timestamp> {
+/// A time as the server writes it, in our sessions' UTC.
+pub(super) fn timestamp(value: &Value) -> Option<Timestamp> {
     match value {
         Value::Bytes(text) => std::str::from_utf8(text).ok().and_then(Timestamp::parse),
         _ => None,

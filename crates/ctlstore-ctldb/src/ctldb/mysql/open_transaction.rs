@@ -1,80 +1,84 @@
-//! One unit of work on one connection: a transaction under the ledger lock, or a read
-//! outside it. Statements that change something and can't fail for a client's reasons
-//! are held back and sent in front of the next one that has to be answered, the COMMIT
-//! among them: that saves most round trips. When one of them does fail, what comes next
-//! must not be blamed for it, so the whole unit is given up.
+//! One open transaction on one connection: under the ledger lock, or a read without it. Entry
+//! points: [`OpenTransaction::ask`] and [`OpenTransaction::change`] send a statement at once,
+//! [`OpenTransaction::defer`] holds one back, [`OpenTransaction::commit`] ends the transaction.
+//! `session` says which statements; this module only sends them.
+//!
+//! A statement is held back if it changes something and can't fail because of a client's request.
+//! It is sent before the next statement that needs an answer, such as COMMIT. That saves most round
+//! trips. If a held-back statement does fail, the request that comes next must not get the blame,
+//! so the whole transaction is given up.
 
 use std::collections::HashMap;
 use std::time::Instant;
 
 use mysql_async::prelude::FromRow;
 
-use crate::ctldb::CtldbError;
+use crate::ctldb::error::CtldbError;
 use ctlstore_core::failpoint;
 use ctlstore_core::ledger::Seq;
 use ctlstore_core::schema::WriterName;
 
-use super::Shared;
 use super::ddl::Intent;
 use super::error::{PACKET_TOO_LARGE, SqlError};
 use super::optimistic::{CommittedState, PRECONDITION_FAILED};
 use super::pooled_connection::{PooledConnection, ResultSets, read_row};
 use super::prefetch::Prefetched;
 use super::prepare::Server;
+use super::shared::Shared;
 use super::statement_batch::StatementBatch;
 
 pub(super) struct OpenTransaction<'a> {
     pub shared: &'a Shared,
     pub server: Server,
-    pub link: PooledConnection,
+    pub connection: PooledConnection,
     pub deadline: Instant,
-    /// There for a transaction under the ledger lock.
+    /// `Some` for a transaction under the ledger lock.
     pub locked: Option<Locked>,
-    /// What was read before it is asked for, until something is written.
+    /// The answers that were read with the lock. Empty after the first write.
     pub ahead: Prefetched,
-    /// What will be so after the commit; none where that is not known.
+    /// What the next transaction may know after this one's commit.
     pub after: StateAfter,
     /// Statements not yet sent.
     pending: StatementBatch,
-    /// Whether what is pending, or was, begins with what is assumed.
+    /// Whether the transaction begins with a precondition.
     assumed: bool,
-    /// Whether that was wrong. Nothing behind it has been run.
+    /// Whether the precondition failed. The server ran nothing after it.
     pub mistaken: bool,
-    /// The error after which nothing of this unit may be committed any more.
+    /// The error after which nothing of this transaction may be committed.
     doomed: Option<CtldbError>,
 }
 
-/// What a transaction leaves to the next one.
+/// What is known of the ctldb's state after a transaction.
 #[derive(Debug, Default)]
 pub(super) enum StateAfter {
-    /// It has not written yet; what was known before of what it did not ask for.
+    /// The transaction has not written yet. Holds older answers that it did not ask for again.
     Unwritten(Prefetched),
     Known(Prefetched),
     #[default]
     Unknown,
 }
 
-/// What a transaction has done, to find it again if the answer to its commit is lost.
+/// What a transaction has done. If the answer to its commit is lost, this tells how to find it.
 #[derive(Debug, Default)]
 pub(super) struct Locked {
     /// The lock row's clock as this transaction has set it.
     pub clock: i64,
-    /// The server's clock when it had the lock, seconds since 1970.
+    /// The server's clock when it had the lock, in seconds since 1970.
     pub now: i64,
-    /// The server's clock when it was last read, and when that was by this process's.
+    /// The server's clock when it was last read, and when that was by this process's clock.
     pub read_at: Option<(i64, Instant)>,
-    /// The ledger's last seq, with what this transaction has appended.
+    /// The ledger's last seq, with the rows that this transaction has appended.
     pub last: Seq,
     /// The ledger's last seq when the lock was taken.
     pub found: Seq,
     /// The low-water mark when the lock was taken.
     pub low_water: Option<Seq>,
     pub appended: Vec<(Seq, String)>,
-    /// Whether it was begun on what the last one left: then it may not even have begun on the server.
+    /// Whether it begins with a precondition. Then even its begin may not have reached the server.
     pub assumed: bool,
-    /// Whether it wrote anything but ledger rows and intents.
+    /// Whether it wrote other rows than ledger rows and intents.
     pub wrote_rows: bool,
-    /// The cookies that it gave to writers, the last one to each.
+    /// The last cookie that it gave to each writer.
     pub cookies: HashMap<WriterName, Vec<u8>>,
     /// Schema changes that it began.
     pub begun: Vec<Intent>,
@@ -82,10 +86,10 @@ pub(super) struct Locked {
     pub savepoint: Option<(Seq, usize)>,
 }
 
-/// How a commit went.
+/// The outcome of a commit.
 pub(super) enum Commit {
     Done,
-    /// What was assumed does not hold: nothing is committed.
+    /// The precondition failed: nothing is committed.
     Mistaken,
     /// The server refused: nothing is committed.
     Failed(CtldbError, Locked),
@@ -97,14 +101,14 @@ impl<'a> OpenTransaction<'a> {
     pub fn new(
         shared: &'a Shared,
         server: Server,
-        link: PooledConnection,
+        connection: PooledConnection,
         deadline: Instant,
         locked: Option<Locked>,
     ) -> Self {
         Self {
             shared,
             server,
-            link,
+            connection,
             deadline,
             locked,
             ahead: Prefetched::default(),
@@ -116,12 +120,12 @@ impl<'a> OpenTransaction<'a> {
         }
     }
 
-    /// A transaction on what the last one left: `begin` begins it when it is sent, and fails
-    /// where something is not as it was left. `ahead` is what is known by that.
+    /// A transaction on the state that the last one left. The batch `begin` is not sent yet; it fails if
+    /// that state has changed. `ahead` has the answers that this state gives.
     pub fn assuming(
         shared: &'a Shared,
         server: Server,
-        link: PooledConnection,
+        connection: PooledConnection,
         deadline: Instant,
         left: &CommittedState,
         begin: StatementBatch,
@@ -130,11 +134,11 @@ impl<'a> OpenTransaction<'a> {
         let (last, low_water, clock) = (left.last, left.low_water, left.clock.saturating_add(1));
         let (now, read_at) = (left.now(), Some(left.read_at));
         let locked = Locked { clock, now, read_at, last, found: last, low_water, assumed: true, ..Locked::default() };
-        let unit = Self::new(shared, server, link, deadline, Some(locked));
-        Self { ahead, after: StateAfter::Unwritten(left.ahead.clone()), pending: begin, assumed: true, ..unit }
+        let transaction = Self::new(shared, server, connection, deadline, Some(locked));
+        Self { ahead, after: StateAfter::Unwritten(left.ahead.clone()), pending: begin, assumed: true, ..transaction }
     }
 
-    /// Takes what the last transaction left for known where it is this one that came next.
+    /// Keeps the answers that the last transaction left, if no other transaction came in between.
     pub fn follow(&mut self, left: Option<CommittedState>) {
         let next = |locked: &Locked, left: &CommittedState| {
             locked.clock == left.clock.saturating_add(1) && locked.found == left.last
@@ -143,7 +147,7 @@ impl<'a> OpenTransaction<'a> {
         self.after = StateAfter::Unwritten(left.map(|left| left.ahead).unwrap_or_default());
     }
 
-    /// Sends `sql` with what was held back, and gives the rows of its last statement.
+    /// Sends the held-back statements and `sql`, and returns the rows of the last statement.
     pub async fn ask<T: FromRow>(&mut self, sql: &str) -> Result<Vec<T>, SqlError> {
         let holds_back = !self.pending.is_empty();
         let sql = self.pending.take_with(self.server.blocks, sql);
@@ -153,23 +157,24 @@ impl<'a> OpenTransaction<'a> {
         result
     }
 
-    /// Sends `sql` with what was held back, and gives the number of rows it changed.
+    /// Sends the held-back statements and `sql`, and returns the number of rows that `sql` changed.
     pub async fn change(&mut self, sql: &str) -> Result<u64, SqlError> {
         self.note_write()?;
         let holds_back = !self.pending.is_empty();
         let sql = self.pending.take_with(self.server.blocks, sql);
         let result = self.send(&sql).await;
         self.doom_if_over(&result, holds_back);
-        result.map(|_| self.link.affected_rows())
+        result.map(|_| self.connection.affected_rows())
     }
 
-    /// Holds `sql`, a change of rows, back until something has to be answered.
+    /// Holds `sql`, a change of rows, back until another statement needs an answer.
     pub async fn defer(&mut self, sql: &str) -> Result<(), CtldbError> {
         self.note_write()?;
         self.hold_back(sql).await
     }
 
-    /// As [`OpenTransaction::defer`], for changes of which it is known what they leave of what was read ahead.
+    /// As [`OpenTransaction::defer`], for a change whose effect on the prefetched answers is known: `marked`
+    /// makes the same change in them.
     pub async fn defer_with(&mut self, sql: &str, marked: impl FnOnce(&mut Prefetched)) -> Result<(), CtldbError> {
         let ahead = std::mem::take(&mut self.ahead);
         let after = match std::mem::take(&mut self.after) {
@@ -198,13 +203,13 @@ impl<'a> OpenTransaction<'a> {
         Ok(())
     }
 
-    /// Sends what was held back by those who are done, before another one begins. They
-    /// were told that it is written: if it fails, nothing of this unit may be committed.
+    /// Sends the statements that earlier requests of the group hold back, before another request begins.
+    /// Those requests count as written. So if one of the statements fails, nothing may be committed.
     pub async fn flush_deferred(&mut self) -> Result<(), CtldbError> {
         self.flush().await.inspect_err(|error| self.doom(error))
     }
 
-    /// Sends what was held back, all of it by whoever asks for this.
+    /// Sends the held-back statements. All of them belong to the caller.
     pub async fn flush(&mut self) -> Result<(), CtldbError> {
         self.check()?;
         if !self.pending.is_empty() {
@@ -217,11 +222,11 @@ impl<'a> OpenTransaction<'a> {
     }
 
     async fn send(&mut self, sql: &str) -> Result<ResultSets, SqlError> {
-        // The driver would hang up for it, and that would look like a server that is away.
+        // The driver would close the connection because of it, and that would look like a server that is away.
         if sql.len() >= self.server.packet_bytes {
             return Err(SqlError::Server { code: PACKET_TOO_LARGE, message: "packet too large".to_owned() });
         }
-        self.link.query(sql, self.deadline).await
+        self.connection.query(sql, self.deadline).await
     }
 
     /// Makes sure that the connection still has the ledger lock.
@@ -230,12 +235,12 @@ impl<'a> OpenTransaction<'a> {
         Ok(result.map(drop)?)
     }
 
-    /// The lock's state; an error outside the ledger lock, where nothing may be written.
+    /// The state under the ledger lock. An error without the lock: nothing may be written then.
     pub fn locked(&mut self) -> Result<&mut Locked, CtldbError> {
         self.locked.as_mut().ok_or_else(|| outside_lock().into())
     }
 
-    /// An error after which the transaction can't go on, whatever the operation made of it.
+    /// Fails if the transaction can't go on after an earlier error, even if the operation ignored that error.
     pub fn check(&self) -> Result<(), CtldbError> {
         self.doomed.clone().map_or(Ok(()), Err)
     }
@@ -244,14 +249,15 @@ impl<'a> OpenTransaction<'a> {
         self.doomed.get_or_insert_with(|| error.clone());
     }
 
-    /// `in_any_case`: the text had statements of others in it.
+    /// Dooms the transaction if the error leaves it in an unknown state. `in_any_case`: the batch held
+    /// statements of other requests, so any error dooms it.
     fn doom_if_over<T>(&mut self, result: &Result<T, SqlError>, in_any_case: bool) {
         if let Err(error) = result {
             self.mistaken |= self.assumed && error.code() == Some(PRECONDITION_FAILED);
             let error = if in_any_case { error.clone().of_changes() } else { error.clone().into() };
             if in_any_case
                 || self.mistaken
-                || self.link.is_broken()
+                || self.connection.is_broken()
                 || matches!(error, CtldbError::Contention(_) | CtldbError::Unavailable(_) | CtldbError::NotWritable(_))
             {
                 self.doom(&error);
@@ -266,7 +272,7 @@ impl<'a> OpenTransaction<'a> {
         Ok(())
     }
 
-    /// Commits what was done, or just ends the transaction when that is nothing.
+    /// Commits the transaction, or just ends it if it wrote nothing.
     pub async fn commit(mut self) -> Commit {
         let locked = self.locked.take().unwrap_or_default();
         if !locked.wrote_rows && locked.appended.is_empty() {
@@ -282,7 +288,7 @@ impl<'a> OpenTransaction<'a> {
                     failpoint::hit("ddl-after-commit");
                 }
                 self.remember(&locked);
-                self.link.give_back();
+                self.connection.give_back();
                 Commit::Done
             }
             // A server that is going away may still have committed.
@@ -295,8 +301,8 @@ impl<'a> OpenTransaction<'a> {
         }
     }
 
-    /// Ends a transaction that has nothing to commit. What it decided by what was only
-    /// assumed holds when that does.
+    /// Ends a transaction that has nothing to commit. If its decisions rest on a precondition, that is
+    /// checked first.
     async fn end_unwritten(mut self, locked: Locked) -> Commit {
         let asked = self.assumed && !self.pending.is_empty();
         let answer = if asked { self.flush().await } else { Ok(()) };
@@ -309,7 +315,7 @@ impl<'a> OpenTransaction<'a> {
         }
     }
 
-    /// Leaves to the next write what is known after this one's commit.
+    /// Keeps the state after this commit for the next write.
     fn remember(&mut self, locked: &Locked) {
         let (StateAfter::Known(ahead), Some(read_at)) = (std::mem::take(&mut self.after), locked.read_at) else {
             return;
@@ -317,18 +323,18 @@ impl<'a> OpenTransaction<'a> {
         // None of these ledger rows is a schema change's.
         self.shared.catalog.catch_up(Some(locked.found), locked.last, false);
         let Locked { clock, last, low_water, .. } = *locked;
-        self.shared.memory.keep(CommittedState { clock, last, low_water, read_at, at: Instant::now(), ahead });
+        self.shared.last_commit.keep(CommittedState { clock, last, low_water, read_at, at: Instant::now(), ahead });
     }
 
-    /// Commits the lock row's clock and nothing else, so that nothing which assumed another
-    /// one can still be committed.
+    /// Commits the lock row's clock and nothing else. A transaction whose precondition names an older clock
+    /// can't commit after that.
     pub async fn commit_lock(mut self) -> Result<(), CtldbError> {
         self.send("COMMIT").await?;
-        self.link.give_back();
+        self.connection.give_back();
         Ok(())
     }
 
-    /// Undoes everything, and gives what had been done.
+    /// Rolls everything back, and returns what had been done.
     pub async fn abandon(mut self) -> Locked {
         let locked = self.locked.take().unwrap_or_default();
         self.roll_back().await;
@@ -336,9 +342,9 @@ impl<'a> OpenTransaction<'a> {
     }
 
     async fn roll_back(mut self) {
-        // A connection on which that fails is closed, which rolls back as well.
-        if self.link.query("ROLLBACK", self.deadline).await.is_ok() {
-            self.link.give_back();
+        // If that fails, the connection is closed, and the server rolls back.
+        if self.connection.query("ROLLBACK", self.deadline).await.is_ok() {
+            self.connection.give_back();
         }
     }
 }

@@ -1,30 +1,36 @@
-//! What the last write left behind. The next one is judged by it before the server was
-//! asked anything, and goes there as one text: that takes the ledger lock, asks whether
-//! all that was assumed still holds, writes and commits. Where something does not hold,
-//! the question fails, or what follows it in a block, so that the server runs nothing behind it.
+//! Lets a write assume that the ctldb is still as the last write left it. Entry points:
+//! [`CommittedState::assume`] makes the precondition, [`LastCommit`] keeps the state from one
+//! write to the next. The module sends nothing.
 //!
-//! Whoever writes by these rules moves the lock row's clock. What may be changed without
-//! the lock (writers, limits, rows put into the ledger by hand) is compared by value, but for
-//! usage: who changes that by hand is noticed when a bucket begins, or somebody is refused.
+//! Such a write is judged before the server is asked anything. It then goes to the server as one
+//! batch, which takes the ledger lock, checks the precondition, writes and commits. If the
+//! precondition does not hold, its check fails, and the server runs nothing after it.
+//!
+//! Every executive that follows these rules moves the lock row's clock. Writers, limits and ledger
+//! rows may also be changed by hand, without the lock; the precondition compares their values.
+//! Usage is not compared: a change by hand is noticed when the next bucket begins, or when a
+//! writer is refused.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use sha1::{Digest, Sha1};
 
-use crate::ctldb::{LedgerTable, ReadSet, TableLimit};
+use crate::ctldb::own_tables::LedgerTable;
+use crate::ctldb::session::{ReadSet, TableLimit};
 use ctlstore_core::ledger::Seq;
 
 use super::prefetch::Prefetched;
 use super::rows::{blob, quote};
 use super::statement_batch::StatementBatch;
 
-/// The lock first, as in any transaction: the row is locked where its clock is another one, too.
+/// Takes the ledger lock first, as any transaction does. The server locks the row even if its clock differs.
 const LOCK: &str = "UPDATE locks SET clock = clock + 1 WHERE id = 'ledger' AND clock = {clock}";
-/// A subquery of two rows is an error where it is evaluated.
+/// The check of the precondition. If it fails, the server evaluates a subquery of two rows, which is an error.
 const QUESTION: &str = "SELECT IF({all}, 1, (SELECT 1 UNION SELECT 2))";
-/// The same in a block, without an answer. The question stands in a SELECT, since others lock what they
-/// read; what it finds in a variable of the session, since one of the block would hide columns of its name.
+/// The same check in a block, without an answer. It is a SELECT of its own, because other statements lock
+/// the rows that they read. Its result goes into a variable of the session, because a variable of the
+/// block would hide columns of its name.
 const IN_BLOCK: [&str; 2] = [
     "SELECT ({all}) IS TRUE INTO @ctlstore_holds",
     "IF NOT @ctlstore_holds THEN SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = {mistaken};END IF",
@@ -33,43 +39,44 @@ const STATE: &str = "ROW_COUNT() = 1 AND (SELECT MAX(seq) FROM {ledger}) = {last
     AND NOT EXISTS (SELECT 1 FROM ctlstore_ddl_intent)";
 const BUCKET: &str = "UNIX_TIMESTAMP() - UNIX_TIMESTAMP() % {period} = {bucket}";
 
-/// The error of [`QUESTION`] where something does not hold, ER_SUBQUERY_NO_1_ROW; a block gives the same one.
+/// The error of a failed precondition, ER_SUBQUERY_NO_1_ROW: that of [`QUESTION`], and a block signals the same.
 pub(super) const PRECONDITION_FAILED: u16 = 1242;
 
-/// After this nothing is assumed. On a connection that has idled for longer the server may have
-/// hung up, which only the commit would tell: a write that did not happen would have to be looked up.
+/// Nothing is assumed after this time. On a connection that was idle for longer the server may have
+/// hung up. Only the commit would show that, and a write that did not happen would have to be looked up.
 const GOOD_FOR: Duration = Duration::from_secs(1);
 
-/// Nor where there is less time than this: who waits for the lock should be told by the server that it
-/// waited too long, which is after 10 s, and not have to wonder whether it was still written.
+/// Nothing is assumed if the request has less time than this. The server reports a lock wait that is too
+/// long after 10 s. With less time the request could end first, and its outcome would be unknown.
 const TIME_TO_WAIT: Duration = Duration::from_secs(15);
 
-/// Writes that ask first after an assumption was wrong: doubled each time, up to this.
+/// The most writes that assume nothing after a wrong assumption. The number doubles each time, up to this.
 const MOST_ASKED: u32 = 64;
 
-/// How a write left the ctldb.
+/// The state in which a commit left the ctldb.
 #[derive(Debug)]
 pub(super) struct CommittedState {
     /// The lock row's clock.
     pub clock: i64,
     pub last: Seq,
     pub low_water: Option<Seq>,
-    /// The server's clock when it was last read, seconds since 1970, and when that was.
+    /// The server's clock when it was last read, in seconds since 1970, and when that was by this process's clock.
     pub read_at: (i64, Instant),
-    /// When it was committed.
+    /// The time of the commit.
     pub at: Instant,
     pub ahead: Prefetched,
 }
 
 impl CommittedState {
-    /// The server's clock by now, as far as this process can tell.
+    /// The server's present time, as this process estimates it.
     pub fn now(&self) -> i64 {
         let (now, read_at) = self.read_at;
         now.saturating_add(i64::try_from(read_at.elapsed().as_secs()).unwrap_or(i64::MAX))
     }
 
-    /// Lock and question, if the answers to the whole read set are known; and those.
-    /// On a server that knows blocks the two have to be in one.
+    /// The batch that begins the transaction (lock and precondition), and the known answers to the read
+    /// set. `None` unless all of those answers are known. If the server knows blocks, lock and
+    /// precondition must be in one block.
     pub fn assume(
         &self,
         ledger: &LedgerTable,
@@ -100,7 +107,7 @@ fn same_writers(known: &Prefetched) -> Vec<String> {
     for (name, row) in &known.writers {
         let name = quote(name.as_str());
         let Some(row) = row else { continue };
-        // A hash of the hash: texts are shown by the server to whoever may see its processes.
+        // A hash of the hash: the server shows its statements to every user who may list its processes.
         let (secret, cookie) = (hex::encode(Sha1::digest(&row.secret_hash)), blob(&row.cookie));
         writers.push(format!("(writer = {name} AND SHA1(secret) = '{secret}' AND cookie = {cookie})"));
         rates
@@ -126,7 +133,7 @@ fn same_limits(known: &Prefetched) -> Vec<String> {
     if keys.is_empty() { Vec::new() } else { exactly("max_table_sizes", &keys.join(" OR "), &limits) }
 }
 
-/// Of the rows that `these` selects there are those in `rows`, and no others.
+/// The condition that `these` selects the rows in `rows` and no others.
 fn exactly(table: &str, these: &str, rows: &[String]) -> Vec<String> {
     let mut all = vec![count(table, these, rows.len())];
     all.extend((!rows.is_empty()).then(|| count(table, &rows.join(" OR "), rows.len())));
@@ -137,26 +144,27 @@ fn count(table: &str, which: &str, rows: usize) -> String {
     format!("(SELECT COUNT(*) FROM {table} WHERE {which}) = {rows}")
 }
 
-/// What the last write left, until the next one takes it.
+/// The state that the last commit left, until the next write takes it.
 #[derive(Default)]
 pub(super) struct LastCommit(Mutex<State>);
 
 #[derive(Default)]
 struct State {
     left: Option<CommittedState>,
-    /// Assumptions that were wrong, one after the other.
+    /// The number of wrong assumptions in a row.
     wrong: u32,
-    /// Writes that still ask first for that.
+    /// The number of next writes that assume nothing.
     asked: u32,
 }
 
 impl LastCommit {
     fn lock(&self) -> MutexGuard<'_, State> {
-        // What is in it is put and taken whole.
+        // Each value is put and taken whole, so a panic leaves nothing half-written.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is left goes with whoever writes next; and whether that may assume it, until `deadline`.
+    /// Takes the state for the next write, which has time until `deadline`, and says whether that write may
+    /// assume it.
     pub fn take(&self, deadline: Instant) -> (Option<CommittedState>, bool) {
         let mut state = self.lock();
         let left = state.left.take();
@@ -171,7 +179,7 @@ impl LastCommit {
         self.lock().left = Some(left);
     }
 
-    /// Whether what was assumed held.
+    /// Records whether an assumption was right.
     pub fn assumed(&self, right: bool) {
         let mut state = self.lock();
         state.wrong = if right { 0 } else { (state.wrong + 1).min(MOST_ASKED.ilog2() + 1) };
@@ -185,7 +193,7 @@ mod tests {
 
     #[test]
     fn who_was_wrong_asks_first_ever_more_often() {
-        let memory = LastCommit::default();
+        let last_commit = LastCommit::default();
         let soon = Instant::now() + 4 * TIME_TO_WAIT;
         let left = || {
             let now = Instant::now();
@@ -194,20 +202,20 @@ mod tests {
         };
         let mut asked = Vec::new();
         for _ in 0..10 {
-            memory.assumed(false);
+            last_commit.assumed(false);
             let mut writes = 0;
             while {
-                memory.keep(left());
-                !memory.take(soon).1
+                last_commit.keep(left());
+                !last_commit.take(soon).1
             } {
                 writes += 1;
             }
             asked.push(writes);
         }
         assert_eq!(asked, [1, 2, 4, 8, 16, 32, 64, 64, 64, 64]);
-        memory.assumed(true);
-        memory.keep(left());
-        assert!(memory.take(soon).1);
-        assert!(!memory.take(soon).1, "taken already");
+        last_commit.assumed(true);
+        last_commit.keep(left());
+        assert!(last_commit.take(soon).1);
+        assert!(!last_commit.take(soon).1, "taken already");
     }
 }

@@ -1,39 +1,42 @@
-//! What an operation is about to ask for, read in one round trip with the ledger lock:
-//! writers, their limits and usage, and limits of tables. Good until the transaction
-//! writes anything; what it then leaves of that may serve the next one (`assumed`).
+//! Reads an operation's read set in the round trip that takes the ledger lock: writers, their
+//! limits and usage, and limits of tables. Entry points: [`questions`] makes the queries,
+//! [`Prefetched::read`] reads their answers. The module sends nothing.
+//!
+//! The answers are valid until the transaction writes. The answers that are still true after the
+//! commit may serve the next transaction (`optimistic`).
 
 use std::collections::HashMap;
 
 use mysql_async::Row;
 
-use crate::ctldb::{ReadSet, TableLimit, WriterMark, WriterRow};
+use crate::ctldb::session::{ReadSet, TableLimit, WriterMark, WriterRow};
 use ctlstore_core::schema::{TableRef, WriterName};
 
 use super::error::SqlError;
 use super::pooled_connection::{ResultSets, read_row};
 use super::rows::quote;
 
-/// One question for all names of a kind; each row says whose it is. A collation may find
-/// other names' rows as well, which are passed over.
+/// One query for all names of a kind; each row has its name. A collation may also find rows of
+/// other names, which are skipped.
 const WRITERS: &str = "SELECT writer, secret, cookie FROM mutators WHERE writer IN ({names})";
 const RATES: &str = "SELECT writer_name, max_rows_per_minute FROM max_writer_rates WHERE writer_name IN ({names})";
 const USAGE: &str = "SELECT writer_name, bucket, amount FROM writer_usage WHERE writer_name IN ({names}) \
                      AND bucket = UNIX_TIMESTAMP() - UNIX_TIMESTAMP() % {period}";
 const LIMITS: &str = "SELECT family_name, table_name, warn_size_bytes, max_size_bytes FROM max_table_sizes WHERE ";
 
-/// Answers of each kind that are kept from write to write; all are forgotten above that.
+/// The most answers of each kind that are kept from write to write. Above that all are dropped.
 const MOST_KEPT: usize = 1_024;
 
-/// Answers by what was asked; a name that is missing was not asked for.
+/// The answers by name. A name that is missing was not asked for.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Prefetched {
     pub writers: HashMap<WriterName, Option<WriterRow>>,
-    /// By writer and bucket, where there is such a row.
+    /// By writer and bucket; only those that have a row.
     pub usage: HashMap<(WriterName, i64), i64>,
     pub limits: HashMap<TableRef, Option<TableLimit>>,
 }
 
-/// The questions, each with a result set of its own.
+/// The queries for a read set. Each has a result set of its own.
 pub(super) fn questions(read_set: &ReadSet<'_>) -> Vec<String> {
     let mut questions = Vec::new();
     if !read_set.writers.is_empty() {
@@ -53,15 +56,15 @@ pub(super) fn questions(read_set: &ReadSet<'_>) -> Vec<String> {
 }
 
 impl Prefetched {
-    /// What the result sets of [`questions`] say, in their order.
+    /// Reads the result sets of [`questions`], in their order.
     pub fn read(read_set: &ReadSet<'_>, sets: ResultSets) -> Result<Self, SqlError> {
         let (mut ahead, mut sets) = (Self::default(), sets.into_iter());
         if !read_set.writers.is_empty() {
             let [writers, rates, usage] = [(); 3].map(|()| sets.next().unwrap_or_default());
             ahead.read_writers(read_set, writers, rates)?;
-            // The upsert would add to the row of another spelling where the collation takes it for
-            // this one. Passed over here, it is not known, and then `Session::usage` asks for it by
-            // the same collation: the quota is held against the row that will be added to.
+            // If the collation equates another spelling with this name, the upsert adds to the other
+            // spelling's row. Such a row is skipped here, so the usage stays unknown. `Session::usage`
+            // then asks with the same collation, and the quota is checked against the right row.
             for row in usage {
                 let (name, bucket, amount) = read_row::<(String, i64, Option<i64>)>(row)?;
                 if let Some(writer) = read_set.writers.iter().find(|writer| writer.as_str() == name) {
@@ -81,8 +84,8 @@ impl Prefetched {
         Ok(ahead)
     }
 
-    /// The answers to the read set, with usage in `bucket`; none unless there are all
-    /// of them and all of the writers.
+    /// Only the answers to this read set, with usage in `bucket`. `None` if an answer is missing or a
+    /// writer does not exist.
     pub fn only(&self, read_set: &ReadSet<'_>, bucket: i64) -> Option<Self> {
         let mut only = Self::default();
         for &writer in &read_set.writers {
@@ -97,7 +100,7 @@ impl Prefetched {
         (!only.writers.is_empty()).then_some(only)
     }
 
-    /// Newer answers take the place of these.
+    /// Adds newer answers, which replace older ones.
     pub fn extend(&mut self, newer: Self) {
         self.writers.extend(newer.writers);
         self.usage.extend(newer.usage);
@@ -107,7 +110,7 @@ impl Prefetched {
         }
     }
 
-    /// What is so once these marks are written.
+    /// Changes the answers as these marks change the rows.
     pub fn mark(&mut self, bucket: i64, marks: &[WriterMark<'_>]) {
         for mark in marks {
             if let Some(Some(row)) = self.writers.get_mut(mark.writer) {

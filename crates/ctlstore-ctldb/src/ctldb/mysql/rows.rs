@@ -1,13 +1,17 @@
-//! Row changes and ledger rows as SQL text, in statements of bounded size. Literals
-//! travel in the text: strings with `'` doubled and bytes as hex are exact under our
-//! session's modes, and floats have an exponent, so that the server reads them as
-//! DOUBLE and not as DECIMAL, which is another number in the far decimals.
+//! Writes row changes and ledger rows as SQL, in statements of bounded size. Entry points:
+//! [`statements`], [`ledger_rows`], [`mark_writers`] and [`select_key`]. The module sends nothing.
+//!
+//! Literals stand in the SQL. Strings with `'` doubled and bytes as hex are exact under our session's
+//! modes. Floats have an exponent, so that the server reads them as DOUBLE: a DECIMAL would be another
+//! number in the last decimals.
 
 use std::fmt::Write;
 
 use mysql_async::Value as Stored;
 
-use crate::ctldb::{CtldbError, LedgerTable, RowChange, StoredTable, WriterMark};
+use crate::ctldb::error::CtldbError;
+use crate::ctldb::own_tables::LedgerTable;
+use crate::ctldb::session::{RowChange, StoredTable, WriterMark};
 use ctlstore_core::ledger::Seq;
 use ctlstore_core::schema::{Field, FieldType, TableSchema, Value};
 use ctlstore_core::sql::{push_blob, push_literal, push_text, quoted};
@@ -28,18 +32,18 @@ pub(super) fn blob(bytes: &[u8]) -> String {
 
 fn push_value(out: &mut String, value: &Value) {
     match value {
-        // The LDB ends up with 0 for the ledger's `-0`; adding 0 makes it so here and changes nothing else.
+        // For the ledger's `-0` an LDB stores 0. Adding 0 does the same here, and changes no other number.
         // Writing to a string can't fail.
         Value::Real(float) => drop(write!(out, "{:e}", *float + 0.0)),
         other => push_literal(out, other),
     }
 }
 
-/// The statements for `changes`, in order, joined into one per run of upserts of one
-/// table as long as that stays below `limit` bytes.
+/// The statements for `changes`, in order. Upserts of one table in a row are one statement, as long as it
+/// stays below `limit` bytes.
 pub(super) fn statements(changes: &[RowChange], limit: usize) -> Vec<String> {
     let mut statements: Vec<String> = Vec::new();
-    // The table whose upserts the last statement holds.
+    // The table of the last statement, if that is an upsert.
     let mut open: Option<&TableSchema> = None;
     for change in changes {
         match change {
@@ -80,7 +84,7 @@ fn row(values: &[Value]) -> String {
     out
 }
 
-/// Ledger rows from `first` on, as INSERTs into `ledger` below `limit` bytes each.
+/// INSERTs of ledger rows with the seqs from `first` on, each below `limit` bytes.
 pub(super) fn ledger_rows(ledger: &LedgerTable, first: Seq, statements: &[String], limit: usize) -> Vec<String> {
     let mut inserts: Vec<String> = Vec::new();
     for (seq, statement) in (first.0..).zip(statements) {
@@ -97,11 +101,14 @@ pub(super) fn ledger_rows(ledger: &LedgerTable, first: Seq, statements: &[String
     inserts
 }
 
-/// The cookies and the usage of writers who all have a row, each by one statement.
+/// Two statements that set the cookies of existing writers and add to their usage.
 pub(super) fn mark_writers(bucket: i64, marks: &[WriterMark<'_>]) -> [String; 2] {
-    let (mut cookies, mut names, mut usage) = (String::new(), String::new(), String::new());
+    let mut cookies = String::new();
+    let mut names = String::new();
+    let mut usage = String::new();
     for (i, WriterMark { writer, cookie, rows }) in marks.iter().enumerate() {
-        let (name, separator) = (quote(writer.as_str()), if i > 0 { "," } else { "" });
+        let name = quote(writer.as_str());
+        let separator = if i > 0 { "," } else { "" };
         let _ = write!(cookies, " WHEN {name} THEN {}", blob(cookie));
         let _ = write!(names, "{separator}{name}");
         let _ = write!(usage, "{separator}({name},{bucket},{rows})");
@@ -134,7 +141,7 @@ fn where_key(table: &TableSchema, key: &[Value]) -> String {
     sql
 }
 
-/// Selects the stored key that the server takes for `key`.
+/// Selects the stored key that is equal to `key` by the server's collation.
 pub(super) fn select_key(table: &StoredTable, key: &[Value]) -> String {
     let columns: Vec<String> = key_columns(&table.schema).map(|f| quoted(f.name.as_str())).collect();
     format!("SELECT {} FROM {} LIMIT 1", columns.join(","), where_key(&table.schema, key))

@@ -1,5 +1,5 @@
--- What an executive needs in a MySQL ctldb. Made where it is missing, never altered
--- where it is there. {ledger} stands for the ledger table's name, {collation} for the
+-- The tables that an executive needs in a MySQL ctldb. It makes the missing ones and never
+-- alters an existing one. {ledger} stands for the ledger table's name, {collation} for the
 -- collation that compares bytes on this server. Comments hold no semicolon.
 
 CREATE TABLE IF NOT EXISTS families (
@@ -66,7 +66,7 @@ CREATE TABLE IF NOT EXISTS ctlstore_ddl_intent (
     ddl         MEDIUMTEXT CHARACTER SET utf8mb4 COLLATE {collation} NOT NULL
 ) ENGINE = InnoDB;
 
--- What the ledger says of each table, up to the ledger row of that seq: empty for one that was dropped.
+-- The ledger's definition of each table, as of the ledger row with that seq. Empty for a dropped table.
 CREATE TABLE IF NOT EXISTS ctlstore_table_definition (
     table_name VARCHAR(64) CHARACTER SET utf8mb4 COLLATE {collation} NOT NULL PRIMARY KEY,
     ledger_seq BIGINT NOT NULL,

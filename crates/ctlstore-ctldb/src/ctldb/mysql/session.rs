@@ -1,10 +1,13 @@
-//! The session on MySQL: what each call says to the server.
+//! The session on MySQL: which statements each call of [`Session`] sends. `open_transaction` sends them,
+//! at once or held back.
 
 use std::sync::Arc;
 
-use crate::ctldb::{
-    CtldbError, LedgerIdentity, RowChange, SchemaChange, Session, StoredTable, TableFault, TableLimit, WriterMark,
-    WriterRow, definition::Definition, dry_run,
+use crate::ctldb::definition::Definition;
+use crate::ctldb::dry_run;
+use crate::ctldb::error::CtldbError;
+use crate::ctldb::session::{
+    LedgerIdentity, RowChange, SchemaChange, Session, StoredTable, TableFault, TableLimit, WriterMark, WriterRow,
 };
 use ctlstore_core::ledger::{HeadRow, Seq};
 use ctlstore_core::schema::{FamilyName, TableRef, Value, WriterName};
@@ -17,17 +20,17 @@ use super::error::{DUPLICATE_KEY, SqlError};
 use super::ledger_head;
 use super::open_transaction::{OpenTransaction, StateAfter};
 use super::rows::{self, blob, quote};
-use crate::ctldb::meta;
+use crate::ctldb::own_tables;
 
 const NOW: &str = "SELECT UNIX_TIMESTAMP()";
 const SET_LOW_WATER: &str = "INSERT INTO ctlstore_meta (name, value) VALUES ('low_water_seq', '{first}') \
                              ON DUPLICATE KEY UPDATE value = '{first}'";
 const PRUNE: &str = "DELETE FROM {ledger} WHERE seq < {first}";
 const LAST_SEQ: &str = "SELECT COALESCE(MAX(seq), 0) FROM {ledger}";
-/// Writers marked by one statement, each with a cookie in it.
+/// The most writers that one statement marks. The statement has a cookie for each.
 const MARKED_AT_ONCE: usize = 32;
 
-/// A limit without numbers, which the columns allow, is none.
+/// A row without numbers is no limit. The columns of some ctldbs allow it.
 const IS_LIMIT: &str = "warn_size_bytes IS NOT NULL AND max_size_bytes IS NOT NULL";
 const TABLE_LIMITS: &str = "SELECT family_name, table_name, warn_size_bytes, max_size_bytes FROM max_table_sizes \
                             WHERE {is_limit} ORDER BY family_name, table_name";
@@ -55,19 +58,20 @@ impl Session for OpenTransaction<'_> {
 
     async fn table(&mut self, table: &TableRef) -> Result<Option<Arc<StoredTable>>, CtldbError> {
         self.check()?;
-        // Outside the lock nobody has looked whether what is known still holds.
-        let known = self.locked.is_some();
-        if known && let Some(stored) = self.shared.catalog.get(table) {
+        // Only a transaction with the lock has checked that the known definitions are still right.
+        let may_use_known = self.locked.is_some();
+        if may_use_known && let Some(stored) = self.shared.catalog.get(table) {
             return Ok(Some(stored));
         }
         self.flush_deferred().await?;
-        let (database, ledger) = (self.shared.connections.database(), &self.shared.ledger);
-        let stored = match catalog::read_table(&mut self.link, database, ledger, table, self.deadline).await {
-            // Nothing failed, and the connection is good.
+        let database = self.shared.connections.database();
+        let ledger = &self.shared.ledger;
+        let stored = match catalog::read_table(&mut self.connection, database, ledger, table, self.deadline).await {
+            // The query has worked, and the connection is good.
             Err(error @ CtldbError::ChangedByHand { .. }) => return Err(error),
             stored => stored.inspect_err(|error| self.doom(error))?,
         };
-        if let Some(stored) = stored.as_ref().filter(|_| known) {
+        if let Some(stored) = stored.as_ref().filter(|_| may_use_known) {
             self.shared.catalog.keep(stored);
         }
         Ok(stored)
@@ -89,7 +93,8 @@ impl Session for OpenTransaction<'_> {
         if let Some(known) = self.ahead.writers.get(writer) {
             return Ok(known.clone());
         }
-        let (name, bytes) = (quote(writer.as_str()), blob(writer.as_str().as_bytes()));
+        let name = quote(writer.as_str());
+        let bytes = blob(writer.as_str().as_bytes());
         let sql = format!(
             "SELECT writer, secret, cookie, (SELECT max_rows_per_minute FROM max_writer_rates \
              WHERE writer_name = {name} AND CAST(writer_name AS BINARY) = {bytes}) FROM mutators WHERE writer = {name}"
@@ -162,11 +167,13 @@ impl Session for OpenTransaction<'_> {
     }
 
     async fn insert_writer(&mut self, writer: &WriterName, row: &WriterRow) -> Result<(), CtldbError> {
-        let (name, secret, cookie) = (quote(writer.as_str()), quote(&row.secret_hash), blob(&row.cookie));
+        let name = quote(writer.as_str());
+        let secret = quote(&row.secret_hash);
+        let cookie = blob(&row.cookie);
         let sql = format!("INSERT INTO mutators (writer, secret, cookie) VALUES ({name}, {secret}, {cookie})");
         match self.change(&sql).await {
             Ok(_) => {}
-            // A table that the original created takes names for one that differ only by case.
+            // In a table that the original made, names that differ only by case are equal.
             Err(error) if error.code() == Some(DUPLICATE_KEY) => {
                 return Err(CtldbError::Refused(format!("the ctldb takes writer {writer} for one that it has")));
             }
@@ -179,7 +186,8 @@ impl Session for OpenTransaction<'_> {
     }
 
     async fn set_secret(&mut self, writer: &WriterName, secret_hash: &str) -> Result<(), CtldbError> {
-        let (secret, name) = (quote(secret_hash), quote(writer.as_str()));
+        let secret = quote(secret_hash);
+        let name = quote(writer.as_str());
         self.defer(&format!("UPDATE mutators SET secret = {secret}, clock = clock + 1 WHERE writer = {name}")).await
     }
 
@@ -190,7 +198,8 @@ impl Session for OpenTransaction<'_> {
 
     async fn set_cookie(&mut self, writer: &WriterName, cookie: &[u8]) -> Result<(), CtldbError> {
         self.locked()?.cookies.insert(writer.clone(), cookie.to_vec());
-        let (cookie, name) = (blob(cookie), quote(writer.as_str()));
+        let cookie = blob(cookie);
+        let name = quote(writer.as_str());
         self.defer(&format!("UPDATE mutators SET cookie = {cookie}, clock = clock + 1 WHERE writer = {name}")).await
     }
 
@@ -219,7 +228,8 @@ impl Session for OpenTransaction<'_> {
     }
 
     async fn set_table_limit(&mut self, table: &TableRef, limit: TableLimit) -> Result<(), CtldbError> {
-        let (family, name) = (quote(table.family.as_str()), quote(table.table.as_str()));
+        let family = quote(table.family.as_str());
+        let name = quote(table.table.as_str());
         let TableLimit { warn_bytes, max_bytes } = limit;
         self.defer(&format!(
             "REPLACE INTO max_table_sizes (family_name, table_name, warn_size_bytes, max_size_bytes) \
@@ -241,15 +251,16 @@ impl Session for OpenTransaction<'_> {
     }
 
     async fn delete_writer_limit(&mut self, writer: &WriterName) -> Result<bool, CtldbError> {
-        let (name, bytes) = (quote(writer.as_str()), blob(writer.as_str().as_bytes()));
-        // The collation of a table that the original made takes other names for this one.
+        let name = quote(writer.as_str());
+        let bytes = blob(writer.as_str().as_bytes());
+        // In a table that the original made, the collation may equate other names with this one.
         let exact = format!("writer_name = {name} AND CAST(writer_name AS BINARY) = {bytes}");
         Ok(self.change(&format!("DELETE FROM max_writer_rates WHERE {exact}")).await? > 0)
     }
 
     async fn apply(&mut self, changes: &[RowChange]) -> Result<(), CtldbError> {
         self.apply_unanswered(changes).await?;
-        // A row that the server refuses is this caller's business, so it is told here.
+        // The caller wants to know here whether the server refuses a row.
         self.flush().await
     }
 
@@ -268,7 +279,7 @@ impl Session for OpenTransaction<'_> {
     async fn append(&mut self, statements: &[String]) -> Result<Seq, CtldbError> {
         let limit = self.server.text_bytes;
         let locked = self.locked()?;
-        meta::check_seqs_left(locked.last, statements.len())?;
+        own_tables::check_seqs_left(locked.last, statements.len())?;
         let first = locked.last.next();
         for statement in statements {
             locked.last = locked.last.next();
@@ -300,9 +311,10 @@ impl Session for OpenTransaction<'_> {
 
     async fn prune_ledger(&mut self, first: Seq) -> Result<u64, CtldbError> {
         self.flush_deferred().await?;
-        let (database, ledger) = (self.shared.connections.database(), &self.shared.ledger);
-        // What goes may be all that tells of a table.
-        while definitions::record(&mut self.link, database, ledger, self.deadline).await? {}
+        let database = self.shared.connections.database();
+        let ledger = &self.shared.ledger;
+        // The pruned rows may be the only ones that define a table, so the definitions are recorded first.
+        while definitions::record(&mut self.connection, database, ledger, self.deadline).await? {}
         let first = first.to_string();
         self.change(&SET_LOW_WATER.replace("{first}", &first)).await?;
         failpoint::hit("prune-after-mark");
@@ -335,14 +347,16 @@ impl OpenTransaction<'_> {
         family: &FamilyName,
     ) -> Result<(Vec<Arc<StoredTable>>, Vec<TableFault>), CtldbError> {
         self.flush_deferred().await?;
-        let (database, ledger) = (self.shared.connections.database(), &self.shared.ledger);
-        let tables = catalog::read_family(&mut self.link, database, ledger, family, self.deadline).await;
+        let database = self.shared.connections.database();
+        let ledger = &self.shared.ledger;
+        let tables = catalog::read_family(&mut self.connection, database, ledger, family, self.deadline).await;
         tables.inspect_err(|error| self.doom(error))
     }
 
     /// Changes the schema on a second connection.
     async fn carry_out(&mut self, intent: &Intent, ddl: &str) -> Result<(), CtldbError> {
-        let (shared, deadline) = (self.shared, self.deadline);
+        let shared = self.shared;
+        let deadline = self.deadline;
         let mut second = shared.connections.get(deadline).await?;
         ddl::take_named_lock(&mut second, deadline).await?;
         let database = shared.connections.database();
@@ -359,7 +373,7 @@ impl OpenTransaction<'_> {
                 return Err(error);
             }
         };
-        // If letting go fails the connection is closed, and the lock with it.
+        // If this fails, the connection is closed, which frees the named lock.
         if ddl::drop_named_lock(&mut second, deadline).await.is_ok() {
             second.give_back();
         }
@@ -372,5 +386,5 @@ fn limit_key(table: &TableRef) -> String {
 }
 
 fn one<T>(mut rows: Vec<T>) -> Result<T, CtldbError> {
-    rows.pop().ok_or_else(|| SqlError::Server { code: 0, message: "answer without a row".to_owned() }.into())
+    rows.pop().ok_or_else(|| SqlError::no_row().into())
 }

@@ -1,13 +1,15 @@
-//! Reads the ledger of a MySQL ctldb, on a connection of its own, row by row: no more
-//! than a block is ever held in memory. A connection whose answer was not read to its
-//! end is closed.
+//! [`MysqlSource`]: reads the ledger of a MySQL ctldb, on a connection of its own. It reads row by row, so
+//! at most one block is in memory. If an answer was not read to its end, the connection is closed. The
+//! source only reads.
 
 use std::time::{Duration, Instant};
 
 use mysql_async::prelude::{FromRow, Queryable};
 use mysql_async::{Conn, Opts, Row, Value};
 
-use crate::ctldb::{CtldbError, LedgerIdentity, LedgerTable, TableFault};
+use crate::ctldb::error::CtldbError;
+use crate::ctldb::own_tables::LedgerTable;
+use crate::ctldb::session::{LedgerIdentity, TableFault};
 use ctlstore_core::ledger::{
     Block, BlockLimit, HeadRow, LedgerInfo, LedgerRow, LedgerSource, Replication, Seq, SourceError,
 };
@@ -15,20 +17,19 @@ use ctlstore_core::schema::Timestamp;
 
 use super::address::{Login, ServerAddress};
 use super::catalog;
-use super::connect;
 use super::error::{self, NO_SUCH_TABLE, SqlError};
 use super::ledger_head;
-use super::pooled_connection::{PooledConnection, read_row};
+use super::pooled_connection::{PooledConnection, login, read_row};
 
 const ENDS: &str = "SELECT MIN(seq), MAX(seq), (SELECT statement LIKE 'CREATE TABLE %' FROM {ledger} \
                     ORDER BY seq LIMIT 1) FROM {ledger}";
 const BLOCK: &str = "SELECT seq, leader_ts, statement FROM {ledger} WHERE seq > {after} AND seq <= {up_to} \
                      ORDER BY seq LIMIT {rows}";
 
-/// Rows asked for at first, before it is known how large they are.
+/// The rows that the first query asks for, before their size is known.
 const FIRST_ROWS: usize = 1_000;
 
-/// What saying goodbye to a server may take.
+/// The time for closing the connection in order.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The ledger on a server of the MySQL family.
@@ -37,37 +38,37 @@ pub struct MysqlSource {
     ledger: LedgerTable,
     timeout: Duration,
     connection: Option<Conn>,
-    /// Rows to ask for in one query, so that a block's bytes rarely end its answer.
+    /// The rows to ask for in one query. Chosen so that a block's limit of bytes rarely cuts an answer short.
     rows: usize,
 }
 
 impl MysqlSource {
-    /// Every question takes at most `timeout`. Does not connect yet.
+    /// Each query takes at most `timeout`. Does not connect yet.
     pub fn new(address: &ServerAddress, ledger: LedgerTable, timeout: Duration) -> Result<Self, CtldbError> {
-        let login = connect::login(address)?;
+        let login = login(address)?;
         Ok(Self { login, ledger, timeout, connection: None, rows: FIRST_ROWS })
     }
 
-    /// The ctldb's clock.
+    /// The present time by the ctldb's clock.
     pub async fn now(&mut self) -> Result<Timestamp, SourceError> {
         let now: Vec<Value> = self.rows(ledger_head::UTC_NOW.to_owned()).await?;
-        let now = now.first().and_then(ledger_head::moment);
+        let now = now.first().and_then(ledger_head::timestamp);
         now.ok_or_else(|| SourceError::Failed("the server does not tell the time".to_owned()))
     }
 
-    /// Whose ledger this is.
+    /// The ledger's identity.
     pub async fn identity(&mut self) -> Result<LedgerIdentity, SourceError> {
         let meta = self.ask(async |connection| Ok((read_meta(connection).await?, true))).await?;
         Ok(ledger_head::identity(&meta, self.rows(ledger_head::columns(&self.ledger)).await?))
     }
 
-    /// The first `most` rows behind `after`, or of the whole ledger, without their statements.
+    /// The first `most` rows after `after`, or of the whole ledger, without their statements.
     pub async fn heads(&mut self, after: Option<Seq>, most: usize) -> Result<Vec<HeadRow>, SourceError> {
         let heads = self.rows(ledger_head::heads(&self.ledger, after, most)).await?;
         Ok(heads.into_iter().map(ledger_head::head_row).collect())
     }
 
-    /// What was changed by hand about the tables.
+    /// The tables that were changed by hand.
     pub async fn table_faults(&mut self) -> Result<Vec<TableFault>, CtldbError> {
         let deadline = Instant::now() + self.timeout;
         let connecting = tokio::time::timeout_at(deadline.into(), connect(&mut self.login)).await;
@@ -90,13 +91,14 @@ impl MysqlSource {
         .await
     }
 
-    /// Answers a question within the time-out. The connection is kept only when the
-    /// question was answered to its end.
+    /// Runs a query within the time-out. The connection is kept only if the answer was read to its end, which
+    /// `question` returns beside its result.
     async fn ask<T>(
         &mut self,
         question: impl AsyncFnOnce(&mut Conn) -> Result<(T, bool), SourceError>,
     ) -> Result<T, SourceError> {
-        let (kept, login) = (self.connection.take(), &mut self.login);
+        let kept = self.connection.take();
+        let login = &mut self.login;
         let work = async {
             let mut connection = match kept {
                 Some(connection) => connection,
@@ -116,8 +118,8 @@ impl MysqlSource {
         Ok(answer)
     }
 
-    /// Reads the next rows into `block`, whose statements have `bytes` so far, in one
-    /// query. False when nothing stood behind them.
+    /// Reads the next rows into `block` with one query. `bytes` counts the bytes of the block's statements.
+    /// False if no rows came after these.
     async fn read_more(
         &mut self,
         block: &mut Block,
@@ -134,14 +136,17 @@ impl MysqlSource {
         let (rows, got, cut) = self
             .ask(async move |connection| {
                 let mut result = connection.query_iter(&sql).await.map_err(|e| failed(e, &name))?;
-                let (mut rows, mut got, mut ended, mut cut) = (Vec::new(), 0, false, false);
+                let mut rows = Vec::new();
+                let mut got = 0;
+                let mut ended = false;
+                let mut cut = false;
                 while got <= left {
                     let Some(row) = result.next().await.map_err(|e| failed(e, &name))? else {
                         ended = true;
                         break;
                     };
                     let row = match ledger_row(row) {
-                        // What stands before a bad row is good; the next look meets it first.
+                        // The rows before a bad row are good. The next read begins with the bad one.
                         Err(_) if !rows.is_empty() => {
                             cut = true;
                             break;
@@ -168,7 +173,8 @@ impl MysqlSource {
 
 impl LedgerSource for MysqlSource {
     async fn describe(&mut self) -> Result<LedgerInfo, SourceError> {
-        let (name, ends) = (self.ledger.as_str().to_owned(), self.ledger.fill(ENDS));
+        let name = self.ledger.as_str().to_owned();
+        let ends = self.ledger.fill(ENDS);
         self.ask(async move |connection| {
             let rows: Vec<Row> = connection.query(&ends).await.map_err(|e| failed(e, &name))?;
             let row = rows.into_iter().next().ok_or_else(|| SourceError::Failed("no answer".to_owned()))?;
@@ -190,12 +196,13 @@ impl LedgerSource for MysqlSource {
 
     async fn replication(&mut self) -> Option<Replication> {
         let asked = self.ask(async |connection| Ok((replication(connection).await, true))).await;
-        // A server that is away is found to be so by the next question.
+        // If the server is away, the next query reports it.
         asked.ok().flatten()
     }
 
     async fn read(&mut self, after: Seq, up_to: Option<Seq>, limit: BlockLimit) -> Result<Block, SourceError> {
-        let (mut block, mut bytes) = (Block::default(), 0);
+        let mut block = Block::default();
+        let mut bytes = 0;
         let last = up_to.unwrap_or(Seq(i64::MAX));
         while block.rows.len() < limit.rows && bytes <= limit.bytes {
             let after = block.rows.last().map_or(after, |row| row.seq);
@@ -219,10 +226,10 @@ impl LedgerSource for MysqlSource {
     }
 }
 
-/// How far a replica is, `None` for a server that is none. Without the right to ask for its state, a server that is
-/// read-only counts as one.
+/// How far a replica is, `None` for a server that is no replica. If the user may not ask for that, a read-only server
+/// counts as a replica.
 async fn replication(connection: &mut Conn) -> Option<Replication> {
-    // MySQL has only the new words from 8.4 on, and others only the old ones.
+    // MySQL from 8.4 on knows only the new words, other servers only the old ones.
     let mut status = connection.query::<Row, _>("SHOW SLAVE STATUS").await;
     if status.is_err() {
         status = connection.query::<Row, _>("SHOW REPLICA STATUS").await;
@@ -243,7 +250,7 @@ async fn replication(connection: &mut Conn) -> Option<Replication> {
     read_only.is_some_and(|read_only| read_only != 0).then_some(Replication::Unknown)
 }
 
-/// Connects, with the password that its file holds by now where the server refuses the old one.
+/// Connects. If the server refuses the password, tries the one that the password file now holds.
 async fn connect(login: &mut Login) -> Result<Conn, mysql_async::Error> {
     match Conn::new(login.options().clone()).await {
         Err(error) => {
@@ -259,7 +266,7 @@ async fn close(connection: Conn) {
     let _ = tokio::time::timeout(GOODBYE_TIMEOUT, connection.disconnect()).await;
 }
 
-/// Our own bookkeeping, empty on a ctldb of the original.
+/// Reads our rows of `ctlstore_meta`. There are none on a ctldb that only the original has written.
 async fn read_meta(connection: &mut Conn) -> Result<Vec<(String, String)>, SourceError> {
     match connection.query::<Row, _>(ledger_head::META).await {
         Ok(rows) => rows.into_iter().map(|row| read_row(row).map_err(unexpected)).collect(),
@@ -274,8 +281,8 @@ fn ledger_row(row: Row) -> Result<LedgerRow, SourceError> {
     let leader_ts = match leader_ts {
         Value::NULL => None,
         Value::Bytes(text) => {
-            let moment = std::str::from_utf8(&text).ok().and_then(Timestamp::parse);
-            Some(moment.ok_or_else(|| bad("leader_ts is not a time"))?)
+            let time = std::str::from_utf8(&text).ok().and_then(Timestamp::parse);
+            Some(time.ok_or_else(|| bad("leader_ts is not a time"))?)
         }
         _ => return Err(bad("leader_ts is not a time")),
     };
@@ -284,7 +291,7 @@ fn ledger_row(row: Row) -> Result<LedgerRow, SourceError> {
 }
 
 fn no_connection(options: &Opts, error: mysql_async::Error) -> SourceError {
-    // The error's own words; what kind it is says the variant.
+    // The message alone. The variant shows the kind of error.
     match error::no_connection(options, error) {
         CtldbError::Unavailable(reason) => SourceError::Unavailable(reason),
         other => SourceError::Failed(other.to_string()),
@@ -298,7 +305,7 @@ fn failed(error: mysql_async::Error, ledger: &str) -> SourceError {
     }
     match CtldbError::from(error) {
         CtldbError::Unavailable(reason) | CtldbError::Contention(reason) => SourceError::Unavailable(reason),
-        // Of a question: a right is missing, or the server's disk has an error.
+        // For a read this means a missing right or an error of the server's disk.
         CtldbError::Failed(reason) | CtldbError::NotWritable(reason) => SourceError::Failed(reason),
         other => SourceError::Failed(other.to_string()),
     }

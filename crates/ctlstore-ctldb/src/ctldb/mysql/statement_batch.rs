@@ -1,13 +1,13 @@
-//! What goes to the server as one text: statements that nobody waits for one by one. A server
-//! answers each of them by itself, which wakes this process as often; where it knows blocks
-//! (MariaDB), they are one, and it answers once.
+//! [`StatementBatch`]: statements that go to the server in one piece, because only their common outcome
+//! matters. A server answers each statement of such a batch, and each answer wakes this process. If the
+//! server knows blocks (MariaDB), the batch is one block with one answer.
 
-/// A block of statements that is no transaction by itself. The first that fails ends it.
+/// Begins a block of statements, which is no transaction of its own. The first statement that fails ends it.
 const BLOCK: &str = "BEGIN NOT ATOMIC ";
 const END: &str = ";END";
 
-/// Longer texts are blocks only where they have to be: a row costs the server more in a block
-/// (about 4 µs), and what an answer costs does not grow.
+/// Longer batches are blocks only as far as they must be. A row costs the server more in a block (about
+/// 4 µs), and the cost of an answer does not grow with the batch.
 const MAX_BLOCK_BYTES: usize = 16 * 1024;
 
 /// Statements not yet sent.
@@ -15,7 +15,7 @@ const MAX_BLOCK_BYTES: usize = 16 * 1024;
 pub(super) struct StatementBatch {
     sql: String,
     statements: usize,
-    /// The length of what has to be in a block, if anything has to.
+    /// The length of the first part, which must be in a block. 0 if nothing must.
     block_bytes: usize,
 }
 
@@ -24,10 +24,10 @@ impl StatementBatch {
         Self { sql: statements.join(";"), statements: statements.len(), block_bytes: 0 }
     }
 
-    /// Statements that have to be in one block.
+    /// Statements that must be in one block.
     pub fn block(statements: &[&str]) -> Self {
-        let text = Self::of(statements);
-        Self { block_bytes: text.len(), ..text }
+        let batch = Self::of(statements);
+        Self { block_bytes: batch.len(), ..batch }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -46,7 +46,7 @@ impl StatementBatch {
         self.statements += 1;
     }
 
-    /// All of it, and then nothing is left. `blocks`: for a server that knows them.
+    /// Takes all statements out. `blocks` says whether the server knows blocks.
     pub fn take(&mut self, blocks: bool) -> String {
         let Self { sql, statements, block_bytes } = std::mem::take(self);
         let whole = blocks && statements > 1 && sql.len() <= MAX_BLOCK_BYTES;
@@ -56,7 +56,7 @@ impl StatementBatch {
         }
     }
 
-    /// All of it, and `last` behind it, whose answer is the last.
+    /// As [`StatementBatch::take`], followed by `last`, whose answer is the last one.
     pub fn take_with(&mut self, blocks: bool, last: &str) -> String {
         if self.is_empty() { last.to_owned() } else { [&self.take(blocks), last].join(";") }
     }

@@ -1,29 +1,27 @@
-//! The data tables' definitions: what the ledger says and whether the file still has it so. Kept while SQLite's
-//! schema stays the same.
+//! Reads the data tables' definitions, and compares the ledger's definition with the table in the file. Entry
+//! points: [`Catalog`] keeps definitions while SQLite's schema stays the same, [`faults`] and [`all_faults`] find
+//! changes by hand. The module changes no table.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::Connection;
 
-use crate::ctldb::definition::{Column, Physical, compare, extra_columns_fault};
-use crate::ctldb::{ColumnCollation, CtldbError, LedgerTable, StoredTable, TableFault};
+use crate::ctldb::definition::{compare, extra_columns_fault};
+use crate::ctldb::error::CtldbError;
+use crate::ctldb::own_tables::LedgerTable;
+use crate::ctldb::session::{ColumnCollation, StoredTable, TableFault};
 use ctlstore_core::schema::{FamilyName, FieldType, TableRef};
 
 use super::definitions;
+use super::physical::{read_physical, table_names};
 
 const SCHEMA_VERSION: &str = "PRAGMA schema_version";
-const KIND: &str = "SELECT type FROM sqlite_schema WHERE name = ? AND type IN ('table', 'view')";
-const COLUMNS: &str = "SELECT name, type, pk, \"notnull\" = 0 OR dflt_value IS NOT NULL, hidden \
-                       FROM pragma_table_xinfo(?) ORDER BY cid";
-const UNIQUE_INDEXES: &str = "SELECT name FROM pragma_index_list(?) WHERE \"unique\" AND origin <> 'pk'";
-const TRIGGERS: &str = "SELECT name FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = ?";
-const NAMES: &str = "SELECT name FROM sqlite_schema WHERE type IN ('table', 'view') AND instr(name, '___') > 1";
 
-/// Definitions kept; a database with more tables reads some of them again.
+/// The most definitions that are kept. With more tables, some definitions are read again.
 const MAX_TABLES: usize = 4_096;
 
-/// Valid as of `version`, SQLite's counter of schema changes.
+/// The known definitions, valid as of `version`, SQLite's counter of schema changes.
 #[derive(Default)]
 pub(super) struct Catalog {
     version: Option<i64>,
@@ -31,7 +29,7 @@ pub(super) struct Catalog {
 }
 
 impl Catalog {
-    /// Called in each transaction before anything is asked.
+    /// Called in each transaction before the first read.
     pub fn begin(&mut self, db: &Connection) -> Result<(), CtldbError> {
         let version = db.prepare_cached(SCHEMA_VERSION)?.query_row([], |row| row.get(0))?;
         if self.version != Some(version) {
@@ -41,14 +39,13 @@ impl Catalog {
         Ok(())
     }
 
-    /// The schema was changed in this transaction, which may yet be rolled back: the
-    /// next one starts anew.
+    /// Forgets everything, because this transaction changes the schema and may yet be rolled back.
     pub fn forget(&mut self) {
         self.tables.clear();
         self.version = None;
     }
 
-    /// A table that was changed by hand is an error that says how.
+    /// The table to write to. If it was changed by hand, an error says how.
     pub fn table(
         &mut self,
         db: &Connection,
@@ -85,7 +82,8 @@ impl Catalog {
     }
 }
 
-/// Reads a table as the ledger says it is, and holds it against the one that is there.
+/// Reads the ledger's definition of a table, and compares it with the table in the file. The inner error is the
+/// reason why the table can't be written to.
 fn read(
     db: &Connection,
     ledger: &LedgerTable,
@@ -93,55 +91,13 @@ fn read(
 ) -> Result<Result<Option<StoredTable>, String>, CtldbError> {
     let definition = definitions::read(db, ledger, table)?;
     let physical = read_physical(db, &table.sql_name())?;
-    // Every column compares bytewise unless its declaration says otherwise, which ours never do.
+    // Every column compares bytewise: only a COLLATE in its declaration could change that, and we write none.
     let stored = |(schema, extra_columns)| StoredTable { schema, extra_columns, collation: ColumnCollation::Exact };
     let holds = |field_type: FieldType, declared: &str| declared.eq_ignore_ascii_case(field_type.ldb_type());
     Ok(compare(definition, physical.as_ref(), holds).map(|table| table.map(stored)))
 }
 
-/// A table or view as the file has it.
-pub(super) fn read_physical(db: &Connection, name: &str) -> Result<Option<Physical>, CtldbError> {
-    let kind: Option<String> = db.prepare_cached(KIND)?.query_row([name], |row| row.get(0)).optional()?;
-    let Some(kind) = kind else { return Ok(None) };
-    let mut physical = Physical::default();
-    if kind != "table" {
-        physical.obstacles.push(format!("the ctldb has a {kind} of its name"));
-    }
-    let mut key: Vec<(i64, String)> = Vec::new();
-    let mut statement = db.prepare_cached(COLUMNS)?;
-    let mut rows = statement.query([name])?;
-    while let Some(row) = rows.next()? {
-        let (name, declared, part): (String, String, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        let (is_optional, hidden): (bool, i64) = (row.get(3)?, row.get(4)?);
-        // 1 is hidden, 2 and 3 are generated.
-        let is_generated = hidden > 1;
-        if part > 0 {
-            key.push((part, name.clone()));
-        }
-        let is_optional = is_optional || is_generated;
-        physical.columns.push(Column { name, declared, is_optional, is_generated, collation: None });
-    }
-    key.sort_unstable();
-    physical.key = key.into_iter().map(|(_, name)| name).collect();
-    let mut statement = db.prepare_cached(UNIQUE_INDEXES)?;
-    for index in statement.query_map([name], |row| row.get::<_, String>(0))? {
-        physical.obstacles.push(format!("it has the unique index {}, which the ledger has not", index?));
-    }
-    let mut statement = db.prepare_cached(TRIGGERS)?;
-    for trigger in statement.query_map([name], |row| row.get::<_, String>(0))? {
-        physical.obstacles.push(format!("it has the trigger {}", trigger?));
-    }
-    Ok(Some(physical))
-}
-
-/// The names of all tables and views that a family may have.
-pub(super) fn names(db: &Connection) -> Result<Vec<String>, CtldbError> {
-    let mut statement = db.prepare_cached(NAMES)?;
-    let names = statement.query_map([], |row| row.get(0))?;
-    Ok(names.collect::<Result<_, _>>()?)
-}
-
-/// What speaks against writing to the tables that are wanted.
+/// The faults of those wanted tables that can't be written to.
 pub(super) fn faults(
     db: &Connection,
     ledger: &LedgerTable,
@@ -156,10 +112,10 @@ pub(super) fn faults(
     Ok(faults)
 }
 
-/// What was changed by hand about all tables.
+/// The faults of all tables that were changed by hand.
 pub(super) fn all_faults(db: &Connection, ledger: &LedgerTable) -> Result<Vec<TableFault>, CtldbError> {
     if !definitions::has_record(db)? {
-        // No executive of this version has been here: what there is will be taken as it is.
+        // No executive of this version has been here. The first one will accept the tables as they are.
         return Ok(Vec::new());
     }
     let mut all = faults(db, ledger, |_| true)?;
@@ -171,15 +127,15 @@ pub(super) fn all_faults(db: &Connection, ledger: &LedgerTable) -> Result<Vec<Ta
     Ok(all)
 }
 
-/// The tables that the file or the ledger has, by name.
+/// The wanted tables among those that the file or the ledger has, by name.
 fn known(
     db: &Connection,
     ledger: &LedgerTable,
     wanted: impl Fn(&TableRef) -> bool,
 ) -> Result<Vec<TableRef>, CtldbError> {
-    let mut names = names(db)?;
+    let mut names = table_names(db)?;
     names.extend(definitions::names(db, ledger)?);
-    // What is not named as ours are is not ours.
+    // A table with another form of name is no data table.
     let tables = names.iter().filter_map(|name| TableRef::from_sql_name(name).ok()).filter(wanted);
     let mut tables: Vec<TableRef> = tables.collect();
     tables.sort_by_key(TableRef::sql_name);

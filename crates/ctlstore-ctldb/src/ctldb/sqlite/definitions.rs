@@ -1,17 +1,18 @@
-//! Records what the ledger says of each table, in an SQLite ctldb, and reads it. Entry points: [`record`] in a
-//! transaction, [`read`] in any. Judges nothing.
+//! Records the ledger's definition of each table in an SQLite ctldb, and reads it. Entry points: [`record`], in a
+//! transaction that writes, and [`read`], in any. The module compares no table with its definition.
 
 use std::collections::BTreeMap;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::ctldb::definition::{DEFINITIONS_SEQ, Definition, IS_SCHEMA_CHANGE, RECORD_MARK, Recorded, changed_table};
-use crate::ctldb::meta::LOW_WATER_SEQ;
-use crate::ctldb::{CtldbError, LedgerTable};
+use crate::ctldb::error::CtldbError;
+use crate::ctldb::own_tables::LOW_WATER_SEQ;
+use crate::ctldb::own_tables::LedgerTable;
 use ctlstore_core::ledger::Seq;
 use ctlstore_core::schema::TableRef;
 
-use super::catalog;
+use super::physical::{read_physical, table_names};
 
 const META: &str = "SELECT CAST(value AS INTEGER) FROM ctlstore_meta WHERE name = ?";
 const SET_META: &str = "REPLACE INTO ctlstore_meta (name, value) VALUES (?, ?)";
@@ -25,14 +26,14 @@ const FORGET_DROPPED: &str = "DELETE FROM ctlstore_table_definition WHERE statem
 const HAS_MARK: &str = "SELECT 1 FROM ctlstore_table_definition WHERE table_name = ''";
 const HAS_RECORD: &str = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'ctlstore_table_definition'";
 
-/// What the ledger says of a table.
+/// The ledger's definition of a table.
 pub(super) fn read(db: &Connection, ledger: &LedgerTable, table: &TableRef) -> Result<Definition, CtldbError> {
     let changes = changes(db, ledger, recorded_up_to(db)?.unwrap_or_default())?;
     let rows = changes.iter().map(|(seq, statement)| (*seq, statement.as_str()));
     Ok(Definition::of(table, recorded(db, &table.sql_name())?.as_ref(), rows))
 }
 
-/// The names of all tables that the ledger tells of.
+/// The names of all tables in the ledger's schema statements.
 pub(super) fn names(db: &Connection, ledger: &LedgerTable) -> Result<Vec<String>, CtldbError> {
     let mut names: Vec<String> = Vec::new();
     if has_record(db)? {
@@ -46,7 +47,7 @@ pub(super) fn names(db: &Connection, ledger: &LedgerTable) -> Result<Vec<String>
     Ok(names)
 }
 
-/// Records all that the ledger says and that is not recorded yet.
+/// Records all definitions that the ledger has and that are not recorded yet.
 pub(super) fn record(db: &Connection, ledger: &LedgerTable) -> Result<(), CtldbError> {
     let last = Seq(db.query_row(&ledger.fill(LAST), [], |row| row.get(0))?);
     let recorded_up_to = recorded_up_to(db)?;
@@ -64,7 +65,7 @@ pub(super) fn record(db: &Connection, ledger: &LedgerTable) -> Result<(), CtldbE
             }
         }
         for (name, changes) in changes {
-            // What is not named as ours are is not ours.
+            // A table with another form of name is no data table.
             let Ok(table) = TableRef::from_sql_name(name) else { continue };
             let known = recorded(db, name)?;
             let last = changes.last().map_or(Seq::ZERO, |(seq, _)| *seq);
@@ -79,7 +80,7 @@ pub(super) fn record(db: &Connection, ledger: &LedgerTable) -> Result<(), CtldbE
     Ok(())
 }
 
-/// By how many seqs the record is behind the ledger.
+/// The number of seqs by which the record lags the ledger.
 pub(super) fn rows_not_recorded(db: &Connection, ledger: &LedgerTable) -> Result<i64, CtldbError> {
     let last: i64 = db.query_row(&ledger.fill(LAST), [], |row| row.get(0))?;
     Ok(last - recorded_up_to(db)?.unwrap_or_default().0)
@@ -91,27 +92,28 @@ pub(super) fn put(db: &Connection, table: &TableRef, seq: Seq, definition: &Defi
     Ok(())
 }
 
-/// Takes the tables as the file has them, where the ledger has lost what made them or never had it: from now on
-/// that is what the ledger says.
+/// Records the tables as the file has them, if the ledger has lost or never had the statements that made them. From
+/// then on these count as the ledger's definitions.
 fn adopt(db: &Connection, last: Seq) -> Result<(), CtldbError> {
-    for name in catalog::names(db)? {
+    for name in table_names(db)? {
         let Ok(table) = TableRef::from_sql_name(&name) else { continue };
-        let Some(physical) = catalog::read_physical(db, &name)? else { continue };
-        if let (true, Ok(schema)) = (physical.obstacles.is_empty(), physical.definition(&table)) {
+        let Some(physical) = read_physical(db, &name)? else { continue };
+        let Ok(schema) = physical.definition(&table) else { continue };
+        if physical.obstacles.is_empty() {
             put(db, &table, last, &Definition::Table(schema))?;
         }
     }
     Ok(())
 }
 
-/// Whether the ledger has all schema statements that there ever were.
+/// Whether the ledger still has all schema statements.
 fn is_whole(db: &Connection, ledger: &LedgerTable) -> Result<bool, CtldbError> {
     let low_water: Option<i64> = db.query_row(META, [LOW_WATER_SEQ], |row| row.get(0)).optional()?;
     let begins: Option<bool> = db.query_row(&ledger.fill(BEGINS), [], |row| row.get(0)).optional()?;
     Ok(low_water.is_none() && begins == Some(true))
 }
 
-/// A ctldb that no executive of this version has opened has no record.
+/// Whether there is a record. A ctldb that no executive of this version has opened has none.
 pub(super) fn has_record(db: &Connection) -> Result<bool, CtldbError> {
     Ok(db.prepare_cached(HAS_RECORD)?.exists([])?)
 }

@@ -1,8 +1,9 @@
-//! What SQLite's errors mean to those who write. The only place that knows.
+//! Maps SQLite's errors to [`CtldbError`], for everything that writes the ctldb. `source` maps those of
+//! reading the ledger.
 
 use rusqlite::{ErrorCode, ffi};
 
-use crate::ctldb::CtldbError;
+use crate::ctldb::error::CtldbError;
 use ctlstore_core::disk::too_many_open_files;
 
 impl From<rusqlite::Error> for CtldbError {
@@ -11,7 +12,7 @@ impl From<rusqlite::Error> for CtldbError {
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Contention(reason),
             Some(ErrorCode::CannotOpen) if let Some(why) = too_many_open_files() => Self::Unavailable(why.to_string()),
-            // All but a failed flush come before the commit's last frame is in the log.
+            // After a failed flush the commit's last frame may be in the log. All other I/O errors come before that.
             Some(ErrorCode::SystemIoFailure) if is_flush(&error) => Self::OutcomeUnknown(reason),
             Some(
                 ErrorCode::DiskFull
@@ -21,7 +22,7 @@ impl From<rusqlite::Error> for CtldbError {
                 | ErrorCode::AuthorizationForStatementDenied,
             ) => Self::NotWritable(reason),
             Some(ErrorCode::TooBig) => Self::Refused(reason),
-            // The one limit of a table that has no code of its own.
+            // The only limit of a table without a code of its own.
             _ if reason.starts_with("too many columns") => Self::Refused(reason),
             _ => Self::Failed(reason),
         }
@@ -33,7 +34,7 @@ fn is_flush(error: &rusqlite::Error) -> bool {
     matches!(code, ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC)
 }
 
-/// SQLite's own words, without the statement's text that rusqlite adds.
+/// SQLite's own message, without the SQL that rusqlite adds.
 pub(super) fn reason(error: &rusqlite::Error) -> String {
     match error {
         rusqlite::Error::SqliteFailure(_, Some(message)) => message.clone(),

@@ -1,5 +1,5 @@
-//! The ctldb's file: where it may be, who owns it, and how a connection to it is
-//! set up. Knows nothing of what is in it.
+//! The ctldb's file: where it may be, which process has claimed it, and how connections to it are set up.
+//! Entry points: [`claim`], [`open_writer`] and [`open_reader`]. The module knows no table.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -10,23 +10,23 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, FileControl, OpenFlags};
 
-use crate::ctldb::CtldbError;
+use crate::ctldb::error::CtldbError;
 use ctlstore_core::disk::{self, FileId, LockError, ProcessLock};
 
-/// Nobody else writes, so only a stranger (a shell, a backup) is ever waited for.
+/// The longest wait for another program, such as a shell or a backup. No other executive writes.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// SQLite before 3.51.3 could lose a WAL's reset.
+/// Older versions of SQLite could lose a reset of the WAL.
 const OLDEST_SQLITE: i32 = 3_051_003;
 
-/// Statements kept prepared per connection.
+/// The statements that each connection keeps prepared.
 const CACHED_STATEMENTS: usize = 256;
 
-/// The -wal file stays (others have it open), so it is cut back to this after a checkpoint.
+/// The -wal file stays, because other processes have it open. So a checkpoint cuts it back to this size.
 const SETTINGS: &str = "PRAGMA synchronous = FULL; PRAGMA journal_size_limit = 67108864; PRAGMA foreign_keys = OFF;";
 
-/// Makes the directory and takes the file for this process alone, until the returned
-/// lock is dropped. Fails, naming the holder, while another process has it.
+/// Makes the directory and claims the file for this process, until the returned lock is dropped. Fails if
+/// another process has claimed it, and names that process.
 pub(super) fn claim(path: &Path) -> Result<ProcessLock, CtldbError> {
     let shown = path.display();
     let failed = |what: &str, e: io::Error| CtldbError::Failed(format!("{what} {shown}: {e}"));
@@ -42,9 +42,9 @@ pub(super) fn claim(path: &Path) -> Result<ProcessLock, CtldbError> {
         LockError::Io(e) => failed("lock", e),
     })?;
     disk::check_database(path).map_err(|e| failed("open", e))?;
-    // Made here because SQLite would make it readable to everyone; -wal and -shm follow its mode.
-    // A file that is there is not opened: closing it would drop the locks that other
-    // connections of this process have on it, and strangers could take its WAL away.
+    // The file is made here because SQLite would make it readable to every user. -wal and -shm get its mode.
+    // An existing file is not opened: closing it would drop the locks of this process's other connections,
+    // and another program could then remove its WAL.
     match OpenOptions::new().write(true).create_new(true).mode(disk::FILE_MODE).open(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed("make", error)),
         _ => {}
@@ -52,14 +52,14 @@ pub(super) fn claim(path: &Path) -> Result<ProcessLock, CtldbError> {
     Ok(lock)
 }
 
-/// The file that a connection is to, which may lose its name.
+/// The file that a connection has open. It may be deleted or replaced meanwhile.
 pub(super) struct OwnedFile {
     path: PathBuf,
     id: Option<FileId>,
 }
 
 impl OwnedFile {
-    /// What `path` leads to now.
+    /// The file that `path` leads to now.
     pub fn at(path: &Path) -> Result<Self, CtldbError> {
         Ok(Self { path: path.to_owned(), id: file_at(path)? })
     }
@@ -68,15 +68,15 @@ impl OwnedFile {
         &self.path
     }
 
-    /// Room on the file's disk for this user, in bytes.
+    /// The bytes that this user may still write on the file's disk.
     pub fn free_bytes(&self) -> Result<u64, CtldbError> {
         let directory = disk::directory_of(&self.path);
         let failed = |e| CtldbError::Unavailable(format!("look at the disk of {}: {e}", self.path.display()));
         disk::free_bytes(directory).map_err(failed)
     }
 
-    /// Fails when the path leads elsewhere by now: what is written to a file without a
-    /// name is gone when it is closed, and nobody else sees it.
+    /// Fails if the path no longer leads to this file. Writes to a deleted file are lost when it is closed,
+    /// and no other process sees them.
     pub fn check(&self) -> Result<(), CtldbError> {
         if self.id.is_some() && file_at(&self.path)? == self.id {
             return Ok(());
@@ -90,7 +90,7 @@ fn file_at(path: &Path) -> Result<Option<FileId>, CtldbError> {
     FileId::of(path).map_err(|e| CtldbError::Unavailable(format!("look at {}: {e}", path.display())))
 }
 
-/// The connection that writes.
+/// Opens the connection that writes.
 pub(super) fn open_writer(path: &Path) -> Result<Connection, CtldbError> {
     if rusqlite::version_number() < OLDEST_SQLITE {
         return Err(CtldbError::Failed(format!("sqlite {} is too old", rusqlite::version())));
@@ -102,13 +102,13 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, CtldbError> {
         return Err(CtldbError::Failed("can't have a write-ahead log".to_owned()));
     }
     connection.execute_batch(SETTINGS)?;
-    // -wal and -shm stay when the last connection closes, so that processes that may
-    // not make files there can still read.
+    // -wal and -shm stay when the last connection closes. Processes that may not make files there can then
+    // still read.
     connection.file_control(Some("main"), FileControl::PersistWal(&mut 1))?;
     Ok(connection)
 }
 
-/// A connection that can't write. Fails while the file is not there.
+/// Opens a connection that can't write. Fails if there is no file.
 pub(super) fn open_reader(path: &Path) -> Result<Connection, rusqlite::Error> {
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     set_up(&connection)?;
@@ -131,7 +131,8 @@ mod tests {
 
     /// Whether the kernel has a lock of this process on the file.
     fn is_locked(path: &Path) -> bool {
-        let (pid, inode) = (std::process::id().to_string(), std::fs::metadata(path).unwrap().ino());
+        let pid = std::process::id().to_string();
+        let inode = std::fs::metadata(path).unwrap().ino();
         let locks = std::fs::read_to_string("/proc/locks").unwrap();
         locks.lines().any(|line| {
             let fields: Vec<&str> = line.split_whitespace().collect();

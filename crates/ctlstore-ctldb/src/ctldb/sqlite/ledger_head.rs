@@ -1,11 +1,12 @@
-//! What pruning must know of the ledger in an SQLite ctldb: whose it is, and its rows
-//! without their statements. Only reads.
+//! Reads what pruning needs from the ledger in an SQLite ctldb: its identity, and its rows without their
+//! statements. Entry points: [`identity`] and [`rows`]. The module only reads.
 
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use crate::ctldb::meta::{LEDGER_ID, LOW_WATER_SEQ};
-use crate::ctldb::{LedgerIdentity, LedgerTable};
+use crate::ctldb::own_tables::LedgerTable;
+use crate::ctldb::own_tables::{LEDGER_ID, LOW_WATER_SEQ};
+use crate::ctldb::session::LedgerIdentity;
 use ctlstore_core::ledger::{HeadRow, Marker, Seq};
 use ctlstore_core::schema::Timestamp;
 
@@ -17,16 +18,16 @@ const HEAD: &str = "SELECT seq, leader_ts, octet_length(statement), substr(state
 
 const MARKER_CHARS: i64 = Marker::LOOK_AT as i64;
 
-/// How the original's `leader_ts` is not declared: its own programs fail on it.
+/// The type with which we declare `leader_ts`. The original declares another one.
 const OUR_TIME_TYPE: &str = "TEXT";
 
 pub(super) fn identity(db: &Connection, ledger: &LedgerTable) -> rusqlite::Result<LedgerIdentity> {
     let meta = |name: &str| -> rusqlite::Result<Option<String>> {
-        match db.prepare_cached(HAS_META)?.exists([])? {
-            true => db.query_row(META, [name], |row| row.get(0)).optional(),
+        if !db.prepare_cached(HAS_META)?.exists([])? {
             // A ctldb of the original.
-            false => Ok(None),
+            return Ok(None);
         }
+        db.query_row(META, [name], |row| row.get(0)).optional()
     };
     let time_type: Option<String> = db.query_row(TIME_TYPE, [ledger.as_str()], |row| row.get(0)).optional()?;
     Ok(LedgerIdentity {
@@ -36,7 +37,7 @@ pub(super) fn identity(db: &Connection, ledger: &LedgerTable) -> rusqlite::Resul
     })
 }
 
-/// The first `most` rows behind `after`, or of the whole ledger.
+/// The first `most` rows after `after`, or of the whole ledger.
 pub(super) fn rows(
     db: &Connection,
     ledger: &LedgerTable,

@@ -1,6 +1,6 @@
-//! Measures the tables' sizes, page by page, on a connection of its own: never on
-//! the writer's thread, never longer than a bounded time, and only the tables that were
-//! written to since.
+//! Measures the tables' sizes by counting pages. Entry point: [`measure`]. It uses a connection of its own
+//! and never the writer's thread. One round has a bounded time, and measures only the tables that were
+//! written to since the last one.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -16,18 +16,19 @@ use super::file;
 const TREES: &str = "SELECT tbl_name, name FROM sqlite_schema WHERE rootpage > 0 AND instr(tbl_name, '___') > 0 \
                      ORDER BY tbl_name";
 const OWN_LIMITS: &str = "SELECT family_name || '___' || table_name, max_size_bytes FROM max_table_sizes";
-/// `dbstat` visits the pages of one tree as its rows are taken.
+/// `dbstat` visits the pages of one tree while its rows are read.
 const PAGES: &str = "SELECT pgsize FROM dbstat WHERE name = ?";
 
-/// What one round may take. Tables that it doesn't reach come first in the next.
+/// The time for one round. Tables that it does not reach come first in the next round.
 const BUDGET: Duration = Duration::from_secs(3);
-/// Beyond this, or a larger limit of its own, a table is over any limit: no need to know by how much.
+/// A table is not measured beyond this size, or beyond its own limit if that is larger. It is then over its
+/// limit, and it does not matter by how much.
 const ENOUGH_BYTES: u64 = 1 << 30;
-/// Pages between two looks at the clock.
-const PAGES_PER_LOOK: usize = 64;
+/// The pages between two checks of the time.
+const PAGES_PER_CHECK: usize = 64;
 
-/// The sizes of all tables: measured anew where that is needed and as far as the time goes, else as
-/// in `known`; and the tables that it did not come to the end of.
+/// Returns the sizes of all tables, and the tables that were not finished. A table is measured if it was
+/// written to since `known` and the time suffices; otherwise its size is the known one.
 pub(super) fn measure(
     path: &Path,
     known: &MeasuredSizes,
@@ -35,7 +36,8 @@ pub(super) fn measure(
     let db = file::open_reader(path)?;
     let deadline = Instant::now() + BUDGET;
     let limits = own_limits(&db)?;
-    let (mut sizes, mut unfinished) = (HashMap::new(), Vec::new());
+    let mut sizes = HashMap::new();
+    let mut unfinished = Vec::new();
     let mut out_of_time = false;
     for (table, trees) in tables(&db, &known.bytes)? {
         if let Some(bytes) = known.still(&table) {
@@ -47,7 +49,7 @@ pub(super) fn measure(
         for tree in trees {
             out_of_time |= add_pages(&db, &tree, enough, deadline, &mut bytes)?;
         }
-        // A table that was cut short is at least as large as it ever was known to be.
+        // The size of a table that was not finished can only be too small, so an older, larger size stays.
         if out_of_time {
             bytes = bytes.max(known.bytes.get(&table).copied().unwrap_or(0));
             unfinished.push(table.clone());
@@ -65,14 +67,15 @@ fn own_limits(db: &Connection) -> Result<HashMap<String, u64>, rusqlite::Error> 
     limits.map(|limit| limit.map(|(table, bytes)| (table, u64::try_from(bytes).unwrap_or(0)))).collect()
 }
 
-/// Each data table with the names of its trees (itself and its indexes), the never
-/// measured ones first, then the small ones: a huge table starves no other.
+/// Each data table with the names of its trees (itself and its indexes). Tables that were never measured
+/// come first, then the small ones, so that a huge table delays no other.
 fn tables(db: &Connection, known: &HashMap<String, u64>) -> Result<Vec<(String, Vec<String>)>, rusqlite::Error> {
     let mut tables: Vec<(String, Vec<String>)> = Vec::new();
     let mut statement = db.prepare(TREES)?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        let (table, tree): (String, String) = (row.get(0)?, row.get(1)?);
+        let table: String = row.get(0)?;
+        let tree: String = row.get(1)?;
         if TableRef::from_sql_name(&table).is_err() {
             continue;
         }
@@ -85,7 +88,7 @@ fn tables(db: &Connection, known: &HashMap<String, u64>) -> Result<Vec<(String, 
     Ok(tables)
 }
 
-/// Adds a tree's pages to `bytes`; true when the time ran out before the end.
+/// Adds the size of a tree's pages to `bytes`. True if the time ran out before the end.
 fn add_pages(
     db: &Connection,
     tree: &str,
@@ -97,7 +100,7 @@ fn add_pages(
     let mut pages = statement.query([tree])?;
     let mut seen = 0_usize;
     while *bytes <= enough {
-        if seen.is_multiple_of(PAGES_PER_LOOK) && Instant::now() >= deadline {
+        if seen.is_multiple_of(PAGES_PER_CHECK) && Instant::now() >= deadline {
             return Ok(true);
         }
         let Some(page) = pages.next()? else { break };

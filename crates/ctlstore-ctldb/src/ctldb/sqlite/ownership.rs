@@ -1,11 +1,12 @@
-//! Whether the file at an embedded ctldb's path is one that an executive may write: a ctldb of
-//! this program or of the original, or nothing yet. Decided before anything is written there.
-//! Entry points: [`refuse_foreign`], and [`refuse_other_database`] for tools that keep what is
-//! there, readable or not.
+//! Decides whether an executive may write the file at an embedded ctldb's path. It may if that is
+//! a ctldb of this program or of the original, or if nothing is there yet. Entry points:
+//! [`refuse_foreign`], and [`refuse_other_database`] for tools that leave the file as it is, also
+//! if it is unreadable. The module writes nothing.
 
 use std::path::Path;
 
-use crate::ctldb::{CtldbError, LedgerTable};
+use crate::ctldb::error::CtldbError;
+use crate::ctldb::own_tables::LedgerTable;
 use ctlstore_core::disk::refuse_strangers_link;
 use ctlstore_sqlite::{Contents, ExamineError, Examined, examine_database};
 
@@ -14,21 +15,21 @@ use super::error;
 /// A table and the columns that it has at least.
 type Mark<'a> = (&'a str, &'a [&'a str]);
 
-/// Each makes a ctldb alone: ours, or the original's by the two that it makes first.
+/// Each of the two lists is enough to recognise a ctldb. The original's are the two tables that it makes first.
 const OURS: &[Mark<'_>] = &[("ctlstore_meta", &["name", "value"])];
 const ORIGINALS: &[Mark<'_>] = &[("families", &["id", "name"]), ("mutators", &["writer", "secret", "cookie", "clock"])];
-/// What else may be there when a program has ended before all its tables were made. Names that
-/// nobody else would choose count alone; what their tables lack is told later, by column.
+/// Further tables of a ctldb. A program that ended early may have made only some of them. For three of
+/// them the name is enough, since no other program would choose it; a missing column is reported later.
 const FURTHER: &[Mark<'_>] =
     &[("locks", &["id", "clock"]), ("max_table_sizes", &[]), ("max_writer_rates", &[]), ("writer_usage", &[])];
 const LEDGER: &[&str] = &["seq", "leader_ts", "statement"];
-/// What an LDB has.
+/// The tables of an LDB.
 const LDB: [&str; 2] = ["_ldb_seq", "_ldb_last_update"];
 
-/// Fails where somebody else's file is at `path`, and says what it is.
+/// Fails if the file at `path` belongs to another program, and says what it is.
 ///
 /// # Errors
-/// [`CtldbError::Failed`], also where the file can't be read.
+/// [`CtldbError::Failed`], also if the file can't be read.
 pub fn refuse_foreign(path: &Path, ledger: &LedgerTable) -> Result<(), CtldbError> {
     let shown = path.display();
     refuse_strangers_link(path).map_err(|error| CtldbError::Failed(error.to_string()))?;
@@ -41,7 +42,7 @@ pub fn refuse_foreign(path: &Path, ledger: &LedgerTable) -> Result<(), CtldbErro
     }
 }
 
-/// Fails where another program's database is at `path`, or an LDB.
+/// Fails if another program's database, or an LDB, is at `path`.
 ///
 /// # Errors
 /// [`CtldbError::Failed`].

@@ -1,14 +1,15 @@
-//! Rows of the data tables: changing them, and finding a stored key.
+//! Changes rows of the data tables, and finds a stored key. Entry points: [`apply`] and [`stored_key`].
+//! Values are stored as the ledger's literals would be: the ctldb and every LDB hold the same.
 
 use std::fmt::Write;
 
+use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, params_from_iter};
 
-use crate::ctldb::{CtldbError, RowChange};
+use crate::ctldb::error::CtldbError;
+use crate::ctldb::session::RowChange;
 use ctlstore_core::schema::{Field, TableSchema, Value};
 use ctlstore_core::sql::quoted;
-
-use super::values::{self, Bound};
 
 pub(super) fn apply(db: &Connection, changes: &[RowChange]) -> Result<(), CtldbError> {
     for change in changes {
@@ -21,7 +22,7 @@ pub(super) fn apply(db: &Connection, changes: &[RowChange]) -> Result<(), CtldbE
     Ok(())
 }
 
-/// The key of the row that `key` finds, in column order.
+/// The stored key of the row that `key` finds, in column order.
 pub(super) fn stored_key(
     db: &Connection,
     table: &TableSchema,
@@ -31,7 +32,7 @@ pub(super) fn stored_key(
     let mut statement = db.prepare_cached(&format!("SELECT {} FROM {}", columns.join(","), where_key(table)))?;
     let mut rows = statement.query(params_from_iter(key.iter().map(Bound)))?;
     let Some(row) = rows.next()? else { return Ok(None) };
-    (0..columns.len()).map(|i| values::read(row.get_ref(i)?)).collect::<Result<_, _>>().map(Some)
+    (0..columns.len()).map(|i| read_value(row.get_ref(i)?)).collect::<Result<_, _>>().map(Some)
 }
 
 fn key_columns(table: &TableSchema) -> impl Iterator<Item = &Field> {
@@ -53,4 +54,36 @@ fn where_key(table: &TableSchema) -> String {
         let _ = write!(sql, " {word} {} = ?", quoted(field.name.as_str()));
     }
     sql
+}
+
+/// A value to bind.
+struct Bound<'a>(&'a Value);
+
+impl ToSql for Bound<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self.0 {
+            Value::Null => ValueRef::Null,
+            Value::Integer(integer) => ValueRef::Integer(*integer),
+            Value::Boolean(boolean) => ValueRef::Integer(i64::from(*boolean)),
+            // The literal `-0` is the integer 0; adding 0 turns -0.0 into it and changes nothing else.
+            Value::Real(float) => ValueRef::Real(*float + 0.0),
+            // The ledger spells text with a NUL as the hex of its bytes.
+            Value::Text(text) if text.contains('\0') => ValueRef::Blob(text.as_bytes()),
+            Value::Text(text) => ValueRef::Text(text.as_bytes()),
+            Value::Blob(bytes) => ValueRef::Blob(bytes),
+        }))
+    }
+}
+
+/// A stored value.
+fn read_value(stored: ValueRef<'_>) -> Result<Value, CtldbError> {
+    Ok(match stored {
+        ValueRef::Null => Value::Null,
+        ValueRef::Integer(integer) => Value::Integer(integer),
+        ValueRef::Real(float) => Value::Real(float),
+        ValueRef::Text(text) => Value::Text(
+            String::from_utf8(text.to_vec()).map_err(|_| CtldbError::Failed("stored text is not utf-8".to_owned()))?,
+        ),
+        ValueRef::Blob(bytes) => Value::Blob(bytes.to_vec()),
+    })
 }

@@ -1,5 +1,5 @@
--- What an executive needs in an SQLite ctldb. Made where it is missing, never
--- altered where it is there. {ledger} stands for the ledger table's name.
+-- The tables that an executive needs in an SQLite ctldb. It makes the missing ones and
+-- never alters an existing one. {ledger} stands for the ledger table's name.
 
 CREATE TABLE IF NOT EXISTS families (
     id   INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -46,13 +46,13 @@ CREATE TABLE IF NOT EXISTS writer_usage (
     PRIMARY KEY (writer_name, bucket)
 );
 
--- Ours; the Go programs ignore it.
+-- The rest is ours, and the Go programs ignore it.
 CREATE TABLE IF NOT EXISTS ctlstore_meta (
     name  TEXT NOT NULL PRIMARY KEY,
     value TEXT NOT NULL
 );
 
--- What the ledger says of each table, up to the ledger row of that seq; empty for one that was dropped.
+-- The ledger's definition of each table, as of the ledger row with that seq. Empty for a dropped table.
 CREATE TABLE IF NOT EXISTS ctlstore_table_definition (
     table_name TEXT NOT NULL PRIMARY KEY,
     ledger_seq BIGINT NOT NULL,

@@ -1,22 +1,25 @@
-//! The session on SQLite: each call is a statement or a few, on the writer's
-//! connection within its transaction. Nothing here waits for anything, so the
-//! futures are ready at once.
+//! The session on SQLite: each call of [`Session`] runs a few statements on the writer's connection, in
+//! its open transaction. Nothing here waits, so the futures are ready at once.
 
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::ctldb::{
-    CtldbError, LedgerIdentity, LedgerTable, RowChange, SchemaChange, Session, StoredTable, TableFault, TableLimit,
-    WriterRow, definition::Definition, dry_run, sizes::TableSizes,
+use crate::ctldb::definition::Definition;
+use crate::ctldb::dry_run;
+use crate::ctldb::error::CtldbError;
+use crate::ctldb::own_tables::LedgerTable;
+use crate::ctldb::session::{
+    LedgerIdentity, RowChange, SchemaChange, Session, StoredTable, TableFault, TableLimit, WriterRow,
 };
+use crate::ctldb::sizes::TableSizes;
 use ctlstore_core::ledger::{HeadRow, Seq};
 use ctlstore_core::schema::{FamilyName, TableRef, Value, WriterName};
 use ctlstore_core::{failpoint, sql};
 
 use super::catalog::{self, Catalog};
 use super::{definitions, ledger_head, rows};
-use crate::ctldb::meta;
+use crate::ctldb::own_tables;
 
 const NOW: &str = "SELECT unixepoch()";
 const FAMILY: &str = "SELECT 1 FROM families WHERE name = ?";
@@ -46,7 +49,7 @@ const SAVEPOINT: &str = "SAVEPOINT request";
 const ROLLBACK_TO: &str = "ROLLBACK TO request";
 const RELEASE: &str = "RELEASE request";
 
-/// The statements on the ledger, whose name is not fixed.
+/// The statements on the ledger table, whose name is a setting.
 pub(super) struct LedgerSql {
     table: LedgerTable,
     last: String,
@@ -58,7 +61,7 @@ impl LedgerSql {
     pub fn new(ledger: &LedgerTable) -> Self {
         Self {
             table: ledger.clone(),
-            // A ledger that was pruned to nothing still goes on where it was.
+            // If all rows were pruned, the seqs still go on after the last one.
             last: ledger.fill(
                 "SELECT COALESCE(MAX(seq), (SELECT CAST(value AS INTEGER) - 1 FROM ctlstore_meta \
                  WHERE name = 'low_water_seq'), 0) FROM {ledger}",
@@ -82,7 +85,7 @@ impl<'a> SqliteSession<'a> {
         Self { db, catalog, ledger, sizes, has_savepoint: false }
     }
 
-    /// Runs a cached statement and gives the number of rows that it changed.
+    /// Runs a cached statement and returns the number of rows that it changed.
     fn execute(&self, sql: &str, params: impl rusqlite::Params) -> Result<usize, CtldbError> {
         Ok(self.db.prepare_cached(sql)?.execute(params)?)
     }
@@ -120,7 +123,7 @@ impl Session for SqliteSession<'_> {
     async fn writer(&mut self, writer: &WriterName) -> Result<Option<WriterRow>, CtldbError> {
         let mut statement = self.db.prepare_cached(WRITER)?;
         let row = statement.query_row([writer.as_str()], |row| {
-            // A cookie that the original stored as text is the same bytes.
+            // The original stored some cookies as text, which has the same bytes.
             let cookie = row.get_ref(1)?.as_bytes()?.to_vec();
             Ok(WriterRow { secret_hash: row.get(0)?, cookie, rows_per_minute: row.get(2)? })
         });
@@ -208,7 +211,7 @@ impl Session for SqliteSession<'_> {
 
     async fn set_table_limit(&mut self, table: &TableRef, limit: TableLimit) -> Result<(), CtldbError> {
         let params = params![table.family.as_str(), table.table.as_str(), limit.warn_bytes, limit.max_bytes];
-        // Its size was perhaps measured only up to the limit that it had.
+        // Its size may have been measured only up to the old limit.
         self.sizes.writes(table);
         self.execute(SET_TABLE_LIMIT, params).map(drop)
     }
@@ -243,7 +246,7 @@ impl Session for SqliteSession<'_> {
 
     async fn append(&mut self, statements: &[String]) -> Result<Seq, CtldbError> {
         let mut seq = self.last_seq().await?;
-        meta::check_seqs_left(seq, statements.len())?;
+        own_tables::check_seqs_left(seq, statements.len())?;
         let mut insert = self.db.prepare_cached(&self.ledger.append)?;
         for statement in statements {
             seq = seq.next();
@@ -269,7 +272,7 @@ impl Session for SqliteSession<'_> {
     }
 
     async fn prune_ledger(&mut self, first: Seq) -> Result<u64, CtldbError> {
-        // What goes may be all that tells of a table.
+        // The pruned rows may be the only ones that define a table, so the definitions are recorded first.
         definitions::record(self.db, &self.ledger.table)?;
         self.execute(SET_LOW_WATER, [first.to_string()])?;
         failpoint::hit("prune-after-mark");
@@ -279,7 +282,7 @@ impl Session for SqliteSession<'_> {
     }
 
     async fn savepoint(&mut self) -> Result<(), CtldbError> {
-        // SQLite nests savepoints of one name, where MySQL replaces the earlier one.
+        // SQLite nests savepoints of one name. MySQL replaces the earlier one.
         if std::mem::replace(&mut self.has_savepoint, true) {
             self.execute(RELEASE, [])?;
         }

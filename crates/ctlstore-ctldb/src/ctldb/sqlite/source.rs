@@ -1,5 +1,5 @@
-//! Reads the ledger of an SQLite ctldb, on a read-only connection of its own and off
-//! the event loop. The file may belong to another process, and may not be there yet.
+//! [`SqliteSource`]: reads the ledger of an SQLite ctldb, on a read-only connection of its own and never on
+//! the event loop. Another process may own the file, and there may be no file yet.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -8,18 +8,20 @@ use std::time::Duration;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row};
 
-use crate::ctldb::{LedgerIdentity, LedgerTable, TableFault};
+use crate::ctldb::own_tables::LedgerTable;
+use crate::ctldb::session::{LedgerIdentity, TableFault};
 use ctlstore_core::disk::{self, too_many_open_files};
 use ctlstore_core::ledger::{Block, BlockLimit, HeadRow, LedgerInfo, LedgerRow, LedgerSource, Seq, SourceError};
 use ctlstore_core::schema::Timestamp;
 
-use super::{catalog, error, file, ledger_head, refuse_other_database};
+use super::ownership::refuse_other_database;
+use super::{catalog, error, file, ledger_head};
 
 const FIRST: &str = "SELECT seq, statement LIKE 'CREATE TABLE %' FROM {ledger} ORDER BY seq LIMIT 1";
 const LAST: &str = "SELECT MAX(seq) FROM {ledger}";
 const BLOCK: &str = "SELECT seq, leader_ts, statement FROM {ledger} WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?";
 
-/// How long a question that is given up may take to have begun.
+/// The time that a query which is given up may need to begin.
 const INTERRUPT_WAIT: Duration = Duration::from_millis(100);
 
 /// The ledger in a file of this host.
@@ -30,50 +32,52 @@ pub struct SqliteSource {
     open: Option<Open>,
 }
 
-/// A connection, and the file that it is to: another one may take the path.
+/// A connection and its file's identity. Another file may take the path.
 struct Open {
     connection: Connection,
     file: (u64, u64),
 }
 
 impl SqliteSource {
-    /// Every question takes at most `timeout`.
+    /// Each query takes at most `timeout`.
     pub fn new(path: &Path, ledger: LedgerTable, timeout: Duration) -> Self {
         Self { path: path.to_owned(), ledger, timeout, open: None }
     }
 
-    /// The ctldb's clock: this host's.
+    /// The present time by the ctldb's clock, which is this host's.
     pub fn now(&self) -> Timestamp {
         Timestamp::now()
     }
 
-    /// Whose ledger this is.
+    /// The ledger's identity.
     pub async fn identity(&mut self) -> Result<LedgerIdentity, SourceError> {
         self.ask(|db, ledger| ledger_head::identity(db, ledger).map_err(|e| source_error(&e, ledger))).await
     }
 
-    /// The first `most` rows behind `after`, or of the whole ledger, without their statements.
+    /// The first `most` rows after `after`, or of the whole ledger, without their statements.
     pub async fn heads(&mut self, after: Option<Seq>, most: usize) -> Result<Vec<HeadRow>, SourceError> {
         self.ask(move |db, ledger| ledger_head::rows(db, ledger, after, most).map_err(|e| source_error(&e, ledger)))
             .await
     }
 
-    /// What was changed by hand about the tables.
+    /// The tables that were changed by hand.
     pub async fn table_faults(&mut self) -> Result<Vec<TableFault>, SourceError> {
         self.ask(|db, ledger| catalog::all_faults(db, ledger).map_err(|e| SourceError::Failed(e.to_string()))).await
     }
 
-    /// Runs `question` where it may block. Past the time-out it is interrupted.
+    /// Runs `question` on a thread that may block. After the time-out it is interrupted.
     async fn ask<T, F>(&mut self, question: F) -> Result<T, SourceError>
     where
         T: Send + 'static,
         F: FnOnce(&Connection, &LedgerTable) -> Result<T, SourceError> + Send + 'static,
     {
-        let (path, ledger, open) = (self.path.clone(), self.ledger.clone(), self.open.take());
+        let path = self.path.clone();
+        let ledger = self.ledger.clone();
+        let open = self.open.take();
         let (started, interrupt) = tokio::sync::oneshot::channel();
         let work = tokio::task::spawn_blocking(move || {
             let open = current(&path, &ledger, open)?;
-            // Whoever would interrupt it may be gone.
+            // The receiver may be gone.
             let _ = started.send(open.connection.get_interrupt_handle());
             let answer = question(&open.connection, &ledger);
             Ok((open, answer))
@@ -86,7 +90,7 @@ impl SqliteSource {
             Ok(Ok(Err(error))) => Err(error),
             Ok(Err(error)) => Err(SourceError::Failed(format!("read {}: {error}", self.path.display()))),
             Err(_) => {
-                // Where not even the file could be opened, there is nothing to interrupt.
+                // If the file could not be opened, there is nothing to interrupt.
                 if let Ok(Ok(handle)) = tokio::time::timeout(INTERRUPT_WAIT, interrupt).await {
                     handle.interrupt();
                 }
@@ -96,7 +100,7 @@ impl SqliteSource {
     }
 }
 
-/// The open connection, if it is still to the file that has the path.
+/// The open connection, if its file still has the path. Otherwise a new one.
 fn current(path: &Path, ledger: &LedgerTable, open: Option<Open>) -> Result<Open, SourceError> {
     let unavailable = |reason: String| SourceError::Unavailable(format!("{}: {reason}", path.display()));
     let metadata = std::fs::metadata(path).map_err(|e| unavailable(e.to_string()))?;
@@ -105,7 +109,7 @@ fn current(path: &Path, ledger: &LedgerTable, open: Option<Open>) -> Result<Open
         Some(open) if open.file == file => Ok(open),
         _ => {
             disk::check_database(path).map_err(|e| unavailable(e.to_string()))?;
-            // Reading too makes files beside a database.
+            // A reader makes files beside a database too, so the file must be a ctldb.
             refuse_other_database(path, ledger).map_err(|_| SourceError::NoLedger(ledger.as_str().to_owned()))?;
             let connection = file::open_reader(path).map_err(|e| unavailable(error::reason(&e)))?;
             Ok(Open { connection, file })
@@ -128,7 +132,7 @@ impl LedgerSource for SqliteSource {
 }
 
 fn describe(db: &Connection, ledger: &LedgerTable) -> rusqlite::Result<LedgerInfo> {
-    // One look at one state.
+    // All reads in one transaction, so that they see one state.
     let db = db.unchecked_transaction()?;
     let first: Option<(i64, bool)> =
         db.query_row(&ledger.fill(FIRST), [], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
@@ -162,7 +166,7 @@ fn read(
             break;
         };
         let row = match ledger_row(row, ledger) {
-            // What stands before a bad row is good; the next look meets it first.
+            // The rows before a bad row are good. The next read begins with the bad one.
             Err(_) if !block.rows.is_empty() => break,
             read => read?,
         };

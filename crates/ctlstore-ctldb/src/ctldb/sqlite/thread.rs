@@ -1,5 +1,5 @@
-//! The writer thread: it owns the one connection that writes and the lock on the
-//! file, and runs what is handed to it, one after the other, in the order given.
+//! The writer thread. It owns the connection that writes and the lock on the file, and runs jobs one after
+//! the other in their order. Entry point: [`CtldbWriterThread::run`]. It knows no SQL.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -10,20 +10,20 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use tokio::sync::oneshot;
 
-use crate::ctldb::CtldbError;
+use crate::ctldb::error::CtldbError;
 use ctlstore_core::disk::ProcessLock;
 
 use super::writer::CtldbWriter;
 
-/// Jobs that may wait. The executive commits requests in groups, so few ever do.
+/// The jobs that may wait. The executive commits requests in groups, so there are few.
 const QUEUE: usize = 256;
 
-/// What work that has begun before its deadline gets to end: a statement and a commit.
+/// The time after its deadline in which work that has begun may end: a statement and a commit.
 const GRACE: Duration = Duration::from_secs(2);
 
 type Job = Box<dyn FnOnce(&mut CtldbWriter) + Send>;
 
-/// A job's states: whoever moves it out of `WAITING` decides whether it runs.
+/// A job's states. The side that first moves it out of `WAITING` decides whether it runs.
 const WAITING: u8 = 0;
 const TAKEN: u8 = 1;
 const GIVEN_UP: u8 = 2;
@@ -50,8 +50,8 @@ impl CtldbWriterThread {
         &self.path
     }
 
-    /// Runs `work` on the thread and gives its answer. Past `deadline` the work is
-    /// given up, unless it has begun: then its outcome is unknown.
+    /// Runs `work` on the thread and returns its result. If the work has not begun by `deadline`, it never
+    /// runs. If it has begun and does not end soon after, its outcome is unknown.
     pub async fn run<T, F>(&self, deadline: Instant, work: F) -> Result<T, CtldbError>
     where
         T: Send + 'static,
@@ -62,7 +62,7 @@ impl CtldbWriterThread {
         let claimed = state.clone();
         self.send(Box::new(move |writer| {
             if claimed.compare_exchange(WAITING, TAKEN, Ordering::AcqRel, Ordering::Acquire).is_ok() {
-                // Nobody may be waiting any more; the work is done all the same.
+                // The receiver may have given up waiting. The work is done in any case.
                 let _ = reply.send(work(writer));
             }
         }))?;
@@ -72,7 +72,7 @@ impl CtldbWriterThread {
             if state.compare_exchange(WAITING, GIVEN_UP, Ordering::AcqRel, Ordering::Acquire).is_ok() {
                 return Err(CtldbError::Contention("earlier writes take too long".to_owned()));
             }
-            // It has begun, and knows the deadline itself.
+            // It has begun, and watches the deadline itself.
             answered = tokio::time::timeout(GRACE, answer).await;
         }
         match answered {
@@ -93,12 +93,12 @@ impl CtldbWriterThread {
         })
     }
 
-    /// Lets what is queued finish, and waits for the thread's end.
+    /// Lets the queued jobs finish, and waits for the thread's end.
     pub fn close(&self) {
         drop(self.jobs.lock().unwrap_or_else(PoisonError::into_inner).take());
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
-            // A panic there was reported when it happened.
+            // A panic on the thread was reported when it happened.
             let _ = thread.join();
         }
     }
@@ -108,7 +108,7 @@ fn run(mut writer: CtldbWriter, jobs: &Receiver<Job>, lock: ProcessLock) {
     for job in jobs {
         job(&mut writer);
     }
-    // The connection first: whoever takes the lock next finds the file closed.
+    // The connection is closed first, so that the next process which takes the lock finds the file closed.
     drop(writer);
     drop(lock);
 }

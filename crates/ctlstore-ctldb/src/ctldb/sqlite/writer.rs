@@ -1,13 +1,16 @@
-//! A transaction's life on the writer's connection: begin, lock, run, commit or
-//! roll back. What happens within it is the session's.
+//! [`CtldbWriter`]: runs transactions on the writer's connection: begin, lock, run, commit or roll back.
+//! The statements within a transaction are those of `session`.
 
 use std::time::{Duration, Instant};
 
 use futures::executor::block_on;
 use rusqlite::Connection;
 
-use crate::ctldb::meta::{self, FORMAT_VERSION, LEDGER_ID, OUR_FORMAT, SCHEMA_PROBES};
-use crate::ctldb::{CtldbError, LedgerTable, Operation, sizes::TableSizes};
+use crate::ctldb::error::CtldbError;
+use crate::ctldb::own_tables::LedgerTable;
+use crate::ctldb::own_tables::{self, FORMAT_VERSION, LEDGER_ID, OUR_FORMAT, SCHEMA_PROBES};
+use crate::ctldb::session::CtldbOperation;
+use crate::ctldb::sizes::TableSizes;
 
 use super::catalog::Catalog;
 use super::definitions;
@@ -16,14 +19,14 @@ use super::session::{LedgerSql, SqliteSession};
 
 const SCHEMA: &str = include_str!("schema.sql");
 const TAKE_LOCK: &str = "UPDATE locks SET clock = clock + 1 WHERE id = 'ledger'";
-/// What a request with its ledger rows takes at most, in bytes. With less free the ctldb counts as full.
+/// The most bytes that a request needs with its ledger rows. With less free the ctldb counts as full.
 const LEAST_ROOM: u64 = 1024 * 1024;
-/// Ledger rows that may go unrecorded: fewer are looked through in a moment.
+/// The ledger rows that may stay unrecorded. So few are searched quickly.
 const MAX_NOT_RECORDED: i64 = 10_000;
 const READ_META: &str = "SELECT value FROM ctlstore_meta WHERE name = ?";
 const ADD_META: &str = "INSERT OR IGNORE INTO ctlstore_meta (name, value) VALUES (?, ?)";
 
-/// The schema as one would make it by hand.
+/// The schema as SQL for an operator.
 pub(super) fn schema_sql(ledger: &LedgerTable) -> String {
     ledger.fill(SCHEMA)
 }
@@ -38,20 +41,20 @@ pub(super) struct CtldbWriter {
 }
 
 impl CtldbWriter {
-    /// `connection` is to `file`.
+    /// `connection` has `file` open.
     pub fn new(connection: Connection, file: OwnedFile, ledger: LedgerTable, sizes: TableSizes) -> Self {
         let ledger_sql = LedgerSql::new(&ledger);
         Self { connection, file, catalog: Catalog::default(), ledger, ledger_sql, sizes }
     }
 
-    /// Creates what is missing and checks what is there.
+    /// Makes missing tables and checks the others.
     pub fn prepare(&mut self) -> Result<(), CtldbError> {
         self.transaction(|writer| {
             let db = &writer.connection;
             db.execute_batch(&writer.ledger.fill(SCHEMA))?;
             db.execute(ADD_META, (FORMAT_VERSION, OUR_FORMAT.to_string()))?;
             db.execute(ADD_META, (LEDGER_ID, uuid::Uuid::new_v4().to_string()))?;
-            meta::check_format(&db.query_row(READ_META, [FORMAT_VERSION], |row| row.get::<_, String>(0))?)?;
+            own_tables::check_format(&db.query_row(READ_META, [FORMAT_VERSION], |row| row.get::<_, String>(0))?)?;
             for probe in SCHEMA_PROBES {
                 db.prepare(&writer.ledger.fill(probe))
                     .map_err(|error| CtldbError::Schema(super::error::reason(&error)))?;
@@ -60,7 +63,7 @@ impl CtldbWriter {
         })
     }
 
-    /// Records what the ledger says of the tables, where much of it is not recorded yet.
+    /// Records the ledger's definitions of the tables, if many rows are not recorded yet.
     pub fn record_definitions(&mut self) -> Result<(), CtldbError> {
         if definitions::rows_not_recorded(&self.connection, &self.ledger)? <= MAX_NOT_RECORDED {
             return Ok(());
@@ -68,9 +71,9 @@ impl CtldbWriter {
         self.transaction(|writer| definitions::record(&writer.connection, &writer.ledger))
     }
 
-    /// Runs `operation` under the ledger lock and commits it. A stranger that holds the
-    /// file is waited for until `deadline` at most.
-    pub fn write<O: Operation>(&mut self, operation: &O, deadline: Instant) -> Result<O::Output, CtldbError> {
+    /// Runs `operation` under the ledger lock and commits it. Waits for another program that holds the file
+    /// until `deadline` at most.
+    pub fn write<O: CtldbOperation>(&mut self, operation: &O, deadline: Instant) -> Result<O::Output, CtldbError> {
         let left = deadline.saturating_duration_since(Instant::now());
         self.connection.busy_timeout(left.min(file::BUSY_TIMEOUT))?;
         self.transaction(|writer| {
@@ -79,8 +82,8 @@ impl CtldbWriter {
         })
     }
 
-    /// Runs `operation` on one state of the database. What it writes is undone.
-    pub fn read<O: Operation>(&mut self, operation: &O) -> Result<O::Output, CtldbError> {
+    /// Runs `operation` in a transaction that is rolled back, so that it reads one state and writes nothing.
+    pub fn read<O: CtldbOperation>(&mut self, operation: &O) -> Result<O::Output, CtldbError> {
         self.file.check()?;
         self.connection.execute_batch("BEGIN")?;
         let result = self.session().and_then(|mut session| block_on(operation.run(&mut session)));
@@ -88,17 +91,17 @@ impl CtldbWriter {
         result
     }
 
-    /// Takes the lock and lets it go again; `commit` writes that to the disk. Little room is as none: the next large
-    /// request would not fit.
+    /// Takes the lock and frees it again. `commit` also writes that to the disk. A disk with little free room counts
+    /// as full: the next large request would not fit.
     pub fn check_writable(&mut self, commit: bool) -> Result<(), CtldbError> {
         let free = self.file.free_bytes()?;
         if free < LEAST_ROOM {
             let shown = self.file.path().display();
             return Err(CtldbError::NotWritable(format!("only {free} bytes are free on the disk of {shown}")));
         }
-        // Preparing it tells whether the ledger's table is there.
+        // This fails if there is no ledger table.
         self.connection.prepare(&self.ledger_sql.append)?;
-        // Nobody's write waits because somebody else has the file for a while.
+        // This check does not wait for another program that holds the file, because writes would have to wait for it.
         self.connection.busy_timeout(Duration::ZERO)?;
         let result = if commit { self.transaction(|writer| writer.take_lock()) } else { self.try_lock() };
         self.connection.busy_timeout(file::BUSY_TIMEOUT)?;
@@ -116,7 +119,7 @@ impl CtldbWriter {
     fn take_lock(&self) -> Result<(), CtldbError> {
         match self.connection.prepare_cached(TAKE_LOCK)?.execute([])? {
             1 => Ok(()),
-            _ => Err(meta::no_lock_row()),
+            _ => Err(own_tables::no_lock_row()),
         }
     }
 

@@ -1,43 +1,47 @@
-//! What a prune would do, told from the ledger's rows without their statements.
+//! Shows what a prune would do. Entry point: [`plan`]. It reads the ledger's rows without their statements,
+//! takes no lock and writes nothing.
 
 use crate::ctldb::AnySource;
 use ctlstore_core::ledger::{Cutter, LedgerSource, Limit, Seq};
 use ctlstore_core::schema::Timestamp;
 
-use super::{PruneError, PruneOrder};
+use super::order::{PruneError, PruneOrder};
 
-/// Rows that a plan looks at in one question.
+/// The rows that one query reads.
 const PLAN_ROWS: usize = 10_000;
 
-/// What a prune would do, found without changing anything.
+/// The rows that a prune would delete, and the reason why it would delete no more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PrunePlan {
     /// The ledger's first and last row.
     pub first: Option<Seq>,
     pub last: Option<Seq>,
-    /// The last row that may go, if any may, and how many those are.
+    /// The last row that may go, `None` if no row may, and the number of rows that may go.
     pub cut: Option<Seq>,
     pub rows: u64,
-    /// Of the statements that may go.
+    /// The bytes of the statements that may go.
     pub bytes: u64,
-    /// Why no more may go.
+    /// Why no more rows may go.
     pub limit: Limit,
     /// When the first row that stays was written.
     pub oldest_left: Option<Timestamp>,
     pub low_water: Option<Seq>,
 }
 
-/// Looks at the ledger, row by row but without statements, and says what would go.
-/// Takes no lock and writes nothing.
+/// Reads the ledger row by row, and returns what `order` would delete.
 pub async fn plan(source: &mut AnySource, order: &PruneOrder) -> Result<PrunePlan, PruneError> {
-    let (identity, info, now) = (source.identity().await?, source.describe().await?, source.now().await?);
+    let identity = source.identity().await?;
+    let info = source.describe().await?;
+    let now = source.now().await?;
     let last = info.last.unwrap_or_default();
     order.check(&identity, last)?;
     let after = Seq(order.snapshot.seq.0.saturating_sub(1));
     order.check_last_row(source.heads(Some(after), 1).await?.first())?;
     let mut cutter = Cutter::new(order.bounds(now, last));
-    // Where the cut stands moves with the cutter, so what comes behind it is kept.
-    let (mut after, mut limit, mut oldest_left) = (None, Limit::Rows, None);
+    let mut after = None;
+    let mut limit = Limit::Rows;
+    // The time of the first row after the cut. It starts anew each time the cut moves.
+    let mut oldest_left = None;
     loop {
         let rows = source.heads(after, PLAN_ROWS).await?;
         for row in &rows {

@@ -1,46 +1,48 @@
-//! The transactions of a prune, one after the other, each under the ledger lock.
+//! Runs the transactions of a prune one after the other, each under the ledger lock. Entry point:
+//! [`prune`]. [`HasOldRows`] tells beforehand whether there may be rows to prune.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::ctldb::{Ctldb, CtldbError, Operation, Session};
+use crate::ctldb::{Ctldb, CtldbError, CtldbOperation, Session};
 use ctlstore_core::failpoint;
 use ctlstore_core::ledger::{Cutter, Limit, PruneBounds, Seq};
 use ctlstore_core::schema::Timestamp;
 
-use super::{MOST_LOOKED_AT, PruneError, PruneOrder, PruneRefusal, before};
+use super::order::{MAX_ROWS_READ, PruneError, PruneOrder, PruneRefusal, before};
 
-/// Rows of one transaction: at first, and the bounds within which that changes so that
-/// the ledger lock is held for about [`HOLD`] each time.
+/// The rows of the first transaction, and the bounds for the others. The number changes so that each
+/// transaction holds the ledger lock for about [`HOLD`].
 const FIRST_ROWS: usize = 500;
 const LEAST_ROWS: usize = 50;
 const MOST_ROWS: usize = 5_000;
 const HOLD: Duration = Duration::from_millis(25);
 
-/// The least pause between two transactions; it is as long as the lock was held when
-/// that is longer, so that writers get at least half of the time.
+/// The shortest pause between two transactions. If the lock was held for longer, the pause is as long as
+/// that, so that writers get at least half of the time.
 const LEAST_PAUSE: Duration = Duration::from_millis(10);
 
-/// What one transaction may take, waiting for the lock included, and how many may fail
-/// one after the other, with which pause.
+/// The time for one transaction, with the wait for the lock.
 const STEP_TIMEOUT: Duration = Duration::from_secs(30);
+/// The most failures in a row that are followed by another try.
 const MOST_FAILURES: u32 = 5;
+/// The pause after the first failure. It grows with each further one.
 const FAILURE_PAUSE: Duration = Duration::from_millis(500);
 
-/// Whether the ledger's first row is older than `keep`, or of unknown age: whether it
-/// is worth looking for a snapshot.
+/// Whether the ledger's first row is older than `keep` or of unknown age. If not, no snapshot is needed: there
+/// is nothing to prune.
 #[derive(Debug)]
 pub struct HasOldRows {
     pub keep: Duration,
 }
 
-impl Operation for HasOldRows {
+impl CtldbOperation for HasOldRows {
     type Output = bool;
 
     async fn run<S: Session>(&self, session: &mut S) -> Result<bool, CtldbError> {
         let before = before(now(session).await?, self.keep);
         let first = session.ledger_head(2).await?;
-        // The last row stays in any case.
+        // The ledger's last row always stays.
         Ok(first.len() > 1 && first.first().is_some_and(|row| row.leader_ts.is_none_or(|at| at < before)))
     }
 }
@@ -55,26 +57,27 @@ struct Step {
     rows: usize,
 }
 
-/// What one transaction did.
+/// The result of one transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pruned {
     pub rows: u64,
-    /// Of the statements that went.
+    /// The bytes of the deleted statements.
     pub bytes: u64,
-    /// The ledger's mark after it.
+    /// The ledger's low-water mark after it.
     pub low_water: Option<Seq>,
-    /// Why not more: [`Limit::Rows`] where the next transaction may go on.
+    /// Why it deleted no more: [`Limit::Rows`] if the next transaction may go on.
     pub limit: Limit,
-    /// How long the ledger lock was held, the commit aside.
+    /// How long the ledger lock was held, without the commit.
     held: Duration,
 }
 
-impl Operation for Step {
+impl CtldbOperation for Step {
     type Output = Result<Pruned, PruneRefusal>;
 
     async fn run<S: Session>(&self, session: &mut S) -> Result<Self::Output, CtldbError> {
         let start = Instant::now();
-        let (identity, last) = (session.ledger_identity().await?, session.last_seq().await?);
+        let identity = session.ledger_identity().await?;
+        let last = session.last_seq().await?;
         if let Err(refusal) = self.order.check(&identity, last) {
             return Ok(Err(refusal));
         }
@@ -83,7 +86,7 @@ impl Operation for Step {
             return Ok(Err(refusal));
         }
         let bounds = self.order.bounds(now(session).await?, last);
-        let (cutter, limit) = match look(session, bounds, self.rows).await? {
+        let (cutter, limit) = match find_cut(session, bounds, self.rows).await? {
             Ok(found) => found,
             Err(refusal) => return Ok(Err(refusal)),
         };
@@ -95,9 +98,9 @@ impl Operation for Step {
     }
 }
 
-/// Looks at the ledger's first `rows` rows, or as many more as it takes to find the end
-/// of the transaction that they are in.
-async fn look<S: Session>(
+/// Reads the ledger's first `rows` rows. If all of them belong to one ledger transaction, reads more, until its
+/// end is found.
+async fn find_cut<S: Session>(
     session: &mut S,
     bounds: PruneBounds,
     mut rows: usize,
@@ -109,27 +112,27 @@ async fn look<S: Session>(
         if cutter.cut().is_some() || limit != Limit::Rows || head.len() < rows {
             return Ok(Ok((cutter, limit)));
         }
-        if rows >= MOST_LOOKED_AT {
+        if rows >= MAX_ROWS_READ {
             return Ok(Err(PruneRefusal::TransactionTooLong { first: head[0].seq }));
         }
-        rows = (rows * 4).min(MOST_LOOKED_AT);
+        rows = (rows * 4).min(MAX_ROWS_READ);
     }
 }
 
-/// What all transactions of a prune did together.
+/// The result of a prune: the sum of its transactions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PruneOutcome {
     pub rows: u64,
     pub bytes: u64,
     pub transactions: u64,
     pub low_water: Option<Seq>,
-    /// [`Limit::Rows`] where it was stopped.
+    /// Why it ended. [`Limit::Rows`] if the caller stopped it.
     pub limit: Limit,
 }
 
-/// Deletes what `order` lets go, transaction by transaction. `go_on` is told of each,
-/// with the sum so far, and ends the prune by answering false; what is deleted by then
-/// stays deleted, and the ledger is right.
+/// Deletes the rows that `order` allows, transaction by transaction. Before each transaction it calls `go_on`
+/// with the sum so far, and ends if that returns false. The rows that are deleted by then stay deleted, and
+/// the ledger is right.
 pub async fn prune<C: Ctldb>(
     ctldb: &C,
     order: PruneOrder,
@@ -137,12 +140,13 @@ pub async fn prune<C: Ctldb>(
 ) -> Result<PruneOutcome, PruneError> {
     let order = Arc::new(order);
     let mut outcome = PruneOutcome { rows: 0, bytes: 0, transactions: 0, low_water: None, limit: Limit::Rows };
-    let (mut rows, mut failures) = (FIRST_ROWS, 0);
+    let mut rows = FIRST_ROWS;
+    let mut failures = 0;
     while go_on(&outcome) {
         let step = Step { order: Arc::clone(&order), rows };
         let pruned = match ctldb.write(step, Instant::now() + STEP_TIMEOUT).await {
             Ok(pruned) => pruned?,
-            // Whatever became of it, the next step begins with what is there.
+            // The outcome does not matter: the next step begins with the present state.
             Err(error) if passes(&error) && failures < MOST_FAILURES => {
                 failures += 1;
                 tokio::time::sleep(FAILURE_PAUSE * failures).await;
@@ -151,7 +155,8 @@ pub async fn prune<C: Ctldb>(
             Err(error) => return Err(error.into()),
         };
         failures = 0;
-        (outcome.low_water, outcome.limit) = (pruned.low_water, pruned.limit);
+        outcome.low_water = pruned.low_water;
+        outcome.limit = pruned.limit;
         if pruned.rows > 0 {
             failpoint::hit("prune-after-commit");
             outcome.rows += pruned.rows;
@@ -171,7 +176,7 @@ pub async fn prune<C: Ctldb>(
     Ok(outcome)
 }
 
-/// Whether an error may pass by itself, and the step that met it be run again.
+/// Whether an error may be temporary, so that the step is run again.
 fn passes(error: &CtldbError) -> bool {
     matches!(
         error,
@@ -182,7 +187,7 @@ fn passes(error: &CtldbError) -> bool {
     )
 }
 
-/// The rows of the next step, after one that held the lock for so long.
+/// The rows of the next step, after one that held the lock for the time `held`.
 fn adapted(rows: usize, held: Duration) -> usize {
     if held > HOLD {
         (rows / 2).max(LEAST_ROWS)

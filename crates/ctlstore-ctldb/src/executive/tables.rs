@@ -1,46 +1,43 @@
-//! Families and tables: made, widened, cleared, dropped. Each step is a ledger
-//! transaction of its own; what can be checked beforehand is checked before the
-//! first one, so that bad input changes nothing.
+//! The requests on families and tables: create, add fields, read, clear, drop. Routes for them are in
+//! `http/executive/tables.rs` of the node.
+//!
+//! Each step of a request is a ledger transaction of its own. Everything that can be checked beforehand is
+//! checked before the first step, so that bad input changes nothing.
 
 use std::time::Instant;
 
-use crate::ctldb::{Ctldb, CtldbError, Operation, SchemaChange, Session};
+use crate::ctldb::{Ctldb, CtldbError, CtldbOperation, SchemaChange, Session};
 use ctlstore_core::ledger::Seq;
 use ctlstore_core::schema::{FamilyName, Field, TableRef, TableSchema};
 use ctlstore_core::sql;
 
 use super::error::{ExecutiveError, Refusal};
-use super::{Executive, Request, Single};
+use super::request::{Executive, OperationRequest, Request, RequestAnswer};
 
-/// Makes a family. The ledger does not know families.
+/// Creates a family. The ledger has no families.
 #[derive(Debug)]
 pub struct CreateFamily(pub FamilyName);
 
-impl Single for CreateFamily {
+impl OperationRequest for CreateFamily {
     type Reply = ();
-    const WRITES: bool = true;
 }
 
-impl Operation for CreateFamily {
+impl CtldbOperation for CreateFamily {
     type Output = Result<(), Refusal>;
 
     async fn run<S: Session>(&self, session: &mut S) -> Result<Self::Output, CtldbError> {
-        let made = session.insert_family(&self.0).await?;
-        Ok(if made { Ok(()) } else { Err(Refusal::FamilyExists(self.0.clone())) })
+        let is_new = session.insert_family(&self.0).await?;
+        Ok(if is_new { Ok(()) } else { Err(Refusal::FamilyExists(self.0.clone())) })
     }
 }
 
-/// Makes tables in order and stops at the first that exists. The answer is the
-/// last seq, `None` for no tables.
+/// Creates tables in order, and stops at the first that exists. The answer is the last seq, `None` without
+/// tables.
 #[derive(Debug)]
 pub struct CreateTables(pub Vec<TableSchema>);
 
 impl Request for CreateTables {
     type Answer = Option<Seq>;
-
-    fn ledger_seq(answer: &Option<Seq>) -> Option<Seq> {
-        *answer
-    }
 
     async fn execute<C: Ctldb>(
         self,
@@ -55,19 +52,34 @@ impl Request for CreateTables {
         }
         let families = self.0.iter().map(|table| table.table().family.clone()).collect();
         executive.read(FamiliesExist(families), deadline).await?;
-        let steps: Vec<String> = self.0.iter().map(|table| table.table().sql_name()).collect();
-        let mut last = None;
-        for (index, table) in self.0.into_iter().enumerate() {
-            let seq = executive.write(CreateTable(table), deadline).await;
-            last = Some(seq.map_err(|error| error.at_step(&steps, index))?);
-        }
-        Ok(last)
+        let names = self.0.iter().map(|table| table.table().sql_name()).collect();
+        write_steps(executive, names, self.0.into_iter().map(CreateTable), deadline).await
     }
+}
+
+/// Runs the steps in order, each in a transaction of its own, and returns the last seq. If a step fails, the
+/// error says by `names` how far the request got.
+async fn write_steps<C, O>(
+    executive: &Executive<C>,
+    names: Vec<String>,
+    steps: impl Iterator<Item = O>,
+    deadline: Instant,
+) -> Result<Option<Seq>, ExecutiveError>
+where
+    C: Ctldb,
+    O: CtldbOperation<Output = Result<Option<Seq>, Refusal>>,
+{
+    let mut last = None;
+    for (index, step) in steps.enumerate() {
+        let seq = executive.write(step, deadline).await.map_err(|error| error.at_step(&names, index))?;
+        last = seq.or(last);
+    }
+    Ok(last)
 }
 
 struct FamiliesExist(Vec<FamilyName>);
 
-impl Operation for FamiliesExist {
+impl CtldbOperation for FamiliesExist {
     type Output = Result<(), Refusal>;
 
     async fn run<S: Session>(&self, session: &mut S) -> Result<Self::Output, CtldbError> {
@@ -82,8 +94,8 @@ impl Operation for FamiliesExist {
 
 struct CreateTable(TableSchema);
 
-impl Operation for CreateTable {
-    type Output = Result<Seq, Refusal>;
+impl CtldbOperation for CreateTable {
+    type Output = Result<Option<Seq>, Refusal>;
 
     async fn run<S: Session>(&self, session: &mut S) -> Result<Self::Output, CtldbError> {
         let table = self.0.table();
@@ -93,12 +105,12 @@ impl Operation for CreateTable {
         if session.table(table).await?.is_some() {
             return Ok(Err(Refusal::TableExists(table.clone())));
         }
-        session.alter(&SchemaChange::CreateTable(self.0.clone()), &sql::create_table(&self.0)).await.map(Ok)
+        let seq = session.alter(&SchemaChange::CreateTable(self.0.clone()), &sql::create_table(&self.0)).await?;
+        Ok(Ok(Some(seq)))
     }
 }
 
-/// Adds columns in order, each in a transaction of its own, and stops at the
-/// first that exists. The answer is the last seq.
+/// Adds fields in order, and stops at the first that exists. The answer is the last seq.
 #[derive(Debug)]
 pub struct AddFields {
     table: TableRef,
@@ -123,23 +135,14 @@ impl AddFields {
 impl Request for AddFields {
     type Answer = Option<Seq>;
 
-    fn ledger_seq(answer: &Option<Seq>) -> Option<Seq> {
-        *answer
-    }
-
     async fn execute<C: Ctldb>(
         self,
         executive: &Executive<C>,
         deadline: Instant,
     ) -> Result<Option<Seq>, ExecutiveError> {
-        let steps: Vec<String> = self.fields.iter().map(|field| field.name.to_string()).collect();
-        let mut last = None;
-        for (index, field) in self.fields.into_iter().enumerate() {
-            let step = AddField { table: self.table.clone(), field };
-            let seq = executive.write(step, deadline).await;
-            last = Some(seq.map_err(|error| error.at_step(&steps, index))?);
-        }
-        Ok(last)
+        let names = self.fields.iter().map(|field| field.name.to_string()).collect();
+        let steps = self.fields.into_iter().map(|field| AddField { table: self.table.clone(), field });
+        write_steps(executive, names, steps, deadline).await
     }
 }
 
@@ -148,8 +151,8 @@ struct AddField {
     field: Field,
 }
 
-impl Operation for AddField {
-    type Output = Result<Seq, Refusal>;
+impl CtldbOperation for AddField {
+    type Output = Result<Option<Seq>, Refusal>;
 
     async fn run<S: Session>(&self, session: &mut S) -> Result<Self::Output, CtldbError> {
         let Self { table, field } = self;
@@ -164,11 +167,12 @@ impl Operation for AddField {
             return Ok(Err(Refusal::ChangedByHand { table: table.clone(), reason }));
         }
         let change = SchemaChange::AddColumn(table.clone(), field.clone());
-        session.alter(&change, &sql::add_column(table, field)).await.map(Ok)
+        let seq = session.alter(&change, &sql::add_column(table, field)).await?;
+        Ok(Ok(Some(seq)))
     }
 }
 
-/// Names that InnoDB keeps for itself are taken on no ctldb: a table may move from one kind to another.
+/// Refuses names that InnoDB reserves, on every kind of ctldb: a table may move from one kind to another.
 fn check_not_reserved(table: &TableRef, fields: &[Field]) -> Result<(), Refusal> {
     match fields.iter().find(|field| field.name.is_reserved_by_innodb()) {
         Some(field) => Err(Refusal::ReservedField { table: table.clone(), field: field.name.clone() }),
@@ -176,54 +180,30 @@ fn check_not_reserved(table: &TableRef, fields: &[Field]) -> Result<(), Refusal>
     }
 }
 
-/// What is missing when a table is not there.
+/// The refusal for a table that does not exist: its family may not exist either.
 async fn missing<S: Session>(session: &mut S, table: &TableRef) -> Result<Refusal, CtldbError> {
     let family_exists = session.family_exists(&table.family).await?;
     Ok(if family_exists { Refusal::NoTable(table.clone()) } else { Refusal::NoFamily(table.family.clone()) })
-}
-
-fn check_destructive<C>(executive: &Executive<C>) -> Result<(), Refusal> {
-    if executive.options.destructive_schema_changes { Ok(()) } else { Err(Refusal::DestructiveChangesOff) }
-}
-
-/// Runs what can't be undone, where that is allowed at all.
-async fn destroy<C, O>(executive: &Executive<C>, operation: O, deadline: Instant) -> Result<Option<Seq>, ExecutiveError>
-where
-    C: Ctldb,
-    O: Operation<Output = Result<Seq, Refusal>>,
-{
-    check_destructive(executive)?;
-    executive.write(operation, deadline).await.map(Some)
 }
 
 /// Drops a table. The answer is the statement's seq.
 #[derive(Debug)]
 pub struct DropTable(pub TableRef);
 
-impl Request for DropTable {
-    type Answer = Option<Seq>;
-
-    fn ledger_seq(answer: &Option<Seq>) -> Option<Seq> {
-        *answer
-    }
-
-    async fn execute<C: Ctldb>(
-        self,
-        executive: &Executive<C>,
-        deadline: Instant,
-    ) -> Result<Option<Seq>, ExecutiveError> {
-        destroy(executive, self, deadline).await
-    }
+impl OperationRequest for DropTable {
+    type Reply = Option<Seq>;
+    const IS_DESTRUCTIVE: bool = true;
 }
 
-impl Operation for DropTable {
-    type Output = Result<Seq, Refusal>;
+impl CtldbOperation for DropTable {
+    type Output = Result<Option<Seq>, Refusal>;
 
     async fn run<S: Session>(&self, session: &mut S) -> Result<Self::Output, CtldbError> {
         if session.table(&self.0).await?.is_none() {
             return Ok(Err(missing(session, &self.0).await?));
         }
-        session.alter(&SchemaChange::DropTable(self.0.clone()), &sql::drop_table(&self.0)).await.map(Ok)
+        let seq = session.alter(&SchemaChange::DropTable(self.0.clone()), &sql::drop_table(&self.0)).await?;
+        Ok(Ok(Some(seq)))
     }
 }
 
@@ -231,77 +211,61 @@ impl Operation for DropTable {
 #[derive(Debug)]
 pub struct ClearTable(pub TableRef);
 
-impl Request for ClearTable {
-    type Answer = Option<Seq>;
-
-    fn ledger_seq(answer: &Option<Seq>) -> Option<Seq> {
-        *answer
-    }
-
-    async fn execute<C: Ctldb>(
-        self,
-        executive: &Executive<C>,
-        deadline: Instant,
-    ) -> Result<Option<Seq>, ExecutiveError> {
-        destroy(executive, self, deadline).await
-    }
+impl OperationRequest for ClearTable {
+    type Reply = Option<Seq>;
+    const IS_DESTRUCTIVE: bool = true;
 }
 
-impl Operation for ClearTable {
-    type Output = Result<Seq, Refusal>;
+impl CtldbOperation for ClearTable {
+    type Output = Result<Option<Seq>, Refusal>;
 
     async fn run<S: Session>(&self, session: &mut S) -> Result<Self::Output, CtldbError> {
-        if session.table(&self.0).await?.is_none() {
-            return Ok(Err(missing(session, &self.0).await?));
+        match clear(session, &self.0).await? {
+            Some(seq) => Ok(Ok(Some(seq))),
+            None => Ok(Err(missing(session, &self.0).await?)),
         }
-        session.clear(&self.0).await?;
-        session.append(&[sql::clear_table(&self.0)]).await.map(Ok)
     }
 }
 
-/// Clears every table of a family, one by one. The answer is the last seq, `None`
-/// for a family without tables.
+/// Deletes every row of a table, and returns the statement's seq. `None` if there is no such table.
+async fn clear<S: Session>(session: &mut S, table: &TableRef) -> Result<Option<Seq>, CtldbError> {
+    if session.table(table).await?.is_none() {
+        return Ok(None);
+    }
+    session.clear(table).await?;
+    session.append(&[sql::clear_table(table)]).await.map(Some)
+}
+
+/// Clears every table of a family, one by one. The answer is the last seq, `None` for a family without
+/// tables.
 #[derive(Debug)]
 pub struct ClearFamily(pub FamilyName);
 
 impl Request for ClearFamily {
     type Answer = Option<Seq>;
 
-    fn ledger_seq(answer: &Option<Seq>) -> Option<Seq> {
-        *answer
-    }
-
     async fn execute<C: Ctldb>(
         self,
         executive: &Executive<C>,
         deadline: Instant,
     ) -> Result<Option<Seq>, ExecutiveError> {
-        check_destructive(executive)?;
-        let tables = executive.read(TablesOf(self.0), deadline).await?;
-        let steps: Vec<String> = tables.iter().map(TableRef::sql_name).collect();
-        let mut last = None;
-        for (index, table) in tables.into_iter().enumerate() {
-            match executive.write(ClearTable(table), deadline).await {
-                Ok(seq) => last = Some(seq),
-                // Dropped since the tables were listed: it has no rows any more.
-                Err(ExecutiveError::Refused(Refusal::NoTable(_))) => {}
-                Err(error) => return Err(error.at_step(&steps, index)),
-            }
-        }
-        Ok(last)
+        executive.check_destructive()?;
+        let tables = executive.read(TablesToClear(self.0), deadline).await?;
+        let names = tables.iter().map(TableRef::sql_name).collect();
+        write_steps(executive, names, tables.into_iter().map(ClearListedTable), deadline).await
     }
 }
 
-struct TablesOf(FamilyName);
+struct TablesToClear(FamilyName);
 
-impl Operation for TablesOf {
+impl CtldbOperation for TablesToClear {
     type Output = Result<Vec<TableRef>, Refusal>;
 
     async fn run<S: Session>(&self, session: &mut S) -> Result<Self::Output, CtldbError> {
         if !session.family_exists(&self.0).await? {
             return Ok(Err(Refusal::NoFamily(self.0.clone())));
         }
-        // To clear all but some would look like having cleared all.
+        // A table that can't be written to would keep its rows, and the answer would not show it.
         if let Some(fault) = session.faulty_tables_of(&self.0).await?.into_iter().next() {
             return match TableRef::from_sql_name(&fault.table) {
                 Ok(table) => Ok(Err(Refusal::ChangedByHand { table, reason: fault.reason })),
@@ -310,5 +274,57 @@ impl Operation for TablesOf {
         }
         let tables = session.tables_of(&self.0).await?;
         Ok(Ok(tables.iter().map(|table| table.schema.table().clone()).collect()))
+    }
+}
+
+/// Clears a table that was listed before. If it was dropped since, nothing is left to clear.
+struct ClearListedTable(TableRef);
+
+impl CtldbOperation for ClearListedTable {
+    type Output = Result<Option<Seq>, Refusal>;
+
+    async fn run<S: Session>(&self, session: &mut S) -> Result<Self::Output, CtldbError> {
+        clear(session, &self.0).await.map(Ok)
+    }
+}
+
+/// Reads one table's definition.
+#[derive(Debug)]
+pub struct ReadTable(pub TableRef);
+
+impl OperationRequest for ReadTable {
+    type Reply = TableSchema;
+    const WRITES: bool = false;
+}
+
+impl RequestAnswer for TableSchema {}
+
+impl CtldbOperation for ReadTable {
+    type Output = Result<TableSchema, Refusal>;
+
+    async fn run<S: Session>(&self, session: &mut S) -> Result<Self::Output, CtldbError> {
+        let table = session.table(&self.0).await?;
+        Ok(table.map(|table| table.schema.clone()).ok_or_else(|| Refusal::NoTable(self.0.clone())))
+    }
+}
+
+/// Reads the definitions of a family's tables. An unknown family has none. Tables that can't be written to
+/// because of a change by hand are left out.
+#[derive(Debug)]
+pub struct ReadFamily(pub FamilyName);
+
+impl OperationRequest for ReadFamily {
+    type Reply = Vec<TableSchema>;
+    const WRITES: bool = false;
+}
+
+impl RequestAnswer for Vec<TableSchema> {}
+
+impl CtldbOperation for ReadFamily {
+    type Output = Result<Vec<TableSchema>, Refusal>;
+
+    async fn run<S: Session>(&self, session: &mut S) -> Result<Self::Output, CtldbError> {
+        let tables = session.tables_of(&self.0).await?;
+        Ok(Ok(tables.into_iter().map(|table| table.schema.clone()).collect()))
     }
 }

@@ -1,6 +1,6 @@
-//! The embedded ctldb: one SQLite file, one process that writes it, one thread in
-//! that process that holds the connection. DDL is transactional here, and a commit's
-//! answer is never lost, so a transaction is all there is to a write.
+//! The embedded ctldb: one SQLite file that one process writes, on one thread that holds the connection.
+//! Entry points: [`SqliteCtldb`] writes, [`SqliteSource`] reads the ledger. DDL is transactional here and
+//! a commit's answer is never lost, so a write is one plain transaction.
 
 mod catalog;
 mod definitions;
@@ -9,11 +9,11 @@ mod file;
 mod ledger_head;
 mod measure;
 mod ownership;
+mod physical;
 mod rows;
 mod session;
 mod source;
 mod thread;
-mod values;
 mod writer;
 
 pub use ownership::{refuse_foreign, refuse_other_database};
@@ -27,13 +27,15 @@ use self::file::OwnedFile;
 use self::thread::CtldbWriterThread;
 use self::writer::CtldbWriter;
 
+use super::error::CtldbError;
+use super::own_tables::LedgerTable;
+use super::session::{Ctldb, CtldbOperation};
 use super::sizes::TableSizes;
-use super::{Ctldb, CtldbError, LedgerTable, Operation};
 
-/// How long making the schema may wait for a disk.
+/// The time for making the schema on a slow disk.
 const PREPARE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What an executive creates in its file.
+/// The statements that make a ctldb in a file.
 pub(super) fn schema_sql(ledger: &LedgerTable) -> String {
     writer::schema_sql(ledger)
 }
@@ -46,10 +48,10 @@ pub struct SqliteCtldb {
 }
 
 impl SqliteCtldb {
-    /// Takes the file at `path` for this process and starts its writer thread. Fails
-    /// when another process has it (naming that process), or where it can't be.
+    /// Claims the file at `path` for this process and starts the writer thread. Fails if another process has
+    /// claimed it, and names that process. Also fails if no ctldb can be at `path`.
     pub fn open(path: &Path, ledger: LedgerTable) -> Result<Self, CtldbError> {
-        // Before anything is made beside it.
+        // Before any file is made beside it.
         ownership::refuse_foreign(path, &ledger)?;
         let lock = file::claim(path)?;
         let sizes = TableSizes::default();
@@ -67,11 +69,11 @@ impl Ctldb for SqliteCtldb {
         self.writer.run(Instant::now() + PREPARE_TIMEOUT, CtldbWriter::prepare).await
     }
 
-    async fn write<O: Operation>(&self, operation: O, deadline: Instant) -> Result<O::Output, CtldbError> {
+    async fn write<O: CtldbOperation>(&self, operation: O, deadline: Instant) -> Result<O::Output, CtldbError> {
         self.writer.run(deadline, move |writer| writer.write(&operation, deadline)).await
     }
 
-    async fn read<O: Operation>(&self, operation: O, deadline: Instant) -> Result<O::Output, CtldbError> {
+    async fn read<O: CtldbOperation>(&self, operation: O, deadline: Instant) -> Result<O::Output, CtldbError> {
         self.writer.run(deadline, move |writer| writer.read(&operation)).await
     }
 
@@ -80,12 +82,13 @@ impl Ctldb for SqliteCtldb {
     }
 
     async fn refresh_table_sizes(&self) -> Result<(), CtldbError> {
-        let (writer, known) = (self.writer.clone(), Arc::new(self.sizes.begin()));
+        let writer = self.writer.clone();
+        let known = Arc::new(self.sizes.begin());
         let by = Arc::clone(&known);
         let measured = tokio::task::spawn_blocking(move || measure::measure(writer.path(), &by)).await;
         let measured = measured.map_err(|e| CtldbError::Failed(format!("measure the tables: {e}")));
         let measured = measured.and_then(|measured| Ok(measured?));
-        // What was changed by hand needs no look here: SQLite's schema version tells of it.
+        // Changes by hand need no check here: they change SQLite's schema version.
         self.writer.run(Instant::now() + PREPARE_TIMEOUT, CtldbWriter::record_definitions).await?;
         let (sizes, unfinished) = measured.inspect_err(|_| self.sizes.unfinished(known.written.iter().cloned()))?;
         self.sizes.replace(sizes);
@@ -95,7 +98,7 @@ impl Ctldb for SqliteCtldb {
 
     async fn close(&self) {
         let writer = self.writer.clone();
-        // A panic while closing was reported when it happened; there is nothing left to close.
+        // A panic during the close was reported when it happened. Nothing is left to close.
         let _ = tokio::task::spawn_blocking(move || writer.close()).await;
     }
 }
