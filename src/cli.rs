@@ -1,9 +1,10 @@
-//! The command line: one file for each group of commands. Here are the names
-//! of the commands and the flags that several share.
+//! The command line. Entry point: [`Cli`], whose `run` runs one command to its end. This file names the
+//! commands; each group of them has a file below. `args` has the flags that several share, `failure`
+//! the exit codes.
 //!
-//! Commands know a node by its HTTP interfaces and files, as any other program
-//! does; its settings are read only by what runs a node (`node`, `config`, `health`,
-//! `doctor`) or opens its ctldb (`ctldb`, `tail-ledger`).
+//! Commands know a node by its HTTP interfaces and files, as any other program does. Only commands
+//! that run a node (`node`, `config`, `health`, `doctor`) or open its ctldb (`ctldb`, `tail-ledger`,
+//! `ledger`) read its settings.
 
 mod about;
 mod args;
@@ -22,9 +23,8 @@ mod limits;
 mod mutate;
 mod node;
 mod output;
-mod phase_progress;
+mod progress;
 mod read;
-mod row_progress;
 mod schema;
 mod snapshot;
 mod status;
@@ -33,19 +33,13 @@ mod tail_ledger;
 mod watch;
 mod writers;
 
-use std::path::PathBuf;
+use clap::{CommandFactory, Parser, Subcommand};
 
-use clap::{Args, Parser, Subcommand};
-
-use crate::config::{Problems, Settings, Sources, load};
 use ctlstore_ldb::snapshot::store::quiet_contained_panics;
 
-pub use failure::Exit;
+use args::SettingsArgs;
 
-/// The command failed, and the log says why.
-#[derive(Debug, thiserror::Error)]
-#[error("failed, see the log")]
-pub struct Logged;
+pub use failure::{Exit, Logged};
 
 /// Control-plane data on every host: a local SQLite copy of a central database,
 /// fed by an ordered ledger.
@@ -62,21 +56,21 @@ Examples:
   ctlstore node --config host.toml                the roles that the file names
   ctlstore node --role reflector --role reader    these two roles
   CTLSTORE__LOG__LEVEL=debug ctlstore node        any setting, by its key
-  ctlstore config --config host.toml              what a node would run with
-  ctlstore health                                 exit code 0 when the node on this host is ready
-  ctlstore ledger prune --keep 7d --dry-run       what pruning the ledger would delete
-  ctlstore snapshot inspect s3://bucket/ldb.zst   what is published there, fetched and checked
+  ctlstore config --config host.toml              the settings that a node would run with
+  ctlstore health                                 exit code 0 if the node on this host is ready
+  ctlstore ledger prune --keep 7d --dry-run       the ledger rows that pruning would delete
+  ctlstore snapshot inspect s3://bucket/ldb.zst   a published snapshot, fetched and checked
 
   ctlstore create-family shop
   ctlstore create-table -f shop --field name:string --field on:integer --key-field name flags
   export CTLSTORE_WRITER=loader CTLSTORE_SECRET=a-secret
   ctlstore writer register loader
-  ctlstore rows -l data/ldb.db -f shop -t flags   what this host has of it
-  ctlstore watch -f shop                          what changes in it, as it changes
+  ctlstore rows -l data/ldb.db -f shop -t flags   the rows that this host has
+  ctlstore watch -f shop                          the changes, as they come
 
 Environment:
-  CTLSTORE_EXECUTIVE, CTLSTORE_READER, CTLSTORE_LDB, CTLSTORE_WRITER and CTLSTORE_SECRET
-  stand in for the flags of these names.
+  CTLSTORE_EXECUTIVE, CTLSTORE_READER, CTLSTORE_OPS, CTLSTORE_LDB, CTLSTORE_WRITER and
+  CTLSTORE_SECRET give the flags of these names. A flag counts before its variable.
 
 Exit codes:
   0  done
@@ -87,100 +81,93 @@ Exit codes:
   5  the server or database can't be reached or can't do it now; worth another try
   130  a signal ended it early, after a whole piece of the work";
 
+const NODE_EXAMPLES: &str = "\
+Examples:
+  ctlstore node                                   every role, on data under ./data
+  ctlstore node --config host.toml                the roles that the file names
+  ctlstore node --role reflector --role reader    these two roles
+  CTLSTORE__READER__BIND=0.0.0.0:1331 ctlstore node    a setting from the environment
+
+`ctlstore config` prints the settings that a node would run with.";
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run a node until SIGTERM or SIGINT; a second signal ends it at once
+    #[command(after_help = NODE_EXAMPLES)]
     Node(SettingsArgs),
     /// Print the effective settings as TOML, secrets masked
     Config(config::Config),
-    /// Ask a node whether it is ready; exit code 0 when it is
+    /// Ask a node whether it is ready; exit code 0 if it is
     Health(health::HealthArgs),
-    /// Work on the ctldb's ledger
+    /// Delete old rows of the ctldb's ledger
     #[command(subcommand)]
     Ledger(ledger::LedgerCommand),
-    /// Take, look at and fetch snapshots
+    /// Take, inspect and fetch snapshots
     #[command(subcommand)]
     Snapshot(snapshot::SnapshotCommand),
     /// Create a family of tables
-    CreateFamily(families::CreateFamily),
+    CreateFamily(families::CreateFamilyArgs),
     /// Create a table
-    CreateTable(families::CreateTable),
+    CreateTable(families::CreateTableArgs),
     /// Add fields to a table
-    AddFields(families::AddFields),
+    AddFields(families::AddFieldsArgs),
     /// Print one row of the LDB by its key
-    ReadKeys(read::ReadKeys),
+    ReadKeys(read::ReadKeysArgs),
     /// Print the last ledger seq that the LDB has
-    ReadSeq(read::ReadSeq),
+    ReadSeq(read::ReadSeqArgs),
     /// Print rows of a table by a leading part of their key, from the LDB or a reader
-    Rows(read::Rows),
-    /// Limits on the size of tables
+    Rows(read::RowsArgs),
+    /// Read, set and delete limits on the size of tables
     #[command(subcommand)]
-    TableLimits(limits::TableLimits),
-    /// Limits on what writers write in a minute
+    TableLimits(limits::TableLimitsCommand),
+    /// Read, set and delete limits on the rows that writers write in a minute
     #[command(subcommand)]
-    WriterLimits(limits::WriterLimits),
-    /// Writers and their secrets
+    WriterLimits(limits::WriterLimitsCommand),
+    /// Register and remove writers, and change their secrets
     #[command(subcommand)]
-    Writer(writers::Writer),
-    /// A writer's cookie: a few bytes that it keeps with what it wrote
+    Writer(writers::WriterCommand),
+    /// Print or set a writer's cookie, a few bytes that are stored with its rows
     #[command(subcommand)]
-    Cookie(writers::Cookie),
-    /// Write rows: one mutation from flags, or many from NDJSON
-    Mutate(mutate::Mutate),
+    Cookie(writers::CookieCommand),
+    /// Write rows: one from flags, or many from NDJSON
+    Mutate(mutate::MutateArgs),
     /// Print a family as NDJSON, with its schema
-    Export(export::Export),
-    /// Write what `export` has printed
-    Import(export::Import),
-    /// Tables of an executive, an LDB or a file: show them, compare them, create what is missing
+    Export(export::ExportArgs),
+    /// Write the rows that `export` has printed
+    Import(export::ImportArgs),
+    /// Show and compare tables of executives, LDBs and files; create missing ones
     #[command(subcommand)]
-    Schema(schema::Schema),
-    /// Follow what changes: the change feed of a reader
-    Watch(watch::Watch),
-    /// What every actor of a node is doing
-    Status(status::Status),
-    /// Print the ledger's last rows, and follow it
-    TailLedger(tail_ledger::TailLedger),
+    Schema(schema::SchemaCommand),
+    /// Print changes as they come, from the change feed of a reader
+    Watch(watch::WatchArgs),
+    /// Print the status of every actor of a node
+    Status(status::StatusArgs),
+    /// Print the ledger's last rows, and follow the ledger
+    TailLedger(tail_ledger::TailLedgerArgs),
     /// Back up and restore the embedded ctldb
     #[command(subcommand)]
-    Ctldb(ctldb::Ctldb),
-    /// Print the statements that make a ctldb
-    CtldbSchema(ctldb::Schema),
-    /// Look for what a node with these settings would lack, and say how to mend it
-    Doctor(doctor::Doctor),
+    Ctldb(ctldb::CtldbCommand),
+    /// Print the SQL statements that make a ctldb
+    CtldbSchema(ctldb::CtldbSchemaArgs),
+    /// Find what would keep a node from working, and how to mend it
+    Doctor(doctor::DoctorArgs),
     /// Print a completion script for a shell
-    Completions(about::Completions),
-    /// Print the manual page, or write those of all commands
-    Man(about::Man),
+    Completions(about::CompletionsArgs),
+    /// Print the manual page, or write the pages of all commands
+    Man(about::ManArgs),
     /// Print the version
-    Version(about::Version),
-}
-
-/// Where settings come from, besides the environment.
-#[derive(Debug, Args)]
-struct SettingsArgs {
-    /// TOML file with the settings that differ from the defaults
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Role to play instead of those in the settings: executive, reflector,
-    /// reader, snapshotter or heartbeat; may be given several times
-    #[arg(long = "role", value_name = "ROLE", value_delimiter = ',')]
-    roles: Vec<String>,
-}
-
-impl SettingsArgs {
-    fn load(self) -> Result<Settings, Problems> {
-        load(&Sources { file: self.config, environment: std::env::vars_os().collect(), roles: self.roles })
-    }
+    Version(about::VersionArgs),
 }
 
 impl Cli {
-    /// Runs the command that was asked for, to its end.
+    /// Runs the command to its end.
     ///
     /// # Errors
-    /// What the process should end with, whose exit code is [`Exit::of`] it;
-    /// [`Problems`] when the settings are wrong, [`Logged`] when nothing is left to say.
+    /// Why the command failed. [`Exit::of`] tells the exit code.
+    /// [`Problems`](crate::config::Problems) if the settings are wrong, [`Logged`] if the log says it
+    /// already.
     pub fn run(self) -> anyhow::Result<()> {
-        // A node puts its own hook in the place of this one.
+        // A node replaces this hook by its own.
         quiet_contained_panics();
         match self.command {
             Command::Node(args) => node::run(args.load()?),
@@ -208,8 +195,8 @@ impl Cli {
             Command::Ctldb(command) => command.run(),
             Command::CtldbSchema(command) => command.run(),
             Command::Doctor(command) => command.run(),
-            Command::Completions(command) => command.run(),
-            Command::Man(command) => command.run(),
+            Command::Completions(command) => command.run(Self::command()),
+            Command::Man(command) => command.run(Self::command()),
             Command::Version(command) => command.run(),
         }
     }

@@ -1,5 +1,6 @@
-//! Asking a server of a node over HTTP: one question, one answer, or one line
-//! that says what went wrong and the exit code that goes with it.
+//! The client of a node's servers over HTTP. Entry points: [`ServerClient`], and [`run`] for a command
+//! that uses it. A request gives its answer, or a [`Failure`]: one line that says what went wrong,
+//! with the exit code.
 
 use std::time::Duration;
 
@@ -9,34 +10,35 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
+use crate::http::json_error::explain;
 use ctlstore_core::schema::WriterName;
 
 use super::failure::{Exit, Failure};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// To the end of the answer; an executive answers within 30 s by itself.
+/// To the end of the answer. An executive answers within 30 s.
 const TIMEOUT: Duration = Duration::from_secs(60);
-/// Between two pieces of an answer that has no end; a reader's feed has a heartbeat in it.
+/// The longest silence in an answer without end. A reader's feed has heartbeats.
 const SILENCE: Duration = Duration::from_secs(60);
-/// The longest answer; a reader's has up to 64 MiB unless it is told otherwise.
+/// The longest answer. A reader's has up to 64 MiB, unless its settings say otherwise.
 const MAX_ANSWER_BYTES: usize = 256 * 1024 * 1024;
-/// The longest piece of a server's error that is repeated, in characters.
+/// How much of a server's error is repeated, in characters.
 const SHOWN_CHARS: usize = 400;
 
 /// One server.
 pub struct ServerClient {
     http: reqwest::Client,
     base: Url,
-    /// The same as it may be shown: without a password.
+    /// The same without a password, to be shown.
     shown: String,
-    /// What it is to the user, such as `executive`.
+    /// Its name to the user, such as `executive`.
     server: &'static str,
-    /// How another one is named.
+    /// The flag and the variable by which the user names another one.
     by: &'static str,
 }
 
-/// An answer that goes on.
-pub struct Stream<'c> {
+/// An answer without end.
+pub struct AnswerStream<'c> {
     client: &'c ServerClient,
     answer: Response,
 }
@@ -55,7 +57,8 @@ impl ServerClient {
     /// `address` is a URL, or host and port alone.
     pub fn new(server: &'static str, by: &'static str, address: &str) -> anyhow::Result<Self> {
         let full = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
-        let bad = || Failure::usage(format!("{address:?} is no URL of an {server}, as http://host:port is; see {by}"));
+        let a = if server.starts_with('e') { "an" } else { "a" };
+        let bad = || Failure::usage(format!("{address:?} is no URL of {a} {server}, as http://host:port is; see {by}"));
         let base = Url::parse(&full).map_err(|_| bad())?;
         if base.cannot_be_a_base() || !matches!(base.scheme(), "http" | "https") {
             return Err(bad().into());
@@ -87,7 +90,7 @@ impl ServerClient {
         self.http.request(method, self.url(path))
     }
 
-    /// A question to the path of these segments with these parameters.
+    /// A GET of the path of these segments with these parameters.
     pub fn get(&self, path: &[&str], query: &[(&str, &str)]) -> RequestBuilder {
         let mut url = self.url(path);
         if !query.is_empty() {
@@ -111,7 +114,8 @@ impl ServerClient {
 
     async fn whole(&self, mut answer: Response, asked: String) -> Result<ServerAnswer, Failure> {
         let unreachable = |error: reqwest::Error| self.unreachable(&error);
-        let (status, headers) = (answer.status(), answer.headers().clone());
+        let status = answer.status();
+        let headers = answer.headers().clone();
         let mut body = Vec::new();
         while let Some(chunk) = answer.chunk().await.map_err(unreachable)? {
             body.extend_from_slice(&chunk);
@@ -122,24 +126,24 @@ impl ServerClient {
         Ok(ServerAnswer { status, headers, body, asked, server: self.server })
     }
 
-    /// The answer if it is a 2xx.
+    /// The answer, if it is a 2xx.
     pub async fn ask(&self, request: RequestBuilder) -> Result<ServerAnswer, Failure> {
         self.send(request).await?.success()
     }
 
-    /// The body of a 2xx as it comes, for as long as both sides want.
-    pub async fn open(&self, request: RequestBuilder) -> Result<Stream<'_>, Failure> {
+    /// The body of a 2xx as it comes, until one side ends it.
+    pub async fn open(&self, request: RequestBuilder) -> Result<AnswerStream<'_>, Failure> {
         let opening = async {
             let (answer, asked) = self.execute(request).await?;
-            match answer.status().is_success() {
-                true => Ok(Stream { client: self, answer }),
-                false => Err(self.whole(answer, asked).await?.failure()),
+            if answer.status().is_success() {
+                return Ok(AnswerStream { client: self, answer });
             }
+            Err(self.whole(answer, asked).await?.failure())
         };
         tokio::time::timeout(TIMEOUT, opening).await.unwrap_or_else(|_| Err(self.silent()))
     }
 
-    /// The server's address, as it may be shown.
+    /// The server's address, without a password.
     pub fn shown(&self) -> &str {
         &self.shown
     }
@@ -150,18 +154,18 @@ impl ServerClient {
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Failure {
-        let (server, base, by) = (self.server, self.shown(), self.by);
-        let message = match error {
-            _ if error.is_timeout() => return self.silent(),
-            _ => format!("the {server} at {base} can't be reached: {}; name another by {by}", root_cause(error)),
-        };
+        if error.is_timeout() {
+            return self.silent();
+        }
+        let Self { server, shown, by, .. } = self;
+        let message = format!("the {server} at {shown} can't be reached: {}; name another by {by}", root_cause(error));
         let failure = Failure::new(Exit::Unavailable, message);
         if error.is_connect() { failure.unsent() } else { failure }
     }
 }
 
-impl Stream<'_> {
-    /// What comes next; `None` at an orderly end.
+impl AnswerStream<'_> {
+    /// The next piece; `None` at an orderly end.
     pub async fn next(&mut self) -> Result<Option<impl AsRef<[u8]> + use<>>, Failure> {
         match tokio::time::timeout(SILENCE, self.answer.chunk()).await {
             Ok(chunk) => chunk.map_err(|error| self.client.unreachable(&error)),
@@ -175,12 +179,12 @@ impl ServerAnswer {
         if self.status.is_success() { Ok(self) } else { Err(self.failure()) }
     }
 
-    /// What an answer other than a 2xx means.
+    /// The failure that an answer other than a 2xx means.
     pub fn failure(&self) -> Failure {
         let text = String::from_utf8_lossy(&self.body);
         let text: String = super::output::printable(text.trim()).chars().take(SHOWN_CHARS).collect();
         let exit = exit_of(self.status);
-        // What is not found by a server of the right kind is named; these are other ways to say so.
+        // A server of the right kind names what it does not find. These texts come from another server.
         let is_strange = matches!(text.as_str(), "" | "no such route" | "404 page not found");
         if is_strange && matches!(self.status, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED) {
             let message = format!("what answers there is no {} ({} from {})", self.server, self.status, self.asked);
@@ -194,22 +198,24 @@ impl ServerAnswer {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// The last seq that the request wrote, where it wrote the ledger.
+    /// The last seq that the request wrote, if it wrote the ledger.
     pub fn seq(&self) -> Option<i64> {
         self.header(crate::http::executive::SEQ_HEADER)?.parse().ok()
     }
 
     pub fn json<T: serde::de::DeserializeOwned>(&self) -> Result<T, Failure> {
-        serde_json::from_slice(&self.body)
-            .map_err(|error| Failure::new(Exit::Failed, format!("the answer to {} can't be read: {error}", self.asked)))
+        serde_json::from_slice(&self.body).map_err(|error| {
+            let message = format!("the answer to {} can't be read: {}", self.asked, explain(&error));
+            Failure::new(Exit::Failed, message)
+        })
     }
 }
 
 /// The request with a writer's credentials.
 pub fn signed(request: RequestBuilder, writer: &WriterName, secret: &SecretString) -> RequestBuilder {
-    // As bytes: a name or a secret may have letters beyond ASCII.
-    let (writer, secret) = (writer.as_str().as_bytes(), secret.expose_secret().as_bytes());
-    request.header("ctlstore-writer", writer).header("ctlstore-secret", secret)
+    // As bytes, since both may have letters beyond ASCII.
+    let request = request.header("ctlstore-writer", writer.as_str().as_bytes());
+    request.header("ctlstore-secret", secret.expose_secret().as_bytes())
 }
 
 fn exit_of(status: StatusCode) -> Exit {
@@ -224,8 +230,8 @@ fn exit_of(status: StatusCode) -> Exit {
     }
 }
 
-/// The innermost reason: the outer ones only repeat the URL.
-fn root_cause(error: &dyn std::error::Error) -> String {
+/// The innermost cause; the outer ones only repeat the URL.
+pub fn root_cause(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(inner) = cause.source() {
         cause = inner;
@@ -233,7 +239,7 @@ fn root_cause(error: &dyn std::error::Error) -> String {
     cause.to_string()
 }
 
-/// Runs a command that asks over the network, to its end.
+/// Runs a command that uses the network, to its end.
 pub fn run<T>(command: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("runtime")?;
     runtime.block_on(command)

@@ -1,10 +1,9 @@
-//! `ctlstore config`: the effective settings.
+//! `config`: prints the effective settings.
 
 use anyhow::Context;
 use clap::Args;
 
-use super::SettingsArgs;
-use super::args::JsonArg;
+use super::args::{JsonArg, SettingsArgs};
 use super::output::{Out, say_json};
 
 #[derive(Debug, Args)]

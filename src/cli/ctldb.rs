@@ -1,5 +1,5 @@
-//! `ctldb backup`, `ctldb restore`, `ctldb-schema`: the embedded ctldb's file as a
-//! whole. On a server its own tools do that, and are named.
+//! `ctldb backup`, `ctldb restore` and `ctldb-schema`: copy the embedded ctldb's file, put a copy back,
+//! and print the schema. For a ctldb on a server, backup and restore name the server's own tools.
 
 mod copy;
 
@@ -13,17 +13,17 @@ use ctlstore_core::disk::{self, FileId, LockError, ProcessLock};
 use ctlstore_core::failpoint;
 use ctlstore_ctldb::{LedgerTable, Location, refuse_other_database, schema_sql};
 
-use self::copy::{SnapshotReport, Temporary, copy_database, set_aside};
+use self::copy::{CtldbFile, TemporaryCopy, copy_database, set_aside};
 use super::args::{CtldbArg, JsonArg};
 use super::failure::{Exit, Failure};
 use super::output::{Out, note, say, say_json};
 
 #[derive(Debug, Subcommand)]
-pub enum Ctldb {
-    /// Copy the embedded ctldb, also while a node writes it
-    Backup(Backup),
-    /// Put a backup in the embedded ctldb's place
-    Restore(Restore),
+pub enum CtldbCommand {
+    /// Copy the embedded ctldb, even while a node writes it
+    Backup(BackupArgs),
+    /// Replace the embedded ctldb by a backup
+    Restore(RestoreArgs),
 }
 
 #[derive(Debug, Args)]
@@ -31,16 +31,17 @@ pub enum Ctldb {
 Example:
   ctlstore ctldb backup --config executive.toml backups/ctldb-2026-01-31.db
 
-The copy is of one moment, checked and flushed before it has its name; writers go on.")]
-pub struct Backup {
+The copy has the ctldb's content at one point in time. It is checked and flushed before it gets
+its name. Writers go on meanwhile.")]
+pub struct BackupArgs {
     #[command(flatten)]
     ctldb: CtldbArg,
-    /// Write over a file that is there
+    /// Replace an existing file
     #[arg(long)]
     force: bool,
     #[command(flatten)]
     json: JsonArg,
-    /// The copy
+    /// The file to make
     #[arg(value_name = "FILE")]
     to: PathBuf,
 }
@@ -50,13 +51,13 @@ pub struct Backup {
 Example:
   ctlstore ctldb restore --config executive.toml backups/ctldb-2026-01-31.db
 
-Only while no node has the ctldb. With --force one that is there is kept beside it, under a
-name that ends in .replaced. An LDB that has more than the backup stops following it, and
-says so: such hosts must begin with a new LDB.")]
-pub struct Restore {
+Stop the node first. With --force an existing ctldb is replaced; it is kept beside the new one,
+under a name that ends in .replaced. An LDB that is ahead of the backup stops following the
+ctldb, and says so: such hosts must begin with a new LDB.")]
+pub struct RestoreArgs {
     #[command(flatten)]
     ctldb: CtldbArg,
-    /// Put it in the place of a ctldb that is there
+    /// Replace an existing ctldb
     #[arg(long)]
     force: bool,
     #[command(flatten)]
@@ -66,7 +67,7 @@ pub struct Restore {
     from: PathBuf,
 }
 
-impl Ctldb {
+impl CtldbCommand {
     pub fn run(&self) -> anyhow::Result<()> {
         match self {
             Self::Backup(backup) => backup.run(),
@@ -75,7 +76,7 @@ impl Ctldb {
     }
 }
 
-/// The embedded ctldb's file, and its ledger's table.
+/// The embedded ctldb's file, and its ledger table.
 fn embedded(ctldb: &CtldbArg, tool: &str) -> anyhow::Result<(PathBuf, LedgerTable)> {
     match ctldb.location()? {
         (Location::Sqlite(path), ledger) => Ok((path, LedgerTable::new(&ledger)?)),
@@ -85,7 +86,7 @@ fn embedded(ctldb: &CtldbArg, tool: &str) -> anyhow::Result<(PathBuf, LedgerTabl
     }
 }
 
-/// A copy that takes its own original's place would take the writers' file away.
+/// Refuses a copy onto the ctldb itself: it would replace the file that writers have open.
 fn not_itself(ctldb: &Path, copy: &Path) -> anyhow::Result<()> {
     match (FileId::of(ctldb), FileId::of(copy)) {
         (Ok(Some(one)), Ok(Some(other))) if one == other => {
@@ -95,7 +96,7 @@ fn not_itself(ctldb: &Path, copy: &Path) -> anyhow::Result<()> {
     }
 }
 
-impl Backup {
+impl BackupArgs {
     fn run(&self) -> anyhow::Result<()> {
         let tool = "mysqldump --single-transaction --hex-blob --default-character-set=utf8mb4 DATABASE > FILE";
         let (path, ledger) = embedded(&self.ctldb, tool)?;
@@ -108,23 +109,23 @@ impl Backup {
             let message = format!("{} is there already; --force writes over it", self.to.display());
             return Err(Failure::refused(message).into());
         }
-        let copy = Temporary::beside(&self.to)?;
+        let copy = TemporaryCopy::beside(&self.to)?;
         copy_database(&path, &copy.path).with_context(|| format!("copy {}", path.display()))?;
-        let facts = SnapshotReport::of(&copy.path, &ledger)?;
+        let file = CtldbFile::check(&copy.path, &ledger)?;
         copy.take_place(&self.to)?;
-        report(&facts, "backed up to", &self.to, &self.json)
+        report(&file, "backed up to", &self.to, &self.json)
     }
 }
 
-impl Restore {
+impl RestoreArgs {
     fn run(&self) -> anyhow::Result<()> {
         let (path, ledger) = embedded(&self.ctldb, "mysql DATABASE < FILE, into an empty database")?;
         not_itself(&path, &self.from)?;
-        // One that can't be read is kept as it is; another program's is not even moved.
+        // A ctldb that can't be read is kept; another program's file is not moved at all.
         refuse_other_database(&path, &ledger).map_err(|error| Failure::refused(error.to_string()))?;
-        let backup = SnapshotReport::of(&self.from, &ledger)?;
+        let backup = CtldbFile::check(&self.from, &ledger)?;
         disk::create_directory(disk::directory_of(&path)).with_context(|| path.display().to_string())?;
-        // Held to the end: a node that starts meanwhile fails, and says who has it.
+        // Hold the lock to the end: a node that starts meanwhile fails, and names this process.
         let _lock = ProcessLock::take(&path).map_err(|error| match error {
             LockError::Held { holder } => {
                 Failure::refused(format!("{} is in use ({holder}); stop the node first", path.display()))
@@ -136,9 +137,9 @@ impl Restore {
             let message = format!("{} is there already; --force replaces it and keeps it beside", path.display());
             return Err(Failure::refused(message).into());
         }
-        let copy = Temporary::beside(&path)?;
+        let copy = TemporaryCopy::beside(&path)?;
         copy_database(&self.from, &copy.path).with_context(|| format!("copy {}", self.from.display()))?;
-        SnapshotReport::of(&copy.path, &ledger)?;
+        CtldbFile::check(&copy.path, &ledger)?;
         failpoint::hit("restore-copied");
         if is_there {
             let kept = set_aside(&path).with_context(|| format!("keep {}", path.display()))?;
@@ -151,9 +152,9 @@ impl Restore {
     }
 }
 
-/// What a file holds, for people or as JSON.
-fn report(facts: &SnapshotReport, what: &str, path: &Path, json: &JsonArg) -> anyhow::Result<()> {
-    let SnapshotReport { ledger_id, last_seq, bytes } = facts;
+/// Prints what a file holds, for people or as JSON.
+fn report(file: &CtldbFile, what: &str, path: &Path, json: &JsonArg) -> anyhow::Result<()> {
+    let CtldbFile { ledger_id, last_seq, bytes } = file;
     if json.json {
         let path = path.display().to_string();
         return say_json(&json!({ "path": path, "last_seq": last_seq, "ledger_id": ledger_id, "bytes": bytes }));
@@ -162,7 +163,7 @@ fn report(facts: &SnapshotReport, what: &str, path: &Path, json: &JsonArg) -> an
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Kind {
+enum CtldbKind {
     Mysql,
     Sqlite,
 }
@@ -172,35 +173,35 @@ enum Kind {
 Example:
   ctlstore ctldb-schema | mysql ctldb
 
-An executive makes what is missing by itself; this is for a database whose user may not.
-It finds the best collation by itself; here utf8mb4_nopad_bin (MariaDB) and utf8mb4_0900_bin
-(MySQL 8) are better than the default, which every server has.")]
-pub struct Schema {
-    /// For which kind of database
+An executive creates missing tables itself, with the best collation. This command is for a
+database whose user may not create tables. Use utf8mb4_nopad_bin on MariaDB and
+utf8mb4_0900_bin on MySQL 8; the default works on every server, but pads keys.")]
+pub struct CtldbSchemaArgs {
+    /// The kind of database
     #[arg(value_enum, value_name = "KIND", default_value = "mysql")]
-    kind: Kind,
-    /// The ledger table's name
+    kind: CtldbKind,
+    /// The name of the ledger table
     #[arg(long, value_name = "NAME", default_value = "ctlstore_dml_ledger")]
     ledger_table: String,
-    /// The collation of keys, which must compare bytes
+    /// The collation of keys; it must compare bytes
     #[arg(long, value_name = "NAME", default_value = "utf8mb4_bin")]
     collation: String,
 }
 
-impl Schema {
+impl CtldbSchemaArgs {
     pub fn run(&self) -> anyhow::Result<()> {
         let ledger = LedgerTable::new(&self.ledger_table).map_err(|error| Failure::usage(error.to_string()))?;
-        // It stands in the statements as it is.
+        // It is put into the statements unquoted.
         if !self.collation.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
             return Err(Failure::usage(format!("{:?} is no collation's name", self.collation)).into());
         }
         let collation = match self.kind {
-            Kind::Mysql => Some(self.collation.as_str()),
-            Kind::Sqlite => None,
+            CtldbKind::Mysql => Some(self.collation.as_str()),
+            CtldbKind::Sqlite => None,
         };
         let mut out = Out::new();
         let statements = schema_sql(&ledger, collation);
-        // What stands before them is for readers of the source.
+        // The text before the statements is for readers of the source.
         out.text(statements.split_once("\n\n").map_or(statements.as_str(), |(_, statements)| statements))?;
         out.flush()
     }

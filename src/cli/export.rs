@@ -1,5 +1,5 @@
-//! `export` and `import`: a family as NDJSON, its schema on the first line, then a
-//! mutation for each row, and a last line that tells a whole export from a torn one.
+//! `export` and `import`: a family as NDJSON. The first line has its schema, each further line a
+//! mutation for one row. The last line shows that the export is whole.
 
 use std::path::PathBuf;
 
@@ -7,6 +7,7 @@ use clap::Args;
 use reqwest::StatusCode;
 use serde::{Deserialize, Serialize};
 
+use crate::http::json_error::explain_part;
 use ctlstore_core::schema::{FamilyName, TableRef, TableSchema};
 use ctlstore_reader::ReadTransaction;
 
@@ -16,17 +17,17 @@ use super::failure::{Exit, Failure};
 use super::ldb;
 use super::mutate::lines::{self, MutationLines};
 use super::mutate::report;
-use super::mutate::sender::{Sender, To};
+use super::mutate::sender::{Sender, WriteTarget};
 use super::output::Out;
 use super::table_json::{self, TableJson};
 
-/// What this program writes and reads.
+/// The version of the format that this program writes and reads.
 const FORMAT: u32 = 1;
 
 /// The first line.
 #[derive(Serialize, Deserialize)]
 pub struct ExportHeader {
-    /// The format's version.
+    /// The format version.
     pub ctlstore_export: u32,
     pub family: String,
     /// The ledger seq that the rows belong to.
@@ -37,7 +38,7 @@ pub struct ExportHeader {
 /// The last line.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct End {
+struct ExportEnd {
     end: bool,
     rows: u64,
 }
@@ -47,11 +48,11 @@ struct End {
 Example:
   ctlstore export -f shop > shop.ndjson
 
-The first line is the schema, each line behind it one row as a mutation that `ctlstore mutate`
-takes too, bytes in base64; the last line says how many there are. All rows belong to the one
-ledger seq of the first line: the LDB is held in a read transaction until the last one, so
-write to a file rather than to something slow.")]
-pub struct Export {
+The first line is the schema. Each further line is one row, as a mutation that `ctlstore mutate`
+accepts too, with bytes in base64. The last line says how many rows there are. All rows belong to
+the ledger seq of the first line. They are read in one read transaction, so write to a file rather
+than to something slow.")]
+pub struct ExportArgs {
     #[command(flatten)]
     ldb: LdbArg,
     /// The family
@@ -59,7 +60,7 @@ pub struct Export {
     family: FamilyName,
 }
 
-impl Export {
+impl ExportArgs {
     pub fn run(&self) -> anyhow::Result<()> {
         ldb::read(&self.ldb.path(), |ldb| self.of(ldb))
     }
@@ -72,8 +73,12 @@ impl Export {
             return Err(Failure::absent(message).into());
         }
         let mut out = Out::new();
-        let (seq, shapes) = (ldb.last_seq()?.0, tables.iter().map(TableJson::from).collect());
-        out.json(&ExportHeader { ctlstore_export: FORMAT, family: self.family.to_string(), seq, tables: shapes })?;
+        out.json(&ExportHeader {
+            ctlstore_export: FORMAT,
+            family: self.family.to_string(),
+            seq: ldb.last_seq()?.0,
+            tables: tables.iter().map(TableJson::from).collect(),
+        })?;
         let mut rows = 0;
         for schema in &tables {
             let table = schema.table().table.as_str();
@@ -81,7 +86,7 @@ impl Export {
                 out.line(&format!(r#"{{"table":"{table}","values":{}}}"#, ldb::json_row(schema, row)?))
             })?;
         }
-        out.json(&End { end: true, rows })?;
+        out.json(&ExportEnd { end: true, rows })?;
         out.flush()
     }
 }
@@ -92,15 +97,15 @@ Examples:
   ctlstore import shop.ndjson
   ctlstore import shop.ndjson --family shop2      into another family
 
-Creates the family and its tables where they are missing, then writes the rows in requests
-of at most 100. Rows that are there are written over, others stay; so it can be run again.
-With --resume it goes on where it ended, by the writer's cookie: see `ctlstore mutate --help`.")]
-pub struct Import {
+Creates the family and its tables if they are missing, then writes the rows in requests of at
+most 100. Rows with these keys are replaced, other rows stay, so it can be run again. With
+--resume it goes on where it ended, by the writer's cookie: see `ctlstore mutate --help`.")]
+pub struct ImportArgs {
     #[command(flatten)]
     executive: ExecutiveArg,
     #[command(flatten)]
     credentials: CredentialsArg,
-    /// The family to write to, if not the export's own
+    /// The family to write to, instead of the export's own
     #[arg(short, long, value_name = "FAMILY")]
     family: Option<FamilyName>,
     /// Go on where an earlier import of the same file ended
@@ -113,10 +118,11 @@ pub struct Import {
     file: PathBuf,
 }
 
-impl Import {
+impl ImportArgs {
     pub fn run(&self) -> anyhow::Result<()> {
         let executive = self.executive.client()?;
-        let (writer, secret) = (self.credentials.writer.clone(), self.credentials.secret()?);
+        let writer = self.credentials.writer.clone();
+        let secret = self.credentials.secret()?;
         let mut lines = MutationLines::open(&self.file)?;
         let summary = client::run(async {
             let tables = self.head(&mut lines).await?;
@@ -124,11 +130,11 @@ impl Import {
                 return Err(lines.wrong("the export has no tables").into());
             };
             make_tables(&executive, &family, &tables).await?;
-            let mut sender = Sender::begin(To { executive, family, writer, secret }, self.resume).await?;
+            let mut sender = Sender::begin(WriteTarget { executive, family, writer, secret }, self.resume).await?;
             let mut rows = 0;
             let announced = loop {
                 let Some(line) = sender.awaiting(lines.next()).await? else { break None };
-                if let Ok(End { end: true, rows }) = serde_json::from_str(&line) {
+                if let Ok(ExportEnd { end: true, rows }) = serde_json::from_str(&line) {
                     break Some(rows);
                 }
                 rows += 1;
@@ -148,11 +154,11 @@ impl Import {
         report(&summary, &self.json)
     }
 
-    /// The tables of the first line, in the family that is written to.
+    /// The tables of the first line, moved to the family that is written to.
     async fn head(&self, lines: &mut MutationLines) -> anyhow::Result<Vec<TableSchema>> {
         let line = lines.next().await?.ok_or_else(|| Failure::refused("the export is empty"))?;
         let head: ExportHeader =
-            serde_json::from_str(&line).map_err(|error| lines.wrong(format!("no export: {error}")))?;
+            serde_json::from_str(&line).map_err(|error| lines.wrong(format!("no export: {}", explain_part(&error))))?;
         if head.ctlstore_export > FORMAT {
             return Err(lines.wrong(format!("format {} is newer than this program", head.ctlstore_export)).into());
         }
@@ -162,13 +168,13 @@ impl Import {
     }
 }
 
-/// Creates what is missing, once it is known that what is there fits.
+/// Creates missing tables, after it has checked that the existing ones fit.
 async fn make_tables(executive: &ServerClient, family: &FamilyName, tables: &[TableSchema]) -> anyhow::Result<()> {
     let there = table_json::family_of(executive, family).await?;
     let mut missing = Vec::new();
     for wanted in tables {
         match there.iter().find(|schema| schema.table() == wanted.table()) {
-            // An upsert names every field, so neither side may have one more.
+            // An upsert names every field, so both tables must have the same fields.
             Some(there) if table_json::covers(there, wanted) && table_json::covers(wanted, there) => {}
             Some(_) => return Err(differs(wanted.table()).into()),
             None => missing.push(wanted),

@@ -1,4 +1,5 @@
-//! How a command ends: the exit codes, and which error is which of them.
+//! How a command ends: the exit codes, and which error gets which. Entry points: [`Exit::of`], and
+//! [`Failure`] for an error that has its exit code.
 
 use crate::config::Problems;
 use ctlstore_core::ledger::SourceError;
@@ -8,29 +9,28 @@ use ctlstore_ldb::snapshot::fetch::FetchError;
 use ctlstore_ldb::snapshot::{SnapshotError, StoreError};
 use ctlstore_reader::read::ReadError;
 
-use super::interrupt::Interrupted;
 use super::output::Closed;
 
 /// The process's exit code after a failure; `ctlstore --help` lists them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
-    /// It was tried and went wrong.
+    /// The command was tried and failed.
     Failed = 1,
-    /// Nothing was tried: the command line or the settings are wrong. Clap says the same.
+    /// The command line or the settings are wrong; nothing was tried. Clap ends with this code too.
     Usage = 2,
-    /// What was named is not there.
+    /// A thing that was named is not there.
     Absent = 3,
-    /// It was understood, and is not allowed or is in conflict with what is there.
+    /// It is not allowed, or is in conflict with what is there.
     Refused = 4,
-    /// Whoever was asked can't be reached, or can't do it now: try again.
+    /// The server or database can't be reached, or can't do it now: try again.
     Unavailable = 5,
-    /// A signal ended it early. Shells say the same of what SIGINT kills.
+    /// A signal ended it early. Shells give this code to a process that SIGINT has killed.
     Interrupted = 130,
 }
 
 impl Exit {
-    /// What an error is; `None` where it is none: whoever read the output has had enough.
+    /// An error's exit code. `None` if it is no failure: the output's reader has closed the pipe.
     pub fn of(error: &anyhow::Error) -> Option<Self> {
         error.chain().find_map(of_cause).unwrap_or(Some(Self::Failed))
     }
@@ -94,13 +94,23 @@ fn of_store(error: &StoreError) -> Option<Exit> {
     }
 }
 
-/// A failure whose exit code is known, and the line that says what it was.
+/// The command was stopped by a signal, in good order, before it had done everything.
+#[derive(Debug, thiserror::Error)]
+#[error("stopped by a signal")]
+pub struct Interrupted;
+
+/// The command failed, and the log says why.
+#[derive(Debug, thiserror::Error)]
+#[error("failed, see the log")]
+pub struct Logged;
+
+/// A failure with its exit code and the line that explains it.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct Failure {
     exit: Exit,
     message: String,
-    /// The request never left, because there was no connection.
+    /// Whether the request was not sent, because there was no connection.
     was_unsent: bool,
 }
 
@@ -109,7 +119,7 @@ impl Failure {
         Self { exit, message: message.into(), was_unsent: false }
     }
 
-    /// The same, for a request that never left.
+    /// Marks a request that was not sent.
     pub fn unsent(self) -> Self {
         Self { was_unsent: true, ..self }
     }

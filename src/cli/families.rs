@@ -1,4 +1,4 @@
-//! `create-family`, `create-table`, `add-fields`: schemas from flags.
+//! `create-family`, `create-table` and `add-fields`: make schemas from flags, at an executive.
 
 use clap::Args;
 use reqwest::StatusCode;
@@ -11,8 +11,8 @@ use super::output::say;
 use super::{client, table_json};
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  ctlstore create-family shop\n\nA family that exists is left as it is.")]
-pub struct CreateFamily {
+#[command(after_help = "Example:\n  ctlstore create-family shop\n\nA family that exists stays as it is.")]
+pub struct CreateFamilyArgs {
     #[command(flatten)]
     executive: ExecutiveArg,
     /// The new family: letters, digits and single underscores, 3 to 30 characters
@@ -20,7 +20,7 @@ pub struct CreateFamily {
     name: FamilyName,
 }
 
-impl CreateFamily {
+impl CreateFamilyArgs {
     pub fn run(&self) -> anyhow::Result<()> {
         client::run(async {
             if !table_json::create_family(&self.executive.client()?, &self.name).await? {
@@ -38,16 +38,16 @@ Example:
 
 Types: string (191 characters), integer, decimal, text, binary, bytestring (255 bytes).
 String, integer and bytestring can be keys. A table that exists with these fields and
-this key is left as it is.")]
-pub struct CreateTable {
+this key stays as it is.")]
+pub struct CreateTableArgs {
     #[command(flatten)]
     executive: ExecutiveArg,
     #[command(flatten)]
     family: FamilyArg,
-    /// A field, in the table's order; given once for each
+    /// A field, in the table's order; given once for each field
     #[arg(long = "field", value_name = "NAME:TYPE", value_parser = args::field, required = true)]
     fields: Vec<Field>,
-    /// A field of the key, in the key's order; given once for each
+    /// A field of the key, in the key's order; given once for each field
     #[arg(long = "key-field", value_name = "NAME", required = true)]
     key_fields: Vec<FieldName>,
     /// The new table's name within its family
@@ -55,7 +55,7 @@ pub struct CreateTable {
     name: TableName,
 }
 
-impl CreateTable {
+impl CreateTableArgs {
     pub fn run(&self) -> anyhow::Result<()> {
         let table = args::table_ref(&self.family.family, &self.name)?;
         let schema = TableSchema::new(table, self.fields.clone(), &self.key_fields)
@@ -79,17 +79,17 @@ impl CreateTable {
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  ctlstore add-fields -f shop -t flags --field note:text")]
-pub struct AddFields {
+pub struct AddFieldsArgs {
     #[command(flatten)]
     executive: ExecutiveArg,
     #[command(flatten)]
     table: TableArg,
-    /// A new field; given once for each
+    /// A new field; given once for each field
     #[arg(long = "field", value_name = "NAME:TYPE", value_parser = args::field, required = true)]
     fields: Vec<Field>,
 }
 
-impl AddFields {
+impl AddFieldsArgs {
     pub fn run(&self) -> anyhow::Result<()> {
         let table = self.table.table()?;
         client::run(async {

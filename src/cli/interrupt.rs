@@ -1,4 +1,5 @@
-//! Signals that end a long command in good order, and work that can be ended so.
+//! Signals that end a long command in good order. Entry points: [`Interrupt`], and [`abortable`] for
+//! blocking work that can be ended.
 
 use std::future::Future;
 use std::io;
@@ -11,20 +12,14 @@ use crate::signals::{Ending, StopSignal};
 use ctlstore_core::Abort;
 use ctlstore_ldb::snapshot::Progress;
 
-use super::failure::Exit;
-use super::phase_progress::PhaseProgress;
-
-/// The command was stopped by a signal, in good order, before it had done everything.
-#[derive(Debug, thiserror::Error)]
-#[error("stopped by a signal")]
-pub struct Interrupted;
+use super::failure::{Exit, Interrupted};
+use super::progress::PhaseProgress;
 
 const CODE: i32 = Exit::Interrupted as i32;
-/// How long a command has to end in good order. Where nobody reads its output it can't.
+/// How long a command may take to end in good order. If nothing reads its output, it can't end.
 const ABORT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The first signal to stop from when this was made on; a second one ends the process
-/// at once.
+/// The first signal to stop after this was made. A second signal ends the process at once.
 pub struct Interrupt(StopSignal);
 
 impl Interrupt {
@@ -36,7 +31,7 @@ impl Interrupt {
         self.0.came()
     }
 
-    /// What `work` gives, unless a signal comes first.
+    /// Waits for `work`; `None` if a signal comes first.
     pub async fn unless<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         let mut signal = self.0.clone();
         tokio::select! {
@@ -47,17 +42,18 @@ impl Interrupt {
     }
 }
 
-/// Runs blocking work on a thread while its progress is shown. A signal aborts it, and
-/// its end is waited for, so that it can clean up.
+/// Runs blocking work on a thread and shows its progress. A signal aborts the work; this then waits for
+/// its end, so that it can clean up.
 ///
 /// # Errors
-/// [`Interrupted`] where a signal came before it was done.
+/// [`Interrupted`] if a signal came before the work was done.
 pub async fn abortable<T: Send + 'static, E: Send + 'static>(
     interrupt: &Interrupt,
     work: impl FnOnce(&Abort, Arc<dyn Progress>) -> Result<T, E> + Send + 'static,
 ) -> anyhow::Result<Result<T, E>> {
     let abort = Abort::default();
-    let (in_thread, phases) = (abort.clone(), Arc::new(PhaseProgress::default()));
+    let in_thread = abort.clone();
+    let phases = Arc::new(PhaseProgress::default());
     let shown = Arc::clone(&phases);
     let mut working = tokio::task::spawn_blocking(move || work(&in_thread, shown));
     let done = match interrupt.unless(&mut working).await {
@@ -69,6 +65,6 @@ pub async fn abortable<T: Send + 'static, E: Send + 'static>(
     };
     phases.end();
     let done = done.context("the work's thread")?;
-    // What was done in spite of the signal is done.
+    // If the work was done in spite of the signal, it counts.
     if done.is_err() && interrupt.came() { Err(Interrupted.into()) } else { Ok(done) }
 }

@@ -1,9 +1,7 @@
-//! An LDB file as the commands read it, through the library that programs read it by:
-//! whole tables with their types, all within one read transaction, so that what is
-//! printed belongs to one seq.
-//!
-//! While it lasts the applier's checkpoints can't shrink the WAL, so commands begin it
-//! late and end it early.
+//! Reads an LDB file for the commands, through the library that programs use. Entry point: [`read`]. A
+//! command reads in one read transaction, so all that it prints belongs to one seq. During the
+//! transaction the applier's checkpoints can't shrink the WAL, so commands begin it late and end it
+//! early.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -18,7 +16,7 @@ use ctlstore_reader::{KeyPart, ReadError, ReadTransaction, Reader, Row, ValueRef
 
 use super::failure::{Exit, Failure};
 
-/// What `work` gives of the LDB at `path` at one moment.
+/// Runs `work` in one read transaction of the LDB at `path`.
 pub fn read<T>(path: &Path, work: impl FnOnce(&ReadTransaction<'_>) -> anyhow::Result<T>) -> anyhow::Result<T> {
     let shown = path.display();
     match path.try_exists() {
@@ -38,10 +36,10 @@ pub fn read<T>(path: &Path, work: impl FnOnce(&ReadTransaction<'_>) -> anyhow::R
         let message = format!("{shown} is a directory; the ldb is a file in it, such as ldb.db");
         return Err(Failure::usage(message).into());
     }
-    // Even a reader makes files beside a database, so another program's is not opened at all.
+    // Even a reader makes files beside a database, so another program's database is not opened.
     match refuse_other_database(path) {
         Ok(()) => {}
-        // The node's own advice would be to move the file away.
+        // The advice for a node, to move the file away, would be wrong here.
         Err(LdbError::NotAnLdb { what, .. }) => {
             let message = format!("{shown} is not an ldb but {what}; name an ldb by --ldb");
             return Err(Failure::new(Exit::Failed, message).into());
@@ -58,7 +56,7 @@ pub fn read<T>(path: &Path, work: impl FnOnce(&ReadTransaction<'_>) -> anyhow::R
     Err(Failure::new(Exit::Failed, message).into())
 }
 
-/// All tables, by name; those of one family where one is given.
+/// All tables by name, or those of one family.
 pub fn tables(ldb: &ReadTransaction<'_>, family: Option<&FamilyName>) -> anyhow::Result<Vec<TableSchema>> {
     let all = ldb.tables()?.into_iter();
     let wanted = all.filter(|table| family.is_none_or(|family| table.family == *family));
@@ -70,7 +68,7 @@ pub fn families(ldb: &ReadTransaction<'_>) -> anyhow::Result<BTreeSet<String>> {
     Ok(ldb.tables()?.iter().map(|table| table.family.to_string()).collect())
 }
 
-/// The table's definition. One that is not there is told with those that are.
+/// The table's definition. The error for an unknown table lists those that exist.
 pub fn known(ldb: &ReadTransaction<'_>, table: &TableRef) -> anyhow::Result<TableSchema> {
     let family = &table.family;
     match ldb.schema(family.as_str(), table.table.as_str()) {
@@ -86,17 +84,18 @@ pub fn known(ldb: &ReadTransaction<'_>, table: &TableRef) -> anyhow::Result<Tabl
     Err(Failure::absent(format!("no table {table} in the ldb, {there}")).into())
 }
 
-/// Hands each row whose key begins with `prefix` to `each`, in key order, at most
-/// `limit` of them. Gives how many there were.
+/// Hands at most `limit` rows whose key begins with `prefix` to `each`, in key order. Gives their
+/// number.
 pub fn rows(
     ldb: &ReadTransaction<'_>,
     schema: &TableSchema,
-    prefix: &[Key],
+    prefix: &[KeyText],
     limit: Option<u64>,
     mut each: impl FnMut(Row<'_>) -> anyhow::Result<()>,
 ) -> anyhow::Result<u64> {
     let TableRef { family, table } = schema.table();
-    let (mut count, mut outcome) = (0, Ok(()));
+    let mut count = 0;
+    let mut outcome = Ok(());
     ldb.scan_with(family.as_str(), table.as_str(), prefix, |row| {
         if limit.is_some_and(|limit| count >= limit) {
             return Ok(ControlFlow::Break(()));
@@ -108,18 +107,18 @@ pub fn rows(
     outcome.map(|()| count)
 }
 
-/// A key column's value from the command line: `0x…` is bytes, all else is text,
-/// which the column's type makes a number where it is one.
+/// A key column's value from the command line: `0x…` is bytes, anything else is text. A column of
+/// another type converts the text to a number.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Key {
+pub enum KeyText {
     Text(String),
     Bytes(Vec<u8>),
 }
 
-impl Key {
+impl KeyText {
     pub fn parse(text: &str) -> Result<Self, String> {
         match text.strip_prefix("0x") {
-            // What is no hex is text that happens to begin like it.
+            // Other text may begin with 0x too.
             Some(digits) if digits.bytes().all(|b| b.is_ascii_hexdigit()) => {
                 hex::decode(digits).map(Self::Bytes).map_err(|_| format!("{text:?} has an odd number of hex digits"))
             }
@@ -128,7 +127,7 @@ impl Key {
     }
 }
 
-impl KeyPart for Key {
+impl KeyPart for KeyText {
     fn value(&self) -> ValueRef<'_> {
         match self {
             Self::Bytes(bytes) => ValueRef::Blob(bytes),
@@ -137,7 +136,7 @@ impl KeyPart for Key {
     }
 }
 
-/// A row as a JSON object in column order, blobs as base64, no digit lost.
+/// A row as a JSON object in column order, with bytes as base64 and every digit of its numbers.
 pub fn json_row(schema: &TableSchema, row: Row<'_>) -> anyhow::Result<String> {
     let mut out = String::from("{");
     for (i, (field, (name, value))) in schema.fields().iter().zip(row.columns()).enumerate() {
@@ -159,12 +158,12 @@ fn json_value(field: &Field, value: ValueRef<'_>) -> anyhow::Result<String> {
         ValueRef::Real(_) => anyhow::bail!("field {} holds an infinite number, which json can't say", field.name),
         ValueRef::Text(text) => serde_json::to_string(text)?,
         ValueRef::Blob(bytes) if field.field_type.is_bytes() => format!("\"{}\"", STANDARD.encode(bytes)),
-        // Text that is no UTF-8 only comes from other programs.
+        // Only other programs write text that is not UTF-8.
         ValueRef::Blob(bytes) => serde_json::to_string(&String::from_utf8_lossy(bytes))?,
     })
 }
 
-/// A value for people: bytes as `0x…`.
+/// A value for people, with bytes as `0x…`.
 pub fn shown(value: ValueRef<'_>) -> String {
     match value {
         ValueRef::Null => "NULL".to_owned(),
@@ -180,11 +179,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hex_is_bytes_and_all_else_text() {
-        assert_eq!(Key::parse("0x00fF"), Ok(Key::Bytes(vec![0, 255])));
-        assert_eq!(Key::parse("0x"), Ok(Key::Bytes(vec![])));
-        assert_eq!(Key::parse("0xyz"), Ok(Key::Text("0xyz".to_owned())));
-        assert!(Key::parse("0xabc").is_err());
-        assert_eq!(Key::parse("17"), Ok(Key::Text("17".to_owned())));
+    fn hex_is_bytes_and_anything_else_is_text() {
+        assert_eq!(KeyText::parse("0x00fF"), Ok(KeyText::Bytes(vec![0, 255])));
+        assert_eq!(KeyText::parse("0x"), Ok(KeyText::Bytes(vec![])));
+        assert_eq!(KeyText::parse("0xyz"), Ok(KeyText::Text("0xyz".to_owned())));
+        assert!(KeyText::parse("0xabc").is_err());
+        assert_eq!(KeyText::parse("17"), Ok(KeyText::Text("17".to_owned())));
     }
 }

@@ -1,4 +1,5 @@
-//! `ctlstore ledger prune`: deletes old ledger rows that a snapshot has.
+//! `ledger prune`: deletes old ledger rows that a verified snapshot has. The rules of pruning are in
+//! `ctlstore_ctldb::executive`.
 
 mod report;
 
@@ -8,11 +9,10 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, Subcommand};
 
-use super::SettingsArgs;
-use super::args::UrlArg;
-use super::failure::Failure;
-use super::interrupt::{Interrupt, Interrupted, abortable};
-use super::row_progress::RowProgress;
+use super::args::{SettingsArgs, UrlArg};
+use super::failure::{Failure, Interrupted};
+use super::interrupt::{Interrupt, abortable};
+use super::progress::RowProgress;
 use crate::config::Settings;
 use crate::node;
 use ctlstore_core::disk::{LockError, ProcessLock};
@@ -23,7 +23,7 @@ use ctlstore_ldb::snapshot::SnapshotUrl;
 
 use self::report::Report;
 
-/// What one question to the ctldb may take.
+/// How long one query of the ctldb may take.
 const ASK_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Subcommand)]
@@ -34,42 +34,42 @@ pub enum LedgerCommand {
 }
 
 const PRUNE_HELP: &str = "\
-What stays: rows younger than --keep, by the ctldb's clock; rows behind the seq of
-the snapshot, which is fetched and checked first (with several, the one with the
-lowest seq); the last row; and no ledger transaction is cut in two. Rows go in small
-transactions under the ledger lock, with pauses, so executives write on meanwhile.
-Their space is used again by new rows; the database's file does not shrink.
+These rows stay: rows younger than --keep by the ctldb's clock; rows after the seq of the
+snapshot, which is fetched and checked first (of several snapshots, the lowest seq counts);
+and the ledger's last row. No ledger transaction is cut in two. Rows are deleted in small
+transactions under the ledger lock, with pauses, so executives go on writing. New rows use
+their space again; the file of the database does not shrink.
 
-A reflector whose ldb is behind what was pruned refuses to go on, and starts again
-from a snapshot where bootstrap.urls names one. Reflectors of the original do not
-notice and go on with a hole: prune only where none of them follows this ctldb. A
-ctldb that the original made (its ledger's seq is INTEGER, or its leader_ts has no
-fraction of a second; on SQLite, leader_ts is not TEXT) takes --no-original-reflectors.
+A reflector whose LDB needs rows that were pruned refuses to go on. If bootstrap.urls is set,
+it starts again from a snapshot. Reflectors of the Go program do not notice, and go on with a
+hole: prune only if none of them follows this ctldb. A ctldb that the Go program made (its
+ledger's seq is INTEGER, or its leader_ts has no fraction of a second; on SQLite, leader_ts is
+not TEXT) is pruned only with --no-original-reflectors.
 
-A node that runs has its embedded SQLite ctldb for itself: set executive.ledger_retention
-there (--dry-run works beside it). On MySQL it runs beside executives.
+An embedded SQLite ctldb belongs to the node that runs: set executive.ledger_retention there,
+and the node prunes (--dry-run works beside it). On MySQL the command works beside executives.
 
-Exit code 0 also where there is nothing to do, 3 where a snapshot is not there, 4 where it is
-refused, 130 where a signal stopped it after a whole transaction.
+Exit code 0 also if there is nothing to delete, 3 if there is no snapshot, 4 if pruning is
+refused, 130 if a signal stopped it, after a whole transaction.
 
 Examples:
   ctlstore ledger prune --keep 7d --dry-run
   ctlstore ledger prune --keep 7d --config executive.toml
-  ctlstore ledger prune --keep 36h --snapshot file:///srv/a/snapshot.db --snapshot file:///srv/b/snapshot.db";
+  ctlstore ledger prune --keep 36h --snapshot file:///srv/a.db --snapshot file:///srv/b.db";
 
 #[derive(Debug, Args)]
 pub struct PruneArgs {
-    /// Rows younger than this stay, such as 7d or "1day 12h"
+    /// Keep rows younger than this, such as 7d or "1day 12h"
     #[arg(long, value_name = "AGE", value_parser = humantime::parse_duration)]
     keep: Duration,
-    /// Snapshot that must have what goes, instead of those at snapshotter.urls;
-    /// may be given several times
+    /// Snapshot that must have the rows to delete, instead of those at
+    /// snapshotter.urls; may be given several times
     #[arg(long = "snapshot", value_name = "URL")]
     snapshots: Vec<UrlArg>,
-    /// Say what would go, and change nothing
+    /// Say what would be deleted, and change nothing
     #[arg(long)]
     dry_run: bool,
-    /// No reflector of the original follows this ctldb
+    /// Confirm that no reflector of the Go program follows this ctldb
     #[arg(long)]
     no_original_reflectors: bool,
     /// TOML file with the settings of the executive
@@ -82,11 +82,24 @@ pub struct PruneArgs {
 
 pub fn run(command: LedgerCommand) -> anyhow::Result<()> {
     let LedgerCommand::Prune(args) = command;
-    let snapshots = args.snapshots.iter().map(|url| url.read("--snapshot")).collect::<anyhow::Result<Vec<_>>>()?;
-    // As an executive: its settings say where the ctldb is, and with which password.
+    let snapshots = urls(&args.snapshots)?;
+    // Load the settings of an executive: they have the ctldb's URL and password.
     let settings = SettingsArgs { config: args.config.clone(), roles: vec!["executive".to_owned()] }.load()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("runtime")?;
     runtime.block_on(prune_ledger(&args, &snapshots, &settings))
+}
+
+/// Reads all URLs. The error names every bad one.
+fn urls(given: &[UrlArg]) -> anyhow::Result<Vec<SnapshotUrl>> {
+    let mut urls = Vec::with_capacity(given.len());
+    let mut reasons = Vec::new();
+    for url in given {
+        match url.read("--snapshot") {
+            Ok(url) => urls.push(url),
+            Err(reason) => reasons.push(reason.to_string()),
+        }
+    }
+    if reasons.is_empty() { Ok(urls) } else { Err(Failure::usage(reasons.join("; ")).into()) }
 }
 
 async fn prune_ledger(args: &PruneArgs, snapshots: &[SnapshotUrl], settings: &Settings) -> anyhow::Result<()> {
@@ -95,7 +108,7 @@ async fn prune_ledger(args: &PruneArgs, snapshots: &[SnapshotUrl], settings: &Se
     let ledger = LedgerTable::new(&settings.ctldb.ledger_table)?;
     let no_original_reflectors = args.no_original_reflectors || settings.executive.no_original_reflectors;
     let mut source = AnySource::new(&location, ledger.clone(), ASK_TIMEOUT)?;
-    // Both before a snapshot is fetched for nothing.
+    // Both checks come before the snapshots are fetched.
     if let Location::Sqlite(path) = &location {
         refuse_other_database(path, &ledger).map_err(|error| Failure::refused(error.to_string()))?;
     }
@@ -110,9 +123,10 @@ async fn prune_ledger(args: &PruneArgs, snapshots: &[SnapshotUrl], settings: &Se
     let planned = interrupt.unless(plan(&mut source, &order)).await.ok_or(Interrupted)?;
     source.close().await;
     let planned = planned.context("look at the ledger")?;
-    let done = match args.dry_run || planned.rows == 0 {
-        true => None,
-        false => Some(carry_out(&location, ledger, order, &planned, &interrupt).await?),
+    let done = if args.dry_run || planned.rows == 0 {
+        None
+    } else {
+        Some(carry_out(&location, ledger, order, &planned, &interrupt).await?)
     };
     Report::new(args.keep, &snapshot, &planned, done.as_ref(), args.dry_run).print(args.json)?;
     match done {
@@ -121,7 +135,7 @@ async fn prune_ledger(args: &PruneArgs, snapshots: &[SnapshotUrl], settings: &Se
     }
 }
 
-/// Fetches and checks the snapshots.
+/// Fetches and checks the snapshots; gives the one with the lowest seq.
 async fn verified(
     given: &[SnapshotUrl],
     settings: &Settings,
@@ -140,7 +154,7 @@ async fn verified(
     verified.context("nothing is pruned without a good snapshot")
 }
 
-/// Deletes what was planned, or as much as a signal leaves time for.
+/// Deletes the planned rows, until a signal comes.
 async fn carry_out(
     location: &Location,
     ledger: LedgerTable,
@@ -162,7 +176,7 @@ async fn carry_out(
     outcome.context("prune the ledger")
 }
 
-/// An embedded ctldb belongs to the node that runs.
+/// Refuses an embedded ctldb that a running node has.
 fn not_held(location: &Location) -> anyhow::Result<()> {
     let Location::Sqlite(path) = location else { return Ok(()) };
     if !path.exists() {

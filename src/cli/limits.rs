@@ -1,4 +1,4 @@
-//! `table-limits` and `writer-limits`: what there is, set, taken away.
+//! `table-limits` and `writer-limits`: read, set and delete limits, at an executive.
 
 use clap::{Args, Subcommand};
 use reqwest::Method;
@@ -10,33 +10,37 @@ use ctlstore_core::schema::WriterName;
 use super::args::{ExecutiveArg, JsonArg, TableArg};
 use super::client;
 use super::failure::Failure;
-use super::output::{Out, Piped, Table, say_json};
+use super::output::{Out, OutputTable, Piped, say_json};
 
-/// The period of the limits that can be set here, in nanoseconds.
+/// The period of limits that are set here, in nanoseconds.
 const MINUTE: u64 = 60_000_000_000;
 
 #[derive(Debug, Subcommand)]
-pub enum TableLimits {
+pub enum TableLimitsCommand {
     /// Print the limits of all tables, in bytes
-    Read(Read),
+    Read(ReadLimitsArgs),
     /// Give a table a limit of its own
-    Update(UpdateTable),
-    /// Take a table's own limit away
-    Delete(DeleteTable),
+    Update(UpdateTableArgs),
+    /// Delete a table's own limit
+    Delete(DeleteTableArgs),
 }
 
 #[derive(Debug, Subcommand)]
-pub enum WriterLimits {
+pub enum WriterLimitsCommand {
     /// Print the limits of all writers
-    Read(Read),
+    Read(ReadLimitsArgs),
     /// Give a writer a limit of its own
-    Update(UpdateWriter),
-    /// Take a writer's own limit away
-    Delete(DeleteWriter),
+    Update(UpdateWriterArgs),
+    /// Delete a writer's own limit
+    Delete(DeleteWriterArgs),
 }
 
 #[derive(Debug, Args)]
-pub struct Read {
+#[command(after_help = "\
+Examples:
+  ctlstore table-limits read
+  ctlstore writer-limits read --json")]
+pub struct ReadLimitsArgs {
     #[command(flatten)]
     executive: ExecutiveArg,
     #[command(flatten)]
@@ -44,21 +48,29 @@ pub struct Read {
 }
 
 #[derive(Debug, Args)]
-pub struct UpdateTable {
+#[command(after_help = "\
+Example:
+  ctlstore table-limits update -f shop -t flags --max-size 2000000 --warn-size 1000000")]
+pub struct UpdateTableArgs {
     #[command(flatten)]
     executive: ExecutiveArg,
     #[command(flatten)]
     table: TableArg,
-    /// Bytes from which on writes are refused
+    /// Size from which on writes are refused, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = 104_857_600, value_parser = clap::value_parser!(i64).range(1..))]
     max_size: i64,
-    /// Bytes from which on a warning is logged
+    /// Size from which on a warning is logged, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = 52_428_800, value_parser = clap::value_parser!(i64).range(1..))]
     warn_size: i64,
 }
 
 #[derive(Debug, Args)]
-pub struct DeleteTable {
+#[command(after_help = "\
+Example:
+  ctlstore table-limits delete -f shop -t flags
+
+The default limits hold for the table then.")]
+pub struct DeleteTableArgs {
     #[command(flatten)]
     executive: ExecutiveArg,
     #[command(flatten)]
@@ -66,19 +78,27 @@ pub struct DeleteTable {
 }
 
 #[derive(Debug, Args)]
-pub struct UpdateWriter {
+#[command(after_help = "\
+Example:
+  ctlstore writer-limits update --writer loader --rows-per-minute 100000")]
+pub struct UpdateWriterArgs {
     #[command(flatten)]
     executive: ExecutiveArg,
     /// The writer's name
     #[arg(long, value_name = "NAME")]
     writer: WriterName,
-    /// Rows that it may write in a minute
+    /// The most rows that it may write in a minute
     #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(i64).range(0..))]
     rows_per_minute: i64,
 }
 
 #[derive(Debug, Args)]
-pub struct DeleteWriter {
+#[command(after_help = "\
+Example:
+  ctlstore writer-limits delete --writer loader
+
+The default limit holds for the writer then.")]
+pub struct DeleteWriterArgs {
     #[command(flatten)]
     executive: ExecutiveArg,
     /// The writer's name
@@ -129,11 +149,11 @@ struct Rates {
     writers: Vec<NamedRate>,
 }
 
-impl TableLimits {
+impl TableLimitsCommand {
     pub fn run(&self) -> anyhow::Result<()> {
         match self {
             Self::Read(read) => read.tables(),
-            Self::Update(UpdateTable { executive, table, max_size, warn_size }) => {
+            Self::Update(UpdateTableArgs { executive, table, max_size, warn_size }) => {
                 if warn_size > max_size {
                     return Err(Failure::usage("--warn-size is above --max-size").into());
                 }
@@ -142,7 +162,7 @@ impl TableLimits {
                 let body = json!({ "max-size": max_size, "warn-size": warn_size });
                 change(executive, Method::POST, &path, Some(body))
             }
-            Self::Delete(DeleteTable { executive, table }) => {
+            Self::Delete(DeleteTableArgs { executive, table }) => {
                 let table = table.table()?;
                 let path = ["limits", "tables", table.family.as_str(), table.table.as_str()];
                 change(executive, Method::DELETE, &path, None)
@@ -151,15 +171,15 @@ impl TableLimits {
     }
 }
 
-impl WriterLimits {
+impl WriterLimitsCommand {
     pub fn run(&self) -> anyhow::Result<()> {
         match self {
             Self::Read(read) => read.writers(),
-            Self::Update(UpdateWriter { executive, writer, rows_per_minute }) => {
+            Self::Update(UpdateWriterArgs { executive, writer, rows_per_minute }) => {
                 let body = json!({ "amount": rows_per_minute, "period": MINUTE });
                 change(executive, Method::POST, &["limits", "writers", writer.as_str()], Some(body))
             }
-            Self::Delete(DeleteWriter { executive, writer }) => {
+            Self::Delete(DeleteWriterArgs { executive, writer }) => {
                 change(executive, Method::DELETE, &["limits", "writers", writer.as_str()], None)
             }
         }
@@ -175,7 +195,7 @@ fn change(executive: &ExecutiveArg, method: Method, path: &[&str], body: Option<
     })
 }
 
-impl Read {
+impl ReadLimitsArgs {
     fn limits<T: serde::de::DeserializeOwned>(&self, of: &str) -> anyhow::Result<T> {
         client::run(async {
             let executive = self.executive.client()?;
@@ -192,7 +212,7 @@ impl Read {
         out.line(&format!("warn: {} bytes", limits.global.warn_size))?;
         out.line(&format!("max : {} bytes", limits.global.max_size))?;
         if !limits.tables.is_empty() {
-            let mut table = Table::new(["FAMILY", "TABLE", "WARN", "MAX"]);
+            let mut table = OutputTable::new(["FAMILY", "TABLE", "WARN", "MAX"]);
             for NamedSize { size, family, table: name } in &limits.tables {
                 table.row([family, name, &size.warn_size.to_string(), &size.max_size.to_string()]);
             }
@@ -210,7 +230,7 @@ impl Read {
         let mut out = Out::new();
         out.line(&format!("default: {}", limits.global))?;
         if !limits.writers.is_empty() {
-            let mut table = Table::new(["WRITER", "LIMIT"]);
+            let mut table = OutputTable::new(["WRITER", "LIMIT"]);
             for NamedRate { writer, rate_limit } in &limits.writers {
                 table.row([writer, &rate_limit.to_string()]);
             }

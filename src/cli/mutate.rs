@@ -1,4 +1,5 @@
-//! `mutate`: one mutation from flags, or many from NDJSON.
+//! `mutate`: writes one row from flags, or many from NDJSON. `lines` reads the input, and `sender`
+//! writes it in requests.
 
 pub mod lines;
 mod position;
@@ -15,7 +16,7 @@ use serde_json::{Map, Value, json};
 use ctlstore_core::schema::{FamilyName, FieldName, FieldType, TableName, TableSchema};
 
 use self::lines::MutationLines;
-use self::sender::{Sender, Summary, To};
+use self::sender::{Sender, WriteSummary, WriteTarget};
 use super::args::{self, CredentialsArg, ExecutiveArg, JsonArg};
 use super::failure::Failure;
 use super::output::{note, say, say_json};
@@ -26,20 +27,21 @@ use super::{client, table_json};
 Examples:
   ctlstore mutate -f shop -t flags --set name=dark-mode --set on=1
   ctlstore mutate -f shop -t flags --delete --set name=dark-mode
-  ctlstore mutate -f shop --input flags.ndjson            many, in requests of at most 100
-  generate | ctlstore mutate -f shop -t flags --resume    that can be run again where it ended
+  ctlstore mutate -f shop --input flags.ndjson            many rows, in requests of at most 100
+  generate | ctlstore mutate -f shop -t flags --resume    many rows; run again, it goes on
 
-A line of the input is one mutation, as the executive's API has it; bytes are base64:
+A line of the input is one mutation, as in the executive's API; bytes are base64:
   {\"table\":\"flags\",\"values\":{\"name\":\"dark-mode\",\"on\":1}}
   {\"table\":\"flags\",\"delete\":true,\"values\":{\"name\":\"dark-mode\"}}
 
-The writer's cookie stays as it is. With --resume it becomes the place in the input: it is
-set with the rows of each request, in one transaction, to how many lines are written and a
-digest of them. The same command again skips what is written and goes on behind it, and
-refuses an input that begins differently. Use a writer of its own for that.
+The writer's cookie stays as it is. With --resume it holds the position in the input: each
+request sets it, in the transaction that writes its rows, to the number of lines that are
+written and a digest of them. The same command skips these lines when it is run again, and
+refuses an input that begins differently. Use a separate writer for each such input.
 
-Ctrl-C ends it behind the request that is under way, and says how many rows are written.")]
-pub struct Mutate {
+Ctrl-C ends the command after the request that is in progress. It then says how many rows are
+written.")]
+pub struct MutateArgs {
     #[command(flatten)]
     executive: ExecutiveArg,
     #[command(flatten)]
@@ -47,21 +49,21 @@ pub struct Mutate {
     /// The family
     #[arg(short, long, value_name = "FAMILY")]
     family: FamilyName,
-    /// The table; also of lines that name none
+    /// The table of the row, and of lines that name none
     #[arg(short, long, value_name = "TABLE")]
     table: Option<TableName>,
-    /// A field's value, read by the field's type, 0x… for bytes; every field of an
-    /// upsert, every key field of a delete
+    /// A field and its value, read by the field's type, 0x… for bytes; an upsert needs
+    /// every field, a delete every key field
     #[arg(long = "set", value_name = "FIELD=VALUE", value_parser = assignment, conflicts_with_all = ["input", "resume"])]
     set: Vec<(FieldName, String)>,
-    /// A field without a value
+    /// A field whose value is NULL
     #[arg(long = "null", value_name = "FIELD", conflicts_with_all = ["input", "resume"])]
     null: Vec<FieldName>,
     /// Delete the row instead of writing it
     #[arg(long, requires = "set")]
     delete: bool,
-    /// Read mutations from here, one JSON object a line; "-" is standard input, as when
-    /// nothing is set
+    /// File with mutations, one JSON object a line; "-" is standard input, the default
+    /// if no field is set
     #[arg(short, long, value_name = "FILE")]
     input: Option<PathBuf>,
     /// Go on where an earlier run of the same input ended
@@ -76,38 +78,39 @@ fn assignment(text: &str) -> Result<(FieldName, String), String> {
     Ok((FieldName::new(name).map_err(|error| error.to_string())?, value.to_owned()))
 }
 
-impl Mutate {
+impl MutateArgs {
     pub fn run(&self) -> anyhow::Result<()> {
         let executive = self.executive.client()?;
         let secret = self.credentials.secret()?;
-        let to = To { executive, family: self.family.clone(), writer: self.credentials.writer.clone(), secret };
+        let target =
+            WriteTarget { executive, family: self.family.clone(), writer: self.credentials.writer.clone(), secret };
         let summary = client::run(async {
-            if self.set.is_empty() && self.null.is_empty() { self.many(to).await } else { self.one(to).await }
+            if self.set.is_empty() && self.null.is_empty() { self.many(target).await } else { self.one(target).await }
         })?;
         report(&summary, &self.json)
     }
 
-    async fn one(&self, to: To) -> anyhow::Result<Summary> {
+    async fn one(&self, target: WriteTarget) -> anyhow::Result<WriteSummary> {
         let table = self.table.as_ref().ok_or_else(|| Failure::usage("--set goes with --table"))?;
-        let schema = table_json::table_of(&to.executive, &args::table_ref(&self.family, table)?).await?;
+        let schema = table_json::table_of(&target.executive, &args::table_ref(&self.family, table)?).await?;
         let mut values = Map::new();
         for (name, text) in &self.set {
             values.insert(name.to_string(), value(&schema, name, text)?);
         }
         values.extend(self.null.iter().map(|name| (name.to_string(), Value::Null)));
         let mutation = json!({ "table": table, "delete": self.delete, "values": values }).to_string();
-        let mut sender = Sender::begin(to, false).await?;
+        let mut sender = Sender::begin(target, false).await?;
         sender.push("", mutation).await?;
         sender.finish().await
     }
 
-    async fn many(&self, to: To) -> anyhow::Result<Summary> {
+    async fn many(&self, target: WriteTarget) -> anyhow::Result<WriteSummary> {
         let input = self.input.as_deref().unwrap_or(Path::new("-"));
         if input == Path::new("-") && std::io::stdin().is_terminal() {
             note("reading mutations from the terminal, one JSON object a line; ctrl-D ends");
         }
         let mut lines = MutationLines::open(input)?;
-        let mut sender = Sender::begin(to, self.resume).await?;
+        let mut sender = Sender::begin(target, self.resume).await?;
         while let Some(line) = sender.awaiting(lines.next()).await? {
             let mutation = lines::mutation(&line, self.table.as_ref().map(TableName::as_str));
             sender.push(&line, mutation.map_err(|why| lines.wrong(why))?).await?;
@@ -116,8 +119,7 @@ impl Mutate {
     }
 }
 
-/// A value from the command line as JSON, by the field's type. What the type does
-/// not take is left to the executive to refuse.
+/// A value from the command line as JSON, by the field's type. The executive checks further rules.
 fn value(schema: &TableSchema, name: &FieldName, text: &str) -> Result<Value, Failure> {
     let Some(index) = schema.position(name) else {
         let known: Vec<&str> = schema.fields().iter().map(|field| field.name.as_str()).collect();
@@ -137,7 +139,7 @@ fn value(schema: &TableSchema, name: &FieldName, text: &str) -> Result<Value, Fa
         }
         FieldType::Binary | FieldType::ByteString => {
             let bytes = match text.strip_prefix("0x") {
-                Some(digits) => hex::decode(digits).map_err(|_| wrong("hex behind 0x"))?,
+                Some(digits) => hex::decode(digits).map_err(|_| wrong("hex after 0x"))?,
                 None => text.as_bytes().to_vec(),
             };
             Value::from(STANDARD.encode(bytes))
@@ -145,16 +147,17 @@ fn value(schema: &TableSchema, name: &FieldName, text: &str) -> Result<Value, Fa
     })
 }
 
-/// What was written, for people or as JSON.
-pub fn report(summary: &Summary, json: &JsonArg) -> anyhow::Result<()> {
+/// Prints what was written, for people or as JSON.
+pub fn report(summary: &WriteSummary, json: &JsonArg) -> anyhow::Result<()> {
     if json.json {
         return say_json(summary);
     }
-    let Summary { rows, requests, skipped, seq } = summary;
+    let WriteSummary { rows, requests, skipped, seq } = summary;
     let skipped = if *skipped > 0 { format!(", {skipped} were written before") } else { String::new() };
     let seq = seq.map(|seq| format!(", up to seq {seq}")).unwrap_or_default();
-    let (rows_are, requests_are) = (plural(*rows, "row"), plural(*requests, "request"));
-    say(&format!("wrote {rows_are} in {requests_are}{seq}{skipped}"))
+    let rows = plural(*rows, "row");
+    let requests = plural(*requests, "request");
+    say(&format!("wrote {rows} in {requests}{seq}{skipped}"))
 }
 
 fn plural(count: u64, one: &str) -> String {

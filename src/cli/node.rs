@@ -1,8 +1,8 @@
-//! `ctlstore node`: logs first, then the node on its runtime.
+//! `node`: starts the log, then runs the node on its runtime until it ends.
 
 use anyhow::Context;
 
-use super::Logged;
+use super::failure::Logged;
 use crate::config::{LogFormat, Settings};
 use crate::{node, telemetry};
 
@@ -14,7 +14,7 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     let collected = settings.log.format == LogFormat::Json;
     let ended = actix_rt::System::new().block_on(node::run(settings));
     let ended = match ended {
-        // A collector of the logs reads no other lines.
+        // A collector of JSON logs can't read a plain line.
         Err(error) if collected => {
             tracing::error!(%error, "the node failed");
             Err(Logged.into())

@@ -1,25 +1,26 @@
-//! Standard output: tables and colours for a terminal, plain lines for a pipe,
-//! JSON for programs. A reader that goes away (`| head`) ends the command quietly.
+//! Standard output: tables and colours for a terminal, plain lines for a pipe, JSON for programs. Entry
+//! points: [`Out`], [`OutputTable`], and [`say`] for one line. If the reader of a pipe goes away
+//! (`| head`), the command ends quietly.
 
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 
 use anyhow::Context;
 use serde::Serialize;
 
-/// Standard output was closed by whoever read it.
+/// The reader of standard output has closed it.
 #[derive(Debug, thiserror::Error)]
 #[error("standard output is closed")]
 pub struct Closed;
 
-/// The width of a terminal that does not say it.
+/// The width of a terminal that does not tell its width.
 const COLUMNS: usize = 80;
-/// Between two columns.
+/// Spaces between two columns.
 const GAP: usize = 2;
-/// A column that is no wider is not cut further, in characters.
+/// A column is not cut below this width, in characters.
 const NARROW: usize = 8;
 const PLAIN: &str = "\x1b[0m";
 
-/// What a terminal shows a text in.
+/// How a terminal shows a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Colour {
     Bold,
@@ -77,7 +78,7 @@ impl Out {
         self.line(&text)
     }
 
-    /// Values with tabs between them, what would break the line escaped.
+    /// Values with tabs between them; control characters are escaped.
     pub fn tabbed(&mut self, cells: &[&str]) -> anyhow::Result<()> {
         let cells: Vec<String> = cells.iter().map(|cell| printable(cell)).collect();
         self.line(&cells.join("\t"))
@@ -88,18 +89,18 @@ impl Out {
         terminal_size::terminal_size().map_or(COLUMNS, |(width, _)| usize::from(width.0)).max(1)
     }
 
-    /// On a terminal `text` in this colour, elsewhere as it is.
+    /// `text` in this colour on a terminal, and unchanged elsewhere.
     pub fn coloured(&self, colour: Colour, text: &str) -> String {
         let code = colour.code();
         if self.is_terminal && has_colours() { format!("{code}{text}{PLAIN}") } else { text.to_owned() }
     }
 
-    /// On a terminal `text` in red, elsewhere as it is.
+    /// `text` in red on a terminal, and unchanged elsewhere.
     pub fn alarming(&self, text: &str) -> String {
         self.coloured(Colour::Red, text)
     }
 
-    /// Must be called at the end: what is still buffered may not be written.
+    /// Writes the rest of the buffer. It must be called at the end, since dropping hides errors.
     pub fn flush(&mut self) -> anyhow::Result<()> {
         written(self.to.flush())
     }
@@ -112,31 +113,31 @@ fn written(outcome: io::Result<()>) -> anyhow::Result<()> {
     }
 }
 
-/// One line that a command has to say.
+/// Prints one line.
 pub fn say(line: &str) -> anyhow::Result<()> {
     let mut out = Out::new();
     out.line(line)?;
     out.flush()
 }
 
-/// One JSON document that a command has to say.
+/// Prints one JSON document.
 pub fn say_json(value: &impl Serialize) -> anyhow::Result<()> {
     let mut out = Out::new();
     out.json(value)?;
     out.flush()
 }
 
-/// A line for people beside what is printed. Standard error may be closed or full.
+/// Prints a line for people on standard error, which may be closed or full.
 pub fn note(line: &str) {
     let _ = writeln!(io::stderr(), "ctlstore: {line}");
 }
 
-/// A number of bytes for people.
+/// A number of bytes, for people.
 pub fn size(bytes: u64) -> String {
     bytesize::ByteSize(bytes).to_string()
 }
 
-/// Text without characters that would steer a terminal or break a line.
+/// Text whose control characters are escaped, so that it can't control a terminal or break a line.
 pub fn printable(text: &str) -> String {
     if !text.chars().any(char::is_control) {
         return text.to_owned();
@@ -152,13 +153,13 @@ pub fn printable(text: &str) -> String {
 }
 
 /// Rows under headings.
-pub struct Table {
+pub struct OutputTable {
     headings: Vec<String>,
     rows: Vec<Vec<String>>,
     is_whole: bool,
 }
 
-/// How a table is written where there is no terminal.
+/// How a table is written if standard output is no terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Piped {
     /// With tabs between the values and no headings.
@@ -169,12 +170,12 @@ pub enum Piped {
     Bare,
 }
 
-impl Table {
+impl OutputTable {
     pub fn new<H: Into<String>>(headings: impl IntoIterator<Item = H>) -> Self {
         Self { headings: headings.into_iter().map(Into::into).collect(), rows: Vec::new(), is_whole: false }
     }
 
-    /// Cells that a terminal is too narrow for go on in its next line instead of being cut.
+    /// Lets long cells continue in the terminal's next line, instead of cutting them.
     pub fn whole(self) -> Self {
         Self { is_whole: true, ..self }
     }
@@ -196,13 +197,12 @@ impl Table {
         }
         if piped != Piped::Bare {
             let headings = aligned(&self.headings, &widths);
-            match out.is_terminal {
-                true => out.line(&out.coloured(Colour::Bold, &headings))?,
-                false => {
-                    let dashes: Vec<String> = self.headings.iter().map(|h| "-".repeat(h.chars().count())).collect();
-                    out.line(&headings)?;
-                    out.line(&aligned(&dashes, &widths))?;
-                }
+            if out.is_terminal {
+                out.line(&out.coloured(Colour::Bold, &headings))?;
+            } else {
+                let dashes: Vec<String> = self.headings.iter().map(|h| "-".repeat(h.chars().count())).collect();
+                out.line(&headings)?;
+                out.line(&aligned(&dashes, &widths))?;
             }
         }
         self.rows.iter().try_for_each(|row| out.line(&aligned(row, &widths)))
@@ -220,7 +220,7 @@ impl Table {
     }
 }
 
-/// Makes the widest columns narrower until the line has room, as far as that goes.
+/// Makes the widest columns narrower until the line fits, or all are as narrow as they may be.
 fn fit(widths: &mut [usize], room: usize) {
     let gaps = GAP * widths.len().saturating_sub(1);
     let mut excess = (widths.iter().sum::<usize>() + gaps).saturating_sub(room);
@@ -232,7 +232,7 @@ fn fit(widths: &mut [usize], room: usize) {
     }
 }
 
-/// Cuts a text that has more than `most` characters, at least 1, so that it is seen.
+/// Cuts a text to `most` characters, at least 1, and marks the cut.
 pub fn cut(text: &mut String, most: usize) {
     if text.chars().nth(most).is_some()
         && let Some((at, _)) = text.char_indices().nth(most.saturating_sub(1))
@@ -252,14 +252,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_steers_a_terminal_is_escaped() {
+    fn what_controls_a_terminal_is_escaped() {
         assert_eq!(printable("a\tb\x1b[2J\nc\u{9b}d"), "a\\tb\\u{1b}[2J\\nc\\u{9b}d");
         assert_eq!(printable("näh"), "näh");
     }
 
     #[test]
     fn columns_are_as_wide_as_what_is_in_them() {
-        let mut table = Table::new(["A", "LONGER"]);
+        let mut table = OutputTable::new(["A", "LONGER"]);
         table.row(["wide cell", "x"]);
         assert_eq!(table.widths(false), [9, 6]);
         assert_eq!(table.widths(true), [9, 1]);

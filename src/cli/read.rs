@@ -1,22 +1,24 @@
-//! `read-keys`, `read-seq`, `rows`: what is in the LDB of this host, or in a reader.
+//! `read-keys`, `read-seq` and `rows`: print what is in this host's LDB, or what a reader has.
 
 use clap::Args;
 use reqwest::Method;
 use serde_json::json;
 
 use crate::http::json::Members;
+use crate::http::json_error::explain_part;
 use ctlstore_core::schema::TableSchema;
 use ctlstore_reader::{ReadTransaction, Row};
 
-use super::args::{JsonArg, LdbArg, TableArg};
+use super::args::{JsonArg, LdbArg, TableArg, is_by_flag};
 use super::client::{self, ServerClient};
 use super::failure::{Exit, Failure};
-use super::ldb::{self, Key};
-use super::output::{Out, Piped, Table, say, say_json};
+use super::ldb::{self, KeyText};
+use super::output::{Out, OutputTable, Piped, say, say_json};
 
-/// The most rows of a table on a terminal, unless more are asked for: its columns are as
-/// wide as the widest of them, so all are held.
+/// The most rows of a table on a terminal, unless --limit says another number. All rows are held in
+/// memory, since each column is as wide as its widest cell.
 const ON_TERMINAL: u64 = 1000;
+const READER_VARIABLE: &str = "CTLSTORE_READER";
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -24,23 +26,23 @@ Examples:
   ctlstore read-keys -f shop -t flags dark-mode
   ctlstore read-keys -f shop -t blobs 0x00ff --json
 
-Exit code 3 when there is no such row or table.")]
-pub struct ReadKeys {
+Exit code 3 if there is no such row or table.")]
+pub struct ReadKeysArgs {
     #[command(flatten)]
     ldb: LdbArg,
     #[command(flatten)]
     table: TableArg,
-    /// No headings
+    /// Print no headings
     #[arg(short, long)]
     quiet: bool,
     #[command(flatten)]
     json: JsonArg,
     /// The key's values, in the key's order; 0x… for bytes
-    #[arg(value_name = "KEY", required = true, value_parser = Key::parse, allow_negative_numbers = true)]
-    keys: Vec<Key>,
+    #[arg(value_name = "KEY", required = true, value_parser = KeyText::parse, allow_negative_numbers = true)]
+    keys: Vec<KeyText>,
 }
 
-impl ReadKeys {
+impl ReadKeysArgs {
     pub fn run(&self) -> anyhow::Result<()> {
         ldb::read(&self.ldb.path(), |ldb| self.of(ldb))
     }
@@ -58,7 +60,7 @@ impl ReadKeys {
             }
             let mut cells: Vec<(&str, String)> = row.columns().map(|(name, value)| (name, ldb::shown(value))).collect();
             cells.sort();
-            let mut table = Table::new(["COLUMN", "VALUE"]).whole();
+            let mut table = OutputTable::new(["COLUMN", "VALUE"]).whole();
             cells.iter().for_each(|(name, value)| table.row([*name, value]));
             table.write(&mut out, if self.quiet { Piped::Bare } else { Piped::Aligned })
         })?;
@@ -77,14 +79,14 @@ fn arity(schema: &TableSchema, got: usize) -> Failure {
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  ctlstore read-seq")]
-pub struct ReadSeq {
+pub struct ReadSeqArgs {
     #[command(flatten)]
     ldb: LdbArg,
     #[command(flatten)]
     json: JsonArg,
 }
 
-impl ReadSeq {
+impl ReadSeqArgs {
     pub fn run(&self) -> anyhow::Result<()> {
         let seq = ldb::read(&self.ldb.path(), |ldb| Ok(ldb.last_seq()?))?;
         if self.json.json { say_json(&json!({ "seq": seq })) } else { say(&seq.to_string()) }
@@ -95,34 +97,39 @@ impl ReadSeq {
 #[command(after_help = "\
 Examples:
   ctlstore rows -f shop -t flags                         every row of the table in this host's LDB
-  ctlstore rows -f shop -t prices eu 17                  those whose key begins with eu, 17
-  ctlstore rows -f shop -t flags --reader host:1331      the same from a reader
+  ctlstore rows -f shop -t prices eu 17                  the rows whose key begins with eu, 17
+  ctlstore rows -f shop -t flags --limit 10              the first ten rows
+  ctlstore rows -f shop -t flags --reader host:1331      the rows that a reader has
   ctlstore rows -f shop -t flags --json | jq .name       one JSON object a line
 
-In a pipe the values stand with tabs between them, in the table's column order; a reader's
-rows are always JSON there, since it does not tell the types.")]
-pub struct Rows {
+In a pipe a line has the values in the table's column order, with tabs between them. A reader's
+rows are JSON there, since a reader does not tell the types.")]
+pub struct RowsArgs {
     #[command(flatten)]
     ldb: LdbArg,
-    /// Ask this reader instead of reading the file
-    #[arg(short, long, value_name = "URL", env = "CTLSTORE_READER")]
+    /// Ask this reader instead of reading the LDB file
+    #[arg(short, long, value_name = "URL", env = READER_VARIABLE)]
     reader: Option<String>,
     #[command(flatten)]
     table: TableArg,
-    /// At most so many rows
+    /// The most rows to print (-l is --ldb)
     #[arg(long, value_name = "ROWS")]
     limit: Option<u64>,
     #[command(flatten)]
     json: JsonArg,
     /// The leading values of the key, in the key's order; 0x… for bytes
-    #[arg(value_name = "KEY", value_parser = Key::parse, allow_negative_numbers = true)]
-    prefix: Vec<Key>,
+    #[arg(value_name = "KEY", value_parser = KeyText::parse, allow_negative_numbers = true)]
+    prefix: Vec<KeyText>,
 }
 
-impl Rows {
+impl RowsArgs {
     pub fn run(&self) -> anyhow::Result<()> {
-        // A flag goes over the environment, also over the environment's other way.
-        let reader_by_flag = self.reader.is_some() && self.reader != std::env::var("CTLSTORE_READER").ok();
+        // A flag counts before both variables.
+        let reader_by_flag = self.reader.as_ref().is_some_and(|reader| is_by_flag(reader, READER_VARIABLE));
+        if reader_by_flag && self.ldb.is_by_flag() {
+            let message = "--reader and --ldb (-l) both say where to read: give one of them; --limit bounds the rows";
+            return Err(Failure::usage(message).into());
+        }
         match &self.reader {
             Some(reader) if self.ldb.ldb.is_none() || reader_by_flag => self.of_reader(reader),
             _ => ldb::read(&self.ldb.path(), |ldb| self.of_file(ldb)),
@@ -146,7 +153,7 @@ impl Rows {
             })?;
             return out.flush();
         }
-        let mut table = Table::new(schema.fields().iter().map(|field| field.name.to_string()));
+        let mut table = OutputTable::new(schema.fields().iter().map(|field| field.name.to_string()));
         let limit = self.limit.unwrap_or(ON_TERMINAL);
         let count = ldb::rows(ldb, &schema, &self.prefix, Some(limit), |row| {
             table.row(cells(row));
@@ -178,7 +185,7 @@ impl Rows {
         let rows: Vec<Vec<(String, Box<serde_json::value::RawValue>)>> =
             rows.map(|row| Ok(members(row.get())?.into_inner())).collect::<anyhow::Result<_>>()?;
         let headings: Vec<String> = rows.first().into_iter().flatten().map(|(name, _)| name.clone()).collect();
-        let mut table = Table::new(headings);
+        let mut table = OutputTable::new(headings);
         rows.iter().for_each(|row| table.row(row.iter().map(|(_, value)| plain(value.get()))));
         table.write(&mut out, Piped::Tabs)?;
         out.flush()
@@ -186,18 +193,19 @@ impl Rows {
 }
 
 fn members(json: &str) -> Result<Members, Failure> {
-    serde_json::from_str(json).map_err(|error| Failure::new(Exit::Failed, format!("the reader's row: {error}")))
+    serde_json::from_str(json)
+        .map_err(|error| Failure::new(Exit::Failed, format!("the reader's row: {}", explain_part(&error))))
 }
 
-/// A JSON text without its quotes, any other value as it is.
+/// A JSON string without its quotes; any other value unchanged.
 fn plain(json: &str) -> String {
     serde_json::from_str::<String>(json).unwrap_or_else(|_| json.to_owned())
 }
 
-fn for_reader(key: &Key) -> serde_json::Value {
+fn for_reader(key: &KeyText) -> serde_json::Value {
     use base64::Engine;
     match key {
-        Key::Text(text) => json!({ "Value": text }),
-        Key::Bytes(bytes) => json!({ "Binary": base64::engine::general_purpose::STANDARD.encode(bytes) }),
+        KeyText::Text(text) => json!({ "Value": text }),
+        KeyText::Bytes(bytes) => json!({ "Binary": base64::engine::general_purpose::STANDARD.encode(bytes) }),
     }
 }

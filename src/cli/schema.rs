@@ -1,5 +1,5 @@
-//! `schema show`, `schema diff`, `schema apply`: the tables of an executive, an LDB or
-//! a file, and what one lacks of another.
+//! `schema show`, `schema diff` and `schema apply`: the tables of an executive, an LDB or a file, and
+//! what one lacks of another. `source` reads tables, `change` finds and makes the difference.
 
 mod change;
 mod source;
@@ -14,24 +14,24 @@ use ctlstore_core::schema::FamilyName;
 use self::change::{Change, changes};
 use self::source::{TableSource, executive, tables_at};
 use super::args::{ExecutiveArg, JsonArg};
-use super::client;
+use super::client::{self, ServerClient};
 use super::failure::{Exit, Failure};
-use super::output::{Out, Piped, Table};
+use super::output::{Out, OutputTable, Piped};
 use super::table_json::TableJson;
 
 #[derive(Debug, Subcommand)]
-pub enum Schema {
-    /// Print tables, as JSON where standard output is no terminal
-    Show(Show),
-    /// Print what one place lacks of another's tables
-    Diff(Diff),
-    /// Create what is missing; shows it first
-    Apply(Apply),
+pub enum SchemaCommand {
+    /// Print tables, as JSON if standard output is no terminal
+    Show(ShowArgs),
+    /// Print which tables and fields one place lacks
+    Diff(DiffArgs),
+    /// Create missing tables and fields, after showing them
+    Apply(ApplyArgs),
 }
 
 #[derive(Debug, Args)]
 struct FamiliesArg {
-    /// Only this family; an executive must be told which, and may be told several
+    /// Only this family; may be given several times. Required if FROM is an executive
     #[arg(short, long = "family", value_name = "FAMILY", value_delimiter = ',')]
     families: Vec<FamilyName>,
 }
@@ -41,7 +41,7 @@ struct FamiliesArg {
 Examples:
   ctlstore schema show http://127.0.0.1:3000 -f shop > shop.json
   ctlstore schema show data/ldb.db")]
-pub struct Show {
+pub struct ShowArgs {
     /// An executive's URL, an LDB, a file of `schema show`, or an export
     #[arg(value_name = "FROM")]
     from: TableSource,
@@ -54,14 +54,14 @@ pub struct Show {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  ctlstore schema diff shop.json                                the executive against a file
+  ctlstore schema diff shop.json                                what the executive lacks of a file
   ctlstore schema diff http://staging:3000 http://live:3000 -f shop
 
-What only the other place has is not shown: nothing would be dropped.")]
-pub struct Diff {
+Tables and fields that only the other place has are not shown, since nothing would be dropped.")]
+pub struct DiffArgs {
     #[command(flatten)]
-    between: Between,
-    /// Exit code 1 when there is a difference
+    between: BetweenArgs,
+    /// End with exit code 1 if there is a difference
     #[arg(long)]
     check: bool,
     #[command(flatten)]
@@ -71,22 +71,22 @@ pub struct Diff {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
-  ctlstore schema apply shop.json          shows what it would do, and asks
+  ctlstore schema apply shop.json          shows what it would create, and asks
   ctlstore schema apply shop.json --yes    for scripts")]
-pub struct Apply {
+pub struct ApplyArgs {
     #[command(flatten)]
-    between: Between,
-    /// Do it without asking
+    between: BetweenArgs,
+    /// Create without asking
     #[arg(short, long)]
     yes: bool,
 }
 
 #[derive(Debug, Args)]
-struct Between {
-    /// What there should be: an executive's URL, an LDB, a file of `schema show`, or an export
+struct BetweenArgs {
+    /// The wanted tables: an executive's URL, an LDB, a file of `schema show`, or an export
     #[arg(value_name = "FROM")]
     from: TableSource,
-    /// Where it should be, if not at --executive
+    /// Where the tables should be, instead of at --executive
     #[arg(value_name = "TO")]
     to: Option<TableSource>,
     #[command(flatten)]
@@ -95,7 +95,7 @@ struct Between {
     families: FamiliesArg,
 }
 
-impl Schema {
+impl SchemaCommand {
     pub fn run(&self) -> anyhow::Result<()> {
         client::run(async {
             match self {
@@ -107,7 +107,7 @@ impl Schema {
     }
 }
 
-impl Show {
+impl ShowArgs {
     async fn run(&self) -> anyhow::Result<()> {
         let tables = self.from.tables(&self.families.families).await?;
         let mut out = Out::new();
@@ -115,7 +115,7 @@ impl Show {
             out.json(&tables.iter().map(TableJson::from).collect::<Vec<_>>())?;
             return out.flush();
         }
-        let mut table = Table::new(["FAMILY", "TABLE", "KEY", "FIELDS"]);
+        let mut table = OutputTable::new(["FAMILY", "TABLE", "KEY", "FIELDS"]);
         for schema in &tables {
             let TableJson { family, name, fields, key_fields } = TableJson::from(schema);
             let fields: Vec<String> = fields.into_iter().map(|(name, of)| format!("{name}:{of}")).collect();
@@ -126,7 +126,7 @@ impl Show {
     }
 }
 
-impl Diff {
+impl DiffArgs {
     async fn run(&self) -> anyhow::Result<()> {
         let changes = self.between.changes().await?;
         let mut out = Out::new();
@@ -143,19 +143,9 @@ impl Diff {
     }
 }
 
-impl Apply {
+impl ApplyArgs {
     async fn run(&self) -> anyhow::Result<()> {
-        let target = match &self.between.to {
-            None => self.between.executive.client()?,
-            Some(TableSource::Executive(url)) => executive(url)?,
-            Some(TableSource::File(path)) => {
-                return Err(Failure::usage(format!(
-                    "{} is no executive, nothing can be applied to it",
-                    path.display()
-                ))
-                .into());
-            }
-        };
+        let target = self.target()?;
         let changes = self.between.changes().await?;
         let mut out = Out::new();
         changes.iter().try_for_each(|change| out.line(&change.to_string()))?;
@@ -177,6 +167,18 @@ impl Apply {
         out.flush()
     }
 
+    /// The executive at which tables are created.
+    fn target(&self) -> anyhow::Result<ServerClient> {
+        match &self.between.to {
+            None => self.between.executive.client(),
+            Some(TableSource::Executive(url)) => executive(url),
+            Some(TableSource::File(path)) => {
+                let message = format!("{} is no executive, nothing can be applied to it", path.display());
+                Err(Failure::usage(message).into())
+            }
+        }
+    }
+
     fn agreed(&self, changes: usize) -> anyhow::Result<bool> {
         if self.yes {
             return Ok(true);
@@ -194,8 +196,13 @@ impl Apply {
     }
 }
 
-impl Between {
+impl BetweenArgs {
     async fn changes(&self) -> anyhow::Result<Vec<Change>> {
+        if self.to.is_some() && self.executive.is_by_flag() {
+            return Err(
+                Failure::usage("TO and --executive both say where the tables should be: give one of them").into()
+            );
+        }
         let wanted = self.from.tables(&self.families.families).await?;
         let mut families: Vec<FamilyName> = wanted.iter().map(|schema| schema.table().family.clone()).collect();
         families.sort();

@@ -1,4 +1,5 @@
-//! `snapshot take`, `inspect` and `fetch`: by hand what nodes do by themselves.
+//! `snapshot take`, `inspect` and `fetch`: do by hand what nodes do in the background. The work itself is
+//! in `ctlstore_ldb::snapshot`.
 
 mod report;
 mod retry;
@@ -17,10 +18,10 @@ use ctlstore_ldb::snapshot::fetch::{self, FetchError, Fetched, Wanted};
 use ctlstore_ldb::snapshot::{Delivered, DestinationResult, Progress, Publisher, SnapshotError, SnapshotUrl, Target};
 
 use super::args::{JsonArg, LdbArg, UrlArg};
-use super::failure::Failure;
-use super::interrupt::{Interrupt, Interrupted, abortable};
+use super::failure::{Failure, Interrupted};
+use super::interrupt::{Interrupt, abortable};
 use super::ldb;
-use super::output::{Out, say, say_json, size};
+use super::output::{Out, note, say, say_json, size};
 
 use self::report::SnapshotReport;
 use self::retry::with_retries;
@@ -28,29 +29,29 @@ use self::retry::with_retries;
 #[derive(Debug, Subcommand)]
 pub enum SnapshotCommand {
     /// Take a snapshot of an LDB, check it and publish it
-    Take(Take),
-    /// Fetch what is published, check it, and say what it is
-    Inspect(Inspect),
+    Take(TakeArgs),
+    /// Fetch a published snapshot, check it, and describe it
+    Inspect(InspectArgs),
     /// Fetch a snapshot, check it, and keep it as a file
-    Fetch(Fetch),
+    Fetch(FetchArgs),
 }
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   ctlstore snapshot take --ldb data/ldb.db --to file:///srv/snapshot.db
-  ctlstore snapshot take --to s3://bucket/snapshot.db.zst     AWS_… in the environment say how
+  ctlstore snapshot take --to s3://bucket/snapshot.db.zst     with AWS_… in the environment
 
-The applier goes on meanwhile. A key that ends in .gz or .zst is compressed; the manifest
-lies beside it under the same name with .json. What is older than what is published there,
-of another ledger, or suddenly empty is refused with exit code 4.")]
-pub struct Take {
+The applier goes on meanwhile. If the URL ends in .gz or .zst, the snapshot is compressed. The
+manifest is beside it, under the same name with .json. A snapshot that is older than the
+published one, of another ledger, or suddenly empty is refused with exit code 4.")]
+pub struct TakeArgs {
     #[command(flatten)]
     ldb: LdbArg,
-    /// Where it goes: file:, s3:, gs: or az:
+    /// Where to publish: file:, s3:, gs: or az:
     #[arg(long, value_name = "URL")]
     to: UrlArg,
-    /// How many stay under timestamped names beside the newest
+    /// How many older snapshots to keep under timestamped names
     #[arg(long, value_name = "N", default_value_t = 0)]
     keep: usize,
     #[command(flatten)]
@@ -64,18 +65,18 @@ Examples:
   ctlstore snapshot inspect https://host/snapshot.db.gz --json | jq .seq
   ctlstore snapshot inspect file:data/snapshots/snapshot.db --manifest-only
 
-It is downloaded to --temp-dir for that, and removed. Each check is told with its outcome; with
-one that fails there is an error instead, and exit code 1. Exit code 3 when nothing is there. A
+The snapshot is downloaded to --temp-dir, and removed afterwards. Each check is printed with its
+outcome. A check that fails is an error with exit code 1. Exit code 3 if there is no snapshot. A
 place that can't be reached is asked again a few times.")]
-pub struct Inspect {
-    /// Where it is: file:, s3:, gs:, az:, http(s): or data:
+pub struct InspectArgs {
+    /// The snapshot: file:, s3:, gs:, az:, http(s): or data:
     #[arg(value_name = "URL")]
     url: UrlArg,
-    /// Read the manifest and download nothing
+    /// Read only the manifest
     #[arg(long)]
     manifest_only: bool,
     /// Directory with room for the uncompressed file [default: the system's]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with = "manifest_only")]
     temp_dir: Option<PathBuf>,
     #[command(flatten)]
     json: JsonArg,
@@ -86,16 +87,16 @@ pub struct Inspect {
 Example:
   ctlstore snapshot fetch s3://bucket/snapshot.db.zst --to ldb.db
 
-The file is whole and checked when it appears. A broken download is resumed, a place that can't
-be reached is asked again a few times, and a download that is given up leaves nothing.")]
-pub struct Fetch {
-    /// Where it is: file:, s3:, gs:, az:, http(s): or data:
+The file is complete and checked when it appears. A broken download is resumed, and a place that
+can't be reached is asked again a few times. A download that fails leaves nothing.")]
+pub struct FetchArgs {
+    /// The snapshot: file:, s3:, gs:, az:, http(s): or data:
     #[arg(value_name = "URL")]
     url: UrlArg,
     /// The file to make
     #[arg(long, value_name = "FILE")]
     to: PathBuf,
-    /// Write over a file that is there
+    /// Replace an existing file
     #[arg(long)]
     force: bool,
     #[command(flatten)]
@@ -114,14 +115,15 @@ pub fn run(command: SnapshotCommand) -> anyhow::Result<()> {
     })
 }
 
-impl Take {
+impl TakeArgs {
     async fn run(self, interrupt: &Interrupt) -> anyhow::Result<()> {
         let url = self.to.read("--to")?;
         if !url.is_writable() {
             return Err(Failure::usage(format!("nothing can be published at {url}, only read there")).into());
         }
-        let (ldb, shown) = (self.ldb.path(), url.to_string());
-        // What is none is told as all commands tell it, before anything is made.
+        let ldb = self.ldb.path();
+        let shown = url.to_string();
+        // Check the LDB as all commands do, before anything is made.
         ldb::read(&ldb, |_| Ok(()))?;
         let target = Target { keep: self.keep, ..Target::new(url) };
         let taken = abortable(interrupt, move |abort, progress| publish(ldb, target, abort, progress)).await?;
@@ -137,7 +139,7 @@ impl Take {
     fn say_delivered(&self, delivered: &Delivered, url: &str) -> anyhow::Result<()> {
         let Delivered { position, bytes, trouble } = delivered;
         if let Some(trouble) = trouble {
-            eprintln!("ctlstore: it is published, but older ones were not put in order: {trouble}");
+            note(&format!("it is published, but older ones were not put in order: {trouble}"));
         }
         if self.json.json {
             let ledger_id = &position.ledger_id;
@@ -149,7 +151,7 @@ impl Take {
     }
 }
 
-/// One round of a publisher with one destination; `None` where there is nothing new.
+/// Runs one round of a publisher with one destination; `None` if there is nothing new.
 fn publish(
     ldb: PathBuf,
     target: Target,
@@ -164,7 +166,7 @@ fn publish(
     round.ended.into_iter().next().map_or(Ok(None), |DestinationResult { outcome, .. }| outcome)
 }
 
-impl Inspect {
+impl InspectArgs {
     async fn run(self, interrupt: &Interrupt) -> anyhow::Result<()> {
         let url = self.url.read("URL")?;
         let shown = url.to_string();
@@ -195,24 +197,24 @@ impl Inspect {
     }
 }
 
-impl Fetch {
+impl FetchArgs {
     async fn run(self, interrupt: &Interrupt) -> anyhow::Result<()> {
         self.may_be_written()?;
-        let (url, to) = (self.url.read("URL")?, self.to.clone());
+        let url = self.url.read("URL")?;
+        let to = self.to.clone();
         let getting = move |abort: &Abort, progress: &dyn Progress| get(&url, &to, abort, progress);
         let fetched = with_retries(interrupt, getting).await?;
-        let (seq, path) = (fetched.position.seq, self.to.display());
+        let seq = fetched.position.seq;
+        let path = self.to.display();
         if self.json.json {
             let ledger_id = &fetched.position.ledger_id;
             return say_json(&json!({ "path": self.to, "seq": seq, "ledger_id": ledger_id, "bytes": fetched.bytes }));
         }
         say(&format!("{path} has the snapshot at seq {seq} ({}), checked", size(fetched.bytes)))
     }
-}
 
-impl Fetch {
-    /// A new file under the WAL of another one would be taken for a part of it, and a
-    /// node's LDB is a link that its readers follow.
+    /// Refuses a file that may be in use. SQLite would apply the WAL of the old file to the new one,
+    /// and a node's LDB is a link that its readers follow.
     fn may_be_written(&self) -> Result<(), Failure> {
         let directory = disk::directory_of(&self.to);
         if !directory.is_dir() {
@@ -231,8 +233,8 @@ impl Fetch {
     }
 }
 
-/// Fetches to a name of this process's own, so that the one that was asked for appears
-/// whole, and nobody else who fetches to it is in the way. What a killed fetch has left goes.
+/// Fetches to a temporary name of this process, so that the file appears complete and other fetches to
+/// it do not disturb. Files that a killed fetch has left are removed.
 fn get(url: &SnapshotUrl, to: &Path, abort: &Abort, progress: &dyn Progress) -> Result<Fetched, FetchError> {
     let io = |doing| move |source| FetchError::Io { doing, path: to.to_owned(), source };
     let name = TemporaryName::claim(&disk::beside(to, ".fetched"), ".tmp").map_err(io("make a file beside"))?;

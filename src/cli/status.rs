@@ -1,4 +1,4 @@
-//! `status`: what every actor of a node says of itself, once or again and again.
+//! `status`: prints what every actor of a node tells about itself, once or repeatedly.
 
 use std::time::Duration;
 
@@ -9,25 +9,25 @@ use serde_json::value::RawValue;
 
 use super::args::JsonArg;
 use super::client::{self, ServerClient};
-use super::output::{Out, Piped, Table, printable};
+use super::output::{Out, OutputTable, Piped, printable};
 
-/// To the terminal's upper left, and all behind it away.
+/// Moves to the terminal's upper left corner, and clears the rest.
 const HOME: &str = "\x1b[H\x1b[J";
 const CLEAR: &str = "\x1b[2J";
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  ctlstore status                          refreshed on a terminal until ctrl-C, once elsewhere
-  ctlstore status --ops host:9090 --json   the node's own JSON")]
-pub struct Status {
-    /// The node's ops address
+  ctlstore status                          on a terminal until ctrl-C, else once
+  ctlstore status --ops host:9090 --json   the JSON of GET /status")]
+pub struct StatusArgs {
+    /// The node's ops address: a URL, or host and port
     #[arg(long, value_name = "URL", env = "CTLSTORE_OPS", default_value = "http://127.0.0.1:9090")]
     ops: String,
-    /// Ask once, also on a terminal
+    /// Ask only once, also on a terminal
     #[arg(long)]
     once: bool,
-    /// Seconds between two looks
+    /// Seconds between two questions
     #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = seconds)]
     interval: f64,
     #[command(flatten)]
@@ -40,29 +40,29 @@ fn seconds(text: &str) -> Result<f64, String> {
 }
 
 #[derive(Deserialize)]
-struct Node {
+struct NodeJson {
     version: String,
     ready: bool,
-    roles: Vec<Role>,
+    roles: Vec<RoleJson>,
 }
 
 #[derive(Deserialize)]
-struct Role {
+struct RoleJson {
     role: String,
     state: String,
     not_ready: Option<String>,
     last_seq: Option<i64>,
     lag_seconds: Option<f64>,
-    last_error: Option<LastError>,
+    last_error: Option<LastErrorJson>,
 }
 
 #[derive(Deserialize)]
-struct LastError {
+struct LastErrorJson {
     message: String,
     at: String,
 }
 
-impl Status {
+impl StatusArgs {
     pub fn run(&self) -> anyhow::Result<()> {
         let ops = ServerClient::new("node", "--ops or CTLSTORE_OPS", &self.ops)?;
         client::run(async {
@@ -96,16 +96,16 @@ impl Status {
         })
     }
 
-    fn show(&self, node: &Node, before: &str) -> anyhow::Result<()> {
+    fn show(&self, node: &NodeJson, before: &str) -> anyhow::Result<()> {
         let mut out = Out::new();
         out.text(before)?;
         let ready = if node.ready { "ready".to_owned() } else { out.alarming("not ready") };
         if out.is_terminal() {
             out.line(&format!("ctlstore {} at {}: {ready}\n", node.version, self.ops))?;
         }
-        // A note is longer than a terminal has room for beside the rest.
+        // On a terminal a note has no room beside the other columns.
         let columns = if out.is_terminal() { 4 } else { 5 };
-        let mut table = Table::new(["ROLE", "STATE", "SEQ", "LAG", "NOTE"].into_iter().take(columns));
+        let mut table = OutputTable::new(["ROLE", "STATE", "SEQ", "LAG", "NOTE"].into_iter().take(columns));
         for role in &node.roles {
             let seq = role.last_seq.map_or_else(|| "-".to_owned(), |seq| seq.to_string());
             let lag = role.lag_seconds.map_or_else(|| "-".to_owned(), |lag| format!("{lag:.3} s"));
@@ -121,11 +121,11 @@ impl Status {
     }
 }
 
-impl Role {
+impl RoleJson {
     fn note(&self) -> String {
         match (&self.not_ready, &self.last_error) {
             (Some(why), _) => why.clone(),
-            (None, Some(LastError { message, at })) => format!("last error at {at}: {message}"),
+            (None, Some(LastErrorJson { message, at })) => format!("last error at {at}: {message}"),
             (None, None) => String::new(),
         }
     }

@@ -1,4 +1,5 @@
-//! A table's definition as the executive's API, exports and schema files have it.
+//! A table's definition in JSON, as the executive's API, exports and schema files have it. Entry points:
+//! [`TableJson`], and the functions that ask an executive for tables or create them.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +11,7 @@ use ctlstore_core::schema::{FamilyName, Field, FieldName, FieldType, TableRef, T
 use super::client::ServerClient;
 use super::failure::{Exit, Failure};
 
-/// As `/schema` answers and `POST /tables` takes it.
+/// The form that `/schema` answers and `POST /tables` accepts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TableJson {
@@ -69,7 +70,7 @@ fn of_server(shape: &TableJson) -> Result<TableSchema, Failure> {
     shape.schema().map_err(|error| Failure::new(Exit::Failed, format!("the executive's schema: {error}")))
 }
 
-/// Creates the family, also where it is there already.
+/// Creates the family; false if it exists already.
 pub async fn create_family(executive: &ServerClient, family: &FamilyName) -> Result<bool, Failure> {
     let answer = executive.send(executive.request(Method::POST, &["families", family.as_str()])).await?;
     match answer.status {
@@ -78,12 +79,13 @@ pub async fn create_family(executive: &ServerClient, family: &FamilyName) -> Res
     }
 }
 
-/// Creates a table; the answer is for the caller to judge.
+/// Asks to create a table. The caller judges the answer.
 pub async fn create_table(
     executive: &ServerClient,
     schema: &TableSchema,
 ) -> Result<super::client::ServerAnswer, Failure> {
-    let (shape, table) = (TableJson::from(schema), schema.table());
+    let shape = TableJson::from(schema);
+    let table = schema.table();
     let body = serde_json::json!({ "fields": shape.fields, "keyFields": shape.key_fields });
     let path = ["families", table.family.as_str(), "tables", table.table.as_str()];
     executive.send(executive.request(Method::POST, &path).json(&body)).await

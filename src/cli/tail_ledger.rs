@@ -1,5 +1,5 @@
-//! `tail-ledger`: the ledger's rows as the ctldb has them. What it prints is
-//! configuration data, which every host has anyway.
+//! `tail-ledger`: prints the ledger's rows as the ctldb has them. They are configuration data, which
+//! every host has, so nothing is masked.
 
 use std::time::Duration;
 
@@ -14,30 +14,30 @@ use super::client;
 use super::output::Out;
 
 const BLOCK: BlockLimit = BlockLimit { rows: 1_000, bytes: 4 * 1024 * 1024 };
-/// Between two looks at a ledger that has come to its end.
+/// The pause before the ledger's end is read again.
 const POLL: Duration = Duration::from_millis(500);
-/// For one query.
+/// How long one query may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  ctlstore tail-ledger --config executive.toml         the last ten rows of its ctldb
-  ctlstore tail-ledger --ctldb sqlite:data/ctldb.db -f
-  ctlstore tail-ledger --after 0 --json > ledger.ndjson
+  ctlstore tail-ledger --config executive.toml           the last ten rows of its ctldb
+  ctlstore tail-ledger --ctldb sqlite:data/ctldb.db -f   the last ten, and new rows as they come
+  ctlstore tail-ledger --after 0 --json > ledger.ndjson  all rows
 
-A line is seq, time and statement with tabs between them; control characters are escaped,
---json has them as they are.")]
-pub struct TailLedger {
+A line has seq, time and statement, with tabs between them. Control characters are escaped, except
+in JSON.")]
+pub struct TailLedgerArgs {
     #[command(flatten)]
     ctldb: CtldbArg,
-    /// Rows behind this seq instead of the last ones; 0 is all
+    /// Print the rows after this seq, instead of the last ones; 0 prints all
     #[arg(long, value_name = "SEQ")]
     after: Option<i64>,
-    /// How many of the last rows
+    /// How many of the last rows to print
     #[arg(short = 'n', long, value_name = "ROWS", default_value_t = 10, conflicts_with = "after")]
     lines: u32,
-    /// Go on with what comes, until ctrl-C
+    /// Go on with new rows, until ctrl-C
     #[arg(short, long)]
     follow: bool,
     #[command(flatten)]
@@ -45,13 +45,13 @@ pub struct TailLedger {
 }
 
 #[derive(Serialize)]
-struct Shown<'r> {
+struct RowJson<'r> {
     seq: Seq,
     leader_ts: Option<String>,
     statement: &'r str,
 }
 
-impl TailLedger {
+impl TailLedgerArgs {
     pub fn run(&self) -> anyhow::Result<()> {
         let (location, ledger) = self.ctldb.location()?;
         let mut source = AnySource::new(&location, LedgerTable::new(&ledger)?, TIMEOUT)?;
@@ -66,7 +66,7 @@ impl TailLedger {
         let mut out = Out::new();
         let last = source.describe().await?.last.unwrap_or_default();
         let mut after = self.after.map_or(Seq(last.0 - i64::from(self.lines)), Seq);
-        // What comes meanwhile was not asked for.
+        // Rows that come meanwhile are not printed, unless the ledger is followed.
         let end = (!self.follow).then_some(last);
         loop {
             let block = source.read(after, end, BLOCK).await?;
@@ -87,7 +87,7 @@ impl TailLedger {
     fn line(&self, out: &mut Out, row: &LedgerRow) -> anyhow::Result<()> {
         let leader_ts = row.leader_ts.map(|at| at.to_string());
         if self.json.json {
-            return out.json(&Shown { seq: row.seq, leader_ts, statement: &row.statement });
+            return out.json(&RowJson { seq: row.seq, leader_ts, statement: &row.statement });
         }
         out.tabbed(&[&row.seq.to_string(), leader_ts.as_deref().unwrap_or("-"), &row.statement])
     }

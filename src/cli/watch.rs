@@ -1,5 +1,5 @@
-//! `watch`: the change feed of a reader, line by line, over broken connections and
-//! restarts of the reader.
+//! `watch`: prints the change feed of a reader line by line. It goes on after broken connections and
+//! restarts of the reader. `events` reads the stream, `format` writes the lines.
 
 mod events;
 mod format;
@@ -19,27 +19,27 @@ use super::failure::{Exit, Failure};
 use super::interrupt::Interrupt;
 use super::output::{Out, note};
 
-use self::events::{Event, Events};
-use self::format::Data;
+use self::events::{EventParser, FeedEvent};
+use self::format::EventData;
 
-/// Between two tries to connect again.
+/// The pause between two tries to connect: the shortest and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   ctlstore watch                                      every change from now on, until ctrl-C
-  ctlstore watch -f shop -t flags --rows              of one table, with the row as it is now
+  ctlstore watch -f shop -t flags --rows              one table, with the row as it is now
   ctlstore watch -f shop --json | jq -c .data.key     one JSON object a line: event, id and data
-  ctlstore watch --since 4711                         what came behind ledger seq 4711
-  ctlstore watch --json --since \"$LAST_ID\" --count 10 behind an event that was seen, ten changes
+  ctlstore watch --since 4711                         the changes after ledger seq 4711
+  ctlstore watch --json --since \"$LAST_ID\" --count 10 ten changes after an event, by its id
 
-A line is ledger seq, what happened (upsert, delete; of a whole table cleared, dropped, altered
-or many), family, table, the key and, with --rows, the row. A broken connection is made again,
-and goes on where it was. \"resync\" says that changes are not known: what was read before is to
-be read again; it is told on standard error too.")]
-pub struct Watch {
-    /// The reader; host and port will do
+A line has the ledger seq, what happened (upsert or delete; cleared, dropped, altered or many for a
+whole table), family, table, key and, with --rows, the row. After a broken connection the command
+connects again and goes on. \"resync\" says that changes were missed: read again what you have read
+before. It is printed on standard error too.")]
+pub struct WatchArgs {
+    /// The reader's URL, or its host and port
     #[arg(short, long, value_name = "URL", env = "CTLSTORE_READER", default_value = "http://127.0.0.1:1331")]
     reader: String,
     /// Only changes of this family
@@ -48,39 +48,39 @@ pub struct Watch {
     /// Only changes of this table
     #[arg(short, long, value_name = "TABLE", requires = "family")]
     table: Option<TableName>,
-    /// Begin behind this event's id, or behind this ledger seq, instead of now
+    /// Begin after the event with this id, or after this ledger seq, instead of now
     #[arg(long, value_name = "ID|SEQ")]
     since: Option<String>,
-    /// Each change with its row as it is when it is sent
+    /// Print the row of each change, as it is when the change is sent
     #[arg(long)]
     rows: bool,
-    /// End after so many changes
+    /// End after this many changes
     #[arg(short = 'n', long, value_name = "CHANGES", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
     #[command(flatten)]
     json: JsonArg,
 }
 
-/// Where the command stands.
-struct Place {
-    /// The last event that was printed, or went by unprinted.
+/// How far the command is.
+struct WatchPosition {
+    /// The id of the last event, whether it was printed or not.
     id: Option<String>,
-    /// Changes that are still to come.
+    /// How many changes are still to be printed.
     left: Option<u64>,
 }
 
-/// Why a connection is no more.
-enum Ended {
-    /// Everything that was asked for has come.
+/// How a connection has ended.
+enum ConnectionEnd {
+    /// All changes that were asked for are printed.
     Done,
-    /// As the server wants it, or against its will.
+    /// The server has ended it, or it broke.
     Broken(Failure),
 }
 
-impl Watch {
+impl WatchArgs {
     pub fn run(&self) -> anyhow::Result<()> {
         let reader = ServerClient::new("reader", "--reader or CTLSTORE_READER", &self.reader)?;
-        let mut place = Place { id: None, left: self.count };
+        let mut place = WatchPosition { id: None, left: self.count };
         client::run(async {
             let interrupt = Interrupt::listen().context("signals")?;
             let ended = interrupt.unless(self.follow(&reader, &mut place)).await;
@@ -88,16 +88,16 @@ impl Watch {
         })
     }
 
-    async fn follow(&self, reader: &ServerClient, place: &mut Place) -> anyhow::Result<()> {
+    async fn follow(&self, reader: &ServerClient, place: &mut WatchPosition) -> anyhow::Result<()> {
         let mut backoff = Backoff::new(PAUSES.0, PAUSES.1);
         let mut is_lost = false;
         loop {
             let before = place.id.clone();
             let failure = match self.connection(reader, place, &mut is_lost).await? {
-                Ended::Done => return Ok(()),
-                Ended::Broken(failure) => failure,
+                ConnectionEnd::Done => return Ok(()),
+                ConnectionEnd::Broken(failure) => failure,
             };
-            // With nothing seen yet a reader that is not there is more likely a mistake.
+            // If no event has come yet, a reader that is not there is more likely a mistake.
             if place.id.is_none() || failure.exit() != Exit::Unavailable {
                 return Err(failure.into());
             }
@@ -113,20 +113,25 @@ impl Watch {
     }
 
     /// One connection from its beginning to its end.
-    async fn connection(&self, reader: &ServerClient, place: &mut Place, is_lost: &mut bool) -> anyhow::Result<Ended> {
+    async fn connection(
+        &self,
+        reader: &ServerClient,
+        place: &mut WatchPosition,
+        is_lost: &mut bool,
+    ) -> anyhow::Result<ConnectionEnd> {
         let mut stream = match reader.open(self.request(reader, place)).await {
             Ok(stream) => stream,
-            Err(failure) => return Ok(Ended::Broken(failure)),
+            Err(failure) => return Ok(ConnectionEnd::Broken(failure)),
         };
         if std::mem::take(is_lost) {
             note(&format!("connected to the reader at {} again", reader.shown()));
         }
-        let mut events = Events::default();
+        let mut events = EventParser::default();
         loop {
             let piece = match stream.next().await {
                 Ok(Some(piece)) => piece,
-                Ok(None) => return Ok(Ended::Broken(ended(reader))),
-                Err(failure) => return Ok(Ended::Broken(failure)),
+                Ok(None) => return Ok(ConnectionEnd::Broken(ended(reader))),
+                Err(failure) => return Ok(ConnectionEnd::Broken(failure)),
             };
             let ended = events.push(piece.as_ref()).with_context(|| format!("the reader at {}", reader.shown()))?;
             let mut out = Out::new();
@@ -134,14 +139,14 @@ impl Watch {
                 self.take(&mut out, event, place)?;
                 if place.left == Some(0) {
                     out.flush()?;
-                    return Ok(Ended::Done);
+                    return Ok(ConnectionEnd::Done);
                 }
             }
             out.flush()?;
         }
     }
 
-    fn request(&self, reader: &ServerClient, place: &Place) -> reqwest::RequestBuilder {
+    fn request(&self, reader: &ServerClient, place: &WatchPosition) -> reqwest::RequestBuilder {
         let mut query: Vec<(&str, &str)> = Vec::new();
         query.extend(self.family.as_ref().map(|family| ("family", family.as_str())));
         query.extend(self.table.as_ref().map(|table| ("table", table.as_str())));
@@ -154,7 +159,7 @@ impl Watch {
         }
     }
 
-    fn take(&self, out: &mut Out, event: Event, place: &mut Place) -> anyhow::Result<()> {
+    fn take(&self, out: &mut Out, event: FeedEvent, place: &mut WatchPosition) -> anyhow::Result<()> {
         if !event.data.is_empty() {
             self.show(out, &event, place).with_context(|| format!("event {:?}", event.name))?;
         }
@@ -162,13 +167,13 @@ impl Watch {
         Ok(())
     }
 
-    fn show(&self, out: &mut Out, event: &Event, place: &mut Place) -> anyhow::Result<()> {
-        let data: Data<'_> = serde_json::from_str(&event.data)?;
+    fn show(&self, out: &mut Out, event: &FeedEvent, place: &mut WatchPosition) -> anyhow::Result<()> {
+        let data: EventData<'_> = serde_json::from_str(&event.data)?;
         match event.name.as_str() {
             "start" if place.id.is_none() && out.is_terminal() => {
                 note(&format!("the reader is at ledger seq {}; ctrl-C ends", data.ledger_seq));
             }
-            // On a terminal the line itself is red.
+            // On a terminal the event's own line is red.
             "resync" if !out.is_terminal() => {
                 let reason = data.reason.as_deref().unwrap_or("it does not say why");
                 note(&format!("resync at ledger seq {}: {reason}", data.ledger_seq));

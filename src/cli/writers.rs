@@ -1,4 +1,5 @@
-//! `writer register`, `writer rotate`, `writer remove`, `cookie get`, `cookie set`.
+//! `writer register`, `writer rotate`, `writer remove`, `cookie get` and `cookie set`: writers and their
+//! cookies, at an executive.
 
 use std::io::{Read, Write};
 use std::path::PathBuf;
@@ -19,18 +20,18 @@ use super::failure::Failure;
 use super::output::{Closed, say_json};
 
 #[derive(Debug, Subcommand)]
-pub enum Writer {
-    /// Make a writer known by its secret; again with the same secret it changes nothing
-    Register(Register),
-    /// Give a writer another secret
-    Rotate(Rotate),
-    /// Forget a writer, its cookie and its limit; the rows it wrote stay
-    Remove(Remove),
+pub enum WriterCommand {
+    /// Register a writer with its secret; if it has this secret already, nothing changes
+    Register(RegisterArgs),
+    /// Change a writer's secret
+    Rotate(RotateArgs),
+    /// Remove a writer, its cookie and its limit; the rows that it wrote stay
+    Remove(RemoveArgs),
 }
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  CTLSTORE_SECRET=a-secret ctlstore writer register loader")]
-pub struct Register {
+pub struct RegisterArgs {
     #[command(flatten)]
     executive: ExecutiveArg,
     #[command(flatten)]
@@ -44,12 +45,13 @@ pub struct Register {
 #[command(after_help = "\
 Example:
   CTLSTORE_SECRET=old CTLSTORE_NEW_SECRET=new ctlstore writer rotate loader")]
-pub struct Rotate {
+pub struct RotateArgs {
     #[command(flatten)]
     executive: ExecutiveArg,
     #[command(flatten)]
     secret: SecretArg,
-    /// The new secret, 3 to 100 bytes; better in the environment or a file
+    /// The new secret, 3 to 100 bytes; other users of this machine can see it here, so
+    /// the environment or a file is better
     #[arg(long, value_name = "SECRET", env = "CTLSTORE_NEW_SECRET", hide_env_values = true)]
     new_secret: Option<String>,
     /// File with the new secret
@@ -62,7 +64,7 @@ pub struct Rotate {
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  ctlstore writer remove loader --secret-file loader.secret")]
-pub struct Remove {
+pub struct RemoveArgs {
     #[command(flatten)]
     executive: ExecutiveArg,
     #[command(flatten)]
@@ -72,22 +74,25 @@ pub struct Remove {
     name: WriterName,
 }
 
-impl Writer {
+impl WriterCommand {
     pub fn run(&self) -> anyhow::Result<()> {
         match self {
-            Self::Register(Register { executive, secret, name }) => {
-                let (executive, secret) = (executive.client()?, secret.read()?);
+            Self::Register(RegisterArgs { executive, secret, name }) => {
+                let executive = executive.client()?;
+                let secret = secret.read()?;
                 let request = executive.request(Method::POST, &["writers", name.as_str()]);
                 ask(&executive, request.body(secret.expose_secret().to_owned()))
             }
             Self::Rotate(rotate) => {
-                let (executive, secret) = (rotate.executive.client()?, rotate.secret.read()?);
+                let executive = rotate.executive.client()?;
+                let secret = rotate.secret.read()?;
                 let request = executive.request(Method::PUT, &["writers", rotate.name.as_str()]);
                 let new = rotate.new_secret()?.expose_secret().to_owned();
                 ask(&executive, signed(request, &rotate.name, &secret).body(new))
             }
-            Self::Remove(Remove { executive, secret, name }) => {
-                let (executive, secret) = (executive.client()?, secret.read()?);
+            Self::Remove(RemoveArgs { executive, secret, name }) => {
+                let executive = executive.client()?;
+                let secret = secret.read()?;
                 let request = executive.request(Method::DELETE, &["writers", name.as_str()]);
                 ask(&executive, signed(request, name, &secret))
             }
@@ -95,9 +100,13 @@ impl Writer {
     }
 }
 
-impl Rotate {
+impl RotateArgs {
     fn new_secret(&self) -> anyhow::Result<SecretString> {
         match (&self.new_secret_file, &self.new_secret) {
+            (Some(_), Some(secret)) if args::is_by_flag(secret, "CTLSTORE_NEW_SECRET") => {
+                let message = "--new-secret and --new-secret-file both give the new secret: give one of them";
+                Err(Failure::usage(message).into())
+            }
             (Some(path), _) => args::secret_in(path),
             (None, Some(secret)) => args::secret_of(secret),
             (None, None) => {
@@ -115,16 +124,16 @@ fn ask(executive: &ServerClient, request: reqwest::RequestBuilder) -> anyhow::Re
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Cookie {
+pub enum CookieCommand {
     /// Print a writer's cookie, byte for byte
-    Get(GetCookie),
+    Get(GetCookieArgs),
     /// Set a writer's cookie, at most 1024 bytes
-    Set(SetCookie),
+    Set(SetCookieArgs),
 }
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  ctlstore cookie get --writer loader --secret-file loader.secret")]
-pub struct GetCookie {
+pub struct GetCookieArgs {
     #[command(flatten)]
     executive: ExecutiveArg,
     #[command(flatten)]
@@ -135,17 +144,17 @@ pub struct GetCookie {
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  ctlstore cookie set --writer loader --secret-file loader.secret position-17")]
-pub struct SetCookie {
+pub struct SetCookieArgs {
     #[command(flatten)]
     executive: ExecutiveArg,
     #[command(flatten)]
     credentials: CredentialsArg,
-    /// The cookie; standard input when it is left out
+    /// The cookie; standard input if it is left out
     #[arg(value_name = "COOKIE")]
     cookie: Option<String>,
 }
 
-impl Cookie {
+impl CookieCommand {
     pub fn run(&self) -> anyhow::Result<()> {
         match self {
             Self::Get(get) => get.run(),
@@ -154,9 +163,10 @@ impl Cookie {
     }
 }
 
-impl GetCookie {
+impl GetCookieArgs {
     fn run(&self) -> anyhow::Result<()> {
-        let (executive, secret) = (self.executive.client()?, self.credentials.secret()?);
+        let executive = self.executive.client()?;
+        let secret = self.credentials.secret()?;
         let cookie = client::run(cookie_of(&executive, &self.credentials.writer, &secret))?;
         if self.json.json {
             let text = std::str::from_utf8(&cookie).ok();
@@ -170,9 +180,10 @@ impl GetCookie {
     }
 }
 
-impl SetCookie {
+impl SetCookieArgs {
     fn run(&self) -> anyhow::Result<()> {
-        let (executive, secret) = (self.executive.client()?, self.credentials.secret()?);
+        let executive = self.executive.client()?;
+        let secret = self.credentials.secret()?;
         let mut cookie = self.cookie.clone().unwrap_or_default().into_bytes();
         if self.cookie.is_none() {
             std::io::stdin().read_to_end(&mut cookie).context("standard input")?;
@@ -195,7 +206,7 @@ pub async fn cookie_of(
     Ok(checked(executive.send(request).await?)?.body)
 }
 
-/// The protocol says 404 to a wrong secret here, as if the writer were not there.
+/// The protocol answers 404 to a wrong secret here, as if there were no such writer.
 fn checked(answer: ServerAnswer) -> Result<ServerAnswer, Failure> {
     match answer.status {
         StatusCode::NOT_FOUND if !answer.body.is_empty() => Err(Failure::refused(answer.failure().to_string())),

@@ -46,6 +46,19 @@ fn list<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<String>, D::Error> {
     }
 }
 
+/// Reads every item of a list. The error names every bad item, and not only the first.
+fn each<T, E: Error>(items: &[String], read: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, E> {
+    let mut good = Vec::with_capacity(items.len());
+    let mut reasons = Vec::new();
+    for item in items {
+        match read(item) {
+            Ok(value) => good.push(value),
+            Err(reason) => reasons.push(reason),
+        }
+    }
+    if reasons.is_empty() { Ok(good) } else { Err(E::custom(reasons.join("; "))) }
+}
+
 pub fn boolean<'de, D: Deserializer<'de>>(input: D) -> Result<bool, D::Error> {
     let bad = || D::Error::custom("neither true nor false");
     match Value::deserialize(input)?.kind {
@@ -88,20 +101,20 @@ pub fn address<'de, D: Deserializer<'de>>(input: D) -> Result<SocketAddr, D::Err
 }
 
 pub fn roles<'de, D: Deserializer<'de>>(input: D) -> Result<BTreeSet<Role>, D::Error> {
-    let roles: BTreeSet<Role> = list(input)?.iter().map(|name| role(name)).collect::<Result<_, _>>()?;
+    let roles: BTreeSet<Role> = each::<_, D::Error>(&list(input)?, role)?.into_iter().collect();
     if roles.is_empty() { Err(D::Error::custom("a node without a role has nothing to do")) } else { Ok(roles) }
 }
 
-fn role<E: Error>(name: &str) -> Result<Role, E> {
+fn role(name: &str) -> Result<Role, String> {
     match name {
         "executive" => Ok(Role::Executive),
         "reflector" => Ok(Role::Reflector),
         "reader" => Ok(Role::Reader),
         "snapshotter" => Ok(Role::Snapshotter),
         "heartbeat" => Ok(Role::Heartbeat),
-        _ => Err(E::custom(format!(
+        _ => Err(format!(
             "no role is called {name:?}, there are executive, reflector, reader, snapshotter and heartbeat"
-        ))),
+        )),
     }
 }
 
@@ -127,8 +140,8 @@ pub fn log_level<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Error
     }
 }
 
-/// A list of URLs. One text separates them with commas, which may also stand in a URL: a part
-/// that begins as no URL belongs to the web address or the data before it.
+/// A list of URLs. One text separates them with commas, which may also stand in a URL. A part that
+/// begins as no URL belongs to the web address, the data or the query before it.
 fn urls<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<String>, D::Error> {
     let value = Value::deserialize(input)?;
     let ValueKind::String(text) = &value.kind else { return list(value).map_err(D::Error::custom) };
@@ -136,7 +149,7 @@ fn urls<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<String>, D::Error> {
     for piece in text.split(',') {
         let takes_more = |url: &String| {
             let url = url.to_ascii_lowercase();
-            ["data:", "http:", "https:"].iter().any(|scheme| url.starts_with(scheme))
+            url.contains(['?', '#']) || ["data:", "http:", "https:"].iter().any(|scheme| url.starts_with(scheme))
         };
         match urls.last_mut() {
             Some(last) if takes_more(last) && !SnapshotUrl::is_begun_by(piece.trim()) => {
@@ -152,36 +165,36 @@ fn urls<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<String>, D::Error> {
 
 /// Names or addresses of hosts, in lower case.
 pub fn host_names<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<String>, D::Error> {
-    list(input)?.iter().map(|name| host_name(name)).collect()
+    each(&list(input)?, host_name)
 }
 
-fn host_name<E: Error>(name: &str) -> Result<String, E> {
+fn host_name(name: &str) -> Result<String, String> {
     let is_label =
         |label: &str| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
     let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
     if bare.parse::<std::net::IpAddr>().is_ok() || name.split('.').all(is_label) {
         return Ok(bare.to_ascii_lowercase());
     }
-    Err(E::custom(format!("{name:?} is no host's name or address; it goes without scheme, port and wildcard")))
+    Err(format!("{name:?} is no host's name or address; it goes without scheme, port and wildcard"))
 }
 
 /// Where snapshots come from: every kind of URL.
 pub fn snapshot_urls<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<SnapshotUrl>, D::Error> {
-    urls(input)?.iter().map(|url| url.parse().map_err(|why| refused_url(url, why))).collect()
+    each(&urls(input)?, |url| url.parse().map_err(|why| refused_url(url, why)))
 }
 
 /// Where snapshots go: the kinds that can be written to.
 pub fn snapshot_destinations<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<SnapshotUrl>, D::Error> {
-    let read = |url: &String| match url.parse::<SnapshotUrl>() {
+    let read = |url: &str| match url.parse::<SnapshotUrl>() {
         Ok(parsed) if parsed.is_writable() => Ok(parsed),
         Ok(_) => Err(refused_url(url, "can only be read from, so it is no destination")),
         Err(why) => Err(refused_url(url, why)),
     };
-    urls(input)?.iter().map(read).collect()
+    each(&urls(input)?, read)
 }
 
-fn refused_url<E: Error>(url: &str, why: &str) -> E {
-    E::custom(format!("{}: {why}", shown_url(url)))
+fn refused_url(url: &str, why: &str) -> String {
+    format!("{}: {why}", shown_url(url))
 }
 
 pub fn allow_empty<'de, D: Deserializer<'de>>(input: D) -> Result<AllowEmpty, D::Error> {

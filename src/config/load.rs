@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
-use std::path::{Path, PathBuf};
+use std::path::{Path, PathBuf, absolute};
 
 use config::{Config, ConfigError, Environment, File, FileFormat, Map, Source, Value, ValueKind};
 
@@ -80,7 +80,12 @@ impl Loader {
         let origin = Origin::File(path.to_owned());
         let text = match disk::read_given_text(path, MAX_FILE_BYTES) {
             Ok(text) => text,
-            Err(error) => return self.refuse_source("--config", origin, format!("cannot be read: {error}")),
+            Err(error) => {
+                // A relative path does not tell which directory it was looked for in.
+                let place = absolute(path).ok().filter(|_| path.is_relative());
+                let place = place.map(|place| format!("{} ", place.display())).unwrap_or_default();
+                return self.refuse_source("--config", origin, format!("{place}cannot be read: {error}"));
+            }
         };
         match File::from_str(&text, FileFormat::Toml).collect() {
             Ok(values) => {

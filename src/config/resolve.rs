@@ -1,7 +1,8 @@
 //! Makes loaded settings ready to use: relative paths are put under the data
 //! directory, and the files that hold secrets are read.
 
-use std::path::{PathBuf, absolute};
+use std::io;
+use std::path::{Path, PathBuf, absolute};
 
 use ctlstore_core::disk::read_secret;
 use ctlstore_ldb::snapshot::SnapshotUrl;
@@ -50,7 +51,7 @@ fn ctldb_password(settings: &mut Settings, findings: &mut Findings) {
     }
     match read_secret(path) {
         Ok(password) => ctldb.url = CtldbUrl::Mysql(url.with_password_of(path, &password)),
-        Err(error) => findings.refuse(&["ctldb.password_file"], format!("cannot be read: {error}")),
+        Err(error) => findings.refuse(&["ctldb.password_file"], unreadable(path, &error)),
     }
 }
 
@@ -59,6 +60,11 @@ fn heartbeat_secret(settings: &mut Settings, findings: &mut Findings) {
     let (Some(path), None) = (&heartbeat.secret_file, &heartbeat.secret) else { return };
     match read_secret(path) {
         Ok(secret) => heartbeat.secret = Some(secret.into()),
-        Err(error) => findings.refuse(&["heartbeat.secret_file"], format!("cannot be read: {error}")),
+        Err(error) => findings.refuse(&["heartbeat.secret_file"], unreadable(path, &error)),
     }
+}
+
+/// The path as it was resolved: the settings may have it relative to the data directory.
+fn unreadable(path: &Path, error: &io::Error) -> String {
+    format!("{} cannot be read: {error}", path.display())
 }

@@ -1,7 +1,6 @@
-//! Request bodies: read whole, never more than their limit, never longer than their
-//! deadline, never more of them at once than there is memory for. Entry points: [`read_decoded`],
-//! and [`Incoming`] for handlers that see nothing else of the request. A body may be
-//! compressed by gzip.
+//! Reads request bodies as a whole. Entry points: [`read_decoded`], and [`Incoming`] for handlers that
+//! need nothing else of the request. A body has a bound on its size and on its time; all bodies
+//! together have a bound on their memory. A body may be compressed by gzip.
 
 mod coding;
 mod memory;
@@ -24,20 +23,20 @@ use futures::{Stream, StreamExt};
 use super::error::HttpError;
 
 use coding::Coding;
-use memory::Held;
+use memory::BodyMemory;
 
-/// The protocol's bound on a request body, in bytes, with Content-Length or chunked, and of
-/// what it unpacks to.
+/// The protocol's bound on a request body, in bytes: with Content-Length or chunked, as it is sent
+/// and as it is unpacked.
 pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 
 /// How long a client may take to send a body.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// What is read of a body that is too large, so that a client which writes all of
-/// it before it reads sees the answer and not a broken connection.
+/// How much is read of a body that is too large. A client that writes all of it before it reads then
+/// sees the answer instead of a broken connection.
 const DISCARDED_BYTES: usize = 8 * MAX_BODY_BYTES;
 
-/// What of a body every client gets room for at once: nearly all requests are smaller.
+/// How much of a body is read without counting its memory. Nearly all bodies are smaller.
 const SMALL_BYTES: usize = 16 * 1024;
 
 /// A body as it arrives.
@@ -45,11 +44,11 @@ pub trait Chunks: Stream<Item = Result<Bytes, PayloadError>> + Unpin {}
 
 impl<S: Stream<Item = Result<Bytes, PayloadError>> + Unpin> Chunks for S {}
 
-/// A request's body. Keeps the memory that it takes from others until it is dropped.
+/// A request's body. Its memory is counted until it is dropped.
 #[derive(Debug)]
 pub struct RequestBody {
     bytes: Bytes,
-    _held: Option<Held>,
+    _held: Option<BodyMemory>,
 }
 
 impl Deref for RequestBody {
@@ -83,8 +82,8 @@ impl Incoming {
     }
 }
 
-/// Reads a body, decoded as its request's headers say: 415 when it is coded in a way that is
-/// not known here, else as [`read`] does, also beyond [`MAX_BODY_BYTES`] of what it unpacks to.
+/// Reads a body and decodes it as its request's headers say. 415 if the coding is unknown, else as
+/// [`read`]. An unpacked body that is too large is 413 too.
 pub async fn read_decoded(headers: &HeaderMap, payload: impl Chunks) -> Result<RequestBody, HttpError> {
     decode(Coding::of(headers)?, payload).await
 }
@@ -103,11 +102,11 @@ async fn unpack(packed: RequestBody) -> Result<RequestBody, HttpError> {
     let mut held = None;
     if bytes.len() > SMALL_BYTES {
         let length = bytes.len();
-        held = Held::now(length);
+        held = BodyMemory::now(length);
         if held.is_none() {
-            // Nothing that is not counted is kept while others are waited for.
+            // While this waits for memory, it keeps none that is not counted.
             drop(bytes);
-            held = Some(Held::more(None, length).await?);
+            held = Some(BodyMemory::more(None, length).await?);
             bytes = unpack()?;
         }
     }
@@ -117,18 +116,18 @@ async fn unpack(packed: RequestBody) -> Result<RequestBody, HttpError> {
     Ok(RequestBody { bytes: Bytes::from(bytes), _held: held })
 }
 
-/// Reads a body of at most [`MAX_BODY_BYTES`] as it was sent: 413 beyond, 408 when it takes too
+/// Reads a body of at most [`MAX_BODY_BYTES`] as it was sent: 413 if it is larger, 408 if it takes too
 /// long.
 pub async fn read(payload: impl Chunks) -> Result<RequestBody, HttpError> {
     let mut reading = pin!(read_all(payload));
-    // The server hands over what came with the head as soon as somebody waits for it, so
-    // that nearly every body is there at the second look, and needs no clock.
-    let mut looks = 0;
+    // The server hands over what came with the head as soon as this waits for it. So nearly every
+    // body is complete at the second poll, and needs no timer.
+    let mut polls = 0;
     let soon = poll_fn(|context| {
-        looks += 1;
+        polls += 1;
         match reading.as_mut().poll(context) {
             Poll::Ready(read) => Poll::Ready(Some(read)),
-            Poll::Pending if looks > 1 => Poll::Ready(None),
+            Poll::Pending if polls > 1 => Poll::Ready(None),
             Poll::Pending => {
                 context.waker().wake_by_ref();
                 Poll::Pending
@@ -143,7 +142,7 @@ pub async fn read(payload: impl Chunks) -> Result<RequestBody, HttpError> {
 
 async fn read_all(mut payload: impl Chunks) -> Result<RequestBody, HttpError> {
     let mut body = BytesMut::new();
-    let mut held: Option<Held> = None;
+    let mut held: Option<BodyMemory> = None;
     let mut length = 0;
     while let Some(chunk) = next(&mut payload, held.as_ref()).await? {
         let chunk = chunk.map_err(|_| HttpError::bad_request("the request body is cut short or not well-formed"))?;
@@ -155,11 +154,11 @@ async fn read_all(mut payload: impl Chunks) -> Result<RequestBody, HttpError> {
             }
             continue;
         }
-        let reserved = held.as_ref().map_or(SMALL_BYTES, Held::bytes);
+        let reserved = held.as_ref().map_or(SMALL_BYTES, BodyMemory::bytes);
         if length > reserved {
-            // Far beyond what has come, so that little of it is moved again.
+            // Reserve far more than has arrived, so that little of it is moved again.
             let wanted = (4 * reserved).max(length).min(MAX_BODY_BYTES);
-            held = Some(Held::more(held, wanted).await?);
+            held = Some(BodyMemory::more(held, wanted).await?);
             body.reserve(wanted - body.len());
         }
         if let Some(held) = &held {
@@ -176,10 +175,10 @@ async fn read_all(mut payload: impl Chunks) -> Result<RequestBody, HttpError> {
     Ok(RequestBody { bytes: body.freeze(), _held: held })
 }
 
-/// The next part of a body, unless others need its memory and it does not come.
+/// The next part of a body; 408 if it does not arrive and others need the body's memory.
 async fn next<C: Chunks>(
     payload: &mut C,
-    held: Option<&Held>,
+    held: Option<&BodyMemory>,
 ) -> Result<Option<Result<Bytes, PayloadError>>, HttpError> {
     let Some(held) = held else { return Ok(payload.next().await) };
     match select(payload.next(), pin!(held.revoked())).await {

@@ -1,6 +1,6 @@
 //! Maps every error of the crates below to a status, a short text and, if another try helps, a
-//! Retry-After. Refusals that only HTTP knows, such as that of a body or a header, name their
-//! status where they are made.
+//! Retry-After. Entry points: [`HttpError`] and its `From` conversions. A refusal that only HTTP
+//! knows, such as of a body or a header, names its status where it is made.
 
 use actix::MailboxError;
 use actix_web::http::StatusCode;
@@ -13,10 +13,10 @@ use ctlstore_ctldb::executive::{ExecutiveError, Refusal};
 use ctlstore_reader::read::ReadError;
 use ctlstore_reader::read::query::QueryError;
 
-/// How long a client waits before it tries again when nothing better is known, in seconds.
+/// How long a client waits before it tries again if nothing better is known, in seconds.
 pub const RETRY_AFTER_SECONDS: u64 = 1;
 
-/// A refusal as it goes over the wire: status, plain text, headers.
+/// A refusal as the client gets it: status, plain text, headers.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct HttpError {
@@ -24,7 +24,7 @@ pub struct HttpError {
     message: String,
     /// Seconds.
     retry_after: Option<u64>,
-    /// One more header, where there is something to say in it.
+    /// One more header, if there is one.
     header: Option<(&'static str, String)>,
 }
 
@@ -51,13 +51,13 @@ impl HttpError {
         self
     }
 
-    /// `name` in lower case; what `value` shows must be plain text.
+    /// Adds a header. `name` is in lower case; `value` must print as plain text.
     pub fn with_header(mut self, name: &'static str, value: impl ToString) -> Self {
         self.header = Some((name, value.to_string()));
         self
     }
 
-    /// Says which part of the request it is about.
+    /// Names the part of the request that is at fault.
     pub fn at(mut self, part: impl std::fmt::Display) -> Self {
         self.message = format!("{part}: {}", self.message);
         self
@@ -87,7 +87,7 @@ impl ResponseError for HttpError {
     }
 }
 
-/// Nobody answered: the actor has ended, or takes too long.
+/// The actor has ended, or takes too long.
 impl From<MailboxError> for HttpError {
     fn from(error: MailboxError) -> Self {
         match error {
@@ -187,14 +187,15 @@ impl From<ReadError> for HttpError {
             ReadError::Name(_) | ReadError::KeyArity { .. } | ReadError::KeyType { .. } => StatusCode::BAD_REQUEST,
             ReadError::SeqNotReached { .. } => StatusCode::PRECONDITION_FAILED,
             ReadError::TooManyRows { .. } | ReadError::TooManyBytes { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
-            // The file or its data are at fault. The library may gain errors; those are of this kind too.
+            // The file or its data are at fault. New errors of the library count as such too.
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self::new(status, error)
     }
 }
 
-/// What asks too much, of time and memory too, is to be changed and not to be tried again.
+/// A query that asks too much has to be changed; trying again does not help. So it is 4xx, also if it
+/// ran out of time or memory.
 impl From<QueryError> for HttpError {
     fn from(error: QueryError) -> Self {
         let status = match error {

@@ -1,9 +1,9 @@
-//! Routes that are answered before the router: of a server with many routes, the few
-//! that are asked for many thousand times a second. A request for one of them goes from
-//! the socket to its handler without what actix-web's application has around a route,
-//! which takes as long as reading a row; all others go on to the application. Each of
-//! them is a route there as well, for what is not in its plain form, and described
-//! there. What stands around every request, `instrument` and `same_origin`, stands here too.
+//! Routes that are answered before the router: the few of a server that are asked for many thousand
+//! times a second. Entry points: [`FastPaths::post`] for a server's routes, and [`ServerService`],
+//! which answers all its requests. A fast path goes from the socket to its handler. It skips what
+//! actix-web's application has around a route, which takes as long as reading a row. The application
+//! gets all other requests. It has each fast path as a route too, for paths with escapes and for the
+//! description. `instrument` and `same_origin` stand around fast paths as around every route.
 
 use std::rc::Rc;
 
@@ -13,11 +13,12 @@ use actix_web::body::BoxBody;
 use actix_web::dev::{AppConfig, Response, ServiceResponse};
 use actix_web::http::Method as HttpMethod;
 use actix_web::{Error, HttpResponse, ResponseError};
-use futures::future::{Either, LocalBoxFuture, MapOk};
+use futures::future::{Either, Join, LocalBoxFuture, Map, MapOk, Ready, join, ready};
 use futures::{FutureExt, TryFutureExt};
 
 use crate::metrics::{Method, Route};
 
+use super::connection::{AnswerBody, PendingAnswer};
 use super::error::HttpError;
 use super::instrument::Observer;
 use super::same_origin::{self, Hosts};
@@ -29,8 +30,7 @@ type Handler = dyn Fn(Request) -> LocalBoxFuture<'static, Result<HttpResponse, H
 pub struct FastPaths(Vec<Rc<FastPath>>);
 
 struct FastPath {
-    /// What the path begins with; a family and a table follow, nothing more and nothing
-    /// escaped.
+    /// The beginning of the path. A family and a table follow, without escapes, and nothing else.
     beginning: &'static str,
     route: Route,
     handler: Box<Handler>,
@@ -44,8 +44,8 @@ impl From<()> for FastPaths {
 }
 
 impl FastPaths {
-    /// Answers `POST pattern`, which ends in `/{family}/{table}`, by `handler`; the two
-    /// names are what [`names`] finds.
+    /// Answers `POST pattern`, which ends in `/{family}/{table}`, by `handler`. [`names`] finds the
+    /// two names in the path.
     pub fn post<F>(mut self, pattern: &'static str, handler: impl Fn(Request) -> F + 'static) -> Self
     where
         F: Future<Output = Result<HttpResponse, HttpError>> + 'static,
@@ -58,8 +58,8 @@ impl FastPaths {
 
     fn find(&self, request: &Request) -> Option<&Rc<FastPath>> {
         let path = request.path();
-        let is_it = |shortcut: &&Rc<FastPath>| {
-            let rest = path.strip_prefix(shortcut.beginning).and_then(|rest| rest.split_once('/'));
+        let is_it = |fast_path: &&Rc<FastPath>| {
+            let rest = path.strip_prefix(fast_path.beginning).and_then(|rest| rest.split_once('/'));
             rest.is_some_and(|(family, table)| !family.is_empty() && !table.is_empty() && !table.contains('/'))
         };
         let is_plain = request.method() == HttpMethod::POST && !path.contains('%');
@@ -67,78 +67,11 @@ impl FastPaths {
     }
 }
 
-/// The family and the table at the end of a shortcut's path.
+/// The family and the table at the end of a fast path.
 pub fn names(path: &str) -> (&str, &str) {
     let (rest, table) = path.rsplit_once('/').unwrap_or_default();
     let (_, family) = rest.rsplit_once('/').unwrap_or_default();
     (family, table)
-}
-
-/// An application with fast paths around it.
-pub struct WithFastPaths<A> {
-    application: A,
-    fast_paths: FastPaths,
-    observer: Observer,
-    hosts: Option<Rc<Hosts>>,
-}
-
-impl<A> WithFastPaths<A> {
-    pub fn new<I: IntoServiceFactory<A, Request>>(
-        application: I,
-        fast_paths: FastPaths,
-        observer: Observer,
-        hosts: Option<Rc<Hosts>>,
-    ) -> Self
-    where
-        A: ServiceFactory<Request>,
-    {
-        Self { application: application.into_factory(), fast_paths, observer, hosts }
-    }
-}
-
-impl<A> ServiceFactory<Request> for WithFastPaths<A>
-where
-    A: ServiceFactory<Request, Config = AppConfig, Response = ServiceResponse, Error = Error>,
-    A::Future: 'static,
-    A::Service: 'static,
-    A::InitError: 'static,
-{
-    type Response = Response<BoxBody>;
-    type Error = Error;
-    type Config = AppConfig;
-    type Service = WithFastPaths<A::Service>;
-    type InitError = A::InitError;
-    type Future = LocalBoxFuture<'static, Result<Self::Service, A::InitError>>;
-
-    fn new_service(&self, config: AppConfig) -> Self::Future {
-        let (fast_paths, observer, hosts) = (self.fast_paths.clone(), self.observer.clone(), self.hosts.clone());
-        let application = self.application.new_service(config);
-        application.map_ok(|application| WithFastPaths { application, fast_paths, observer, hosts }).boxed_local()
-    }
-}
-
-impl<A> Service<Request> for WithFastPaths<A>
-where
-    A: Service<Request, Response = ServiceResponse, Error = Error>,
-{
-    type Response = Response<BoxBody>;
-    type Error = Error;
-    type Future = Either<
-        LocalBoxFuture<'static, Result<Self::Response, Error>>,
-        MapOk<A::Future, fn(ServiceResponse) -> Self::Response>,
-    >;
-
-    forward_ready!(application);
-
-    fn call(&self, request: Request) -> Self::Future {
-        match self.fast_paths.find(&request) {
-            Some(shortcut) => {
-                let (shortcut, observer, hosts) = (Rc::clone(shortcut), self.observer.clone(), self.hosts.clone());
-                Either::Left(async move { Ok(shortcut.answer(request, observer, hosts).await.into()) }.boxed_local())
-            }
-            None => Either::Right(self.application.call(request).map_ok(Response::from)),
-        }
-    }
 }
 
 impl FastPath {
@@ -152,6 +85,85 @@ impl FastPath {
         };
         let panicked = |error: HttpError| error.error_response();
         observer.watch(self.route, Method::Post, answering, panicked, HttpResponse::status).await
+    }
+}
+
+/// Answers every request of a server: by a fast path or by the application, and as
+/// [`PendingAnswer`] says.
+pub struct ServerService<A> {
+    application: A,
+    fast_paths: FastPaths,
+    observer: Observer,
+    hosts: Option<Rc<Hosts>>,
+}
+
+impl<A> ServerService<A> {
+    pub fn new<I: IntoServiceFactory<A, Request>>(
+        application: I,
+        fast_paths: FastPaths,
+        observer: Observer,
+        hosts: Option<Rc<Hosts>>,
+    ) -> Self
+    where
+        A: ServiceFactory<Request>,
+    {
+        Self { application: application.into_factory(), fast_paths, observer, hosts }
+    }
+}
+
+impl<A> ServiceFactory<Request> for ServerService<A>
+where
+    A: ServiceFactory<Request, Config = AppConfig, Response = ServiceResponse, Error = Error>,
+    A::Future: 'static,
+    A::Service: 'static,
+    A::InitError: 'static,
+{
+    type Response = Response<AnswerBody>;
+    type Error = Error;
+    type Config = AppConfig;
+    type Service = ServerService<A::Service>;
+    type InitError = A::InitError;
+    type Future = LocalBoxFuture<'static, Result<Self::Service, A::InitError>>;
+
+    fn new_service(&self, config: AppConfig) -> Self::Future {
+        let fast_paths = self.fast_paths.clone();
+        let observer = self.observer.clone();
+        let hosts = self.hosts.clone();
+        let application = self.application.new_service(config);
+        application.map_ok(|application| ServerService { application, fast_paths, observer, hosts }).boxed_local()
+    }
+}
+
+type Outcome = Result<Response<BoxBody>, Error>;
+
+/// A fast path's answer, or the application's.
+type Answering<F> = Either<LocalBoxFuture<'static, Outcome>, MapOk<F, fn(ServiceResponse) -> Response<BoxBody>>>;
+
+impl<A> Service<Request> for ServerService<A>
+where
+    A: Service<Request, Response = ServiceResponse, Error = Error>,
+{
+    type Response = Response<AnswerBody>;
+    type Error = Error;
+    type Future = Map<
+        Join<Answering<A::Future>, Ready<PendingAnswer>>,
+        fn((Outcome, PendingAnswer)) -> Result<Self::Response, Error>,
+    >;
+
+    forward_ready!(application);
+
+    fn call(&self, mut request: Request) -> Self::Future {
+        let pending = PendingAnswer::begin(&mut request);
+        let answering: Answering<A::Future> = match self.fast_paths.find(&request) {
+            Some(fast_path) => {
+                let fast_path = Rc::clone(fast_path);
+                let observer = self.observer.clone();
+                let hosts = self.hosts.clone();
+                Either::Left(async move { Ok(fast_path.answer(request, observer, hosts).await.into()) }.boxed_local())
+            }
+            None => Either::Right(self.application.call(request).map_ok(Response::from)),
+        };
+        join(answering, ready(pending)).map(|(outcome, pending)| Ok(pending.finish(outcome)))
     }
 }
 
@@ -172,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_post_with_two_names_is_a_shortcut() {
+    fn only_a_post_with_two_names_is_a_fast_path() {
         assert!(is_found("POST", "/get/family/table"));
         assert!(is_found("POST", "http://host/get/family/table?more"));
         for (method, uri) in [

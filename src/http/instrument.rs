@@ -1,5 +1,6 @@
-//! What every server does around a request: counts it by route and status, times
-//! it, and turns a panic into that one request's 500.
+//! Counts every request of a server by route and status, times it, and turns a panic into that one
+//! request's 500. Entry points: [`Observer::observe`] around the routes, [`Observer::watch`] around a
+//! fast path, and [`is_answering`] for the node's panic hook.
 
 use std::cell::Cell;
 use std::panic::AssertUnwindSafe;
@@ -20,7 +21,7 @@ use crate::metrics::{Component, ErrorKind, Method, Metrics, Route, Server};
 use super::connection::AskedByHead;
 use super::error::HttpError;
 
-/// Counted where the client left before its answer was made; no client sees it.
+/// The status that is counted if the client left before its answer was made. No client sees it.
 const CLIENT_LEFT: u16 = 499;
 
 /// Counts the requests of one server.
@@ -43,17 +44,15 @@ impl Observer {
         &self.metrics
     }
 
-    /// Middleware, to be the outermost of its server.
+    /// Middleware. It must be the outermost of its server.
     pub async fn observe<B: MessageBody>(
         self,
         request: ServiceRequest,
         next: Next<B>,
     ) -> Result<ServiceResponse<B>, Error> {
-        let method = match request.extensions().contains::<AskedByHead>() {
-            true => Method::Head,
-            false => Method::of(request.method().as_str()),
-        };
-        // The request itself can't be kept for later: routing needs its only reference.
+        let is_head = request.extensions().contains::<AskedByHead>();
+        let method = if is_head { Method::Head } else { Method::of(request.method().as_str()) };
+        // The request itself can't be kept until the end, since routing needs the only reference to it.
         let route = Route::of(request.match_pattern().as_deref());
         let panicked = |error: HttpError| Err(error.into());
         let status = |outcome: &Result<ServiceResponse<B>, Error>| match outcome {
@@ -63,8 +62,8 @@ impl Observer {
         self.watch(route, method, next.call(request), panicked, status).await
     }
 
-    /// Waits for one request's answer: counts it with the status that it has, and makes
-    /// one by `panicked` where its handler did.
+    /// Waits for one request's answer and counts it with its status. If the handler panics,
+    /// `panicked` makes the answer.
     pub async fn watch<T>(
         &self,
         route: Route,
@@ -74,7 +73,7 @@ impl Observer {
         status: impl FnOnce(&T) -> StatusCode,
     ) -> T {
         let mut count = Count { observer: self, route, method, status: CLIENT_LEFT, start: Instant::now() };
-        let answering = Answering(pin!(answering));
+        let answering = MarkedFuture(pin!(answering));
         let outcome = AssertUnwindSafe(answering).catch_unwind().await.unwrap_or_else(|_| {
             self.metrics.error(self.component(), ErrorKind::Internal);
             tracing::error!(route = route.as_str(), "a request handler panicked");
@@ -93,7 +92,7 @@ impl Observer {
     }
 }
 
-/// One request, counted when this is dropped: behind its answer, or without one.
+/// One request. It is counted when this is dropped, with or without an answer.
 struct Count<'o> {
     observer: &'o Observer,
     route: Route,
@@ -113,19 +112,18 @@ thread_local! {
     static ANSWERING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether this thread is within a request's handler at this moment, so that a
-/// panic is that request's and not the node's.
+/// Whether this thread runs a request's handler now, so that a panic ends only that request.
 pub fn is_answering() -> bool {
     ANSWERING.get()
 }
 
-/// Runs a piece of one request's work on another thread under the same rule.
+/// Runs a part of one request's work on another thread under the same rule.
 pub fn answering<T>(work: impl FnOnce() -> T) -> T {
     let _mark = Mark::set();
     work()
 }
 
-/// Marks the thread until it is dropped, also by a panic.
+/// Marks the thread until it is dropped, also if a panic drops it.
 struct Mark;
 
 impl Mark {
@@ -141,10 +139,10 @@ impl Drop for Mark {
     }
 }
 
-/// A handler's future, during whose polls the thread is marked.
-struct Answering<'f, F>(Pin<&'f mut F>);
+/// A handler's future. The thread is marked while it is polled.
+struct MarkedFuture<'f, F>(Pin<&'f mut F>);
 
-impl<F: Future> Future for Answering<'_, F> {
+impl<F: Future> Future for MarkedFuture<'_, F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {

@@ -1,21 +1,21 @@
-//! One list says what a server serves and what its OpenAPI document tells of it: a
-//! route comes into being only together with its description, so that neither can be
-//! there without the other.
+//! Makes a server's routes and its OpenAPI document from one list. A route can only be made together
+//! with its description, so neither exists without the other. Entry points: [`get`], [`post`],
+//! [`put`] and [`delete`] make an [`Operation`], [`Documented`] a server's routes.
 //!
-//! To add routes, a module has a function `operations() -> Vec<Operation>`, and the
-//! server's own `operations` takes them in:
+//! To add routes, give a module a function `operations() -> Vec<Operation>`, and call it in the
+//! server's own `operations`:
 //!
 //! ```ignore
 //! get("/v1/things/{family}/{table}", "One thing", handler)
 //!     .query::<u64>("limit", "the most rows in the answer", 100)
-//!     .with(age::described)                       // headers that several routes share
+//!     .with(freshness::described)                 // headers that several routes share
 //!     .gives_json::<Thing>("the thing", json!({"name": "a"}))
 //!     .refuses(404, "no such thing")
 //! ```
 //!
-//! `Thing` derives `utoipa::ToSchema` beside `Serialize`. What a segment of the path
-//! means stands in `parameters`. Statuses that any route can answer with are added to
-//! all (`operation`); every other one has to be named.
+//! `Thing` derives `utoipa::ToSchema` beside `Serialize`. Path segments are described in
+//! `parameters`. Statuses that any route can answer with are added to all (`operation`); every other
+//! status has to be named. Each GET is described as HEAD too.
 
 mod operation;
 mod parameters;
@@ -23,7 +23,7 @@ pub mod shapes;
 
 use std::collections::BTreeMap;
 
-use actix_web::http::header::CONTENT_TYPE;
+use actix_web::http::header::{ALLOW, CONTENT_TYPE};
 use actix_web::web::{self, Bytes, ServiceConfig};
 use actix_web::{HttpResponse, Resource};
 use serde_json::json;
@@ -32,14 +32,14 @@ use utoipa::openapi::{ComponentsBuilder, InfoBuilder, License, OpenApiBuilder, P
 pub use operation::{EVENTS, Operation, delete, get, post, put};
 pub use shapes::scalar;
 
-/// What holds for all routes of all servers.
+/// Described of all servers.
 const COMMON: &str = "What answers GET answers HEAD in the same way, without the body. Request bodies may be compressed by \
 gzip, as Content-Encoding says.";
 
-/// Where every documented server has its document.
+/// The path at which every documented server has its document.
 pub const PATH: &str = "/openapi.json";
 
-/// A server's routes with the document about them. Cheap to clone.
+/// A server's routes with their document. Cheap to clone.
 #[derive(Clone)]
 pub struct Documented {
     operations: fn() -> Vec<Operation>,
@@ -59,20 +59,27 @@ impl Documented {
         &self.document
     }
 
-    /// Sets up the routes. Those of one pattern are one resource, so that a method that
-    /// none of them has is 405.
+    /// Sets up the routes. Those of one pattern are one resource, so a method that none of them has
+    /// is 405.
     pub fn configure(&self, config: &mut ServiceConfig) {
-        let mut resources = BTreeMap::<&str, Resource>::new();
+        let mut resources = BTreeMap::<&str, (Resource, Vec<&'static str>)>::new();
         let mut operations = (self.operations)();
         operations.push(of_document(self.document.clone()));
         for operation in operations {
-            let resource = resources.remove(operation.pattern).unwrap_or_else(|| web::resource(operation.pattern));
-            resources.insert(operation.pattern, resource.route(operation.route));
+            let (resource, mut methods) =
+                resources.remove(operation.pattern).unwrap_or_else(|| (web::resource(operation.pattern), Vec::new()));
+            methods.extend(operation.methods());
+            resources.insert(operation.pattern, (resource.route(operation.route), methods));
         }
-        for resource in resources.into_values() {
-            config.service(resource);
+        for (resource, methods) in resources.into_values() {
+            config.service(resource.default_service(web::to(move || not_allowed(methods.join(", ")))));
         }
     }
+}
+
+/// 405, which names the methods that the route has.
+async fn not_allowed(methods: String) -> HttpResponse {
+    HttpResponse::MethodNotAllowed().insert_header((ALLOW, methods)).finish()
 }
 
 fn of_document(document: Bytes) -> Operation {
@@ -91,7 +98,8 @@ fn write(title: &str, about: &str, operations: Vec<Operation>) -> Bytes {
         .description(Some(format!("{about} {COMMON}")))
         .version(env!("CARGO_PKG_VERSION"))
         .license(Some(License::new(env!("CARGO_PKG_LICENSE"))));
-    let (mut paths, mut components) = (PathsBuilder::new(), ComponentsBuilder::new());
+    let mut paths = PathsBuilder::new();
+    let mut components = ComponentsBuilder::new();
     for operation in operations {
         let (path, item, schemas) = operation.described();
         paths = paths.path(path, item);

@@ -1,4 +1,5 @@
-//! What a node says about itself: `/status`, `/metrics`, `/healthz`, `/readyz`.
+//! The ops server, by which a node tells about itself: `/status`, `/metrics`, `/healthz`, `/readyz`.
+//! Entry point: [`bounded_routes`]. Every answer is made from what the actors say when they are asked.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,10 +23,10 @@ use super::error::HttpError;
 use super::json;
 use super::openapi::{Documented, Operation, get};
 
-/// How long an actor may take to say how it is.
+/// How long an actor may take to tell its status.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What the ops routes show.
+/// The state that the ops routes read.
 #[derive(Clone)]
 pub struct OpsState {
     /// Every actor of the node, in the order of the data flow.
@@ -35,19 +36,21 @@ pub struct OpsState {
     pub accepting: Arc<AtomicBool>,
 }
 
-/// What the limit of open files leaves to clients.
+/// How the limit of open files is shared out.
 #[derive(Debug, Clone, Default, Serialize, ToSchema)]
 pub struct Bounds {
-    /// What this process may have open.
+    /// The most files that this process may have open.
     pub open_files: usize,
-    /// What of it the node keeps for itself.
+    /// How many of them the node keeps for itself.
     pub reserved_files: usize,
-    /// The most that each server has open at one time; 0 where there is no such server.
-    pub connections: Connections,
+    /// The most connections of each server at one time; 0 if there is no such server.
+    pub connections: ConnectionBounds,
 }
 
+/// The bound of each server's connections.
 #[derive(Debug, Clone, Default, Serialize, ToSchema)]
-pub struct Connections {
+#[schema(as = Connections)]
+pub struct ConnectionBounds {
     pub executive: usize,
     pub reader: usize,
     pub ops: usize,
@@ -59,22 +62,27 @@ struct NodeStatus {
     version: &'static str,
     /// Whether `/readyz` says yes.
     ready: bool,
-    /// Log lines that were lost: standard error was not read in time, or took no more.
+    /// Log lines that were lost because standard error was not read in time, or was closed.
     log_lines_dropped: u64,
     bounds: Bounds,
-    /// Each with its name, its state, and what else it tells of itself.
+    /// Each with its name, its state, and what else it tells about itself.
     #[schema(value_type = Vec<Object>)]
-    roles: Vec<Answer>,
+    roles: Vec<ActorAnswer>,
 }
 
+/// An actor's answer, or that there is none.
 #[derive(Serialize)]
 #[serde(untagged)]
-enum Answer {
+enum ActorAnswer {
     Status(Box<RoleStatus>),
     Silent { role: ActorKind, state: &'static str, not_ready: String },
 }
 
-impl Answer {
+impl ActorAnswer {
+    fn silent(role: ActorKind, state: &'static str, not_ready: &str) -> Self {
+        Self::Silent { role, state, not_ready: not_ready.to_owned() }
+    }
+
     fn role(&self) -> ActorKind {
         match self {
             Self::Status(status) => status.role,
@@ -91,12 +99,12 @@ impl Answer {
 }
 
 impl OpsState {
-    async fn ask_all(&self) -> Vec<Answer> {
+    async fn ask_all(&self) -> Vec<ActorAnswer> {
         join_all(self.actors.iter().map(|(role, actor)| async move {
             match tokio::time::timeout(STATUS_TIMEOUT, actor.send(GetStatus)).await {
-                Ok(Ok(status)) => Answer::Status(Box::new(status)),
-                Ok(Err(_)) => Answer::Silent { role: *role, state: "stopped", not_ready: "has stopped".to_owned() },
-                Err(_) => Answer::Silent { role: *role, state: "silent", not_ready: "does not answer".to_owned() },
+                Ok(Ok(status)) => ActorAnswer::Status(Box::new(status)),
+                Ok(Err(_)) => ActorAnswer::silent(*role, "stopped", "has stopped"),
+                Err(_) => ActorAnswer::silent(*role, "silent", "does not answer"),
             }
         }))
         .await
@@ -107,17 +115,17 @@ impl OpsState {
     }
 }
 
-/// All that the ops server serves and says of itself.
+/// All that the ops server serves, with its description.
 pub fn documented() -> Documented {
     Documented::new("ctlstore node", "What a node says about itself.", operations)
 }
 
-/// The routes of the ops server of a process without bounds of its own.
+/// The routes of the ops server of a process that shares out no files.
 pub fn routes(state: OpsState) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'static {
     bounded_routes(state, Bounds::default())
 }
 
-/// The routes of the ops server.
+/// The routes of a node's ops server.
 pub fn bounded_routes(state: OpsState, bounds: Bounds) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'static {
     let documented = documented();
     move |config| {
@@ -171,7 +179,7 @@ async fn status(state: web::Data<OpsState>, bounds: web::Data<Bounds>) -> Result
 }
 
 async fn metrics(state: web::Data<OpsState>) -> Result<HttpResponse, HttpError> {
-    // Gauges that grow with time alone are set when an actor is asked how it is.
+    // Some gauges grow with time alone. An actor sets them when it is asked for its status.
     state.ask_all().await;
     state.metrics.count_dropped_log_lines(telemetry::dropped_lines());
     let text = state.metrics.encode().map_err(|e| HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, e))?;
@@ -186,10 +194,10 @@ async fn readyz(state: web::Data<OpsState>) -> HttpResponse {
     readiness(&state, &state.ask_all().await)
 }
 
-/// One role, for whoever sends it requests and minds no other.
+/// Whether one role is ready, for clients that need no other role.
 async fn readyz_of_one(state: web::Data<OpsState>, role: web::Path<String>) -> Result<HttpResponse, HttpError> {
     let all = state.ask_all().await;
-    let (one, others): (Vec<Answer>, Vec<Answer>) =
+    let (one, others): (Vec<ActorAnswer>, Vec<ActorAnswer>) =
         all.into_iter().partition(|answer| is_part_of(answer.role().name(), &role));
     if one.is_empty() {
         let others: Vec<&str> = others.iter().map(|answer| answer.role().name()).collect();
@@ -203,12 +211,12 @@ fn is_part_of(actor: &str, role: &str) -> bool {
     actor == role || (role == "reflector" && matches!(actor, "poller" | "applier" | "fetcher"))
 }
 
-/// 200, or 503 with a line for each that is not ready.
-fn readiness(state: &OpsState, answers: &[Answer]) -> HttpResponse {
+/// 200, or 503 with a line for each actor that is not ready.
+fn readiness(state: &OpsState, answers: &[ActorAnswer]) -> HttpResponse {
     if !state.is_accepting() {
         return text(HttpResponse::ServiceUnavailable(), "the node is stopping\n");
     }
-    let line = |answer: &Answer| Some(format!("{}: {}\n", answer.role(), answer.not_ready()?));
+    let line = |answer: &ActorAnswer| Some(format!("{}: {}\n", answer.role(), answer.not_ready()?));
     let waiting: String = answers.iter().filter_map(line).collect();
     if waiting.is_empty() {
         text(HttpResponse::Ok(), "ready\n")

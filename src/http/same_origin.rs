@@ -1,8 +1,8 @@
-//! A page in a browser must not drive a server of the node. Requests are refused before
-//! any route sees them when they carry another site's `Origin`, when the browser says that
-//! another site sent them, and when they are for a name that this server does not have: a
-//! page whose name an attacker lets point to this host sends its own. Entry point:
-//! [`check`].
+//! Refuses requests that a web page of another site makes a browser send to a server of the node. Entry
+//! point: [`check`], before any route. A request is refused if it carries another site's `Origin`, or
+//! if the browser says that another site sent it. It is also refused if its `Host` is none of this
+//! server's names. An attacker can let the name of a page point to this host; the page's requests then
+//! carry that name. A `Host` that is no host at all is a bad request, as RFC 9112 says.
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -17,30 +17,30 @@ use actix_web::middleware::Next;
 use super::connection::MAX_TARGET;
 use super::error::HttpError;
 
-/// What browsers say of where a request comes from; no page can set it.
+/// By this header a browser says which site made a request. No page can set it.
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// The names that requests to one server may be for.
 #[derive(Debug, Clone)]
 pub struct Hosts {
-    /// Whether any address is allowed, and not only those of loopback. No attacker's page
-    /// has an address for its name, so that this is safe beyond loopback, where probes and
-    /// clients use the host's own.
+    /// Whether any IP address is allowed, and not only those of loopback. That is safe, since the
+    /// name of an attacker's page is no address. Beyond loopback, probes and clients use the host's
+    /// own addresses.
     any_address: bool,
-    /// Besides these, in lower case.
+    /// Further names, in lower case.
     names: Vec<String>,
 }
 
 impl Hosts {
-    /// Of a server that listens on `address`; `None`: any name at all.
+    /// The names of a server that listens on `address`; `None`: any name.
     pub fn of(address: IpAddr, names: &[String]) -> Option<Self> {
         let is_loopback = address.to_canonical().is_loopback();
         let names: Vec<String> = names.iter().map(|name| name.to_ascii_lowercase()).collect();
         (is_loopback || !names.is_empty()).then_some(Self { any_address: !is_loopback, names })
     }
 
-    /// `host` as in a URL, without its port. Ports are not compared: a tunnel has another
-    /// one, and no attacker gains by it.
+    /// `host` is as in a URL, without its port. Ports are not compared: through a tunnel the port
+    /// differs, and it gains an attacker nothing.
     fn allow(&self, host: &str) -> bool {
         let host = host.strip_suffix('.').unwrap_or(host);
         if host.eq_ignore_ascii_case("localhost") {
@@ -71,13 +71,11 @@ pub fn check(head: &RequestHead, hosts: Option<&Hosts>) -> Result<(), HttpError>
     if head.uri.path().len() + head.uri.query().map_or(0, str::len) > MAX_TARGET {
         return Err(HttpError::new(StatusCode::URI_TOO_LONG, format!("the path has more than {MAX_TARGET} bytes")));
     }
-    // A target with a host in it goes before the header, as RFC 9112 says.
+    let named = host_header(&head.headers)?;
+    // A host in the target counts before the header, as RFC 9112 says.
     let (host, authority) = match head.uri.authority() {
         Some(authority) => (Some(authority.host()), authority.as_str()),
-        None => {
-            let authority = head.headers.get(HOST).map(|host| host.to_str().unwrap_or("?"));
-            (authority.map(without_port), authority.unwrap_or_default())
-        }
+        None => (named.map(without_port), named.unwrap_or_default()),
     };
     if let (Some(hosts), Some(host)) = (hosts, host)
         && !hosts.allow(host)
@@ -85,22 +83,48 @@ pub fn check(head: &RequestHead, hosts: Option<&Hosts>) -> Result<(), HttpError>
         let message = "requests for this host are not answered here; http.allowed_hosts lists more names";
         return Err(HttpError::new(StatusCode::MISDIRECTED_REQUEST, message));
     }
-    match is_foreign(&head.headers, authority) {
-        true => Err(HttpError::new(StatusCode::FORBIDDEN, "requests from another origin are refused")),
-        false => Ok(()),
+    if is_foreign(&head.headers, authority) {
+        return Err(HttpError::new(StatusCode::FORBIDDEN, "requests from another origin are refused"));
+    }
+    Ok(())
+}
+
+/// The value of `Host`, if there is one. The HTTP library has refused HTTP/1.1 without it, and two.
+fn host_header(headers: &HeaderMap) -> Result<Option<&str>, HttpError> {
+    let Some(value) = headers.get(HOST) else { return Ok(None) };
+    match value.to_str() {
+        Ok(host) if is_host(host) => Ok(Some(host)),
+        _ => Err(HttpError::bad_request("the header Host is no host, with or without a port")),
     }
 }
 
+/// Whether the text is `uri-host [ ":" port ]` of RFC 9110. The host may be empty.
+fn is_host(text: &str) -> bool {
+    let is_of = |text: &str, others: &[u8]| text.bytes().all(|b| b.is_ascii_alphanumeric() || others.contains(&b));
+    let is_port = |rest: &str| {
+        rest.is_empty() || rest.strip_prefix(':').is_some_and(|port| port.bytes().all(|b| b.is_ascii_digit()))
+    };
+    match text.strip_prefix('[') {
+        Some(rest) => rest
+            .split_once(']')
+            .is_some_and(|(address, rest)| !address.is_empty() && is_of(address, b":.%-_~") && is_port(rest)),
+        None => {
+            let end = text.find(':').unwrap_or(text.len());
+            is_of(&text[..end], b"-._~%!$&'()*+,;=") && is_port(&text[end..])
+        }
+    }
+}
+
+/// The host of a `Host` header that [`is_host`].
 fn without_port(authority: &str) -> &str {
     match authority.rsplit_once(':') {
-        // The colons of an address without its brackets are none of a port.
-        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        Some((host, _)) if !authority.ends_with(']') => host,
         _ => authority,
     }
 }
 
-/// Whether the origin is anything but the host that was asked, or the browser says so.
-/// `null` is foreign.
+/// Whether the request's origin differs from the host that it is for, or the browser says that another
+/// site made it. The origin `null` differs.
 fn is_foreign(headers: &HeaderMap, authority: &str) -> bool {
     let is_from_elsewhere =
         headers.get(FETCH_SITE).is_some_and(|site| ![b"same-origin".as_slice(), b"none"].contains(&site.as_bytes()));
@@ -129,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_asked_host_is_at_home() {
+    fn only_the_host_that_is_asked_is_the_same_origin() {
         assert!(!is_foreign(&HeaderMap::new(), HOME));
         assert!(!is_foreign(&headers(&[(ORIGIN, "http://127.0.0.1:3000")]), HOME));
         for foreign in ["http://evil.example", "http://127.0.0.1:3001", "null", "", "127.0.0.1:3000"] {
@@ -139,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_browser_says_of_another_site_is_heard() {
+    fn what_a_browser_says_about_another_site_counts() {
         for (site, is_refused) in
             [("none", false), ("same-origin", false), ("same-site", true), ("cross-site", true), ("", true)]
         {
@@ -187,17 +211,39 @@ mod tests {
             "",
             ":1331",
             "[::2]",
-            "127.0.0.1@evil.example",
-            "localhost:1331:1331",
             "2130706433",
-            "::1:80:x",
         ] {
             assert_eq!(status("/", Some(host)), 421, "{host}");
         }
         assert_eq!(status("http://evil.example/", Some(HOME)), 421);
         assert_eq!(status("http://127.0.0.1:3000/", Some("evil.example")), 200);
-        // Of HTTP/1.0, which no browser speaks.
-        assert_eq!(status("/", None), 200);
+    }
+
+    #[test]
+    fn a_host_header_that_is_no_host_is_a_bad_request_whatever_names_are_allowed() {
+        for names in [None, Hosts::of([127, 0, 0, 1].into(), &[])] {
+            for host in [
+                "a b",
+                " ",
+                "a/b",
+                "http://localhost",
+                "127.0.0.1@evil.example",
+                "localhost:1331:1331",
+                "localhost:port",
+                "::1",
+                "::1:80:x",
+                "[::1",
+                "[]",
+                "[::1]80",
+                "a,b c",
+                "\"localhost\"",
+            ] {
+                assert_eq!(status(names.as_ref(), "/", Some(host)), 400, "{host}");
+            }
+        }
+        for host in ["example", "a_b.example", "xn--nh-via.example:80", "[fe80::1%25eth0]:1", "a%20b", "localhost:"] {
+            assert!(is_host(host), "{host}");
+        }
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! How every server of the node is set up: its bounds, and what stands around its
-//! routes. Who calls this owns the server's life.
+//! Sets up every server of the node: its bounds, and what stands around its routes. Entry point:
+//! [`serve`]. The caller owns the server's life.
 
 use std::future::ready;
 use std::io;
@@ -18,21 +18,21 @@ use actix_web::web::{self, ServiceConfig};
 use actix_web::{App, HttpRequest, HttpResponse};
 use socket2::SockRef;
 
-use super::connection::{AddressLimit, ConnectionStream, Pool, PoolOptions, WithAnswers};
+use super::connection::{AddressLimit, ConnectionPool, ConnectionStream, PoolOptions};
 use super::error::HttpError;
-use super::fast_path::{FastPaths, WithFastPaths};
+use super::fast_path::{FastPaths, ServerService};
 use super::instrument::Observer;
 use super::same_origin::{self, Hosts};
 
-/// How long a connection that the server closes may take to be closed by its client.
+/// How long a client may take to close a connection that the server has closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What a client beyond the bound of its address is told before its connection is closed.
+/// The answer to a client whose address has too many connections; the connection is then closed.
 const TOO_MANY_OF_ADDRESS: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\nconnection: close\r\nretry-after: 1\r\n\
 content-type: text/plain; charset=utf-8\r\ncontent-length: 80\r\n\r\n\
 too many connections from this address (setting http.max_connections_per_client)";
 
-/// What the servers know, route by route.
+/// The methods that the servers know. Each route has some of them.
 const METHODS: &str = "GET, HEAD, POST, PUT, DELETE, OPTIONS";
 
 /// A server's bounds.
@@ -40,26 +40,25 @@ const METHODS: &str = "GET, HEAD, POST, PUT, DELETE, OPTIONS";
 pub struct ServerOptions {
     /// Threads that answer requests.
     pub workers: usize,
-    /// Connections at one time, over all workers. When there are more, those that have been
-    /// idle longest are closed.
+    /// The most connections at one time, over all workers. If there are more, those that were idle
+    /// longest are closed.
     pub max_connections: usize,
-    /// Connections of one client address beyond this host; 0 is no bound.
+    /// The most connections of one client address that is not this host's; 0 is no bound.
     pub max_connections_per_client: usize,
-    /// For a request's head to arrive.
+    /// How long a request's head may take to arrive.
     pub header_timeout: Duration,
-    /// For the next request on a connection to begin.
+    /// How long a connection may be without a request.
     pub idle_timeout: Duration,
-    /// For a client to take the next piece of its answer. Enforced by the kernel: a
-    /// connection whose client takes nothing is cut, and what it holds is freed.
+    /// How long a client may take nothing of its answer. The kernel enforces it: it cuts the
+    /// connection, and the memory of the answer is freed.
     pub stall_timeout: Duration,
-    /// For requests in flight when the server is told to stop; whole seconds.
+    /// How long requests that are in progress at a stop may take; whole seconds.
     pub shutdown_timeout: Duration,
-    /// Whether a client that has closed its sending side gets an answer that is not made
-    /// yet, and the rest of one that is being sent. TCP tells nobody whether it has closed the
-    /// other side too; where this is false, the request is dropped: a query then ends, what
-    /// waits is not begun, and a scan that runs goes on to its own bounds.
+    /// Whether a client that has closed its sending side still gets its answer. TCP does not tell
+    /// whether the client has closed the other side too. If false, the request is dropped. A query
+    /// then ends, a read that waits does not begin, and a scan that runs goes on to its own bounds.
     pub answers_half_closed: bool,
-    /// Which names requests may be for; `None` looks at no name.
+    /// The names that requests may be for; `None`: any name.
     pub hosts: Option<Hosts>,
 }
 
@@ -79,21 +78,21 @@ impl Default for ServerOptions {
     }
 }
 
-/// Builds a server on a bound socket and sets it going. `routes` is called once
-/// per worker, and gives those of them that the worker answers without its router; `()` is
-/// none. Unknown paths are 404, known ones with another method 405.
+/// Builds a server on a bound socket and starts it. `routes` is called once for each worker: it
+/// configures the worker's routes and gives its fast paths; `()` is none. An unknown path is 404, a
+/// known one with another method 405.
 pub fn serve<S: Into<FastPaths>>(
     listener: TcpListener,
     options: &ServerOptions,
     observer: Observer,
     routes: impl Fn(&mut ServiceConfig) -> S + Clone + Send + 'static,
 ) -> io::Result<Server> {
-    // Every connection that is accepted inherits it.
+    // Accepted connections inherit it.
     SockRef::from(&listener).set_tcp_user_timeout(Some(options.stall_timeout))?;
     let of_worker = (options.max_connections / options.workers).max(1);
     let server = Server::build()
         .workers(options.workers)
-        // A few more are taken than may stay, so that one can be closed for each.
+        // A few more are accepted than may stay, so that an idle one can be closed for each.
         .max_concurrent_connections(of_worker + (of_worker / 8).clamp(1, 64))
         .shutdown_timeout(options.shutdown_timeout.as_secs())
         .disable_signals();
@@ -107,14 +106,17 @@ pub fn serve<S: Into<FastPaths>>(
     let addresses = AddressLimit::new(options.max_connections_per_client);
     let options = options.clone();
     let connections = move || {
-        let (pool, addresses, stopping) = (Pool::new(pool.clone()), addresses.clone(), stop.clone());
+        let pool = ConnectionPool::new(pool.clone());
+        let addresses = addresses.clone();
+        let stopping = stop.clone();
         let enter = fn_service(move |socket: TcpStream| {
             let stopping = stopping.clone();
             pool.watch(async move { stopping.notified().await });
             ready(enter(socket, &pool, &addresses))
         });
-        let (stop, routes, hosts) = (stop.clone(), routes.clone(), options.hosts.clone());
-        let application = application(hosts, observer.clone(), move |config| routes(config).into());
+        let stop = stop.clone();
+        let routes = routes.clone();
+        let service = service(options.hosts.clone(), observer.clone(), move |config| routes(config).into());
         let http = HttpService::build()
             .keep_alive(KeepAlive::Timeout(options.idle_timeout))
             .client_request_timeout(options.header_timeout)
@@ -125,27 +127,27 @@ pub fn serve<S: Into<FastPaths>>(
                 async move { stop.notified().await }
             })
             .on_connect_ext(|stream: &ConnectionStream, data| {
-                data.insert(Rc::clone(stream.connection()));
+                data.insert(Rc::clone(stream.state()));
             })
-            .h1(map_config(application, |()| AppConfig::default()));
+            .h1(map_config(service, |()| AppConfig::default()));
         enter.and_then(http)
     };
     Ok(server.listen("http", listener, connections)?.run())
 }
 
-/// A connection of this worker and who it is from; or none, where it is one too many.
+/// Admits a connection to this worker, with its client's address; refuses one too many.
 fn enter(
     socket: TcpStream,
-    pool: &Rc<Pool>,
+    pool: &Rc<ConnectionPool>,
     addresses: &std::sync::Arc<AddressLimit>,
 ) -> Result<(ConnectionStream, Option<std::net::SocketAddr>), actix_http::error::DispatchError> {
     let peer = socket.peer_addr().ok();
     let client: Option<IpAddr> = peer.map(|peer| peer.ip());
     match addresses.enter(client) {
-        Ok(place) => Ok((ConnectionStream::new(socket, pool.enter(), place), peer)),
+        Ok(place) => Ok((ConnectionStream::new(socket, pool, place), peer)),
         Err(_) => {
             pool.refused();
-            // It is told if there is room for it; the connection ends in any case.
+            // The answer is sent if the socket takes it at once. The connection ends in any case.
             let _ = socket.try_write(TOO_MANY_OF_ADDRESS);
             Err(io::Error::from(io::ErrorKind::ConnectionRefused).into())
         }
@@ -153,7 +155,7 @@ fn enter(
 }
 
 /// The routes of one worker with all that stands around them.
-fn application(
+fn service(
     hosts: Option<Hosts>,
     observer: Observer,
     routes: impl FnOnce(&mut ServiceConfig) -> FastPaths + 'static,
@@ -165,19 +167,21 @@ fn application(
     InitError = (),
 > {
     let hosts = hosts.map(Rc::new);
-    let (mut fast_paths, around, allowed) = (FastPaths::default(), observer.clone(), hosts.clone());
+    let mut fast_paths = FastPaths::default();
+    let around = observer.clone();
+    let allowed = hosts.clone();
     let application = App::new()
         .configure(|config| fast_paths = routes(config))
         .default_service(web::to(no_route))
         .wrap(from_fn(move |request, next| same_origin::refuse_cross_site(allowed.clone(), request, next)))
         .wrap(from_fn(move |request, next| around.clone().observe(request, next)));
-    WithAnswers::new(WithFastPaths::new(application, fast_paths, observer, hosts))
+    ServerService::new(application, fast_paths, observer, hosts)
 }
 
-/// Also of `OPTIONS *`, which asks for no route but for the server.
+/// Answers paths without a route, and `OPTIONS *`, which asks about the server as a whole.
 async fn no_route(request: HttpRequest) -> Result<HttpResponse, HttpError> {
-    match request.method() == Method::OPTIONS && request.path() == "*" {
-        true => Ok(HttpResponse::NoContent().insert_header((ALLOW, METHODS)).finish()),
-        false => Err(HttpError::not_found("no such route")),
+    if request.method() == Method::OPTIONS && request.path() == "*" {
+        return Ok(HttpResponse::NoContent().insert_header((ALLOW, METHODS)).finish());
     }
+    Err(HttpError::not_found("no such route"))
 }

@@ -6,7 +6,7 @@
 use std::io;
 
 use crate::config::{Role, Settings};
-use crate::http::ops::{Bounds, Connections};
+use crate::http::ops::{Bounds, ConnectionBounds};
 
 use super::NodeError;
 use super::options;
@@ -45,7 +45,7 @@ pub struct OpenFiles {
     pub limit: usize,
     /// What the node keeps for itself.
     pub reserve: usize,
-    /// Connections of each server; 0 where the node has it not.
+    /// The most connections of each server; 0 if the node has no such server.
     pub executive: usize,
     pub reader: usize,
     pub ops: usize,
@@ -115,7 +115,7 @@ impl OpenFiles {
 impl From<OpenFiles> for Bounds {
     fn from(files: OpenFiles) -> Self {
         let OpenFiles { limit, reserve, executive, reader, ops } = files;
-        Self { open_files: limit, reserved_files: reserve, connections: Connections { executive, reader, ops } }
+        Self { open_files: limit, reserved_files: reserve, connections: ConnectionBounds { executive, reader, ops } }
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the program tells of itself.
+//! `--help`, `version`, `completions` and `man`: the program tells about itself.
 
 use std::path::Path;
 
@@ -112,7 +112,8 @@ fn every_command_is_run_by_a_test() {
     for words in commands().into_iter().filter(|words| !is_group(words)) {
         // As the first of the arguments that a test gives to the binary.
         let quoted: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
-        let (list, line) = (format!("[{}", quoted.join(", ")), format!("\"{} ", words.join(" ")));
+        let list = format!("[{}", quoted.join(", "));
+        let line = format!("\"{} ", words.join(" "));
         assert!(sources.contains(&list) || sources.contains(&line), "no test runs {words:?}");
     }
 }

@@ -146,12 +146,18 @@ fn keys_that_an_older_table_would_merge_are_named_and_the_line_mends_them() {
 fn a_server_that_can_t_be_asked_is_told_by_its_reason() {
     let (code, findings) = doctor("ctldb.url = 'mysql://root@127.0.0.1:1/ctldb'", &["--role", "reflector"]);
     assert_eq!(code, Some(1));
-    assert!(mend(&findings, "fail", "Connection refused").starts_with("ctldb.url = mysql://"), "{findings:?}");
+    let refused = mend(&findings, "fail", "ctldb: 127.0.0.1:1: Connection refused");
+    assert!(refused.starts_with("ctldb.url = mysql://"), "{findings:?}");
+    let (_, findings) = doctor("ctldb.url = 'mysql://root@[::1]:1/ctldb'", &["--role", "executive"]);
+    mend(&findings, "fail", "ctldb: [::1]:1: ");
     let database = support::mariadb();
     let wrong = database.url.replace("root@", "nobody:secret-word@");
     let (code, findings) = doctor(&format!("ctldb.url = {wrong:?}"), &["--role", "executive"]);
     assert_eq!(code, Some(1));
-    assert_eq!(mend(&findings, "fail", "Access denied"), "ctldb.password_file = a file with this user's password");
+    let denied = mend(&findings, "fail", "Access denied");
+    assert_eq!(denied, "ctldb.password_file = a file with this user's password");
+    let port = wrong.rsplit_once(':').and_then(|(_, rest)| rest.split_once('/')).expect("a port").0;
+    mend(&findings, "fail", &format!("ctldb: 127.0.0.1:{port}: "));
     assert!(!format!("{findings:?}").contains("secret-word"));
 }
 

@@ -12,7 +12,7 @@ use support::{Node, NodeProcess, process, scratch_dir, wait::wait_for};
 
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
-/// What a run of the binary left behind.
+/// The outcome of a run of the binary.
 #[derive(Debug)]
 pub struct Ran {
     pub code: Option<i32>,
@@ -52,7 +52,7 @@ impl Ran {
     }
 }
 
-/// A command of the binary that is yet to run. Nothing but what is said here is in its environment.
+/// A command of the binary that has not run yet. Its environment has only what is set here.
 pub struct Cli {
     command: Command,
     input: Vec<u8>,
@@ -106,7 +106,7 @@ pub fn binary() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_ctlstore"))
 }
 
-/// The binary where there is no node.
+/// Runs the binary without a node.
 pub fn alone(arguments: &[&str]) -> Ran {
     let directory = scratch_dir();
     Cli::new(binary(), directory.path()).args(arguments).run()

@@ -99,6 +99,28 @@ fn health_asks_the_url_it_is_given_and_no_proxy() {
 }
 
 #[test]
+fn health_asks_whether_a_node_is_ready_if_its_address_has_no_path() {
+    for flag in ["--ops", "--url"] {
+        for scheme in ["http://", ""] {
+            for end in ["", "/"] {
+                let (address, server) = answering(OK);
+                let output = ctlstore(&["health", flag, &format!("{scheme}{address}{end}")], &[]);
+                assert!(output.status.success(), "{}", text(&output.stderr));
+                assert!(server.join().unwrap().starts_with("GET /readyz HTTP/1.1\r\n"), "{flag} {scheme}{end}");
+            }
+        }
+    }
+    let bad = ctlstore(&["health", "--ops", "ftp://host/"], &[]);
+    assert_eq!(bad.status.code(), Some(2));
+    let wanted = "ctlstore: --ops \"ftp://host/\" is no URL of a node, as http://host:port is\n";
+    assert_eq!(text(&bad.stderr), wanted);
+    let help = text(&ctlstore(&["health", "--help"], &[]).stdout);
+    for word in ["--ops <URL>", "--url", "/readyz", "ctlstore health --ops 10.0.0.7:9090"] {
+        assert!(help.contains(word), "{word} is not in {help}");
+    }
+}
+
+#[test]
 fn health_is_1_with_the_reason_for_any_other_answer() {
     for (answer, reason) in
         [(NOT_READY, "503 Service Unavailable \"reader: no ldb\""), (MOVED, "302 Found \"\""), ("", "")]
@@ -118,5 +140,6 @@ fn health_is_1_when_nobody_listens() {
     // A port below 1024 is given to nobody by chance.
     let output = ctlstore(&["health"], &[("CTLSTORE__OPS__BIND", "127.0.0.1:1")]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("Connection refused"), "{}", text(&output.stderr));
+    let told = text(&output.stderr);
+    assert_eq!(told, "ctlstore: http://127.0.0.1:1/readyz: Connection refused (os error 111)\n");
 }

@@ -1,5 +1,5 @@
-//! Every command of the binary, run as a user runs it: in a pipe, against real nodes and files, and in a terminal
-//! where that makes a difference.
+//! Every command of the binary, run as a user runs it: in a pipe, against real nodes and files. If a terminal makes a
+//! difference, it runs in one too.
 
 mod about;
 mod ctldb;

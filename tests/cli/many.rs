@@ -1,4 +1,4 @@
-//! `mutate` with many rows: batches, and going on where an earlier run ended.
+//! `mutate` with many rows: batches, and resuming an earlier run.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -91,11 +91,14 @@ fn losing(executive: &str, lost: usize) -> String {
     std::thread::spawn(move || {
         for client in listener.incoming().map_while(Result::ok) {
             let server = TcpStream::connect(&upstream).expect("reach the executive");
-            let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            let mut from = client.try_clone().unwrap();
+            let mut to = server.try_clone().unwrap();
             std::thread::spawn(move || drop(std::io::copy(&mut from, &mut to)));
             let answers = Arc::clone(&answers);
             std::thread::spawn(move || {
-                let (mut server, mut client, mut piece) = (server, client, [0; 4096]);
+                let mut server = server;
+                let mut client = client;
+                let mut piece = [0; 4096];
                 while let Ok(length @ 1..) = server.read(&mut piece) {
                     let is_written = String::from_utf8_lossy(&piece[..length]).contains("ctlstore-seq: ");
                     if is_written && answers.fetch_add(1, Ordering::SeqCst) + 1 == lost {
@@ -151,7 +154,7 @@ fn a_line_that_is_no_mutation_ends_the_run_with_its_number() {
     let run = |lines: &str| stage.cli().input(lines).args(&["mutate", "-f", "shop"]).run();
     let good = "{\"table\":\"flags\",\"values\":{\"name\":\"a\",\"on\":1,\"raw\":null}}\n";
     let cases =
-        [("{", "line 2: EOF while parsing"), ("{\"values\":{}}", "line 2: names no table, and neither does --table")];
+        [("{", "line 2: it ends too early"), ("{\"values\":{}}", "line 2: names no table, and neither does --table")];
     for (bad, why) in cases {
         let said = run(&format!("{good}{bad}")).fails(4);
         assert!(said.starts_with(why), "{said}");

@@ -66,6 +66,11 @@ fn a_missing_secret_is_told_and_a_wrong_one_refused() {
     let file =
         stage.cli().unset("CTLSTORE_SECRET").args(&[&one[..], &["--secret-file", "none"]].concat()).run().fails(1);
     assert_eq!(file, "secret file none: No such file or directory (os error 2)");
+    // A file counts before the variable, but two flags contradict each other.
+    stage.write("secret", "a-secret\n");
+    stage.run(&[&one[..], &["--secret-file", "secret"]].concat()).ok();
+    let two = stage.run(&[&one[..], &["--secret-file", "secret", "--secret", "other"]].concat()).fails(2);
+    assert_eq!(two, "--secret and --secret-file both give the secret: give one of them");
     // Help shows neither the variable's value nor a default made of it.
     let help = stage.cli().env("CTLSTORE_SECRET", "hunter2").args(&["mutate", "--help"]).run().ok();
     assert!(!help.contains("hunter2"), "{help}");
@@ -79,6 +84,15 @@ fn what_is_not_there_is_3_and_what_is_not_allowed_4() {
     let field = stage.run(&["add-fields", "-f", "shop", "-t", "flags", "--field", "on:integer"]).fails(4);
     assert!(field.starts_with("table shop___flags has a field on already (409 Conflict from PUT "), "{field}");
     stage.run(&["add-fields", "-f", "shop", "-t", "none", "--field", "on:integer"]).fails(3);
+}
+
+#[test]
+fn every_bad_snapshot_url_is_named() {
+    let directory = scratch_dir();
+    let prune = ["ledger", "prune", "--keep", "1d", "--snapshot", "ftp://a/x", "--snapshot", "file:s.db"];
+    let ran = Cli::new(binary(), directory.path()).args(&[&prune[..], &["--snapshot", "s3://"]].concat()).run();
+    let said = ran.fails(2);
+    assert!(said.contains("--snapshot \"ftp://a/x\": ") && said.contains("; --snapshot \"s3://\": "), "{said}");
 }
 
 #[test]

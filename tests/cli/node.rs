@@ -1,4 +1,4 @@
-//! `status` and `tail-ledger`: a node and its ctldb looked at.
+//! `status` and `tail-ledger`: they print the state of a node and of its ctldb.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};

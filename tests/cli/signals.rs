@@ -40,7 +40,7 @@ fn interrupt(mut child: Child, rest: impl BufRead) -> (Option<i32>, String) {
     (child.wait().expect("wait for the command").code(), last.unwrap_or_default())
 }
 
-/// What there is besides locks, which stay.
+/// The files besides locks, which stay.
 fn names(directory: &Path) -> BTreeSet<String> {
     let entries = fs::read_dir(directory).expect("list the directory");
     let names = entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("utf-8"));
@@ -91,7 +91,7 @@ fn a_take_that_is_interrupted_publishes_nothing_or_all() {
             Some(0) => drop(stage.run(&["snapshot", "inspect", "file:out/s.db.zst"]).ok()),
             _ => assert_eq!((code, last.as_str()), (Some(130), STOPPED), "{phase}"),
         }
-        // Whoever takes it for a snapshot must find a whole one.
+        // A reader of this path must find a complete snapshot.
         let whole = stage.run(&["snapshot", "inspect", "file:out/s.db.zst"]).code;
         assert_eq!(whole, Some(if left.contains("s.db.zst") { 0 } else { 3 }), "{phase}: {left:?}");
         assert!(!left.iter().any(|name| name.contains(".tmp")), "{phase}: {left:?}");

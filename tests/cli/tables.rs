@@ -110,6 +110,13 @@ fn rows_are_listed_by_a_leading_part_of_their_key_from_file_and_reader() {
     };
     assert_eq!(both(&["eu"]).ok(), rows(&["eu"]).ok());
     assert_eq!(both(&["--reader", &reader, "eu"]).ok(), json);
+    // Two flags contradict each other; `-l` is not the limit.
+    for arguments in [&["-r", &reader, "-l", "5"][..], &["--reader", &reader, "--ldb", "other.db"]] {
+        let refused = rows(arguments).fails(2);
+        let wanted = "--reader and --ldb (-l) both say where to read: give one of them; --limit bounds the rows";
+        assert_eq!(refused, wanted);
+    }
+    assert_eq!(rows(&["--reader", &reader, "--limit", "1"]).ok(), "{\"zone\":\"eu\",\"id\":1,\"price\":10}\n");
 
     assert_eq!(rows(&["eu", "1", "2"]).fails(2), "the key of table shop___prices is (zone, id), not 3 values");
     let unknown = stage.run(&["rows", "-f", "shop", "-t", "nope", "--reader", &reader]).fails(3);

@@ -1,4 +1,5 @@
-//! What is different on a terminal, which `script` (util-linux) makes for the command; and a reader that goes away.
+//! The differences on a terminal, which `script` (util-linux) makes for the command; and a reader of the output that
+//! goes away.
 
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
@@ -90,7 +91,8 @@ fn status_is_refreshed_until_ctrl_c() {
             let _ = shown.send(String::from_utf8_lossy(&piece[..length]).into_owned());
         }
     });
-    let (mut all, start) = (String::new(), Instant::now());
+    let mut all = String::new();
+    let start = Instant::now();
     while all.matches("\u{1b}[H\u{1b}[J").count() < 3 {
         all.push_str(&screen.recv_timeout(DEADLINE.saturating_sub(start.elapsed())).expect("the screen goes on"));
     }
@@ -127,7 +129,7 @@ fn bars_are_drawn_on_a_terminal_only() {
         // The screen has what the command says in the end, and no bar.
         let last = shown.rsplit("\u{1b}[2K").next().expect("something");
         assert!(!last.contains('█'), "{command}: {shown:?}");
-        // With standard output in a pipe the bars are still seen by whoever waits.
+        // With standard output in a pipe, standard error still shows the bars.
         let shown = on_terminal(&stage, &format!("ctlstore {command} --json | cat"), "");
         assert!(command.contains("take") || shown.contains('█'), "{command}: {shown:?}");
         let arguments: Vec<&str> = command.split(' ').collect();

@@ -7,7 +7,7 @@ use crate::fixture::{Stage, flags};
 const AWKWARD: &str =
     "{\"table\":\"flags\",\"values\":{\"name\":\"ä \\\"'\\n\",\"on\":-9223372036854775808,\"raw\":\"AP8=\"}}\n";
 
-/// What doubles have at their edges.
+/// Doubles at the edges of their range.
 const NUMBERS: [&str; 6] = ["1e300", "-0.0", "5e-324", "0.1", "1e21", "17"];
 
 fn exported(stage: &Stage) -> String {

@@ -1,4 +1,4 @@
-//! `watch`: the change feed as it is seen in a pipe, over restarts of the reader.
+//! `watch`: the change feed as a pipe shows it, over restarts of the reader.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -9,7 +9,8 @@ use crate::fixture::{Stage, alone, binary};
 use support::{port::Port, process};
 
 fn set(stage: &Stage, name: &str, on: i64) {
-    let (name, on) = (format!("name={name}"), format!("on={on}"));
+    let name = format!("name={name}");
+    let on = format!("on={on}");
     stage.run(&["mutate", "-f", "shop", "-t", "flags", "--set", &name, "--set", &on, "--set", "raw=0x00ff"]).ok();
 }
 

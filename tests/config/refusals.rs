@@ -130,7 +130,11 @@ const WRONG_VALUES: &[(&str, &str, &str)] = &[
     ("heartbeat.writer", r#""me""#, "not 3 to 50 bytes long"),
     ("heartbeat.secret", r#""xy""#, "a writer's secret has 3 to 100 bytes"),
     ("heartbeat.secret", r#""***""#, "a mask where the secret itself is wanted"),
-    ("heartbeat.secret_file", r#""/nowhere/secret""#, "cannot be read: No such file or directory (os error 2)"),
+    (
+        "heartbeat.secret_file",
+        r#""/nowhere/secret""#,
+        "/nowhere/secret cannot be read: No such file or directory (os error 2)",
+    ),
 ];
 
 #[test]
@@ -280,6 +284,53 @@ fn a_file_that_is_missing_or_not_toml_is_told_with_its_place() {
     let output = Command::new(env!("CARGO_BIN_EXE_ctlstore")).args(["config", "--config", "/nowhere.toml"]).output();
     let text = String::from_utf8(output.unwrap().stderr).unwrap();
     assert!(text.contains("--config (file /nowhere.toml): cannot be read: No such file or directory"), "{text}");
+    // A relative path is told with the directory in which it was looked for, for either kind of file.
+    let here = std::fs::canonicalize(dir.path()).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ctlstore"));
+    let output = command.current_dir(&here).env_clear().args(["config", "--config", "etc/none.toml"]).output();
+    let text = String::from_utf8(output.unwrap().stderr).unwrap();
+    let wanted = format!("--config (file etc/none.toml): {}/etc/none.toml cannot be read: No such", here.display());
+    assert!(text.contains(&wanted), "{text}");
+}
+
+#[test]
+fn a_secret_file_that_is_missing_is_told_with_its_place_below_the_data_directory() {
+    let dir = scratch_dir();
+    let data_dir = dir.path().to_str().unwrap();
+    let file = format!(
+        "node.data_dir = {data_dir:?}\nnode.roles = [\"reflector\"]\n[ctldb]\nurl = \"mysql://u@h/d\"\n\
+         password_file = \"ctldb.password\"\n"
+    );
+    let lines = refusal(dir.path(), &file, &[], &[]);
+    let reason = format!("{data_dir}/ctldb.password cannot be read: No such file or directory (os error 2)");
+    assert_eq!(lines, [format!("ctldb.password_file = \"ctldb.password\" (file c.toml): {reason}")]);
+}
+
+#[test]
+fn every_bad_item_of_a_list_is_named() {
+    let dir = scratch_dir();
+    for (key, value, bad) in [
+        (
+            "bootstrap.urls",
+            r#"["ftp://a/x.db", "s3://b/y.db", "file://host/z.db"]"#,
+            &["\"ftp://a/x.db\": ", "\"file://host/z.db\": "][..],
+        ),
+        (
+            "snapshotter.urls",
+            r#"["data:AAAA", "s3://b/y.db", "https://h/z.db"]"#,
+            &["\"data:***\": ", "\"https://h/z.db\": "],
+        ),
+        ("http.allowed_hosts", r#"["a b", "good.example", "*.bad"]"#, &["\"a b\" is no host", "\"*.bad\" is no host"]),
+        ("node.roles", r#"["exec", "reader", "writer"]"#, &["called \"exec\"", "called \"writer\""]),
+    ] {
+        let lines = refusal(dir.path(), &format!("{key} = {value}"), &[], &[]);
+        let line = lines.iter().find(|line| line.starts_with(key)).unwrap_or_else(|| panic!("{key}: {lines:?}"));
+        let reason = line.split_once("(file c.toml): ").expect("a reason").1;
+        for bad in bad {
+            assert!(reason.contains(bad), "{key}: {bad} is not in {reason}");
+        }
+        assert_eq!(reason.split("; ").filter(|part| bad.iter().any(|bad| part.contains(bad))).count(), 2, "{reason}");
+    }
 }
 
 #[test]

@@ -54,9 +54,9 @@ fn secret_files_that_cannot_be_a_secret_are_told() {
     let dir = scratch_dir();
     let data_dir = dir.path().to_str().unwrap();
     for (content, reason) in [
-        ("\n".to_owned(), "cannot be read: it is empty"),
-        ("x".repeat(5000), "cannot be read: longer than 4096 bytes"),
-        ("x".repeat(101), "a writer's secret has 3 to 100 bytes"),
+        ("\n".to_owned(), format!("{data_dir}/secret cannot be read: it is empty")),
+        ("x".repeat(5000), format!("{data_dir}/secret cannot be read: longer than 4096 bytes")),
+        ("x".repeat(101), "a writer's secret has 3 to 100 bytes".to_owned()),
     ] {
         fs::write(dir.path().join("secret"), content).unwrap();
         let lines =

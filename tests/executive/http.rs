@@ -26,10 +26,10 @@ fn unknown_paths_are_404_and_wrong_methods_405_with_the_allowed_ones() {
         ("GET", "/families/fam/tables/tab", "DELETE, POST, PUT"),
         ("PUT", "/families/fam/mutations", "POST"),
         ("POST", "/clear-rows/families/fam", "DELETE"),
-        ("DELETE", "/cookie", "GET, POST"),
-        ("POST", "/schema/family/fam", "GET"),
+        ("DELETE", "/cookie", "GET, HEAD, POST"),
+        ("POST", "/schema/family/fam", "GET, HEAD"),
         ("PUT", "/limits/writers/writer", "DELETE, POST"),
-        ("POST", "/status", "GET"),
+        ("POST", "/status", "GET, HEAD"),
     ];
     for (method, path, allowed) in cases {
         let answer = request(method, &executive.at(path), &[], "").expect(405);
@@ -130,7 +130,33 @@ fn errors_are_short_plain_text_that_names_what_is_wrong() {
             400,
             "destructive schema changes are not enabled; executive.destructive_schema_changes turns them on\n",
         ),
-        (get(&executive.at("/cookie")), 400, "writer \"\" must have 3 to 50 bytes\n"),
+        (get(&executive.at("/cookie")), 400, "the headers ctlstore-writer and ctlstore-secret are missing\n"),
+        (
+            request("GET", &executive.at("/cookie"), &[("ctlstore-secret", "secret")], ""),
+            400,
+            "the header ctlstore-writer is missing\n",
+        ),
+        (
+            request("POST", &executive.at("/cookie"), &[("ctlstore-writer", "writer")], "cookie"),
+            404,
+            "the header ctlstore-secret is missing\n",
+        ),
+        (
+            request("GET", &executive.at("/cookie"), &[("ctlstore-writer", "ab"), ("ctlstore-secret", "secret")], ""),
+            400,
+            "writer \"ab\" must have 3 to 50 bytes\n",
+        ),
+        (
+            post(&executive.at("/families/fam/mutations"), "{}"),
+            401,
+            "the headers ctlstore-writer and ctlstore-secret are missing\n",
+        ),
+        (
+            request("PUT", &executive.at("/writers/writer"), &[], "new-secret"),
+            401,
+            "the header ctlstore-secret is missing\n",
+        ),
+        (request("DELETE", &executive.at("/writers/writer"), &[], ""), 401, "the header ctlstore-secret is missing\n"),
     ];
     for (answer, status, text) in cases {
         assert_eq!((answer.status, answer.text().as_str()), (status, text));

@@ -8,9 +8,9 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
-use ctlstore::http::reader::changes::{Feed, FeedOptions};
+use ctlstore::http::reader::changes::Feed;
 use ctlstore::http::reader::freshness::Freshness;
-use ctlstore::http::reader::{ReaderOptions, serve};
+use ctlstore::http::reader::{FeedOptions, ReaderOptions, serve};
 use ctlstore::http::serve::ServerOptions;
 use ctlstore::metrics::Metrics;
 use rusqlite::Connection;

@@ -1,4 +1,5 @@
-//! A ctldb's file as a whole: copied, checked, put in another's place.
+//! Works on a ctldb's file as a whole. Entry points: [`copy_database`], [`CtldbFile::check`],
+//! [`TemporaryCopy`], and [`set_aside`] for the file that a copy replaces.
 
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -16,20 +17,20 @@ use ctlstore_ctldb::LedgerTable;
 
 use super::super::failure::Failure;
 
-/// How long a copy waits for whoever has the file locked.
+/// How long a copy waits for a lock of another program.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 const CHECK: &str = "PRAGMA quick_check(1)";
 const LAST_SEQ: &str = "SELECT COALESCE(MAX(seq), 0) FROM ";
 const LEDGER_ID: &str = "SELECT value FROM ctlstore_meta WHERE name = 'ledger_id'";
 const HAS_META: &str = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'ctlstore_meta'";
 
-/// Copies a whole database in one step, so that no writer makes it begin again.
+/// Copies a whole database in one step. In several steps, a writer would make it begin again.
 pub fn copy_database(from: &Path, to: &Path) -> anyhow::Result<()> {
     let source = open(from)?;
     let mut target = Connection::open(to)?;
     let copied = OnlineBackup::new(&source, &mut target)?.step(-1)?;
     anyhow::ensure!(matches!(copied, StepResult::Done), "it is locked by another program");
-    // Whoever looks at the copy makes no WAL beside it; an executive gives it one again.
+    // Without WAL mode a reader of the copy makes no files beside it. An executive switches it on again.
     target.query_row("PRAGMA journal_mode = DELETE", [], |_| Ok(()))?;
     target.close().map_err(|(_, error)| error)?;
     Ok(disk::flush(to)?)
@@ -41,15 +42,15 @@ fn open(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// What a ctldb's file holds, once it is checked.
-pub struct SnapshotReport {
+/// The content of a ctldb's file, after it was checked.
+pub struct CtldbFile {
     pub ledger_id: Option<String>,
     pub last_seq: i64,
     pub bytes: u64,
 }
 
-impl SnapshotReport {
-    pub fn of(path: &Path, ledger: &LedgerTable) -> anyhow::Result<Self> {
+impl CtldbFile {
+    pub fn check(path: &Path, ledger: &LedgerTable) -> anyhow::Result<Self> {
         let shown = path.display();
         let metadata = fs::metadata(path).map_err(|error| Failure::absent(format!("{shown}: {error}")))?;
         let bad = |error: rusqlite::Error| Failure::refused(format!("{shown} is no backup of a ctldb: {error}"));
@@ -60,20 +61,18 @@ impl SnapshotReport {
         }
         let last_seq = format!("{LAST_SEQ}{}", quoted(ledger.as_str()));
         let last_seq = database.query_row(&last_seq, [], |row| row.get(0)).map_err(bad)?;
-        let ledger_id = match database.prepare(HAS_META)?.exists([])? {
-            true => database.query_row(LEDGER_ID, [], |row| row.get(0)).optional()?,
-            false => None,
-        };
+        let has_meta = database.prepare(HAS_META)?.exists([])?;
+        let ledger_id = if has_meta { database.query_row(LEDGER_ID, [], |row| row.get(0)).optional()? } else { None };
         Ok(Self { ledger_id, last_seq, bytes: metadata.len() })
     }
 }
 
-/// A file that is removed unless it takes its place.
-pub struct Temporary {
+/// A file that is removed when this is dropped, unless it took its place.
+pub struct TemporaryCopy {
     pub path: PathBuf,
 }
 
-impl Temporary {
+impl TemporaryCopy {
     pub fn beside(path: &Path) -> anyhow::Result<Self> {
         let temporary = Self { path: disk::beside(path, &format!(".new-{}", std::process::id())) };
         let mut options = OpenOptions::new();
@@ -88,23 +87,23 @@ impl Temporary {
     }
 }
 
-impl Drop for Temporary {
+impl Drop for TemporaryCopy {
     fn drop(&mut self) {
-        // After it took its place there is nothing of this name.
+        // After it took its place, no file has this name.
         for suffix in ["", "-wal", "-shm", "-journal"] {
             let _ = fs::remove_file(disk::beside(&self.path, suffix));
         }
     }
 }
 
-/// Gives the file a second name, with all that its WAL holds in it, and leaves no WAL
-/// that the next file of its name would meet. The place is never empty meanwhile.
+/// Gives the file, with the content of its WAL, a second name. Removes the WAL, which SQLite would apply
+/// to the next file of this name. The path always has a file meanwhile.
 pub fn set_aside(path: &Path) -> anyhow::Result<PathBuf> {
     let kept = free_name(path);
     match checkpoint(path) {
         Ok(true) => fs::hard_link(path, &kept)?,
         Ok(false) => return Err(Failure::refused("another program reads it; stop that first").into()),
-        // It can't be read, so its WAL is only of use together with it.
+        // The file can't be read, so its WAL is kept beside it.
         Err(_) => {
             fs::hard_link(path, &kept)?;
             gone(fs::rename(disk::beside(path, "-wal"), disk::beside(&kept, "-wal")))?;
@@ -115,7 +114,7 @@ pub fn set_aside(path: &Path) -> anyhow::Result<PathBuf> {
     Ok(kept)
 }
 
-/// A file that is not there need not be taken away.
+/// Treats a file that does not exist as removed.
 fn gone(outcome: io::Result<()>) -> io::Result<()> {
     match outcome {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -123,7 +122,7 @@ fn gone(outcome: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// Moves the WAL into the database and cuts it to nothing; false while that can't be.
+/// Moves the WAL into the database and empties it; false if another program reads it.
 fn checkpoint(path: &Path) -> rusqlite::Result<bool> {
     let database = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     database.busy_timeout(BUSY_TIMEOUT)?;

@@ -1,6 +1,7 @@
-//! Which privileges a MySQL user has on a database, from what SHOW GRANTS says. Pure.
+//! Finds which privileges a MySQL user lacks on a database, from the output of SHOW GRANTS. Entry point:
+//! [`missing`]. It asks no server.
 
-/// The privileges among `wanted` that none of the `grants` gives on all of `database`.
+/// The privileges among `wanted` that no grant gives on the whole `database`.
 pub fn missing(grants: &[String], database: &str, wanted: &[&'static str]) -> Vec<&'static str> {
     let given: Vec<String> = grants.iter().filter_map(|grant| given_on(grant, database)).collect();
     let has = |privilege: &str| {
@@ -11,12 +12,12 @@ pub fn missing(grants: &[String], database: &str, wanted: &[&'static str]) -> Ve
     wanted.iter().copied().filter(|privilege| !has(privilege)).collect()
 }
 
-/// Whether some grant is of a role, whose own privileges are not among the grants.
+/// Whether a grant is of a role. The role's own privileges are not among the grants.
 pub fn has_roles(grants: &[String]) -> bool {
     grants.iter().any(|grant| grant.starts_with("GRANT ") && !grant.contains(" ON "))
 }
 
-/// The privileges of a grant whose object is all of the database.
+/// The privileges of a grant on the whole database.
 fn given_on(grant: &str, database: &str) -> Option<String> {
     let rest = grant.strip_prefix("GRANT ")?;
     let (privileges, rest) = rest.split_once(" ON ")?;
@@ -46,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_no_grant_gives_on_the_database_is_missing() {
+    fn privileges_that_no_grant_gives_on_the_database_are_missing() {
         let grants = [
             "GRANT USAGE ON *.* TO `ctl`@`%`",
             r"GRANT SELECT, INSERT ON `ctl\_db`.* TO `ctl`@`%`",

@@ -1,4 +1,4 @@
-//! What a MySQL ctldb's server and its user lack. Only questions are asked.
+//! Examines a MySQL ctldb: what its server and its user lack. Entry point: [`examine`]. It only reads.
 
 use std::time::Duration;
 
@@ -9,7 +9,10 @@ use ctlstore_core::schema::Timestamp;
 use ctlstore_ctldb::ServerAddress;
 
 use super::super::output::printable;
-use super::{Finding, grants};
+use super::diagnosis::Diagnosis;
+use super::grants;
+
+const URL_MEND: &str = "ctldb.url = mysql://user@host:port/database of a server that runs and can be reached from here";
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -18,9 +21,9 @@ const READS: &[&str] = &["SELECT"];
 const WRITES: &[&str] = &["SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "ALTER"];
 const DROPS: &[&str] = &["SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "ALTER", "DROP"];
 
-/// A statement of the ledger has up to 768 KiB, and twice as much as hex.
+/// A statement of the ledger has up to 768 KiB, and twice as many bytes as hex.
 const MIN_PACKET: u64 = 4 * 1024 * 1024;
-/// By how much the clocks may differ, in seconds.
+/// How much the clocks may differ, in seconds.
 const CLOCK_DRIFT: i64 = 5;
 
 const VERSION: &str = "SELECT VERSION(), CURRENT_USER()";
@@ -29,33 +32,54 @@ const COLLATION: &str = "SELECT COUNT(*) FROM information_schema.collations \
 const SETTINGS: &str = "SELECT @@max_allowed_packet, @@innodb_flush_log_at_trx_commit, @@read_only, UNIX_TIMESTAMP()";
 const TABLES: &str = "SELECT table_name, COALESCE(engine, '') FROM information_schema.tables \
                       WHERE table_schema = DATABASE() AND table_name IN ('families', 'mutators', 'locks', ?)";
-/// String keys of tables that another program made.
+/// Finds string keys of tables that another program made.
 const MERGING_KEYS: &str = "SELECT table_name, column_name FROM information_schema.columns \
                             WHERE table_schema = DATABASE() AND column_key = 'PRI' AND LOCATE('___', table_name) > 1 \
                             AND data_type = 'varchar' AND collation_name NOT LIKE '%\\_bin' \
                             ORDER BY table_name, ordinal_position LIMIT 1000";
 const LOCK_ROW: &str = "SELECT COUNT(*) FROM locks WHERE id = 'ledger'";
 
-/// What the node will do there.
-pub struct Wants {
+/// The things that the node needs there.
+pub struct Needs {
     pub ledger: String,
     pub writes: bool,
     pub drops: bool,
 }
 
-pub async fn look(address: &ServerAddress, wants: &Wants) -> Vec<Finding> {
+pub async fn examine(address: &ServerAddress, needs: &Needs) -> Vec<Diagnosis> {
+    let opts = match address.options() {
+        Ok(options) => Opts::from(options),
+        Err(error) => return vec![Diagnosis::fail(format!("ctldb: {error}"), URL_MEND)],
+    };
+    let server = host_and_port(&opts);
     let mut findings = Vec::new();
-    match tokio::time::timeout(TIMEOUT, examine(address, wants, &mut findings)).await {
+    match tokio::time::timeout(TIMEOUT, ask(opts, &server, needs, &mut findings)).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => findings.push(Finding::fail(format!("ctldb: {}", shown(&error)), mend_of(&error))),
-        Err(_) => findings.push(Finding::fail("ctldb: the server does not answer in time", "look at its load")),
+        Ok(Err(error)) => {
+            findings.push(Diagnosis::fail(format!("ctldb: {server}: {}", shown(&error)), mend_of(&error)))
+        }
+        Err(_) => {
+            findings.push(Diagnosis::fail(format!("ctldb: {server} does not answer in time"), "look at its load"))
+        }
     }
     findings
 }
 
-/// Never the URL: it may hold a password.
+/// The server's address, without the rest of its URL.
+fn host_and_port(opts: &Opts) -> String {
+    let host = opts.ip_or_hostname();
+    let port = opts.tcp_port();
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+/// The error without the URL, which may hold a password. Of a broken connection, only the cause: the
+/// client's own words repeat themselves.
 fn shown(error: &mysql_async::Error) -> String {
-    printable(&error.to_string())
+    let mut cause: &dyn std::error::Error = error;
+    while let (mysql_async::Error::Io(_), Some(inner)) = (error, cause.source()) {
+        cause = inner;
+    }
+    printable(&cause.to_string())
 }
 
 fn mend_of(error: &mysql_async::Error) -> &'static str {
@@ -69,34 +93,29 @@ fn mend_of(error: &mysql_async::Error) -> &'static str {
             UNKNOWN_DATABASE => "CREATE DATABASE with the name in ctldb.url",
             _ => "ask whoever runs the server",
         },
-        _ => "ctldb.url = mysql://user@host:port/database of a server that runs and can be reached from here",
+        _ => URL_MEND,
     }
 }
 
-async fn examine(
-    address: &ServerAddress,
-    wants: &Wants,
-    findings: &mut Vec<Finding>,
+async fn ask(
+    opts: Opts,
+    address: &str,
+    needs: &Needs,
+    findings: &mut Vec<Diagnosis>,
 ) -> Result<(), mysql_async::Error> {
-    let options = address.options().map_err(|error| mysql_async::Error::Other(Box::new(error)))?;
-    let opts = Opts::from(options);
-    let (host, port) = (opts.ip_or_hostname().to_owned(), opts.tcp_port());
-    let host = if host.contains(':') { format!("[{host}]") } else { host };
+    let port = opts.tcp_port();
     let database = opts.db_name().unwrap_or_default().to_owned();
-    let connecting = Conn::new(opts);
-    let mut server = match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
-        Ok(connected) => connected?,
-        Err(_) => {
-            let reason = format!("ctldb: {host}:{port} does not answer");
-            findings.push(Finding::fail(reason, format!("open port {port} of {host} to this host")));
-            return Ok(());
-        }
+    let Ok(connected) = tokio::time::timeout(CONNECT_TIMEOUT, Conn::new(opts)).await else {
+        let reason = format!("ctldb: {address} does not answer");
+        findings.push(Diagnosis::fail(reason, format!("open port {port} of this server to this host")));
+        return Ok(());
     };
+    let mut server = connected?;
     let (version, user): (String, String) = one(&mut server, VERSION).await?;
-    findings.push(Finding::ok(format!("ctldb: {host}:{port} answers, {}", printable(&version))));
-    privileges(&mut server, &database, &user, wants, findings).await?;
-    settings(&mut server, wants, findings).await?;
-    tables(&mut server, wants, findings).await?;
+    findings.push(Diagnosis::ok(format!("ctldb: {address} answers, {}", printable(&version))));
+    privileges(&mut server, &database, &user, needs, findings).await?;
+    settings(&mut server, needs, findings).await?;
+    tables(&mut server, needs, findings).await?;
     server.disconnect().await
 }
 
@@ -109,18 +128,18 @@ async fn privileges(
     server: &mut Conn,
     database: &str,
     user: &str,
-    wants: &Wants,
-    findings: &mut Vec<Finding>,
+    needs: &Needs,
+    findings: &mut Vec<Diagnosis>,
 ) -> Result<(), mysql_async::Error> {
     let given: Vec<String> = server.query("SHOW GRANTS").await?;
-    let wanted = match wants {
-        Wants { writes: false, .. } => READS,
-        Wants { drops: true, .. } => DROPS,
-        Wants { .. } => WRITES,
+    let wanted = match needs {
+        Needs { writes: false, .. } => READS,
+        Needs { drops: true, .. } => DROPS,
+        Needs { .. } => WRITES,
     };
     let missing = grants::missing(&given, database, wanted);
     if missing.is_empty() {
-        findings.push(Finding::ok(format!("ctldb: user {user} may {} in {database}", wanted.join(", "))));
+        findings.push(Diagnosis::ok(format!("ctldb: user {user} may {} in {database}", wanted.join(", "))));
         return Ok(());
     }
     let missing = missing.join(", ");
@@ -128,70 +147,69 @@ async fn privileges(
     let account = account.into_iter().rev().collect::<Vec<_>>().join("@");
     let mend = format!("GRANT {missing} ON `{database}`.* TO {account};");
     let reason = format!("ctldb: user {user} may not {missing} in {database}");
-    // A reflector may do with grants on single tables; what a role grants is not told.
-    let is_sure = wants.writes && !grants::has_roles(&given);
-    findings.push(if is_sure { Finding::fail(reason, mend) } else { Finding::warn(reason, mend) });
+    // Grants on single tables may be enough for a reflector, and SHOW GRANTS hides what a role grants.
+    let is_sure = needs.writes && !grants::has_roles(&given);
+    findings.push(if is_sure { Diagnosis::fail(reason, mend) } else { Diagnosis::warn(reason, mend) });
     Ok(())
 }
 
-async fn settings(server: &mut Conn, wants: &Wants, findings: &mut Vec<Finding>) -> Result<(), mysql_async::Error> {
+async fn settings(server: &mut Conn, needs: &Needs, findings: &mut Vec<Diagnosis>) -> Result<(), mysql_async::Error> {
     let (packet, flush, read_only, now): (u64, u64, u64, i64) = one(server, SETTINGS).await?;
     if packet < MIN_PACKET {
         let reason = format!("ctldb: max_allowed_packet is {packet}, large values will not fit");
-        findings.push(Finding::fail(reason, "SET GLOBAL max_allowed_packet = 16777216;"));
+        findings.push(Diagnosis::fail(reason, "SET GLOBAL max_allowed_packet = 16777216;"));
     }
-    if wants.writes && flush != 1 {
+    if needs.writes && flush != 1 {
         let reason = "ctldb: a commit is not flushed to the disk, a crash of the server's machine can lose it";
-        findings.push(Finding::warn(reason, "SET GLOBAL innodb_flush_log_at_trx_commit = 1;"));
+        findings.push(Diagnosis::warn(reason, "SET GLOBAL innodb_flush_log_at_trx_commit = 1;"));
     }
-    if wants.writes && read_only != 0 {
-        findings.push(Finding::fail("ctldb: the server is read-only", "ctldb.url = the primary server"));
+    if needs.writes && read_only != 0 {
+        findings.push(Diagnosis::fail("ctldb: the server is read-only", "ctldb.url = the primary server"));
     }
     let drift = now - Timestamp::now().unix_micros() / 1_000_000;
     if drift.abs() > CLOCK_DRIFT {
         let reason = format!("ctldb: the server's clock differs from this host's by {drift} s, and so does every lag");
-        findings.push(Finding::warn(reason, "timedatectl set-ntp true, on both"));
+        findings.push(Diagnosis::warn(reason, "timedatectl set-ntp true, on both"));
     }
     let exact: u64 = one(server, COLLATION).await?;
-    if wants.writes && exact == 0 {
+    if needs.writes && exact == 0 {
         let reason = "ctldb: no collation tells keys that end in a space from those that don't; such keys are refused";
-        findings.push(Finding::warn(reason, "MariaDB 10.2, MySQL 8.0.17 or later"));
+        findings.push(Diagnosis::warn(reason, "MariaDB 10.2, MySQL 8.0.17 or later"));
     }
     Ok(())
 }
 
-async fn tables(server: &mut Conn, wants: &Wants, findings: &mut Vec<Finding>) -> Result<(), mysql_async::Error> {
-    let there: Vec<(String, String)> = server.exec(TABLES, (wants.ledger.as_str(),)).await?;
+async fn tables(server: &mut Conn, needs: &Needs, findings: &mut Vec<Diagnosis>) -> Result<(), mysql_async::Error> {
+    let there: Vec<(String, String)> = server.exec(TABLES, (needs.ledger.as_str(),)).await?;
     for (table, engine) in there.iter().filter(|(_, engine)| !engine.eq_ignore_ascii_case("innodb")) {
         let reason = format!("ctldb: table {table} is in {engine}, which has no transactions");
-        findings.push(Finding::fail(reason, format!("ALTER TABLE {table} ENGINE = InnoDB;")));
+        findings.push(Diagnosis::fail(reason, format!("ALTER TABLE {table} ENGINE = InnoDB;")));
     }
     let has = |name: &str| there.iter().any(|(table, _)| table.eq_ignore_ascii_case(name));
-    if !has(&wants.ledger) {
-        findings.push(match wants.writes {
-            true => Finding::ok("ctldb: its tables are made at the first start"),
-            false => Finding::fail(
-                format!("ctldb: no ledger table {}", wants.ledger),
-                "start an executive on this ctldb, or set ctldb.ledger_table",
-            ),
+    if !has(&needs.ledger) {
+        findings.push(if needs.writes {
+            Diagnosis::ok("ctldb: its tables are made at the first start")
+        } else {
+            let reason = format!("ctldb: no ledger table {}", needs.ledger);
+            Diagnosis::fail(reason, "start an executive on this ctldb, or set ctldb.ledger_table")
         });
     }
-    if wants.writes {
+    if needs.writes {
         merging_keys(server, findings).await?;
     }
-    if wants.writes && has("locks") {
+    if needs.writes && has("locks") {
         let rows: u64 = one(server, LOCK_ROW).await?;
         if rows == 0 {
             let mend = "INSERT INTO locks (id, clock) VALUES ('ledger', 0);";
-            findings.push(Finding::fail("ctldb: the row 'ledger' of table locks is missing", mend));
+            findings.push(Diagnosis::fail("ctldb: the row 'ledger' of table locks is missing", mend));
         }
     }
     Ok(())
 }
 
-/// Keys that the server compares otherwise than an LDB does: writes are compared with
-/// what is stored first, and refused where they would merge two rows.
-async fn merging_keys(server: &mut Conn, findings: &mut Vec<Finding>) -> Result<(), mysql_async::Error> {
+/// Finds keys that the server compares differently than an LDB. The executive compares a write with the
+/// stored key first, and refuses it if it would merge two rows.
+async fn merging_keys(server: &mut Conn, findings: &mut Vec<Diagnosis>) -> Result<(), mysql_async::Error> {
     let keys: Vec<(String, String)> = server.query(MERGING_KEYS).await?;
     if let Some((table, column)) = keys.first() {
         let reason = format!(
@@ -201,7 +219,7 @@ async fn merging_keys(server: &mut Conn, findings: &mut Vec<Finding>) -> Result<
         );
         let collation = "CHARACTER SET utf8mb4 COLLATE utf8mb4_bin";
         let mend = format!("ALTER TABLE {table} MODIFY {column} VARCHAR(191) {collation} NOT NULL;");
-        findings.push(Finding::warn(reason, mend));
+        findings.push(Diagnosis::warn(reason, mend));
     }
     Ok(())
 }

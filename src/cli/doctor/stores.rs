@@ -1,5 +1,5 @@
-//! Whether the places that snapshots go to and come from can be asked. Only manifests
-//! are read.
+//! Examines the stores that snapshots are published to and fetched from: whether their manifests can be
+//! read. Entry point: [`examine`].
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use ctlstore_core::Abort;
 use ctlstore_ldb::snapshot::fetch::{self, FetchError};
 use ctlstore_ldb::snapshot::{Manifest, SnapshotUrl, StoreError};
 
-use super::Finding;
+use super::diagnosis::Diagnosis;
 
-/// For one place.
+/// How long one store may take.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
-pub async fn look(settings: &Settings) -> Vec<Finding> {
+pub async fn examine(settings: &Settings) -> Vec<Diagnosis> {
     let mut findings = Vec::new();
     for (key, url) in places(settings) {
         let found = ask(url).await;
@@ -29,10 +29,11 @@ fn places(settings: &Settings) -> impl Iterator<Item = (&'static str, &SnapshotU
     to.chain(from.into_iter().flatten().map(|url| ("bootstrap.urls", url)))
 }
 
-/// The manifest there; [`FetchError::Aborted`] where it does not come in time.
+/// The manifest at `url`; [`FetchError::Aborted`] if it does not come in time.
 async fn ask(url: &SnapshotUrl) -> Result<Option<Manifest>, FetchError> {
-    let (abort, url) = (Abort::default(), url.clone());
+    let abort = Abort::default();
     let in_thread = abort.clone();
+    let url = url.clone();
     let mut asking = tokio::task::spawn_blocking(move || fetch::look(&url, &in_thread));
     let asked = match tokio::time::timeout(TIMEOUT, &mut asking).await {
         Ok(asked) => asked,
@@ -44,15 +45,15 @@ async fn ask(url: &SnapshotUrl) -> Result<Option<Manifest>, FetchError> {
     asked.unwrap_or(Err(FetchError::Aborted))
 }
 
-fn finding(key: &str, url: &SnapshotUrl, found: Result<Option<Manifest>, FetchError>) -> Finding {
+fn finding(key: &str, url: &SnapshotUrl, found: Result<Option<Manifest>, FetchError>) -> Diagnosis {
     let error = match found {
-        // It can't work before someone mends it.
+        // It can't work until the variable is right.
         Err(FetchError::Refused(StoreError::Misconfigured { variable, reason, .. })) => {
             let what = format!("{key}: {url} can't be used: the variable {variable} {reason}");
-            return Finding::fail(what, format!("unset {variable}, or export {variable}=a value that is right"));
+            return Diagnosis::fail(what, format!("unset {variable}, or export {variable}=a value that is right"));
         }
-        Ok(Some(manifest)) => return Finding::ok(format!("{key}: {url} has a snapshot at seq {}", manifest.seq)),
-        Ok(None) => return Finding::ok(format!("{key}: {url} can be asked, and has no manifest yet")),
+        Ok(Some(manifest)) => return Diagnosis::ok(format!("{key}: {url} has a snapshot at seq {}", manifest.seq)),
+        Ok(None) => return Diagnosis::ok(format!("{key}: {url} can be asked, and has no manifest yet")),
         Err(error) => error,
     };
     let mend = match &error {
@@ -64,8 +65,8 @@ fn finding(key: &str, url: &SnapshotUrl, found: Result<Option<Manifest>, FetchEr
         FetchError::Aborted => format!("{key}: {url} does not answer in time"),
         error => format!("{key}: {error}"),
     };
-    // A node starts without it, and tries again for as long as it runs.
-    Finding::warn(reason, mend)
+    // A node starts without it, and goes on trying.
+    Diagnosis::warn(reason, mend)
 }
 
 fn credentials(url: &SnapshotUrl) -> String {

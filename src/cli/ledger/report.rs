@@ -1,4 +1,5 @@
-//! What a prune did, or would do, for people and as JSON.
+//! The report of a prune, or of what it would do, for people and as JSON. Entry points:
+//! [`Report::new`] and [`Report::print`].
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -10,37 +11,37 @@ use serde::Serialize;
 use ctlstore_core::ledger::{Limit, Seq, VerifiedSnapshot};
 use ctlstore_ctldb::executive::{PruneOutcome, PrunePlan};
 
-/// The members of the JSON; sizes in bytes of statements.
+/// The members of the JSON. Sizes are bytes of statements.
 #[derive(Debug, Serialize)]
 pub struct Report {
     dry_run: bool,
-    /// Deleted, or to be deleted.
+    /// Rows that were deleted, or would be.
     rows: u64,
     bytes: u64,
-    /// The first and the last of them; null where there are none.
+    /// The first and the last of them; null if there are none.
     first_seq: Option<Seq>,
     last_seq: Option<Seq>,
     transactions: u64,
-    /// The ledger's mark afterwards: the first seq that pruning has left.
+    /// The ledger's low-water seq afterwards: the first seq that pruning has left.
     low_water_seq: Option<Seq>,
-    /// When the oldest row that stays was written; null where that was not looked at.
+    /// When the oldest row that stays was written; null if that was not read.
     oldest_left: Option<String>,
-    /// Why not more: age, snapshot, last_row, or stopped.
+    /// Why not more rows: age, snapshot, last_row, or stopped.
     limit: &'static str,
-    snapshot: SnapshotPart,
+    snapshot: SnapshotJson,
     #[serde(skip)]
     keep: Duration,
 }
 
 #[derive(Debug, Serialize)]
-struct SnapshotPart {
+struct SnapshotJson {
     url: String,
     seq: Seq,
     ledger_id: Option<String>,
 }
 
 impl Report {
-    /// `done` is there where something was deleted.
+    /// `done` is the outcome, if something was deleted.
     pub fn new(
         keep: Duration,
         snapshot: &VerifiedSnapshot,
@@ -63,7 +64,7 @@ impl Report {
             low_water_seq,
             oldest_left: plan.oldest_left.filter(|_| done.is_none()).map(|at| at.to_string()),
             limit: word(done.map_or(plan.limit, |done| done.limit)),
-            snapshot: SnapshotPart { url, seq, ledger_id },
+            snapshot: SnapshotJson { url, seq, ledger_id },
             keep,
         }
     }

@@ -1,5 +1,6 @@
-//! NDJSON in: one line after the other, each of bounded length, with its number. A
-//! thread reads ahead, so that a signal is heeded also while the input is silent.
+//! Reads NDJSON: line by line, each with a bounded length and its number. Entry points:
+//! [`MutationLines`], and [`mutation`] for one line. A thread reads ahead, so that a signal ends the
+//! command even while the input is silent.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -11,14 +12,16 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
+use crate::http::json_error::explain_part;
+
 use super::super::failure::Failure;
 
-/// The longest line, in bytes: more than a request may have.
+/// The longest line, in bytes. A request may have less.
 const MAX_LINE: u64 = 2 * 1024 * 1024;
 /// Lines that are read ahead.
 const AHEAD: usize = 16;
 
-/// The lines of a file or of standard input; empty ones are left out.
+/// The lines of a file or of standard input, without empty ones.
 pub struct MutationLines {
     read: mpsc::Receiver<anyhow::Result<Option<Line>>>,
     number: u64,
@@ -32,9 +35,10 @@ struct Line {
 impl MutationLines {
     /// "-" is standard input.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
-        let from: Box<dyn Read + Send> = match path == Path::new("-") {
-            true => Box::new(io::stdin()),
-            false => Box::new(File::open(path).map_err(|error| not_opened(path, &error))?),
+        let from: Box<dyn Read + Send> = if path == Path::new("-") {
+            Box::new(io::stdin())
+        } else {
+            Box::new(File::open(path).map_err(|error| not_opened(path, &error))?)
         };
         let (sender, read) = mpsc::channel(AHEAD);
         let mut input = Input { from: BufReader::new(from), number: 0 };
@@ -42,7 +46,7 @@ impl MutationLines {
             loop {
                 let next = input.next();
                 let is_last = !matches!(next, Ok(Some(_)));
-                // Nobody wants more, or there is no more.
+                // The command has ended, or the input has.
                 if sender.blocking_send(next).is_err() || is_last {
                     return;
                 }
@@ -52,9 +56,9 @@ impl MutationLines {
         Ok(Self { read, number: 0 })
     }
 
-    /// The next line without its end, `None` behind the last. To be dropped in between loses nothing.
+    /// The next line without its end; `None` after the last one. Dropping the future loses no line.
     pub async fn next(&mut self) -> anyhow::Result<Option<String>> {
-        // Its end is a message too, so that a reader that is gone is not taken for one.
+        // The input's end is a message too, so that it differs from a thread that has ended.
         let Some(read) = self.read.recv().await else { bail!("the input was read to its end already") };
         Ok(read?.map(|line| {
             self.number = line.number;
@@ -62,7 +66,7 @@ impl MutationLines {
         }))
     }
 
-    /// What is wrong with the line that was taken last.
+    /// A failure of the line that was read last.
     pub fn wrong(&self, why: impl std::fmt::Display) -> Failure {
         wrong(self.number, why)
     }
@@ -104,20 +108,19 @@ impl Input {
     }
 }
 
-/// A mutation as a line has it, and as the executive takes it.
+/// A mutation as one line has it.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Mutation {
+struct MutationLine {
     table: Option<String>,
     #[serde(default)]
     delete: bool,
     values: Box<RawValue>,
 }
 
-/// The mutation of a line as JSON for the executive; `table` stands in where the
-/// line names none.
+/// The mutation of a line as JSON for the executive. `table` is used if the line names none.
 pub fn mutation(line: &str, table: Option<&str>) -> Result<String, String> {
-    let mutation: Mutation = serde_json::from_str(line).map_err(|error| error.to_string())?;
+    let mutation: MutationLine = serde_json::from_str(line).map_err(|error| explain_part(&error))?;
     let table = mutation.table.as_deref().or(table).ok_or("names no table, and neither does --table")?;
     let table = serde_json::to_string(table).map_err(|error| error.to_string())?;
     Ok(format!(r#"{{"table":{table},"delete":{},"values":{}}}"#, mutation.delete, mutation.values.get()))

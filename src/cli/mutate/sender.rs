@@ -1,10 +1,10 @@
-//! Many mutations as few requests: batches within the executive's bounds, tried
-//! again where that helps, each with the cookie that says how far the writer is.
+//! Writes many mutations in few requests. Entry point: [`Sender`]. Batches stay within the executive's
+//! bounds, and are tried again if that helps.
 //!
-//! Without `resume` the writer's cookie is kept as it is. With it, the cookie of
-//! each request is the place in the input behind that request, compared and set
-//! with the rows in one transaction: what was written is known exactly, also when
-//! an answer was lost or the command was killed.
+//! Without `resume` the writer's cookie stays as it is. With it, the cookie of each request is the
+//! position in the input after that request. It is compared and set in the transaction that writes the
+//! rows. So it is known exactly which rows are written, even if an answer was lost or the command was
+//! killed.
 
 use std::time::Duration;
 
@@ -19,32 +19,32 @@ use ctlstore_core::schema::{FamilyName, WriterName};
 use ctlstore_ctldb::executive::MAX_MUTATIONS;
 
 use super::super::client::{ServerAnswer, ServerClient, signed};
-use super::super::failure::{Exit, Failure};
-use super::super::interrupt::{Interrupt, Interrupted};
-use super::super::row_progress::RowProgress;
+use super::super::failure::{Exit, Failure, Interrupted};
+use super::super::interrupt::Interrupt;
+use super::super::progress::RowProgress;
 use super::super::writers::cookie_of;
 use super::position::{InputCookie, InputPosition};
 
-/// The most bytes of mutations in a request; an executive takes bodies of 1 MiB.
+/// The most bytes of mutations in a request. An executive accepts bodies of 1 MiB.
 const MAX_BATCH_BYTES: usize = 900 * 1024;
-/// How often in a row a batch is tried before the command gives up.
+/// How often a batch is tried before the command gives up.
 const MAX_TRIES: u32 = 12;
-/// The same for a writer over its limit, which says itself when it may write again.
+/// The same for a writer over its limit. Then the executive says when to try again.
 const MAX_TRIES_OVER_LIMIT: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// Who writes where.
-pub struct To {
+/// Where to write, and as which writer.
+pub struct WriteTarget {
     pub executive: ServerClient,
     pub family: FamilyName,
     pub writer: WriterName,
     pub secret: SecretString,
 }
 
-/// What was done in the end.
+/// The summary of what was written.
 #[derive(Debug, Clone, Default, Serialize)]
-pub struct Summary {
+pub struct WriteSummary {
     pub rows: u64,
     pub requests: u64,
     /// Lines that an earlier run had written.
@@ -53,30 +53,42 @@ pub struct Summary {
     pub seq: Option<i64>,
 }
 
-/// A signal ends it between two requests, never within one.
+/// Collects mutations and writes them. A signal ends it between two requests, never within one.
 pub struct Sender {
-    to: To,
+    target: WriteTarget,
     interrupt: Interrupt,
     /// The writer's cookie as the ctldb has it.
     cookie: Vec<u8>,
-    /// With `resume`: where the input is, and where an earlier run had come to.
+    /// With `resume`: the position in the input, and the position at which an earlier run ended.
     position: Option<(InputPosition, Option<InputCookie>)>,
     batch: Vec<String>,
     bytes: usize,
-    summary: Summary,
+    summary: WriteSummary,
     progress: RowProgress,
 }
 
 impl Sender {
-    pub async fn begin(to: To, resume: bool) -> anyhow::Result<Self> {
+    pub async fn begin(target: WriteTarget, resume: bool) -> anyhow::Result<Self> {
         let interrupt = Interrupt::listen().context("signals")?;
-        let cookie = interrupt.unless(cookie_of(&to.executive, &to.writer, &to.secret)).await.ok_or(Interrupted)??;
+        let cookie = interrupt
+            .unless(cookie_of(&target.executive, &target.writer, &target.secret))
+            .await
+            .ok_or(Interrupted)??;
         let position = resume.then(|| (InputPosition::default(), InputCookie::of_cookie(&cookie)));
         let progress = RowProgress::start("rows written", None);
-        Ok(Self { to, interrupt, cookie, position, batch: Vec::new(), bytes: 0, summary: Summary::default(), progress })
+        Ok(Self {
+            target,
+            interrupt,
+            cookie,
+            position,
+            batch: Vec::new(),
+            bytes: 0,
+            summary: WriteSummary::default(),
+            progress,
+        })
     }
 
-    /// What the input gives next, unless a signal comes first.
+    /// Waits for the input; fails if a signal comes first.
     pub async fn awaiting<T>(&self, input: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
         self.interrupt.unless(input).await.unwrap_or_else(|| Err(self.stopped(false).into()))
     }
@@ -103,18 +115,18 @@ impl Sender {
         Ok(())
     }
 
-    /// At the place where the earlier run had come to the input must be the same.
+    /// Up to the position at which the earlier run ended, the input must be the same.
     fn check_input(&self) -> anyhow::Result<()> {
         match &self.position {
-            Some((at, Some(until))) if at.lines() == until.lines && at.place() != *until => {
+            Some((at, Some(until))) if at.lines() == until.lines && at.to_cookie() != *until => {
                 Err(other_input(until.lines))
             }
             _ => Ok(()),
         }
     }
 
-    /// Writes what is left, and says what was done.
-    pub async fn finish(mut self) -> anyhow::Result<Summary> {
+    /// Writes the rest; gives the summary.
+    pub async fn finish(mut self) -> anyhow::Result<WriteSummary> {
         if let Some((at, Some(until))) = &self.position
             && at.lines() < until.lines
         {
@@ -128,7 +140,7 @@ impl Sender {
         if self.batch.is_empty() {
             return Ok(());
         }
-        let next = self.position.as_ref().map_or_else(|| self.cookie.clone(), |(at, _)| at.place().cookie());
+        let next = self.position.as_ref().map_or_else(|| self.cookie.clone(), |(at, _)| at.to_cookie().bytes());
         let seq = self.write(&next).await?;
         self.cookie = next;
         self.summary.seq = seq.or(self.summary.seq);
@@ -140,8 +152,7 @@ impl Sender {
         Ok(())
     }
 
-    /// Writes the batch, whatever that takes within bounds; gives its last seq where
-    /// that is known.
+    /// Writes the batch, with bounded retries. Gives its last seq, if that is known.
     async fn write(&mut self, next: &[u8]) -> anyhow::Result<Option<i64>> {
         let body = format!(
             r#"{{"cookie":"{}","check_cookie":"{}","mutations":[{}]}}"#,
@@ -151,14 +162,14 @@ impl Sender {
         );
         let mut pause = FIRST_PAUSE;
         let mut attempt = 0;
-        // An answer that was lost leaves it open whether the batch is written.
+        // After a lost answer it is open whether the batch is written.
         let mut is_open = false;
         loop {
             if self.interrupt.came() {
                 return Err(self.stopped(is_open).into());
             }
             attempt += 1;
-            let (failure, tries) = match self.post(&body).await {
+            let (failure, max_tries) = match self.post(&body).await {
                 Ok(answer) if answer.status.is_success() => return Ok(answer.seq()),
                 Ok(answer) if answer.status == StatusCode::CONFLICT && self.is_written(attempt, next).await? => {
                     return Ok(None);
@@ -173,37 +184,38 @@ impl Sender {
                     (failure, MAX_TRIES)
                 }
             };
-            if failure.exit() != Exit::Unavailable || attempt >= tries {
+            if failure.exit() != Exit::Unavailable || attempt >= max_tries {
                 return Err(self.at_these_rows(&failure, is_open).into());
             }
             let pause_now = pause.min(LONGEST_PAUSE);
+            // The request and the status in parentheses are shown only if the command gives up.
             let why = failure.to_string();
-            // What was asked and how it was answered is for the one who gives up.
             let why = why.split(" (").next().unwrap_or_default();
             self.progress.waiting(&format!("next try in {:.1} s: {why}", pause_now.as_secs_f32()));
-            // A signal is looked for where the next try would begin.
+            // If a signal comes, the loop ends before the next try.
             self.interrupt.unless(tokio::time::sleep(pause_now)).await;
             pause = pause_now.saturating_mul(2);
         }
     }
 
     async fn post(&self, body: &str) -> Result<ServerAnswer, Failure> {
-        let To { executive, family, writer, secret } = &self.to;
+        let WriteTarget { executive, family, writer, secret } = &self.target;
         let request = executive.request(Method::POST, &["families", family.as_str(), "mutations"]);
         executive.send(signed(request.body(body.to_owned()), writer, secret)).await
     }
 
-    /// Whether an earlier try of this batch was written although its answer was lost.
+    /// Whether an earlier try of this batch was written, and only its answer was lost.
     async fn is_written(&self, attempt: u32, next: &[u8]) -> anyhow::Result<bool> {
         if attempt == 1 || self.position.is_none() {
             return Ok(false);
         }
-        Ok(cookie_of(&self.to.executive, &self.to.writer, &self.to.secret).await? == next)
+        Ok(cookie_of(&self.target.executive, &self.target.writer, &self.target.secret).await? == next)
     }
 
-    /// What a signal has left.
+    /// The failure after a signal: which rows are written.
     fn stopped(&self, is_open: bool) -> Failure {
-        let (written, batch) = (self.summary.rows + self.summary.skipped, self.batch.len());
+        let written = self.summary.rows + self.summary.skipped;
+        let batch = self.batch.len();
         let open = if is_open { format!(", the {batch} behind may be") } else { String::new() };
         let further = match self.position {
             Some(_) => "the same command goes on behind them",
@@ -212,10 +224,12 @@ impl Sender {
         Failure::new(Exit::Interrupted, format!("stopped by a signal: {written} rows are written{open}; {further}"))
     }
 
-    /// Which rows a failure is about. If `is_open`, an answer was lost and they may be written.
+    /// Adds to a failure which rows it is about. If `is_open`, an answer was lost, and these rows may be
+    /// written.
     fn at_these_rows(&self, failure: &Failure, is_open: bool) -> Failure {
         let before = self.summary.rows + self.summary.skipped;
-        let (first, last) = (before + 1, before + self.batch.len() as u64);
+        let first = before + 1;
+        let last = before + self.batch.len() as u64;
         let written = match (before, is_open) {
             (0, false) => "nothing is written".to_owned(),
             (0, true) => "these may be written".to_owned(),

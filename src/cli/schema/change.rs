@@ -1,4 +1,5 @@
-//! What one place lacks of another's tables.
+//! The changes that give one place the tables of another. Entry points: [`changes`] finds them, and
+//! [`Change::apply`] makes one.
 
 use std::fmt;
 
@@ -9,14 +10,14 @@ use ctlstore_core::schema::{Field, TableRef, TableSchema};
 use super::super::client::ServerClient;
 use super::super::table_json::{self, TableJson};
 
-/// One thing that is missing, or can't be had.
+/// A table or field that is missing, or that can't be made.
 pub enum Change {
     CreateTable(TableSchema),
     AddField(TableRef, Field),
     Conflict(TableRef, String),
 }
 
-/// What is missing of one table.
+/// The changes for one table.
 pub fn changes(wanted: TableSchema, there: &[TableSchema]) -> Vec<Change> {
     let Some(there) = there.iter().find(|schema| schema.table() == wanted.table()) else {
         return vec![Change::CreateTable(wanted)];
@@ -68,7 +69,7 @@ impl Change {
         }
     }
 
-    /// Does it, at an executive.
+    /// Makes the change at an executive.
     pub async fn apply(&self, target: &ServerClient) -> anyhow::Result<()> {
         match self {
             Self::CreateTable(schema) => {
@@ -78,7 +79,7 @@ impl Change {
             Self::AddField(table, field) => {
                 table_json::add_fields(target, table, std::slice::from_ref(field)).await?;
             }
-            // Where there is one nothing is applied.
+            // If there is a conflict, nothing is applied.
             Self::Conflict(..) => {}
         }
         Ok(())

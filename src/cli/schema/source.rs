@@ -1,4 +1,5 @@
-//! Where tables are known: an executive, an LDB, a schema file, an export.
+//! Reads table definitions from an executive, an LDB, a schema file or an export. Entry point:
+//! [`TableSource`].
 
 use std::convert::Infallible;
 use std::fs::File;
@@ -8,6 +9,7 @@ use std::str::FromStr;
 
 use anyhow::Context;
 
+use crate::http::json_error::explain;
 use ctlstore_core::schema::{FamilyName, TableSchema};
 
 use super::super::client::ServerClient;
@@ -20,7 +22,7 @@ use super::super::table_json::{self, TableJson};
 const MAX_FILE: u64 = 16 * 1024 * 1024;
 const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";
 
-/// Somewhere that tables are known.
+/// A place that has table definitions.
 #[derive(Debug, Clone)]
 pub enum TableSource {
     Executive(String),
@@ -42,11 +44,10 @@ pub fn executive(url: &str) -> anyhow::Result<ServerClient> {
 }
 
 impl TableSource {
-    /// Its tables; of all families where none are named, which only files know.
+    /// The tables of these families. If none is named, all of a file; an executive can't list all.
     pub async fn tables(&self, families: &[FamilyName]) -> anyhow::Result<Vec<TableSchema>> {
-        let of_file = |path: &PathBuf| tables_in(path, families);
         match self {
-            Self::File(path) => of_file(path),
+            Self::File(path) => tables_in(path, families),
             Self::Executive(url) => tables_at(&executive(url)?, families).await,
         }
     }
@@ -75,15 +76,15 @@ fn tables_in(path: &Path, families: &[FamilyName]) -> anyhow::Result<Vec<TableSc
         let mut text = start;
         file.take(MAX_FILE).read_to_end(&mut text).with_context(|| shown.to_string())?;
         let wrong = |why: String| Failure::usage(format!("{shown} is no schema file: {why}"));
-        let shapes = shapes(&text).map_err(|error| wrong(error.to_string()))?;
+        let shapes = shapes(&text).map_err(|error| wrong(explain(&error)))?;
         shapes.iter().map(TableJson::schema).collect::<Result<_, _>>().map_err(wrong)?
     };
     let wanted = |schema: &TableSchema| families.is_empty() || families.contains(&schema.table().family);
     Ok(tables.into_iter().filter(wanted).collect())
 }
 
-/// All tables of a file of `schema show`, or of an export's first line, however long
-/// what follows it is.
+/// All tables of a file of `schema show`, or of an export's first line. The rest of an export is not
+/// read.
 fn shapes(text: &[u8]) -> serde_json::Result<Vec<TableJson>> {
     let text = text.trim_ascii_start();
     if text.starts_with(b"[") {

@@ -1,11 +1,12 @@
-//! What there is to say of a snapshot, and what was checked of it.
+//! The report of `snapshot inspect`: facts about a snapshot, and its checks. Entry point:
+//! [`SnapshotReport`].
 
 use serde::Serialize;
 
 use ctlstore_ldb::snapshot::fetch::Fetched;
 use ctlstore_ldb::snapshot::{Manifest, TableDigest};
 
-use super::super::output::{Out, Piped, Table, size};
+use super::super::output::{Out, OutputTable, Piped, size};
 
 /// The JSON of `snapshot inspect`, in the member `snapshot`.
 #[derive(Debug, Serialize)]
@@ -16,35 +17,35 @@ pub struct SnapshotReport<'a> {
     stored_bytes: u64,
     /// `None` for a snapshot without one, such as the original's.
     manifest: Option<&'a Manifest>,
-    /// What each table holds: as it was found, or as the manifest says where that is all that was read.
+    /// The rows and digest of each table, as found. If only the manifest was read, as it says.
     tables: &'a [TableDigest],
     #[serde(skip)]
-    seen: Seen,
+    extent: Extent,
 }
 
-/// How much of it was looked at.
+/// How much of the snapshot was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Seen {
+enum Extent {
     ManifestAlone,
-    /// All; and whether the original's checksum was there to compare with.
+    /// All of it. `has_checksum` tells whether the original's checksum was there to compare with.
     Everything {
         has_checksum: bool,
     },
 }
 
-/// One of the checks that a snapshot passes before anyone uses it.
+/// One of the checks that a snapshot must pass before it is used.
 #[derive(Debug, Serialize)]
-pub struct Check {
+pub struct SnapshotCheck {
     check: &'static str,
-    outcome: Outcome,
-    /// What it was compared with; null where that is nothing.
+    outcome: CheckOutcome,
+    /// The thing that it was compared with, or null.
     with: Option<&'static str>,
 }
 
-/// A check that fails is an error, and the snapshot's facts are not told.
+/// The outcome of a check. A check that fails is an error instead, and nothing is reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-enum Outcome {
+enum CheckOutcome {
     Passed,
     /// There is nothing to compare with.
     Impossible,
@@ -63,7 +64,7 @@ impl<'a> SnapshotReport<'a> {
             stored_bytes: manifest.stored_bytes,
             manifest: Some(manifest),
             tables: &manifest.tables,
-            seen: Seen::ManifestAlone,
+            extent: Extent::ManifestAlone,
         }
     }
 
@@ -75,28 +76,28 @@ impl<'a> SnapshotReport<'a> {
             stored_bytes: fetched.stored_bytes,
             manifest: fetched.manifest.as_ref(),
             tables: &fetched.tables,
-            seen: Seen::Everything { has_checksum: fetched.has_checksum },
+            extent: Extent::Everything { has_checksum: fetched.has_checksum },
         }
     }
 
-    /// In the order in which they are made.
-    pub fn checks(&self) -> Vec<Check> {
+    /// The checks, in their order.
+    pub fn checks(&self) -> Vec<SnapshotCheck> {
         let with_manifest = self.manifest.map(|_| MANIFEST);
         let with_digests = with_manifest.filter(|_| self.manifest.is_some_and(|said| !said.tables.is_empty()));
-        let with_checksum = (self.seen == Seen::Everything { has_checksum: true }).then_some(CHECKSUM);
-        let by_itself = Some("itself");
+        let with_checksum = (self.extent == Extent::Everything { has_checksum: true }).then_some(CHECKSUM);
+        let alone = Some("itself");
         let check = |check, with: Option<&'static str>| {
-            let outcome = match (self.seen, with) {
-                (Seen::ManifestAlone, _) => Outcome::NotMade,
-                (_, Some(_)) => Outcome::Passed,
-                (_, None) => Outcome::Impossible,
+            let outcome = match (self.extent, with) {
+                (Extent::ManifestAlone, _) => CheckOutcome::NotMade,
+                (_, Some(_)) => CheckOutcome::Passed,
+                (_, None) => CheckOutcome::Impossible,
             };
-            Check { check, outcome, with }
+            SnapshotCheck { check, outcome, with }
         };
         vec![
             check("sizes and hashes", with_manifest.or(with_checksum)),
-            check("quick_check", by_itself),
-            check("tables of an ldb", by_itself),
+            check("quick_check", alone),
+            check("tables of an ldb", alone),
             check("seq and ledger", with_manifest),
             check("rows and digests", with_digests),
         ]
@@ -105,24 +106,24 @@ impl<'a> SnapshotReport<'a> {
     pub fn write(&self, out: &mut Out, url: &str) -> anyhow::Result<()> {
         self.facts(url).write(out, Piped::Tabs)?;
         out.line("")?;
-        let mut checks = Table::new(["CHECK", "OUTCOME"]);
+        let mut checks = OutputTable::new(["CHECK", "OUTCOME"]);
         for check in self.checks() {
-            checks.row([check.check, &check.said()]);
+            checks.row([check.check, &check.text()]);
         }
         checks.write(out, Piped::Tabs)?;
         if self.tables.is_empty() {
             return Ok(());
         }
         out.line("")?;
-        let mut tables = Table::new(["TABLE", "ROWS", "DIGEST"]);
+        let mut tables = OutputTable::new(["TABLE", "ROWS", "DIGEST"]);
         for TableDigest { name, rows, digest } in self.tables {
             tables.row([name.as_str(), &rows.to_string(), digest.as_ref()]);
         }
         tables.write(out, Piped::Tabs)
     }
 
-    fn facts(&self, url: &str) -> Table {
-        let mut facts = Table::new(["SNAPSHOT", ""]).whole();
+    fn facts(&self, url: &str) -> OutputTable {
+        let mut facts = OutputTable::new(["SNAPSHOT", ""]).whole();
         facts.row(["url", url]);
         facts.row(["seq", &self.seq.to_string()]);
         facts.row(["ledger", self.ledger_id.unwrap_or("without an id")]);
@@ -142,13 +143,13 @@ impl<'a> SnapshotReport<'a> {
     }
 }
 
-impl Check {
-    fn said(&self) -> String {
+impl SnapshotCheck {
+    fn text(&self) -> String {
         match (self.outcome, self.with) {
-            (Outcome::Passed, Some(with @ (MANIFEST | CHECKSUM))) => format!("passed, as the {with} says"),
-            (Outcome::Passed, _) => "passed".to_owned(),
-            (Outcome::Impossible, _) => "nothing to compare with".to_owned(),
-            (Outcome::NotMade, _) => "not made: only the manifest was read".to_owned(),
+            (CheckOutcome::Passed, Some(with @ (MANIFEST | CHECKSUM))) => format!("passed, as the {with} says"),
+            (CheckOutcome::Passed, _) => "passed".to_owned(),
+            (CheckOutcome::Impossible, _) => "nothing to compare with".to_owned(),
+            (CheckOutcome::NotMade, _) => "not made: only the manifest was read".to_owned(),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Getting what is published, again where that may help: the place may be away, or
-//! someone may be publishing. Bootstrap does the same in a node, without an end.
+//! Tries again to get a published snapshot, if that may help: the store may be away, or another
+//! process may be publishing. Entry point: [`with_retries`]. A node's bootstrap tries without end.
 
 use std::time::Duration;
 
@@ -8,15 +8,16 @@ use ctlstore_core::Abort;
 use ctlstore_ldb::snapshot::Progress;
 use ctlstore_ldb::snapshot::fetch::FetchError;
 
-use super::super::interrupt::{Interrupt, Interrupted, abortable};
+use super::super::failure::Interrupted;
+use super::super::interrupt::{Interrupt, abortable};
 use super::super::output::note;
 
-/// How often it is tried before the command gives up. Each try asks a few times within
-/// itself, so this is some minutes.
+/// How often it is tried before the command gives up. Each try asks the store a few times, so this
+/// takes some minutes.
 const MAX_TRIES: u32 = 6;
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
 
-/// What `work` gets, on a thread while its progress is shown.
+/// Runs `work` on a thread and shows its progress, until it succeeds or fails for good.
 pub async fn with_retries<T: Send + 'static>(
     interrupt: &Interrupt,
     work: impl Fn(&Abort, &dyn Progress) -> Result<T, FetchError> + Clone + Send + 'static,

@@ -1,4 +1,5 @@
-//! How a request's body is coded, as `Content-Encoding` says: not at all, or by gzip.
+//! The coding of a request's body, which `Content-Encoding` names: none, or gzip. Entry points:
+//! [`Coding::of`] and [`gunzip`].
 
 use std::io::Read;
 
@@ -15,7 +16,7 @@ pub enum Coding {
 }
 
 impl Coding {
-    /// 415 for any other one, and for several.
+    /// 415 for any other coding, and for several.
     pub fn of(headers: &HeaderMap) -> Result<Self, HttpError> {
         let mut coding = Self::Identity;
         for value in headers.get_all(CONTENT_ENCODING) {
@@ -41,7 +42,7 @@ fn unsupported() -> HttpError {
     HttpError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message).with_header("accept-encoding", "gzip, identity")
 }
 
-/// What `packed` unpacks to; `None` if that has more than `max` bytes.
+/// Unpacks `packed`; `None` if that gives more than `max` bytes.
 pub fn gunzip(packed: &[u8], max: usize) -> Result<Option<Vec<u8>>, HttpError> {
     let mut bytes = Vec::new();
     let mut unpacked = MultiGzDecoder::new(packed).take(max as u64 + 1);
@@ -70,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn one_gzip_is_known_and_nothing_else() {
+    fn one_gzip_is_accepted_and_no_other_coding() {
         let of = |values: &[&'static str]| {
             let mut headers = HeaderMap::new();
             for value in values {
@@ -90,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn what_unpacks_to_more_than_the_bound_is_not_unpacked() {
+    fn a_body_that_unpacks_to_more_than_the_bound_is_refused() {
         assert_eq!(gunzip(&packed(&[b'x'; 100]), 100).unwrap().unwrap(), vec![b'x'; 100]);
         assert!(gunzip(&packed(&[b'x'; 101]), 100).unwrap().is_none());
         assert!(gunzip(&packed(&vec![0; 64 << 20]), 1 << 20).unwrap().is_none());

@@ -1,5 +1,6 @@
-//! The memory that large bodies may take, over all servers of the process. A body that does
-//! not come keeps none of it when another one needs it.
+//! Counts the memory of large bodies, over all servers of the process. Entry points:
+//! [`BodyMemory::more`] waits for memory, [`BodyMemory::now`] does not. A body that does not arrive
+//! loses its memory if another one needs it.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,20 +11,20 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::http::error::HttpError;
 
-/// What all of them together may hold, in bytes.
+/// The most bytes that all bodies together hold.
 const MAX_BYTES: usize = 32 * 1024 * 1024;
 
-/// Bodies that wait for memory. Each has what the server's library reads ahead, up to
-/// half a MiB; when these are as many, the next one is refused.
+/// The bodies that wait for memory; one more is refused. Each holds what the HTTP library reads ahead,
+/// up to half a MiB.
 static WAITING: Semaphore = Semaphore::const_new(128);
 
-/// How long a body may go without a byte, and how much of it must come in a second, before
-/// others may have its memory.
+/// A body loses its memory to another one if no byte arrives for `STALLED`. After `SLOW_AFTER` it also
+/// loses it if fewer bytes than this arrive in a second.
 const STALLED: Duration = Duration::from_millis(250);
 const SLOW_BYTES_PER_SECOND: u64 = 64 * 1024;
 const SLOW_AFTER: Duration = Duration::from_secs(2);
 
-/// Between two looks of one that waits: what others hold may stall meanwhile.
+/// The pause between two tries of a body that waits. Another body may have stalled by then.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 static MEMORY: LazyLock<Memory> = LazyLock::new(Memory::default);
@@ -31,7 +32,7 @@ static MEMORY: LazyLock<Memory> = LazyLock::new(Memory::default);
 #[derive(Debug, Default)]
 struct Memory {
     state: Mutex<State>,
-    /// Told whenever some is given back.
+    /// Told whenever memory is given back.
     freed: Notify,
 }
 
@@ -46,52 +47,49 @@ struct State {
 struct Holder {
     bytes: usize,
     began: Instant,
-    shared: Arc<Shared>,
+    arrival: Arc<Arrival>,
 }
 
-/// What the one that reads a body and those that need its memory both see.
+/// How far a body has arrived, for the task that reads it and for those that need its memory.
 #[derive(Debug)]
-struct Shared {
+struct Arrival {
     began: Instant,
-    /// Of the body, so far.
+    /// Bytes so far.
     received: AtomicU64,
-    /// When it grew last, in milliseconds from `began`; [`COMPLETE`] when it is whole.
+    /// When the last bytes arrived, in milliseconds from `began`; [`COMPLETE`] if all have.
     grew: AtomicU64,
     revoked: Notify,
 }
 
 const COMPLETE: u64 = u64::MAX;
 
-/// Memory that one body holds, until it is dropped.
+/// Memory that one body holds, until this is dropped.
 #[derive(Debug)]
-pub struct Held {
+pub struct BodyMemory {
     id: u64,
     bytes: usize,
-    shared: Arc<Shared>,
+    arrival: Arc<Arrival>,
 }
 
-impl Held {
-    /// `bytes`, if nobody has to wait for them.
+impl BodyMemory {
+    /// Takes `bytes`, if they are free.
     pub fn now(bytes: usize) -> Option<Self> {
-        MEMORY.take(bytes, &Shared::new(0))
+        MEMORY.take(bytes, &Arrival::new())
     }
 
-    /// `bytes` in all, instead of what `held` has, which is given back first: bodies that
-    /// wait for one another would wait for ever. Waits beside a bounded number of others.
+    /// Takes `bytes` in all, in place of `held`, which is given back first: otherwise bodies could
+    /// wait for one another for ever. A bounded number of bodies wait at one time.
     pub async fn more(held: Option<Self>, bytes: usize) -> Result<Self, HttpError> {
-        let (received, shared) = match held {
-            Some(held) => (held.shared.received.load(Ordering::Relaxed), Some(Arc::clone(&held.shared))),
-            None => (0, None),
-        };
-        let shared = shared.unwrap_or_else(|| Shared::new(received));
-        if let Some(held) = MEMORY.take(bytes, &shared) {
+        // This drops `held`, and so gives its memory back.
+        let arrival = held.map_or_else(Arrival::new, |held| Arc::clone(&held.arrival));
+        if let Some(held) = MEMORY.take(bytes, &arrival) {
             return Ok(held);
         }
         let too_many = || HttpError::unavailable("too many large requests at one time");
         let _waiting = WAITING.try_acquire().map_err(|_| too_many())?;
         loop {
             let freed = MEMORY.freed.notified();
-            if let Some(held) = MEMORY.take(bytes, &shared) {
+            if let Some(held) = MEMORY.take(bytes, &arrival) {
                 return Ok(held);
             }
             let _ = tokio::time::timeout(LOOK_AGAIN, freed).await;
@@ -102,37 +100,41 @@ impl Held {
         self.bytes
     }
 
-    /// So much of the body has come.
+    /// Records how much of the body has arrived.
     pub fn progress(&self, received: usize) {
-        self.shared.received.store(received as u64, Ordering::Relaxed);
-        let now = self.shared.began.elapsed().as_millis();
-        self.shared.grew.store(u64::try_from(now).unwrap_or(COMPLETE - 1), Ordering::Relaxed);
+        self.arrival.received.store(received as u64, Ordering::Relaxed);
+        let now = self.arrival.began.elapsed().as_millis();
+        self.arrival.grew.store(u64::try_from(now).unwrap_or(COMPLETE - 1), Ordering::Relaxed);
     }
 
-    /// The body is whole; what it holds is not taken from it any more.
+    /// Records that the body is complete, so that its memory is not taken from it any more.
     pub fn complete(&self) {
-        self.shared.grew.store(COMPLETE, Ordering::Relaxed);
+        self.arrival.grew.store(COMPLETE, Ordering::Relaxed);
     }
 
-    /// Returns when others need the memory.
+    /// Returns when another body gets the memory.
     pub async fn revoked(&self) {
-        self.shared.revoked.notified().await;
+        self.arrival.revoked.notified().await;
     }
 }
 
-impl Drop for Held {
+impl Drop for BodyMemory {
     fn drop(&mut self) {
         MEMORY.give_back(self.id);
     }
 }
 
-impl Shared {
-    fn new(received: u64) -> Arc<Self> {
-        let (began, revoked) = (Instant::now(), Notify::new());
-        Arc::new(Self { began, received: received.into(), grew: AtomicU64::new(0), revoked })
+impl Arrival {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            began: Instant::now(),
+            received: AtomicU64::new(0),
+            grew: AtomicU64::new(0),
+            revoked: Notify::new(),
+        })
     }
 
-    /// How many bytes a second it has brought, if others may have its memory.
+    /// How many bytes a second have arrived, if another body may have this one's memory.
     fn spare(&self) -> Option<u64> {
         let grew = self.grew.load(Ordering::Relaxed);
         if grew == COMPLETE {
@@ -147,8 +149,8 @@ impl Shared {
 }
 
 impl Memory {
-    /// Takes `bytes`, from the slowest of others where there are no more.
-    fn take(&self, bytes: usize, shared: &Arc<Shared>) -> Option<Held> {
+    /// Takes `bytes`; if too few are free, from the slowest of the other bodies.
+    fn take(&self, bytes: usize, arrival: &Arc<Arrival>) -> Option<BodyMemory> {
         let mut state = self.state();
         let missing = (state.used + bytes).saturating_sub(MAX_BYTES);
         if missing > 0 {
@@ -160,13 +162,13 @@ impl Memory {
         state.used += bytes;
         let id = state.next;
         state.next += 1;
-        state.holders.insert(id, Holder { bytes, began: Instant::now(), shared: Arc::clone(shared) });
-        Some(Held { id, bytes, shared: Arc::clone(shared) })
+        state.holders.insert(id, Holder { bytes, began: Instant::now(), arrival: Arc::clone(arrival) });
+        Some(BodyMemory { id, bytes, arrival: Arc::clone(arrival) })
     }
 
     fn give_back(&self, id: u64) {
         let mut state = self.state();
-        // What was revoked is given back already.
+        // Memory that was revoked is given back already.
         if let Some(holder) = state.holders.remove(&id) {
             state.used -= holder.bytes;
             drop(state);
@@ -174,19 +176,19 @@ impl Memory {
         }
     }
 
-    /// No panic leaves it half changed.
+    /// Locks also after a panic: no panic leaves the state half changed.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
-    /// Takes `bytes` from those whose bodies do not come, the slowest first, if they have as many.
+    /// Takes `bytes` from bodies that do not arrive, the slowest first, if these have so many.
     fn revoke(&mut self, bytes: usize) {
         let mut spare: Vec<(u64, Instant, u64, usize)> = self
             .holders
             .iter()
-            .filter_map(|(id, holder)| Some((holder.shared.spare()?, holder.began, *id, holder.bytes)))
+            .filter_map(|(id, holder)| Some((holder.arrival.spare()?, holder.began, *id, holder.bytes)))
             .collect();
         if spare.iter().map(|(.., bytes)| bytes).sum::<usize>() < bytes {
             return;
@@ -198,7 +200,7 @@ impl State {
                 break;
             }
             if let Some(holder) = self.holders.remove(&id) {
-                holder.shared.revoked.notify_one();
+                holder.arrival.revoked.notify_one();
                 self.used -= holder.bytes;
                 left = left.saturating_sub(bytes);
             }

@@ -1,5 +1,5 @@
-//! How many connections one client address may have, over all workers of a server. Clients
-//! on this host are exempt: all programs of a host have one address.
+//! Bounds how many connections one client address has, over all workers of a server. Entry point:
+//! [`AddressLimit::enter`]. Clients on this host are exempt, since all its programs have one address.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -12,26 +12,26 @@ pub struct AddressLimit {
     open: Mutex<HashMap<IpAddr, usize>>,
 }
 
-/// A connection's place among those of its address.
+/// The place of one connection of an address.
 #[derive(Debug)]
 pub struct AddressPlace {
     limit: Arc<AddressLimit>,
     address: IpAddr,
 }
 
-/// The address has as many connections as it may have.
+/// The address has as many connections as are allowed.
 #[derive(Debug)]
 pub struct TooMany;
 
 impl AddressLimit {
-    /// At most `max` of each address; 0 is no bound.
+    /// At most `max` connections of each address; 0 is no bound.
     pub fn new(max: usize) -> Arc<Self> {
         Arc::new(Self { max, open: Mutex::default() })
     }
 
-    /// A place for a connection from `address`; `None` where none is needed.
+    /// A place for a connection from `address`; `None` if it needs none.
     pub fn enter(self: &Arc<Self>, address: Option<IpAddr>) -> Result<Option<AddressPlace>, TooMany> {
-        // An IPv4 client of a socket for both comes with an address of IPv6.
+        // On a socket for both, an IPv4 client has an IPv6 address.
         let Some(address) = address.map(|address| address.to_canonical()) else { return Ok(None) };
         if self.max == 0 || address.is_loopback() {
             return Ok(None);
@@ -45,7 +45,7 @@ impl AddressLimit {
         Ok(Some(AddressPlace { limit: Arc::clone(self), address }))
     }
 
-    /// No panic leaves a count half changed.
+    /// Locks also after a panic: no panic leaves a count half changed.
     fn open(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }

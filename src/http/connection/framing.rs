@@ -1,26 +1,24 @@
-//! Finds where each request begins and ends in what a client sends, as RFC 9112 frames it.
-//! Entry point: [`Framing::take`]. It edits heads in place: this node upgrades no
-//! connection, so an `Upgrade` and its mark in `Connection` are blanked out, as RFC 9110
-//! lets a server ignore them. What it can't frame with certainty is the last request of
-//! its connection. It refuses nothing by itself; the HTTP library behind it does.
+//! Finds the beginning and the end of each request in the bytes of a client, as RFC 9112 frames it.
+//! Entry point: [`Framing::take`]. It edits heads in place. This node upgrades no connection, so it
+//! blanks out `Upgrade` and its option in `Connection`, as RFC 9110 allows. A request that can't be
+//! framed with certainty is the last one of its connection. Refusals are left to the HTTP library.
 
 use memchr::memchr;
 
-/// The longest head, in bytes; the library behind answers 431 to a longer one.
+/// The longest head, in bytes. The HTTP library answers 431 to a longer one.
 pub const MAX_HEAD: usize = 128 * 1024;
 
 /// The longest request target, in bytes.
 pub const MAX_TARGET: usize = 8 * 1024;
 
-/// What is kept of a longer target, so that it is still seen as too long, also where it
-/// begins with a scheme and a host.
+/// How much of a longer target is kept. That is still too long, even after a scheme and a host.
 const KEPT_TARGET: usize = MAX_TARGET + 1024;
 
-/// Where the bytes of one connection stand.
+/// Where in a request the next byte of one connection is.
 #[derive(Debug, Default)]
 pub struct Framing {
     next: Next,
-    /// Whether the request under way is the last one.
+    /// Whether the present request is the last one.
     is_last: bool,
 }
 
@@ -28,10 +26,10 @@ pub struct Framing {
 enum Next {
     #[default]
     Head,
-    /// So many bytes of a body.
+    /// This many bytes of a body.
     Body(u64),
     Chunk(Chunk),
-    /// Nothing that comes is part of a request.
+    /// No further byte is part of a request.
     Nothing,
 }
 
@@ -50,7 +48,7 @@ enum Chunk {
     EndLf,
 }
 
-/// What [`Framing::take`] took.
+/// The bytes that [`Framing::take`] found.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Taken {
     /// Bytes that belong to the request.
@@ -62,18 +60,18 @@ pub struct Taken {
 }
 
 impl Framing {
-    /// Whether the bytes that come next begin a request.
+    /// Whether the next byte begins a request.
     pub fn is_between(&self) -> bool {
         self.next == Next::Head
     }
 
-    /// Whether nothing more of what comes is part of a request.
+    /// Whether no further byte is part of a request.
     pub fn is_over(&self) -> bool {
         self.next == Next::Nothing
     }
 
-    /// Takes what stands at the beginning of `bytes` and belongs to one request. A head is
-    /// taken whole or not at all.
+    /// Finds the bytes at the beginning of `bytes` that belong to one request. A head is found whole
+    /// or not at all.
     pub fn take(&mut self, bytes: &mut [u8]) -> Taken {
         let mut taken = Taken::default();
         if self.is_between() {
@@ -106,7 +104,7 @@ impl Framing {
                     taken.length += length;
                     taken.ends = true;
                 }
-                // The library behind meets the same byte and refuses the request.
+                // The HTTP library meets the same byte and refuses the request.
                 Err(NotChunked) => {
                     taken.length += rest.len();
                     taken.ends = true;
@@ -121,7 +119,7 @@ impl Framing {
     }
 }
 
-/// What a head says of the framing.
+/// The framing that a head asks for.
 struct Head {
     length: usize,
     body: Next,
@@ -135,12 +133,12 @@ struct Fields {
     is_chunked: bool,
     closes: bool,
     keeps_alive: bool,
-    /// Something that the library behind refuses.
+    /// Whether the HTTP library refuses the request for its framing.
     is_malformed: bool,
 }
 
 impl Head {
-    /// The head at the beginning of `bytes`, edited; `None` while it is not whole.
+    /// The head at the beginning of `bytes`, edited; `None` if it is not whole yet.
     fn find(bytes: &mut [u8]) -> Option<Self> {
         let mut start = 0;
         // Empty lines before a request are ignored.
@@ -160,14 +158,14 @@ impl Head {
             match field.first() {
                 None => break,
                 Some(b'c' | b'C' | b'u' | b'U' | b't' | b'T') => fields.read(field),
-                // A folded line may belong to any of them.
+                // A folded line may continue any of these fields.
                 Some(b' ' | b'\t') => fields.is_malformed = true,
                 Some(_) => {}
             }
         }
         let line = shorten_target(&mut bytes[line]);
         let is_old = line.ends_with(b"HTTP/1.0");
-        // What follows is not HTTP; no route is for it.
+        // The bytes after it are not HTTP, and no route accepts it.
         let is_tunnel = line.starts_with(b"CONNECT ");
         let is_unsure = fields.is_malformed || (fields.is_chunked && (fields.content_length.is_some() || is_old));
         let body = match fields.content_length {
@@ -215,8 +213,8 @@ impl Fields {
     }
 }
 
-/// Ends a target that is far too long where it is seen to be, and makes a field of the
-/// rest, so that nobody parses it. The line, without its end.
+/// Shortens a target that is far too long, and turns the rest into a field that nothing parses.
+/// Gives the request line without its end.
 fn shorten_target(line: &mut [u8]) -> &[u8] {
     const NAME: &[u8] = b"\r\nrest:";
     let version_of = |line: &[u8]| line.trim_ascii_end().rsplit(|byte| *byte == b' ').next().map(<[u8]>::to_vec);
@@ -232,17 +230,17 @@ fn shorten_target(line: &mut [u8]) -> &[u8] {
     line.trim_ascii_end()
 }
 
-/// What is not chunked as it should be.
+/// The body is not chunked as RFC 9112 says.
 struct NotChunked;
 
 enum Followed {
     More(Chunk),
-    /// The body ends behind so many bytes.
+    /// The body ends after this many bytes.
     End(usize),
 }
 
 impl Chunk {
-    /// Follows a chunked body, by the same rules as the library behind.
+    /// Follows a chunked body, by the same rules as the HTTP library.
     fn follow(mut self, bytes: &[u8]) -> Result<Followed, NotChunked> {
         let mut at = 0;
         while let Some(byte) = bytes.get(at) {
@@ -264,7 +262,7 @@ impl Chunk {
         Ok(Followed::More(self))
     }
 
-    /// The state behind one byte; `None` at the end of the body.
+    /// The state after one byte; `None` at the end of the body.
     fn step(self, byte: u8) -> Result<Option<Self>, NotChunked> {
         let next = match (self, byte) {
             (Self::Size(size), b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
@@ -294,12 +292,15 @@ impl Chunk {
 mod tests {
     use super::*;
 
-    /// Everything of `text` that is taken, request by request, however it comes.
+    /// The requests that are found in `text`, the same in pieces of any size.
     fn requests(text: &str) -> Vec<String> {
         let mut found = Vec::new();
         let least = text.len() / 1000 + 1;
         for size in [1, 2, 3, 7, 64, text.len()].map(|size| size.max(least)) {
-            let (mut framing, mut held, mut one, mut all) = (Framing::default(), Vec::new(), Vec::new(), Vec::new());
+            let mut framing = Framing::default();
+            let mut held = Vec::new();
+            let mut one = Vec::new();
+            let mut all = Vec::new();
             for piece in text.as_bytes().chunks(size) {
                 held.extend_from_slice(piece);
                 loop {
@@ -332,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_behind_the_last_request_is_taken() {
+    fn nothing_after_the_last_request_is_taken() {
         for last in [
             "GET / HTTP/1.1\r\nconnection: a, Close\r\n\r\n",
             "GET / HTTP/1.1\r\nconnection: close\r\nconnection: keep-alive\r\n\r\n",
@@ -347,8 +348,8 @@ mod tests {
             "POST / HTTP/1.0\r\nconnection: keep-alive\r\ntransfer-encoding: chunked\r\n\r\n",
             "POST / HTTP/1.1\r\nx: a\r\n content-length: 5\r\n\r\n",
         ] {
-            let behind = "GET /behind HTTP/1.1\r\nhost: a\r\n\r\n";
-            assert_eq!(requests(&format!("{last}{behind}")), [last], "{last:?}");
+            let after = "GET /after HTTP/1.1\r\nhost: a\r\n\r\n";
+            assert_eq!(requests(&format!("{last}{after}")), [last], "{last:?}");
         }
         let kept = "GET / HTTP/1.0\r\nconnection: Keep-Alive\r\n\r\n";
         assert_eq!(requests(&[kept, kept].concat()), [kept, kept]);

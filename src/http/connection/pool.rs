@@ -1,6 +1,7 @@
-//! The connections of one worker. When there are more than there may be, the one that has
-//! been idle longest is closed, then one whose head or body does not come; never one whose
-//! request is there. The server's acceptor waits when there is none of them.
+//! The connections of one worker. Entry points: [`ConnectionPool::enter`] and
+//! [`ConnectionPool::leave`]. If there are too many, the one that was idle longest is closed, then one
+//! whose head or body does not arrive. A connection whose request is complete is never closed for
+//! another one. If none can be closed, the server's acceptor waits.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -8,46 +9,46 @@ use std::time::{Duration, Instant};
 
 use crate::metrics::{CloseReason, Metrics, Server};
 
-use super::{Connection, Spare};
+use super::state::{ConnectionState, Spare};
 
-/// Between two looks for a connection to close, while there are too many.
+/// The pause between two looks for a connection to close, while there are too many.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-/// How long what has come in part may take to come as a whole once the server stops, and
-/// how long a client may take nothing of its answer then.
+/// How long the rest of a request may take after the server began to stop. A client may also take
+/// nothing of its answer for so long.
 const STOP_GRACE: Duration = Duration::from_secs(1);
 
-/// What the pools of a server share.
+/// The settings that all pools of a server share.
 #[derive(Debug, Clone)]
 pub struct PoolOptions {
     pub server: Server,
     pub metrics: std::sync::Arc<Metrics>,
-    /// Connections of one worker.
+    /// The most connections of one worker.
     pub limit: usize,
-    /// For a request's head to arrive.
+    /// How long a request's head may take to arrive.
     pub header_timeout: Duration,
 }
 
 /// The connections of one worker.
 #[derive(Debug)]
-pub struct Pool {
+pub struct ConnectionPool {
     pub(super) options: PoolOptions,
-    connections: RefCell<Vec<Rc<Connection>>>,
-    /// Whether a task looks for one to close.
+    connections: RefCell<Vec<Rc<ConnectionState>>>,
+    /// Whether a task looks for a connection to close.
     is_looking: Cell<bool>,
-    /// Whether a task waits for the stop.
+    /// Whether a task waits for the server's stop.
     is_watching: Cell<bool>,
 }
 
-impl Pool {
+impl ConnectionPool {
     pub fn new(options: PoolOptions) -> Rc<Self> {
         let connections = RefCell::default();
         Rc::new(Self { options, connections, is_looking: Cell::default(), is_watching: Cell::default() })
     }
 
-    /// A place for one more. Must be given back by [`Pool::leave`].
-    pub fn enter(self: &Rc<Self>) -> Rc<Connection> {
-        let connection = Rc::new(Connection::new(Rc::clone(self)));
+    /// Adds a connection. It must be removed by [`ConnectionPool::leave`].
+    pub fn enter(self: &Rc<Self>) -> Rc<ConnectionState> {
+        let connection = Rc::new(ConnectionState::new());
         let mut connections = self.connections.borrow_mut();
         connection.index.set(connections.len());
         connections.push(Rc::clone(&connection));
@@ -60,12 +61,12 @@ impl Pool {
         connection
     }
 
-    /// Counts one that its address may not have.
+    /// Counts a connection that is refused because its address has too many.
     pub fn refused(&self) {
         self.options.metrics.http.connection_cut(self.options.server, CloseReason::Address);
     }
 
-    pub fn leave(&self, connection: &Connection) {
+    pub fn leave(&self, connection: &ConnectionState) {
         let mut connections = self.connections.borrow_mut();
         let index = connection.index.get();
         connections.swap_remove(index);
@@ -76,7 +77,8 @@ impl Pool {
         self.options.metrics.http.connection_closed(self.options.server);
     }
 
-    /// Waits, once, for the server's stop, and then cuts off what is still unfinished.
+    /// Starts one task that waits for the server's stop and then cuts off what holds the stop up.
+    /// Further calls do nothing.
     pub fn watch(self: &Rc<Self>, stop: impl Future + 'static) {
         if self.is_watching.replace(true) {
             return;
@@ -92,8 +94,8 @@ impl Pool {
         });
     }
 
-    /// Requests that are there as a whole are finished, as long as their clients take the
-    /// answers.
+    /// Cuts connections whose request does not arrive, or whose client takes nothing of its answer.
+    /// Complete requests are answered.
     fn cut_what_holds_up_a_stop(&self) {
         for connection in self.connections.borrow().iter() {
             if connection.is_blocked_for(STOP_GRACE) {
@@ -114,7 +116,7 @@ impl Pool {
         }
     }
 
-    /// Closes as many as there are too many, if they can be spared.
+    /// Closes as many connections as there are too many, as far as they can be spared.
     fn relieve(&self) {
         for _ in 0..self.excess() {
             let now = Instant::now();
@@ -130,7 +132,8 @@ impl Pool {
         }
     }
 
-    /// What is in use now may be idle or stall later, and nobody else would see it.
+    /// Looks again until there are no longer too many: a connection that is in use now may be idle or
+    /// stall later.
     async fn look(self: Rc<Self>) {
         while self.excess() > 0 {
             self.relieve();

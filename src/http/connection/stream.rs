@@ -1,6 +1,6 @@
-//! The bytes of one connection, as the HTTP library behind reads and writes them. Requests
-//! are handed on one at a time: the library reads ahead otherwise, and answers a request
-//! by the version, the method and the persistence of the one that came after it.
+//! The bytes of one connection, as the HTTP library reads and writes them. Entry point:
+//! [`ConnectionStream`]. It hands requests on one at a time. Otherwise the library would read ahead,
+//! and answer a request by the version, method and persistence of the request after it.
 
 use std::io;
 use std::pin::Pin;
@@ -14,31 +14,36 @@ use actix_web::web::BytesMut;
 use memchr::memchr;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::addresses::AddressPlace;
 use super::framing::{Framing, MAX_HEAD};
-use super::{AddressPlace, Connection};
+use super::pool::ConnectionPool;
+use super::state::ConnectionState;
 
-/// A connection's socket with all that is known of it.
+/// A connection's socket with all that is known about it.
 #[derive(Debug)]
 pub struct ConnectionStream {
     socket: TcpStream,
-    connection: Rc<Connection>,
+    pool: Rc<ConnectionPool>,
+    connection: Rc<ConnectionState>,
     _address: Option<AddressPlace>,
     framing: Framing,
-    /// Read, and not handed on: a head that is not whole, or what came behind a request.
+    /// Bytes that were read and not handed on: a part of a head, or what follows a request.
     held: BytesMut,
-    /// What of it belongs to the request under way.
+    /// How many of them belong to the present request.
     ready: usize,
-    /// Whether what is held was looked at, and is only a part of a head.
+    /// Whether the held bytes were examined, and are only a part of a head.
     is_part_of_head: bool,
-    /// Ends a head that does not come.
+    /// Ends a head that does not arrive.
     head_deadline: Option<Pin<Box<Sleep>>>,
 }
 
 impl ConnectionStream {
-    pub fn new(socket: TcpStream, connection: Rc<Connection>, address: Option<AddressPlace>) -> Self {
+    /// Adds the connection to `pool`, which it leaves when it is dropped.
+    pub fn new(socket: TcpStream, pool: &Rc<ConnectionPool>, address: Option<AddressPlace>) -> Self {
         Self {
             socket,
-            connection,
+            pool: Rc::clone(pool),
+            connection: pool.enter(),
             _address: address,
             framing: Framing::default(),
             held: BytesMut::new(),
@@ -48,16 +53,16 @@ impl ConnectionStream {
         }
     }
 
-    pub fn connection(&self) -> &Rc<Connection> {
+    pub fn state(&self) -> &Rc<ConnectionState> {
         &self.connection
     }
 
-    /// Whether what comes next has to wait for an answer.
+    /// Whether the next bytes have to wait for the present answer.
     fn is_closed_to_more(&self) -> bool {
         self.framing.is_between() && self.connection.is_answering()
     }
 
-    /// Hands on what was held, as far as it may be; how much that was.
+    /// Hands on held bytes, as far as they belong to the present request; how many it were.
     fn hand_on(&mut self, buffer: &mut ReadBuf<'_>) -> usize {
         if self.ready == 0 && !self.is_part_of_head && !self.is_closed_to_more() {
             self.ready = take(&mut self.framing, &self.connection, &mut self.held);
@@ -72,17 +77,17 @@ impl ConnectionStream {
         length
     }
 
-    /// Holds what can't be handed on yet.
+    /// Holds bytes that can't be handed on yet.
     fn hold(&mut self, bytes: &[u8]) {
         if !self.framing.is_over() {
             self.held.extend_from_slice(bytes);
-            // A head ends with a line, so that it is not looked at for each byte of one.
+            // A head ends with a line end, so it is examined again only after one.
             let may_end = memchr(b'\n', bytes).is_some() || self.held.len() >= MAX_HEAD;
             self.is_part_of_head &= !may_end;
         }
     }
 
-    /// There is nothing to hand on for now. An error ends a head that took too long.
+    /// Waits for more bytes. Ends the stream if a head takes too long.
     fn wait(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.connection.is_starving.set(true);
         if self.held.is_empty() || self.is_closed_to_more() {
@@ -90,15 +95,15 @@ impl ConnectionStream {
             return Poll::Pending;
         }
         self.connection.begin_head(Instant::now());
-        let timeout = self.connection.pool.options.header_timeout;
+        let timeout = self.pool.options.header_timeout;
         let deadline = self.head_deadline.get_or_insert_with(|| Box::pin(sleep(timeout)));
         ready!(deadline.as_mut().poll(context));
         Poll::Ready(Ok(()))
     }
 }
 
-/// Takes from `bytes` what belongs to one request, and marks how far it has come.
-fn take(framing: &mut Framing, connection: &Connection, bytes: &mut [u8]) -> usize {
+/// Counts the first of `bytes` that belong to one request, and records how far it has arrived.
+fn take(framing: &mut Framing, connection: &ConnectionState, bytes: &mut [u8]) -> usize {
     let taken = framing.take(bytes);
     if taken.begins {
         connection.begin();
@@ -181,6 +186,6 @@ impl AsyncWrite for ConnectionStream {
 
 impl Drop for ConnectionStream {
     fn drop(&mut self) {
-        self.connection.pool.leave(&self.connection);
+        self.pool.leave(&self.connection);
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use actix_web::http::StatusCode;
 use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
 use base64::Engine;
@@ -19,7 +20,7 @@ use ctlstore_core::schema::FamilyName;
 use ctlstore_ctldb::executive::{Credentials, MAX_MUTATIONS, Mutation, MutationRequest, Refusal};
 
 use super::api::{Api, writing, written};
-use super::writers::{self, credentials};
+use super::writers::{self, SECRET_HEADER, WRITER_HEADER, credentials};
 
 pub(super) fn operation() -> Operation {
     let row = json!({"table": "prices", "values": {"country": "de", "item": 7, "cents": 1999}});
@@ -80,7 +81,8 @@ pub(super) async fn mutate(
     payload: Incoming,
 ) -> Result<HttpResponse, HttpError> {
     let family = FamilyName::new(&family).map_err(HttpError::bad_request)?;
-    // An invalid name belongs to no writer, so the writer is unknown.
+    writers::require(request.headers(), &[WRITER_HEADER, SECRET_HEADER], StatusCode::UNAUTHORIZED)?;
+    // A name that no writer can have is an unknown writer.
     let credentials = credentials(request.headers()).map_err(|_| Refusal::Unauthorized)?;
     let request = read(&family, credentials, &payload.read().await?)?;
     let outcome = api.batcher.mutate(request, api.timeout).await??;

@@ -1,6 +1,7 @@
 //! The routes for writers, and how their credentials are read from headers. The requests are in `writers.rs`
 //! of `ctlstore_ctldb::executive`.
 
+use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, HeaderMap};
 use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
@@ -15,8 +16,8 @@ use ctlstore_ctldb::executive::{
 
 use super::api::{Api, asking, done};
 
-const WRITER_HEADER: &str = "ctlstore-writer";
-const SECRET_HEADER: &str = "ctlstore-secret";
+pub(super) const WRITER_HEADER: &str = "ctlstore-writer";
+pub(super) const SECRET_HEADER: &str = "ctlstore-secret";
 
 pub(super) fn operations() -> Vec<Operation> {
     vec![
@@ -79,6 +80,23 @@ fn shown_secret(headers: &HeaderMap) -> Secret {
     Secret::shown(bytes(headers, SECRET_HEADER))
 }
 
+/// Refuses a request that lacks one of these headers, and names those that it lacks.
+pub(super) fn require(headers: &HeaderMap, names: &[&str], status: StatusCode) -> Result<(), HttpError> {
+    let missing: Vec<&str> = names.iter().copied().filter(|name| !headers.contains_key(*name)).collect();
+    match missing.as_slice() {
+        [] => Ok(()),
+        [one] => Err(HttpError::new(status, format!("the header {one} is missing"))),
+        all => Err(HttpError::new(status, format!("the headers {} are missing", all.join(" and ")))),
+    }
+}
+
+/// A request for a cookie is 400 without a writer and 404 without a secret, as with wrong ones.
+fn require_for_cookie(headers: &HeaderMap) -> Result<(), HttpError> {
+    let has_writer = headers.contains_key(WRITER_HEADER);
+    let status = if has_writer { StatusCode::NOT_FOUND } else { StatusCode::BAD_REQUEST };
+    require(headers, &[WRITER_HEADER, SECRET_HEADER], status)
+}
+
 fn bytes<'h>(headers: &'h HeaderMap, name: &str) -> &'h [u8] {
     headers.get(name).map(|value| value.as_bytes()).unwrap_or_default()
 }
@@ -105,7 +123,9 @@ pub(super) async fn rotate(
     request: HttpRequest,
     body: Incoming,
 ) -> Result<HttpResponse, HttpError> {
-    let credentials = Credentials { writer: writer_in(&writer)?, secret: shown_secret(request.headers()) };
+    let writer = writer_in(&writer)?;
+    require(request.headers(), &[SECRET_HEADER], StatusCode::UNAUTHORIZED)?;
+    let credentials = Credentials { writer, secret: shown_secret(request.headers()) };
     let secret = Secret::new(&body.read().await?)?;
     api.ask(RotateSecret { credentials, secret }).await?;
     Ok(done())
@@ -116,12 +136,15 @@ pub(super) async fn remove(
     writer: Path<String>,
     request: HttpRequest,
 ) -> Result<HttpResponse, HttpError> {
-    let credentials = Credentials { writer: writer_in(&writer)?, secret: shown_secret(request.headers()) };
+    let writer = writer_in(&writer)?;
+    require(request.headers(), &[SECRET_HEADER], StatusCode::UNAUTHORIZED)?;
+    let credentials = Credentials { writer, secret: shown_secret(request.headers()) };
     api.ask(RemoveWriter(credentials)).await?;
     Ok(done())
 }
 
 pub(super) async fn cookie_of(api: Data<Api>, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+    require_for_cookie(request.headers())?;
     let credentials = credentials(request.headers()).map_err(HttpError::bad_request)?;
     let cookie = api.ask(ReadCookie(credentials)).await?;
     Ok(HttpResponse::Ok().insert_header((CONTENT_TYPE, "application/octet-stream")).body(cookie))
@@ -132,6 +155,7 @@ pub(super) async fn set_cookie(
     request: HttpRequest,
     body: Incoming,
 ) -> Result<HttpResponse, HttpError> {
+    require_for_cookie(request.headers())?;
     let credentials = credentials(request.headers()).map_err(HttpError::bad_request)?;
     let cookie = body.read().await?.to_vec();
     api.ask(SetCookie::new(credentials, cookie)?).await?;

@@ -1,4 +1,5 @@
-//! One operation: the handler that serves it, and what the document says of it.
+//! One operation: the handler that serves it, and its description in the document. Entry points:
+//! [`get`], [`post`], [`put`] and [`delete`]. The methods of [`Operation`] describe it.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +9,7 @@ use utoipa::openapi::path::{OperationBuilder, Parameter, ParameterIn, PathItem};
 use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
 use utoipa::openapi::{
     Content, ContentBuilder, HeaderBuilder, HttpMethod, Object, Ref, RefOr, Required, Response, ResponseBuilder,
-    Schema, Type,
+    Schema, Type, path,
 };
 use utoipa::{PartialSchema, ToSchema};
 
@@ -19,14 +20,15 @@ const TEXT: &str = "text/plain; charset=utf-8";
 pub const EVENTS: &str = "text/event-stream";
 const BYTES: &str = "application/octet-stream";
 
-/// What any request may meet, whatever it asks for.
-const ALWAYS: [(u16, &str); 4] = [
+/// Statuses that any request may get.
+const ALWAYS: [(u16, &str); 5] = [
+    (400, "the header Host is missing, is given twice, or is no host"),
     (403, "the request carries the origin of another site, or its browser says so"),
     (414, "the path has more than 8 KiB"),
     (421, "the request is for a host that is none of this server's names; http.allowed_hosts has more"),
-    (500, "a failure within the server; the text says which part it met"),
+    (500, "a failure within the server; the text says which part failed"),
 ];
-/// What any request with a body may meet besides.
+/// Further statuses that any request with a body may get.
 const WITH_BODY: [(u16, &str); 5] = [
     (400, "the body is cut short or not well-formed"),
     (408, "the body took too long"),
@@ -41,16 +43,16 @@ pub struct Operation {
     pub(super) route: Route,
     method: HttpMethod,
     said: OperationBuilder,
-    /// Those of the path that are not among the common ones.
+    /// Segments of the path that are not among the common ones.
     in_path: Vec<Parameter>,
     body: Option<RequestBody>,
-    answers: BTreeMap<u16, Answer>,
+    answers: BTreeMap<u16, DescribedAnswer>,
     schemas: Vec<(String, RefOr<Schema>)>,
 }
 
 #[derive(Default)]
-struct Answer {
-    /// Each a reason for this one status.
+struct DescribedAnswer {
+    /// The reasons for this status.
     reasons: Vec<&'static str>,
     content: Option<(&'static str, Content)>,
     headers: Vec<(&'static str, &'static str, RefOr<Schema>)>,
@@ -59,7 +61,7 @@ struct Answer {
 macro_rules! methods {
     ($($name:ident $method:ident),+) => {
         $(
-            /// `pattern` is the router's; `summary` says in a few words what comes of it.
+            /// `pattern` is the router's. `summary` says in a few words what the route gives.
             pub fn $name<F, A>(pattern: &'static str, summary: &str, handler: F) -> Operation
             where
                 F: Handler<A>,
@@ -76,9 +78,16 @@ methods!(get Get, post Post, put Put, delete Delete);
 
 impl Operation {
     fn new(pattern: &'static str, method: HttpMethod, summary: &str, route: Route) -> Self {
-        let said = OperationBuilder::new().summary(Some(summary));
-        let (in_path, answers, schemas) = (Vec::new(), BTreeMap::new(), Vec::new());
-        let this = Self { pattern, route, method, said, in_path, body: None, answers, schemas };
+        let this = Self {
+            pattern,
+            route,
+            method,
+            said: OperationBuilder::new().summary(Some(summary)),
+            in_path: Vec::new(),
+            body: None,
+            answers: BTreeMap::new(),
+            schemas: Vec::new(),
+        };
         ALWAYS.iter().fold(this, |this, (status, reason)| this.refuses(*status, reason))
     }
 
@@ -88,13 +97,13 @@ impl Operation {
         self
     }
 
-    /// What the summary has no room for.
+    /// A longer description, beside the summary.
     pub fn describe(mut self, description: &str) -> Self {
         self.said = self.said.description(Some(description));
         self
     }
 
-    /// What several operations have in common.
+    /// Adds a description that several operations share.
     pub fn with(self, described: fn(Self) -> Self) -> Self {
         described(self)
     }
@@ -117,7 +126,7 @@ impl Operation {
         self
     }
 
-    /// A header without which the request is refused.
+    /// A header that the request must have.
     pub fn required_header<T: PartialSchema>(mut self, name: &str, description: &str, example: &str) -> Self {
         let parameter = parameters::of::<T>(name, ParameterIn::Header, description, example);
         self.said = self.said.parameter(parameter.required(Required::True));
@@ -136,7 +145,7 @@ impl Operation {
         self.takes("text/plain", content.build(), description)
     }
 
-    /// A body of any bytes.
+    /// A body of arbitrary bytes.
     pub fn takes_bytes(self, description: &str) -> Self {
         self.takes(BYTES, Content::new(Some(Object::new())), description)
     }
@@ -159,7 +168,7 @@ impl Operation {
         self.gives(description, JSON, content.build())
     }
 
-    /// Success with text of a content type, plain where it is `None`.
+    /// Success with text of a content type; `None` is plain text.
     pub fn gives_text(self, description: &'static str, content_type: Option<&'static str>) -> Self {
         self.gives(description, content_type.unwrap_or(TEXT), Content::new(Some(Object::with_type(Type::String))))
     }
@@ -169,7 +178,7 @@ impl Operation {
         self.gives(description, EVENTS, Content::new(Some(shapes::event(kinds))))
     }
 
-    /// Success with any bytes.
+    /// Success with arbitrary bytes.
     pub fn gives_bytes(self, description: &'static str) -> Self {
         self.gives(description, BYTES, Content::new(Some(Object::new())))
     }
@@ -203,7 +212,7 @@ impl Operation {
 
     fn reference<T: ToSchema>(&mut self) -> RefOr<Schema> {
         let schema = T::schema();
-        // What has no fields of its own is said where it stands.
+        // A schema without fields is written in place, not as a component.
         if !matches!(&schema, RefOr::T(Schema::Object(object)) if !object.properties.is_empty()) {
             T::schemas(&mut self.schemas);
             return schema;
@@ -211,6 +220,17 @@ impl Operation {
         self.schemas.push((T::name().into_owned(), schema));
         T::schemas(&mut self.schemas);
         Ref::from_schema_name(T::name()).into()
+    }
+
+    /// The methods by which the route is asked.
+    pub(super) fn methods(&self) -> &'static [&'static str] {
+        match self.method {
+            HttpMethod::Get => &["GET", "HEAD"],
+            HttpMethod::Put => &["PUT"],
+            HttpMethod::Delete => &["DELETE"],
+            // The functions above make no other method.
+            _ => &["POST"],
+        }
     }
 
     /// The path, the item, and the schemas that the item refers to.
@@ -225,11 +245,26 @@ impl Operation {
             said = said.response(status.to_string(), answer.described());
         }
         let operation = said.request_body(self.body).build();
-        (path, PathItem::new(self.method, operation), self.schemas)
+        let head = matches!(self.method, HttpMethod::Get).then(|| head_of(&operation, &path));
+        let mut item = PathItem::new(self.method, operation);
+        item.head = head;
+        (path, item, self.schemas)
     }
 }
 
-impl Answer {
+/// HEAD is described as GET, with answers that have no body.
+fn head_of(get: &path::Operation, path: &str) -> path::Operation {
+    let mut head = get.clone();
+    head.operation_id = Some(operation_id(&HttpMethod::Head, path));
+    for response in head.responses.responses.values_mut() {
+        if let RefOr::T(response) = response {
+            response.content.clear();
+        }
+    }
+    head
+}
+
+impl DescribedAnswer {
     fn described(self) -> Response {
         let mut response = ResponseBuilder::new().description(self.reasons.join("; or "));
         if let Some((content_type, content)) = self.content {
@@ -243,14 +278,15 @@ impl Answer {
     }
 }
 
-/// `postFamiliesFamilyMutations`: it stays as long as the route does.
+/// Such as `postFamiliesFamilyMutations`. It stays the same as long as the route exists.
 fn operation_id(method: &HttpMethod, path: &str) -> String {
     let method = match method {
         HttpMethod::Get => "get",
         HttpMethod::Post => "post",
         HttpMethod::Put => "put",
         HttpMethod::Delete => "delete",
-        // No function above makes another one.
+        HttpMethod::Head => "head",
+        // The functions above make no other method.
         _ => "other",
     };
     let words = path.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());

@@ -1,4 +1,5 @@
-//! Parameters: the segments that many paths have, and how the router writes them.
+//! Describes parameters. Entry points: [`of`] for any parameter, [`common`] for the segments that many
+//! paths have. [`template`] and [`names`] read the router's patterns.
 
 use serde_json::Value;
 use utoipa::PartialSchema;
@@ -7,7 +8,7 @@ use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 
 use super::shapes;
 
-/// A parameter of the shape of `T`, required in a path and nowhere else.
+/// A parameter with the schema of `T`. It is required if it is in the path.
 pub fn of<T: PartialSchema>(
     name: &str,
     place: ParameterIn,
@@ -19,11 +20,11 @@ pub fn of<T: PartialSchema>(
     parameter.description(Some(description)).schema(Some(T::schema())).example(Some(example.into()))
 }
 
-/// The segments that stand in many paths.
+/// A segment that many paths have.
 ///
 /// # Panics
-/// On one that has no description here nor in its operation: every test that starts a
-/// server meets it.
+/// If the segment is described neither here nor in its operation. Every test that starts the server
+/// finds that.
 pub(super) fn common(name: &str) -> Parameter {
     let path = ParameterIn::Path;
     match name {
@@ -36,15 +37,15 @@ pub(super) fn common(name: &str) -> Parameter {
     .build()
 }
 
-/// The router's pattern as a path of the document: without what the router matches by.
+/// The router's pattern as a path of the document, without the expressions that the router matches.
 pub(super) fn template(pattern: &str) -> String {
     let mut path = String::with_capacity(pattern.len());
     let mut rest = pattern;
     while let Some((before, segment)) = rest.split_once('{') {
-        let (segment, behind) = segment.split_once('}').unwrap_or((segment, ""));
+        let (segment, after) = segment.split_once('}').unwrap_or((segment, ""));
         let name = segment.split(':').next().unwrap_or_default();
         path.extend([before, "{", name, "}"]);
-        rest = behind;
+        rest = after;
     }
     path + rest
 }

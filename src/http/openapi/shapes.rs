@@ -1,6 +1,5 @@
-//! What the protocol's names and values look like in JSON and in headers, where Rust's
-//! types do not say it. Functions are for `schema_with` of a derive, types stand where a
-//! parameter has them as its type.
+//! Schemas of the protocol's names and values, if Rust's types do not tell them. Functions are for
+//! `schema_with` of a derive; types are for parameters.
 
 use utoipa::PartialSchema;
 use utoipa::openapi::schema::{ArrayItems, SchemaType};
@@ -8,7 +7,7 @@ use utoipa::openapi::{Array, ArrayBuilder, Object, ObjectBuilder, RefOr, Schema,
 
 use ctlstore_core::schema::FieldType;
 
-/// A shape as a type, for parameters.
+/// A schema as a type, for parameters.
 macro_rules! shape {
     ($($(#[$doc:meta])* $name:ident = $schema:expr;)+) => {
         $(
@@ -28,9 +27,9 @@ shape! {
     Family = family();
     Table = table();
     Role = text("^[a-z-]{1,20}$");
-    /// A number of the ledger.
+    /// A ledger seq.
     Seq = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0)).maximum(Some(i64::MAX));
-    /// The plain ones of what is taken.
+    /// The simple forms of the durations that are accepted.
     Duration = text(r"^(0|[0-9]{1,6}(ms|s|m|h))$");
     /// A duration of at most 30 s.
     Wait = text("^(0|[0-9]{1,4}ms|[0-9]s|[12][0-9]s|30s)$");
@@ -39,7 +38,7 @@ shape! {
     Writer = limited_text(3, 50).pattern(Some("^[!-~]+$"));
     /// A secret in a header.
     Secret = limited_text(3, 100).pattern(Some("^[!-~]([ -~]*[!-~])?$"));
-    /// The body of a secret.
+    /// A secret in a body.
     AnySecret = limited_text(3, 100).pattern(Some("^[!-~]([ -~]*[!-~])?$"));
     /// An event's id, or a ledger seq.
     Since = text("^([0-9a-f]{32}-[0-9]{1,19}|[0-9]{1,18})$");
@@ -78,12 +77,12 @@ pub fn key_fields() -> Array {
     ArrayBuilder::new().items(RefOr::T(Schema::Object(field()))).min_items(Some(1)).build()
 }
 
-/// Text of this form.
+/// Text that matches a pattern.
 pub fn text(pattern: &str) -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern))
 }
 
-/// Text of so many characters.
+/// Text of `min` to `max` characters.
 pub fn limited_text(min: usize, max: usize) -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::String).min_length(Some(min)).max_length(Some(max))
 }
@@ -108,7 +107,7 @@ pub fn event(kinds: &[&str]) -> Object {
         .build()
 }
 
-/// What a column may hold, in JSON: no array and no object.
+/// A column's value in JSON: no array and no object.
 pub fn scalar() -> Object {
     let types = [Type::String, Type::Number, Type::Boolean, Type::Null];
     ObjectBuilder::new().schema_type(SchemaType::from_iter(types)).build()

@@ -1,6 +1,6 @@
-//! `GET /changes`: the changes of the LDB as server-sent events, from where the client
-//! was. No read transaction lives while anything is sent. docs/changes.md says what
-//! clients may rely on.
+//! `GET /changes`: the changes of the LDB as server-sent events, from where the client was. This file
+//! decides where a client begins; `client_stream` makes its events from what `shared_feed` holds. No
+//! read transaction lives while events are sent. docs/changes.md says what clients may rely on.
 
 mod client_stream;
 mod event;
@@ -24,22 +24,22 @@ use crate::http::openapi::{EVENTS, Operation, get, shapes};
 use ctlstore_core::ledger::Seq;
 use ctlstore_ldb::changelog::history::{self, HistoryError, TooOld};
 
-use super::Worker;
+use super::worker::Worker;
 
 use client_stream::FeedClient;
 use request::{FeedRequest, Since};
-use shared_feed::{Seen, Shared};
+use shared_feed::{FeedState, SharedFeed};
 
-pub use shared_feed::{Feed, FeedOptions, FeedStatus};
+pub use shared_feed::{Feed, FeedStatus};
 pub(super) use turns::Turns;
 
-/// How long a client waits for the LDB to come to the ledger seq that it has.
+/// How long a client waits for the LDB to come to the ledger seq that it asks for.
 const MAX_AHEAD: Duration = Duration::from_secs(5);
-/// How long a client that finds no place waits, in seconds.
+/// How long a client waits before it tries again if all places are taken, in seconds.
 const RETRY_AFTER_SECONDS: u64 = 5;
 const GIVEN_AGAIN: &str = "the local database went back behind this ledger seq since, which may be that of another row";
 
-pub(super) fn operation() -> Operation {
+pub fn operation() -> Operation {
     get("/changes", "Changes as they come", changes)
         .describe("Server-sent events, from now on or from where the client was; docs/changes.md describes them.")
         .query::<shapes::Family>("family", "only its changes", "shop")
@@ -54,9 +54,10 @@ pub(super) fn operation() -> Operation {
         .tag("rows")
 }
 
-pub(super) async fn changes(
+async fn changes(
     worker: Data<Worker>,
     feed: Data<Feed>,
+    turns: Data<Turns>,
     request: HttpRequest,
 ) -> Result<HttpResponse, HttpError> {
     let asked = FeedRequest::of(&request)?;
@@ -64,14 +65,14 @@ pub(super) async fn changes(
     let Some(place) = feed.enter() else {
         return Err(HttpError::unavailable("too many clients follow the changes").retry_after(RETRY_AFTER_SECONDS));
     };
-    let mut seen = feed.look().await;
+    let mut state = feed.refresh().await;
     if let Since::LedgerSeq(seq) = asked.since {
-        // Whoever has just written, or read from another host, is a moment ahead.
-        let reached = seen.wait_for(|seen| seen.at >= seq || seen.stopping || seen.history.is_none());
-        // What it means when that does not come is decided below.
+        // A client that has just written, or read from another host, may be ahead of this LDB.
+        let reached = state.wait_for(|state| state.at >= seq || state.stopping || state.history.is_none());
+        // If the seq does not come, `begin` decides what that means.
         let _ = timeout(MAX_AHEAD, reached).await;
     }
-    let now = seen.borrow().clone();
+    let now = state.borrow().clone();
     if now.stopping {
         return Err(HttpError::unavailable("the reader is stopping"));
     }
@@ -86,8 +87,9 @@ pub(super) async fn changes(
     let client = FeedClient {
         feed,
         _place: place,
-        seen,
+        state,
         worker,
+        turns: turns.get_ref().clone(),
         asked: Rc::new(asked),
         history,
         next,
@@ -103,13 +105,13 @@ pub(super) async fn changes(
     });
     let mut answer = HttpResponse::Ok();
     answer.insert_header((CONTENT_TYPE, EVENTS)).insert_header((CACHE_CONTROL, "no-store"));
-    // Proxies that gather an answer before they pass it on are asked not to.
+    // Some proxies collect an answer before they pass it on; this asks them not to.
     answer.insert_header(("x-accel-buffering", "no"));
     Ok(answer.streaming(pieces))
 }
 
-/// The number of the record that the client gets first, or why it must start over.
-async fn begin(feed: &Arc<Shared>, since: &Since, now: &Seen) -> Result<Result<u64, &'static str>, HttpError> {
+/// The number of the first record that the client gets, or why it must start over.
+async fn begin(feed: &Arc<SharedFeed>, since: &Since, now: &FeedState) -> Result<Result<u64, &'static str>, HttpError> {
     let is_ours = |history: &str| now.history.as_deref() == Some(history);
     match since {
         Since::Now => Ok(Ok(now.next)),
@@ -122,11 +124,11 @@ async fn begin(feed: &Arc<Shared>, since: &Since, now: &Seen) -> Result<Result<u
     }
 }
 
-async fn from_ledger_seq(feed: &Shared, seq: Seq, until: u64) -> Result<Result<u64, &'static str>, HttpError> {
+async fn from_ledger_seq(feed: &SharedFeed, seq: Seq, until: u64) -> Result<Result<u64, &'static str>, HttpError> {
     let directory = feed.directory.clone();
     let _turn = feed.reads.acquire().await;
     let find = move || {
-        // A bare seq says neither of which history of the ledger it is nor when it was read.
+        // A bare seq does not tell which history of the ledger it belongs to, or when it was read.
         let given_again = history::given_again(&directory)?;
         if given_again > Seq::ZERO && given_again >= seq {
             return Ok(Err(GIVEN_AGAIN));

@@ -1,6 +1,6 @@
-//! Queries on threads of their own: no worker is held up, and no more of them run at one
-//! time than is allowed. One that nobody waits for any more ends. A client is answered in
-//! time also while SQLite is in something that can't be interrupted, such as a sort.
+//! Runs queries on threads of their own. Entry point: [`Queries::run`]. No query holds a worker up,
+//! and a bounded number of them run at one time. A query whose client has left ends. A client is
+//! answered in time even while SQLite does something that can't be interrupted, such as a sort.
 
 use std::io;
 use std::sync::Arc;
@@ -14,70 +14,61 @@ use ctlstore_core::ledger::Seq;
 use ctlstore_reader::read::ReadError;
 use ctlstore_reader::read::query::{Cancelled, Query, QueryError, QueryLimits, memory};
 
-use super::ReaderOptions;
-use super::counted_body::CountedBody;
 use super::freshness::Freshness;
-use super::read_pool::{Budget, PoolReader, ReadPool, Rejected};
+use super::options::{QueryOptions, ReaderOptions};
+use super::read_pool::{AnswerBudget, CountedBody, PoolReader, ReadPool, Rejected};
 
-/// What queries may take.
-#[derive(Debug, Clone)]
-pub struct QueryOptions {
-    pub limits: QueryLimits,
-    /// Queries at one time. Their answers, on their way to clients, may hold as much as
-    /// twice this many of the largest.
-    pub max_running: usize,
-    pub max_waiting: usize,
-}
-
-/// The part of a query's time by which its end may be late before its client is answered
-/// without it. The thread goes on to where SQLite can be interrupted.
+/// A query may end late by one such part of its time. Then its client is answered without it, and
+/// the thread goes on until SQLite can be interrupted.
 const LATE_PART: u32 = 4;
 
 type Outcome = Result<Result<(Seq, CountedBody), QueryError>, Rejected>;
 
-struct Asked {
+/// A query that waits for a thread.
+struct QueryJob {
     query: Query,
-    /// What the answer says that it holds.
+    /// The seq that the answer names.
     at_least: Seq,
     is_given_up: Arc<AtomicBool>,
-    /// Told when a thread takes it.
+    /// Told when a thread begins with it.
     begun: oneshot::Sender<Instant>,
     answer: oneshot::Sender<Outcome>,
 }
 
-/// Says so when nobody waits any more: the client has gone, or the server stops.
-struct Waiting(Arc<AtomicBool>);
+/// Marks a query as given up when it is dropped: its client has left, or the server stops.
+struct GiveUpMark(Arc<AtomicBool>);
 
-impl Drop for Waiting {
+impl Drop for GiveUpMark {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
 }
 
 pub struct Queries {
-    threads: ReadPool<Asked>,
+    threads: ReadPool<QueryJob>,
     max_time: Duration,
     metrics: Arc<Metrics>,
 }
 
 impl Queries {
     /// # Errors
-    /// When a thread can't be started, or SQLite's memory was not bounded.
+    /// If a thread can't be started, or SQLite's memory was not bounded.
     pub fn start(
         options: &ReaderOptions,
         queries: &QueryOptions,
-        age: &Arc<Freshness>,
+        freshness: &Arc<Freshness>,
         metrics: &Arc<Metrics>,
     ) -> io::Result<Self> {
         if !memory::is_bounded() {
             return Err(io::Error::other("queries are enabled, but sqlite's memory is not bounded"));
         }
-        let budget = Budget::of((2 * queries.max_running).saturating_mul(queries.limits.max_bytes));
+        let budget = AnswerBudget::of((2 * queries.max_running).saturating_mul(queries.limits.max_bytes));
         let worker = || {
             let reader = PoolReader::new(options, &budget);
-            let (age, metrics) = (Arc::clone(age), Arc::clone(metrics));
-            let mut runner = Runner { reader, limits: queries.limits, age, metrics };
-            move |asked| runner.run(asked)
+            let freshness = Arc::clone(freshness);
+            let metrics = Arc::clone(metrics);
+            let mut runner = QueryRunner { reader, limits: queries.limits, freshness, metrics };
+            move |job| runner.run(job)
         };
         let threads = ReadPool::start("reader-query", queries.max_running, queries.max_waiting, worker)?;
         Ok(Self { threads, max_time: queries.limits.max_time, metrics: Arc::clone(metrics) })
@@ -88,13 +79,13 @@ impl Queries {
         let (answer, outcome) = oneshot::channel();
         let (begun, began) = oneshot::channel();
         let is_given_up = Arc::<AtomicBool>::default();
-        let _waiting = Waiting(Arc::clone(&is_given_up));
-        let asked = Asked { query, at_least, is_given_up, begun, answer };
+        let _mark = GiveUpMark(Arc::clone(&is_given_up));
+        let job = QueryJob { query, at_least, is_given_up, begun, answer };
         self.metrics.reader.queries_waiting.inc();
-        self.threads.hand_over(asked).inspect_err(|_| {
+        self.threads.hand_over(job).inspect_err(|_| {
             self.metrics.reader.queries_waiting.dec();
         })?;
-        // Without it the thread has already said why, or has ended.
+        // If the thread did not tell when it began, it has sent the outcome already, or has ended.
         let late = began.await.unwrap_or_else(|_| Instant::now()) + self.max_time + self.max_time / LATE_PART;
         match tokio::time::timeout_at(late.into(), outcome).await {
             Ok(outcome) => outcome.unwrap_or(Err(Rejected::Stopping)),
@@ -103,25 +94,26 @@ impl Queries {
     }
 }
 
-struct Runner {
+/// Runs queries on one thread.
+struct QueryRunner {
     reader: PoolReader,
     limits: QueryLimits,
-    age: Arc<Freshness>,
+    freshness: Arc<Freshness>,
     metrics: Arc<Metrics>,
 }
 
-impl Runner {
-    fn run(&mut self, Asked { query, at_least, is_given_up, begun, answer }: Asked) {
+impl QueryRunner {
+    fn run(&mut self, QueryJob { query, at_least, is_given_up, begun, answer }: QueryJob) {
         self.metrics.reader.queries_waiting.dec();
         self.metrics.reader.queries_running.inc();
         let began = Instant::now();
-        let age = Arc::clone(&self.age);
-        let cancelled: Cancelled = Arc::new(move || is_given_up.load(Ordering::Relaxed) || age.is_stopping());
+        let freshness = Arc::clone(&self.freshness);
+        let cancelled: Cancelled = Arc::new(move || is_given_up.load(Ordering::Relaxed) || freshness.is_stopping());
         let outcome = self.reader.read(at_least, began, |reader| {
             if cancelled() {
                 return Err(QueryError::Cancelled);
             }
-            // A client that is gone does not mind.
+            // If the client has left, it does not matter.
             let _ = begun.send(Instant::now());
             reader.query(&query, &self.limits, &cancelled).map(|answer| (answer.seq, answer.json))
         });

@@ -1,28 +1,36 @@
-//! Threads for reads that are too long for a worker: each has a connection of its own,
-//! and they take what there is to do from one bounded queue. Answers that wait for their
-//! clients share a budget of memory. What is read, and on how many threads, is not said here.
+//! Threads for reads that are too long for a worker. Entry points: [`ReadPool`], threads that take
+//! jobs from one bounded queue, and [`PoolReader`], the connection that each thread reads with.
+//! Answers that wait for their clients share an [`AnswerBudget`] of memory. Which reads run here,
+//! and on how many threads, is decided by `scan_pool` and `queries`.
 
+use std::convert::Infallible;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use actix_web::body::{BodySize, MessageBody};
+use actix_web::web::Bytes;
 use crossbeam_channel::{Sender, bounded};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::http::instrument;
 use ctlstore_core::ledger::Seq;
 use ctlstore_reader::read::LdbReader;
 
-use super::super::instrument;
-use super::ReaderOptions;
-use super::counted_body::CountedBody;
+use super::options::ReaderOptions;
 
-/// How long a reader may be on a file that was replaced, and how often it looks.
-const MAX_BEHIND: Duration = Duration::from_secs(1);
+/// How long a thread waits for its reader to see a file that replaced the old one, and how often it
+/// looks.
+const MAX_CATCH_UP: Duration = Duration::from_secs(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// The budget is counted in units of this many bytes, since a semaphore counts in 32 bits.
 const UNIT: usize = 1024;
+/// How much of an answer is sent at a time, in bytes.
+const PIECE: usize = 64 * 1024;
 
 /// Why a read was not run, or gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -33,16 +41,16 @@ pub enum Rejected {
     Memory,
     #[error("the reader is stopping")]
     Stopping,
-    /// That one read's; the thread goes on with a connection of its own again.
+    /// That one read panicked. The thread goes on with a new connection.
     #[error("internal error")]
     Panicked,
 }
 
-/// What answers on their way to clients may hold, all together.
+/// The memory that answers on their way to clients may hold, all together.
 #[derive(Debug, Clone)]
-pub struct Budget(Arc<Semaphore>);
+pub struct AnswerBudget(Arc<Semaphore>);
 
-impl Budget {
+impl AnswerBudget {
     pub fn of(bytes: usize) -> Self {
         Self(Arc::new(Semaphore::new(bytes.div_ceil(UNIT).min(Semaphore::MAX_PERMITS))))
     }
@@ -51,24 +59,47 @@ impl Budget {
         answer.shrink_to_fit();
         let units = u32::try_from(answer.len().div_ceil(UNIT)).map_err(|_| Rejected::Memory)?;
         let held = Arc::clone(&self.0).try_acquire_many_owned(units).map_err(|_| Rejected::Memory)?;
-        Ok(CountedBody::new(answer, held))
+        Ok(CountedBody { rest: Bytes::from(answer), _held: held })
     }
 }
 
-/// What one thread reads with.
+/// A large answer on its way to its client, counted against the budget until it is sent. It is sent
+/// in pieces, so that the connection's buffer never holds a second copy of it.
+pub struct CountedBody {
+    rest: Bytes,
+    _held: OwnedSemaphorePermit,
+}
+
+impl MessageBody for CountedBody {
+    type Error = Infallible;
+
+    fn size(&self) -> BodySize {
+        BodySize::Sized(self.rest.len() as u64)
+    }
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, Infallible>>> {
+        if self.rest.is_empty() {
+            return Poll::Ready(None);
+        }
+        let length = PIECE.min(self.rest.len());
+        Poll::Ready(Some(Ok(self.rest.split_to(length))))
+    }
+}
+
+/// The connection of one thread.
 pub struct PoolReader {
     options: ReaderOptions,
     reader: LdbReader,
-    budget: Budget,
+    budget: AnswerBudget,
 }
 
 impl PoolReader {
-    pub fn new(options: &ReaderOptions, budget: &Budget) -> Self {
+    pub fn new(options: &ReaderOptions, budget: &AnswerBudget) -> Self {
         Self { options: options.clone(), reader: options.ldb_reader(), budget: budget.clone() }
     }
 
-    /// Reads from an LDB that is at `at_least`, which is waited for a moment from `began`
-    /// on. A panic is this one request's, as it is on a worker.
+    /// Reads from an LDB that is at `at_least`. It waits a moment for that seq, counted from
+    /// `began`. A panic ends this one request, as it does on a worker.
     pub fn read<T, E>(
         &mut self,
         at_least: Seq,
@@ -88,23 +119,23 @@ impl PoolReader {
         })
     }
 
-    /// Right behind the replacement of the file, this reader may have the old one.
+    /// Just after the file was replaced, this reader may still have the old one.
     fn catch_up(&mut self, at_least: Seq, began: Instant) {
-        while self.reader.last_seq().is_ok_and(|seq| seq < at_least) && began.elapsed() < MAX_BEHIND {
+        while self.reader.last_seq().is_ok_and(|seq| seq < at_least) && began.elapsed() < MAX_CATCH_UP {
             thread::sleep(LOOK_AGAIN);
         }
     }
 }
 
-/// The threads and their queue. Dropping it waits for what is running.
+/// The threads and their queue. Dropping it waits for the reads that run.
 pub struct ReadPool<J> {
     queue: Option<Sender<J>>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl<J: Send + 'static> ReadPool<J> {
-    /// Starts `count` threads that each work with what `worker` makes, and a queue in
-    /// which `waiting` may wait for them.
+    /// Starts `count` threads with a queue of at most `waiting` jobs. `worker` makes what one
+    /// thread runs its jobs with.
     pub fn start<W>(name: &str, count: usize, waiting: usize, worker: impl Fn() -> W) -> io::Result<Self>
     where
         W: FnMut(J) + Send + 'static,
@@ -112,7 +143,8 @@ impl<J: Send + 'static> ReadPool<J> {
         let (queue, jobs) = bounded::<J>(waiting);
         let mut this = Self { queue: Some(queue), threads: Vec::with_capacity(count) };
         for i in 0..count {
-            let (jobs, work) = (jobs.clone(), worker());
+            let jobs = jobs.clone();
+            let work = worker();
             let thread = thread::Builder::new().name(format!("{name}-{i}"));
             this.threads.push(thread.spawn(move || jobs.into_iter().for_each(work))?);
         }
@@ -129,7 +161,7 @@ impl<J> Drop for ReadPool<J> {
     fn drop(&mut self) {
         self.queue = None;
         for thread in self.threads.drain(..) {
-            // A read that panicked has been reported by the panic itself.
+            // If a thread panicked, the panic has reported itself.
             let _ = thread.join();
         }
     }

@@ -1,9 +1,12 @@
-//! What a read asks for: the table in its path and the key in its body.
+//! Reads what a request for rows asks for: the table in its path and the key in its body. Entry
+//! point: [`parse_request`]. A body is read in one pass; only a body that is wrong is read again,
+//! piece by piece, to say what is wrong.
 
 use std::fmt;
 
 use actix_web::http::header::HeaderMap;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
 
 use crate::http::body::{self, Chunks};
 use crate::http::error::HttpError;
@@ -12,12 +15,12 @@ use ctlstore_core::schema::TableRef;
 use ctlstore_reader::read::KeyValue;
 
 /// The table and the key that a request names.
-pub(super) async fn parse_request(
+pub async fn parse_request(
     headers: &HeaderMap,
     (family, table): (&str, &str),
     payload: impl Chunks,
 ) -> Result<(TableRef, Vec<KeyValue>), HttpError> {
-    // No name has anything that a path must escape; the router has read what is escaped all the same.
+    // No valid name needs escapes in a path. The router has decoded the escapes of other names.
     let table = TableRef::parse(family, table).map_err(HttpError::bad_request)?;
     Ok((table, key(&body::read_decoded(headers, payload).await?)?))
 }
@@ -26,11 +29,16 @@ fn key(body: &[u8]) -> Result<Vec<KeyValue>, HttpError> {
     if let Ok(RequestKey(key)) = serde_json::from_slice(body) {
         return Ok(key);
     }
-    // Once more, piece by piece, which says what is wrong and where.
-    Ok(json::parse::<Members>(body)?.optional("key")?.unwrap_or_default())
+    key_by_pieces(body)
 }
 
-/// A body read in one pass, as nearly all can be.
+fn key_by_pieces(body: &[u8]) -> Result<Vec<KeyValue>, HttpError> {
+    let columns: Option<Vec<Box<RawValue>>> = json::parse::<Members>(body)?.optional("key")?;
+    let columns = columns.unwrap_or_default();
+    columns.iter().enumerate().map(|(index, raw)| json::part(raw, format_args!("key[{index}]"))).collect()
+}
+
+/// The key of a body that is read in one pass.
 struct RequestKey(Vec<KeyValue>);
 
 impl<'de> Deserialize<'de> for RequestKey {
@@ -47,9 +55,10 @@ impl<'de> Deserialize<'de> for RequestKey {
             fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<RequestKey, A::Error> {
                 let mut key = None;
                 while let Some(IsKey(is_key)) = members.next_key()? {
-                    match is_key {
-                        true => key = members.next_value::<Option<Vec<KeyValue>>>()?,
-                        false => drop(members.next_value::<IgnoredAny>()?),
+                    if is_key {
+                        key = members.next_value::<Option<Vec<KeyValue>>>()?;
+                    } else {
+                        members.next_value::<IgnoredAny>()?;
                     }
                 }
                 Ok(RequestKey(key.unwrap_or_default()))
@@ -102,17 +111,18 @@ mod tests {
         ] {
             assert!(serde_json::from_str::<RequestKey>(body).is_ok(), "{body}");
             assert_eq!(&key(body.as_bytes()).unwrap(), want, "{body}");
-            let by_pieces: Option<Vec<KeyValue>> =
-                json::parse::<Members>(body.as_bytes()).unwrap().optional("key").unwrap();
-            assert_eq!(&by_pieces.unwrap_or_default(), want, "{body}");
+            assert_eq!(&key_by_pieces(body.as_bytes()).unwrap(), want, "{body}");
         }
     }
 
     #[test]
     fn what_is_wrong_with_a_body_is_said() {
         for (body, reason) in [
-            (r#"{"Key":[{"Value":[1]}]}"#, "key: an array can't be a key"),
-            (r#"{"Key":"a"}"#, "key: invalid type"),
+            (r#"{"Key":[{"Value":[1]}]}"#, "key[0]: an array can't be a key"),
+            (r#"{"Key":[{"Value":1},{}]}"#, "key[1]: a key column has no member Value or Binary"),
+            (r#"{"Key":[{"Valeu":1}]}"#, "key[0]: a key column has no member Value or Binary"),
+            (r#"{"Key":["a"]}"#, "key[0]: the string \"a\" where a key column as an object"),
+            (r#"{"Key":"a"}"#, "key: the string \"a\" where an array is wanted"),
             ("", "bad json"),
             ("[]", "bad json"),
             (r#"{"Key":[]} more"#, "bad json"),

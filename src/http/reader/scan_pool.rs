@@ -1,5 +1,5 @@
-//! Reads too long for a worker thread, but for queries: a few threads, whose answers may
-//! hold a few of the largest.
+//! Runs reads that are too long for a worker thread, except queries, on a few threads. Entry point:
+//! [`ScanPool::run`]. Their answers may hold as much memory as a few of the largest.
 
 use std::io;
 use std::time::Instant;
@@ -9,9 +9,8 @@ use tokio::sync::oneshot;
 use ctlstore_core::ledger::Seq;
 use ctlstore_reader::read::{LdbReader, ReadError};
 
-use super::ReaderOptions;
-use super::counted_body::CountedBody;
-use super::read_pool::{Budget, PoolReader, ReadPool, Rejected};
+use super::options::ReaderOptions;
+use super::read_pool::{AnswerBudget, CountedBody, PoolReader, ReadPool, Rejected};
 
 const THREADS: usize = 2;
 /// Scans that wait for a thread.
@@ -19,17 +18,17 @@ const WAITING: usize = 64;
 /// Answers on their way to clients may hold as much as this many of the largest.
 const LARGEST_ANSWERS: usize = 2;
 
-/// What a read gives besides the bytes that it wrote.
+/// A read's result and its bytes, or why it was not run.
 type Outcome<T> = Result<Result<(T, CountedBody), ReadError>, Rejected>;
 
-/// A read with its way back to who asked for it.
+/// A read, with the channel that brings its outcome back.
 type Scan = Box<dyn FnOnce(&mut PoolReader) + Send>;
 
 pub struct ScanPool(ReadPool<Scan>);
 
 impl ScanPool {
     pub fn start(options: &ReaderOptions) -> io::Result<Self> {
-        let budget = Budget::of(LARGEST_ANSWERS.saturating_mul(options.max_response_bytes));
+        let budget = AnswerBudget::of(LARGEST_ANSWERS.saturating_mul(options.max_response_bytes));
         let worker = || {
             let mut reader = PoolReader::new(options, &budget);
             move |scan: Scan| scan(&mut reader)
@@ -37,8 +36,8 @@ impl ScanPool {
         ReadPool::start("reader-scan", THREADS, WAITING, worker).map(Self)
     }
 
-    /// Runs one read on an LDB that is at `at_least`, what the answer says that it holds.
-    /// The read bounds what it appends to the answer, and how long it takes.
+    /// Runs one read on an LDB that is at `at_least`, the seq that its answer names. The read
+    /// itself bounds how long it takes and what it appends to the answer.
     pub async fn run<T: Send + 'static>(
         &self,
         at_least: Seq,
@@ -47,7 +46,7 @@ impl ScanPool {
         let (answer, outcome) = oneshot::channel();
         let began = Instant::now();
         let scan = move |reader: &mut PoolReader| {
-            // What nobody waits for any more is not read.
+            // Skip the scan if its client has left.
             if answer.is_closed() {
                 return;
             }

@@ -72,7 +72,7 @@ def map_case(context, case):
     if re.fullmatch(r"0|[0-9]+(ms|s|m|h)", str(headers.get("ctlstore-max-lag", ""))):
         headers["ctlstore-max-lag"] = OLDEST
     # The tables stay as they are, for those that come behind.
-    if is_positive(case) and case.method in ("GET", "POST") and is_chosen(case):
+    if is_positive(case) and case.method in ("GET", "HEAD", "POST") and is_chosen(case):
         for known, given in ((EXISTING, case.path_parameters), (CREDENTIALS, headers)):
             for name in given or {}:
                 if name in known:

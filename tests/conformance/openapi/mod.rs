@@ -84,6 +84,26 @@ fn the_documents_have_every_route_and_all_that_they_refer_to() {
 }
 
 #[test]
+fn every_get_is_described_as_head_too_without_the_body() {
+    let node = Node::new().start();
+    for url in [node.executive_url(), node.reader_url(), node.ops_url()] {
+        for (path, item) in document(&url)["paths"].as_object().expect("paths") {
+            assert_eq!(item.get("get").is_some(), item.get("head").is_some(), "{path}");
+            let Some(head) = item.get("head") else { continue };
+            let statuses = |operation: &Value| {
+                operation["responses"].as_object().expect("responses").keys().cloned().collect::<BTreeSet<_>>()
+            };
+            assert_eq!(statuses(head), statuses(&item["get"]), "{path}");
+            assert_eq!(head["parameters"], item["get"]["parameters"], "{path}");
+            assert!(head["operationId"].as_str().expect("an id").starts_with("head"), "{path}");
+            for (status, response) in head["responses"].as_object().expect("responses") {
+                assert!(response.get("content").is_none(), "{path} {status}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_method_that_is_not_described_is_refused_and_told_which_are() {
     let node = Node::new().start();
     for url in [node.executive_url(), node.reader_url(), node.ops_url()] {

@@ -51,6 +51,24 @@ fn a_request_for_another_name_than_loopbacks_is_refused_by_servers_on_loopback()
 }
 
 #[test]
+fn a_host_header_that_is_no_host_is_a_bad_request_on_every_server() {
+    let node = Node::new().start();
+    for (url, line) in routes(&node) {
+        for host in ["a b", "localhost:port", "localhost/x", "user@localhost", "::1", "[::1", "a:1:2", "\"localhost\""]
+        {
+            let (status, text) = status(&url, line, host, "");
+            assert_eq!((status, text.contains("the header Host is no host")), (400, true), "{line} {host}: {text}");
+        }
+    }
+    // The library's own refusals are of the same status.
+    for head in ["GET /healthz HTTP/1.1\r\n", "GET /healthz HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n"] {
+        let mut connection = Connection::to(&node.ops_url());
+        connection.send(format!("{head}Connection: close\r\n\r\n"));
+        assert!(connection.rest().starts_with("HTTP/1.1 400 "), "{head}");
+    }
+}
+
+#[test]
 fn a_server_beyond_loopback_answers_probes_by_address_and_the_names_that_it_was_given() {
     let open = |names: &[&str]| {
         let node = Node::new().set("http.allowed_hosts", names.to_vec());

@@ -59,7 +59,7 @@ fn values_are_bound_by_place_or_by_name() {
         (json!([1, 2, 3]), "the sql has 2 of them, not 3"),
         (json!({"a": 1}), "\"b\" is missing"),
         (json!({"a": 1, "b": 2, "c": 3}), "there are more than the sql names"),
-        (json!([[1], 2]), "params: "),
+        (json!([[1], 2]), "params[0]: "),
         (json!([{"Binary": "?"}, 2]), "not standard padded base64"),
         (json!([9223372036854775808u64, 2]), "beyond 64 bits"),
         (json!("a"), "params: "),

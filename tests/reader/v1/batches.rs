@@ -76,16 +76,16 @@ fn an_error_names_the_entry_that_it_is_about() {
             400,
             "rows[1]: key column \"k\" of table fam___bytes wants bytes as a string of padded base64",
         ),
-        (key("text", json!([["a"]])), 400, "rows[1]: bad json: "),
-        (key("text", json!("a")), 400, "rows[1]: bad json: "),
+        (key("text", json!([["a"]])), 400, "rows[1]: an array"),
+        (key("text", json!("a")), 400, "rows[1]: the string \"a\" where an array is wanted"),
         (key("_ldb_seq", json!([1])), 400, "must start with a letter"),
-        (json!({"family": "fam", "table": "text"}), 400, "rows[1]: bad json: missing field `key`"),
+        (json!({"family": "fam", "table": "text"}), 400, "rows[1]: key is missing"),
         (
             json!({"family": "fam", "table": "text", "key": ["a"], "kye": 1}),
             400,
-            "rows[1]: bad json: unknown field `kye`",
+            "rows[1]: kye is unknown, there is family, table, key",
         ),
-        (json!(7), 400, "rows[1]: bad json: "),
+        (json!(7), 400, "rows[1]: the number 7 where an object is wanted"),
     ] {
         let answer = stage.batch(&json!({"rows": [good, bad]})).expect(status);
         assert!(answer.text().contains(reason), "{bad}: {}", answer.text());

@@ -19,8 +19,8 @@ impl KeyPart for KeyValue {
     }
 }
 
-/// Reads `{"Value": v}` or `{"Binary": base64}`, with member names in any letter case. `Binary` wins
-/// if both are there. If neither is there, the value is null.
+/// A key column's value in a request: `{"Value": v}` or `{"Binary": base64}`, with
+/// member names in any letter case. `Binary` wins if it is not null. One of both must be there.
 impl<'de> Deserialize<'de> for KeyValue {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
         struct Entry;
@@ -33,16 +33,19 @@ impl<'de> Deserialize<'de> for KeyValue {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<KeyValue, A::Error> {
-                let mut value = Value::Null;
+                let mut value = None;
                 let mut binary = None;
                 while let Some(name) = members.next_key::<Member>()? {
                     match name {
-                        Member::Value => value = members.next_value::<Scalar>()?.0,
+                        Member::Value => value = Some(members.next_value::<Scalar>()?.0),
                         Member::Binary => binary = members.next_value::<Option<String>>()?,
                         Member::Other => drop(members.next_value::<IgnoredAny>()?),
                     }
                 }
-                let Some(encoded) = binary else { return Ok(KeyValue(value)) };
+                let Some(encoded) = binary else {
+                    let absent = || A::Error::custom("a key column has no member Value or Binary");
+                    return value.map(KeyValue).ok_or_else(absent);
+                };
                 let bytes = STANDARD.decode(encoded);
                 bytes
                     .map(|bytes| KeyValue(Value::Blob(bytes)))
@@ -161,7 +164,7 @@ mod tests {
         for (json, want) in [
             (r#"{"Value":"x"}"#, Value::Text("x".into())),
             (r#"{"VALUE":null}"#, Value::Null),
-            (r#"{}"#, Value::Null),
+            (r#"{"Value":null,"Binary":null}"#, Value::Null),
             (r#"{"value":true}"#, Value::Integer(1)),
             (r#"{"value":-9223372036854775808}"#, Value::Integer(i64::MIN)),
             (r#"{"value":9223372036854775807}"#, Value::Integer(i64::MAX)),
@@ -189,6 +192,9 @@ mod tests {
             (r#"{"Value":[1]}"#, "an array can't be a key"),
             (r#"{"Value":{}}"#, "an object can't be a key"),
             (r#"{"Binary":"AAH"}"#, "not standard padded base64"),
+            (r#"{}"#, "no member Value or Binary"),
+            (r#"{"Valeu":1}"#, "no member Value or Binary"),
+            (r#"{"Binary":null}"#, "no member Value or Binary"),
             (r#""x""#, "expected a key column"),
         ] {
             let error = key(json).unwrap_err().to_string();

@@ -1,7 +1,7 @@
-//! One client of the change feed: takes records from the memory that all share, or,
-//! when it is behind, from the disk, as fast as its connection takes events. Nothing
-//! is kept for it but the piece that is on its way, so a slow client costs nothing but
-//! its own place in the history.
+//! One client of the change feed. Entry point: [`FeedClient::piece`], the next piece of its stream. It
+//! takes records from the memory that all clients share or, if it lags, from the disk, as fast as its
+//! connection takes events. Only the piece that is being sent is kept for it, so a slow client costs
+//! no more than its place in the history.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -12,34 +12,35 @@ use actix_web::web::{Bytes, Data};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use crate::http::reader::Worker;
+use crate::http::reader::worker::Worker;
 use crate::metrics::{Component, ErrorKind};
 use ctlstore_core::ledger::Seq;
 use ctlstore_ldb::changelog::history::{HistoryCursor, HistoryError, Record, TooOld, What};
 use ctlstore_reader::read::ReadError;
 
-use super::event::{Events, Row};
+use super::event::{EventRow, FeedEvents};
 use super::request::FeedRequest;
 use super::rows;
-use super::shared_feed::{Held, Place, Seen, Shared};
+use super::shared_feed::{Buffered, FeedPlace, FeedState, SharedFeed};
+use super::turns::Turns;
 
-/// The events that are made at a time, in bytes; one may go beyond.
+/// How many bytes of events are made at a time; the last event may go beyond.
 const PIECE: usize = 16 * 1024;
-/// What is read of the history at a time, in bytes.
+/// How much of the history is read at a time, in bytes.
 const READ_BYTES: usize = 64 * 1024;
-/// How long one client has its events made, before others have their turn.
+/// How long events of one client are made before it is another's turn.
 const TURN: Duration = Duration::from_micros(100);
-/// Records of one turn between two looks at the clock.
+/// How many records are made into events between two looks at the clock.
 const TURN_RECORDS: usize = 8;
-/// Records that are taken from the shared memory at a time.
+/// How many records are taken from the shared memory at a time.
 const BATCH: usize = 512;
 
 const TOO_OLD: &str = "changes since the position are no longer kept";
 const OTHER_HISTORY: &str = "the position is not one of this history";
 
-/// Why a client's stream ends early. It connects again and goes on where it was.
+/// Why a client's stream ends early. The client connects again and goes on where it was.
 #[derive(Debug, thiserror::Error)]
-enum Broken {
+enum StreamEnd {
     #[error(transparent)]
     History(#[from] HistoryError),
     #[error(transparent)]
@@ -48,22 +49,24 @@ enum Broken {
     Stopping,
 }
 
+/// A client, with its position in the history.
 pub struct FeedClient {
-    pub feed: Arc<Shared>,
-    pub _place: Place,
-    pub seen: watch::Receiver<Seen>,
+    pub feed: Arc<SharedFeed>,
+    pub _place: FeedPlace,
+    pub state: watch::Receiver<FeedState>,
     pub worker: Data<Worker>,
+    pub turns: Turns,
     pub asked: Rc<FeedRequest>,
     pub history: Arc<str>,
-    /// The number of the record that comes next.
+    /// The number of the next record.
     pub next: u64,
-    /// Why the client must start over, where that is known from the beginning.
+    /// Why the client must start over, if it must.
     pub resync: Option<&'static str>,
     pub is_greeted: bool,
     pub cursor: Option<HistoryCursor>,
-    /// Taken and not sent yet.
+    /// Records that are taken and not sent yet.
     pub backlog: VecDeque<Arc<Record>>,
-    /// Where the LDB has to be for the rows of what was taken, until it is seen to be there.
+    /// The seq that the LDB needs for the rows of the backlog, until the LDB is known to have it.
     pub awaited: Option<Seq>,
 }
 
@@ -72,7 +75,7 @@ impl FeedClient {
     pub async fn piece(&mut self) -> Option<Bytes> {
         match self.try_piece().await {
             Ok(piece) => Some(Bytes::from(piece)),
-            Err(Broken::Stopping) => None,
+            Err(StreamEnd::Stopping) => None,
             Err(error) => {
                 self.feed.metrics.error(Component::Reader, ErrorKind::Storage);
                 tracing::warn!(role = "reader", %error, "a client of the change feed is cut off");
@@ -81,25 +84,25 @@ impl FeedClient {
         }
     }
 
-    async fn try_piece(&mut self) -> Result<Vec<u8>, Broken> {
+    async fn try_piece(&mut self) -> Result<Vec<u8>, StreamEnd> {
         let heartbeat = Instant::now() + self.feed.options.heartbeat;
         loop {
-            let seen = self.seen.borrow_and_update().clone();
-            if seen.stopping {
-                return Err(Broken::Stopping);
+            let state = self.state.borrow_and_update().clone();
+            if state.stopping {
+                return Err(StreamEnd::Stopping);
             }
-            if let Some(history) = seen.history.as_ref().filter(|history| **history != self.history) {
+            if let Some(history) = state.history.as_ref().filter(|history| **history != self.history) {
                 self.history = Arc::clone(history);
                 self.resync = Some(OTHER_HISTORY);
             }
             if let Some(reason) = self.resync.take() {
-                return Ok(self.start_over(&seen, reason));
+                return Ok(self.start_over(&state, reason));
             }
             if !self.is_greeted {
-                return Ok(self.greeting(&seen));
+                return Ok(self.greeting(&state));
             }
             if self.backlog.is_empty() {
-                if self.fill(&seen).await?.is_err() {
+                if self.fill(&state).await?.is_err() {
                     self.resync = Some(TOO_OLD);
                     continue;
                 }
@@ -107,49 +110,51 @@ impl FeedClient {
             }
             if !self.backlog.is_empty() {
                 let piece = self.events().await?;
-                // Otherwise nothing of it was for this client.
+                // An empty piece: no record of it was for this client.
                 if !piece.is_empty() {
                     return Ok(piece);
                 }
-            } else if timeout_at(heartbeat, self.seen.changed()).await.is_err() {
-                let mut events = Events::new(&self.history);
+            } else if timeout_at(heartbeat, self.state.changed()).await.is_err() {
+                let mut events = FeedEvents::new(&self.history);
                 events.heartbeat(self.next - 1);
                 return Ok(events.out);
             }
         }
     }
 
-    fn greeting(&mut self, seen: &Seen) -> Vec<u8> {
+    fn greeting(&mut self, state: &FeedState) -> Vec<u8> {
         self.is_greeted = true;
-        let mut events = Events::new(&self.history);
-        events.start(self.next - 1, seen.at);
+        let mut events = FeedEvents::new(&self.history);
+        events.start(self.next - 1, state.at);
         events.out
     }
 
-    fn start_over(&mut self, seen: &Seen, reason: &str) -> Vec<u8> {
-        self.next = seen.next;
+    fn start_over(&mut self, state: &FeedState, reason: &str) -> Vec<u8> {
+        self.next = state.next;
         self.cursor = None;
         self.backlog.clear();
-        let mut events = Events::new(&self.history);
+        let mut events = FeedEvents::new(&self.history);
         if !self.is_greeted {
             self.is_greeted = true;
-            events.start(self.next - 1, seen.at);
+            events.start(self.next - 1, state.at);
         }
-        events.resync(self.next - 1, reason, seen.at);
+        events.resync(self.next - 1, reason, state.at);
         self.feed.metrics.reader.changes_resyncs.inc();
         events.out
     }
 
-    /// Takes the records that come next, if there are any.
-    async fn fill(&mut self, seen: &Seen) -> Result<Result<(), TooOld>, HistoryError> {
-        if let Held::Records(records) = self.feed.held(&self.history, self.next, BATCH) {
+    /// Takes the next records, if there are any.
+    async fn fill(&mut self, state: &FeedState) -> Result<Result<(), TooOld>, HistoryError> {
+        if let Buffered::Records(records) = self.feed.buffered(&self.history, self.next, BATCH) {
             self.cursor = None;
             self.backlog.extend(records);
             return Ok(Ok(()));
         }
-        let (cursor, next, until) = (self.cursor.take(), self.next, seen.next);
+        let cursor = self.cursor.take();
+        let next = self.next;
+        let until = state.next;
         let directory = self.feed.directory.clone();
-        // It is never closed.
+        // The semaphore is never closed.
         let _turn = self.feed.reads.acquire().await;
         let read = actix_rt::task::spawn_blocking(move || {
             let cursor = match cursor.filter(|cursor| cursor.number() == next) {
@@ -170,20 +175,20 @@ impl FeedClient {
         }
     }
 
-    /// Where the LDB has to be for the rows of the backlog.
+    /// The seq that the LDB needs for the rows of the backlog.
     fn seq_of_rows(&self) -> Option<Seq> {
         let filter = &self.asked.filter;
         let of_client = self.backlog.iter().filter(|record| filter.takes(record) && self.asked.with_rows);
         of_client.map(|record| record.ledger_seq).max()
     }
 
-    /// Events of the backlog, as many as make a piece.
-    async fn events(&mut self) -> Result<Vec<u8>, Broken> {
+    /// Makes events of the backlog, up to one piece, when it is this client's turn.
+    async fn events(&mut self) -> Result<Vec<u8>, StreamEnd> {
         if let Some(seq) = self.awaited {
             rows::reached(&self.worker, seq).await?;
             self.awaited = None;
         }
-        let mut making = Making {
+        let mut maker = EventMaker {
             feed: Arc::clone(&self.feed),
             worker: self.worker.clone(),
             asked: Rc::clone(&self.asked),
@@ -191,17 +196,17 @@ impl FeedClient {
             next: self.next,
             backlog: std::mem::take(&mut self.backlog),
         };
-        let turns = self.worker.feed_turns.clone();
-        let made = turns.take(move || (making.events(), making)).await;
-        let (events, making) = made.ok_or(Broken::Stopping)?;
-        (self.next, self.backlog) = (making.next, making.backlog);
+        let made = self.turns.take(move || (maker.events(), maker)).await;
+        let (events, maker) = made.ok_or(StreamEnd::Stopping)?;
+        self.next = maker.next;
+        self.backlog = maker.backlog;
         events
     }
 }
 
-/// What a client lends to the one who makes its events.
-struct Making {
-    feed: Arc<Shared>,
+/// The parts of a client that it lends to the task that makes its events.
+struct EventMaker {
+    feed: Arc<SharedFeed>,
     worker: Data<Worker>,
     asked: Rc<FeedRequest>,
     history: Arc<str>,
@@ -209,10 +214,10 @@ struct Making {
     backlog: VecDeque<Arc<Record>>,
 }
 
-impl Making {
-    /// As many as make a piece, or as there is time for.
-    fn events(&mut self) -> Result<Vec<u8>, Broken> {
-        let mut events = Events::new(&self.history);
+impl EventMaker {
+    /// Makes one piece of events, or less if the time is over.
+    fn events(&mut self) -> Result<Vec<u8>, StreamEnd> {
+        let mut events = FeedEvents::new(&self.history);
         let metrics = &self.feed.metrics.reader;
         let began = Instant::now();
         for count in 1.. {
@@ -221,7 +226,7 @@ impl Making {
             if !self.asked.filter.takes(&record) {
                 continue;
             }
-            let row = if self.asked.with_rows { rows::read(&self.worker, &record)? } else { Row::Unknown };
+            let row = if self.asked.with_rows { rows::read(&self.worker, &record)? } else { EventRow::Unknown };
             events.record(&record, &row);
             match record.what {
                 What::Resync { .. } => metrics.changes_resyncs.inc(),

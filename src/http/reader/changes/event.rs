@@ -1,4 +1,4 @@
-//! Events as they go over the wire, in the format of server-sent events.
+//! Writes the feed's events in the format of server-sent events. Entry point: [`FeedEvents`].
 
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -10,8 +10,8 @@ use ctlstore_ldb::changelog::history::{Op, Record, TableChange, What};
 const RETRY: &str = "retry: 1000\n";
 
 /// The row that a change is sent with.
-pub enum Row {
-    /// It was not asked for, or can't be said.
+pub enum EventRow {
+    /// The client did not ask for it, or JSON can't say it.
     Unknown,
     Deleted,
     /// As a JSON object.
@@ -19,38 +19,38 @@ pub enum Row {
 }
 
 /// Writes the events of one history.
-pub struct Events<'h> {
+pub struct FeedEvents<'h> {
     pub history: &'h str,
     pub out: Vec<u8>,
 }
 
-impl<'h> Events<'h> {
+impl<'h> FeedEvents<'h> {
     pub fn new(history: &'h str) -> Self {
         Self { history, out: Vec::new() }
     }
 
-    /// The first event: where the client stands now.
+    /// The first event: the client's position.
     pub fn start(&mut self, last: u64, at: Seq) {
         self.text(RETRY);
         self.begin("start", last);
         self.data(&json!({ "ledgerSeq": at }).to_string());
     }
 
-    /// What the client has of rows may be wrong.
+    /// Tells the client that the rows it has may be wrong.
     pub fn resync(&mut self, last: u64, reason: &str, at: Seq) {
         self.begin("resync", last);
         self.data(&json!({ "reason": reason, "ledgerSeq": at }).to_string());
     }
 
-    /// A sign of life. The id without data moves the position of a client to whom
-    /// nothing of what happened is sent, without being an event.
+    /// A sign of life. Its id without data is no event. It moves the position of a client that gets
+    /// none of the changes.
     pub fn heartbeat(&mut self, last: u64) {
         self.text(": heartbeat\n");
         self.id(last);
         self.text("\n");
     }
 
-    pub fn record(&mut self, record: &Record, row: &Row) {
+    pub fn record(&mut self, record: &Record, row: &EventRow) {
         match &record.what {
             What::Row { op, family, table, key } => {
                 self.begin("change", record.number);
@@ -64,16 +64,17 @@ impl<'h> Events<'h> {
         }
     }
 
-    fn row(&mut self, (family, table): (&str, &str), key: &RawValue, op: Option<Op>, seq: Seq, row: &Row) {
-        let (family, table) = (json!(family), json!(table));
+    fn row(&mut self, (family, table): (&str, &str), key: &RawValue, op: Option<Op>, seq: Seq, row: &EventRow) {
+        let family = json!(family);
+        let table = json!(table);
         self.text(&format!("data: {{\"family\":{family},\"table\":{table},\"key\":{key},\"ledgerSeq\":{seq}"));
         if let Some(op) = op {
             self.text(&format!(",\"op\":{}", json!(op)));
         }
         match row {
-            Row::Unknown => {}
-            Row::Deleted => self.text(",\"row\":null"),
-            Row::Now(object) => {
+            EventRow::Unknown => {}
+            EventRow::Deleted => self.text(",\"row\":null"),
+            EventRow::Now(object) => {
                 self.text(",\"row\":");
                 self.out.extend_from_slice(object);
             }
@@ -94,7 +95,7 @@ impl<'h> Events<'h> {
         self.text(&format!("id: {}-{number}\n", self.history));
     }
 
-    /// JSON holds no line feed but an escaped one.
+    /// Writes JSON in one line: it holds line feeds only as escapes.
     fn data(&mut self, json: &str) {
         self.text(&format!("data: {json}\n\n"));
     }

@@ -1,5 +1,5 @@
-//! What a client of the change feed asks for: which tables, with rows or without, and
-//! where to go on.
+//! Reads what a client of the change feed asks for: which tables, with rows or without, and where to
+//! go on. Entry point: [`FeedRequest::of`].
 
 use actix_web::HttpRequest;
 use url::form_urlencoded;
@@ -9,12 +9,12 @@ use ctlstore_core::ledger::Seq;
 use ctlstore_core::schema::{FamilyName, TableName};
 use ctlstore_ldb::changelog::history::{Record, What};
 
-/// The header by which a client that lost its connection says what it got last.
-pub(super) const LAST_EVENT_ID: &str = "last-event-id";
+/// The header by which a client that lost its connection names the last event that it got.
+pub const LAST_EVENT_ID: &str = "last-event-id";
 
 #[derive(Debug, Default)]
 pub struct FeedRequest {
-    pub filter: Filter,
+    pub filter: TableFilter,
     pub with_rows: bool,
     pub since: Since,
 }
@@ -24,11 +24,11 @@ pub struct FeedRequest {
 pub enum Since {
     #[default]
     Now,
-    /// Behind the last event that the client got.
+    /// After the last event that the client got.
     Event(FeedPosition),
-    /// Behind this ledger seq, at which the client has read rows.
+    /// After this ledger seq, at which the client has read rows.
     LedgerSeq(Seq),
-    /// What the client got last is nothing that this reader has sent.
+    /// After an event that this reader has not sent.
     Unknown,
 }
 
@@ -39,9 +39,9 @@ pub struct FeedPosition {
     pub number: u64,
 }
 
-/// Which tables.
+/// Which tables the client asks for.
 #[derive(Debug, Default)]
-pub struct Filter {
+pub struct TableFilter {
     family: Option<FamilyName>,
     table: Option<TableName>,
 }
@@ -66,7 +66,7 @@ impl FeedRequest {
         if asked.filter.table.is_some() && asked.filter.family.is_none() {
             return Err(bad("a table is named by its family too"));
         }
-        // A browser's event source repeats the URL that it began with.
+        // The header counts before `since`: a browser's event source repeats the URL that it began with.
         if let Some(last) = request.headers().get(LAST_EVENT_ID).filter(|last| !last.is_empty()) {
             asked.since = last.to_str().ok().and_then(FeedPosition::parse).map_or(Since::Unknown, Since::Event);
         }
@@ -96,8 +96,8 @@ impl FeedPosition {
     }
 }
 
-impl Filter {
-    /// Whether the client is to have it. A resync is everyone's.
+impl TableFilter {
+    /// Whether the client gets this record. Every client gets a resync.
     pub fn takes(&self, record: &Record) -> bool {
         let (What::Row { family, table, .. } | What::Table { family, table, .. }) = &record.what else { return true };
         let is = |wanted: Option<&str>, found: &str| wanted.is_none_or(|wanted| wanted == found);

@@ -1,6 +1,7 @@
-//! The tail that all clients of the change feed share: one thread follows the history
-//! that the applier keeps beside the LDB, in this process or another one, and holds
-//! what came last in memory. It rests while there are no clients.
+//! The tail of the history that all clients of the change feed share. Entry points: [`Feed`] for the
+//! reader's actor, [`SharedFeed`] for clients. One thread follows the history that the applier, in
+//! this process or another one, keeps beside the LDB. It holds the last records in memory, and rests
+//! while there are no clients.
 
 use std::collections::VecDeque;
 use std::io;
@@ -12,34 +13,26 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::sync::{Semaphore, watch};
 
+use crate::http::reader::options::FeedOptions;
 use crate::metrics::{Component, ErrorKind, Metrics};
 use ctlstore_core::ledger::Seq;
 use ctlstore_ldb::changelog::history::{self, Grown, HistoryError, HistoryTail, Record};
 
-/// What is held in memory for clients that keep up, in bytes.
+/// How many bytes of records are held in memory, for clients that keep up.
 const MAX_RING_BYTES: usize = 4 * 1024 * 1024;
-/// Clients that are behind and read from the disk at one time; the others wait.
+/// How many lagging clients read from the disk at one time; the others wait.
 const READS: usize = 4;
-/// How often the history is looked at: at first, and at the least.
+/// The pause between two looks at the history: the shortest and the longest.
 const LOOK: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
 
-/// The feed's bounds.
-#[derive(Debug, Clone)]
-pub struct FeedOptions {
-    /// Clients at one time; the next one is sent away.
-    pub max_clients: usize,
-    /// How long a client waits for a sign of life at most.
-    pub heartbeat: Duration,
-}
-
-/// The shared tail. Clients end when it is stopped or dropped.
+/// Owns the shared tail and its thread. When it is stopped or dropped, the clients' streams end.
 #[derive(Debug)]
 pub struct Feed {
-    shared: Arc<Shared>,
+    shared: Arc<SharedFeed>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// What the reader's status shows of the feed.
+/// The feed's part of the reader's status.
 #[derive(Debug, Clone, Serialize)]
 pub struct FeedStatus {
     clients: usize,
@@ -47,68 +40,69 @@ pub struct FeedStatus {
     resyncs: u64,
     /// The LDB's seq up to which changes were read, while there are clients.
     seq: Option<Seq>,
-    /// Why the history can't be read, while it can't.
+    /// Why the history can't be read, if it can't.
     error: Option<String>,
 }
 
-/// What clients wait on.
+/// The history as the thread has seen it. Clients wait for it to change.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Seen {
-    /// Looks so far.
+pub struct FeedState {
+    /// How often the thread has looked.
     looks: u64,
-    /// Which history there is; `None` while there is none.
+    /// The id of the history; `None` while there is none.
     pub history: Option<Arc<str>>,
-    /// The number behind the last record.
+    /// The number of the next record.
     pub next: u64,
-    /// The LDB's seq behind the last record.
+    /// The LDB's seq after the last record.
     pub at: Seq,
     pub stopping: bool,
     pub error: Option<String>,
 }
 
+/// The state that the thread and all clients share.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub struct SharedFeed {
     pub directory: PathBuf,
     pub options: FeedOptions,
     pub metrics: Arc<Metrics>,
     pub reads: Semaphore,
     control: Mutex<Control>,
     woken: Condvar,
-    ring: Mutex<Ring>,
-    seen: watch::Sender<Seen>,
+    ring: Mutex<RecordRing>,
+    state: watch::Sender<FeedState>,
 }
 
 #[derive(Debug, Default)]
 struct Control {
     clients: usize,
-    /// Whether to look at once.
+    /// Whether the thread is to look at once.
     is_woken: bool,
     is_stopping: bool,
 }
 
 #[derive(Debug, Default)]
-struct Ring {
+struct RecordRing {
     history: Option<Arc<str>>,
-    /// Numbered by one from `first` on.
+    /// Records with the numbers from `first` on, without gaps.
     records: VecDeque<Arc<Record>>,
     first: u64,
     bytes: usize,
 }
 
-/// What the memory has for a client.
-pub(super) enum Held {
+/// The records that the memory has for a client.
+pub enum Buffered {
     Records(Vec<Arc<Record>>),
-    /// It is further behind than the memory goes back.
-    Behind,
+    /// The client lags further than the memory goes back.
+    TooOld,
 }
 
-/// A client's place among those that there may be.
+/// One client's place; there is a bounded number of them.
 #[derive(Debug)]
-pub(super) struct Place(Arc<Shared>);
+pub struct FeedPlace(Arc<SharedFeed>);
 
 impl Feed {
     pub fn start(ldb_path: &Path, options: FeedOptions, metrics: Arc<Metrics>) -> io::Result<Self> {
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(SharedFeed {
             directory: history::directory_of(ldb_path),
             options,
             metrics,
@@ -116,18 +110,18 @@ impl Feed {
             control: Mutex::default(),
             woken: Condvar::new(),
             ring: Mutex::default(),
-            seen: watch::Sender::default(),
+            state: watch::Sender::default(),
         });
         let follower = Arc::clone(&shared);
         let thread = thread::Builder::new().name("changes-tail".to_owned()).spawn(move || follower.follow())?;
         Ok(Self { shared, thread: Mutex::new(Some(thread)) })
     }
 
-    pub(super) fn shared(&self) -> &Arc<Shared> {
+    pub(super) fn shared(&self) -> &Arc<SharedFeed> {
         &self.shared
     }
 
-    /// The LDB has changed, as far as this process knows: look at once.
+    /// Lets the thread look at once, since this process knows that the LDB has changed.
     pub fn wake(&self) {
         self.shared.wake();
     }
@@ -136,7 +130,7 @@ impl Feed {
     pub fn stop(&self) {
         self.shared.control().is_stopping = true;
         self.shared.woken.notify_all();
-        self.shared.seen.send_modify(|seen| seen.stopping = true);
+        self.shared.state.send_modify(|state| state.stopping = true);
         let thread = lock(&self.thread).take();
         // A panic there has ended the process already.
         let _ = thread.map(JoinHandle::join);
@@ -144,14 +138,14 @@ impl Feed {
 
     pub fn status(&self) -> FeedStatus {
         let clients = self.shared.control().clients;
-        let seen = self.shared.seen.borrow();
+        let state = self.shared.state.borrow();
         let reader = &self.shared.metrics.reader;
         FeedStatus {
             clients,
             events: reader.changes_events.get(),
             resyncs: reader.changes_resyncs.get(),
-            seq: (clients > 0).then_some(seen.at),
-            error: seen.error.clone(),
+            seq: (clients > 0).then_some(state.at),
+            error: state.error.clone(),
         }
     }
 }
@@ -162,7 +156,7 @@ impl Drop for Feed {
     }
 }
 
-impl Shared {
+impl SharedFeed {
     fn control(&self) -> MutexGuard<'_, Control> {
         lock(&self.control)
     }
@@ -172,40 +166,40 @@ impl Shared {
         self.woken.notify_all();
     }
 
-    /// A place for one more client; `None` when all are taken.
-    pub fn enter(self: &Arc<Self>) -> Option<Place> {
+    /// A place for one more client; `None` if all are taken.
+    pub fn enter(self: &Arc<Self>) -> Option<FeedPlace> {
         let mut control = self.control();
         if control.clients >= self.options.max_clients {
             return None;
         }
         control.clients += 1;
         self.metrics.reader.changes_clients.inc();
-        Some(Place(Arc::clone(self)))
+        Some(FeedPlace(Arc::clone(self)))
     }
 
-    /// What there is now, and not when somebody looked last.
-    pub async fn look(&self) -> watch::Receiver<Seen> {
-        let mut seen = self.seen.subscribe();
-        // The look that may be going on began before this one was asked for.
-        let looks = seen.borrow().looks + 2;
-        while !self.seen.borrow().stopping && seen.borrow_and_update().looks < looks {
+    /// The state after a look that begins now.
+    pub async fn refresh(&self) -> watch::Receiver<FeedState> {
+        let mut state = self.state.subscribe();
+        // A look that is under way may have begun before this call, so the next one counts.
+        let looks = state.borrow().looks + 2;
+        while !self.state.borrow().stopping && state.borrow_and_update().looks < looks {
             self.wake();
-            // The sender lives as long as this.
-            let _ = seen.changed().await;
+            // The sender lives as long as `self`.
+            let _ = state.changed().await;
         }
-        seen.mark_changed();
-        seen
+        state.mark_changed();
+        state
     }
 
     /// Up to `most` records from `next` on.
-    pub fn held(&self, history: &Arc<str>, next: u64, most: usize) -> Held {
+    pub fn buffered(&self, history: &Arc<str>, next: u64, most: usize) -> Buffered {
         let ring = lock(&self.ring);
         if ring.history.as_ref() != Some(history) {
-            return Held::Records(Vec::new());
+            return Buffered::Records(Vec::new());
         }
         match next.checked_sub(ring.first).map(usize::try_from) {
-            Some(Ok(skip)) => Held::Records(ring.records.iter().skip(skip).take(most).cloned().collect()),
-            _ => Held::Behind,
+            Some(Ok(skip)) => Buffered::Records(ring.records.iter().skip(skip).take(most).cloned().collect()),
+            _ => Buffered::TooOld,
         }
     }
 
@@ -220,7 +214,7 @@ impl Shared {
         }
     }
 
-    /// Waits for the next look; whether somebody waits for it. `None` at the end.
+    /// Waits for the time of the next look; whether a client waits for it. `None` at the end.
     fn rest(&self, pause: Duration) -> Option<bool> {
         let mut control = self.control();
         loop {
@@ -253,33 +247,35 @@ impl Shared {
             Ok(Grown::Begun | Grown::Missing) => {
                 is_news = true;
                 let history = tail.history().map(Arc::from);
-                *lock(&self.ring) = Ring { history, first: tail.next(), ..Ring::default() };
+                *lock(&self.ring) = RecordRing { history, first: tail.next(), ..RecordRing::default() };
                 None
             }
             Err(error) => Some(error.to_string()),
         };
         let history = lock(&self.ring).history.clone();
-        self.seen.send_if_modified(|seen| {
-            if seen.error != error
+        self.state.send_if_modified(|state| {
+            if state.error != error
                 && let Some(error) = &error
             {
                 self.metrics.error(Component::Reader, ErrorKind::Storage);
                 tracing::error!(role = "reader", error, "can't follow the changes");
             }
-            is_news |= seen.error != error;
-            seen.looks += 1;
-            // After a failure the tail stands nowhere; clients stay where they are.
+            is_news |= state.error != error;
+            state.looks += 1;
+            // After a failure the tail has no position; clients keep theirs.
             if error.is_none() {
-                is_news |= seen.at != tail.at();
-                (seen.history, seen.next, seen.at) = (history, tail.next(), tail.at());
+                is_news |= state.at != tail.at();
+                state.history = history;
+                state.next = tail.next();
+                state.at = tail.at();
             }
-            seen.error = error;
+            state.error = error;
             is_news
         });
     }
 }
 
-impl Ring {
+impl RecordRing {
     fn push(&mut self, records: Vec<Record>) {
         for record in records {
             self.bytes += record.weight();
@@ -294,14 +290,14 @@ impl Ring {
     }
 }
 
-impl Drop for Place {
+impl Drop for FeedPlace {
     fn drop(&mut self) {
         self.0.control().clients -= 1;
         self.0.metrics.reader.changes_clients.dec();
     }
 }
 
-/// Nothing here is left half-done by a panic.
+/// Locks also after a panic: no panic leaves these values half changed.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

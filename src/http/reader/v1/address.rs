@@ -1,5 +1,5 @@
-//! What a URL names: the segments of its path and the parameters of its query, each
-//! percent-decoded once, and UTF-8 or refused.
+//! Reads what a URL names: [`of_row`] the segments of its path, [`parameters`] those of its query.
+//! Each is percent-decoded once, and refused if it is not UTF-8 then.
 
 use std::borrow::Cow;
 
@@ -15,12 +15,13 @@ const BEFORE_TABLE: usize = 3;
 /// The table and the key of a path `/v1/rows/{family}/{table}/{key…}`, one segment for
 /// each key column.
 ///
-/// The path is taken as it was sent: a slash in a key is `%2F`, and a `%` that it
-/// decodes to is none of another sequence.
+/// The path is read as it was sent: a slash in a key is `%2F`. A `%` that comes out of decoding is
+/// not decoded again.
 pub fn of_row(request: &HttpRequest) -> Result<(TableRef, Vec<String>), HttpError> {
     let mut segments = request.uri().path().split('/').skip(BEFORE_TABLE).map(decoded);
     let mut name = || segments.next().unwrap_or_else(|| Ok(String::new()));
-    let (family, table) = (name()?, name()?);
+    let family = name()?;
+    let table = name()?;
     let table = TableRef::parse(&family, &table).map_err(HttpError::bad_request)?;
     Ok((table, segments.collect::<Result<_, _>>()?))
 }
@@ -35,7 +36,7 @@ pub fn parameters(request: &HttpRequest) -> Result<Vec<(String, String)>, HttpEr
     pairs.map(pair).collect()
 }
 
-/// A plus is a space in a query, and in no path.
+/// A plus means a space in a query, but not in a path.
 fn spaced(text: &str) -> Cow<'_, str> {
     if text.contains('+') { text.replace('+', " ").into() } else { text.into() }
 }
@@ -57,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn every_segment_behind_the_table_is_a_key_column() {
+    fn every_segment_after_the_table_is_a_key_column() {
         for (path, want) in [
             ("/v1/rows/fam/tab/a", &["a"][..]),
             ("/v1/rows/fam/tab/", &[""]),

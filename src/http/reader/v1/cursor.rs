@@ -1,6 +1,7 @@
-//! Where a page ended, as text that a client hands back for the next one: the place of
-//! its last row in the key, and what it is a place in. It holds no state of the server,
-//! so it lasts, and rows that come and go around it do not move it.
+//! Cursors: the end of a page, as text that a client sends back for the next page. Entry points:
+//! [`Scope::write`] and [`Scope::read`]. A cursor holds the key of the page's last row, and a digest
+//! of the table, key and prefix that it belongs to. It holds no state of the server, so it does not
+//! expire, and rows that come and go around it do not move it.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -12,17 +13,17 @@ use ctlstore_reader::read::{After, Value};
 
 const SCOPE_BYTES: usize = 8;
 
-/// What a place is in: this table, as long as it has this key, below this prefix.
+/// The table with its key, and the prefix, that a cursor belongs to.
 pub struct Scope {
     digest: [u8; SCOPE_BYTES],
-    /// Key columns behind the prefix.
+    /// Key columns after the prefix.
     open: usize,
 }
 
 impl Scope {
     pub fn of(table: &TableRef, key: &[String], prefix: &[String]) -> Self {
         let mut whole = Sha256::new();
-        // As JSON, where one name ends and the next begins is told.
+        // JSON separates the names from one another.
         whole.update(json!([table.sql_name(), key, prefix]).to_string());
         let mut digest = [0; SCOPE_BYTES];
         digest.copy_from_slice(&whole.finalize()[..SCOPE_BYTES]);
@@ -36,7 +37,7 @@ impl Scope {
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    /// `None` for what was not written in this scope.
+    /// `None` for a text that was not written in this scope.
     pub fn read(&self, text: &str) -> Option<After> {
         let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
         let values = bytes.strip_prefix(&self.digest)?;
@@ -52,7 +53,7 @@ fn to_json(value: &Value) -> Json {
         Value::Integer(integer) => json!(integer),
         Value::Real(real) => json!(real),
         Value::Text(text) => json!(text),
-        // Apart from the text that looks the same.
+        // An array, so that it differs from the text that looks the same.
         Value::Blob(bytes) => json!([STANDARD.encode(bytes)]),
     }
 }

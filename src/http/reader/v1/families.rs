@@ -1,4 +1,5 @@
-//! What there is to read: families with their tables, and what a table is and holds.
+//! `GET /v1/families` and `GET /v1/families/{family}/tables/{table}`: which families and tables there
+//! are, and what a table is and holds.
 
 use std::time::Duration;
 
@@ -12,21 +13,21 @@ use utoipa::ToSchema;
 
 use crate::http::error::HttpError;
 use crate::http::openapi::{Operation, get};
-use crate::http::reader::{Worker, freshness};
 use ctlstore_core::ledger::Seq;
 use ctlstore_core::schema::{Field, TableRef};
 use ctlstore_reader::read::{LdbReader, ReadError, ReadTransaction};
 
+use super::super::worker::Worker;
+use super::answer::{found, known, tagged, unchanged};
 use super::etag::Conditions;
-use super::{found, known, unchanged};
 
-/// How long a table may be counted; its read transaction lasts as long.
+/// How long the rows of a table may be counted. Its read transaction lasts as long.
 const COUNTING: Duration = Duration::from_secs(2);
-/// Tables counted at one time, so that large ones leave room for other long reads.
+/// Tables that are counted at one time. Other long reads have the other threads.
 static COUNTED: Semaphore = Semaphore::const_new(1);
-/// Requests that wait for that, and how long.
+/// Requests that wait for their turn, and how long they do.
 static WAITING: Semaphore = Semaphore::const_new(64);
-const PATIENCE: Duration = Duration::from_secs(10);
+const MAX_WAIT: Duration = Duration::from_secs(10);
 
 pub fn operations() -> Vec<Operation> {
     let list = json!({"seq": 4711, "families": [{"name": "shop", "tables": ["prices"]}]});
@@ -36,35 +37,36 @@ pub fn operations() -> Vec<Operation> {
     });
     vec![
         get("/v1/families", "Families with their tables", self::families)
-            .gives_json::<Families<'_>>("those that have a table", list)
-            .with(super::tagged),
+            .gives_json::<FamilyList<'_>>("those that have a table", list)
+            .with(tagged),
         get("/v1/families/{family}/tables/{table}", "What a table is, and how much it holds", self::table)
-            .gives_json::<Table<'_>>("the table; rows and bytes are null where counting takes too long", one)
+            .gives_json::<CountedTable<'_>>("the table; rows and bytes are null if counting takes too long", one)
             .refuses(400, "bad name")
             .refuses(404, "no such table")
-            .with(super::tagged),
+            .with(tagged),
     ]
 }
 
 #[derive(Serialize, ToSchema)]
-struct Families<'a> {
+#[schema(as = Families)]
+struct FamilyList<'a> {
     /// Where the ledger stood at the moment of the read.
     #[schema(value_type = i64)]
     seq: Seq,
-    families: Vec<Family<'a>>,
+    families: Vec<ListedFamily<'a>>,
 }
 
 #[derive(Serialize, ToSchema)]
-struct Family<'a> {
+#[schema(as = Family)]
+struct ListedFamily<'a> {
     name: &'a str,
     tables: Vec<&'a str>,
 }
 
 /// The members that the executive's /schema has, and what the table holds.
 #[derive(Serialize, ToSchema)]
-#[schema(as = CountedTable)]
 #[serde(rename_all = "camelCase")]
-struct Table<'a> {
+struct CountedTable<'a> {
     #[schema(value_type = i64)]
     seq: Seq,
     family: &'a str,
@@ -73,7 +75,7 @@ struct Table<'a> {
     fields: Vec<(String, &'static str)>,
     /// In the key's order.
     key_fields: Vec<String>,
-    /// Null, as the bytes, where counting takes too long.
+    /// Null, like the bytes, if counting takes too long.
     #[schema(required)]
     rows: Option<u64>,
     /// Of all pages of the table and its index.
@@ -83,25 +85,25 @@ struct Table<'a> {
 
 pub async fn families(worker: Data<Worker>, request: HttpRequest) -> Result<HttpResponse, HttpError> {
     let conditions = Conditions::of(&request, worker.limits);
-    freshness::enforce(&worker, request.headers()).await?;
-    let fresh = freshness::fresh(&worker)?;
-    if let Some(moment) = known(&worker, &conditions)? {
-        return Ok(unchanged(fresh, &moment));
+    Worker::enforce_freshness(&worker, request.headers()).await?;
+    let age = Worker::age(&worker)?;
+    if let Some(point) = known(&worker, &conditions)? {
+        return Ok(unchanged(age, &point));
     }
     let list = move |reader: &mut LdbReader, answer: &mut Vec<u8>| {
-        let (moment, tables) = reader.read_transaction(|now| Ok((conditions.at(now)?, now.tables()?)))?;
-        write(answer, &Families { seq: moment.seq, families: by_family(&tables) });
-        Ok(moment)
+        let (point, tables) = reader.read_transaction(|now| Ok((conditions.at(now)?, now.tables()?)))?;
+        write(answer, &FamilyList { seq: point.seq, families: by_family(&tables) });
+        Ok(point)
     };
-    let (moment, answer) = worker.read_elsewhere(fresh.seq, list).await?;
-    Ok(found(fresh, &moment, answer))
+    let (point, answer) = worker.read_elsewhere(age.seq, list).await?;
+    Ok(found(age, &point, answer))
 }
 
 /// `tables` are in the order of their SQL names, so those of a family stand together.
-fn by_family(tables: &[TableRef]) -> Vec<Family<'_>> {
+fn by_family(tables: &[TableRef]) -> Vec<ListedFamily<'_>> {
     tables
         .chunk_by(|one, next| one.family == next.family)
-        .map(|of_one| Family {
+        .map(|of_one| ListedFamily {
             name: of_one[0].family.as_str(),
             tables: of_one.iter().map(|table| table.table.as_str()).collect(),
         })
@@ -115,38 +117,39 @@ pub async fn table(
 ) -> Result<HttpResponse, HttpError> {
     let table = TableRef::parse(&path.0, &path.1).map_err(HttpError::bad_request)?;
     let conditions = Conditions::of(&request, worker.limits);
-    freshness::enforce(&worker, request.headers()).await?;
-    let fresh = freshness::fresh(&worker)?;
-    if let Some(moment) = known(&worker, &conditions)? {
-        return Ok(unchanged(fresh, &moment));
+    Worker::enforce_freshness(&worker, request.headers()).await?;
+    let age = Worker::age(&worker)?;
+    if let Some(point) = known(&worker, &conditions)? {
+        return Ok(unchanged(age, &point));
     }
     let busy = || HttpError::unavailable("too many tables wait to be counted");
     let _waiting = WAITING.try_acquire().map_err(|_| busy())?;
-    let turn = tokio::time::timeout(PATIENCE, COUNTED.acquire()).await;
+    let turn = tokio::time::timeout(MAX_WAIT, COUNTED.acquire()).await;
     let counted = turn.ok().and_then(Result::ok).ok_or_else(busy)?;
     let read = move |reader: &mut LdbReader, answer: &mut Vec<u8>| {
-        // Kept until the count has ended, also where the client goes away before.
+        // Held until the count has ended, even if the client leaves before.
         let _counted = counted;
         reader.read_transaction(|now| {
-            let moment = conditions.at(now)?;
-            let is_counted = describe(now, &table, moment.seq, answer)?;
-            Ok((moment, is_counted))
+            let point = conditions.at(now)?;
+            let is_counted = describe(now, &table, point.seq, answer)?;
+            Ok((point, is_counted))
         })
     };
-    let ((moment, is_counted), answer) = worker.read_elsewhere(fresh.seq, read).await?;
-    let mut answer = found(fresh, &moment, answer);
+    let ((point, is_counted), answer) = worker.read_elsewhere(age.seq, read).await?;
+    let mut answer = found(age, &point, answer);
     if !is_counted {
-        // The next one may have the numbers, and is then another one.
+        // The next answer at this seq may have the numbers, so this one has no tag.
         answer.headers_mut().remove(ETAG);
     }
     Ok(answer)
 }
 
+/// Writes the answer about a table; whether its rows were counted in time.
 fn describe(now: &ReadTransaction<'_>, table: &TableRef, seq: Seq, answer: &mut Vec<u8>) -> Result<bool, ReadError> {
     let schema = now.schema(table.family.as_str(), table.table.as_str())?;
     let size = now.measure(table, COUNTING)?;
     let pair = |field: &Field| (field.name.to_string(), field.field_type.api_name());
-    let table = Table {
+    let table = CountedTable {
         seq,
         family: table.family.as_str(),
         name: table.table.as_str(),
@@ -160,7 +163,7 @@ fn describe(now: &ReadTransaction<'_>, table: &TableRef, seq: Seq, answer: &mut 
 }
 
 fn write(answer: &mut Vec<u8>, shown: &impl Serialize) {
-    // What is made of strings and numbers serializes into memory without fail.
+    // Strings and numbers always serialize into memory.
     let _ = serde_json::to_writer(&mut *answer, shown);
     answer.push(b'\n');
 }

@@ -1,6 +1,7 @@
-//! POST /v1/query: a statement and its values in, columns and rows out.
+//! `POST /v1/query`: takes a statement and its values, gives columns and rows.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::CONTENT_TYPE;
@@ -15,20 +16,21 @@ use utoipa::openapi::{Array, Object, ObjectBuilder, Type};
 
 use crate::http::body::Incoming;
 use crate::http::error::HttpError;
-use crate::http::json as from_json;
+use crate::http::json::{self as http_json, APPLICATION_JSON};
 use crate::http::openapi::{self, Operation, post};
-use crate::http::reader::{JSON, Worker, freshness};
 use ctlstore_reader::read::query::{Parameters, Query, QueryError};
 use ctlstore_reader::read::{KeyValue, Value};
 
-use super::at;
+use super::super::freshness;
+use super::super::worker::Worker;
+use super::answer::at;
 
 const OFF: &str = "queries are off; reader.query.enabled turns them on";
 
 #[derive(Deserialize, ToSchema)]
 #[schema(as = Query)]
 #[serde(deny_unknown_fields)]
-struct Request<'b> {
+struct QueryRequest<'b> {
     /// One SELECT, WITH, VALUES or EXPLAIN, of at most 64 KiB.
     sql: String,
     /// A list for ?, or an object for :name; bytes are {"Binary": base64}.
@@ -44,8 +46,8 @@ pub fn operation() -> Operation {
     let columns = json!([{"name": "country", "type": "string"}, {"name": "cents", "type": "integer"}]);
     let found = json!({"columns": columns, "rows": [["de", 1999]], "seq": 4711, "truncated": false});
     post("/v1/query", "The rows of a read-only SQL statement, where queries are enabled", query)
-        .takes_json::<Request<'_>>("a statement on tables called family___table, and its values", asked)
-        .gives_json::<Rows>("columns and rows of one moment", found)
+        .takes_json::<QueryRequest<'_>>("a statement on tables called family___table, and its values", asked)
+        .gives_json::<QueryRows>("columns and rows of one moment", found)
         .refuses(400, "not json, no statement that sqlite takes, params that are not its, or more than one statement")
         .refuses(403, "queries are off, or the statement does what a query may not")
         .refuses(413, "the sql is longer than 64 KiB")
@@ -57,10 +59,9 @@ pub fn operation() -> Operation {
 
 /// As the query gives them.
 #[derive(ToSchema)]
-#[schema(as = QueryRows)]
 #[expect(dead_code, reason = "written row by row")]
-struct Rows {
-    columns: Vec<Column>,
+struct QueryRows {
+    columns: Vec<QueryColumn>,
     /// A value for each column.
     #[schema(schema_with = rows)]
     rows: (),
@@ -71,11 +72,10 @@ struct Rows {
 }
 
 #[derive(ToSchema)]
-#[schema(as = QueryColumn)]
 #[expect(dead_code, reason = "written column by column")]
-struct Column {
+struct QueryColumn {
     name: String,
-    /// The field's type, where the column is a table's.
+    /// The field's type, if the column is a table's.
     #[schema(required = false)]
     r#type: Option<String>,
 }
@@ -91,42 +91,47 @@ fn parameters() -> Object {
 
 async fn query(worker: Data<Worker>, request: HttpRequest, payload: Incoming) -> Result<HttpResponse, HttpError> {
     let query = parse_request(&payload.read().await?)?;
-    let Some(queries) = &worker.queries else { return Err(HttpError::new(StatusCode::FORBIDDEN, OFF)) };
-    freshness::enforce(&worker, request.headers()).await?;
-    let fresh = freshness::fresh(&worker)?;
-    let outcome = queries.run(query, fresh.seq).await.map_err(|why| worker.not_run(&why))?;
+    let Some(queries) = worker.queries() else { return Err(HttpError::new(StatusCode::FORBIDDEN, OFF)) };
+    Worker::enforce_freshness(&worker, request.headers()).await?;
+    let age = Worker::age(&worker)?;
+    let outcome = queries.run(query, age.seq).await.map_err(|why| worker.not_run(&why))?;
     let (seq, rows) = outcome.map_err(|error| match error {
         QueryError::Read(error) => worker.failed(error),
         error => error.into(),
     })?;
-    Ok(at(fresh, seq, HttpResponse::Ok().insert_header((CONTENT_TYPE, JSON)).body(rows)))
+    Ok(at(age, seq, HttpResponse::Ok().insert_header((CONTENT_TYPE, APPLICATION_JSON)).body(rows)))
 }
 
 fn parse_request(body: &[u8]) -> Result<Query, HttpError> {
-    let Request { sql, params, limit } = from_json::parse(body)?;
+    let QueryRequest { sql, params, limit } = http_json::parse(body)?;
     let parameters = match params.map(RawValue::get) {
         None | Some("null") => Parameters::Positional(Vec::new()),
         Some(list) if list.starts_with('[') => {
             let values: Vec<&RawValue> = in_params(list)?;
-            Parameters::Positional(values.into_iter().map(parameter).collect::<Result<_, _>>()?)
+            let positional = |(index, value)| parameter(value, format_args!("params[{index}]"));
+            Parameters::Positional(values.into_iter().enumerate().map(positional).collect::<Result<_, _>>()?)
         }
         Some(object) => {
             let values: BTreeMap<String, &RawValue> = in_params(object)?;
-            let named = |(name, value)| Ok((name, parameter(value)?));
+            let named = |(name, value)| {
+                let value = parameter(value, format_args!("params.{name}"))?;
+                Ok((name, value))
+            };
             Parameters::Named(values.into_iter().map(named).collect::<Result<_, HttpError>>()?)
         }
     };
     Ok(Query { sql, parameters, limit })
 }
 
-/// A scalar as it is, or `{"Value": v}` and `{"Binary": base64}` as in keys.
-fn parameter(raw: &RawValue) -> Result<Value, HttpError> {
-    match raw.get().starts_with('{') {
-        true => in_params(raw.get()).map(|value: KeyValue| value.0),
-        false => in_params(raw.get()),
+/// A scalar, or `{"Value": v}` or `{"Binary": base64}` as in keys. `name` is the parameter's.
+fn parameter(raw: &RawValue, name: impl Display) -> Result<Value, HttpError> {
+    if raw.get().starts_with('{') {
+        http_json::part(raw, name).map(|value: KeyValue| value.0)
+    } else {
+        http_json::part(raw, name)
     }
 }
 
 fn in_params<'b, T: Deserialize<'b>>(text: &'b str) -> Result<T, HttpError> {
-    from_json::parse(text.as_bytes()).map_err(|error| error.at("params"))
+    http_json::parse(text.as_bytes()).map_err(|error| error.at("params"))
 }
