@@ -1,10 +1,10 @@
-//! How long to wait before trying again: longer each time, capped, and never the
-//! same for two processes that failed together; nor for two that do something at an
-//! interval. Pure.
+//! Pauses with a random part, so that processes that failed or started together do not act together.
+//! [`Backoff`] gives the pauses between tries, longer each time up to a bound. [`jittered`] gives
+//! the pauses of an interval. The module itself does not wait.
 
 use std::time::Duration;
 
-/// An interval of which up to `part`, 0 to 1, is added or taken away by chance.
+/// The interval, longer or shorter by a random part of at most `part`, 0 to 1.
 pub fn jittered(interval: Duration, part: f64) -> Duration {
     interval.mul_f64(1.0 + part * (2.0 * rand::random::<f64>() - 1.0))
 }
@@ -22,14 +22,14 @@ impl Backoff {
         Self { first, longest, failures: 0 }
     }
 
-    /// The pause after one more failure: between half and all of the doubled one before.
+    /// The pause after one more failure. The longest pause doubles each time; half of it is random.
     pub fn next_pause(&mut self) -> Duration {
         let full = self.first.saturating_mul(1 << self.failures.min(20)).min(self.longest);
         self.failures = self.failures.saturating_add(1);
         full.mul_f64(rand::random_range(0.5..=1.0))
     }
 
-    /// After a success: the next failure is a first one again.
+    /// After a success, the next failure counts as the first one again.
     pub fn reset(&mut self) {
         self.failures = 0;
     }

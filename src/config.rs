@@ -1,24 +1,24 @@
-//! The settings of a node: typed, checked as a whole, and loaded from built-in
-//! defaults, a file, the environment and flags, each over the one before. This
-//! room reads settings and the secret files they name; it opens nothing else
-//! and knows no other room.
+//! The settings of a node. Entry point: [`load`]. Settings come from built-in defaults, a file, the
+//! environment and flags, each over the one before; `codec` reads single values and `validate`
+//! judges all of them together. Except for files that settings name, this module opens nothing.
 
+mod choices;
 mod codec;
 mod ctldb_url;
 mod defaults;
 mod keys;
 mod load;
-mod names;
 mod problem;
 mod resolve;
 mod settings;
 mod validate;
 
+pub use choices::{LogFormat, Role};
 pub use ctldb_url::{CtldbUrl, MysqlUrl};
 pub use load::{Sources, load};
 pub use problem::{Origin, Problem, Problems, shown_url};
 pub use settings::{
-    AllowEmpty, BootstrapSettings, ChangelogSettings, CtldbSettings, ExecutiveSettings, HeartbeatSettings, LdbSettings,
-    LogFormat, LogSettings, NodeSettings, OpsSettings, ReaderQuerySettings, ReaderSettings, ReflectorSettings, Role,
-    Settings, SnapshotterSettings, TableLimitSettings, WriterLimitSettings,
+    BootstrapSettings, ChangelogSettings, CtldbSettings, ExecutiveSettings, HeartbeatSettings, LdbSettings,
+    LogSettings, NodeSettings, OpsSettings, ReaderQuerySettings, ReaderSettings, ReflectorSettings, Settings,
+    SnapshotterSettings, TableLimitSettings, WriterLimitSettings,
 };

@@ -1,4 +1,5 @@
-//! The program: parse, run, exit code. What commands do is in `ctlstore::cli`.
+//! The program: parses the command line, runs the command, and returns its exit code. The commands
+//! are in `ctlstore::cli`.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -9,7 +10,7 @@ use clap::Parser;
 use ctlstore::cli::{Cli, Exit, Logged};
 use ctlstore::config::Problems;
 
-/// How long standard error has to take the last line.
+/// How long the program waits until standard error has taken the last line.
 const SAY_TIMEOUT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
@@ -23,8 +24,8 @@ fn main() -> ExitCode {
     ExitCode::from(exit as u8)
 }
 
-/// The error and its causes in one line. Errors of this crate end in their cause
-/// themselves; those of libraries do not.
+/// The error and its causes in one line. The text of this crate's errors ends with their cause; the
+/// text of libraries' errors does not.
 fn with_causes(error: &anyhow::Error) -> String {
     error.chain().map(ToString::to_string).fold(String::new(), |said, cause| match said.as_str() {
         "" => cause,
@@ -33,7 +34,8 @@ fn with_causes(error: &anyhow::Error) -> String {
     })
 }
 
-/// Standard error may be closed or full; the exit code still tells, a second later.
+/// Writes a line to standard error. If that is closed or full, the exit code still tells the outcome,
+/// a second later.
 fn say(text: &str) {
     let line = format!("ctlstore: {text}\n");
     let (done, said) = mpsc::channel();

@@ -1,10 +1,9 @@
-//! What the node counts, for `/metrics`: one struct with a group for each part
-//! of the node, handed round as an `Arc`. The groups hold atomics, so counting
-//! never waits. This room knows no other room: who counts picks the labels,
-//! which come from the closed sets in `labels`.
+//! The metrics of the node, for `/metrics`. Entry point: [`Metrics`], with a group for each part of
+//! the node. All parts share it as an `Arc`. The groups hold atomics, so counting never waits. Labels
+//! come from the closed sets in `labels` and from [`Route`].
 //!
-//! Units are base units (seconds, bytes); counters end in `_total`. A metric is
-//! here because an event in the program moves it.
+//! Units are base units (seconds, bytes); counters end in `_total`. A test moves every metric by the
+//! event that it is for.
 
 mod applier;
 mod bootstrap;
@@ -31,9 +30,7 @@ pub use bootstrap::BootstrapMetrics;
 pub use executive::{ExecutiveMetrics, HeartbeatMetrics};
 pub use fetcher::FetcherMetrics;
 pub use http::{HttpMetrics, Route};
-pub use labels::{
-    CheckpointMode, CloseReason, Component, ErrorKind, ExecutionPath, Method, QueryOutcome, Queue, RetryReason, Server,
-};
+pub use labels::{CloseReason, Component, ErrorKind, ExecutionPath, Method, QueryOutcome, Queue, RetryReason, Server};
 pub use poller::PollerMetrics;
 pub use reader::ReaderMetrics;
 pub use snapshotter::SnapshotterMetrics;
@@ -72,7 +69,7 @@ struct ErrorLabels {
 }
 
 impl Metrics {
-    /// A set of its own, with everything at zero.
+    /// A new set, with everything at zero.
     pub fn new() -> Arc<Self> {
         let mut registry = Registry::with_prefix("ctlstore");
         let queues = Family::default();
@@ -100,17 +97,17 @@ impl Metrics {
         })
     }
 
-    /// Counts a failure, where it is handled.
+    /// Counts a failure. Call it at the place that handles the failure.
     pub fn error(&self, component: Component, kind: ErrorKind) {
         self.errors.get_or_create(&ErrorLabels { component, kind }).inc();
     }
 
-    /// Log lines that were lost so far, as those who log count them.
+    /// Sets the number of log lines that were lost so far.
     pub fn count_dropped_log_lines(&self, dropped: u64) {
         self.log_lines_dropped.inner().store(dropped, Ordering::Relaxed);
     }
 
-    /// The gauge of a queue's entries: keep it and `inc` and `dec` it.
+    /// The gauge of a queue's entries. Keep it; call `inc` and `dec` on it.
     pub fn queue(&self, queue: Queue) -> Gauge {
         self.queues.get_or_create_owned(&QueueLabels { queue })
     }
@@ -118,7 +115,7 @@ impl Metrics {
     /// Every metric as OpenMetrics text, which Prometheus reads.
     ///
     /// # Errors
-    /// Only what a metric's own encoding reports, which none of ours does.
+    /// If the encoding of a metric fails; that of our metrics never does.
     pub fn encode(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
         text::encode(&mut text, &self.registry)?;
@@ -131,8 +128,9 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use ctlstore_ldb::CheckpointMode;
 
-    /// A set in which everything has been moved once.
+    /// A set in which each kind of label was used once.
     fn moved() -> Arc<Metrics> {
         let metrics = Metrics::new();
         metrics.applier.statements(ExecutionPath::Bound, 3);

@@ -1,6 +1,6 @@
-//! The signals that stop a process: SIGTERM, SIGINT and SIGHUP. The first asks it to stop
-//! and the second ends it at once. Entry point: [`StopSignal::listen`]. A thread of its
-//! own takes them, so that nothing that is stuck elsewhere can hold it up.
+//! The signals that stop a process: SIGTERM, SIGINT and SIGHUP. The first one asks it to stop, and
+//! the second one ends it at once. Entry point: [`StopSignal::listen`]. A thread of its own receives
+//! them, so other threads that are stuck do not delay it.
 
 use std::io;
 use std::thread;
@@ -12,22 +12,22 @@ use tokio::sync::watch;
 
 use crate::telemetry;
 
-/// The first of these signals from when this was made on.
+/// The first of these signals that came after this was made.
 #[derive(Clone)]
 pub struct StopSignal(watch::Receiver<Option<&'static str>>);
 
-/// What ends a process that does not stop.
+/// How a process ends if its stop does not.
 #[derive(Debug, Clone, Copy)]
 pub struct Ending {
-    /// The exit code when a second signal ends it.
+    /// The exit code if a second signal ends it.
     pub at_second: i32,
-    /// How long a stop may take, and the exit code when it takes longer.
+    /// How long a stop may take, and the exit code if it takes longer.
     pub late: Option<(Duration, i32)>,
 }
 
 impl StopSignal {
-    /// From here on these signals no longer end the process by themselves. SIGHUP stays
-    /// ignored where it is, as under nohup(1).
+    /// From now on these signals no longer end the process at once. SIGHUP stays ignored if it was,
+    /// as under nohup(1).
     pub fn listen(ending: Ending) -> io::Result<Self> {
         let mut signals = Signals::new([SIGTERM, SIGINT])?;
         if !is_ignored(SIGHUP) {
@@ -50,12 +50,12 @@ impl StopSignal {
         Ok(Self(came))
     }
 
-    /// Whether it has come.
+    /// Whether the signal has come.
     pub fn came(&self) -> bool {
         self.0.borrow().is_some()
     }
 
-    /// Its name, once it has come.
+    /// Waits for the signal. Returns its name.
     pub async fn wait(&mut self) -> &'static str {
         match self.0.wait_for(Option::is_some).await {
             Ok(signal) => signal.unwrap_or_default(),
@@ -65,7 +65,7 @@ impl StopSignal {
     }
 }
 
-/// Ends the process when it has not ended by itself until then.
+/// Ends the process after `most`, unless it has ended before.
 fn end_after(most: Duration, code: i32) {
     let late = move || {
         thread::sleep(most);

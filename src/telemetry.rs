@@ -1,6 +1,6 @@
-//! Logs: one subscriber for the process, on standard error. Which lines are written, and
-//! how they look, is said by the caller; this room knows no other. No thread waits for
-//! the program that reads standard error: see `writer`.
+//! Logs: one subscriber for the process, on standard error. Entry points: [`text`] and [`json`]. The
+//! caller chooses the lines and their form; this module knows no settings. No thread waits for the
+//! program that reads standard error: see `writer`.
 
 mod writer;
 
@@ -14,7 +14,7 @@ use tracing_subscriber::fmt::format::{DefaultFields, Format};
 
 use self::writer::LogWriter;
 
-/// How long the end of the process waits for its last lines to be written, at most.
+/// How long the end of the process waits at most until its last lines are written.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
 static WRITER: std::sync::LazyLock<LogWriter> = std::sync::LazyLock::new(LogWriter::default);
@@ -26,13 +26,13 @@ pub enum TelemetryError {
     Directives(#[from] ParseError),
     #[error("log: {0}")]
     Thread(#[from] io::Error),
-    /// It was set up before.
+    /// A subscriber was set up before.
     #[error("log: {0}")]
     Subscriber(#[from] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Logs for people, with colours where standard error is a terminal and
-/// `NO_COLOR` is not set. `directives` are a level or `module=level` parts.
+/// Logs for people. They have colours if standard error is a terminal and `NO_COLOR` is not set.
+/// `directives` are a level or `module=level` parts.
 ///
 /// # Errors
 /// Directives that cannot be parsed, or a subscriber that is there already.
@@ -42,7 +42,7 @@ pub fn text(directives: &str) -> Result<(), TelemetryError> {
     Ok(WRITER.start()?)
 }
 
-/// Logs for collectors: one JSON object a line, the fields at its top.
+/// Logs for collectors: one JSON object a line, with the fields at its top level.
 ///
 /// # Errors
 /// As [`text`].
@@ -51,21 +51,21 @@ pub fn json(directives: &str) -> Result<(), TelemetryError> {
     Ok(WRITER.start()?)
 }
 
-/// Log lines that were lost: standard error was not read in time, or took no more.
+/// The number of log lines that were lost: standard error was not read in time, or is closed.
 pub fn dropped_lines() -> u64 {
     WRITER.dropped()
 }
 
-/// Waits for the last lines to be written, but not for long.
+/// Waits until the last lines are written, for a second at most.
 pub fn flush() {
     WRITER.flush(LAST_LINES);
 }
 
-/// Ends the process with `code`, whatever else is stuck, after its last log lines are
-/// written or a second has passed.
+/// Ends the process with `code`, even if other threads are stuck. First it waits until the last log
+/// lines are written, for a second at most.
 pub fn end_process(code: i32) -> ! {
     flush();
-    // Not by exit(3): what that does first can wait for locks and pipes of others.
+    // Not by exit(3), whose handlers can wait for locks and pipes.
     // SAFETY: it takes a number and does not return.
     unsafe { libc::_exit(code) }
 }
@@ -74,12 +74,12 @@ type Subscriber = SubscriberBuilder<DefaultFields, Format, EnvFilter, fn() -> Li
 
 fn subscriber(directives: &str) -> Result<Subscriber, ParseError> {
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter(directives)?).with_writer((|| Line) as fn() -> _);
-    // A line that can't be written (a full disk, a reader that went away) is lost. To say
-    // so the library would write to standard error as well, and panic as that fails too.
+    // A line that can't be written (a full disk, a reader that is gone) is lost. The library would
+    // report that on standard error, too, and panic when that fails.
     Ok(subscriber.log_internal_errors(false))
 }
 
-/// Takes one log line, which the subscriber writes at once.
+/// Takes one log line; the subscriber writes each with one call.
 struct Line;
 
 impl Write for Line {
@@ -93,10 +93,10 @@ impl Write for Line {
     }
 }
 
-/// What the HTTP server's libraries say of their threads at every start and stop is for
-/// their own developers, and that a client sent no HTTP is no error of this program, or
-/// whoever reaches a port could fill the log. What HTTP clients say below `info` may show
-/// addresses with signatures and headers with tokens. Directives that name them bring them back.
+/// Lines of libraries that are left out unless directives name the library. The HTTP server's
+/// libraries log their threads at every start and stop, which helps only their developers. They log
+/// an error for a client that does not speak HTTP, so any client could fill the log. Below `info`,
+/// HTTP clients log addresses with signatures and headers with tokens.
 const QUIET: &str = "actix_server=warn,actix_http::h1::dispatcher=off,reqwest=info,hyper=info,hyper_util=info,\
                      h2=info,rustls=info,object_store=info";
 

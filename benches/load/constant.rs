@@ -13,7 +13,7 @@ use ctlstore::http::serve::{ServerOptions, serve};
 use ctlstore::metrics::{Metrics, Server};
 
 use super::data;
-use super::other::{OtherServer, listen};
+use super::other::{OtherProcess, listen};
 
 /// The argument that makes this program such a server; the second is how it answers.
 pub const ARGUMENT: &str = "constant-server";
@@ -31,10 +31,10 @@ const SHORTCUT: &str = "shortcut";
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-pub fn start(way: Way) -> OtherServer {
+pub fn start(way: Way) -> OtherProcess {
     match way {
-        Way::Router => OtherServer::start(&[ARGUMENT]),
-        Way::FastPath => OtherServer::start(&[ARGUMENT, SHORTCUT]),
+        Way::Router => OtherProcess::start(&[ARGUMENT]),
+        Way::FastPath => OtherProcess::start(&[ARGUMENT, SHORTCUT]),
     }
 }
 

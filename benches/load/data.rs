@@ -1,11 +1,14 @@
-//! The rows that the loads write and read, and the requests that do so.
+//! The rows that the loads write and read, the requests that do so, and a node that takes them all.
 
 use actix_web::http::header::HeaderMap;
+use support::Node;
 
 use super::client::{self, request};
 
 pub const ROWS: usize = 100_000;
 pub const WRITERS: usize = 8;
+/// Rows that the write loads write over and over; their tables stay small.
+pub const WRITTEN_ROWS: usize = 8_000;
 /// Rows of one group, which a prefix read gives.
 pub const GROUP: usize = 100;
 const POINT_READ: &str = "/get-row-by-key/bench/points";
@@ -20,7 +23,17 @@ const SECRET: &str = "a bench's secret";
 const POINTS: &str = r#"{"fields":[["id","string"],["n","integer"],["v","text"]],"keyFields":["id"]}"#;
 const GROUPS: &str = r#"{"fields":[["grp","string"],["id","integer"],["v","text"]],"keyFields":["grp","id"]}"#;
 
-/// In no order that an index would have them in.
+/// A node without the limits that a load would reach.
+pub fn roomy(node: Node) -> Node {
+    node.set("executive.writer_limit.rows", 1_000_000_000).set("executive.table_limit.max_bytes", "10 GiB")
+}
+
+/// The written rows that are one writer's own.
+pub fn share(writer: usize) -> std::ops::Range<usize> {
+    writer * WRITTEN_ROWS / WRITERS..(writer + 1) * WRITTEN_ROWS / WRITERS
+}
+
+/// The key of row `i`. Neighbouring rows have keys that are far apart in an index.
 pub fn id(i: usize) -> String {
     format!("key-{:020}", (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }

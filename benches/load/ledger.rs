@@ -28,7 +28,7 @@ const DEADLINE: Duration = Duration::from_secs(600);
 
 /// The ctldb at `url` gets schema and table by an executive, and a ledger of so many upserts by SQL.
 async fn fill(url: &str, rows: usize, text: impl Fn(usize) -> String) {
-    let mut node = super::roomy(Node::new()).roles(&["executive"]).ctldb(url).start();
+    let mut node = data::roomy(Node::new()).roles(&["executive"]).ctldb(url).start();
     send_all(address(&node.executive_url()), &data::schema(), 1).await;
     node.stop(DEADLINE);
     let first = 1 + sql::query(url, "SELECT MAX(seq) FROM ctlstore_dml_ledger").expect("the ledger is read")[0][0]
@@ -86,7 +86,7 @@ pub async fn from_both(report: &mut Report, sqlite: &str, mysql: &str) {
 pub async fn gigabyte(report: &mut Report, url: &str, reader: &str) {
     let text = |i: usize| format!("{i:0BIG_TEXT$}");
     fill(url, BIG_ROWS, text).await;
-    let node = super::roomy(Node::new()).ctldb(url).set("reader.bind", reader).set("snapshotter.interval", SNAPSHOTS);
+    let node = data::roomy(Node::new()).ctldb(url).set("reader.bind", reader).set("snapshotter.interval", SNAPSHOTS);
     let last = last_seq(url);
     let mut running = node.start();
     let peak = Peak::of(running.pid());

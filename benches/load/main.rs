@@ -1,9 +1,9 @@
-//! Loads against the real binary, each figure beside one of the same run that it is
-//! held against: two machines, or two hours on one, do not compare. Everything is
-//! on loopback and bounded in time and count; it takes about two minutes.
+//! Loads against the real binary. Each figure stands beside a reference of the same run, because figures of two
+//! machines, or of two hours on one machine, do not compare. Everything is on loopback and bounded in time and count;
+//! it takes about three minutes.
 //!
-//! `cargo bench --bench load` measures everything, `-- points`, `-- prefix`, `-- steady`,
-//! `-- sqlite`, `-- mariadb`, `-- ledger` or `-- gigabyte` a part. A missing MariaDB fails its part: `make bench` installs it.
+//! `cargo bench --bench load` measures everything; `-- points`, `-- prefix`, `-- strangers`, `-- steady`, `-- sqlite`,
+//! `-- mariadb`, `-- ledger` or `-- gigabyte` measures a part. A missing MariaDB fails its part; `make bench` installs it.
 
 mod client;
 mod commits;
@@ -17,30 +17,27 @@ mod process;
 mod reads;
 mod report;
 mod steady;
+mod strangers;
 mod writes;
 
-use client::{Connection, address};
+use client::address;
 use process::{Peak, anonymous_memory};
 use report::Report;
 use support::port::Port;
 use support::{Flavour, Node, PrivateServer, scratch_dir, sql};
 
-const PARTS: [&str; 7] = ["points", "prefix", "steady", "sqlite", "mariadb", "ledger", "gigabyte"];
+const PARTS: [&str; 8] = ["points", "prefix", "steady", "strangers", "sqlite", "mariadb", "ledger", "gigabyte"];
 /// The server's defaults, which the tests' servers do not run with.
 const DURABLE: [&str; 2] = ["--innodb-flush-log-at-trx-commit=1", "--performance-schema=0"];
 const SERVER_SETTINGS: &str = "SELECT CONCAT('MariaDB ', @@version, ', innodb_flush_log_at_trx_commit=', \
     @@innodb_flush_log_at_trx_commit, ', innodb_buffer_pool_size=', @@innodb_buffer_pool_size, \
     ', innodb_log_file_size=', @@innodb_log_file_size, ', log_bin=', @@log_bin)";
 
-/// Without the limits that a load is meant to hit.
-fn roomy(node: Node) -> Node {
-    node.set("executive.writer_limit.rows", 1_000_000_000).set("executive.table_limit.max_bytes", "10 GiB")
-}
-
 fn main() {
     match std::env::args().nth(1).as_deref() {
         Some(constant::ARGUMENT) => return constant::run(),
         Some(plain::ARGUMENT) => return plain::run(),
+        Some(strangers::ARGUMENT) => return strangers::run(),
         _ => {}
     }
     let asked: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
@@ -54,6 +51,9 @@ fn main() {
     let mut report = Report::default();
     if ["points", "prefix", "steady"].into_iter().any(wanted) {
         runtime.block_on(whole_node(&mut report, wanted));
+    }
+    if wanted("strangers") {
+        runtime.block_on(strangers::measure(&mut report));
     }
     if wanted("sqlite") {
         let directory = scratch_dir();
@@ -98,11 +98,12 @@ fn on_mariadb(report: &mut Report, runtime: &tokio::runtime::Runtime, writes: bo
 async fn whole_node(report: &mut Report, wanted: impl Fn(&str) -> bool) {
     let port = Port::claim();
     let reader = format!("127.0.0.1:{}", port.number);
-    let node = roomy(Node::new()).set("reader.workers", 1).set("reader.bind", reader.as_str());
+    let node = data::roomy(Node::new()).set("reader.workers", 1).set("reader.bind", reader.as_str());
     let mut running = node.start();
     let idle = anonymous_memory(running.pid());
     let peak = Peak::of(running.pid());
-    fill(&running.executive_url(), &reader).await;
+    data::fill(address(&running.executive_url())).await;
+    steady::until_all_is_readable(address(&running.executive_url()), &reader).await;
     print_settings(&node);
     if wanted("points") {
         reads::points(report, &reader, running.pid()).await;
@@ -119,15 +120,6 @@ async fn whole_node(report: &mut Report, wanted: impl Fn(&str) -> bool) {
         running = steady::starts(report, &node, running, &reader).await;
         report.figure("RssAnon, started on this LDB", megabytes(anonymous_memory(running.pid())), "< 40 MB");
     }
-}
-
-/// Returns once everything that was written is readable.
-async fn fill(executive_url: &str, reader: &str) {
-    let executive = address(executive_url);
-    data::fill(executive).await;
-    let mut executive = Connection::open(executive).await.expect("the executive takes connections");
-    let mut reader = Connection::open(reader).await.expect("the reader takes connections");
-    steady::until_readable(&mut executive, &mut reader, 0).await;
 }
 
 /// What the files themselves tell; the settings of a connection are its own.

@@ -1,5 +1,5 @@
-//! Servers of our own that the node is held against, each a process of its own as the
-//! node is: this program starts itself again.
+//! Other processes of a load: servers that the node is compared with, and clients beside the measured ones. Each is this
+//! program again, with other arguments. Entry points: [`OtherProcess::start`], and [`listen`] in a server's process.
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
@@ -7,13 +7,14 @@ use std::process::{Child, Command, Stdio};
 
 use support::process;
 
-pub struct OtherServer {
+pub struct OtherProcess {
     child: Child,
+    /// Its first line on standard output. A server prints its address.
     pub address: String,
 }
 
-impl OtherServer {
-    /// `arguments` say which server it is.
+impl OtherProcess {
+    /// `arguments` say what the process does. Returns after its first line.
     pub fn start(arguments: &[&str]) -> Self {
         let program = std::env::current_exe().expect("the program knows itself");
         let mut command = Command::new(program);
@@ -21,7 +22,7 @@ impl OtherServer {
         let mut child = process::spawn(command);
         let mut address = String::new();
         let output = child.stdout.take().expect("stdout is a pipe");
-        BufReader::new(output).read_line(&mut address).expect("the server says where it is");
+        BufReader::new(output).read_line(&mut address).expect("the process prints a line");
         Self { child, address: address.trim().to_owned() }
     }
 
@@ -30,15 +31,15 @@ impl OtherServer {
     }
 }
 
-impl Drop for OtherServer {
+impl Drop for OtherProcess {
     fn drop(&mut self) {
-        // It may have ended by itself, which the load has noticed.
+        // It may have ended before; the load has noticed that.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// In the server's process: a socket, and whoever started it is told which.
+/// In the server's process: binds a socket and prints its address for the parent process.
 pub fn listen() -> TcpListener {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     println!("{}", listener.local_addr().expect("the socket has an address"));

@@ -13,16 +13,16 @@ use ctlstore::http::serve::{ServerOptions, serve};
 use ctlstore::metrics::{Metrics, Server};
 use tokio::sync::Mutex;
 
+use super::data::share;
 use super::data::{MUTATIONS_PATTERN, WRITERS, writer_of};
 use super::direct::{Direct, one_by_one};
-use super::other::{OtherServer, listen};
-use super::writes::share;
+use super::other::{OtherProcess, listen};
 
 /// The argument that makes this program such a server; the second is the database's URL.
 pub const ARGUMENT: &str = "plain-executive";
 
-pub fn start(url: &str) -> OtherServer {
-    OtherServer::start(&[ARGUMENT, url])
+pub fn start(url: &str) -> OtherProcess {
+    OtherProcess::start(&[ARGUMENT, url])
 }
 
 /// One writer's connection, and what it writes over and over.

@@ -33,6 +33,13 @@ pub async fn until_readable(executive: &mut Connection, reader: &mut Connection,
     }
 }
 
+/// Writes a mark and waits until it is readable, so that all rows before it are readable too.
+pub async fn until_all_is_readable(executive: &str, reader: &str) {
+    let mut executive = Connection::open(executive).await.expect("the executive takes connections");
+    let mut reader = Connection::open(reader).await.expect("the reader takes connections");
+    until_readable(&mut executive, &mut reader, 0).await;
+}
+
 /// Times of [`until_readable`], and of bare flushes in `directory` of which one follows each: a
 /// commit can't take less than the disk takes at that moment.
 struct Readable {
@@ -85,7 +92,7 @@ pub async fn latency(report: &mut Report, executive: &str, reader: &str, directo
 
 /// One node writes to the ctldb at `url`, another follows it, which looks every [`POLL`].
 pub async fn across(report: &mut Report, url: &str) {
-    let writer = super::roomy(Node::new()).roles(&["executive"]).ctldb(url).start();
+    let writer = data::roomy(Node::new()).roles(&["executive"]).ctldb(url).start();
     send_all(address(&writer.executive_url()), &data::schema(), 1).await;
     let host = Node::new().roles(&["reflector", "reader"]).ctldb(url);
     // Without chance the longest interval is the one that is stated.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::client::{Load, address, load, median, send_all};
 use super::commits::Commits;
-use super::data::{self, WRITERS};
+use super::data::{self, WRITERS, WRITTEN_ROWS, roomy, share};
 use super::direct::{Direct, autocommit, multi_row, one_by_one, rate_of_all};
 use super::plain;
 use super::report::Report;
@@ -14,18 +14,11 @@ use support::{Node, NodeProcess};
 
 const ROUND: Duration = Duration::from_millis(1_500);
 const ROUNDS: usize = 5;
-/// Rows that are written over and over; the tables stay small.
-const ROWS: usize = 8_000;
 
 /// Rows per second that the original's executive took from 8 writers with 100 mutations a
 /// request, on another machine of this kind. What autocommit INSERT gave there is not on
 /// record, so it stands beside our figure and scales nothing.
 const ORIGINAL: f64 = 2_565.0;
-
-/// The rows that are a writer's own.
-pub fn share(writer: usize) -> std::ops::Range<usize> {
-    writer * ROWS / WRITERS..(writer + 1) * ROWS / WRITERS
-}
 
 /// Each writer's requests of `size` mutations, over rows of its own.
 pub fn requests(size: usize) -> Arc<Vec<Vec<Vec<u8>>>> {
@@ -64,7 +57,7 @@ impl Ours {
 /// `ours` and `theirs` are two empty databases on the same disk, or on the same server,
 /// whose process `server` is.
 pub async fn measure(report: &mut Report, kind: &str, ours: &str, theirs: &str, server: Option<u32>) {
-    let node = super::roomy(Node::new()).roles(&["executive"]).ctldb(ours).start();
+    let node = roomy(Node::new()).roles(&["executive"]).ctldb(ours).start();
     send_all(address(&node.executive_url()), &data::schema(), 1).await;
     let mut direct = Direct::open(theirs).await;
     direct.add_writers(WRITERS).await;
@@ -74,7 +67,12 @@ pub async fn measure(report: &mut Report, kind: &str, ours: &str, theirs: &str, 
     }
     let (hundreds, singles) = (requests(100), requests(1));
     let units: Vec<_> = (0..WRITERS).map(|writer| Arc::new(one_by_one(writer, share(writer)))).collect();
-    let references = [multi_row(100, ROWS), multi_row(800, ROWS), one_by_one(0, 0..ROWS), autocommit(ROWS)];
+    let references = [
+        multi_row(100, WRITTEN_ROWS),
+        multi_row(800, WRITTEN_ROWS),
+        one_by_one(0, 0..WRITTEN_ROWS),
+        autocommit(WRITTEN_ROWS),
+    ];
 
     let (mut by_hundreds, mut one_at_a_time) = (Ours::default(), Ours::default());
     let (mut rates, mut rates_of_eight, mut by_plain) = ([const { Vec::new() }; 4], Vec::new(), Vec::new());

@@ -1,5 +1,5 @@
-//! The LDB applier: hands ledger batches to the thread that owns the LDB's one write
-//! connection, one at a time, and stays responsive while that thread works.
+//! The applier's actor: gives ledger batches, one at a time, to the thread that owns the LDB's write
+//! connection. While that thread works, it answers other messages. Entry point: [`Applier::open`]. `thread` has the thread, `managed_ldb` the LDB as the thread sees it.
 
 mod bootstrap;
 mod corruption;
@@ -28,7 +28,7 @@ use ctlstore_core::ledger::{LdbPosition, Seq};
 use ctlstore_core::schema::Timestamp;
 use ctlstore_ldb::{Applied, ApplyError, ClaimedLdb, LdbError, LdbOptions, StatementLimits, StatementWatch};
 
-pub use self::bootstrap::{AllowEmpty, BootstrapOptions};
+pub use self::bootstrap::BootstrapOptions;
 
 use self::bootstrap::{BootstrapDetails, BootstrapRecord};
 use self::known_end::KnownEnd;
@@ -36,13 +36,13 @@ use self::managed_ldb::{ManagedLdb, NoLdb};
 use self::thread::{Job, LdbWriterThread};
 use super::failures::{Failures, failed, kind_of_ldb};
 
-/// What fails, in the log's words.
+/// What a failure means for the work, in the log's words.
 const CANT_APPLY: &str = "can't apply, retrying";
 const NO_CHANGELOG: &str = "can't write the changelog; followers will be told to start over";
 const NO_MARK: &str = "can't say beside the ldb how old it is; readers of other processes take it for older";
 const NO_SEQ_FILE: &str = "can't touch the seq file; who waits for it learns of commits later";
 
-/// The pieces of the applier's work, which fail and succeed apart from each other.
+/// The kinds of the applier's work. Each fails and succeeds on its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Work {
     Position,
@@ -53,11 +53,11 @@ enum Work {
     Upkeep,
 }
 
-/// What the applier shows of itself.
+/// The applier's part of `/status`.
 #[derive(Debug, Default, Serialize)]
 struct Details {
     ledger_id: Option<String>,
-    /// The ledger row that is being applied, and since when, while one is.
+    /// The ledger row that is being applied now, and for how long.
     applying: Option<Applying>,
     /// When the last applied statement was written, by the ctldb's clock.
     applied_at: Option<String>,
@@ -67,21 +67,21 @@ struct Details {
     failures: u64,
     changelog_entries: u64,
     wal_bytes: u64,
-    /// Why changelog entries can't be written, while they can't.
+    /// Why changelog entries can't be written; `None` while they can.
     changelog_error: Option<String>,
-    /// Why the seq file can't be touched, while it can't.
+    /// Why the seq file can't be touched; `None` while it can.
     seq_file_error: Option<String>,
-    /// Why the time at which the LDB had all of the ledger can't be kept, while it can't.
+    /// Why the `.caughtup` file can't be written; `None` while it can.
     caught_up_error: Option<String>,
-    /// Where snapshots can be fetched: how that goes.
+    /// How fetching snapshots goes; `None` if no source is set.
     bootstrap: Option<BootstrapDetails>,
 }
 
-/// A ledger row at work.
+/// The ledger row that is being applied.
 #[derive(Debug, Serialize)]
 struct Applying {
     seq: Seq,
-    /// For how long it has been.
+    /// For how long.
     seconds: f64,
 }
 
@@ -95,33 +95,34 @@ pub struct Applier {
     seq: Seq,
     leader_ts: Option<Timestamp>,
     caught_up: KnownEnd,
-    /// Since it was last asked for.
+    /// The slowest commit since `SlowestCommit` last asked.
     slowest_commit: Duration,
-    /// What does not work at the moment.
+    /// The work that fails at the moment.
     failing: HashSet<Work>,
     failures: Failures,
     changelog_failures: Failures,
     mark_failures: Failures,
     details: Details,
-    /// `None` where nothing can be fetched.
+    /// `None` if no source is set.
     record: Option<Arc<BootstrapRecord>>,
-    /// Whether the LDB was found damaged and given up, and no other has its place yet.
+    /// Whether the LDB was found damaged and given up, and is not replaced yet.
     is_given_up: bool,
-    /// Whether someone looks at all of it.
+    /// Whether an integrity check runs.
     is_looking: bool,
-    /// Snapshots that have taken the LDB's place, as far as this has heard.
+    /// Snapshots that replaced the LDB, as the actor last saw it in the record.
     fetched: u64,
     /// Ends a fetch.
     abort: Abort,
-    /// Those who wait for commits.
+    /// Actors that hear of every commit.
     waiting: Vec<Recipient<Committed>>,
 }
 
 impl Applier {
-    /// Claims and opens the LDB at `path`, or makes one; missing or unreadable, it is left for snapshots if there are any.
+    /// Claims and opens the LDB at `path`. If it is missing or unreadable and a source is set, a snapshot
+    /// will replace it; without a source a missing one is made.
     ///
     /// # Errors
-    /// When the path can't be claimed or the LDB can't be opened.
+    /// If the path can't be claimed or the LDB can't be opened.
     pub fn open(
         path: &Path,
         options: LdbOptions,
@@ -162,17 +163,17 @@ impl Applier {
         })
     }
 
-    /// Tells what the applier is at work on, and has it stop, whatever the actor is doing.
+    /// Shows which statement is being applied and can stop it, even while the actor is busy.
     pub fn watch(&self) -> Arc<StatementWatch> {
         Arc::clone(&self.watch)
     }
 
-    /// Tells these of every commit.
+    /// Sets the actors that hear of every commit.
     pub fn telling(self, waiting: Vec<Recipient<Committed>>) -> Self {
         Self { waiting, ..self }
     }
 
-    /// Hands a job to the thread and resolves with its answer.
+    /// Gives a job to the thread and resolves with its answer.
     fn ask<T: 'static>(
         &mut self,
         job: impl FnOnce(oneshot::Sender<T>) -> Job,
@@ -194,7 +195,7 @@ impl Applier {
         self.slowest_commit = self.slowest_commit.max(applied.execute + applied.commit);
         self.count(applied);
         for waiting in &self.waiting {
-            // One whose mailbox is full looks by itself soon.
+            // An actor with a full mailbox looks for new rows itself soon.
             let _ = waiting.try_send(Committed { seq: self.seq });
         }
     }
@@ -210,7 +211,7 @@ impl Applier {
         applier.commit_seconds.observe((applied.execute + applied.commit).as_secs_f64());
     }
 
-    /// The LDB stands somewhere, perhaps as another one than before.
+    /// Records the LDB's position. It may be a different file than last time.
     fn record_position(&mut self, work: Work, found: Result<LdbPosition, NoLdb>) -> Result<LdbPosition, ApplyFailed> {
         let position = found.map_err(|error| {
             let kind = match &error {
@@ -226,7 +227,7 @@ impl Applier {
         let fetched = self.record.as_ref().map_or(0, |record| record.details().fetched);
         let is_another = std::mem::replace(&mut self.fetched, fetched) != fetched;
         if std::mem::take(&mut self.is_given_up) || is_another {
-            // Whatever else failed did so in an LDB that is replaced.
+            // Other failures were failures of the LDB that is replaced.
             self.failing.retain(|failing| *failing == work);
         }
         self.record_success(work);
@@ -251,7 +252,7 @@ impl Applier {
         ApplyFailed { kind, message: error.to_string() }
     }
 
-    /// Writes beside the LDB that it had all of the ledger, unless that was just done.
+    /// Writes the time at which the LDB had all of the ledger beside the LDB, if the last write is long enough ago.
     fn mark_caught_up(&mut self, ctx: &mut Context<Self>) {
         let Some(write) = self.caught_up.due() else { return };
         let written = tokio::task::spawn_blocking(write).into_actor(self);
@@ -267,7 +268,7 @@ impl Applier {
         }));
     }
 
-    /// The changelog and the seq file: they hold nothing up, so the applier goes on.
+    /// Records how writing the changelog and the seq file went. Their failures do not stop the applier.
     fn record_side_files(&mut self, upkeep: &thread::Upkeep) {
         let details = &mut self.details;
         details.changelog_entries = upkeep.changelog.entries;
@@ -299,7 +300,7 @@ impl Actor for Applier {
                 self.thread = Some(thread);
                 self.state = RoleState::Running;
             }
-            // Nothing could bring one about later; as a panic it ends the process.
+            // A later try would fail, too. As a panic this ends the process.
             Err(error) => panic!("no thread for the ldb: {error}"),
         }
     }
@@ -322,7 +323,7 @@ impl Handler<ApplyBatch> for Applier {
                     this.applied(before);
                 }
                 if let ApplyError::Ldb(stopped @ LdbError::Stopped { .. }) = &error {
-                    // The node stops, which is no failure.
+                    // A stop of the node is no failure.
                     tracing::info!(role = "applier", "{stopped}");
                     return Err(ApplyFailed { kind: ErrorKind::Internal, message: stopped.to_string() });
                 }
@@ -374,7 +375,7 @@ impl Handler<CaughtUp> for Applier {
         if caught_up.seq <= self.seq {
             self.caught_up.learn(caught_up.seq, caught_up.at);
             self.mark_caught_up(ctx);
-            // Whatever could not be applied is no longer in the ledger.
+            // The LDB has all of the ledger, so rows that could not be applied are no longer in it.
             self.record_success(Work::Apply);
             self.record_success(Work::Bootstrap);
         }

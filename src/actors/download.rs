@@ -1,5 +1,5 @@
-//! What is known of a snapshot on its way: written by the thread that fetches it, shown
-//! by the actor that answers for that.
+//! How far a download of a snapshot has come. The thread that fetches writes it through
+//! [`Downloading`]; the actor whose download it is shows it in `/status`.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -8,22 +8,23 @@ use serde::Serialize;
 
 use ctlstore_ldb::snapshot::{Phase, Progress};
 
-/// As a status shows it.
+/// A download as `/status` shows it.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Download {
-    /// The source that is being asked now, without secrets.
+    /// The source that is being asked now, without secrets; `None` if none is.
     pub source: Option<String>,
     /// Whether its snapshot is downloaded and being checked.
     pub is_checking: bool,
-    /// Bytes downloaded, as they are stored, and in all where that is known.
+    /// Bytes downloaded, as they are stored.
     pub bytes: u64,
+    /// The bytes of all of it, if that is known.
     pub total_bytes: Option<u64>,
 }
 
 #[derive(Debug)]
 pub struct Downloading {
     download: Mutex<Download>,
-    /// Counts the bytes.
+    /// The metric that counts the bytes.
     counter: Counter,
 }
 
@@ -36,13 +37,13 @@ impl Downloading {
         self.lock().clone()
     }
 
-    /// From now on this source is asked; `None` ends it.
+    /// From now on this source is asked; `None` says that no source is asked any more.
     pub fn asks(&self, source: Option<String>) {
         *self.lock() = Download { source, ..Download::default() };
     }
 
     fn lock(&self) -> MutexGuard<'_, Download> {
-        // Plain values, which no panic leaves half-written.
+        // A panic leaves no such plain value half-written.
         self.download.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -54,9 +55,10 @@ impl Progress for Downloading {
         if download.is_checking {
             return;
         }
-        // It begins at 0 again when a download is begun again.
+        // A download that is begun again counts from 0.
         let more = if done < download.bytes { done } else { done - download.bytes };
         self.counter.inc_by(more);
-        (download.bytes, download.total_bytes) = (done, total);
+        download.bytes = done;
+        download.total_bytes = total;
     }
 }

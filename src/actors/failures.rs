@@ -1,5 +1,6 @@
-//! What goes wrong in an actor: counted each time, kept for the status, and said in
-//! the log once for as long as it lasts. Retries by the thousand make one line.
+//! The failures of an actor. [`Failures`] counts each one and keeps the last one for `/status`. The
+//! log gets a failure once for as long as it lasts, so a thousand retries make one line. Entry
+//! point: the macro `failed`.
 
 use std::sync::Arc;
 
@@ -8,12 +9,13 @@ use crate::metrics::{Component, ErrorKind, Metrics};
 use ctlstore_ldb::LdbError;
 use ctlstore_ldb::snapshot::fetch::{BadSnapshot, FetchError};
 
-/// Notes a failure, and logs it as one of the module that it is written in, so that
-/// directives for that module hold for it: the failures, its kind, the error, and what
-/// it means for the work.
+/// Counts and logs a failure. Its arguments are the failures, the kind, the error, and what the error
+/// means for the work. It is a macro so that the line belongs to the caller's module, and log
+/// directives for that module hold for it.
 macro_rules! failed {
     ($failures:expr, $kind:expr, $error:expr, $consequence:expr) => {{
-        let (failures, message) = (&mut $failures, $error.to_string());
+        let failures = &mut $failures;
+        let message = $error.to_string();
         let role = failures.role();
         if failures.add($kind, message.clone()) {
             tracing::error!(role, error = message, "{}", $consequence);
@@ -24,8 +26,8 @@ macro_rules! failed {
 }
 pub(super) use failed;
 
-/// Different messages that the log may get of one trouble. More of them would be the
-/// same trouble in other words.
+/// The log gets at most so many different messages until the work succeeds again. More of them
+/// would be the same trouble in other words.
 const MOST_SAID: usize = 8;
 
 /// The failures of one part of the node.
@@ -35,7 +37,7 @@ pub struct Failures {
     metrics: Arc<Metrics>,
     count: u64,
     last: Option<ErrorReport>,
-    /// What the log has of the trouble that lasts.
+    /// The messages that the log got since the last success.
     said: Vec<String>,
 }
 
@@ -44,7 +46,7 @@ impl Failures {
         Self { component, metrics, count: 0, last: None, said: Vec::new() }
     }
 
-    /// One more failure; whether the log is to have it. Called by the macro `failed`.
+    /// Counts one more failure. Returns whether the log gets it as an error. For the macro `failed`.
     pub fn add(&mut self, kind: ErrorKind, message: String) -> bool {
         self.metrics.error(self.component, kind);
         self.count += 1;
@@ -56,17 +58,17 @@ impl Failures {
         is_news
     }
 
-    /// Whose failures these are, as a word for the log.
+    /// The part of the node whose failures these are, as a word for the log.
     pub fn role(&self) -> &'static str {
         self.component.as_str()
     }
 
-    /// Shows a failure that was counted and logged where it happened.
+    /// Shows a failure in `/status` that another actor counted and logged.
     pub fn show(&mut self, kind: ErrorKind, error: impl ToString) {
         self.last = Some(ErrorReport::now(kind, error));
     }
 
-    /// The work succeeds: whatever fails next is news.
+    /// The work succeeds again. The next failure goes to the log, whatever it says.
     pub fn end(&mut self) {
         self.said.clear();
     }
@@ -75,13 +77,13 @@ impl Failures {
         self.count
     }
 
-    /// The last one, which stays after its end.
+    /// The last failure. It stays after the next success.
     pub fn last(&self) -> Option<ErrorReport> {
         self.last.clone()
     }
 }
 
-/// What goes wrong with a file of the LDB, as one kind.
+/// The kind of a failure of the LDB's files.
 pub fn kind_of_ldb(error: &LdbError) -> ErrorKind {
     match error {
         LdbError::DiskFull { .. } => ErrorKind::DiskFull,
@@ -91,7 +93,7 @@ pub fn kind_of_ldb(error: &LdbError) -> ErrorKind {
     }
 }
 
-/// What goes wrong while a snapshot is fetched, as one kind.
+/// The kind of a failure to fetch a snapshot.
 pub fn kind_of_fetch(error: &FetchError) -> ErrorKind {
     match error {
         FetchError::NotFound(_) | FetchError::Unavailable(_) | FetchError::Changed(_) => ErrorKind::Unavailable,

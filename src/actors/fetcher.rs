@@ -1,28 +1,25 @@
-//! The fetcher: on a host with versioned LDBs it stands where poller and applier stand
-//! elsewhere. It asks the sources for a newer snapshot at its interval and makes each
-//! one a version. Fetching runs on a thread for blocking work; this actor keeps the
-//! time and the record.
+//! The fetcher: asks the sources for a newer snapshot at an interval, and makes each one a version.
+//! Entry point: [`Fetcher::open`]. On a host with versioned LDBs it replaces poller and applier. It
+//! decides when a round begins and records how it ended. The round itself, in `round`, runs on a
+//! thread for blocking work.
 
 mod round;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::prelude::*;
 use serde::Serialize;
 
 use crate::actors::download::{Download, Downloading};
 use crate::actors::failures::{Failures, failed};
-use crate::actors::task::{Stopping, Task};
+use crate::actors::task::{RoleView, Stopping, TaskActor, TaskRole};
 use crate::backoff::{Backoff, jittered};
-use crate::messages::status::{ActorKind, GetStatus, RoleState, RoleStatus};
-use crate::messages::stop::Stop;
+use crate::messages::status::{ActorKind, RoleState, RoleStatus};
 use crate::metrics::{Component, ErrorKind, Metrics};
 use ctlstore_core::Abort;
-use ctlstore_core::ledger::Seq;
 use ctlstore_core::schema::Timestamp;
 use ctlstore_ldb::snapshot::SnapshotUrl;
 use ctlstore_ldb::snapshot::fetch::{Limits, Sources};
@@ -32,162 +29,132 @@ use round::{FetchOutcome, FetchRound, Fetching, New, NoVersion};
 
 /// The first pause after a failure.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
-/// The part of the interval that is left to chance, so that hosts started together do
-/// not ask together.
+/// The random part of the interval. Hosts that started together then ask at different times.
 const JITTER: f64 = 0.1;
 
-/// What to fetch from where.
+/// The fetcher's sources and versions.
 #[derive(Debug, Clone)]
 pub struct FetcherOptions {
-    /// Of the versions.
+    /// The directory of the versions.
     pub directory: PathBuf,
-    /// Versions that stay.
+    /// How many versions stay.
     pub keep: usize,
-    /// Between two times that the sources are asked.
+    /// The pause between two rounds.
     pub interval: Duration,
     /// Asked in this order.
     pub urls: Vec<SnapshotUrl>,
     pub limits: Limits,
 }
 
-/// What the fetcher shows of itself.
+/// The fetcher's part of `/status`.
 #[derive(Debug, Clone, Default, Serialize)]
-struct Details {
+pub struct FetcherDetails {
     /// The directory of the newest version.
     version: Option<PathBuf>,
     ledger_id: Option<String>,
-    /// That were fetched since the start.
+    /// Versions that were fetched since the start.
     versions: u64,
-    failures: u64,
-    /// When a source last said what there is, whether that was new or not.
+    /// When a source last told what it has, whether that was new or not.
     asked_at: Option<String>,
-    /// Of the last version: when it appeared, where it is from, the size of its file.
+    /// When the last version appeared.
     last_at: Option<String>,
     last_source: Option<String>,
+    /// The size of the last version's file.
     last_bytes: Option<u64>,
-    /// What is on its way.
+    /// The download that runs now.
     #[serde(flatten)]
     download: Download,
 }
 
-/// What the actor and its task share; both live on one thread.
-struct Shared {
+/// The state that the actor and its task share.
+pub struct FetcherRole {
     interval: Duration,
     metrics: Arc<Metrics>,
     downloading: Arc<Downloading>,
-    view: RefCell<View>,
-}
-
-/// What a status answer is made from.
-struct View {
-    state: RoleState,
-    last_seq: Option<Seq>,
-    failures: Failures,
-    /// Whether what fails is that no source can be reached, or has anything.
-    is_away: bool,
-    details: Details,
-}
-
-pub struct Fetcher {
-    shared: Rc<Shared>,
-    /// Until the actor is started.
-    fetching: Option<Fetching>,
     /// Ends a download.
     abort: Abort,
-    task: Option<Task>,
+    /// Whether the failure is that no source can be reached, or that none has a snapshot.
+    is_away: Cell<bool>,
+    view: RefCell<RoleView<FetcherDetails>>,
 }
 
+pub type Fetcher = TaskActor<FetcherRole>;
+
 impl Fetcher {
-    /// Claims the directory of versions and looks at what is there.
+    /// Claims the directory of versions and finds the newest one.
     ///
     /// # Errors
-    /// When another process has it, or the filesystem fails.
+    /// If another process has claimed the directory, or the file system fails.
     pub fn open(options: FetcherOptions, metrics: Arc<Metrics>) -> Result<Self, LdbError> {
         let versions = Versions::claim(&options.directory, options.keep)?;
         let standing = versions.standing()?;
         let failures = Failures::new(Component::Fetcher, Arc::clone(&metrics));
-        let (last_seq, ledger_id) = (standing.seq(), standing.ledger_id);
+        let last_seq = standing.seq();
+        let ledger_id = standing.ledger_id;
         let version = standing.newest.map(|(version, _)| version);
         metrics.fetcher.seq.set(last_seq.unwrap_or_default().0);
-        let details = Details { version, ledger_id, ..Details::default() };
-        let view = View { state: RoleState::Starting, last_seq, failures, is_away: false, details };
+        let view = RoleView::new(failures, FetcherDetails { version, ledger_id, ..FetcherDetails::default() });
+        view.borrow_mut().last_seq = last_seq;
         let downloading = Arc::new(Downloading::new(metrics.fetcher.bytes.clone()));
         let abort = Abort::default();
-        let fetching = Fetching::new(
-            versions,
-            Sources::new(options.urls, options.limits),
-            abort.clone(),
-            Arc::clone(&downloading),
-        );
-        let shared = Shared { interval: options.interval, metrics, downloading, view: RefCell::new(view) };
-        Ok(Self { shared: Rc::new(shared), fetching: Some(fetching), abort, task: None })
-    }
-}
-
-impl Actor for Fetcher {
-    type Context = Context<Self>;
-
-    fn started(&mut self, _: &mut Self::Context) {
-        if let Some(fetching) = self.fetching.take() {
-            let view = &mut *self.shared.view.borrow_mut();
-            // With a version there, readers have what they need.
+        let sources = Sources::new(options.urls, options.limits);
+        let fetching = Fetching::new(versions, sources, abort.clone(), Arc::clone(&downloading));
+        let interval = options.interval;
+        let role = FetcherRole { interval, metrics, downloading, abort, is_away: Cell::new(false), view };
+        Ok(Self::of(role, move |role, stopping| {
+            let view = &mut *role.view.borrow_mut();
+            // If there is a version, readers have what they need.
             let has_version = view.details.version.is_some();
             view.state = if has_version { RoleState::Running } else { RoleState::Bootstrapping };
-            let shared = Rc::clone(&self.shared);
-            self.task = Some(Task::spawn(|stopping| run(shared, fetching, stopping)));
-        }
+            run(Rc::clone(&role), fetching, stopping)
+        }))
     }
 }
 
-impl Handler<GetStatus> for Fetcher {
-    type Result = RoleStatus;
+impl TaskRole for FetcherRole {
+    type Details = FetcherDetails;
 
-    fn handle(&mut self, _: GetStatus, _: &mut Self::Context) -> RoleStatus {
-        let view = &mut *self.shared.view.borrow_mut();
-        view.details.failures = view.failures.count();
-        view.details.download = self.shared.downloading.get();
-        let status = RoleStatus::new(ActorKind::Fetcher, view.state).with_error(view.failures.last());
-        // With a version there, readers have what they need while the sources are away.
-        let is_served = view.is_away && view.details.version.is_some();
-        let mut status = status.ready_all_the_same(is_served).with_details(&view.details);
-        status.last_seq = view.last_seq;
-        status
+    const KIND: ActorKind = ActorKind::Fetcher;
+
+    fn view(&self) -> &RefCell<RoleView<FetcherDetails>> {
+        &self.view
     }
-}
 
-/// A download is aborted; the versions that are there stay.
-impl Handler<Stop> for Fetcher {
-    type Result = ResponseActFuture<Self, ()>;
+    fn status(&self) -> RoleStatus {
+        let view = &mut *self.view.borrow_mut();
+        view.details.download = self.downloading.get();
+        // If there is a version, readers have what they need while the sources can't be reached.
+        let is_served = self.is_away.get() && view.details.version.is_some();
+        view.status(Self::KIND).ready_all_the_same(is_served)
+    }
 
-    fn handle(&mut self, _: Stop, _: &mut Self::Context) -> Self::Result {
-        self.shared.view.borrow_mut().state = RoleState::Stopping;
+    /// Aborts a download. The versions stay.
+    fn begin_stop(&self) {
         self.abort.abort();
-        Task::then_stop(self.task.take())
     }
 }
 
-async fn run(shared: Rc<Shared>, mut fetching: Fetching, mut stopping: Stopping) {
-    let mut backoff = Backoff::new(FIRST_RETRY.min(shared.interval), shared.interval);
+async fn run(role: Rc<FetcherRole>, mut fetching: Fetching, mut stopping: Stopping) {
+    let mut backoff = Backoff::new(FIRST_RETRY.min(role.interval), role.interval);
     loop {
         let round = tokio::task::spawn_blocking(move || {
             let outcome = fetching.round();
             (fetching, outcome)
         });
-        // A stop has aborted it, so it ends within moments. One that panicked has ended
-        // the process already.
+        // A stop aborts it, so it ends within moments. A panic has ended the process already.
         let Ok((back, outcome)) = round.await else { return };
         fetching = back;
-        let pause = shared.record(outcome, &mut backoff);
+        let pause = role.record(outcome, &mut backoff);
         if stopping.unless(tokio::time::sleep(pause)).await.is_none() {
             break;
         }
     }
-    // Lets go of the directory's lock, which is a system call.
+    // Releases the directory's lock, which is a system call.
     let _ = tokio::task::spawn_blocking(move || drop(fetching)).await;
 }
 
-impl Shared {
-    /// Keeps the round's outcome and says how long to wait for the next.
+impl FetcherRole {
+    /// Records the round's outcome. Returns the pause before the next round.
     fn record(&self, outcome: Result<FetchRound, NoVersion>, backoff: &mut Backoff) -> Duration {
         if self.view.borrow().state == RoleState::Stopping {
             return Duration::ZERO;
@@ -201,7 +168,7 @@ impl Shared {
             Err(none) => {
                 let view = &mut *self.view.borrow_mut();
                 failed!(view.failures, none.kind, none, "no newer version, retrying");
-                view.is_away = matches!(none.kind, ErrorKind::Unavailable | ErrorKind::Refused);
+                self.is_away.set(matches!(none.kind, ErrorKind::Unavailable | ErrorKind::Refused));
                 view.state = RoleState::Retrying;
                 backoff.next_pause()
             }
@@ -216,7 +183,8 @@ impl Shared {
         match round.outcome {
             FetchOutcome::New(new) => self.appeared(view, new, now),
             FetchOutcome::Unchanged { version, seq } => {
-                (view.details.version, view.last_seq) = (Some(version), Some(seq));
+                view.details.version = Some(version);
+                view.last_seq = Some(seq);
             }
         }
         if view.state == RoleState::Retrying {
@@ -231,8 +199,10 @@ impl Shared {
         }
     }
 
-    fn appeared(&self, view: &mut View, new: New, now: Timestamp) {
-        let (seq, bytes, source) = (new.position.seq, new.bytes, new.source);
+    fn appeared(&self, view: &mut RoleView<FetcherDetails>, new: New, now: Timestamp) {
+        let seq = new.position.seq;
+        let bytes = new.bytes;
+        let source = new.source;
         let version = new.version.display();
         tracing::info!(role = "fetcher", source, %seq, bytes, %version, "new version of the ldb");
         let metrics = &self.metrics.fetcher;

@@ -1,13 +1,12 @@
-//! The heartbeat: writes one row at an interval through an executive's HTTP API, as
-//! any other writer does, so that a quiet ledger shows how far each host has come.
-//! It makes its writer, family and table when they are missing.
+//! The heartbeat: writes one row at an interval, so that a quiet ledger shows how far each host
+//! has come. Entry point: [`Heartbeat::new`]. It uses an executive's HTTP API as any other writer
+//! does. If its writer, family or table is missing, it makes them.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::prelude::*;
 use reqwest::{Client, RequestBuilder, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
@@ -15,32 +14,31 @@ use serde_json::json;
 use url::Url;
 
 use crate::actors::failures::{Failures, failed};
-use crate::actors::task::{Stopping, Task};
+use crate::actors::task::{RoleView, Stopping, TaskActor, TaskRole};
 use crate::backoff::Backoff;
-use crate::messages::status::{ActorKind, GetStatus, RoleState, RoleStatus};
-use crate::messages::stop::Stop;
+use crate::messages::status::{ActorKind, RoleState};
 use crate::metrics::{Component, ErrorKind, Metrics};
 use ctlstore_core::ledger::Seq;
-use ctlstore_core::schema::{TableRef, Timestamp};
+use ctlstore_core::schema::{TableRef, Timestamp, WriterName};
 
 /// The row's key.
 const KEY: &str = "heartbeat";
 
-/// How much of an executive's error text is repeated, in characters.
+/// The most characters of an executive's error text that the heartbeat's own error repeats.
 const SHOWN_CHARS: usize = 200;
 
-/// The first pause after a failure; the longest is the interval.
+/// The first pause after a failure. The longest one is the interval.
 const FIRST_RETRY: Duration = Duration::from_millis(250);
 
-/// What to write where.
+/// The heartbeat's row, writer and executive.
 #[derive(Debug, Clone)]
 pub struct HeartbeatOptions {
     pub interval: Duration,
-    /// For one request, to the end of its answer.
+    /// How long one request may take, to the end of its answer.
     pub request_timeout: Duration,
     pub executive: Url,
     pub table: TableRef,
-    pub writer: String,
+    pub writer: WriterName,
     pub secret: SecretString,
 }
 
@@ -64,98 +62,67 @@ impl BeatError {
     }
 }
 
-/// What the heartbeat shows of itself.
+/// The heartbeat's part of `/status`.
 #[derive(Debug, Clone, Default, Serialize)]
-struct Details {
+pub struct HeartbeatDetails {
+    /// Rows that were written.
     beats: u64,
-    /// When the last one was taken.
+    /// When the executive took the last one.
     last_at: Option<String>,
-    failures: u64,
 }
 
-/// What the actor and its task share; both live on one thread.
-struct Shared {
+/// The state that the actor and its task share.
+pub struct HeartbeatRole {
     options: HeartbeatOptions,
     client: Client,
     metrics: Arc<Metrics>,
-    view: RefCell<View>,
+    view: RefCell<RoleView<HeartbeatDetails>>,
 }
 
-/// What a status answer is made from.
-struct View {
-    state: RoleState,
-    last_seq: Option<Seq>,
-    failures: Failures,
-    details: Details,
-}
-
-pub struct Heartbeat {
-    shared: Rc<Shared>,
-    task: Option<Task>,
-}
+pub type Heartbeat = TaskActor<HeartbeatRole>;
 
 impl Heartbeat {
-    /// Fails only when no HTTP client can be made.
+    /// # Errors
+    /// When no HTTP client can be made.
     pub fn new(options: HeartbeatOptions, metrics: Arc<Metrics>) -> Result<Self, reqwest::Error> {
         let client = Client::builder().timeout(options.request_timeout).no_proxy().build()?;
         let failures = Failures::new(Component::Heartbeat, Arc::clone(&metrics));
-        let view = View { state: RoleState::Starting, last_seq: None, failures, details: Details::default() };
-        Ok(Self { shared: Rc::new(Shared { options, client, metrics, view: RefCell::new(view) }), task: None })
+        let view = RoleView::new(failures, HeartbeatDetails::default());
+        Ok(Self::of(HeartbeatRole { options, client, metrics, view }, run))
     }
 }
 
-impl Actor for Heartbeat {
-    type Context = Context<Self>;
+impl TaskRole for HeartbeatRole {
+    type Details = HeartbeatDetails;
 
-    fn started(&mut self, _: &mut Self::Context) {
-        let shared = self.shared.clone();
-        self.task = Some(Task::spawn(|stopping| run(shared, stopping)));
+    const KIND: ActorKind = ActorKind::Heartbeat;
+
+    fn view(&self) -> &RefCell<RoleView<HeartbeatDetails>> {
+        &self.view
     }
 }
 
-impl Handler<GetStatus> for Heartbeat {
-    type Result = RoleStatus;
-
-    fn handle(&mut self, _: GetStatus, _: &mut Self::Context) -> RoleStatus {
-        let view = &mut *self.shared.view.borrow_mut();
-        view.details.failures = view.failures.count();
-        let status = RoleStatus::new(ActorKind::Heartbeat, view.state).with_error(view.failures.last());
-        let mut status = status.with_details(&view.details);
-        status.last_seq = view.last_seq;
-        status
-    }
-}
-
-impl Handler<Stop> for Heartbeat {
-    type Result = ResponseActFuture<Self, ()>;
-
-    fn handle(&mut self, _: Stop, _: &mut Self::Context) -> Self::Result {
-        self.shared.view.borrow_mut().state = RoleState::Stopping;
-        Task::then_stop(self.task.take())
-    }
-}
-
-async fn run(shared: Rc<Shared>, mut stopping: Stopping) {
-    let mut backoff = Backoff::new(FIRST_RETRY, shared.options.interval);
+async fn run(role: Rc<HeartbeatRole>, mut stopping: Stopping) {
+    let mut backoff = Backoff::new(FIRST_RETRY, role.options.interval);
     let mut is_set_up = false;
     loop {
-        let Some(outcome) = stopping.unless(shared.beat(&mut is_set_up)).await else { return };
+        let Some(outcome) = stopping.unless(role.beat(&mut is_set_up)).await else { return };
         let pause = match &outcome {
             Ok(_) => {
                 backoff.reset();
-                shared.options.interval
+                role.options.interval
             }
             Err(_) => backoff.next_pause(),
         };
-        shared.record(outcome);
+        role.record(outcome);
         if stopping.unless(tokio::time::sleep(pause)).await.is_none() {
             return;
         }
     }
 }
 
-impl Shared {
-    /// One beat; sets up what it needs first, also again after a refusal.
+impl HeartbeatRole {
+    /// Writes one row. Before the first one, and after a refusal, it makes what it needs.
     async fn beat(&self, is_set_up: &mut bool) -> Result<Option<Seq>, BeatError> {
         if !*is_set_up {
             self.set_up().await?;
@@ -170,7 +137,7 @@ impl Shared {
 
     async fn set_up(&self) -> Result<(), BeatError> {
         let HeartbeatOptions { table, writer, secret, .. } = &self.options;
-        let register = self.post(&["writers", writer]).body(secret.expose_secret().to_owned());
+        let register = self.post(&["writers", writer.as_str()]).body(secret.expose_secret().to_owned());
         ask("register the writer", register, &[StatusCode::OK]).await?;
         let there = [StatusCode::OK, StatusCode::CONFLICT];
         let family = self.post(&["families", table.family.as_str()]);
@@ -187,8 +154,8 @@ impl Shared {
         let body = json!({ "mutations": [{ "table": table.table, "delete": false, "values": row }] });
         let request = self
             .post(&["families", table.family.as_str(), "mutations"])
-            // As bytes: a name or a secret may have letters beyond ASCII.
-            .header("ctlstore-writer", writer.as_bytes())
+            // Bytes, because a name or a secret may have letters beyond ASCII.
+            .header("ctlstore-writer", writer.as_str().as_bytes())
             .header("ctlstore-secret", secret.expose_secret().as_bytes())
             .json(&body);
         let answer = ask("write the row", request, &[StatusCode::OK]).await?;
@@ -228,7 +195,7 @@ impl Shared {
     }
 }
 
-/// Sends a request and takes an answer whose status is one of `expected`.
+/// Sends a request. An answer whose status is not one of `expected` is an error.
 async fn ask(
     step: &'static str,
     request: RequestBuilder,

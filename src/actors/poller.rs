@@ -1,7 +1,7 @@
-//! The ledger poller: reads the ledger from where the LDB stands and hands it on in
-//! batches, one being applied while the next is read. It trusts nothing it has not
-//! checked (`ctlstore_ctldb::tail::Tail`), skips nothing, and begins again from the LDB's own seq
-//! after any failure.
+//! The ledger poller: reads the ledger from the LDB's position on and sends it to the applier in
+//! batches. One batch is applied while the next one is read. Entry point: [`Poller::new`]; the task
+//! is in `follow`. `ctlstore_ctldb::tail::Tail` checks the rows that it reads. It skips no row; after
+//! any failure it begins again from the LDB's own seq.
 
 mod follow;
 
@@ -29,40 +29,40 @@ use super::failures::Failures;
 #[derive(Debug, Clone)]
 pub struct PollerOptions {
     pub interval: Duration,
-    /// The part of `interval` that is left to chance, 0 to 1.
+    /// The random part of `interval`, 0 to 1.
     pub jitter: f64,
     pub block: BlockLimit,
 }
 
-/// Whom the poller talks to.
+/// The actors that the poller sends messages to.
 #[derive(Clone)]
 pub struct PollerPeers {
     pub apply: Recipient<ApplyBatch>,
     pub position: Recipient<GetPosition>,
     pub adopt: Recipient<AdoptLedger>,
-    /// Where a snapshot can be fetched; without one, a ledger that can't be followed
-    /// stays that.
+    /// Fetches another LDB; `None` if no source is set. Without it, the poller keeps trying a ledger
+    /// that the LDB can't follow.
     pub bootstrap: Option<Recipient<Bootstrap>>,
     pub has_ldb: Recipient<HasLdb>,
-    /// All that measure lag.
+    /// All actors that measure lag.
     pub caught_up: Vec<Recipient<CaughtUp>>,
 }
 
-/// What the poller shows of itself.
+/// The poller's part of `/status`.
 #[derive(Debug, Default, Serialize)]
 struct Details {
-    /// The highest seq that was seen in the ledger.
+    /// The highest seq that the poller saw in the ledger.
     ledger_seq: Seq,
     ledger_id: Option<String>,
     rows_read: u64,
     gaps: u64,
-    /// Starts from the LDB's seq: one, and one more after each failure.
+    /// How often it began from the LDB's seq: once, and once more after each failure.
     starts: u64,
-    /// When the LDB had all of the ledger for the last time.
+    /// When the LDB last had all of the ledger.
     caught_up_at: Option<String>,
 }
 
-/// What the actor and its task share; both live on one thread.
+/// The state that the actor and its task share. Both run on one thread.
 struct Shared {
     options: PollerOptions,
     peers: PollerPeers,
@@ -72,16 +72,16 @@ struct Shared {
     view: RefCell<View>,
 }
 
-/// What a status answer is made from.
+/// The state that `/status` is answered from.
 struct View {
     state: RoleState,
     failures: Failures,
     caught_up_at: Option<Timestamp>,
-    /// Whether the LDB holds anything, when that was last asked.
+    /// Whether the LDB had any rows when its position was last asked for.
     has_data: bool,
-    /// Whether what fails is that the ctldb can't be read.
+    /// Whether the failure is that the ctldb can't be read.
     is_ctldb_away: bool,
-    /// Whether it was ready once with what the LDB has, the ledger's end seen or not.
+    /// Whether the role was ready before: with the ledger's end reached, or with the LDB's data alone.
     was_ready: bool,
     details: Details,
 }
@@ -136,7 +136,7 @@ impl<S: LedgerSource + Unpin + 'static> Handler<GetStatus> for Poller<S> {
     fn handle(&mut self, _: GetStatus, _: &mut Self::Context) -> RoleStatus {
         let view = &mut *self.shared.view.borrow_mut();
         view.details.caught_up_at = view.caught_up_at.as_ref().map(ToString::to_string);
-        // Readers have what they need while the ctldb is away, and a restart brings them no more.
+        // While the ctldb can't be reached, readers have what they need, and a restart would not help.
         let is_served = view.is_ctldb_away && view.has_data;
         view.was_ready |= view.caught_up_at.is_some() || is_served && view.state == RoleState::Retrying;
         let status = RoleStatus::new(ActorKind::Poller, view.state).with_error(view.failures.last());

@@ -1,25 +1,23 @@
-//! The HTTP reader: owns the life of the reader's server and says how fresh its
-//! answers are. The server's workers read the LDB themselves; what this actor knows
-//! of the LDB it learns by looking a few times a second.
+//! The reader's actor: says how the reader is, and reports damage that reads found. Entry point:
+//! [`ReaderActor::new`]. The workers of the reader's server read the LDB themselves; this actor
+//! asks for the LDB's position a few times a second. The server belongs to `node`, which stops
+//! this actor first: that ends streams of changes, which would keep the server waiting.
 
 use std::cell::RefCell;
 use std::io;
-use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use actix_web::dev::{Server, ServerHandle};
 use serde::Serialize;
-use tokio::task::JoinHandle;
 
 use crate::actors::failures::{Failures, failed};
 use crate::actors::task::{Stopping, Task};
+use crate::http::reader::ReaderOptions;
 use crate::http::reader::changes::{Feed, FeedStatus};
 use crate::http::reader::corruption::CorruptionReports;
 use crate::http::reader::freshness::Freshness;
-use crate::http::reader::{self, ReaderOptions};
 use crate::messages::ledger::{CaughtUp, Committed, InspectLdb};
 use crate::messages::status::{ActorKind, GetStatus, RoleState, RoleStatus};
 use crate::messages::stop::Stop;
@@ -29,34 +27,51 @@ use ctlstore_core::schema::Timestamp;
 use ctlstore_ldb::IntegrityVerdict;
 use ctlstore_reader::read::{LdbReader, ReadError};
 
-/// How often the LDB is looked at.
+/// The pause between two looks at the LDB.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// How often the applier is told of damage at most.
-const TELL_EVERY: Duration = Duration::from_secs(1);
+/// The shortest time between two reports of damage to the applier.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
 
-/// What the actor and its task share; both live on one thread.
+/// The state that the reader's server and its actor share.
+#[derive(Clone)]
+pub struct ReaderState {
+    /// Serves clients of the change feed.
+    pub feed: Arc<Feed>,
+    /// Wakes reads that wait for a seq, and knows how old the LDB's rows are.
+    pub freshness: Arc<Freshness>,
+    /// Damage that reads found.
+    pub corruption: Arc<CorruptionReports>,
+}
+
+impl ReaderState {
+    /// Starts the thread that follows the history of changes.
+    pub fn start(options: &ReaderOptions, metrics: &Arc<Metrics>) -> io::Result<Self> {
+        Ok(Self {
+            feed: Arc::new(Feed::start(&options.ldb_path, options.feed.clone(), Arc::clone(metrics))?),
+            freshness: Arc::new(Freshness::new(&options.ldb_path)),
+            corruption: Arc::default(),
+        })
+    }
+}
+
+/// The state that the actor and its task share. Both run on one thread.
 struct Shared {
     /// The lag up to which the reader is ready; zero ignores lag.
     ready_max_lag: Duration,
     metrics: Arc<Metrics>,
-    /// What clients of the change feed are served from.
-    feed: Arc<Feed>,
-    /// What reads that wait for a seq are woken by.
-    age: Arc<Freshness>,
-    /// What reads have met.
-    damage: Arc<CorruptionReports>,
+    served: ReaderState,
     view: RefCell<View>,
 }
 
-/// What a status answer is made from.
+/// The state that `/status` is answered from.
 struct View {
     state: RoleState,
-    /// Where the LDB stood at the last look; `None` while there is none.
+    /// The LDB's position at the last look; `None` while there is no LDB.
     position: Option<LdbPosition>,
     failures: Failures,
 }
 
-/// What the reader shows of itself.
+/// The reader's part of `/status`.
 #[derive(Debug, Serialize)]
 struct Details {
     ledger_id: Option<String>,
@@ -66,83 +81,70 @@ struct Details {
     changes: FeedStatus,
 }
 
-pub struct HttpReader {
+pub struct ReaderActor {
     shared: Rc<Shared>,
     /// Until the actor is started.
-    parts: Option<(Server, LdbReader)>,
-    handle: ServerHandle,
-    running: Option<JoinHandle<()>>,
-    task: Option<Task>,
-    /// Who can do something about damage.
+    ldb: Option<LdbReader>,
+    /// The applier of the LDB, if it is in this node. It can do something about damage.
     applier: Option<Recipient<InspectLdb>>,
-    telling: Option<Task>,
+    looking: Option<Task>,
+    reporting: Option<Task>,
 }
 
-impl HttpReader {
-    /// Builds the server on a bound socket; the actor sets it going when it starts.
+impl ReaderActor {
+    /// `applier` writes the LDB that is read, if it is in this node.
     pub fn new(
-        listener: TcpListener,
-        options: &ReaderOptions,
+        ldb: LdbReader,
         ready_max_lag: Duration,
+        served: ReaderState,
+        applier: Option<Recipient<InspectLdb>>,
         metrics: Arc<Metrics>,
-    ) -> io::Result<Self> {
-        let feed = Arc::new(Feed::start(&options.ldb_path, options.feed.clone(), Arc::clone(&metrics))?);
-        let age = Arc::new(Freshness::new(&options.ldb_path));
-        let damage = Arc::default();
-        let server = reader::serve(listener, options, &feed, &age, &damage, &metrics)?;
+    ) -> Self {
         let failures = Failures::new(Component::Reader, Arc::clone(&metrics));
-        let view = View { state: RoleState::Starting, position: None, failures };
-        Ok(Self {
-            shared: Rc::new(Shared { ready_max_lag, metrics, feed, age, damage, view: RefCell::new(view) }),
-            handle: server.handle(),
-            parts: Some((server, options.ldb_reader())),
-            running: None,
-            task: None,
-            applier: None,
-            telling: None,
-        })
-    }
-
-    /// Tells the applier of the LDB that is read when a read meets damage in it.
-    pub fn telling(self, applier: Option<Recipient<InspectLdb>>) -> Self {
-        Self { applier, ..self }
+        let view = RefCell::new(View { state: RoleState::Starting, position: None, failures });
+        Self {
+            shared: Rc::new(Shared { ready_max_lag, metrics, served, view }),
+            ldb: Some(ldb),
+            applier,
+            looking: None,
+            reporting: None,
+        }
     }
 }
 
-impl Actor for HttpReader {
+impl Actor for ReaderActor {
     type Context = Context<Self>;
 
     fn started(&mut self, _: &mut Self::Context) {
-        if let Some((server, ldb)) = self.parts.take() {
-            self.running = Some(actix::spawn(run(server)));
+        if let Some(ldb) = self.ldb.take() {
             let shared = Rc::clone(&self.shared);
-            self.task = Some(Task::spawn(|stopping| look_again_and_again(shared, ldb, stopping)));
+            self.looking = Some(Task::spawn(|stopping| keep_looking(shared, ldb, stopping)));
         }
         if let Some(applier) = self.applier.take() {
-            let damage = Arc::clone(&self.shared.damage);
-            self.telling = Some(Task::spawn(|stopping| tell_of_damage(damage, applier, stopping)));
+            let corruption = Arc::clone(&self.shared.served.corruption);
+            self.reporting = Some(Task::spawn(|stopping| keep_reporting(corruption, applier, stopping)));
         }
     }
 }
 
-impl Handler<CaughtUp> for HttpReader {
+impl Handler<CaughtUp> for ReaderActor {
     type Result = ();
 
     fn handle(&mut self, caught_up: CaughtUp, _: &mut Self::Context) {
-        self.shared.age.caught_up(caught_up.at);
+        self.shared.served.freshness.caught_up(caught_up.at);
     }
 }
 
-impl Handler<Committed> for HttpReader {
+impl Handler<Committed> for ReaderActor {
     type Result = ();
 
     fn handle(&mut self, committed: Committed, _: &mut Self::Context) {
-        self.shared.feed.wake();
-        self.shared.age.committed(committed.seq);
+        self.shared.served.feed.wake();
+        self.shared.served.freshness.committed(committed.seq);
     }
 }
 
-impl Handler<GetStatus> for HttpReader {
+impl Handler<GetStatus> for ReaderActor {
     type Result = RoleStatus;
 
     fn handle(&mut self, _: GetStatus, _: &mut Self::Context) -> RoleStatus {
@@ -150,39 +152,27 @@ impl Handler<GetStatus> for HttpReader {
     }
 }
 
-/// Lets requests in flight finish, within the server's own deadline.
-impl Handler<Stop> for HttpReader {
+/// Ends what would keep requests waiting: streams of changes, and reads that wait for a seq.
+impl Handler<Stop> for ReaderActor {
     type Result = ResponseActFuture<Self, ()>;
 
     fn handle(&mut self, _: Stop, _: &mut Self::Context) -> Self::Result {
         self.shared.view.borrow_mut().state = RoleState::Stopping;
-        let (handle, running) = (self.handle.clone(), self.running.take());
-        let (task, telling) = (self.task.take(), self.telling.take());
-        let feed = Arc::clone(&self.shared.feed);
-        self.shared.age.stop();
+        let feed = Arc::clone(&self.shared.served.feed);
+        let looking = self.looking.take();
+        let reporting = self.reporting.take();
+        self.shared.served.freshness.stop();
         let ended = async move {
-            // Streams that never end by themselves would keep the server waiting.
+            // It waits for the feed's thread.
             let _ = tokio::task::spawn_blocking(move || feed.stop()).await;
-            handle.stop(true).await;
-            if let Some(running) = running {
-                // Its failure was logged where it happened.
-                let _ = running.await;
-            }
-            Task::stop(task).await;
-            Task::stop(telling).await;
+            Task::stop(looking).await;
+            Task::stop(reporting).await;
         };
         Box::pin(ended.into_actor(self).map(|(), _, ctx| ctx.stop()))
     }
 }
 
-async fn run(server: Server) {
-    if let Err(error) = server.await {
-        // Nothing could set it going again; as a panic it ends the process.
-        panic!("the reader's server failed: {error}");
-    }
-}
-
-async fn look_again_and_again(shared: Rc<Shared>, mut ldb: LdbReader, mut stopping: Stopping) {
+async fn keep_looking(shared: Rc<Shared>, mut ldb: LdbReader, mut stopping: Stopping) {
     loop {
         let look = tokio::task::spawn_blocking(move || {
             let seen = ldb.position();
@@ -199,22 +189,24 @@ async fn look_again_and_again(shared: Rc<Shared>, mut ldb: LdbReader, mut stoppi
     }
 }
 
-async fn tell_of_damage(damage: Arc<CorruptionReports>, applier: Recipient<InspectLdb>, mut stopping: Stopping) {
-    let tell = async {
+async fn keep_reporting(corruption: Arc<CorruptionReports>, applier: Recipient<InspectLdb>, mut stopping: Stopping) {
+    let report = async {
         loop {
-            damage.met().await;
-            // What it finds, its own status says; once it has found none, this reader is as good as before.
+            corruption.met().await;
+            // The applier's own status says what it found. If it found no damage, this reader is
+            // as good as before.
             if matches!(applier.send(InspectLdb).await, Ok(Ok(IntegrityVerdict::Sound))) {
-                damage.clear();
+                corruption.clear();
             }
-            tokio::time::sleep(TELL_EVERY).await;
+            tokio::time::sleep(REPORT_EVERY).await;
         }
     };
-    let _: Option<std::convert::Infallible> = stopping.unless(tell).await;
+    let _: Option<std::convert::Infallible> = stopping.unless(report).await;
 }
 
 impl Shared {
-    /// `replacement`: why the file that has taken the LDB's path can't be read.
+    /// Records what a look found. `replacement` is why the file that took the LDB's path can't
+    /// be read.
     fn record(&self, seen: Result<LdbPosition, ReadError>, replacement: Option<String>) {
         let view = &mut *self.view.borrow_mut();
         let (position, failure) = match seen {
@@ -222,7 +214,7 @@ impl Shared {
             Err(ReadError::NotThereYet { .. }) => (None, None),
             Err(error) => {
                 if error.is_damage() {
-                    self.damage.report(error.to_string());
+                    self.served.corruption.report(error.to_string());
                 }
                 (None, Some(error.to_string()))
             }
@@ -251,11 +243,11 @@ impl Shared {
             ledger_id: position.and_then(|position| position.ledger_id.clone()),
             applied_at: leader_ts.as_ref().map(ToString::to_string),
             failures: view.failures.count(),
-            changes: self.feed.status(),
+            changes: self.served.feed.status(),
         };
         let status = RoleStatus::new(ActorKind::Reader, view.state).with_error(view.failures.last());
         let mut status = status.with_details(&details);
-        let lag = self.age.lag(position.map_or(Seq::ZERO, |position| position.seq), leader_ts, now);
+        let lag = self.served.freshness.lag(position.map_or(Seq::ZERO, |position| position.seq), leader_ts, now);
         status.not_ready = self.not_ready(&view, lag);
         status.last_seq = position.map(|position| position.seq);
         status.lag_seconds = lag.map(|lag| lag.as_secs_f64());
@@ -275,7 +267,7 @@ impl Shared {
                 failure.map_or("the ldb is not there yet".to_owned(), |f| format!("is retrying: {}", f.message)),
             );
         };
-        if let Some(reason) = self.damage.recent() {
+        if let Some(reason) = self.served.corruption.recent() {
             return Some(format!("a read met damage: {reason}"));
         }
         let is_limited = !self.ready_max_lag.is_zero();

@@ -1,6 +1,6 @@
-//! The snapshotter: copies the LDB at its interval, without stopping the applier, and
-//! publishes the copy. The copying runs on a thread for blocking work; this actor
-//! keeps the time and the record.
+//! The snapshotter: copies the LDB at an interval, without stopping the applier, and publishes the
+//! copy. Entry point: [`Snapshotter::new`]. It decides when a round begins and records how it
+//! ended. The round itself is `ctlstore_ldb`'s [`Publisher`], on a thread for blocking work.
 
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -8,15 +8,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix::prelude::*;
+use actix::Recipient;
 use serde::Serialize;
 
 use crate::actors::failures::{Failures, failed};
-use crate::actors::task::{Stopping, Task};
+use crate::actors::task::{RoleView, Stopping, TaskActor, TaskRole};
 use crate::backoff::{Backoff, jittered};
 use crate::messages::ledger::SlowestCommit;
-use crate::messages::status::{ActorKind, GetStatus, RoleState, RoleStatus};
-use crate::messages::stop::Stop;
+use crate::messages::status::{ActorKind, RoleState};
 use crate::metrics::{Component, ErrorKind, Metrics};
 use ctlstore_core::Abort;
 use ctlstore_core::ledger::Seq;
@@ -25,53 +24,52 @@ use ctlstore_ldb::snapshot::{
     Delivered, DestinationResult, PublishRound, Publisher, SnapshotError, StoreError, Target,
 };
 
-/// How often an LDB without data is looked at again, and the first pause after a failure.
+/// The pause after a round that found an LDB without data, and the first pause after a failure.
 const SOON: Duration = Duration::from_secs(1);
-/// The part of the interval that is left to chance, so that hosts started together
-/// do not write their snapshots together.
+/// The random part of the interval. Hosts that started together then publish at different times.
 const JITTER: f64 = 0.1;
 
-/// What to copy where.
+/// The snapshotter's LDB and destinations.
 #[derive(Debug, Clone)]
 pub struct SnapshotterOptions {
     pub ldb_path: PathBuf,
     pub interval: Duration,
-    /// Each gets every snapshot.
+    /// Every snapshot goes to each of them.
     pub targets: Vec<Target>,
 }
 
-/// What the snapshotter shows of itself.
+/// The snapshotter's part of `/status`.
 #[derive(Debug, Clone, Default, Serialize)]
-struct Details {
-    /// That reached a destination.
+pub struct SnapshotterDetails {
+    /// Snapshots that reached a destination.
     snapshots: u64,
-    failures: u64,
-    /// Copies that failed their check, and so went nowhere.
+    /// Copies that failed their check, and were not published.
     failed_checks: u64,
-    /// When the last one was done.
+    /// When the last snapshot was published.
     last_at: Option<String>,
-    /// Of the last one, uncompressed.
+    /// The uncompressed size of the last snapshot.
     last_bytes: Option<u64>,
-    /// From when its destination was asked until it had it.
+    /// From asking the destination for its state to the published snapshot.
     last_seconds: Option<f64>,
-    /// The applier's slowest commit, in milliseconds, in the last round in which the LDB was
-    /// copied, and the largest of these since the start; where the applier is in this node.
+    /// The applier's slowest commit, in milliseconds, during the last round that copied the LDB.
+    /// `None` if the applier is not in this node.
     apply_stall_ms: Option<f64>,
+    /// The largest of these since the start.
     max_apply_stall_ms: Option<f64>,
     /// In the order of the settings.
     destinations: Vec<Destination>,
 }
 
-/// What one destination shows of itself.
+/// One destination in `/status`.
 #[derive(Debug, Clone, Serialize)]
 struct Destination {
     url: String,
     state: DestinationState,
-    /// Of the snapshot that is there.
+    /// The seq of the snapshot that is published there.
     last_seq: Option<Seq>,
-    /// When it got its last one from here.
+    /// When this snapshotter last published there.
     last_at: Option<String>,
-    /// Stays after its end.
+    /// The last failure. It stays after the next success.
     last_error: Option<String>,
 }
 
@@ -80,111 +78,72 @@ struct Destination {
 enum DestinationState {
     /// Nothing was published yet.
     Waiting,
-    /// It has what there is.
+    /// The newest snapshot is there.
     Current,
-    /// It is at work on an earlier snapshot, and misses the rounds meanwhile.
+    /// It still takes an earlier snapshot. Rounds that begin meanwhile pass it over.
     Busy,
+    /// The last try failed.
     Retrying,
 }
 
-/// What the actor and its task share; both live on one thread.
-struct Shared {
+/// The state that the actor and its task share.
+pub struct SnapshotterRole {
     interval: Duration,
     metrics: Arc<Metrics>,
-    view: RefCell<View>,
+    view: RefCell<RoleView<SnapshotterDetails>>,
 }
 
-/// What a status answer is made from.
-struct View {
-    state: RoleState,
-    last_seq: Option<Seq>,
-    failures: Failures,
-    details: Details,
-}
-
-pub struct Snapshotter {
-    shared: Rc<Shared>,
-    /// Until the actor is started.
-    publisher: Option<Publisher>,
-    /// The applier of the LDB, where it is in this node.
-    applier: Option<Recipient<SlowestCommit>>,
-    task: Option<Task>,
-}
+pub type Snapshotter = TaskActor<SnapshotterRole>;
 
 impl Snapshotter {
-    pub fn new(options: SnapshotterOptions, metrics: Arc<Metrics>) -> Self {
+    /// `applier` writes the LDB that is copied, if it is in this node. It is asked how long its
+    /// commits took during a copy.
+    pub fn new(options: SnapshotterOptions, applier: Option<Recipient<SlowestCommit>>, metrics: Arc<Metrics>) -> Self {
         let failures = Failures::new(Component::Snapshotter, Arc::clone(&metrics));
         let destinations = options.targets.iter().map(|target| Destination::new(target.url.to_string())).collect();
-        let details = Details { destinations, ..Details::default() };
-        let view = View { state: RoleState::Starting, last_seq: None, failures, details };
-        let shared = Shared { interval: options.interval, metrics, view: RefCell::new(view) };
+        let view = RoleView::new(failures, SnapshotterDetails { destinations, ..SnapshotterDetails::default() });
+        let role = SnapshotterRole { interval: options.interval, metrics, view };
         let publisher = Publisher::new(options.ldb_path, options.targets);
-        Self { shared: Rc::new(shared), publisher: Some(publisher), applier: None, task: None }
-    }
-
-    /// Asks the applier that writes the LDB how long its commits take meanwhile.
-    pub fn measuring(self, applier: Option<Recipient<SlowestCommit>>) -> Self {
-        Self { applier, ..self }
+        Self::of(role, move |role, stopping| {
+            role.view.borrow_mut().state = RoleState::Running;
+            run(role, publisher, applier, stopping)
+        })
     }
 }
 
-impl Actor for Snapshotter {
-    type Context = Context<Self>;
+impl TaskRole for SnapshotterRole {
+    type Details = SnapshotterDetails;
 
-    fn started(&mut self, _: &mut Self::Context) {
-        if let Some(publisher) = self.publisher.take() {
-            self.shared.view.borrow_mut().state = RoleState::Running;
-            let shared = Rc::clone(&self.shared);
-            let applier = self.applier.take();
-            self.task = Some(Task::spawn(|stopping| run(shared, publisher, applier, stopping)));
-        }
+    const KIND: ActorKind = ActorKind::Snapshotter;
+
+    fn view(&self) -> &RefCell<RoleView<SnapshotterDetails>> {
+        &self.view
     }
 }
 
-impl Handler<GetStatus> for Snapshotter {
-    type Result = RoleStatus;
-
-    fn handle(&mut self, _: GetStatus, _: &mut Self::Context) -> RoleStatus {
-        let view = &mut *self.shared.view.borrow_mut();
-        view.details.failures = view.failures.count();
-        let status = RoleStatus::new(ActorKind::Snapshotter, view.state).with_error(view.failures.last());
-        let mut status = status.with_details(&view.details);
-        status.last_seq = view.last_seq;
-        status
-    }
-}
-
-/// A copy in the making is aborted; what is published stays.
-impl Handler<Stop> for Snapshotter {
-    type Result = ResponseActFuture<Self, ()>;
-
-    fn handle(&mut self, _: Stop, _: &mut Self::Context) -> Self::Result {
-        self.shared.view.borrow_mut().state = RoleState::Stopping;
-        Task::then_stop(self.task.take())
-    }
-}
-
+/// A stop aborts the copy that is being made. What is published stays.
 async fn run(
-    shared: Rc<Shared>,
+    role: Rc<SnapshotterRole>,
     mut publisher: Publisher,
     applier: Option<Recipient<SlowestCommit>>,
     mut stopping: Stopping,
 ) {
-    let mut backoff = Backoff::new(SOON.min(shared.interval), shared.interval);
-    // One for all rounds: destinations may be busy beyond theirs.
+    let mut backoff = Backoff::new(SOON.min(role.interval), role.interval);
+    // All rounds share it, because a destination may be busy for longer than its round.
     let abort = Abort::default();
     loop {
-        // What was slow before is none of the snapshot's doing.
+        // Commits before the round say nothing about the snapshot.
         slowest_commit(applier.as_ref()).await;
         let began = Instant::now();
-        let (in_thread, patience) = (abort.clone(), shared.interval);
+        let in_thread = abort.clone();
+        let patience = role.interval;
         let mut round = tokio::task::spawn_blocking(move || {
             let outcome = publisher.round(patience, &in_thread);
             (publisher, outcome)
         });
         let Some(done) = stopping.unless(&mut round).await else {
             abort.abort();
-            // Nothing is begun after this, and what is at work ends within moments.
+            // Nothing new begins after this, and the work in progress ends within moments.
             if let Ok((publisher, _)) = round.await {
                 close(publisher).await;
             }
@@ -196,9 +155,9 @@ async fn run(
         if outcome.as_ref().is_ok_and(|round| round.is_copied)
             && let Some(stall) = slowest_commit(applier.as_ref()).await
         {
-            shared.stalled(stall);
+            role.record_stall(stall);
         }
-        let pause = shared.record(outcome, began.elapsed(), &mut backoff);
+        let pause = role.record(outcome, began.elapsed(), &mut backoff);
         if stopping.unless(tokio::time::sleep(pause)).await.is_none() {
             abort.abort();
             close(publisher).await;
@@ -207,12 +166,12 @@ async fn run(
     }
 }
 
-/// Since the applier was last asked; `None` where there is none.
+/// The slowest commit since the applier was last asked. `None` if it is not in this node.
 async fn slowest_commit(applier: Option<&Recipient<SlowestCommit>>) -> Option<Duration> {
     applier?.send(SlowestCommit).await.ok()
 }
 
-/// Waits for destinations that are still at work, and lets go of all.
+/// Waits for destinations that are still busy.
 async fn close(publisher: Publisher) {
     // The only error is a panic, which has ended the process already.
     let _ = tokio::task::spawn_blocking(move || drop(publisher)).await;
@@ -224,13 +183,13 @@ impl Destination {
     }
 }
 
-impl Shared {
-    /// Keeps the round's outcome and says how long to wait for the next.
+impl SnapshotterRole {
+    /// Records the round's outcome. Returns the pause before the next round.
     fn record(&self, outcome: Result<PublishRound, SnapshotError>, took: Duration, backoff: &mut Backoff) -> Duration {
         let round = match outcome {
             Ok(round) => round,
             Err(error) => {
-                self.failed(&error);
+                self.record_failure(&error);
                 return backoff.next_pause();
             }
         };
@@ -239,7 +198,7 @@ impl Shared {
             self.metrics.snapshotter.busy(*destination, true);
         }
         for ended in round.ended {
-            self.ended(ended);
+            self.record_result(ended);
         }
         let is_failing = |destination: &Destination| destination.state == DestinationState::Retrying;
         if self.view.borrow().details.destinations.iter().any(is_failing) {
@@ -250,34 +209,37 @@ impl Shared {
             return SOON.min(self.interval);
         }
         if round.busy.is_empty() {
-            self.works();
+            self.record_success();
         }
-        // A round that waited for a slow destination has used some of the pause already.
         let pause = jittered(self.interval, JITTER);
+        // A round that waited for a slow destination has used some of the pause already.
         if round.busy.is_empty() { pause } else { pause.saturating_sub(took) }
     }
 
-    fn ended(&self, DestinationResult { destination: index, seq, took, outcome }: DestinationResult) {
+    fn record_result(&self, DestinationResult { destination: index, seq, took, outcome }: DestinationResult) {
         self.metrics.snapshotter.busy(index, false);
         match outcome {
-            Ok(Some(delivered)) => self.delivered(index, delivered, took),
+            Ok(Some(delivered)) => self.record_delivery(index, delivered, took),
             Ok(None) if seq == Seq::ZERO => {
                 self.view.borrow_mut().details.destinations[index].state = DestinationState::Waiting;
             }
             Ok(None) => {
                 let view = &mut *self.view.borrow_mut();
                 let destination = &mut view.details.destinations[index];
-                (destination.state, destination.last_seq) = (DestinationState::Current, Some(seq));
+                destination.state = DestinationState::Current;
+                destination.last_seq = Some(seq);
                 view.last_seq = view.last_seq.max(Some(seq));
                 self.metrics.snapshotter.reached(index, seq.0, None);
             }
-            Err(error) => self.failed_at(index, &error),
+            Err(error) => self.record_failure_at(index, &error),
         }
     }
 
-    fn delivered(&self, index: usize, delivered: Delivered, took: Duration) {
+    fn record_delivery(&self, index: usize, delivered: Delivered, took: Duration) {
         let now = Timestamp::now();
-        let (seq, bytes, seconds) = (delivered.position.seq, delivered.bytes, now.unix_micros() as f64 / 1e6);
+        let seconds = now.unix_micros() as f64 / 1e6;
+        let seq = delivered.position.seq;
+        let bytes = delivered.bytes;
         let view = &mut *self.view.borrow_mut();
         let is_new = view.last_seq < Some(seq);
         let details = &mut view.details;
@@ -305,7 +267,7 @@ impl Shared {
         }
     }
 
-    fn stalled(&self, stall: Duration) {
+    fn record_stall(&self, stall: Duration) {
         let details = &mut self.view.borrow_mut().details;
         let ms = stall.as_secs_f64() * 1e3;
         details.apply_stall_ms = Some(ms);
@@ -313,7 +275,7 @@ impl Shared {
         self.metrics.snapshotter.apply_stall_seconds.set(stall.as_secs_f64());
     }
 
-    fn works(&self) {
+    fn record_success(&self) {
         let mut view = self.view.borrow_mut();
         if view.state == RoleState::Retrying {
             tracing::info!(role = "snapshotter", "publishing again");
@@ -322,17 +284,17 @@ impl Shared {
         view.failures.end();
     }
 
-    fn failed_at(&self, index: usize, error: &SnapshotError) {
+    fn record_failure_at(&self, index: usize, error: &SnapshotError) {
         let mut view = self.view.borrow_mut();
         let destination = &mut view.details.destinations[index];
         destination.state = DestinationState::Retrying;
         destination.last_error = Some(error.to_string());
         drop(view);
         self.metrics.snapshotter.failed_at(index);
-        self.failed(error);
+        self.record_failure(error);
     }
 
-    fn failed(&self, error: &SnapshotError) {
+    fn record_failure(&self, error: &SnapshotError) {
         let view = &mut *self.view.borrow_mut();
         failed!(view.failures, kind_of(error), error, "no snapshot, retrying");
         if error.is_failed_check() {

@@ -1,12 +1,23 @@
-//! The task of an actor that works by itself rather than on request: started with
-//! the actor, on its thread, and asked to end when the actor is.
+//! Actors that work on their own account rather than on request. [`TaskActor`] is a whole actor of
+//! this kind: one task does the work, and the actor answers `GetStatus` and `Stop`. Heartbeat,
+//! snapshotter and fetcher are such actors. [`Task`] alone serves actors that do more than that.
+//! A task runs on its actor's thread, so it must not block.
 
+use std::cell::RefCell;
 use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
 
 use actix::fut::wrap_future;
 use actix::prelude::*;
+use serde::Serialize;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+
+use crate::actors::failures::Failures;
+use crate::messages::status::{ActorKind, GetStatus, RoleState, RoleStatus};
+use crate::messages::stop::Stop;
+use ctlstore_core::ledger::Seq;
 
 /// A running task.
 #[derive(Debug)]
@@ -34,8 +45,8 @@ impl Task {
         }
     }
 
-    /// The answer to [`Stop`](crate::messages::stop::Stop) of an actor that has nothing
-    /// but its task: the actor stops when that has ended.
+    /// The answer to [`Stop`] of an actor that has nothing but its task: the actor stops when
+    /// that has ended.
     pub fn then_stop<A: Actor<Context = Context<A>>>(task: Option<Self>) -> ResponseActFuture<A, ()> {
         let ended = wrap_future::<_, A>(Self::stop(task));
         Box::pin(ended.map(|(), _, ctx: &mut Context<A>| ctx.stop()))
@@ -49,12 +60,105 @@ impl Stopping {
         let _ = self.0.wait_for(|stop| *stop).await;
     }
 
-    /// Runs `work` unless the task shall end before it is done.
+    /// Runs `work`. `None` if the task shall end before the work is done.
     pub async fn unless<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             biased;
             () = self.requested() => None,
             done = work => Some(done),
         }
+    }
+}
+
+/// The state that the status of such a role is answered from.
+#[derive(Debug)]
+pub struct RoleView<D> {
+    pub state: RoleState,
+    pub last_seq: Option<Seq>,
+    pub failures: Failures,
+    /// The role's own part of `/status`; the number of failures is added to it.
+    pub details: D,
+}
+
+#[derive(Serialize)]
+struct CountedDetails<'a, D> {
+    failures: u64,
+    #[serde(flatten)]
+    details: &'a D,
+}
+
+impl<D: Serialize> RoleView<D> {
+    /// Of a role that has not started yet.
+    pub fn new(failures: Failures, details: D) -> RefCell<Self> {
+        RefCell::new(Self { state: RoleState::Starting, last_seq: None, failures, details })
+    }
+
+    pub fn status(&self, role: ActorKind) -> RoleStatus {
+        let details = CountedDetails { failures: self.failures.count(), details: &self.details };
+        let status = RoleStatus::new(role, self.state).with_error(self.failures.last());
+        RoleStatus { last_seq: self.last_seq, ..status.with_details(&details) }
+    }
+}
+
+/// A role whose work is one task. The actor and the task share it; both live on one thread.
+pub trait TaskRole: 'static {
+    type Details: Serialize;
+
+    const KIND: ActorKind;
+
+    fn view(&self) -> &RefCell<RoleView<Self::Details>>;
+
+    fn status(&self) -> RoleStatus {
+        self.view().borrow().status(Self::KIND)
+    }
+
+    /// Called when a stop begins, before the task is asked to end.
+    fn begin_stop(&self) {}
+}
+
+type Work<R> = Box<dyn FnOnce(Rc<R>, Stopping) -> Pin<Box<dyn Future<Output = ()>>>>;
+
+/// The actor of a [`TaskRole`].
+pub struct TaskActor<R> {
+    role: Rc<R>,
+    /// Until the actor is started.
+    work: Option<Work<R>>,
+    task: Option<Task>,
+}
+
+impl<R: TaskRole> TaskActor<R> {
+    /// `work` is called when the actor starts; the future that it makes is the task.
+    pub fn of<F: Future<Output = ()> + 'static>(role: R, work: impl FnOnce(Rc<R>, Stopping) -> F + 'static) -> Self {
+        let work: Work<R> = Box::new(|role, stopping| Box::pin(work(role, stopping)));
+        Self { role: Rc::new(role), work: Some(work), task: None }
+    }
+}
+
+impl<R: TaskRole> Actor for TaskActor<R> {
+    type Context = Context<Self>;
+
+    fn started(&mut self, _: &mut Self::Context) {
+        if let Some(work) = self.work.take() {
+            let role = Rc::clone(&self.role);
+            self.task = Some(Task::spawn(|stopping| work(role, stopping)));
+        }
+    }
+}
+
+impl<R: TaskRole> Handler<GetStatus> for TaskActor<R> {
+    type Result = RoleStatus;
+
+    fn handle(&mut self, _: GetStatus, _: &mut Self::Context) -> RoleStatus {
+        self.role.status()
+    }
+}
+
+impl<R: TaskRole> Handler<Stop> for TaskActor<R> {
+    type Result = ResponseActFuture<Self, ()>;
+
+    fn handle(&mut self, _: Stop, _: &mut Self::Context) -> Self::Result {
+        self.role.view().borrow_mut().state = RoleState::Stopping;
+        self.role.begin_stop();
+        Task::then_stop(self.task.take())
     }
 }

@@ -1,31 +1,47 @@
-//! How the value of one key is read and printed: durations and sizes with
-//! units, lists that may come from one environment variable, secrets that are
-//! never printed. What two keys mean together is decided elsewhere.
+//! Reads and prints the value of one key, such as durations and sizes with units, lists that come from
+//! one environment variable, and secrets, which are never printed. `settings` names a function or a module
+//! of this file for each key. `validate` judges several keys together.
 //!
-//! Values are taken strictly: the loader's own conversions would round 1.5 to 2
-//! and read any number as a boolean.
+//! Values are read strictly. The loader's own conversions would round 1.5 to 2 and read any number
+//! as a boolean.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use config::{Value, ValueKind};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 use tracing_subscriber::EnvFilter;
 
+use ctlstore_ctldb::LedgerTable;
 use ctlstore_ldb::snapshot::SnapshotUrl;
 
+use super::choices::{LogFormat, Role};
 use super::problem::shown_url;
-use super::settings::{AllowEmpty, LogFormat, Role};
-
-pub use super::names::{family_name, ledger_table, table_name, writer_name};
 
 pub fn text<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Error> {
     match Value::deserialize(input)?.kind {
         ValueKind::String(text) => Ok(text),
         _ => Err(D::Error::custom("not a string")),
     }
+}
+
+/// A text that the value's own type checks, such as a name.
+pub fn parsed<'de, D, T>(input: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr<Err: Display>,
+{
+    text(input)?.parse().map_err(D::Error::custom)
+}
+
+/// The name of the ledger's table.
+pub fn ledger_table<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Error> {
+    let name = text(input)?;
+    LedgerTable::check(&name).map(|()| name).map_err(D::Error::custom)
 }
 
 /// A list of strings, or one string that separates them with commas.
@@ -101,36 +117,18 @@ pub fn address<'de, D: Deserializer<'de>>(input: D) -> Result<SocketAddr, D::Err
 }
 
 pub fn roles<'de, D: Deserializer<'de>>(input: D) -> Result<BTreeSet<Role>, D::Error> {
-    let roles: BTreeSet<Role> = each::<_, D::Error>(&list(input)?, role)?.into_iter().collect();
+    let roles: BTreeSet<Role> = each::<_, D::Error>(&list(input)?, |name| name.parse())?.into_iter().collect();
     if roles.is_empty() { Err(D::Error::custom("a node without a role has nothing to do")) } else { Ok(roles) }
 }
 
-fn role(name: &str) -> Result<Role, String> {
-    match name {
-        "executive" => Ok(Role::Executive),
-        "reflector" => Ok(Role::Reflector),
-        "reader" => Ok(Role::Reader),
-        "snapshotter" => Ok(Role::Snapshotter),
-        "heartbeat" => Ok(Role::Heartbeat),
-        _ => Err(format!(
-            "no role is called {name:?}, there are executive, reflector, reader, snapshotter and heartbeat"
-        )),
-    }
-}
-
 pub fn log_format<'de, D: Deserializer<'de>>(input: D) -> Result<LogFormat, D::Error> {
-    match text(input)?.as_str() {
-        "text" => Ok(LogFormat::Text),
-        "json" => Ok(LogFormat::Json),
-        _ => Err(D::Error::custom("neither text nor json")),
-    }
+    parsed(input)
 }
 
 pub fn log_level<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Error> {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
     let level = text(input)?;
-    // A bare word that is no level would pass as the name of a module, and a
-    // mistyped level would silence the node.
+    // The filter takes a bare word for the name of a module, so a mistyped level would silence the node.
     let is_level = |word: &str| LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word.trim()));
     let no_bare_word = level.contains('[') || level.split(',').all(|part| part.contains('=') || is_level(part));
     if no_bare_word && EnvFilter::builder().parse(&level).is_ok() {
@@ -140,8 +138,8 @@ pub fn log_level<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Error
     }
 }
 
-/// A list of URLs. One text separates them with commas, which may also stand in a URL. A part that
-/// begins as no URL belongs to the web address, the data or the query before it.
+/// A list of URLs. A text separates them with commas, and a URL may contain commas too. So a part
+/// that does not begin as a URL belongs to the web address, or the data, before it.
 fn urls<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<String>, D::Error> {
     let value = Value::deserialize(input)?;
     let ValueKind::String(text) = &value.kind else { return list(value).map_err(D::Error::custom) };
@@ -197,18 +195,32 @@ fn refused_url(url: &str, why: &str) -> String {
     format!("{}: {why}", shown_url(url))
 }
 
-pub fn allow_empty<'de, D: Deserializer<'de>>(input: D) -> Result<AllowEmpty, D::Error> {
-    let bad = || D::Error::custom("neither auto nor true nor false");
-    match Value::deserialize(input)?.kind {
-        ValueKind::Boolean(true) => Ok(AllowEmpty::True),
-        ValueKind::Boolean(false) => Ok(AllowEmpty::False),
-        ValueKind::String(text) => match text.as_str() {
-            "auto" => Ok(AllowEmpty::Auto),
-            "true" => Ok(AllowEmpty::True),
-            "false" => Ok(AllowEmpty::False),
-            _ => Err(bad()),
-        },
-        _ => Err(bad()),
+/// Auto, or a boolean.
+pub mod allow_empty {
+    use config::{Value, ValueKind};
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use ctlstore_core::ledger::AllowEmpty;
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<AllowEmpty, D::Error> {
+        let value = Value::deserialize(input)?.kind;
+        match value {
+            ValueKind::Boolean(true) => Ok(AllowEmpty::Always),
+            ValueKind::Boolean(false) => Ok(AllowEmpty::Never),
+            ValueKind::String(text) if text == "auto" => Ok(AllowEmpty::Auto),
+            ValueKind::String(text) if text == "true" => Ok(AllowEmpty::Always),
+            ValueKind::String(text) if text == "false" => Ok(AllowEmpty::Never),
+            _ => Err(D::Error::custom("neither auto nor true nor false")),
+        }
+    }
+
+    pub fn serialize<S: Serializer>(value: &AllowEmpty, output: S) -> Result<S::Ok, S::Error> {
+        output.serialize_str(match value {
+            AllowEmpty::Auto => "auto",
+            AllowEmpty::Always => "true",
+            AllowEmpty::Never => "false",
+        })
     }
 }
 
@@ -219,7 +231,7 @@ pub mod duration {
     use serde::de::Error;
     use serde::{Deserializer, Serializer};
 
-    /// Far beyond any use, and far below where adding it to a time overflows.
+    /// Longer than any use. Added to a time it does not overflow.
     const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
     pub fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Duration, D::Error> {
@@ -278,7 +290,7 @@ pub mod bytes {
             .ok_or_else(|| D::Error::custom("not a size such as \"50 MiB\" or a number of bytes"))
     }
 
-    /// In the largest unit that is exact, so that reading it back gives the same.
+    /// Writes the largest unit that is exact, so that reading gives the same number.
     pub fn serialize<S: Serializer>(value: &u64, output: S) -> Result<S::Ok, S::Error> {
         match UNITS.iter().find(|(unit, _)| *value > 0 && value.is_multiple_of(*unit)) {
             Some((unit, name)) => output.collect_str(&format_args!("{} {name}", value / unit)),
@@ -330,7 +342,7 @@ pub mod maybe_url {
     }
 }
 
-/// A secret, or nothing for the empty string. Printed as a mask.
+/// A secret, or nothing for the empty string. It is printed as a mask.
 pub mod maybe_secret {
     use secrecy::SecretString;
     use serde::de::Error;

@@ -1,5 +1,5 @@
-//! The address of the ctldb: an embedded SQLite file or a MySQL server. Only
-//! the form is checked here; nothing is opened.
+//! The address of the ctldb: an embedded SQLite file or a MySQL server. Entry point: [`CtldbUrl`].
+//! This module checks the form only and opens nothing.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use ctlstore_core::MASK;
 
 use super::codec::text;
 
-/// Where the ctldb is. `Display` and `Serialize` mask the password.
+/// The address of the ctldb. `Display` and `Serialize` mask the password.
 #[derive(Debug, Clone)]
 pub enum CtldbUrl {
     /// `sqlite:PATH`; absolute after loading.
@@ -28,17 +28,17 @@ pub enum CtldbUrl {
 #[derive(Debug, Clone)]
 pub struct MysqlUrl {
     url: SecretString,
-    /// Where the password is from, if it is from a file.
+    /// The file of the password, if it is from a file.
     password_file: Option<PathBuf>,
 }
 
 impl MysqlUrl {
-    /// The whole URL, password and all: for the client, never for a log.
+    /// The whole URL with the password: for the client, never for a log.
     pub fn expose(&self) -> &str {
         self.url.expose_secret()
     }
 
-    /// The file that the password was read from. It may hold another one by now.
+    /// The file that the password was read from. The file may contain another password by now.
     pub fn password_file(&self) -> Option<&Path> {
         self.password_file.as_deref()
     }
@@ -47,7 +47,7 @@ impl MysqlUrl {
         self.url().password().is_some()
     }
 
-    /// With the password that `file` holds, which is not encoded in any way.
+    /// The URL with the password in `file`, which is not encoded in any way.
     pub(super) fn with_password_of(&self, file: &Path, password: &str) -> Self {
         let url = self.with_password(password);
         Self { url: url.into(), password_file: Some(file.to_owned()) }
@@ -55,9 +55,9 @@ impl MysqlUrl {
 
     fn with_password(&self, password: &str) -> String {
         let mut url = self.url();
-        // It is decoded when it is read, so what looks like an escape becomes one.
+        // Readers of the URL decode the password, so each % in it has to be encoded.
         let encoded = password.replace('%', "%25");
-        // Only a URL without a host takes no password, and there is none here.
+        // This fails only for a URL without a host, and this one has a host.
         let _ = url.set_password(Some(&encoded));
         url.into()
     }
@@ -120,19 +120,19 @@ fn mysql_url(text: &str) -> Result<MysqlUrl, String> {
             return Err(format!("its {what} is not UTF-8 once it is percent-decoded"));
         }
     }
-    // The client's own check finds unknown parameters now instead of at the first use.
+    // The client's own check finds unknown parameters now, and not at the first use.
     mysql_async::Opts::from_url(text).map_err(|error| format!("the client does not take it: {error}"))?;
     Ok(MysqlUrl { url: String::from(url).into(), password_file: None })
 }
 
-/// Whether a `/`, `?` or `#` stands before the `@` that ends user and password, so that the
-/// URL would be read as one of another host.
+/// Whether a `/`, `?` or `#` stands before the `@` that ends user and password. Such a URL would be
+/// read as one of another host.
 fn ends_its_authority_early(text: &str) -> bool {
     let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
     let (authority, behind) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     let (before_fragment, fragment) = behind.split_once('#').unwrap_or((behind, ""));
     let (path, query) = before_fragment.split_once('?').unwrap_or((before_fragment, ""));
-    // A parameter may well have one in its value.
+    // A parameter's value may contain an @.
     path.contains('@') || fragment.contains('@') || (query.contains('@') && !authority.contains('@'))
 }
 

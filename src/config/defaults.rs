@@ -1,17 +1,20 @@
-//! The defaults in code. config/default.toml says the same to people, and a
-//! test holds the two together.
+//! The default of every setting. config/default.toml shows the same values to people, and a test
+//! compares the two.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ctlstore_core::ledger::AllowEmpty;
+use ctlstore_core::schema::{FamilyName, TableName, WriterName};
 use ctlstore_ldb::snapshot::SnapshotUrl;
 
+use super::choices::{LogFormat, Role};
 use super::ctldb_url::CtldbUrl;
 use super::settings::*;
 
 const MIB: u64 = 1024 * 1024;
 
-/// A port on this machine only: what is open to others must be asked for.
+/// A port that only this machine reaches. To open a port to others takes a setting.
 fn loopback(port: u16) -> std::net::SocketAddr {
     (std::net::Ipv4Addr::LOCALHOST, port).into()
 }
@@ -156,9 +159,9 @@ impl Default for HeartbeatSettings {
         Self {
             interval: Duration::from_secs(15),
             executive_url: None,
-            family: "ctlstore".to_owned(),
-            table: "heartbeats".to_owned(),
-            writer: "heartbeat".to_owned(),
+            family: FamilyName::new("ctlstore").expect("a family's name"),
+            table: TableName::new("heartbeats").expect("a table's name"),
+            writer: WriterName::new("heartbeat").expect("a writer's name"),
             secret: None,
             secret_file: None,
         }

@@ -1,4 +1,4 @@
-//! Which keys there are, and which one was meant.
+//! The keys that exist, and which one a mistyped key means. Entry point: [`KnownKeys`].
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ pub struct KnownKeys {
 }
 
 impl KnownKeys {
-    /// The keys of the defaults, which name them all.
+    /// All keys. The defaults name each of them.
     pub fn of(defaults: &Map<String, Value>) -> Self {
         let mut known = Self { keys: BTreeSet::new(), sections: BTreeSet::new() };
         known.add("", defaults);
@@ -46,11 +46,11 @@ impl KnownKeys {
         inside.map(String::as_str).collect::<Vec<_>>().join(", ")
     }
 
-    /// The key or section that was most likely meant: one with the same last
-    /// part, or one that differs in few letters.
+    /// The key or section that was most likely meant: one with the same last part, or one that differs
+    /// in few letters.
     pub fn nearest(&self, key: &str) -> Option<&str> {
         let last = |key: &str| key.rsplit('.').next().map(str::to_owned);
-        // The section that the key is in already was not meant.
+        // The section that the key is in was not meant.
         let around = |section: &str| key.strip_prefix(section).is_some_and(|rest| rest.starts_with('.'));
         let candidates = self.keys.iter().chain(self.sections.iter().filter(|section| !around(section)));
         let near = candidates.map(|known| {

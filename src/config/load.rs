@@ -1,6 +1,6 @@
-//! From sources to settings. Each source is checked key by key on its own, so
-//! that every finding names its origin and none hides another; what is left is
-//! merged and checked as a whole.
+//! Loads settings from their sources. Entry point: [`load`]. Each source is checked key by key, so
+//! that every problem names its source and none hides another. The good values are then merged and
+//! checked together.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
@@ -16,23 +16,22 @@ use super::settings::Settings;
 use super::{resolve, validate};
 
 const DEFAULTS: &str = include_str!("../../config/default.toml");
-/// The most that a settings file may hold, in bytes.
+/// The largest size of a settings file, in bytes.
 const MAX_FILE_BYTES: u64 = 4 << 20;
 const ENV_PREFIX: &str = "CTLSTORE";
 
-/// Where settings are looked for, over the built-in defaults. Each of these
-/// goes over the one before.
+/// Where settings come from, beside the built-in defaults. Each source overrides the one before.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
     /// A TOML file.
     pub file: Option<PathBuf>,
-    /// Variables of the environment; only `CTLSTORE__SECTION__KEY` are looked at.
+    /// Variables of the environment; only those like `CTLSTORE__SECTION__KEY` count.
     pub environment: Vec<(OsString, OsString)>,
     /// Roles from flags; none leaves the roles as they are.
     pub roles: Vec<String>,
 }
 
-/// What one source says: values by dotted key, of known keys only.
+/// The values of one source by dotted key; known keys only.
 #[derive(Debug, Clone)]
 struct Layer(Map<String, Value>);
 
@@ -46,10 +45,10 @@ impl Source for Layer {
     }
 }
 
-/// The settings that `sources` make, with absolute paths and secret files read.
+/// Loads the settings. Paths are absolute then, and secret files are read.
 ///
 /// # Errors
-/// Everything that is wrong, one line each.
+/// All problems, one line each.
 pub fn load(sources: &Sources) -> Result<Settings, Problems> {
     let mut loader = Loader::new().map_err(|error| Problems(vec![built_in(&error)]))?;
     if let Some(path) = &sources.file {
@@ -64,7 +63,7 @@ struct Loader {
     defaults: Config,
     known: keys::KnownKeys,
     layers: Vec<Layer>,
-    /// Where each key's effective value came from; a default's is not listed.
+    /// The source of each key's effective value. Defaults are not listed.
     origins: BTreeMap<String, Origin>,
     problems: Vec<Problem>,
 }
@@ -134,7 +133,7 @@ impl Loader {
         self.add_layer(found);
     }
 
-    /// One of ours is told; others' names are theirs.
+    /// Refuses a name that begins as ours; the names of other programs don't matter.
     fn unreadable_name(&mut self, name: &OsStr) {
         let shown = name.to_string_lossy();
         if key_of(&shown).is_some() {
@@ -142,7 +141,7 @@ impl Loader {
         }
     }
 
-    /// The variable that was meant by one like `CTLSTORE_READER__BIND`.
+    /// The variable that a name like `CTLSTORE_READER__BIND` means.
     fn one_underscore_short(&self, name: &str) -> Option<String> {
         let upper = name.to_uppercase();
         let rest = upper.strip_prefix(ENV_PREFIX)?.strip_prefix('_').filter(|rest| !rest.starts_with('_'))?;
@@ -157,7 +156,7 @@ impl Loader {
         }
     }
 
-    /// The known keys of a file's tables, the unknown ones reported.
+    /// Collects the known keys of a file's tables and reports the unknown ones.
     fn leaves(&mut self, section: &str, values: Map<String, Value>, origin: &Origin, found: &mut Found) {
         for (name, value) in values {
             let key = if section.is_empty() { name } else { format!("{section}.{name}") };
@@ -196,7 +195,7 @@ impl Loader {
         self.layers.push(Layer(layer));
     }
 
-    /// Whether `value` can be the value of `key`, whatever the other keys say.
+    /// Whether `value` can be the value of `key`, with defaults for the other keys.
     fn check(&self, key: &str, value: &Value) -> Result<(), ConfigError> {
         let alone = Config::builder().add_source(self.defaults.clone()).set_override(key, value.clone())?.build()?;
         alone.try_deserialize::<Settings>().map(drop)
@@ -219,7 +218,7 @@ impl Loader {
         self.problems.push(Problem { key: key.to_owned(), value: None, origin, reason });
     }
 
-    /// Merges what was found good and checks it as a whole.
+    /// Merges the good values and checks them together.
     fn finish(mut self) -> Result<Settings, Problems> {
         let bad: BTreeSet<String> = self.problems.iter().map(|problem| problem.key.clone()).collect();
         let mut builder = Config::builder().add_source(self.defaults);
@@ -253,12 +252,12 @@ fn key_of(name: &str) -> Option<String> {
     start.eq_ignore_ascii_case(&prefix).then(|| key.to_lowercase().replace("__", "."))
 }
 
-/// A failure that no user can cause: the built-in defaults are broken.
+/// An error in the built-in defaults, which no user can cause.
 fn built_in(error: &ConfigError) -> Problem {
     Problem { key: "settings".to_owned(), value: None, origin: Origin::Default, reason: error.to_string() }
 }
 
-/// What was said about a value, without the value, which may be a secret.
+/// The reason in an error about a value, without the value, which may be a secret.
 fn reason(error: ConfigError) -> String {
     match error {
         ConfigError::At { error, .. } => reason(*error),
@@ -267,7 +266,7 @@ fn reason(error: ConfigError) -> String {
     }
 }
 
-/// Where a file stops being TOML, without its text, which may hold secrets.
+/// The place at which a file is not TOML, without its text, which may contain secrets.
 fn syntax(error: ConfigError) -> String {
     let ConfigError::FileParse { cause, .. } = error else { return "not TOML".to_owned() };
     match cause.downcast_ref::<toml::de::Error>() {

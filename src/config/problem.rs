@@ -1,5 +1,5 @@
-//! What is wrong with the settings, one line a finding, and what may be shown
-//! of a value: never a secret.
+//! Problems of the settings, one line each, and how much of a value a line may show: never a secret.
+//! Entry points: [`Problem`], [`shown`], [`shown_text`] and [`shown_url`].
 
 use std::fmt;
 use std::path::PathBuf;
@@ -11,12 +11,12 @@ use ctlstore_core::MASK;
 /// The longest piece of a value that a line repeats, in characters.
 const SHOWN_CHARS: usize = 200;
 
-/// Where a value came from.
+/// The source of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     Default,
     File(PathBuf),
-    /// The variable's name, as it was spelt.
+    /// The variable's name, in the given spelling.
     Environment(String),
     Flag(&'static str),
 }
@@ -32,11 +32,11 @@ impl fmt::Display for Origin {
     }
 }
 
-/// One thing that is wrong, as one line: key, value, origin and reason.
+/// One problem. Its text is one line: key, value, origin and reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     pub key: String,
-    /// Ready to be printed; none where there is no value, or not one.
+    /// Ready to be printed. `None` if there is no value, or several.
     pub value: Option<String>,
     pub origin: Origin,
     pub reason: String,
@@ -52,7 +52,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Everything that is wrong with the settings. Never empty.
+/// All problems of the settings. Never empty.
 #[derive(Debug, thiserror::Error)]
 pub struct Problems(pub Vec<Problem>);
 
@@ -66,7 +66,7 @@ impl fmt::Display for Problems {
     }
 }
 
-/// The value of `key` as it may be printed; none for a whole section.
+/// The value of `key` as it may be printed; `None` for a whole section.
 pub fn shown(key: &str, value: &Value) -> Option<String> {
     if is_secret(key) {
         return Some(MASK.to_owned());
@@ -83,8 +83,8 @@ pub fn shown(key: &str, value: &Value) -> Option<String> {
     }
 }
 
-/// `text` in quotes, cut where it is long and without what a URL may hide: a
-/// password, a signature in its query, data.
+/// `text` in quotes, cut if it is long. Secrets that a URL may contain are masked: a password, a
+/// signature in its query, data.
 pub fn shown_text(text: &str) -> String {
     let masked = without_credentials(&without_signature(text));
     if masked == MASK {
@@ -96,10 +96,10 @@ pub fn shown_text(text: &str) -> String {
     }
 }
 
-/// A URL, or a list of them, in quotes, cut and without what it may hide. A part without a scheme that looks like
-/// one of a query is masked: it may be a piece of a signed URL with a comma in it.
+/// A URL, or a list of URLs, as [`shown_text`] shows it. A part that has no scheme and looks like a part
+/// of a query is masked: it may belong to a signed URL with a comma in it.
 pub fn shown_url(text: &str) -> String {
-    // What stands behind ? or # of any URL may be a signature. A comma or an @ in there separates nothing.
+    // The text after ? or # of any URL may be a signature. A comma or an @ in it separates nothing.
     let query = text.find("://").and_then(|at| text[at..].find(['?', '#']).map(|query| at + query));
     if let Some(cut) = query {
         let is_odd = text[cut..].contains('@') || text[..cut].to_ascii_lowercase().contains("data:");
@@ -109,13 +109,14 @@ pub fn shown_url(text: &str) -> String {
         let has_scheme = part.split_once(':').is_some_and(|(scheme, _)| !scheme.contains(['=', '&', '?']));
         if !has_scheme && part.contains(['=', '&']) { MASK.to_owned() } else { part.to_owned() }
     };
-    match text.contains(['=', '&']) {
-        true => shown_text(&text.split(',').map(masked).collect::<Vec<_>>().join(",")),
-        false => shown_text(text),
+    if text.contains(['=', '&']) {
+        shown_text(&text.split(',').map(masked).collect::<Vec<_>>().join(","))
+    } else {
+        shown_text(text)
     }
 }
 
-/// Goes by the key's name, mistyped ones included: those may hold a secret too.
+/// Judges by the key's name. A mistyped key may hold a secret too.
 fn is_secret(key: &str) -> bool {
     let name = key.rsplit('.').next().unwrap_or(key).to_ascii_lowercase();
     let tells = |word: &str| {
@@ -124,8 +125,8 @@ fn is_secret(key: &str) -> bool {
     !name.ends_with("file") && (name.split(['_', '-']).any(tells) || name.contains("secret") || name.contains("pass"))
 }
 
-/// `text` with everything up to its last `@` masked besides a URL's scheme,
-/// also where it is too broken to parse; all of a `mysql:` URL without a `@`.
+/// Masks everything up to the last `@` of `text` except for a URL's scheme, even if the text can't be
+/// parsed. Masks all of a `mysql:` URL without a `@` that may contain a password.
 fn without_credentials(text: &str) -> String {
     let is_scheme = |scheme: &str| scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b));
     let (scheme, rest) = match text.split_once("://") {
@@ -140,15 +141,15 @@ fn without_credentials(text: &str) -> String {
     }
 }
 
-/// Whether what should be a port is none: it may be a password whose host is missing.
+/// Whether the text at the place of a port is no number. It may be a password without a host.
 fn has_odd_port(rest: &str) -> bool {
     let authority = rest.split('/').next().unwrap_or_default();
     let port = authority.rsplit_once(':').map(|(_, port)| port);
     !authority.ends_with(']') && port.is_some_and(|port| !port.bytes().all(|b| b.is_ascii_digit()))
 }
 
-/// `text` with the query or fragment of an `http:` URL and the data of a `data:` URL masked,
-/// in a list of several URLs with all that follows.
+/// Masks the query or fragment of an `http:` URL and the data of a `data:` URL, and all text after
+/// them.
 fn without_signature(text: &str) -> String {
     let lower = text.to_ascii_lowercase();
     if let Some(at) = lower.find("data:") {

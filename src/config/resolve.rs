@@ -1,5 +1,5 @@
-//! Makes loaded settings ready to use: relative paths are put under the data
-//! directory, and the files that hold secrets are read.
+//! Makes loaded settings ready to use: puts relative paths under the data directory and reads the
+//! files that hold secrets. Entry point: [`resolve`].
 
 use std::io;
 use std::path::{Path, PathBuf, absolute};
@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf, absolute};
 use ctlstore_core::disk::read_secret;
 use ctlstore_ldb::snapshot::SnapshotUrl;
 
+use super::choices::Role;
 use super::ctldb_url::CtldbUrl;
-use super::settings::{Role, Settings};
+use super::settings::Settings;
 use super::validate::Findings;
 
 pub fn resolve(settings: &mut Settings, findings: &mut Findings) {

@@ -1,8 +1,10 @@
-//! The settings of a node as typed structs, one per section of the file. Here
-//! is the shape only: defaults, checks and loading have files of their own.
+//! The settings of a node as typed structs, one for each section of the file. Entry point:
+//! [`Settings`]. Defaults, checks and loading are in other files. config/default.toml explains each
+//! key.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,12 +12,15 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use ctlstore_core::ledger::AllowEmpty;
+use ctlstore_core::schema::{FamilyName, TableName, WriterName};
 use ctlstore_ldb::snapshot::SnapshotUrl;
 
+use super::choices::{LogFormat, Role};
 use super::codec;
 use super::ctldb_url::CtldbUrl;
 
-/// Everything that a node can be told. After loading, all paths are absolute.
+/// All settings of a node. After loading, all paths are absolute.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
@@ -46,15 +51,15 @@ impl Settings {
         self.plays(Role::Reflector) && !self.ldb.versioned
     }
 
-    /// Whether it fetches versions of the LDB instead.
+    /// Whether this node fetches versions of the LDB instead.
     pub fn fetches_versions(&self) -> bool {
         self.plays(Role::Reflector) && self.ldb.versioned
     }
 
-    /// All of it as TOML, secrets masked.
+    /// All settings as TOML. Secrets are masked.
     ///
     /// # Errors
-    /// A path that is not UTF-8 cannot be written.
+    /// If a path is not UTF-8.
     pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
         toml::to_string(self)
     }
@@ -63,17 +68,6 @@ impl Settings {
     pub fn uses_ctldb(&self) -> bool {
         self.plays(Role::Executive) || self.follows_ledger()
     }
-}
-
-/// What a node does; it may play several roles at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    Executive,
-    Reflector,
-    Reader,
-    Snapshotter,
-    Heartbeat,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -85,7 +79,7 @@ pub struct NodeSettings {
     /// Where relative paths start.
     #[serde(deserialize_with = "codec::path")]
     pub data_dir: PathBuf,
-    /// How long a stop may take in all before the process ends anyway.
+    /// How long a stop may take in all. After that the process ends.
     #[serde(with = "codec::duration")]
     pub shutdown_timeout: Duration,
 }
@@ -100,15 +94,6 @@ pub struct LogSettings {
     pub format: LogFormat,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// For people; coloured on a terminal.
-    Text,
-    /// One JSON object a line.
-    Json,
-}
-
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OpsSettings {
@@ -117,14 +102,14 @@ pub struct OpsSettings {
     pub bind: SocketAddr,
 }
 
-/// Of all servers of the node.
+/// For all HTTP servers of the node.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HttpSettings {
-    /// Names that clients know this host by, besides those of loopback; in lower case.
+    /// Names by which clients know this host, beside those of loopback; in lower case.
     #[serde(deserialize_with = "codec::host_names")]
     pub allowed_hosts: Vec<String>,
-    /// Connections of one client address at each server; 0 is no bound.
+    /// The most connections of one client address at each server; 0 is no bound.
     #[serde(deserialize_with = "codec::whole")]
     pub max_connections_per_client: usize,
 }
@@ -132,9 +117,9 @@ pub struct HttpSettings {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CtldbSettings {
-    /// After loading it holds the password, also the one of `password_file`.
+    /// After loading it contains the password, even one from `password_file`.
     pub url: CtldbUrl,
-    /// Holds the password of a `mysql:` URL that carries none.
+    /// The file with the password, for a `mysql:` URL without one.
     #[serde(with = "codec::maybe_path")]
     pub password_file: Option<PathBuf>,
     /// A plain SQL identifier.
@@ -147,7 +132,7 @@ pub struct CtldbSettings {
 pub struct ExecutiveSettings {
     #[serde(deserialize_with = "codec::address")]
     pub bind: SocketAddr,
-    /// From a request's arrival to its answer.
+    /// The longest time from a request's arrival to its answer.
     #[serde(with = "codec::duration")]
     pub request_timeout: Duration,
     /// Whether tables may be dropped and cleared by HTTP.
@@ -156,10 +141,11 @@ pub struct ExecutiveSettings {
     /// How long ledger rows are kept; `None` keeps them for ever.
     #[serde(with = "codec::maybe_duration")]
     pub ledger_retention: Option<Duration>,
-    /// Whose snapshots must have what goes; none are those of `snapshotter.urls`.
+    /// The snapshots that must have the rows that go. If empty, those at `snapshotter.urls`.
     #[serde(deserialize_with = "codec::snapshot_urls")]
     pub ledger_retention_snapshots: Vec<SnapshotUrl>,
-    /// That no reflector of the original follows this ctldb, should the original have made it.
+    /// Whether the operator says that no reflector of the original follows a ctldb that the original
+    /// made.
     #[serde(deserialize_with = "codec::boolean")]
     pub no_original_reflectors: bool,
     pub writer_limit: WriterLimitSettings,
@@ -167,13 +153,13 @@ pub struct ExecutiveSettings {
 }
 
 impl ExecutiveSettings {
-    /// Where the snapshots are on whose word the ledger is pruned.
+    /// The URLs of the snapshots that pruning relies on.
     pub fn retention_snapshots<'a>(&'a self, snapshotter: &'a SnapshotterSettings) -> &'a [SnapshotUrl] {
         if self.ledger_retention_snapshots.is_empty() { &snapshotter.urls } else { &self.ledger_retention_snapshots }
     }
 }
 
-/// What a writer may write when no limit of its own is stored in the ctldb.
+/// The rate limit of a writer without a limit of its own in the ctldb.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WriterLimitSettings {
@@ -185,14 +171,14 @@ pub struct WriterLimitSettings {
     pub period: Duration,
 }
 
-/// How large a table may be when no limit of its own is stored in the ctldb.
+/// The size limit of a table without a limit of its own in the ctldb.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TableLimitSettings {
-    /// Bytes of data and indexes from which on a warning is logged.
+    /// Above so many bytes of data and indexes a warning is logged.
     #[serde(with = "codec::bytes")]
     pub warn_bytes: u64,
-    /// Bytes of data and indexes from which on writes are refused.
+    /// Above so many bytes of data and indexes writes are refused.
     #[serde(with = "codec::bytes")]
     pub max_bytes: u64,
 }
@@ -202,10 +188,10 @@ pub struct TableLimitSettings {
 pub struct ReflectorSettings {
     #[serde(with = "codec::duration")]
     pub poll_interval: Duration,
-    /// The part of `poll_interval` that is left to chance, 0 to 1.
+    /// The random part of `poll_interval`, 0 to 1.
     #[serde(deserialize_with = "codec::fraction")]
     pub poll_jitter: f64,
-    /// The longest that one query for ledger rows may take.
+    /// The longest time of one query for ledger rows.
     #[serde(with = "codec::duration")]
     pub poll_timeout: Duration,
     /// The most ledger rows that are read, and applied, at once.
@@ -214,13 +200,13 @@ pub struct ReflectorSettings {
     /// The most bytes of statements that are read, and applied, at once.
     #[serde(with = "codec::bytes")]
     pub block_bytes: u64,
-    /// The longest that a ledger statement in none of the protocol's forms may run.
+    /// The longest time of a ledger statement in none of the protocol's forms.
     #[serde(with = "codec::duration")]
     pub statement_max_time: Duration,
     /// The most bytes of such a statement, and of any value or row that it makes.
     #[serde(with = "codec::bytes")]
     pub statement_max_bytes: u64,
-    /// The most bytes of memory that SQLite may take for such a statement.
+    /// The most bytes of memory that SQLite uses for such a statement.
     #[serde(with = "codec::bytes")]
     pub statement_max_memory_bytes: u64,
 }
@@ -230,16 +216,16 @@ pub struct ReflectorSettings {
 pub struct LdbSettings {
     #[serde(deserialize_with = "codec::path")]
     pub path: PathBuf,
-    /// The WAL's size from which on it is checkpointed.
+    /// The WAL's size at which it is checkpointed.
     #[serde(with = "codec::bytes")]
     pub wal_checkpoint_bytes: u64,
     /// Whether this host fetches whole LDBs, each a version, instead of following the ledger.
     #[serde(deserialize_with = "codec::boolean")]
     pub versioned: bool,
-    /// Versions that stay.
+    /// How many versions stay.
     #[serde(deserialize_with = "codec::whole")]
     pub versioned_keep: usize,
-    /// Between two times that the sources are asked for a newer one.
+    /// The pause between two times that the sources are asked for a newer one.
     #[serde(with = "codec::duration")]
     pub versioned_interval: Duration,
 }
@@ -251,28 +237,19 @@ impl LdbSettings {
     }
 }
 
-/// Where a reflector gets an LDB that it does not have.
+/// Where a reflector gets an LDB from if it has none.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BootstrapSettings {
-    /// Snapshots, asked for in this order.
+    /// Snapshots, tried in this order.
     #[serde(deserialize_with = "codec::snapshot_urls")]
     pub urls: Vec<SnapshotUrl>,
-    /// Whether to begin with an empty LDB where none of them exists.
-    #[serde(deserialize_with = "codec::allow_empty")]
+    /// Whether to begin with an empty LDB if none of them exists.
+    #[serde(with = "codec::allow_empty")]
     pub allow_empty: AllowEmpty,
-    /// How many times its stored size a compressed snapshot without a manifest may have.
+    /// The largest ratio of unpacked to stored size for a compressed snapshot without a manifest.
     #[serde(deserialize_with = "codec::whole")]
     pub max_expansion: u64,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum AllowEmpty {
-    /// Where the ledger still begins at its start.
-    Auto,
-    True,
-    False,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -280,7 +257,7 @@ pub enum AllowEmpty {
 pub struct ChangelogSettings {
     #[serde(deserialize_with = "codec::path")]
     pub path: PathBuf,
-    /// The size past which a new file is begun; 0 switches the changelog off.
+    /// After so many bytes a new file is begun; 0 switches the changelog off.
     #[serde(with = "codec::bytes")]
     pub max_bytes: u64,
 }
@@ -291,10 +268,10 @@ pub struct ChangesSettings {
     /// The bytes of history that are kept beside the LDB; 0 keeps none.
     #[serde(with = "codec::bytes")]
     pub retain_bytes: u64,
-    /// Clients of the change feed at one time.
+    /// The most clients of the change feed at one time.
     #[serde(deserialize_with = "codec::whole")]
     pub max_clients: usize,
-    /// The longest time without a sign of life from the change feed.
+    /// The longest time without an event of the change feed.
     #[serde(with = "codec::duration")]
     pub heartbeat: Duration,
 }
@@ -310,7 +287,7 @@ pub struct ReaderSettings {
     /// The most bytes that one answer's body may have.
     #[serde(with = "codec::bytes")]
     pub max_response_bytes: u64,
-    /// The lag up to which the reader calls itself ready; 0 ignores lag.
+    /// The lag up to which the reader is ready; 0 ignores lag.
     #[serde(with = "codec::duration")]
     pub ready_max_lag: Duration,
     /// Threads that serve requests; 0 is one per core.
@@ -319,7 +296,17 @@ pub struct ReaderSettings {
     pub query: ReaderQuerySettings,
 }
 
-/// SQL in the words of others.
+impl ReaderSettings {
+    /// Threads that serve requests, on this machine.
+    pub fn worker_threads(&self) -> usize {
+        match self.workers {
+            0 => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+            workers => workers,
+        }
+    }
+}
+
+/// Queries in SQL, `POST /v1/query`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReaderQuerySettings {
@@ -334,13 +321,13 @@ pub struct ReaderQuerySettings {
     /// How long one query may run.
     #[serde(with = "codec::duration")]
     pub max_time: Duration,
-    /// What SQLite may hold for one query.
+    /// The most memory that SQLite uses for one query.
     #[serde(with = "codec::bytes")]
     pub max_memory_bytes: u64,
-    /// Queries that run at one time, each on a thread of its own.
+    /// The most queries that run at one time, each on a thread of its own.
     #[serde(deserialize_with = "codec::whole")]
     pub max_running: usize,
-    /// Queries that wait for a thread.
+    /// The most queries that wait for a thread.
     #[serde(deserialize_with = "codec::whole")]
     pub max_waiting: usize,
 }
@@ -350,13 +337,13 @@ pub struct ReaderQuerySettings {
 pub struct SnapshotterSettings {
     #[serde(with = "codec::duration")]
     pub interval: Duration,
-    /// Where each snapshot is put; all of them get every one.
+    /// Where snapshots are published; every snapshot goes to each of them.
     #[serde(deserialize_with = "codec::snapshot_destinations")]
     pub urls: Vec<SnapshotUrl>,
-    /// How many stay at each destination under timestamped names beside the newest.
+    /// How many snapshots stay at each destination under timestamped names, beside the newest.
     #[serde(deserialize_with = "codec::whole")]
     pub keep: usize,
-    /// The longest that an object store may be silent.
+    /// The longest silence of an object store within one request.
     #[serde(with = "codec::duration")]
     pub store_timeout: Duration,
 }
@@ -366,17 +353,17 @@ pub struct SnapshotterSettings {
 pub struct HeartbeatSettings {
     #[serde(with = "codec::duration")]
     pub interval: Duration,
-    /// None is the executive of this node.
+    /// `None` is the executive of this node.
     #[serde(with = "codec::maybe_url")]
     pub executive_url: Option<Url>,
-    #[serde(deserialize_with = "codec::family_name")]
-    pub family: String,
-    #[serde(deserialize_with = "codec::table_name")]
-    pub table: String,
-    #[serde(deserialize_with = "codec::writer_name")]
-    pub writer: String,
-    /// After loading also the one of `secret_file`. None is one made at the
-    /// first start and kept under `data_dir`.
+    #[serde(deserialize_with = "codec::parsed")]
+    pub family: FamilyName,
+    #[serde(deserialize_with = "codec::parsed")]
+    pub table: TableName,
+    #[serde(deserialize_with = "codec::parsed")]
+    pub writer: WriterName,
+    /// After loading also one from `secret_file`. If `None`, the node makes one at its first start and
+    /// keeps it under `data_dir`.
     #[serde(with = "codec::maybe_secret")]
     pub secret: Option<SecretString>,
     #[serde(with = "codec::maybe_path")]

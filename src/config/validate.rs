@@ -1,5 +1,6 @@
-//! What single values and several together must not be. A finding that rests
-//! on a key which is wrong already is left out: it would only repeat.
+//! Checks the range of single values and the sense of several together. Entry points: [`exclusive`]
+//! and [`validate`]. A finding about a key that is wrong already is left out, because it would only
+//! repeat. The form of single values is `codec`'s.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -9,19 +10,22 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 
 use ctlstore_core::disk::{FileId, directory_of};
+use ctlstore_core::schema::TableRef;
+use ctlstore_ctldb::executive::Secret;
 use ctlstore_ldb::snapshot::SnapshotUrl;
 
+use super::choices::Role;
 use super::ctldb_url::CtldbUrl;
-use super::names::{NOT_HEADER_TEXT, is_header_text};
 use super::problem::{Origin, Problem, shown_text};
-use super::settings::{ReaderQuerySettings, Role, Settings};
+use super::settings::{ReaderQuerySettings, Settings};
 
-/// The writer's usage is kept for a day, so a longer period could not be counted.
+/// A writer's usage is kept for a day, so a longer period could not be counted.
 const MAX_WRITER_PERIOD: Duration = Duration::from_secs(24 * 60 * 60);
 /// A block lies in memory up to twice: one read ahead while one is applied.
 const MAX_BLOCK_ROWS: usize = 1_000_000;
 const MAX_BLOCK_BYTES: u64 = 1 << 30;
-/// No statement of the protocol is near the least; SQLite takes no value above 1,000,000,000 bytes.
+/// Statements of the protocol are far smaller than the least. SQLite takes no value above
+/// 1,000,000,000 bytes.
 const STATEMENT_BYTES: std::ops::RangeInclusive<u64> = 1 << 20..=900 << 20;
 const MIN_STATEMENT_MEMORY_BYTES: u64 = 16 << 20;
 const MAX_READER_WORKERS: usize = 1024;
@@ -29,42 +33,38 @@ const MAX_QUERIES: usize = 64;
 const MAX_WAITING_QUERIES: usize = 4096;
 const MAX_QUERY_TIME: Duration = Duration::from_secs(60);
 const QUERY_BYTES: std::ops::RangeInclusive<u64> = 64 * 1024..=1 << 30;
-/// Less would not hold the changes of a moment.
+/// Less would not hold the changes of one commit.
 const MIN_RETAIN_BYTES: u64 = 64 * 1024;
-/// Far fewer than a destination's listing can hold.
+/// A destination's listing can hold far more.
 const MAX_KEPT_SNAPSHOTS: usize = 1000;
 /// A reader may be about to open the version before the newest.
 const KEPT_VERSIONS: std::ops::RangeInclusive<usize> = 2..=1000;
-/// No compression of ours reaches the most.
+/// The compressions that we use reach less than the most.
 const EXPANSION: std::ops::RangeInclusive<u64> = 1..=100_000;
-/// The protocol's limits of a writer's secret, in bytes.
-const SECRET_BYTES: std::ops::RangeInclusive<usize> = 3..=100;
-/// MySQL's limit of a table's name, `family___table`.
-const MAX_TABLE_NAME: usize = 64;
 
-/// What was found wrong, with what a finding's line needs to know.
+/// The findings so far, and what their lines need to know.
 pub struct Findings {
     /// The effective values as they may be printed.
     values: toml::Table,
     origins: BTreeMap<String, Origin>,
-    /// Keys that are wrong already.
+    /// Keys with a value that was refused before.
     bad: BTreeSet<String>,
     problems: Vec<Problem>,
 }
 
 impl Findings {
     pub fn new(settings: &Settings, origins: BTreeMap<String, Origin>, bad: BTreeSet<String>) -> Self {
-        // What cannot be printed (a path that is not UTF-8) has no value in its line.
+        // A value that can't be printed (a path that is not UTF-8) is left out of its line.
         let values = toml::Table::try_from(settings).unwrap_or_default();
         Self { values, origins, bad, problems: Vec::new() }
     }
 
-    /// Refuses the first of `keys` because of all of them.
+    /// Refuses a combination of `keys`. The line is about the first one that was set.
     pub fn refuse(&mut self, keys: &[&str], reason: impl Into<String>) {
         if keys.iter().any(|key| self.bad.contains(*key)) {
             return;
         }
-        // Of keys that exclude each other, the one that was set is at fault.
+        // A key that was set is at fault, rather than one that has its default.
         let Some(key) = keys.iter().find(|key| self.origins.contains_key(**key)).or(keys.first()) else { return };
         self.problems.push(Problem {
             key: (*key).to_owned(),
@@ -88,7 +88,7 @@ impl Findings {
     }
 }
 
-/// What excludes each other as it was given, before secret files are read.
+/// Checks keys that exclude each other, before secret files are read.
 pub fn exclusive(settings: &Settings, findings: &mut Findings) {
     let Settings { ctldb, heartbeat, .. } = settings;
     if ctldb.password_file.is_some() {
@@ -104,7 +104,7 @@ pub fn exclusive(settings: &Settings, findings: &mut Findings) {
     }
 }
 
-/// Everything else, of settings whose paths are absolute.
+/// All other checks. The settings' paths must be absolute.
 pub fn validate(settings: &Settings, findings: &mut Findings) {
     times(settings, findings);
     sizes(settings, findings);
@@ -190,7 +190,7 @@ fn sizes(settings: &Settings, findings: &mut Findings) {
     }
 }
 
-/// Each of them costs a thread, memory or a log that can't be cut short.
+/// Each query costs a thread and memory, and keeps the WAL from shrinking.
 fn queries(query: &ReaderQuerySettings, findings: &mut Findings) {
     if !(1..=MAX_QUERIES).contains(&query.max_running) {
         findings.refuse(&["reader.query.max_running"], format!("must be 1 to {MAX_QUERIES}"));
@@ -211,7 +211,7 @@ fn queries(query: &ReaderQuerySettings, findings: &mut Findings) {
     }
 }
 
-/// Servers of this node that would fight for one port.
+/// Refuses two servers of this node on one port.
 fn servers(settings: &Settings, findings: &mut Findings) {
     let mut binds = vec![("ops.bind", settings.ops.bind)];
     if settings.plays(Role::Executive) {
@@ -229,16 +229,16 @@ fn servers(settings: &Settings, findings: &mut Findings) {
     }
 }
 
-/// Port 0 is any free one. An unspecified address covers all of its machine,
-/// and the one of IPv6 those of IPv4 too.
+/// Port 0 is any free one. An unspecified address covers all addresses of the machine; that of IPv6
+/// covers IPv4 too.
 fn overlap(a: &SocketAddr, b: &SocketAddr) -> bool {
     let covers = |a: &SocketAddr, b: &SocketAddr| a.ip().is_unspecified() && (a.is_ipv6() || b.is_ipv4());
     a.port() != 0 && a.port() == b.port() && (a.ip() == b.ip() || covers(a, b) || covers(b, a))
 }
 
-/// Files that would overwrite each other.
+/// Refuses files that would overwrite each other.
 fn files(settings: &Settings, findings: &mut Findings) {
-    // A host may start from what it publishes, but not from itself.
+    // A host may start from a snapshot that it publishes, but not from its own LDB.
     if settings.bootstrap.urls.iter().any(|url| matches!(url, SnapshotUrl::File(path) if *path == settings.ldb.path)) {
         findings.refuse(&["bootstrap.urls", "ldb.path"], "bootstrap.urls and ldb.path are the same file");
     }
@@ -261,7 +261,7 @@ fn files(settings: &Settings, findings: &mut Findings) {
     }
 }
 
-/// Where the path leads but for a link at its end, however it is spelt.
+/// The path with its directory resolved, so that two spellings are equal. A link at its end stays.
 fn place(path: &Path) -> PathBuf {
     let directory = std::fs::canonicalize(directory_of(path));
     match (directory, path.file_name()) {
@@ -287,7 +287,7 @@ fn roles(settings: &Settings, findings: &mut Findings) {
     }
 }
 
-/// A versioned LDB is fetched from elsewhere, and nothing follows the ledger on this host.
+/// A versioned LDB is fetched, and nothing on this host follows the ledger.
 fn versions(settings: &Settings, findings: &mut Findings) {
     if !settings.ldb.versioned {
         return;
@@ -316,18 +316,12 @@ fn retention(settings: &Settings, findings: &mut Findings) {
 
 fn heartbeat(settings: &Settings, findings: &mut Findings) {
     let heartbeat = &settings.heartbeat;
-    if heartbeat.family.len() + "___".len() + heartbeat.table.len() > MAX_TABLE_NAME {
-        let reason = format!("family___table is longer than {MAX_TABLE_NAME} characters");
-        findings.refuse(&["heartbeat.table", "heartbeat.family"], reason);
+    if let Err(error) = TableRef::new(heartbeat.family.clone(), heartbeat.table.clone()) {
+        findings.refuse(&["heartbeat.table", "heartbeat.family"], error.to_string());
     }
     if let Some(secret) = &heartbeat.secret
-        && !SECRET_BYTES.contains(&secret.expose_secret().len())
+        && let Err(refusal) = Secret::new(secret.expose_secret().as_bytes())
     {
-        findings.refuse(&["heartbeat.secret", "heartbeat.secret_file"], "a writer's secret has 3 to 100 bytes");
-    }
-    if let Some(secret) = &heartbeat.secret
-        && !is_header_text(secret.expose_secret())
-    {
-        findings.refuse(&["heartbeat.secret", "heartbeat.secret_file"], NOT_HEADER_TEXT);
+        findings.refuse(&["heartbeat.secret", "heartbeat.secret_file"], refusal.to_string());
     }
 }

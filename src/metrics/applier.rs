@@ -1,4 +1,4 @@
-//! Applying the ledger to the LDB, and the changelog that comes of it.
+//! Metrics of applying the ledger to the LDB, and of the changelog.
 
 use std::sync::atomic::AtomicU64;
 
@@ -9,7 +9,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
-use super::labels::{CheckpointMode, ExecutionPath};
+use ctlstore_ldb::CheckpointMode;
+
+use super::labels::ExecutionPath;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PathLabels {
@@ -18,7 +20,8 @@ struct PathLabels {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CheckpointLabels {
-    mode: CheckpointMode,
+    /// A [`CheckpointMode`].
+    mode: &'static str,
     complete: bool,
 }
 
@@ -27,14 +30,14 @@ struct CheckpointLabels {
 pub struct ApplierMetrics {
     /// The last applied seq.
     pub seq: Gauge,
-    /// How far the LDB is behind the ledger. It grows with time alone, so it is set
-    /// whenever the metrics are asked for; not a number while it can't be said.
+    /// The lag of the LDB. It grows with time alone, so each request for metrics sets it. It is not a
+    /// number while the lag is unknown.
     pub lag_seconds: Gauge<f64, AtomicU64>,
     /// The size of the LDB's WAL, after the last commit or checkpoint.
     pub wal_bytes: Gauge,
     /// Rows of the LDB that statements changed.
     pub rows: Counter,
-    /// Ledger transactions applied; a statement outside of one is one.
+    /// Ledger transactions applied; a statement outside of a transaction counts as one.
     pub transactions: Counter,
     /// From BEGIN to the end of COMMIT, in seconds.
     pub commit_seconds: Histogram,
@@ -74,13 +77,18 @@ impl ApplierMetrics {
         this
     }
 
-    /// Counts `count` statements that were applied in this way.
+    /// Counts statements that were applied in this way.
     pub fn statements(&self, path: ExecutionPath, count: u64) {
         self.statements.get_or_create(&PathLabels { path }).inc_by(count);
     }
 
-    /// Counts a checkpoint; `complete` when the whole WAL reached the database.
+    /// Counts a checkpoint. It is `complete` if the whole WAL reached the database.
     pub fn checkpoint(&self, mode: CheckpointMode, complete: bool) {
+        let mode = match mode {
+            CheckpointMode::Passive => "passive",
+            CheckpointMode::Restart => "restart",
+            CheckpointMode::Truncate => "truncate",
+        };
         self.checkpoints.get_or_create(&CheckpointLabels { mode, complete }).inc();
     }
 }
@@ -90,9 +98,9 @@ impl ApplierMetrics {
 pub struct ChangelogMetrics {
     /// Lines written.
     pub entries: Counter,
-    /// Jumps in the entries' seq, which make followers drop their caches.
+    /// Jumps in the entries' seq. Followers then drop their caches.
     pub resyncs: Counter,
-    /// Times that a new file took the path.
+    /// Times that a new file was begun.
     pub rotations: Counter,
 }
 

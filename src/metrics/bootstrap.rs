@@ -1,4 +1,4 @@
-//! Fetching an LDB from a snapshot.
+//! Metrics of fetching an LDB from a snapshot.
 
 use std::sync::atomic::AtomicU64;
 
@@ -19,13 +19,13 @@ struct KindLabels {
 /// The reflector's bootstrap.
 #[derive(Debug)]
 pub struct BootstrapMetrics {
-    /// Snapshots that were asked for, one for each source and try.
+    /// Questions for a snapshot, one for each source and try.
     pub attempts: Counter,
-    /// Bytes downloaded, as they are stored, those that came to nothing among them.
+    /// Bytes downloaded, as they are stored, including those of failed downloads.
     pub bytes: Counter,
-    /// From the first byte to the switch, of those that succeeded.
+    /// From the first byte to the replaced LDB, for downloads that succeeded.
     pub duration_seconds: Histogram,
-    /// When an LDB was last switched to a fetched one, in unix time.
+    /// Unix seconds of the last time that a snapshot was fetched to replace the LDB.
     pub last_success_seconds: Gauge<f64, AtomicU64>,
     failures: Family<KindLabels, Counter>,
 }
@@ -51,7 +51,7 @@ impl BootstrapMetrics {
         this
     }
 
-    /// Counts a source that did not give a snapshot.
+    /// Counts a source that gave no snapshot.
     pub fn failed(&self, kind: ErrorKind) {
         self.failures.get_or_create(&KindLabels { kind }).inc();
     }

@@ -1,4 +1,4 @@
-//! Writing: the executive, and the heartbeat that writes through it.
+//! Metrics of writing: of the executive, and of the heartbeat.
 
 use std::sync::atomic::AtomicU64;
 
@@ -16,12 +16,12 @@ struct RetryLabels {
     reason: RetryReason,
 }
 
-/// The executive, behind its HTTP server.
+/// The executive, without its HTTP server.
 #[derive(Debug)]
 pub struct ExecutiveMetrics {
     /// Mutations committed.
     pub mutations: Counter,
-    /// Ledger rows committed by mutations, markers among them.
+    /// Ledger rows committed by mutations, including markers.
     pub statements: Counter,
     /// From asking for the ledger lock to COMMIT's answer, in seconds.
     pub commit_seconds: Histogram,
@@ -29,15 +29,15 @@ pub struct ExecutiveMetrics {
     pub commit_requests: Histogram,
     /// Commits whose answer was lost and whose outcome was looked up.
     pub lost_commits: Counter,
-    /// Schema changes that were found begun and were finished.
+    /// Schema changes that another executive began and this one finished.
     pub intents_finished: Counter,
     /// Requests that wrote to a table over its warning size.
     pub over_warn_size: Counter,
-    /// Ledger rows deleted because they were old enough and in a snapshot.
+    /// Ledger rows that pruning deleted.
     pub rows_pruned: Counter,
     /// The first ledger row that pruning has left.
     pub low_water_seq: Gauge,
-    /// Unix seconds of the last time that pruning ended well.
+    /// Unix seconds of the last time that pruning succeeded.
     pub prune_last_success_seconds: Gauge<f64, AtomicU64>,
     retries: Family<RetryLabels, Counter>,
 }
@@ -72,12 +72,13 @@ impl ExecutiveMetrics {
         registry.register("ledger_rows_pruned", "Old ledger rows deleted", this.rows_pruned.clone());
         let help = "First ledger row that pruning has left";
         registry.register("ledger_low_water_seq", help, this.low_water_seq.clone());
-        let (help, last) = ("When pruning the ledger last ended well", this.prune_last_success_seconds.clone());
+        let help = "When pruning the ledger last ended well";
+        let last = this.prune_last_success_seconds.clone();
         registry.register_with_unit("ledger_prune_last_success_timestamp", help, Unit::Seconds, last);
         this
     }
 
-    /// Counts transactions that were run once more.
+    /// Counts transactions that were repeated.
     pub fn retries(&self, reason: RetryReason, count: u64) {
         self.retries.get_or_create(&RetryLabels { reason }).inc_by(count);
     }

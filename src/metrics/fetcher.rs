@@ -1,4 +1,4 @@
-//! Fetching versions of the LDB.
+//! Metrics of fetching versions of the LDB.
 
 use std::sync::atomic::AtomicU64;
 
@@ -10,19 +10,19 @@ use prometheus_client::registry::{Registry, Unit};
 /// The fetcher.
 #[derive(Debug)]
 pub struct FetcherMetrics {
-    /// Versions that have appeared.
+    /// Versions that were fetched.
     pub versions: Counter,
-    /// Bytes downloaded, as they are stored, those that came to nothing among them.
+    /// Bytes downloaded, as they are stored, including those of failed downloads.
     pub bytes: Counter,
-    /// From the question for a snapshot to its version, in seconds.
+    /// From the question for a snapshot to the finished version, in seconds.
     pub duration_seconds: Histogram,
     /// The seq of the newest version.
     pub seq: Gauge,
-    /// The size of the last one's file.
+    /// The size of the last version's file.
     pub size_bytes: Gauge,
     /// Unix seconds of the last new version.
     pub last_success_seconds: Gauge<f64, AtomicU64>,
-    /// Unix seconds of when a source last said what there is.
+    /// Unix seconds of the last time that a source told what it has.
     pub last_asked_seconds: Gauge<f64, AtomicU64>,
 }
 

@@ -1,4 +1,4 @@
-//! Requests of the node's HTTP servers.
+//! Metrics of the node's HTTP servers: requests and connections.
 
 use std::fmt::{self, Write};
 use std::time::Duration;
@@ -12,14 +12,14 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::labels::{CloseReason, Method, Server};
 
-/// A point read takes tens of microseconds, a write that waits for its lock
-/// seconds, and the default time-out is 30 s.
+/// A point read takes tens of microseconds, a write that waits for the lock takes seconds, and the
+/// default time-out is 30 s.
 const LATENCY_SECONDS: [f64; 18] = [
     0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
     30.0,
 ];
 
-/// The patterns that are labels; whatever else was asked for is [`Route::OTHER`].
+/// The patterns that are labels. Every other path is [`Route::OTHER`].
 const PATTERNS: [&str; 33] = [
     "/",
     "/changes",
@@ -56,7 +56,7 @@ const PATTERNS: [&str; 33] = [
     "/writers/{writer}",
 ];
 
-/// A route as a label: its pattern, never the path that was asked for.
+/// A route as a label: its pattern, never the path of the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Route(&'static str);
 
@@ -109,7 +109,7 @@ struct CutLabels {
     reason: CloseReason,
 }
 
-/// Requests by what was asked and answered, and how long the answers took.
+/// Requests by route and status, the time of their answers, and connections.
 #[derive(Debug)]
 pub struct HttpMetrics {
     requests: Family<RequestLabels, Counter>,
@@ -148,7 +148,7 @@ impl HttpMetrics {
         self.cut.get_or_create(&CutLabels { server, reason }).inc();
     }
 
-    /// Says how many connections a server may have.
+    /// Sets how many connections a server may have.
     pub fn set_max_connections(&self, server: Server, max: usize) {
         self.max_connections.get_or_create(&ServerLabels { server }).set(i64::try_from(max).unwrap_or(i64::MAX));
     }

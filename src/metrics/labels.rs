@@ -1,12 +1,12 @@
-//! The closed sets that labels come from, so that no request and no data can
-//! make a new time series.
+//! The values of labels. Each label has a closed set of values, so no request and no data can make a
+//! new time series.
 
 use std::fmt::{self, Write};
 
 use prometheus_client::encoding::{EncodeLabelValue, LabelValueEncoder};
 
-/// An enum whose variants are label values. The derive of the library would
-/// write them as they are spelt in Rust.
+/// An enum whose variants are label values. The library's derive would write them in Rust's
+/// spelling.
 macro_rules! labels {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)+ }) => {
         $(#[$doc])*
@@ -44,7 +44,7 @@ labels!(
         /// The executive's pruning of the ledger.
         Retention = "retention",
         Heartbeat = "heartbeat",
-        /// Of versions of the LDB.
+        /// The fetcher of versions of the LDB.
         Fetcher = "fetcher",
         Reader = "reader",
         Snapshotter = "snapshotter",
@@ -53,7 +53,7 @@ labels!(
 );
 
 labels!(
-    /// What went wrong.
+    /// The kind of a failure.
     ErrorKind {
         /// The other side could not be reached or hung up.
         Unavailable = "unavailable",
@@ -79,13 +79,13 @@ labels!(
 );
 
 labels!(
-    /// Why a server closed a connection that its client had not done with.
+    /// Why a server closed a connection that its client still used.
     CloseReason {
-        /// Places ran short, and it was idle longest.
+        /// Places ran short, and the connection was idle longest.
         Idle = "idle",
-        /// Places ran short, and its head or body did not come.
+        /// Places ran short, and the rest of its request's head or body did not come.
         Stalled = "stalled",
-        /// Its client's address had as many as it may have.
+        /// Its client's address had as many connections as it may have.
         Address = "address",
     }
 );
@@ -93,7 +93,7 @@ labels!(
 labels!(
     /// The bounded queues between parts of the node.
     Queue {
-        /// Batches handed to the applier and not committed yet.
+        /// Batches that the applier got and has not committed yet.
         ApplierBatches = "applier_batches",
         /// Requests that wait for the ledger lock.
         ExecutiveWrites = "executive_writes",
@@ -103,28 +103,19 @@ labels!(
 labels!(
     /// How a statement of the ledger was executed.
     ExecutionPath {
-        /// Recognised, and run as a prepared statement with bound values.
+        /// As a prepared statement with bound values, because its form is known.
         Bound = "bound",
-        /// Handed to SQLite as text.
+        /// As text.
         Text = "text",
     }
 );
 
 labels!(
-    /// SQLite's kinds of checkpoint that the applier uses.
-    CheckpointMode {
-        Passive = "passive",
-        Restart = "restart",
-        Truncate = "truncate",
-    }
-);
-
-labels!(
-    /// Why the executive ran a transaction once more.
+    /// Why the executive repeated a transaction.
     RetryReason {
         /// A deadlock, a lock-wait time-out, or a schema that changed meanwhile.
         Contention = "contention",
-        /// The ctldb was away, or hung up.
+        /// The ctldb could not be reached, or closed the connection.
         Unavailable = "unavailable",
     }
 );
@@ -142,21 +133,21 @@ labels!(
     /// How a query ended.
     QueryOutcome {
         Answered = "answered",
-        /// It is wrong, or wants what it may not.
+        /// It is wrong, or does something that is not allowed.
         Refused = "refused",
         /// It has more rows, bytes or long values than allowed.
         TooLarge = "too_large",
         OutOfTime = "out_of_time",
         OutOfMemory = "out_of_memory",
-        /// Its client has gone away, or the node stops.
+        /// Its client disconnected, or the node stops.
         Cancelled = "cancelled",
-        /// The LDB is at fault, or this program.
+        /// The LDB or this program is at fault.
         Failed = "failed",
     }
 );
 
 labels!(
-    /// A request's method; all that no route takes are one.
+    /// A request's method. All methods that no route takes are `Other`.
     Method {
         Get = "GET",
         Head = "HEAD",

@@ -1,4 +1,4 @@
-//! Reading the ledger.
+//! Metrics of reading the ledger.
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
@@ -10,10 +10,10 @@ use prometheus_client::registry::{Registry, Unit};
 pub struct PollerMetrics {
     /// The highest seq that was seen in the ledger.
     pub ledger_seq: Gauge,
-    /// Queries for ledger rows, answered ones.
+    /// Queries for ledger rows that were answered.
     pub polls: Counter,
-    /// Polls that did not wait for their interval, because the executive of
-    /// this node said that the ledger grew.
+    /// Polls that began before their interval was over, because the executive of this node said that
+    /// the ledger grew.
     pub wakeups: Counter,
     /// Ledger rows read.
     pub rows: Counter,
@@ -21,7 +21,7 @@ pub struct PollerMetrics {
     pub bytes: Counter,
     /// Ledger rows in each block that was not empty.
     pub block_rows: Histogram,
-    /// Jumps in seq that were passed after the missing range was read again.
+    /// Gaps in seq that were accepted after the missing range was read again.
     pub gaps: Counter,
 }
 

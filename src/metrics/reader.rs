@@ -1,4 +1,4 @@
-//! Reading: where the LDB stands as those see it who read it.
+//! Metrics of reading: the LDB as the reader sees it, the change feed, and queries.
 
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -12,23 +12,23 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::labels::QueryOutcome;
 
-/// The HTTP reader. What it sees may be another process's LDB.
+/// The reader. Its LDB may be another process's.
 #[derive(Debug)]
 pub struct ReaderMetrics {
     /// The seq of the LDB that answers come from; 0 while there is none.
     pub seq: Gauge,
-    /// How old the answers may be; set whenever the metrics are asked for, and not a
-    /// number while that can't be said.
+    /// The lag of answers. Each request for metrics sets it. It is not a number while the lag is
+    /// unknown.
     pub lag_seconds: Gauge<f64, AtomicU64>,
     /// Clients of the change feed that are connected.
     pub changes_clients: Gauge,
-    /// Changes sent to them.
+    /// Changes sent to these clients.
     pub changes_events: Counter,
-    /// Times that one of them was told to start over.
+    /// Times that a client was told to start over.
     pub changes_resyncs: Counter,
     /// Queries that are running.
     pub queries_running: Gauge,
-    /// Queries that wait to be run.
+    /// Queries that wait for a thread.
     pub queries_waiting: Gauge,
     query_duration: Family<QueryLabels, Histogram>,
 }
@@ -67,7 +67,7 @@ impl ReaderMetrics {
         this
     }
 
-    /// A query ended so, having run for `took`.
+    /// Counts a query that ended so and took `took`.
     pub fn query(&self, outcome: QueryOutcome, took: Duration) {
         self.query_duration.get_or_create(&QueryLabels { outcome }).observe(took.as_secs_f64());
     }

@@ -1,4 +1,4 @@
-//! Taking and storing snapshots.
+//! Metrics of taking and publishing snapshots.
 
 use std::sync::atomic::AtomicU64;
 
@@ -16,15 +16,15 @@ pub struct SnapshotterMetrics {
     pub snapshots: Counter,
     /// From the start of the copy to the last destination, in seconds.
     pub duration_seconds: Histogram,
-    /// The size of the last one, uncompressed.
+    /// The uncompressed size of the last snapshot.
     pub size_bytes: Gauge,
-    /// The seq of the last one.
+    /// The seq of the last snapshot.
     pub seq: Gauge,
-    /// Unix seconds of the last one.
+    /// Unix seconds of the last snapshot.
     pub last_success_seconds: Gauge<f64, AtomicU64>,
-    /// Copies that failed their check, and so went nowhere.
+    /// Copies that failed their check, and were not published.
     pub failed_checks: Counter,
-    /// The applier's slowest commit in the round of the last one, in seconds.
+    /// The applier's slowest commit in the round of the last snapshot, in seconds.
     pub apply_stall_seconds: Gauge<f64, AtomicU64>,
     destination_seq: Family<DestinationLabels, Gauge>,
     destination_last_success: Family<DestinationLabels, Gauge<f64, AtomicU64>>,
@@ -32,7 +32,7 @@ pub struct SnapshotterMetrics {
     destination_busy: Family<DestinationLabels, Gauge>,
 }
 
-/// A destination by its place in `snapshotter.urls`, from 0 on.
+/// A destination by its index in `snapshotter.urls`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct DestinationLabels {
     destination: u64,
@@ -45,7 +45,8 @@ impl DestinationLabels {
 }
 
 impl SnapshotterMetrics {
-    /// The destination has the snapshot at `seq`, since `unix_seconds` where it is new there.
+    /// Records that the destination has the snapshot at `seq`. `unix_seconds` is when it got it, if that
+    /// is new.
     pub fn reached(&self, destination: usize, seq: i64, unix_seconds: Option<f64>) {
         let labels = DestinationLabels::of(destination);
         self.destination_seq.get_or_create(&labels).set(seq);

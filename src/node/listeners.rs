@@ -1,18 +1,18 @@
-//! The sockets of a node, all bound before any actor starts: a port that is taken
-//! fails the start, by name.
+//! The sockets of a node. [`Listeners::bind`] binds all of them before any actor starts, so a port
+//! that is taken fails the start, with the setting's name.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
 use crate::config::{Role, Settings};
 
-use super::NodeError;
+use super::error::NodeError;
 
 /// A bound socket that a server will listen on.
 #[derive(Debug)]
 pub struct Bound {
     pub listener: TcpListener,
-    /// Where it really is: the port that was asked for may have been 0.
+    /// The real address. The setting's port may be 0, which means any free port.
     pub address: SocketAddr,
 }
 
@@ -37,7 +37,7 @@ impl Bound {
     }
 }
 
-/// What this node's servers listen on.
+/// The sockets of this node's servers.
 #[derive(Debug)]
 pub struct Listeners {
     pub executive: Option<Bound>,

@@ -1,69 +1,69 @@
-//! The files that this process may have open, and what of them clients get. The node needs
-//! a part for itself: for threads, LDBs, the ctldb and stores. The rest are places for
-//! connections, so that no client can take what the node needs. Entry points: [`raise`] and
-//! [`OpenFiles::of`].
+//! Shares out the files that this process may have open. Entry points: [`raise`] and
+//! [`OpenFiles::of`]. The node reserves a part for its threads, LDBs, the ctldb and stores. The
+//! servers share the rest as places for connections. So clients can't take files that the node needs.
 
 use std::io;
 
 use crate::config::{Role, Settings};
 use crate::http::ops::{Bounds, ConnectionBounds};
 
-use super::NodeError;
-use super::options;
+use super::error::NodeError;
 
-/// Of any node: standard streams, sockets that listen, the log, locks, files that are read
+/// Files of any node: standard streams, listening sockets, the log, locks, and files that are read
 /// or written for a moment.
 const BASE: usize = 96;
-/// Of an actor's thread, or a server's with one worker.
+/// Files of an actor's thread, or of a server with one worker.
 const THREAD: usize = 8;
-/// Of one worker of the reader: its loop, an LDB with its -wal and -shm, and a second one
-/// while it is replaced.
+/// Files of one worker of the reader: its loop, and an LDB with its -wal and -shm. While an LDB is
+/// replaced, two are open.
 const WORKER: usize = 12;
-/// Of one thread that reads an LDB besides.
+/// Files of one further thread that reads an LDB.
 const READING_THREAD: usize = 6;
-/// Threads for long reads, and reads of the change history.
+/// Threads for long reads, and for reads of the change history.
 const READING_THREADS: usize = 8;
-/// Of the applier: two generations, the changelog, the history, a download.
+/// Files of the applier: two generations, the changelog, the history, a download.
 const REFLECTOR: usize = 40;
-/// Of connections to a ctldb and what an embedded one has open.
+/// Connections to a ctldb, or the files of an embedded one.
 const CTLDB: usize = 48;
-/// Of a snapshotter: a copy, and what one destination has open.
+/// Files of a snapshotter's copy.
 const SNAPSHOTTER: usize = 16;
+/// Files of one destination or source.
 const DESTINATION: usize = 16;
 
-/// What each server gets at least, and at most; beyond the clients of its change feed for
-/// the reader.
+/// The fewest connections of each server. The most are below. The reader gets more if its change
+/// feed may have more clients.
 const LEAST: usize = 16;
 const EXECUTIVE: usize = 1024;
 const READER: usize = 4096;
 const OPS: usize = 256;
 
-/// The limit, and how it is shared out.
+/// The limit, and the shares.
 #[derive(Debug, Clone, Copy)]
 pub struct OpenFiles {
-    /// What the process may have open.
+    /// Files that the process may have open.
     pub limit: usize,
-    /// What the node keeps for itself.
+    /// Files that the node keeps for itself.
     pub reserve: usize,
-    /// The most connections of each server; 0 if the node has no such server.
+    /// Connections of each server; 0 if the node does not have the server.
     pub executive: usize,
     pub reader: usize,
     pub ops: usize,
 }
 
-/// Raises the limit as far as this process may, and returns it.
+/// Raises the limit as far as this process is allowed to, and returns it.
 pub fn raise() -> io::Result<usize> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: it writes to a struct of the type that it wants, which lives on.
+    // SAFETY: the call writes to `limit`, which has the right type and outlives the call.
     if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
         return Err(io::Error::last_os_error());
     }
     if limit.rlim_cur < limit.rlim_max {
         let raised = libc::rlimit { rlim_cur: limit.rlim_max, ..limit };
-        // SAFETY: it reads a struct of the type that it wants, which lives on.
+        // SAFETY: the call reads `raised`, which has the right type and outlives the call.
         match unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised) } {
             0 => {
-                let (from, to) = (limit.rlim_cur, raised.rlim_cur);
+                let from = limit.rlim_cur;
+                let to = raised.rlim_cur;
                 tracing::info!(from, to, "the limit of open files was raised");
                 limit = raised;
             }
@@ -74,7 +74,7 @@ pub fn raise() -> io::Result<usize> {
 }
 
 impl OpenFiles {
-    /// What `limit` is for, on a node with these settings.
+    /// Shares out `limit` on a node with these settings.
     pub fn of(settings: &Settings, limit: usize) -> Result<Self, NodeError> {
         let plays = |role, want: usize| if settings.plays(role) { want } else { 0 };
         let wanted = [
@@ -82,7 +82,7 @@ impl OpenFiles {
             plays(Role::Reader, READER.max(settings.changes.max_clients.saturating_add(EXECUTIVE))),
             OPS,
         ];
-        let reserve = reserve(settings, options::reader_workers(settings));
+        let reserve = reserve(settings, settings.reader.worker_threads());
         let least = LEAST * wanted.iter().filter(|wanted| **wanted > 0).count();
         let Some(rest) = limit.checked_sub(reserve).filter(|rest| *rest >= least) else {
             return Err(too_few(settings, reserve + least, limit));
@@ -101,13 +101,10 @@ impl OpenFiles {
 
     fn log(&self, is_short: bool) {
         let Self { limit, reserve, executive, reader, ops } = self;
-        match is_short {
-            true => {
-                tracing::warn!(limit, reserve, executive, reader, ops, "few open files: clients get fewer connections")
-            }
-            false => {
-                tracing::info!(limit, reserve, executive, reader, ops, "open files: so many connections may be open")
-            }
+        if is_short {
+            tracing::warn!(limit, reserve, executive, reader, ops, "few open files: clients get fewer connections");
+        } else {
+            tracing::info!(limit, reserve, executive, reader, ops, "open files: so many connections may be open");
         }
     }
 }
@@ -119,7 +116,7 @@ impl From<OpenFiles> for Bounds {
     }
 }
 
-/// What the node needs for itself.
+/// The files that the node needs for itself.
 fn reserve(settings: &Settings, workers: usize) -> usize {
     let mut all = BASE + 2 * THREAD;
     if settings.plays(Role::Executive) {
@@ -139,15 +136,13 @@ fn reserve(settings: &Settings, workers: usize) -> usize {
     all
 }
 
-/// Names the setting that asks for too much, if it is one.
+/// The error for a limit that is too low. If `reader.workers` is the cause, it names that setting.
 fn too_few(settings: &Settings, needed: usize, limit: usize) -> NodeError {
     let mut few = settings.clone();
     few.reader.query.enabled = false;
     let is_for_workers = settings.plays(Role::Reader) && reserve(&few, 1) + 3 * LEAST <= limit;
-    let setting = match is_for_workers {
-        true => format!("reader.workers = {}: ", options::reader_workers(settings)),
-        false => String::new(),
-    };
+    let workers = settings.reader.worker_threads();
+    let setting = if is_for_workers { format!("reader.workers = {workers}: ") } else { String::new() };
     NodeError::OpenFiles { setting, needed, limit }
 }
 

@@ -1,26 +1,28 @@
-//! What the settings mean for each part of the node. The parts don't know the settings.
+//! Translates the settings into options of each part of the node. Entry point: [`NodeOptions::of`],
+//! which `start` calls once. It decides which parts the node has. The parts themselves don't know the
+//! settings.
 
-use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::SecretString;
 use url::Url;
 
-use crate::actors::applier::{AllowEmpty, BootstrapOptions};
+use crate::actors::applier::BootstrapOptions;
 use crate::actors::executive::{ExecutiveOptions, RetentionSettings};
 use crate::actors::fetcher::FetcherOptions;
 use crate::actors::heartbeat::HeartbeatOptions;
 use crate::actors::poller::PollerOptions;
 use crate::actors::snapshotter::SnapshotterOptions;
-use crate::config::{self, CtldbUrl, Settings};
+use crate::config::{self, CtldbUrl, Role, Settings};
 use crate::http::reader::{FeedOptions, QueryOptions, ReaderOptions};
 use crate::http::same_origin::Hosts;
 use crate::http::serve::ServerOptions;
 use ctlstore_core::ledger::BlockLimit;
 use ctlstore_core::schema::TableRef;
 use ctlstore_ctldb::executive::{RateLimit, WriteRules};
-use ctlstore_ctldb::{Location, ServerAddress, TableLimit};
+use ctlstore_ctldb::{LedgerTable, Location, ServerAddress, TableLimit};
 use ctlstore_ldb::changelog::ChangelogOptions;
 use ctlstore_ldb::changelog::history::HistoryOptions;
 use ctlstore_ldb::snapshot::fetch::Limits;
@@ -29,11 +31,127 @@ use ctlstore_ldb::snapshot::{SnapshotUrl, Target, Verifier};
 use ctlstore_ldb::{LdbOptions, StatementLimits};
 use ctlstore_reader::read::query::QueryLimits;
 
-use super::{NodeError, secret};
+use super::error::NodeError;
+use super::listeners::{Bound, Listeners};
+use super::open_files::OpenFiles;
+use super::secret;
 
-/// How long one of the heartbeat's requests may take: its interval, within these.
+/// A request of the heartbeat may take as long as its interval, but no less and no more than these.
 const HEARTBEAT_TIMEOUT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
 
+/// The options of each part. A part that this node does not have is `None`.
+pub struct NodeOptions {
+    /// Whether the node runs statements or queries that others wrote.
+    pub runs_foreign_sql: bool,
+    pub reader: Option<ReaderPart>,
+    pub applier: Option<ApplierPart>,
+    pub fetcher: Option<FetcherOptions>,
+    pub snapshotter: Option<SnapshotterOptions>,
+    pub poller: Option<PollerPart>,
+    pub executive: Option<ExecutivePart>,
+    pub heartbeat: Option<HeartbeatOptions>,
+    pub ops: OpsPart,
+}
+
+pub struct ReaderPart {
+    pub listener: TcpListener,
+    pub options: ReaderOptions,
+    /// The lag up to which the reader is ready; zero ignores lag.
+    pub ready_max_lag: Duration,
+}
+
+pub struct ApplierPart {
+    pub ldb_path: PathBuf,
+    pub ldb: LdbOptions,
+    pub statements: StatementLimits,
+    pub bootstrap: BootstrapOptions,
+}
+
+pub struct PollerPart {
+    pub location: Location,
+    pub ledger: LedgerTable,
+    /// The longest time of one query.
+    pub timeout: Duration,
+    pub options: PollerOptions,
+    /// Whether the applier can fetch another LDB.
+    pub may_bootstrap: bool,
+}
+
+pub struct ExecutivePart {
+    pub listener: TcpListener,
+    pub server: ServerOptions,
+    pub location: Location,
+    pub ledger: LedgerTable,
+    pub settings: ExecutiveOptions,
+}
+
+pub struct OpsPart {
+    pub listener: TcpListener,
+    pub server: ServerOptions,
+    pub open_files: OpenFiles,
+}
+
+impl NodeOptions {
+    /// The data directory has to be there: the heartbeat's secret may be kept in it.
+    pub fn of(settings: &Settings, listeners: Listeners, open_files: OpenFiles) -> Result<Self, NodeError> {
+        let runs_queries = settings.plays(Role::Reader) && settings.reader.query.enabled;
+        let Listeners { executive: executive_bound, reader: reader_bound, ops } = listeners;
+        let own_executive = executive_bound.as_ref().map(Bound::url);
+        let heartbeat = settings.plays(Role::Heartbeat).then(|| heartbeat(settings, own_executive));
+        let executive = executive_bound.map(|bound| executive_part(settings, bound, open_files.executive));
+        let poller = settings.follows_ledger().then(|| poller_part(settings));
+        Ok(Self {
+            runs_foreign_sql: runs_queries || settings.follows_ledger(),
+            reader: reader_bound.map(|bound| reader_part(settings, bound, open_files.reader)),
+            applier: settings.follows_ledger().then(|| applier_part(settings)),
+            fetcher: settings.fetches_versions().then(|| fetcher(settings)),
+            snapshotter: settings.plays(Role::Snapshotter).then(|| snapshotter(settings)),
+            poller: poller.transpose()?,
+            executive: executive.transpose()?,
+            heartbeat: heartbeat.transpose()?,
+            ops: OpsPart { server: server(settings, ops.address, open_files.ops), listener: ops.listener, open_files },
+        })
+    }
+}
+
+fn reader_part(settings: &Settings, bound: Bound, max_connections: usize) -> ReaderPart {
+    ReaderPart {
+        options: reader(settings, bound.address, max_connections),
+        listener: bound.listener,
+        ready_max_lag: settings.reader.ready_max_lag,
+    }
+}
+
+fn applier_part(settings: &Settings) -> ApplierPart {
+    ApplierPart {
+        ldb_path: settings.ldb.path.clone(),
+        ldb: ldb(settings),
+        statements: statements(settings),
+        bootstrap: bootstrap(settings),
+    }
+}
+
+fn poller_part(settings: &Settings) -> Result<PollerPart, NodeError> {
+    Ok(PollerPart {
+        location: location(settings),
+        ledger: LedgerTable::new(&settings.ctldb.ledger_table)?,
+        timeout: settings.reflector.poll_timeout,
+        options: poller(settings),
+        may_bootstrap: !settings.bootstrap.urls.is_empty(),
+    })
+}
+
+fn executive_part(settings: &Settings, bound: Bound, max_connections: usize) -> Result<ExecutivePart, NodeError> {
+    Ok(ExecutivePart {
+        server: server(settings, bound.address, max_connections),
+        listener: bound.listener,
+        location: location(settings),
+        ledger: LedgerTable::new(&settings.ctldb.ledger_table)?,
+        settings: executive(settings),
+    })
+}
+
+/// The ctldb that the settings name.
 pub fn location(settings: &Settings) -> Location {
     match &settings.ctldb.url {
         CtldbUrl::Sqlite(path) => Location::Sqlite(path.clone()),
@@ -43,32 +161,28 @@ pub fn location(settings: &Settings) -> Location {
     }
 }
 
-pub fn ldb(settings: &Settings) -> LdbOptions {
+fn ldb(settings: &Settings) -> LdbOptions {
     let changelog = ChangelogOptions { path: settings.changelog.path.clone(), max_bytes: settings.changelog.max_bytes };
     let history = HistoryOptions::beside(&settings.ldb.path, settings.changes.retain_bytes);
     let wal_checkpoint_bytes = settings.ldb.wal_checkpoint_bytes;
     LdbOptions { wal_checkpoint_bytes, changelog: Some(changelog), history: Some(history) }
 }
 
-pub fn statements(settings: &Settings) -> StatementLimits {
-    let (reflector, bytes) = (&settings.reflector, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+fn statements(settings: &Settings) -> StatementLimits {
+    let reflector = &settings.reflector;
     StatementLimits {
         max_time: reflector.statement_max_time,
-        max_bytes: bytes(reflector.statement_max_bytes),
-        max_memory_bytes: bytes(reflector.statement_max_memory_bytes),
+        max_bytes: in_memory(reflector.statement_max_bytes),
+        max_memory_bytes: in_memory(reflector.statement_max_memory_bytes),
     }
 }
 
-pub fn bootstrap(settings: &Settings) -> BootstrapOptions {
-    let allow_empty = match settings.bootstrap.allow_empty {
-        config::AllowEmpty::Auto => AllowEmpty::Auto,
-        config::AllowEmpty::True => AllowEmpty::Always,
-        config::AllowEmpty::False => AllowEmpty::Never,
-    };
-    BootstrapOptions { urls: settings.bootstrap.urls.clone(), allow_empty, limits: limits(settings) }
+fn bootstrap(settings: &Settings) -> BootstrapOptions {
+    let bootstrap = &settings.bootstrap;
+    BootstrapOptions { urls: bootstrap.urls.clone(), allow_empty: bootstrap.allow_empty, limits: limits(settings) }
 }
 
-pub fn fetcher(settings: &Settings) -> FetcherOptions {
+fn fetcher(settings: &Settings) -> FetcherOptions {
     FetcherOptions {
         directory: settings.ldb.versions(),
         keep: settings.ldb.versioned_keep,
@@ -82,17 +196,16 @@ fn limits(settings: &Settings) -> Limits {
     Limits { max_expansion: settings.bootstrap.max_expansion, ..Limits::default() }
 }
 
-pub fn poller(settings: &Settings) -> PollerOptions {
+fn poller(settings: &Settings) -> PollerOptions {
     let reflector = &settings.reflector;
-    let bytes = usize::try_from(reflector.block_bytes).unwrap_or(usize::MAX);
     PollerOptions {
         interval: reflector.poll_interval,
         jitter: reflector.poll_jitter,
-        block: BlockLimit { rows: reflector.block_rows, bytes },
+        block: BlockLimit { rows: reflector.block_rows, bytes: in_memory(reflector.block_bytes) },
     }
 }
 
-pub fn executive(settings: &Settings) -> ExecutiveOptions {
+fn executive(settings: &Settings) -> ExecutiveOptions {
     let executive = &settings.executive;
     let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
     let rules = WriteRules {
@@ -111,14 +224,14 @@ pub fn executive(settings: &Settings) -> ExecutiveOptions {
     ExecutiveOptions { rules, request_timeout: executive.request_timeout, retention, ..ExecutiveOptions::default() }
 }
 
-/// Of the snapshots at these places. It works in a directory of its own.
+/// Checks the snapshots at these URLs, in a directory of its own.
 pub fn verifier(settings: &Settings, urls: &[SnapshotUrl]) -> Verifier {
     Verifier::new(urls, settings.node.data_dir.join("verifying"))
 }
 
-/// Of a server that listens on `address`. Its handlers only wait for actors: one worker is
-/// enough.
-pub fn server(settings: &Settings, address: SocketAddr, max_connections: usize) -> ServerOptions {
+/// For a server that listens on `address`. One worker is enough, because its handlers only wait for
+/// actors.
+fn server(settings: &Settings, address: SocketAddr, max_connections: usize) -> ServerOptions {
     ServerOptions {
         max_connections,
         max_connections_per_client: settings.http.max_connections_per_client,
@@ -128,42 +241,33 @@ pub fn server(settings: &Settings, address: SocketAddr, max_connections: usize) 
     }
 }
 
-/// Threads that serve reads.
-pub fn reader_workers(settings: &Settings) -> usize {
-    match settings.reader.workers {
-        0 => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
-        workers => workers,
-    }
-}
-
-/// A quarter of the connections is left to clients that don't stay.
-pub fn reader(settings: &Settings, address: SocketAddr, max_connections: usize) -> ReaderOptions {
+/// Clients of the change feed stay connected, so they get three quarters of the connections at most.
+fn reader(settings: &Settings, address: SocketAddr, max_connections: usize) -> ReaderOptions {
     let reader = &settings.reader;
     let max_clients = settings.changes.max_clients.min(max_connections - max_connections / 4);
     ReaderOptions {
         ldb_path: if settings.ldb.versioned { settings.ldb.versions() } else { settings.ldb.path.clone() },
         versioned: settings.ldb.versioned,
         max_rows: reader.max_rows,
-        max_response_bytes: usize::try_from(reader.max_response_bytes).unwrap_or(usize::MAX),
+        max_response_bytes: in_memory(reader.max_response_bytes),
         feed: FeedOptions { max_clients, heartbeat: settings.changes.heartbeat },
         query: query(&reader.query),
-        server: ServerOptions { workers: reader_workers(settings), ..server(settings, address, max_connections) },
+        server: ServerOptions { workers: reader.worker_threads(), ..server(settings, address, max_connections) },
     }
 }
 
 fn query(query: &config::ReaderQuerySettings) -> Option<QueryOptions> {
-    let bytes = |bytes| usize::try_from(bytes).unwrap_or(usize::MAX);
     let limits = QueryLimits {
         max_rows: query.max_rows,
-        max_bytes: bytes(query.max_response_bytes),
+        max_bytes: in_memory(query.max_response_bytes),
         max_time: query.max_time,
-        max_memory_bytes: bytes(query.max_memory_bytes),
+        max_memory_bytes: in_memory(query.max_memory_bytes),
     };
     let options = QueryOptions { limits, max_running: query.max_running, max_waiting: query.max_waiting };
     query.enabled.then_some(options)
 }
 
-pub fn snapshotter(settings: &Settings) -> SnapshotterOptions {
+fn snapshotter(settings: &Settings) -> SnapshotterOptions {
     let snapshotter = &settings.snapshotter;
     let options = StoreOptions { silence: snapshotter.store_timeout, ..StoreOptions::default() };
     let target = |url: &SnapshotUrl| Target { url: url.clone(), keep: snapshotter.keep, options: options.clone() };
@@ -174,17 +278,17 @@ pub fn snapshotter(settings: &Settings) -> SnapshotterOptions {
     }
 }
 
-/// `own` is the URL of this node's executive, for where the settings name no other.
-pub fn heartbeat(settings: &Settings, own: Option<String>) -> Result<HeartbeatOptions, NodeError> {
+/// `own` is the URL of this node's executive. The heartbeat uses it if the settings name no other.
+fn heartbeat(settings: &Settings, own: Option<String>) -> Result<HeartbeatOptions, NodeError> {
     let heartbeat = &settings.heartbeat;
     let own = own.and_then(|url| Url::parse(&url).ok());
     let executive = heartbeat.executive_url.clone().or(own).ok_or(NodeError::NoExecutive)?;
-    let table = TableRef::parse(&heartbeat.family, &heartbeat.table).map_err(NodeError::HeartbeatTable)?;
+    let table = TableRef::new(heartbeat.family.clone(), heartbeat.table.clone());
     Ok(HeartbeatOptions {
         interval: heartbeat.interval,
         request_timeout: heartbeat.interval.clamp(HEARTBEAT_TIMEOUT.0, HEARTBEAT_TIMEOUT.1),
         executive,
-        table,
+        table: table.map_err(NodeError::HeartbeatTable)?,
         writer: heartbeat.writer.clone(),
         secret: heartbeat_secret(settings)?,
     })
@@ -196,4 +300,9 @@ fn heartbeat_secret(settings: &Settings) -> Result<SecretString, NodeError> {
     }
     let path = settings.node.data_dir.clone();
     secret::kept_in(&path).map_err(|source| NodeError::Secret { path, source })
+}
+
+/// Bytes as the size of something in memory.
+fn in_memory(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }

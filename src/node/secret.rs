@@ -1,5 +1,5 @@
-//! The heartbeat's secret where none is given: made at the first start and kept in
-//! the data directory, readable by the owner alone.
+//! The heartbeat's secret if the settings give none. [`kept_in`] makes it at the first start and keeps
+//! it in the data directory, in a file that only its owner can read.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
@@ -14,7 +14,7 @@ use ctlstore_core::schema::check_header_text;
 
 /// The file's name within the data directory.
 const FILE: &str = "heartbeat.secret";
-/// The most that it may hold, in bytes.
+/// The largest size of the file, in bytes.
 const MAX_BYTES: u64 = 4096;
 /// The mode of a file that the group or others can write to.
 const OTHERS_WRITE: u32 = 0o022;
@@ -36,7 +36,7 @@ pub fn kept_in(data_dir: &Path) -> io::Result<SecretString> {
     Ok(secret.into())
 }
 
-/// The secret that is there, which nobody else may have put there.
+/// The secret in the file. A file that another user could have written is an error.
 fn kept_at(path: &Path) -> io::Result<Option<SecretString>> {
     let file = match disk::open_own(OpenOptions::new().read(true), path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -70,12 +70,17 @@ mod tests {
     fn a_secret_lands_in_no_file_that_somebody_has_linked() {
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().join(name);
-        let (foreign, path, new) = (at("foreign"), at(FILE), at(&format!("{FILE}.new")));
+        let foreign = at("foreign");
+        let path = at(FILE);
+        let new = at(&format!("{FILE}.new"));
         fs::write(&foreign, "theirs").unwrap();
         for is_hard in [true, false] {
-            let link = |at: &Path| match is_hard {
-                true => fs::hard_link(&foreign, at).unwrap(),
-                false => std::os::unix::fs::symlink(&foreign, at).unwrap(),
+            let link = |at: &Path| {
+                if is_hard {
+                    fs::hard_link(&foreign, at).unwrap();
+                } else {
+                    std::os::unix::fs::symlink(&foreign, at).unwrap();
+                }
             };
             link(&new);
             let made = kept_in(directory.path()).unwrap();

@@ -1,7 +1,8 @@
-//! What starts, in which order: against the data flow, so that each actor is handed
-//! the addresses of those it talks to. Reads like the picture in ARCHITECTURE.md,
-//! from its end.
+//! Starts the parts of a node against the data flow, so that each actor is given the addresses of
+//! the actors that it talks to. Entry points: [`Node::start`] and [`Node::stop`]. The order is that
+//! of the picture in ARCHITECTURE.md, from its end. The node owns every HTTP server.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -11,56 +12,56 @@ use actix_web::dev::{Server, ServerHandle};
 
 use crate::actors::applier::Applier;
 use crate::actors::executive::ExecutiveActor;
-use crate::actors::fetcher::Fetcher;
-use crate::actors::heartbeat::Heartbeat;
+use crate::actors::fetcher::{Fetcher, FetcherOptions};
+use crate::actors::heartbeat::{Heartbeat, HeartbeatOptions};
 use crate::actors::poller::{Poller, PollerPeers};
-use crate::actors::reader::HttpReader;
-use crate::actors::snapshotter::Snapshotter;
-use crate::config::{Role, Settings};
-use crate::http::executive;
+use crate::actors::reader::{ReaderActor, ReaderState};
+use crate::actors::snapshotter::{Snapshotter, SnapshotterOptions};
+use crate::config::Settings;
 use crate::http::instrument::Observer;
 use crate::http::ops::{self, OpsState};
 use crate::http::serve::serve;
+use crate::http::{executive, reader};
 use crate::messages::executive::LedgerGrew;
-use crate::messages::ledger::{CaughtUp, Committed, InspectLdb};
-use crate::messages::status::{ActorKind as Part, GetStatus, RoleState};
+use crate::messages::ledger::{CaughtUp, Committed, InspectLdb, SlowestCommit};
+use crate::messages::status::{ActorKind, GetStatus, RoleState};
 use crate::messages::stop::Stop;
 use crate::metrics::{self, Metrics};
 use ctlstore_core::disk;
-use ctlstore_ctldb::{AnyCtldb, AnySource, Ctldb, LedgerTable};
+use ctlstore_ctldb::{AnyCtldb, AnySource, Ctldb};
 use ctlstore_ldb::StatementWatch;
 use ctlstore_reader::read::query::memory;
 
-use super::NodeError;
-use super::listeners::{Bound, Listeners};
+use super::error::NodeError;
+use super::listeners::Listeners;
 use super::open_files::OpenFiles;
-use super::options;
+use super::options::{ApplierPart, ExecutivePart, NodeOptions, OpsPart, PollerPart, ReaderPart};
 use super::stop::Steps;
 
-/// How much longer a server waits for the executive than the executive takes at most.
+/// The executive's server waits this much longer than the executive takes at most.
 const ANSWER_GRACE: Duration = Duration::from_secs(5);
 
-/// How long the start waits for an executive's first try at the ctldb, and how often it looks.
+/// How long the start waits until the executive has tried to reach the ctldb, and how often it looks.
 const FIRST_TRY_TIMEOUT: Duration = Duration::from_secs(3);
 const FIRST_TRY_LOOK: Duration = Duration::from_millis(5);
 
-/// What runs, in the order of the data flow.
+/// The running parts, in the order of the data flow.
 pub struct Node {
     metrics: Arc<Metrics>,
-    open_files: OpenFiles,
     /// True until the stop begins.
     accepting: Arc<AtomicBool>,
-    statuses: Vec<(Part, Recipient<GetStatus>)>,
+    statuses: Vec<(ActorKind, Recipient<GetStatus>)>,
     heartbeat: Option<Recipient<Stop>>,
     executive_http: Option<ServerHandle>,
     executive: Option<Recipient<Stop>>,
     poller: Option<Recipient<Stop>>,
     applier: Option<Recipient<Stop>>,
-    /// Of the applier, to be told of the stop before its turn comes.
+    /// Tells the applier of a stop before its turn comes.
     statement_watch: Option<Arc<StatementWatch>>,
     fetcher: Option<Recipient<Stop>>,
     snapshotter: Option<Recipient<Stop>>,
     reader: Option<Recipient<Stop>>,
+    reader_http: Option<ServerHandle>,
     ops: Option<ServerHandle>,
     /// The threads of the actors that have one of their own.
     arbiters: Vec<Arbiter>,
@@ -68,65 +69,58 @@ pub struct Node {
 
 impl Node {
     pub async fn start(settings: &Settings, listeners: Listeners, open_files: OpenFiles) -> Result<Self, NodeError> {
-        // Before anything uses SQLite.
-        let runs_queries = settings.plays(Role::Reader) && settings.reader.query.enabled;
-        if runs_queries || settings.follows_ledger() {
+        make_data_directory(&settings.node.data_dir)?;
+        let options = NodeOptions::of(settings, listeners, open_files)?;
+        if options.runs_foreign_sql {
+            // Before anything uses SQLite.
             memory::bound()?;
         }
-        let data_dir = &settings.node.data_dir;
-        disk::create_directory(data_dir)
-            .map_err(|source| NodeError::DataDirectory { path: data_dir.clone(), source })?;
-        if disk::is_open_to_all(data_dir) {
-            let path = data_dir.display();
-            tracing::warn!(%path, "every user may replace files of the data directory: take the right to write from others, or set its sticky bit");
-        }
-        let Listeners { executive, reader, ops } = listeners;
-        let executive_url = executive.as_ref().map(Bound::url);
-        let ctldb = match executive {
-            Some(_) => Some(open_ctldb(settings).await?),
+        let ctldb = match &options.executive {
+            Some(part) => Some(open_ctldb(part).await?),
             None => None,
         };
 
-        let mut node = Self::empty(open_files);
-        let (mut lag_watchers, mut commit_watchers) = (Vec::new(), Vec::new());
-        // The reader is the one that has something to tell against the stream, of damage.
-        let applier = settings.follows_ledger().then(Context::<Applier>::new);
-        if let Some(bound) = reader {
-            let inspect = applier.as_ref().map(|applier| applier.address().recipient());
-            let reader = node.start_reader(settings, bound, inspect)?;
+        let mut node = Self::empty();
+        let mut lag_watchers = Vec::new();
+        let mut commit_watchers = Vec::new();
+        // The reader sends against the data flow when it finds damage, so it needs the applier's address first.
+        let applier_context = options.applier.is_some().then(Context::<Applier>::new);
+        if let Some(part) = options.reader {
+            let inspect = applier_context.as_ref().map(|context| context.address().recipient());
+            let reader = node.start_reader(part, inspect)?;
             lag_watchers.push(reader.clone().recipient());
             commit_watchers.push(reader.recipient());
         }
-        let applier = match applier {
-            Some(context) => Some(node.start_applier(settings, context, commit_watchers)?),
-            None => None,
-        };
-        if settings.fetches_versions() {
-            node.start_fetcher(settings)?;
+        let mut applier = None;
+        if let (Some(context), Some(part)) = (applier_context, options.applier) {
+            applier = Some(node.start_applier(part, context, commit_watchers)?);
         }
-        // It takes nothing from the applier but the time of its commits.
-        if settings.plays(Role::Snapshotter) {
-            node.start_snapshotter(settings, applier.as_ref())?;
+        if let Some(options) = options.fetcher {
+            node.start_fetcher(options)?;
+        }
+        if let Some(options) = options.snapshotter {
+            // It asks the applier only for the time of its commits.
+            let slowest_commit = applier.as_ref().map(|applier| applier.clone().recipient());
+            node.start_snapshotter(options, slowest_commit);
         }
         let mut poller = None;
-        if let Some(applier) = applier {
+        if let (Some(applier), Some(part)) = (applier, options.poller) {
             lag_watchers.push(applier.clone().recipient());
-            poller = Some(node.start_poller(settings, &applier, lag_watchers)?);
+            poller = Some(node.start_poller(part, &applier, lag_watchers)?);
         }
-        if let (Some(bound), Some(ctldb)) = (executive, ctldb) {
-            node.start_executive(settings, bound, ctldb, poller).await?;
+        if let (Some(part), Some(ctldb)) = (options.executive, ctldb) {
+            node.start_executive(part, ctldb, poller).await?;
         }
-        if settings.plays(Role::Heartbeat) {
-            node.start_heartbeat(settings, executive_url)?;
+        if let Some(options) = options.heartbeat {
+            node.start_heartbeat(options)?;
         }
-        node.start_ops(settings, ops)?;
+        node.start_ops(options.ops)?;
         Ok(node)
     }
 
-    fn empty(open_files: OpenFiles) -> Self {
+    fn empty() -> Self {
         Self {
             metrics: Metrics::new(),
-            open_files,
             accepting: Arc::new(AtomicBool::new(true)),
             statuses: Vec::new(),
             heartbeat: None,
@@ -138,6 +132,7 @@ impl Node {
             fetcher: None,
             snapshotter: None,
             reader: None,
+            reader_http: None,
             ops: None,
             arbiters: Vec::new(),
         }
@@ -145,122 +140,115 @@ impl Node {
 
     fn start_reader(
         &mut self,
-        settings: &Settings,
-        bound: Bound,
+        part: ReaderPart,
         inspect: Option<Recipient<InspectLdb>>,
-    ) -> Result<Addr<HttpReader>, NodeError> {
-        let max_connections = self.open_files.reader;
-        let options = options::reader(settings, bound.address, max_connections);
-        self.metrics.http.set_max_connections(metrics::Server::Reader, max_connections);
-        let max_lag = settings.reader.ready_max_lag;
-        let reader = HttpReader::new(bound.listener, &options, max_lag, self.metrics.clone())
-            .map_err(|source| NodeError::Server { what: "reader", source })?
-            .telling(inspect)
-            .start();
-        self.statuses.push((Part::Reader, reader.clone().recipient()));
+    ) -> Result<Addr<ReaderActor>, NodeError> {
+        let ReaderPart { listener, options, ready_max_lag } = part;
+        let failed = |source| NodeError::Server { what: "reader", source };
+        let state = ReaderState::start(&options, &self.metrics).map_err(failed)?;
+        let ReaderState { feed, freshness, corruption } = &state;
+        let server = reader::serve(listener, &options, feed, freshness, corruption, &self.metrics);
+        self.reader_http = Some(self.run_server(metrics::Server::Reader, options.server.max_connections, server)?);
+        let ldb = options.ldb_reader();
+        let reader = ReaderActor::new(ldb, ready_max_lag, state, inspect, self.metrics.clone()).start();
+        self.statuses.push((ActorKind::Reader, reader.clone().recipient()));
         self.reader = Some(reader.clone().recipient());
         Ok(reader)
     }
 
-    fn start_snapshotter(&mut self, settings: &Settings, applier: Option<&Addr<Applier>>) -> Result<(), NodeError> {
-        let snapshotter = Snapshotter::new(options::snapshotter(settings), self.metrics.clone());
-        let snapshotter = snapshotter.measuring(applier.map(|applier| applier.clone().recipient())).start();
-        self.statuses.push((Part::Snapshotter, snapshotter.clone().recipient()));
+    fn start_snapshotter(&mut self, options: SnapshotterOptions, slowest_commit: Option<Recipient<SlowestCommit>>) {
+        let snapshotter = Snapshotter::new(options, slowest_commit, self.metrics.clone()).start();
+        self.statuses.push((ActorKind::Snapshotter, snapshotter.clone().recipient()));
         self.snapshotter = Some(snapshotter.recipient());
-        Ok(())
     }
 
-    fn start_fetcher(&mut self, settings: &Settings) -> Result<(), NodeError> {
-        let fetcher = Fetcher::open(options::fetcher(settings), self.metrics.clone())?.start();
-        self.statuses.push((Part::Fetcher, fetcher.clone().recipient()));
+    fn start_fetcher(&mut self, options: FetcherOptions) -> Result<(), NodeError> {
+        let fetcher = Fetcher::open(options, self.metrics.clone())?.start();
+        self.statuses.push((ActorKind::Fetcher, fetcher.clone().recipient()));
         self.fetcher = Some(fetcher.recipient());
         Ok(())
     }
 
     fn start_applier(
         &mut self,
-        settings: &Settings,
+        part: ApplierPart,
         context: Context<Applier>,
         commit_watchers: Vec<Recipient<Committed>>,
     ) -> Result<Addr<Applier>, NodeError> {
-        let (ldb, bootstrap) = (options::ldb(settings), options::bootstrap(settings));
-        let limits = options::statements(settings);
-        let applier = Applier::open(&settings.ldb.path, ldb, limits, bootstrap, self.metrics.clone())?;
+        let ApplierPart { ldb_path, ldb, statements, bootstrap } = part;
+        let applier = Applier::open(&ldb_path, ldb, statements, bootstrap, self.metrics.clone())?;
         self.statement_watch = Some(applier.watch());
         let applier = context.run(applier.telling(commit_watchers));
-        self.statuses.push((Part::Applier, applier.clone().recipient()));
+        self.statuses.push((ActorKind::Applier, applier.clone().recipient()));
         self.applier = Some(applier.clone().recipient());
         Ok(applier)
     }
 
     fn start_poller(
         &mut self,
-        settings: &Settings,
+        part: PollerPart,
         applier: &Addr<Applier>,
         caught_up: Vec<Recipient<CaughtUp>>,
     ) -> Result<Recipient<LedgerGrew>, NodeError> {
+        let PollerPart { location, ledger, timeout, options, may_bootstrap } = part;
         let peers = PollerPeers {
             apply: applier.clone().recipient(),
             position: applier.clone().recipient(),
             adopt: applier.clone().recipient(),
             has_ldb: applier.clone().recipient(),
-            bootstrap: (!settings.bootstrap.urls.is_empty()).then(|| applier.clone().recipient()),
+            bootstrap: may_bootstrap.then(|| applier.clone().recipient()),
             caught_up,
         };
-        let ledger = LedgerTable::new(&settings.ctldb.ledger_table)?;
-        let source = AnySource::new(&options::location(settings), ledger, settings.reflector.poll_timeout)?;
-        let (options, metrics) = (options::poller(settings), self.metrics.clone());
+        let source = AnySource::new(&location, ledger, timeout)?;
+        let metrics = self.metrics.clone();
         let poller = Poller::start_in_arbiter(&self.arbiter(), move |_| Poller::new(source, options, peers, metrics));
-        self.statuses.push((Part::Poller, poller.clone().recipient()));
+        self.statuses.push((ActorKind::Poller, poller.clone().recipient()));
         self.poller = Some(poller.clone().recipient());
         Ok(poller.recipient())
     }
 
     async fn start_executive(
         &mut self,
-        settings: &Settings,
-        bound: Bound,
+        part: ExecutivePart,
         ctldb: AnyCtldb,
         poller: Option<Recipient<LedgerGrew>>,
     ) -> Result<(), NodeError> {
-        let (options, metrics) = (options::executive(settings), self.metrics.clone());
-        let timeout = options.request_timeout + ANSWER_GRACE;
+        let ExecutivePart { listener, server: options, settings, .. } = part;
+        let timeout = settings.request_timeout + ANSWER_GRACE;
+        let metrics = self.metrics.clone();
         let executive = ExecutiveActor::start_in_arbiter(&self.arbiter(), move |_| {
-            ExecutiveActor::new(ctldb, options, metrics, poller)
+            ExecutiveActor::new(ctldb, settings, metrics, poller)
         });
         let recipients = ExecutiveActor::recipients(&executive);
         let observer = Observer::new(metrics::Server::Executive, self.metrics.clone());
-        let max_connections = self.open_files.executive;
-        let options = options::server(settings, bound.address, max_connections);
-        self.metrics.http.set_max_connections(metrics::Server::Executive, max_connections);
-        let server = executive::server(bound.listener, &options, observer, recipients, timeout);
-        self.executive_http = Some(self.run_server("executive", server)?);
-        self.statuses.push((Part::Executive, executive.clone().recipient()));
+        let server = executive::server(listener, &options, observer, recipients, timeout);
+        self.executive_http = Some(self.run_server(metrics::Server::Executive, options.max_connections, server)?);
+        self.statuses.push((ActorKind::Executive, executive.clone().recipient()));
         self.executive = Some(executive.clone().recipient());
         first_try(&executive.recipient()).await;
         Ok(())
     }
 
-    fn start_heartbeat(&mut self, settings: &Settings, own_executive: Option<String>) -> Result<(), NodeError> {
-        let heartbeat = Heartbeat::new(options::heartbeat(settings, own_executive)?, self.metrics.clone())?.start();
-        self.statuses.push((Part::Heartbeat, heartbeat.clone().recipient()));
+    fn start_heartbeat(&mut self, options: HeartbeatOptions) -> Result<(), NodeError> {
+        let heartbeat = Heartbeat::new(options, self.metrics.clone())?.start();
+        self.statuses.push((ActorKind::Heartbeat, heartbeat.clone().recipient()));
         self.heartbeat = Some(heartbeat.recipient());
         Ok(())
     }
 
-    fn start_ops(&mut self, settings: &Settings, bound: Bound) -> Result<(), NodeError> {
+    fn start_ops(&mut self, part: OpsPart) -> Result<(), NodeError> {
+        let OpsPart { listener, server: options, open_files } = part;
         let mut actors = self.statuses.clone();
-        actors.sort_by_key(|(part, _)| *part);
+        actors.sort_by_key(|(kind, _)| *kind);
         let state =
             OpsState { actors: Arc::new(actors), metrics: self.metrics.clone(), accepting: self.accepting.clone() };
         let observer = Observer::new(metrics::Server::Ops, self.metrics.clone());
-        let options = options::server(settings, bound.address, self.open_files.ops);
-        self.metrics.http.set_max_connections(metrics::Server::Ops, self.open_files.ops);
-        let server = serve(bound.listener, &options, observer, ops::bounded_routes(state, self.open_files.into()));
-        self.ops = Some(self.run_server("ops", server)?);
+        let server = serve(listener, &options, observer, ops::bounded_routes(state, open_files.into()));
+        self.ops = Some(self.run_server(metrics::Server::Ops, options.max_connections, server)?);
         Ok(())
     }
 
+    /// A thread for one actor.
     fn arbiter(&mut self) -> ArbiterHandle {
         let arbiter = Arbiter::new();
         let handle = arbiter.handle();
@@ -268,25 +256,32 @@ impl Node {
         handle
     }
 
-    fn run_server(&self, what: &'static str, server: std::io::Result<Server>) -> Result<ServerHandle, NodeError> {
-        let server = server.map_err(|source| NodeError::Server { what, source })?;
+    /// Lets a server run that may have so many connections.
+    fn run_server(
+        &self,
+        name: metrics::Server,
+        max_connections: usize,
+        server: std::io::Result<Server>,
+    ) -> Result<ServerHandle, NodeError> {
+        let server = server.map_err(|source| NodeError::Server { what: name.as_str(), source })?;
+        self.metrics.http.set_max_connections(name, max_connections);
         let handle = server.handle();
         actix::spawn(async move {
             if let Err(error) = server.await {
-                // Nothing could set it going again; as a panic it ends the process.
-                panic!("the {what}'s server failed: {error}");
+                // A server that failed can't be started again. As a panic this ends the process.
+                panic!("the {}'s server failed: {error}", name.as_str());
             }
         });
         Ok(handle)
     }
 
-    /// Stops everything, sources of data before what they feed.
-    /// Tells whether all of it has ended in time.
+    /// Stops everything, a source of data before the parts that it feeds. Returns whether all of it
+    /// ended in time.
     pub async fn stop(self, timeout: Duration) -> bool {
         let steps = Steps::within(timeout);
         self.accepting.store(false, Ordering::Relaxed);
         if let Some(watch) = &self.statement_watch {
-            // The poller waits for the batch that is being applied.
+            // Otherwise the poller's step would wait for the batch that is being applied.
             watch.stop();
         }
         steps.actor("heartbeat", self.heartbeat).await;
@@ -297,6 +292,7 @@ impl Node {
         steps.actor("fetcher", self.fetcher).await;
         steps.actor("snapshotter", self.snapshotter).await;
         steps.actor("reader", self.reader).await;
+        steps.last_server("reader http", self.reader_http).await;
         steps.last_server("ops", self.ops).await;
         for arbiter in self.arbiters {
             arbiter.stop();
@@ -306,19 +302,27 @@ impl Node {
     }
 }
 
-/// Opens the ctldb. An embedded one is also made at once, before those who follow it
-/// look for it; what fails in that the executive tries again, and tells.
-async fn open_ctldb(settings: &Settings) -> Result<AnyCtldb, NodeError> {
-    let ledger = LedgerTable::new(&settings.ctldb.ledger_table)?;
-    let ctldb = AnyCtldb::open(&options::location(settings), ledger)?;
+fn make_data_directory(path: &Path) -> Result<(), NodeError> {
+    disk::create_directory(path).map_err(|source| NodeError::DataDirectory { path: path.to_owned(), source })?;
+    if disk::is_open_to_all(path) {
+        let path = path.display();
+        tracing::warn!(%path, "every user may replace files of the data directory: take the right to write from others, or set its sticky bit");
+    }
+    Ok(())
+}
+
+/// Opens the ctldb. An embedded one is made now, before the parts that follow it look for it. If
+/// that fails, the executive tries again and reports it.
+async fn open_ctldb(part: &ExecutivePart) -> Result<AnyCtldb, NodeError> {
+    let ctldb = AnyCtldb::open(&part.location, part.ledger.clone())?;
     if let AnyCtldb::Sqlite(embedded) = &ctldb {
         let _ = embedded.prepare().await;
     }
     Ok(ctldb)
 }
 
-/// Waits, not for long, until an actor has tried its work once: with everything in
-/// place, a node that says it is running takes writes.
+/// Waits for a few seconds at most until an actor has tried its work once. If everything is in
+/// place, a node that says it is running then takes writes.
 async fn first_try(actor: &Recipient<GetStatus>) {
     let tried = async {
         while actor.send(GetStatus).await.is_ok_and(|status| status.state == RoleState::Starting) {

@@ -1,7 +1,7 @@
-//! How a node stops: one step after the other, each with a log line, all within one
-//! deadline. What was acknowledged is in the ctldb before its answer, so a step that
-//! is cut short loses nothing. A client that keeps a server waiting must not cost the
-//! steps behind it their time, so its server is given up before the deadline.
+//! The steps of a stop: one after the other, each with a log line, all within one deadline. Entry
+//! point: [`Steps::within`]. A write is in the ctldb before its answer, so a step that is cut short
+//! loses nothing. A client can keep a server waiting. So that the later steps keep their time, the
+//! stop gives that server up before the deadline.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -12,7 +12,7 @@ use actix_web::dev::ServerHandle;
 
 use crate::messages::stop::Stop;
 
-/// The part of the time that a server leaves to what comes after it.
+/// The part of the time that a server leaves to the steps after it.
 const LEFT_BY_SERVERS: f64 = 0.25;
 
 /// Runs the steps of a stop.
@@ -32,20 +32,19 @@ impl Steps {
         }
     }
 
-    /// Asks an actor to end and waits until it has, if the node has it.
+    /// Asks an actor to stop and waits until it has, if the node has it.
     pub async fn actor(&self, name: &'static str, actor: Option<Recipient<Stop>>) {
         if let Some(actor) = actor {
             self.step(name, self.deadline, actor.send(Stop)).await;
         }
     }
 
-    /// Lets a server finish what it is answering, if the node has it, and leaves time
-    /// for the steps to come.
+    /// Stops a server after its last answer, if the node has it, and leaves time for later steps.
     pub async fn server(&self, name: &'static str, server: Option<ServerHandle>) {
         self.server_until(self.servers_deadline, name, server).await;
     }
 
-    /// The same for a server that nothing but threads comes after.
+    /// The same for a server after which only other servers and threads stop.
     pub async fn last_server(&self, name: &'static str, server: Option<ServerHandle>) {
         self.server_until(self.deadline, name, server).await;
     }
@@ -56,13 +55,13 @@ impl Steps {
         }
     }
 
-    /// Waits for an actor's thread, which has been told to end.
+    /// Waits for an actor's thread, which was told to end.
     pub async fn thread(&self, name: &'static str, arbiter: Arbiter) {
         self.step(name, self.deadline, actix_rt::task::spawn_blocking(move || arbiter.join())).await;
     }
 
-    /// Whether a step has not ended in time. A server that was given up before the
-    /// deadline does not count: its clients kept it, and it goes with the process.
+    /// Whether a step did not end in time. A server that was given up before the deadline does not
+    /// count: its clients kept it waiting, and it ends with the process.
     pub fn are_late(&self) -> bool {
         self.is_late.get()
     }

@@ -1,5 +1,5 @@
-//! The lines on standard output that say where everything listens and, on a node
-//! that plays every role, what to try first.
+//! Prints the servers' addresses to standard output. On a node with executive, reader and reflector
+//! it adds commands to try first. Entry points: [`Welcome::new`] and [`Welcome::print`].
 
 use std::io::Write;
 
@@ -7,7 +7,7 @@ use crate::config::Settings;
 
 use super::listeners::Listeners;
 
-/// What will be printed once the node runs.
+/// The lines that are printed once the node runs.
 pub struct Welcome {
     lines: Vec<String>,
 }
@@ -26,9 +26,9 @@ impl Welcome {
         Self { lines }
     }
 
-    /// Does not wait for whoever reads standard output.
+    /// Prints the lines on a thread of its own, because standard output may be a pipe that is not read.
     pub fn print(self) {
-        // Nobody may be reading any more; the node runs all the same.
+        // If its reader is gone, the node runs all the same.
         let say = move || drop(writeln!(std::io::stdout(), "{}", self.lines.join("\n")));
         if let Err(error) = std::thread::Builder::new().name("welcome".to_owned()).spawn(say) {
             tracing::warn!(%error, "no thread that says where the node listens");

@@ -1,7 +1,6 @@
-//! Writes log lines to standard error on a thread of its own, so that no other thread
-//! waits for the program that reads them. Entry points: [`LogWriter::start`] and
-//! [`LogWriter::push`]. Its queue is bounded; what has no place in it is dropped and
-//! counted.
+//! Writes log lines to standard error on a thread of its own, so that no other thread waits for the
+//! program that reads them. Entry points: [`LogWriter::start`] and [`LogWriter::push`]. The queue is
+//! bounded. A line that finds no place is dropped and counted.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -12,16 +11,16 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The most bytes of lines that wait: more than a thousand lines.
+/// The most bytes of lines that wait; more than a thousand lines fit.
 const MAX_QUEUED_BYTES: usize = 256 << 10;
-/// How long to wait where standard error takes nothing now and says so.
+/// The pause before the next try if standard error would block.
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
-/// The queue and what became of its lines.
+/// The queue of lines, and the number of lost ones.
 #[derive(Debug, Default)]
 pub struct LogWriter {
     queue: Mutex<Queue>,
-    /// Told of lines that came, and of lines that were written.
+    /// Notified after a line came, and after one was written.
     changed: Condvar,
     dropped: AtomicU64,
 }
@@ -37,12 +36,12 @@ struct Queue {
 impl LogWriter {
     /// Starts the thread, which lives as long as the process.
     pub fn start(&'static self) -> io::Result<()> {
-        // A descriptor of its own: whoever uses the standard one would wait for its lock.
+        // A descriptor of its own, because users of `std::io::stderr` wait for its lock.
         let to = File::from(io::stderr().as_fd().try_clone_to_owned()?);
         thread::Builder::new().name("log-writer".to_owned()).spawn(move || self.write_to(to)).map(drop)
     }
 
-    /// Takes a whole line, or drops it. Never waits for a write.
+    /// Takes a whole line, or drops it. It never waits for a write.
     pub fn push(&self, line: &[u8]) {
         let mut queue = self.queue();
         if queue.bytes + line.len() > MAX_QUEUED_BYTES {
@@ -55,12 +54,12 @@ impl LogWriter {
         self.changed.notify_all();
     }
 
-    /// Lines that were lost so far.
+    /// The number of lines that were lost so far.
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Relaxed)
     }
 
-    /// Waits until all lines are written, but not for longer than `most`.
+    /// Waits until all lines are written, for `most` at most.
     pub fn flush(&self, most: Duration) {
         let deadline = Instant::now() + most;
         let mut queue = self.queue();
@@ -109,7 +108,7 @@ impl LogWriter {
     }
 }
 
-/// Writes all of it, also where the other end does not take it at once.
+/// Writes all of the line, in several steps if the other end does not take it at once.
 fn write(to: &mut impl Write, mut line: &[u8]) -> io::Result<()> {
     while !line.is_empty() {
         match to.write(line) {
@@ -129,7 +128,7 @@ mod tests {
 
     use super::*;
 
-    /// Takes a write whenever the test lets it.
+    /// Takes a write each time the test allows one.
     struct Gated {
         passes: Receiver<()>,
         written: Sender<Vec<u8>>,
@@ -150,13 +149,14 @@ mod tests {
     #[test]
     fn lines_that_nobody_takes_are_bounded_and_counted_and_hold_nobody_up() {
         let writer: &'static LogWriter = Box::leak(Box::default());
-        let ((pass, passes), (written, lines)) = (channel(), channel());
+        let (pass, passes) = channel();
+        let (written, lines) = channel();
         thread::spawn(move || writer.write_to(Gated { passes, written }));
         let line = vec![b'x'; MAX_QUEUED_BYTES / 4];
         for _ in 0..10 {
             writer.push(&line);
         }
-        // Four have a place, and one more where the thread holds one.
+        // Four have a place, and one more if the thread holds one.
         assert!((5..=6).contains(&writer.dropped()), "{}", writer.dropped());
         writer.flush(Duration::from_millis(1));
         for _ in 0..10 - writer.dropped() {

@@ -1,4 +1,4 @@
-//! Settings, as the real binary loads them: what the defaults are, which source goes over which, and what is taken.
+//! Settings as the real binary loads them: the defaults, which source overrides which, and which values are accepted.
 
 mod refusals;
 mod secrets;
@@ -14,7 +14,7 @@ use support::scratch_dir;
 
 const DEFAULT_TOML: &str = include_str!("../../config/default.toml");
 
-/// `ctlstore config` with a file of this text, these variables and nothing else around it.
+/// Runs `ctlstore config` with a file of this text and with these variables only.
 fn config(dir: &Path, file: &str, variables: &[(&str, &str)], flags: &[&str]) -> Output {
     let path = dir.join("c.toml");
     fs::write(&path, file).unwrap();
@@ -168,7 +168,7 @@ fn printed_settings_load_again_and_print_the_same() {
 fn combinations_that_only_look_impossible_are_taken() {
     let dir = scratch_dir();
     for file in [
-        // Any free port each.
+        // Each on any free port.
         "ops.bind = \"127.0.0.1:0\"\nreader.bind = \"127.0.0.1:0\"\nexecutive.bind = \"127.0.0.1:0\"",
         // The reader's port on a node without a reader.
         "ops.bind = \"127.0.0.1:1331\"\nnode.roles = [\"reflector\"]",
@@ -180,7 +180,7 @@ fn combinations_that_only_look_impossible_are_taken() {
         // Copies an LDB that another process writes.
         "node.roles = [\"snapshotter\"]",
         "node.roles = [\"heartbeat\"]\nheartbeat.executive_url = \"http://executive:3000\"",
-        // The file is needed only where the heartbeat is.
+        // Only a node with the heartbeat needs the file.
         "node.roles = [\"reader\"]\nheartbeat.secret_file = \"nowhere\"",
         "ctldb.url = \"sqlite:///var/lib/ctldb.db\"",
         "log.level = \"info,ctlstore::actors=debug\"",

@@ -1,4 +1,4 @@
-//! What each wrong key, value and combination is told: one line with key, value, origin and reason.
+//! Wrong keys, values and combinations: each gets one line with key, value, origin and reason.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::process::Command;
 use super::{DEFAULT_TOML, keys, refusal};
 use support::scratch_dir;
 
-/// A key, a wrong value as TOML, and what is said of it.
+/// A key, a wrong value as TOML, and the reason in its line.
 const WRONG_VALUES: &[(&str, &str, &str)] = &[
     (
         "node.roles",
@@ -124,11 +124,11 @@ const WRONG_VALUES: &[(&str, &str, &str)] = &[
     ("snapshotter.urls", "[]", "the role snapshotter needs a destination"),
     ("heartbeat.interval", r#""0s""#, "must be longer than nothing"),
     ("heartbeat.executive_url", r#""host:3000""#, "not a URL such as http://host:3000"),
-    ("heartbeat.family", r#""my-family""#, "not a letter followed by letters, digits and underscores"),
-    ("heartbeat.family", r#""a__b""#, "two underscores in a row, or one at the end"),
-    ("heartbeat.table", r#""ab""#, "not 3 to 50 characters long"),
-    ("heartbeat.writer", r#""me""#, "not 3 to 50 bytes long"),
-    ("heartbeat.secret", r#""xy""#, "a writer's secret has 3 to 100 bytes"),
+    ("heartbeat.family", r#""my-family""#, "family \"my-family\" may hold only letters, digits and underscores"),
+    ("heartbeat.family", r#""a__b""#, "family \"a__b\" must not contain two underscores in a row"),
+    ("heartbeat.table", r#""ab""#, "table \"ab\" must have 3 to 50 characters"),
+    ("heartbeat.writer", r#""me""#, "writer \"me\" must have 3 to 50 bytes"),
+    ("heartbeat.secret", r#""xy""#, "the secret has 2 bytes, it must have 3 to 100"),
     ("heartbeat.secret", r#""***""#, "a mask where the secret itself is wanted"),
     (
         "heartbeat.secret_file",
@@ -263,7 +263,7 @@ const COMBINATIONS: &[(&str, &str)] = &[
     ),
     (
         "heartbeat.family = \"a_family_of_thirty_characters1\"\nheartbeat.table = \"a_table_of_thirty_two_characters\"",
-        "heartbeat.table = \"a_table_of_thirty_two_characters\" (file c.toml): family___table is longer than 64 characters",
+        "heartbeat.table = \"a_table_of_thirty_two_characters\" (file c.toml): table name \"a_family_of_thirty_characters1___a_table_of_thirty_two_characters\" is longer than 64 characters",
     ),
 ];
 

@@ -1,4 +1,4 @@
-//! Secrets: read from files, and printed nowhere.
+//! Secrets of the settings: they are read from files, and never printed.
 
 use std::fs;
 
@@ -56,7 +56,7 @@ fn secret_files_that_cannot_be_a_secret_are_told() {
     for (content, reason) in [
         ("\n".to_owned(), format!("{data_dir}/secret cannot be read: it is empty")),
         ("x".repeat(5000), format!("{data_dir}/secret cannot be read: longer than 4096 bytes")),
-        ("x".repeat(101), "a writer's secret has 3 to 100 bytes".to_owned()),
+        ("x".repeat(101), "the secret has 101 bytes, it must have 3 to 100".to_owned()),
     ] {
         fs::write(dir.path().join("secret"), content).unwrap();
         let lines =
@@ -71,7 +71,7 @@ fn no_secret_is_ever_printed() {
     for (file, printed) in [
         ("ctldb.url = \"mysql://u:hunter2@h/d\"", "mysql://u:***@h/d"),
         ("heartbeat.secret = \"hunter2\"", "secret = \"***\""),
-        // Each of these is refused, in words of its own.
+        // Each of these is refused, with a line of its own.
         ("ctldb.url = \"mysql://u:hunter2@h\"", "mysql://***@h"),
         ("ctldb.url = \"u:hunter2@tcp(h:3306)/d\"", "***@tcp(h:3306)/d"),
         ("ctldb.url = \"mysql://u:hunter2@h/d\"\nops.bind = \"127.0.0.1:3000\"", "same port"),

@@ -266,7 +266,7 @@ async fn another_file_at_the_path_is_another_ledger() {
 
 #[test]
 fn ledger_tables_are_plain_names() {
-    for bad in ["", "a b", "1ledger", "led\"ger", "a.b", "ä", &"x".repeat(65)] {
+    for bad in ["", "a b", "1ledger", "led\"ger", "a.b", "ä", &"x".repeat(65), "Families", "fam___tab", "sqlite_x"] {
         assert!(LedgerTable::new(bad).is_err(), "{bad:?} was taken");
     }
     assert_eq!(LedgerTable::new("My_ledger2").unwrap().as_str(), "My_ledger2");

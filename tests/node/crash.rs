@@ -1,6 +1,5 @@
-//! A host that is killed again and again while writers run: it goes on where its LDB
-//! stands, with every row and the right seq, and who follows its changelog is never
-//! left with a stale row unawares.
+//! A host that is killed again and again while writers run. It goes on from its LDB's position, with
+//! every row and the right seq. A follower of its changelog never keeps a stale row without notice.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +17,7 @@ const ROUNDS: usize = 8;
 const ROWS: i64 = 300;
 const ALL: &str = "SELECT id || '=' || value FROM fam___tab ORDER BY id";
 
-/// Upserts and deletes at random, in requests of one to eight, until it is told to stop.
+/// Sends random upserts and deletes, in requests of one to eight, until it is told to stop.
 struct Writer {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<()>,
@@ -26,7 +25,8 @@ struct Writer {
 
 impl Writer {
     fn start(client: &Client) -> Self {
-        let (client, stop) = (client.clone(), Arc::new(AtomicBool::new(false)));
+        let client = client.clone();
+        let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let thread = std::thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
@@ -67,7 +67,7 @@ fn a_host_that_is_killed_at_random_goes_on_with_every_row_and_no_stale_cache() {
     let client = Client::registered(executive.executive_url());
     client.create_simple_table("fam", "tab");
     let host = Node::new().roles(&["reflector"]).ctldb(&database.url).set("reflector.poll_interval", "2ms");
-    // Small, so that the file is replaced many times.
+    // It is small, so that the file is replaced many times.
     let host = host.set("changelog.max_bytes", 20_000);
 
     let mut process = host.start();

@@ -1,4 +1,4 @@
-//! What every HTTP server of a node does around its routes.
+//! The behaviour that every HTTP server of a node has around its routes.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -20,8 +20,8 @@ use tokio::sync::Notify;
 const DEADLINE: Duration = Duration::from_secs(60);
 const PATTERN: &str = "/get-row-by-key/{family}/{table}";
 
-/// Serves routes of which one answers, one waits for another request, one never answers, one panics and one has a
-/// shortcut, for as long as the test binary runs.
+/// A server that runs as long as the test binary. One of its routes answers, one waits for another request, one
+/// never answers, one panics, and one has a fast path.
 fn start(options: ServerOptions) -> (SocketAddr, Arc<Metrics>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -147,7 +147,7 @@ fn a_client_that_has_closed_its_sending_side_gets_its_answer_where_it_may_be_wai
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: here\r\n\r\n").unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
-    // Answered behind it, by the one worker that there is.
+    // The only worker answers it while the other request waits.
     assert_eq!(get(&format!("http://{address}/readyz")).status, 200);
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("the server closes the connection");
@@ -161,7 +161,7 @@ fn connect(address: SocketAddr, text: &str) -> TcpStream {
     stream
 }
 
-/// Reads an answer that is this text, and leaves the connection as it is.
+/// Reads an answer with this text. The connection stays open.
 fn read_answer(stream: &mut TcpStream, ending: &str) -> String {
     let mut answer = String::new();
     while !answer.ends_with(ending) {
@@ -187,7 +187,7 @@ fn is_closed(stream: &mut TcpStream) -> bool {
 const PING: &str = "GET /ping HTTP/1.1\r\nhost: here\r\n\r\n";
 
 fn few(max_connections: usize) -> ServerOptions {
-    // Nothing but the want of places ends a connection.
+    // Only a lack of places ends a connection.
     let long = Duration::from_secs(3600);
     ServerOptions { max_connections, header_timeout: long, idle_timeout: long, ..ServerOptions::default() }
 }
@@ -198,7 +198,7 @@ fn where_places_run_short_the_connection_that_was_idle_longest_is_closed() {
     let mut busy = connect(address, "GET /endless HTTP/1.1\r\nhost: here\r\n\r\n");
     let mut idle: Vec<TcpStream> = (0..3).map(|_| connect(address, PING)).collect();
     idle.iter_mut().for_each(|stream| drop(read_answer(stream, "here")));
-    // The first of them is now the one that was idle for the shortest time.
+    // The first of them is now the connection that was idle for the shortest time.
     idle[0].write_all(PING.as_bytes()).unwrap();
     read_answer(&mut idle[0], "here");
     for next in [1, 2, 0] {
@@ -226,7 +226,7 @@ fn heads_and_bodies_that_do_not_come_give_their_places_to_others() {
         "GET /ping HTTP/1.1\r\nhost:",
         "POST /tables HTTP/1.1\r\nhost: here\r\ncontent-length: 50\r\n\r\n{",
         "POST /tables HTTP/1.1\r\nhost: here\r\ntransfer-encoding: chunked\r\n\r\n5\r\n{",
-        // Nobody reads it.
+        // Its client does not read the answer.
         "POST /nothing HTTP/1.1\r\nhost: here\r\ncontent-length: 50\r\n\r\n{",
     ] {
         let (address, _) = start(few(8));
@@ -244,7 +244,7 @@ fn a_server_whose_places_are_all_taken_by_requests_closes_none_of_them() {
     let mut busy: Vec<TcpStream> =
         (0..4).map(|_| connect(address, "GET /endless HTTP/1.1\r\nhost: here\r\n\r\n")).collect();
     let mut new: Vec<TcpStream> = (0..20).map(|_| connect(address, PING)).collect();
-    // As one of them goes, others have its place, one after the other.
+    // Each time that one of them ends, another one gets its place.
     drop(busy.pop());
     new.iter_mut().for_each(|stream| drop(read_answer(stream, "here")));
     assert!(!busy.iter_mut().any(is_closed), "a request was cut off");
@@ -259,14 +259,14 @@ fn large_bodies_that_do_not_come_keep_no_memory_from_others() {
         .map(|_| {
             let mut stream = connect(address, head);
             stream.set_write_timeout(Some(Duration::from_millis(5))).unwrap();
-            // Taken as far as there is room.
+            // The server takes it as long as it has memory for it.
             let _ = stream.write_all(&body[..900_000]);
             stream
         })
         .collect();
     for _ in 0..5 {
         let answer = support::http::post(&format!("http://{address}/tables"), &body);
-        // As many as may wait do so; the others are told to come again.
+        // Some of them may wait; the others are told to try again.
         if answer.status != 503 {
             assert_eq!((answer.status, answer.text().as_str()), (200, "1048576"));
         }

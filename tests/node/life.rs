@@ -1,5 +1,5 @@
-//! How a node starts and stops: in every combination of roles that makes sense, with
-//! what it needs held by others, and in the middle of its work.
+//! Start and stop of a node: with every useful combination of roles, while another process holds what
+//! it needs, and in the middle of its work.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -25,7 +25,7 @@ fn the_first_screen_of_the_readme_works_as_written() {
         script.join("\n").trim_end().rsplit_once('\n').map(|(w, r)| (w.to_owned(), r.to_owned())).unwrap();
     let run = |script: &str| {
         let urls = format!("set -e\nE={}\nR={}\n", node.executive_url(), node.reader_url());
-        // What curl says is an error must be one.
+        // Without -f curl exits with 0 for an error of HTTP.
         let script = format!("{urls}{}", script.replace("curl ", "curl -sSf "));
         Command::new("bash").arg("-c").arg(script).output().expect("bash runs")
     };
@@ -39,7 +39,7 @@ fn the_first_screen_of_the_readme_works_as_written() {
 #[test]
 fn every_sensible_combination_of_roles_starts_stops_and_starts_again() {
     let everything = Node::new();
-    // An LDB and a ctldb for those that need one made by others.
+    // An LDB and a ctldb for roles that need another process to make one.
     let mut first = everything.start();
     let client = Client::registered(first.executive_url());
     client.create_simple_table("fam", "tab");
@@ -59,7 +59,7 @@ fn every_sensible_combination_of_roles_starts_stops_and_starts_again() {
         &["executive", "reflector", "reader", "snapshotter", "heartbeat"],
     ];
     for roles in combinations {
-        // A reader alone has nobody who brings new rows, so its lag is no reason to wait.
+        // A reader alone gets no new rows, so its lag is no reason to wait.
         let node = everything.clone().roles(roles).set("reader.ready_max_lag", "0s");
         for _ in 0..2 {
             let mut process = node.start();
@@ -84,7 +84,8 @@ fn a_stop_in_a_write_storm_loses_nothing_that_was_acknowledged() {
     let stop = Arc::new(AtomicBool::new(false));
     let writers: Vec<_> = (0..4)
         .map(|writer| {
-            let (client, stop) = (client.clone(), stop.clone());
+            let client = client.clone();
+            let stop = stop.clone();
             std::thread::spawn(move || {
                 let mut acknowledged = Vec::new();
                 for id in (writer * 1_000_000).. {
@@ -149,7 +150,7 @@ fn an_interrupt_stops_the_node_as_a_termination_does() {
 
 #[test]
 fn a_request_that_is_cut_short_by_a_stop_leaves_time_for_all_that_stops_after_it() {
-    // A body that does not come keeps its request open for a while.
+    // The body does not come, which keeps its request open for a while.
     let node = Node::new().set("node.shutdown_timeout", "2s");
     let mut process = node.start();
     let open = half_a_request(&process.executive_url());
@@ -177,7 +178,7 @@ fn a_second_signal_ends_the_node_at_once() {
     request.join().unwrap();
 }
 
-/// A write that is there as a whole and waits for the ctldb's lock, with what holds that.
+/// A complete write request that waits for the ctldb's lock, and the hold on that lock.
 fn waiting_request(node: &Node, process: &NodeProcess) -> (Hold, JoinHandle<()>) {
     let client = Client::registered(process.executive_url());
     client.create_simple_table("fam", "tab");
@@ -188,7 +189,7 @@ fn waiting_request(node: &Node, process: &NodeProcess) -> (Hold, JoinHandle<()>)
     (hold, request)
 }
 
-/// A request that is being answered, and whose body is announced and never sent.
+/// A request whose body the server has asked for, and which never comes.
 fn half_a_request(executive: &str) -> TcpStream {
     let address = executive.strip_prefix("http://").unwrap();
     let mut stream = TcpStream::connect(address).unwrap();

@@ -1,4 +1,4 @@
-//! A whole node: how it starts and stops, its servers, its status, metrics and log, and what clients do to it.
+//! A whole node: its start and stop, its servers, its status, metrics and log, and clients that behave badly.
 
 mod crash;
 mod cut_off;

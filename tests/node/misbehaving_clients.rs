@@ -1,5 +1,5 @@
-//! A node among clients and surroundings that behave badly: it keeps its bounds, and
-//! says no more and no less than is true.
+//! A node with clients and surroundings that behave badly: it keeps its bounds, and its status stays
+//! true.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
@@ -54,7 +54,7 @@ fn a_log_that_cannot_be_written_does_not_end_the_node() {
     let mut child = process::spawn(command);
     let ops = format!("http://{ops}");
     wait_until("the node is ready", DEADLINE, || http::is_ok(&format!("{ops}/readyz")));
-    // A snapshot is what a node logs first when nothing is wrong.
+    // If nothing is wrong, a node's first line after its start is about a snapshot.
     wait_until("a snapshot was logged", DEADLINE, || role_status(&ops, "snapshotter")["details"]["snapshots"] == 1);
     process::signal(&child, libc::SIGTERM);
     assert_eq!(child.wait().expect("wait for the node").code(), Some(0));
@@ -74,7 +74,7 @@ fn what_is_not_http_is_answered_and_not_logged() {
     assert!(!log.contains("ERROR"), "{log}");
 }
 
-/// Sends the head of a request with a body of 1 MiB, and most of that body as far as it is taken.
+/// Sends the head of a request with a body of 1 MiB, and most of that body, as far as the server takes it.
 fn begin_large_request(executive: &str) -> TcpStream {
     let mut client = TcpStream::connect(address(executive)).expect("connect");
     client.set_write_timeout(Some(Duration::from_millis(20))).expect("set a time-out");
@@ -82,7 +82,7 @@ fn begin_large_request(executive: &str) -> TcpStream {
                 ctlstore-secret: wrong\r\ncontent-length: 1048576\r\n\r\n";
     client.write_all(head.as_bytes()).expect("send the head");
     match client.write_all(&vec![b' '; 1_000_000]) {
-        // Taken, waiting, or refused already.
+        // It was taken, it waits, or it was refused already.
         Ok(()) => client,
         Err(error) => match error.kind() {
             ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => client,
@@ -116,7 +116,8 @@ fn a_write_to_a_ctldb_that_was_deleted_is_not_acknowledged() {
     client.upsert("fam", "tab", &[(1, "one")]);
     wait_for_value(&process.reader_url(), "fam", "tab", 1, "one");
 
-    let (path, aside) = (node.data_dir().join("ctldb.db"), node.data_dir().join("aside.db"));
+    let path = node.data_dir().join("ctldb.db");
+    let aside = node.data_dir().join("aside.db");
     std::fs::rename(&path, &aside).expect("move the ctldb away");
     let answer = client.try_mutate("fam", &support::client::upserts("tab", &[(1, "two")])).expect("an answer");
     assert_eq!(answer.status, 503, "{}", answer.text());

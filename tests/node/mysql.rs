@@ -1,4 +1,4 @@
-//! A node whose MySQL-family server goes away and comes back.
+//! A node whose MySQL or MariaDB server goes away and comes back.
 
 use std::time::Duration;
 
@@ -104,10 +104,9 @@ fn a_password_is_what_its_file_says_and_what_its_url_says_once_decoded() {
     ] {
         with_user(&server, "us@er", password);
         for in_file in [true, false] {
-            let (url, file) = match in_file {
-                true => (format!("mysql://us%40er@127.0.0.1:{}/ctldb", server.port()), "password"),
-                false => (format!("mysql://us%40er:{encoded}@127.0.0.1:{}/ctldb", server.port()), ""),
-            };
+            let credentials = if in_file { "us%40er".to_owned() } else { format!("us%40er:{encoded}") };
+            let url = format!("mysql://{credentials}@127.0.0.1:{}/ctldb", server.port());
+            let file = if in_file { "password" } else { "" };
             let node = Node::new().ctldb(&url).set("ctldb.password_file", file);
             std::fs::create_dir_all(node.data_dir()).expect("make the data directory");
             std::fs::write(node.data_dir().join("password"), format!("{password}\n")).expect("write the password");
@@ -135,13 +134,13 @@ fn a_password_that_is_changed_on_the_server_and_in_its_file_needs_no_restart() {
     let client = Client::registered(process.executive_url());
     client.create_simple_table("fam", "tab");
     write_and_read(&process, &client, "before");
-    // Sessions outlive a password; these do not.
+    // A changed password ends no session, so the test ends them.
     let hang_up = || drop(server.execute("KILL USER 'user'"));
     for round in 1..=3 {
         let password = format!("geheim-{round}%41#");
         let alter = format!("ALTER USER 'user' IDENTIFIED BY '{password}'");
         if round == 2 {
-            // The file first: the old one is good until the server has the new one.
+            // The file changes first: the old password is valid until the server has the new one.
             std::fs::write(&file, &password).expect("write the password");
             write_and_read(&process, &client, "between");
             server.execute(&alter);
@@ -159,7 +158,7 @@ fn a_password_that_is_changed_on_the_server_and_in_its_file_needs_no_restart() {
         write_and_read(&process, &client, &format!("round {round}"));
         wait_until("all is well", DEADLINE, || http::is_ok(&format!("{}/readyz", process.ops_url())));
     }
-    // A file that is gone is said, and the node goes on when it is back.
+    // A missing file is reported, and the node goes on once the file is back.
     std::fs::rename(&file, file.with_extension("away")).expect("take the file away");
     server.execute("ALTER USER 'user' IDENTIFIED BY 'geheim-4'");
     hang_up();

@@ -1,4 +1,4 @@
-//! The log: what its lines look like in each format, which of them are written, and what they never say.
+//! The log: the form of its lines, which lines are written, and that no secret is in them.
 
 use std::net::TcpListener;
 use std::time::Duration;
@@ -23,7 +23,7 @@ fn ctldb(node: &Node) -> String {
     format!("sqlite:{}", node.data_dir().join("ctldb.db").display())
 }
 
-/// Has the applier fail at a statement, and says at which seq.
+/// Makes the applier fail at a statement; returns its seq.
 fn break_the_ledger(node: &Node, process: &NodeProcess, statement: &str) -> i64 {
     let client = Client::registered(process.executive_url());
     client.create_simple_table("fam", "tab");
@@ -80,7 +80,7 @@ fn text_logs_have_no_escape_codes_in_a_file() {
     let log = process.log();
     assert!(log.lines().any(|line| line.contains(" ERROR ") && line.contains("role=\"applier\"")), "{log}");
     assert!(!log.contains('\u{1b}'), "{log:?}");
-    // Each line begins with its time, so none is somebody else's.
+    // Each line begins with its time, so no other program wrote it.
     for line in log.lines() {
         assert!(line.starts_with("20") && line.as_bytes().get(10) == Some(&b'T'), "{line:?}");
     }
@@ -93,7 +93,7 @@ fn the_level_is_said_for_all_and_for_single_modules() {
         let mut process = node.start();
         break_the_ledger(&node, &process, "REPLACE INTO fam___tab (\"nosuch\") VALUES(1)");
         let ops = process.ops_url();
-        // The second failure is one that only debug lines tell of.
+        // Only a debug line tells of the second failure.
         let failures = || role_status(&ops, "applier")["details"]["failures"].as_u64();
         wait_until("it fails again", DEADLINE, || failures() >= Some(2));
         assert!(process.stop(DEADLINE).success());
@@ -114,7 +114,7 @@ fn the_level_is_said_for_all_and_for_single_modules() {
     assert_eq!(errors, 0);
 }
 
-/// What nobody may find anywhere but where it belongs. Words that occur nowhere else.
+/// Secrets. They are words that occur nowhere else.
 const HEARTBEAT_SECRET: &str = "Quastenflosser-Kaleidoskop";
 const WRITER_SECRET: &str = "Zwetschgen-Zeppelin";
 const WRONG_SECRET: &str = "Falschgold-Fagott";
@@ -139,7 +139,9 @@ fn assert_silent(process: &NodeProcess) {
 fn secrets_and_values_are_said_nowhere_at_any_level() {
     let node = node("text", "trace").set("heartbeat.secret", HEARTBEAT_SECRET);
     let process = node.start();
-    let (executive, reader, ops) = (process.executive_url(), process.reader_url(), process.ops_url());
+    let executive = process.executive_url();
+    let reader = process.reader_url();
+    let ops = process.ops_url();
     wait_until("the heartbeat has written", DEADLINE, || role_status(&ops, "heartbeat")["details"]["beats"] != 0);
     let client = Client::registered(&executive);
     client.create_simple_table("fam", "tab");
@@ -164,7 +166,7 @@ fn secrets_and_values_are_said_nowhere_at_any_level() {
     http::post(&format!("{reader}/get-row-by-key/fam/keys"), &key).expect(404);
     http::post(&format!("{reader}/get-row-by-key/fam/nosuch"), &key).expect(404);
 
-    // Statements that fail in every way that SQLite has words for.
+    // Statements that fail with each of SQLite's messages.
     let statements = [
         format!("REPLACE INTO fam___tab (\"id\",\"nosuch\") VALUES(1,'{VALUE}')"),
         format!("REPLACE INTO fam___tab (\"id\",\"value\") VALUES(1,'{VALUE}'"),
@@ -210,12 +212,12 @@ fn a_ctldbs_password_is_said_nowhere_when_connections_fail() {
     assert!(!http::get(&format!("{}/status", process.executive_url())).expect(503).text().contains(PASSWORD));
     assert_silent(&process);
 
-    // The right password, once it is right.
+    // Now the password is right.
     server.execute(&format!("ALTER USER 'app'@'127.0.0.1' IDENTIFIED BY '{PASSWORD}'"));
     wait_until("the node is ready", DEADLINE, || http::is_ok(&format!("{ops}/readyz")));
     assert_silent(&process);
 
-    // A server that nobody finds.
+    // A server that does not exist.
     let nowhere = format!("mysql://app:{PASSWORD}@127.0.0.1:1/ctldb");
     let process = node("text", "trace").ctldb(&nowhere).start();
     let ops = process.ops_url();

@@ -1,4 +1,4 @@
-//! The actor that owns the reader's server: its status, and how it stops.
+//! The reader's actor and the server that a node runs beside it: what the actor says of the reader, and how both stop.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -6,7 +6,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use actix::{Actor, Addr};
-use ctlstore::actors::reader::HttpReader;
+use actix_web::dev::ServerHandle;
+use ctlstore::actors::reader::{ReaderActor, ReaderState};
+use ctlstore::http::reader::serve;
 use ctlstore::messages::ledger::CaughtUp;
 use ctlstore::messages::status::{ActorKind, GetStatus, RoleState, RoleStatus};
 use ctlstore::messages::stop::Stop;
@@ -20,14 +22,36 @@ use support::wait::wait_for_async;
 const DEADLINE: Duration = Duration::from_secs(20);
 const TABLE: &str = r#"CREATE TABLE fam___tab ("k" VARCHAR(191), "v" TEXT, PRIMARY KEY("k"));"#;
 
-fn start(ldb_path: &Path, ready_max_lag: Duration) -> (Addr<HttpReader>, String) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let reader = HttpReader::new(listener, &options(ldb_path), ready_max_lag, Metrics::new()).unwrap();
-    (reader.start(), address)
+/// Both, as a node has them.
+struct Reader {
+    actor: Addr<ReaderActor>,
+    server: ServerHandle,
+    address: String,
 }
 
-async fn status_until(reader: &Addr<HttpReader>, what: &str, is: impl Fn(&RoleStatus) -> bool) -> RoleStatus {
+impl Reader {
+    /// In the order of a node's stop.
+    async fn stop(self) {
+        self.actor.send(Stop).await.unwrap();
+        self.server.stop(true).await;
+    }
+}
+
+fn start(ldb_path: &Path, ready_max_lag: Duration) -> Reader {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let metrics = Metrics::new();
+    let options = options(ldb_path);
+    let state = ReaderState::start(&options, &metrics).unwrap();
+    let ReaderState { feed, freshness, corruption } = &state;
+    let server = serve(listener, &options, feed, freshness, corruption, &metrics).unwrap();
+    let handle = server.handle();
+    actix::spawn(async { server.await.unwrap() });
+    let actor = ReaderActor::new(options.ldb_reader(), ready_max_lag, state, None, metrics).start();
+    Reader { actor, server: handle, address }
+}
+
+async fn status_until(reader: &Addr<ReaderActor>, what: &str, is: impl Fn(&RoleStatus) -> bool) -> RoleStatus {
     wait_for_async(what, DEADLINE, async || Some(reader.send(GetStatus).await.unwrap()).filter(|status| is(status)))
         .await
 }
@@ -40,33 +64,33 @@ fn set_last_update(ldb: &OriginalLdb, at: Timestamp) {
 async fn status_follows_the_ldb_and_readiness_its_lag() {
     let directory = support::scratch_dir();
     let path = directory.path().join("ldb.db");
-    let (reader, _) = start(&path, Duration::from_secs(3600));
-    let status = status_until(&reader, "it looked", |status| status.state == RoleState::Running).await;
+    let reader = start(&path, Duration::from_secs(3600));
+    let status = status_until(&reader.actor, "it looked", |status| status.state == RoleState::Running).await;
     assert_eq!((status.role, status.last_seq, status.lag_seconds), (ActorKind::Reader, None, None));
     assert_eq!(status.not_ready.as_deref(), Some("the ldb is not there yet"));
 
     let ldb = OriginalLdb::create(&path);
-    let status = status_until(&reader, "it sees the ldb", |status| status.last_seq.is_some()).await;
+    let status = status_until(&reader.actor, "it sees the ldb", |status| status.last_seq.is_some()).await;
     assert_eq!(status.not_ready.as_deref(), Some("nothing has been applied yet"));
 
     ldb.apply([TABLE]);
     let now = Timestamp::now();
     let ago = |seconds: i64| Timestamp::from_unix_micros(now.unix_micros() - seconds * 1_000_000);
     set_last_update(&ldb, ago(2 * 3600));
-    let late = status_until(&reader, "it sees the old row", |status| status.lag_seconds.is_some()).await;
+    let late = status_until(&reader.actor, "it sees the old row", |status| status.lag_seconds.is_some()).await;
     assert_eq!(late.last_seq, Some(Seq(1)));
     assert!(late.lag_seconds.unwrap() >= 7200.0, "{late:?}");
     assert!(late.not_ready.unwrap().contains("at most 3600 s"));
 
-    // The ledger is quiet, and its end was seen a minute ago. So the host is not stale.
-    reader.send(CaughtUp { seq: Seq(1), at: ago(60) }).await.unwrap();
-    let ready = reader.send(GetStatus).await.unwrap();
+    // A quiet ledger whose end was seen a minute ago is no stale host.
+    reader.actor.send(CaughtUp { seq: Seq(1), at: ago(60) }).await.unwrap();
+    let ready = reader.actor.send(GetStatus).await.unwrap();
     assert_eq!(ready.not_ready, None);
     assert!((60.0..3600.0).contains(&ready.lag_seconds.unwrap()), "{ready:?}");
 
     ldb.apply([r#"REPLACE INTO fam___tab ("k","v") VALUES('a','1')"#]);
-    status_until(&reader, "it sees the next row", |status| status.last_seq == Some(Seq(2))).await;
-    reader.send(Stop).await.unwrap();
+    status_until(&reader.actor, "it sees the next row", |status| status.last_seq == Some(Seq(2))).await;
+    reader.stop().await;
 }
 
 #[actix::test]
@@ -74,9 +98,9 @@ async fn without_a_bound_on_lag_an_ldb_is_enough_to_be_ready() {
     let directory = support::scratch_dir();
     let path = directory.path().join("ldb.db");
     OriginalLdb::create(&path).apply([TABLE]);
-    let (reader, _) = start(&path, Duration::ZERO);
-    status_until(&reader, "it is ready", |status| status.not_ready.is_none()).await;
-    reader.send(Stop).await.unwrap();
+    let reader = start(&path, Duration::ZERO);
+    status_until(&reader.actor, "it is ready", |status| status.not_ready.is_none()).await;
+    reader.stop().await;
 }
 
 #[actix::test]
@@ -84,14 +108,14 @@ async fn an_ldb_that_cannot_be_read_is_in_the_status_until_it_can() {
     let directory = support::scratch_dir();
     let path = directory.path().join("ldb.db");
     std::fs::write(&path, "no database at all, but longer than a header of one".repeat(50)).unwrap();
-    let (reader, _) = start(&path, Duration::ZERO);
-    let status = status_until(&reader, "it fails", |status| status.state == RoleState::Retrying).await;
+    let reader = start(&path, Duration::ZERO);
+    let status = status_until(&reader.actor, "it fails", |status| status.state == RoleState::Retrying).await;
     assert!(status.last_error.unwrap().message.contains("not a database"));
     assert!(status.not_ready.is_some());
     std::fs::remove_file(&path).unwrap();
     OriginalLdb::create(&path).apply([TABLE]);
-    status_until(&reader, "it works again", |status| status.state == RoleState::Running).await;
-    reader.send(Stop).await.unwrap();
+    status_until(&reader.actor, "it works again", |status| status.state == RoleState::Running).await;
+    reader.stop().await;
 }
 
 #[actix::test]
@@ -99,7 +123,8 @@ async fn a_stop_closes_idle_connections_and_the_socket() {
     let directory = support::scratch_dir();
     let path = directory.path().join("ldb.db");
     OriginalLdb::create(&path).apply([TABLE]);
-    let (reader, address) = start(&path, Duration::ZERO);
+    let reader = start(&path, Duration::ZERO);
+    let address = reader.address.clone();
     let talk = address.clone();
     let mut idle = tokio::task::spawn_blocking(move || {
         let mut idle: Vec<TcpStream> = (0..20).map(|_| TcpStream::connect(&talk).unwrap()).collect();
@@ -113,7 +138,7 @@ async fn a_stop_closes_idle_connections_and_the_socket() {
     })
     .await
     .unwrap();
-    reader.send(Stop).await.unwrap();
+    reader.stop().await;
     for stream in &mut idle {
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         let mut rest = Vec::new();
@@ -129,7 +154,8 @@ async fn a_request_in_flight_is_answered_before_the_end() {
     let directory = support::scratch_dir();
     let path = directory.path().join("ldb.db");
     OriginalLdb::create(&path).apply([TABLE, r#"REPLACE INTO fam___tab ("k","v") VALUES('a','1')"#]);
-    let (reader, address) = start(&path, Duration::ZERO);
+    let reader = start(&path, Duration::ZERO);
+    let address = reader.address.clone();
     let mut stream = TcpStream::connect(&address).unwrap();
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
     let head =
@@ -144,7 +170,7 @@ async fn a_request_in_flight_is_answered_before_the_end() {
     })
     .await
     .unwrap();
-    let stopped = actix::spawn(reader.send(Stop));
+    let stopped = actix::spawn(reader.stop());
     wait_for_async("the socket is closed", DEADLINE, async || TcpStream::connect(&address).is_err().then_some(()))
         .await;
     stream.write_all(b"{}").unwrap();
@@ -155,5 +181,5 @@ async fn a_request_in_flight_is_answered_before_the_end() {
     });
     let answer = answer.await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(r#"[{"k":"a","v":"1"}]"#), "{answer}");
-    stopped.await.unwrap().unwrap();
+    stopped.await.unwrap();
 }

@@ -26,7 +26,7 @@ fn start(ldb: &Path, snapshot: &Path, metrics: &Arc<Metrics>) -> Addr<Snapshotte
 
 fn start_to(ldb: &Path, targets: Vec<Target>, metrics: &Arc<Metrics>) -> Addr<Snapshotter> {
     let options = SnapshotterOptions { ldb_path: ldb.to_owned(), interval: Duration::from_millis(50), targets };
-    Snapshotter::new(options, Arc::clone(metrics)).start()
+    Snapshotter::new(options, None, Arc::clone(metrics)).start()
 }
 
 async fn status_until(snapshotter: &Addr<Snapshotter>, what: &str, is: impl Fn(&RoleStatus) -> bool) -> RoleStatus {

@@ -1,5 +1,5 @@
-//! An origin that writes a ledger and publishes its LDB, hosts that start from what it published, and ways to
-//! look at both from outside.
+//! An origin that writes a ledger and publishes snapshots of its LDB, hosts that start from these snapshots, and
+//! functions that check both from outside.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -23,7 +23,7 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// With `rows` rows, of about a hundred bytes each.
+    /// Starts one whose table has `rows` rows of about a hundred bytes each.
     pub fn with_rows(rows: i64) -> Self {
         let node = Node::new().roles(&["executive", "reflector", "snapshotter"]).set("snapshotter.interval", "50ms");
         let process = node.start();
@@ -34,7 +34,7 @@ impl Origin {
         origin
     }
 
-    /// Upserts rows `from` to `to`; gives the last seq.
+    /// Upserts rows `from` to `to`; returns the last seq.
     pub fn write(&self, from: i64, to: i64, value: &str) -> i64 {
         let ids: Vec<i64> = (from..to).collect();
         let value = |id: &i64| format!("{value} {id} {}", noise(*id));
@@ -60,12 +60,12 @@ impl Origin {
         rows[0][0].as_deref().expect("a number").parse().expect("a number")
     }
 
-    /// Where its snapshotter publishes.
+    /// The URL at which its snapshotter publishes.
     pub fn published(&self) -> PathBuf {
         self.node.data_dir().join("snapshots/snapshot.db")
     }
 
-    /// A snapshot of all that is in the ledger now.
+    /// A snapshot with all rows that the ledger has now.
     #[track_caller]
     pub fn snapshot(&self) -> Vec<u8> {
         let last = self.last_seq();
@@ -80,7 +80,7 @@ impl Origin {
         Node::new().roles(&["reflector", "reader"]).ctldb(&self.ctldb()).set("reflector.poll_interval", "50ms")
     }
 
-    /// Takes the ledger's rows up to `seq` away, as pruning does.
+    /// Deletes the ledger's rows up to `seq`, as pruning does.
     pub fn prune(&self, seq: i64) {
         let low_water = format!("REPLACE INTO ctlstore_meta (name, value) VALUES('low_water_seq', '{}')", seq + 1);
         sql::query(&self.ctldb(), &low_water).expect("set the low-water mark");
@@ -93,7 +93,7 @@ impl Origin {
     }
 }
 
-/// Text that does not compress to nothing.
+/// Text that compresses badly.
 fn noise(id: i64) -> String {
     hex::encode(Sha256::digest(id.to_le_bytes()))
 }
@@ -124,7 +124,7 @@ pub fn zstd(bytes: &[u8]) -> Vec<u8> {
     zstd::encode_all(bytes, 1).expect("compress")
 }
 
-/// `snapshot` as the original leaves it: its own page size, its own two tables, vacuumed, marked for WAL.
+/// `snapshot` as the original makes it: its page size, its two tables, vacuumed, marked for WAL.
 pub fn by_the_original(snapshot: &[u8]) -> Vec<u8> {
     let scratch = Published::new("original.db", snapshot);
     let connection = Connection::open(&scratch.path).expect("open");
@@ -163,7 +163,7 @@ pub fn seq_of(snapshot: &Path) -> i64 {
     seq.unwrap_or(0)
 }
 
-/// Reads an LDB as any other program would.
+/// Reads an LDB with SQLite, as any other program would.
 pub fn ldb(path: &Path, query: &str) -> Result<Vec<sql::Row>, String> {
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(|e| e.to_string())?;
     let mut statement = connection.prepare(query).map_err(|e| e.to_string())?;
@@ -210,7 +210,7 @@ pub fn wait_for_failure(host: &NodeProcess, text: &str) -> Value {
     wait_for_applier(host, text, |status| status["last_error"]["message"].to_string().contains(text))
 }
 
-/// The value of one line of `/metrics`, 0 where there is none.
+/// The value of one line of `/metrics`; 0 if the line is missing.
 pub fn metric(host: &NodeProcess, name: &str) -> f64 {
     let text = crate::http::get(&format!("{}/metrics", host.ops_url())).expect(200).text();
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
@@ -231,7 +231,7 @@ pub fn wait_until_retrying(host: &NodeProcess) {
     wait_until("the applier retries", DEADLINE, || role_status(&host.ops_url(), "applier")["state"] == "retrying");
 }
 
-/// Puts what can't be read where an applier had an LDB. It was a plain file, as the original makes it.
+/// Replaces an LDB by a file that can't be read. The LDB was a plain file, as the original makes it.
 pub fn write_damaged(host: &Node, bytes: &[u8]) {
     std::fs::write(host.ldb_path(), bytes).expect("write");
     std::fs::write(host.data_dir().join("ldb.db.seq"), format!("{:020}\n", 7)).expect("write");

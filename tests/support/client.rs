@@ -1,4 +1,4 @@
-//! What a writing and a reading program says to a node, over HTTP.
+//! A program that writes to and reads from a node over HTTP.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::wait::wait_for;
 pub const WRITER: &str = "tester";
 pub const SECRET: &str = "tester-secret";
 
-/// One executive, as a registered writer talks to it.
+/// A registered writer of one executive.
 #[derive(Debug, Clone)]
 pub struct Client {
     pub executive: String,
@@ -21,8 +21,8 @@ impl Client {
         Self { executive: executive.into() }
     }
 
-    /// Waits until the executive serves, and registers the writer with a limit that
-    /// no test reaches.
+    /// Waits until the executive serves, and registers the writer with a rate limit that no test
+    /// reaches.
     #[track_caller]
     pub fn registered(executive: impl Into<String>) -> Self {
         let client = Self::new(executive);
@@ -61,13 +61,13 @@ impl Client {
         self.create_table(family, table, &[("id", "integer"), ("value", "text")], 1).expect(200);
     }
 
-    /// A mutation request as it is; an error when there was no answer.
+    /// Sends a mutation request; an error if there was no answer.
     pub fn try_mutate(&self, family: &str, body: &Value) -> Result<Answer, ureq::Error> {
         let headers = [("ctlstore-writer", WRITER), ("ctlstore-secret", SECRET)];
         http::exchange("POST", &self.url(&format!("/families/{family}/mutations")), &headers, body.to_string())
     }
 
-    /// Upserts rows into a simple table; gives the request's last seq.
+    /// Upserts rows into a simple table; returns the request's last seq.
     #[track_caller]
     pub fn upsert(&self, family: &str, table: &str, rows: &[(i64, &str)]) -> i64 {
         let answer = self.try_mutate(family, &upserts(table, rows)).expect("an answer").expect(200);

@@ -8,14 +8,14 @@ use tempfile::TempDir;
 use super::server::{Flavour, MYSQL56_VARIABLE, PrivateServer};
 use super::{process, sql};
 
-/// One server of each flavour per test binary, started by the first test that wants it.
+/// One server of each flavour per test binary. The first test that needs it starts it.
 static MARIADB: LazyLock<PrivateServer> = LazyLock::new(|| PrivateServer::start(Flavour::MariaDb));
 static MYSQL56: LazyLock<PrivateServer> = LazyLock::new(|| PrivateServer::start(Flavour::MySql56));
 
-/// An empty database with the server's own defaults (its default character set is latin1, as on many a real
-/// server). Dropped with this value.
+/// An empty database with the server's own defaults (its default character set is latin1, as on many real servers). It
+/// is dropped with this value.
 pub struct TestDatabase {
-    /// What a node takes as `ctldb.url`: `sqlite:PATH` or `mysql://root@127.0.0.1:PORT/NAME`.
+    /// A value for `ctldb.url`: `sqlite:PATH` or `mysql://root@127.0.0.1:PORT/NAME`.
     pub url: String,
     home: ClaimedLdb,
 }
@@ -39,7 +39,7 @@ impl TestDatabase {
         sql::query(&self.url, statement).unwrap_or_else(|error| panic!("{statement}: {error}"))
     }
 
-    /// The text of the only value that the statement yields.
+    /// The text of the statement's only value.
     #[track_caller]
     pub fn value(&self, statement: &str) -> Option<String> {
         let mut rows = self.query(statement);
@@ -60,7 +60,7 @@ impl Drop for TestDatabase {
     }
 }
 
-/// A path for an embedded SQLite ctldb; the file itself is the node's to make.
+/// A path for an embedded SQLite ctldb. The node makes the file.
 pub fn sqlite() -> TestDatabase {
     let directory = process::scratch_dir();
     let url = format!("sqlite:{}", directory.path().join("ctldb.db").display());
@@ -71,12 +71,12 @@ pub fn mariadb() -> TestDatabase {
     TestDatabase::on(&MARIADB)
 }
 
-/// `None` only when the environment does not name a MySQL 5.6 to test with.
+/// `None` only if the environment names no MySQL 5.6 to test with.
 pub fn mysql56() -> Option<TestDatabase> {
     std::env::var_os(MYSQL56_VARIABLE).map(|_| TestDatabase::on(&MYSQL56))
 }
 
-/// One database of every kind at hand, each with its name for messages.
+/// One database of every available kind, each with its name for messages.
 pub fn every_ctldb() -> Vec<(&'static str, TestDatabase)> {
     let mut all = vec![("sqlite", sqlite()), ("mariadb", mariadb())];
     all.extend(mysql56().map(|database| ("mysql 5.6", database)));

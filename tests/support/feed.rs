@@ -1,5 +1,5 @@
-//! A program that caches a table and follows `/changes`, as a consumer of it would:
-//! over a plain socket, with nothing of ours but the wire.
+//! A consumer of the change feed: a program that caches a table and follows `/changes` over a plain
+//! socket, without code of ctlstore.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -11,11 +11,11 @@ use serde_json::{Value, json};
 use crate::client::wait_for_value;
 use crate::{Client, Node, NodeProcess, http};
 
-/// How long a node may take to stop, and anything that must come to come.
+/// The longest time of a stop, and of waiting for an event.
 pub const STOP: Duration = Duration::from_secs(60);
-/// How long nothing comes where nothing is to come.
+/// The time for which a test waits that expects no event.
 pub const SOON: Duration = Duration::from_millis(300);
-/// The simple table, as the reader's routes name it.
+/// The simple table's path in the reader's routes.
 pub const TABLE: &str = "fam/tab";
 
 /// An executive, a reflector and a reader.
@@ -47,7 +47,7 @@ pub struct Event {
     pub data: Value,
 }
 
-/// A response that came in place of a stream.
+/// A response instead of a stream.
 #[derive(Debug)]
 pub struct Refused {
     pub status: u16,
@@ -60,7 +60,7 @@ pub struct Stream {
     line: String,
     event: String,
     data: String,
-    /// The id that came last, with an event or without.
+    /// The last id, of an event or alone.
     pub last_id: String,
     pub heartbeats: u64,
 }
@@ -95,8 +95,8 @@ impl Stream {
         }))
     }
 
-    /// The next event; `None` at the stream's orderly end. An error of the kind
-    /// `WouldBlock` when nothing came within `patience`.
+    /// The next event; `None` at the stream's orderly end. If nothing came within `patience`, an error of
+    /// the kind `WouldBlock`.
     pub fn next(&mut self, patience: Duration) -> io::Result<Option<Event>> {
         let deadline = Instant::now() + patience;
         loop {
@@ -141,7 +141,7 @@ struct Chunked {
 impl Read for Chunked {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         if self.left == 0 {
-            // Peeks, so that a time-out in the middle of a size loses nothing of it.
+            // It only peeks, so a time-out in the middle of a size loses no byte of it.
             let length = loop {
                 let seen = self.reader.fill_buf()?;
                 if seen.is_empty() {
@@ -157,7 +157,7 @@ impl Read for Chunked {
                     self.reader.consume(end + 2);
                     break size.expect("a chunk's size");
                 }
-                // The size is torn between two reads: take it byte by byte.
+                // The size is split between two reads, so it is read byte by byte.
                 let mut size = String::new();
                 self.reader.read_line(&mut size)?;
                 let size = size.trim();
@@ -181,7 +181,7 @@ impl Read for Chunked {
     }
 }
 
-/// A cache of one simple table `(id, value)`, and where it stands.
+/// A cache of one simple table `(id, value)`, and its position in the feed.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct Cache {
     pub rows: BTreeMap<i64, String>,
@@ -191,7 +191,7 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// Takes in one event. Whatever it can't tell is read anew from `base`.
+    /// Applies one event. Rows that an event does not have are read from `base`.
     pub fn take(&mut self, base: &str, table: &str, event: &Event) -> Result<(), ureq::Error> {
         match event.event.as_str() {
             "start" if self.position.is_empty() => self.rows = rows(base, table)?,

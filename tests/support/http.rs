@@ -1,4 +1,4 @@
-//! A small blocking HTTP client: every status is an answer, only a broken exchange is an error.
+//! A small blocking HTTP client. Every status is an answer; only a broken exchange is an error.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -13,13 +13,13 @@ static AGENT: LazyLock<Agent> = LazyLock::new(|| {
         .allow_non_standard_methods(true)
         .proxy(None)
         .timeout_global(Some(Duration::from_secs(60)))
-        // A node that was killed and started again must not be met through an old connection.
+        // A node may be killed and started again, and an old connection must not be used then.
         .max_idle_connections(0)
         .build()
         .new_agent()
 });
 
-/// What came back: status, headers and the whole body.
+/// An answer: status, headers and the whole body.
 #[derive(Debug, Clone)]
 pub struct Answer {
     pub status: u16,
@@ -41,7 +41,7 @@ impl Answer {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
-    /// Asserts the status and hands the answer on.
+    /// Asserts the status and returns the answer.
     #[track_caller]
     pub fn expect(self, status: u16) -> Self {
         assert_eq!(self.status, status, "body: {}", self.text());
@@ -49,7 +49,7 @@ impl Answer {
     }
 }
 
-/// One exchange; an error when the server could not be reached or broke off.
+/// One exchange; an error if the server could not be reached or closed the connection early.
 pub fn exchange(
     method: &str,
     url: &str,
@@ -61,7 +61,7 @@ pub fn exchange(
         request = request.header(*name, *value);
     }
     let body = body.as_ref();
-    // An empty body is sent (as Content-Length: 0) only where the method may have one.
+    // An empty body is sent (as Content-Length: 0) only if the method may have a body.
     let mut response = if body.is_empty() && matches!(method, "GET" | "HEAD" | "DELETE" | "OPTIONS") {
         AGENT.run(request.body(())?)?
     } else {
@@ -71,7 +71,7 @@ pub fn exchange(
     Ok(Answer { status: response.status().as_u16(), headers: response.headers().clone(), body })
 }
 
-/// [`exchange`], panicking when there is no answer.
+/// As [`exchange`]; panics if there is no answer.
 #[track_caller]
 pub fn request(method: &str, url: &str, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> Answer {
     exchange(method, url, headers, body).unwrap_or_else(|error| panic!("{method} {url}: {error}"))
@@ -87,7 +87,7 @@ pub fn post(url: &str, body: impl AsRef<[u8]>) -> Answer {
     request("POST", url, &[], body)
 }
 
-/// True when the URL answers with a 2xx status; false for anything else, also for no answer.
+/// Whether the URL answers with a 2xx status. No answer is false.
 pub fn is_ok(url: &str) -> bool {
     exchange("GET", url, &[], "").is_ok_and(|answer| (200..300).contains(&answer.status))
 }

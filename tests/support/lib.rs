@@ -1,9 +1,10 @@
-//! What the integration tests share: private database servers, the real node as a process, a small HTTP client, and
-//! the one place that polls. Most modules know the binary only by its command line, its configuration keys and its HTTP
-//! interfaces. `ctldb`, `in_process`, `ldb`, `reader_server` and `snapshot` use the crate's types, for the tests of its parts.
+//! The support crate of the integration tests: private database servers, the real node as a process, a small HTTP
+//! client, and the one place that polls. Most modules know the binary only by its command line, its configuration keys
+//! and its HTTP interfaces. `ctldb`, `in_process`, `ldb`, `reader_server` and `snapshot` use the crates' types, for the
+//! tests of their parts.
 //!
-//! Nothing made here outlives the test binary, however it ends: processes are killed by the kernel and scratch
-//! directories are removed by a process that waits for the binary's end.
+//! Processes and directories that are made here never outlive the test binary, even if it is killed. The kernel kills
+//! the processes, and a process that waits for the binary's end removes the scratch directories.
 
 pub mod bootstrap;
 pub mod client;

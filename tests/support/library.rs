@@ -1,5 +1,5 @@
-//! What the tests of the reader library share: LDBs written by plain SQLite, as any
-//! program with the right to may write them.
+//! Support for tests of the reader library: LDBs that plain SQLite writes, as any program with write
+//! permission could.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -14,7 +14,7 @@ const BOOKKEEPING: &str = "PRAGMA journal_mode = WAL;
     CREATE TABLE IF NOT EXISTS _ldb_last_update (name STRING PRIMARY KEY NOT NULL, timestamp DATETIME NOT NULL);
     INSERT OR IGNORE INTO _ldb_seq VALUES (1, 0);";
 
-/// An LDB and the connection that writes it.
+/// An LDB with the connection that writes it.
 pub struct Written {
     pub path: PathBuf,
     pub connection: Connection,
@@ -28,13 +28,13 @@ impl Written {
         Self { path: path.to_owned(), connection }
     }
 
-    /// Runs the statements and counts the seq up, in one transaction.
+    /// Runs the statements and increments the seq, in one transaction.
     pub fn apply(&self, statements: &str) {
         let sql = format!("BEGIN; {statements}; UPDATE _ldb_seq SET seq = seq + 1; COMMIT");
         self.connection.execute_batch(&sql).unwrap();
     }
 
-    /// Closed, in one file without a WAL, as snapshots are.
+    /// Closes it as one file without a WAL, like a snapshot.
     pub fn finish(self) -> PathBuf {
         self.connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
         drop(self.connection);
@@ -49,14 +49,14 @@ pub fn scratch() -> (TempDir, Written) {
     (directory, written)
 }
 
-/// Makes `path` a link to `target`, in one step.
+/// Makes `path` a link to `target`, atomically.
 pub fn point_at(path: &Path, target: &Path) {
     let link = path.with_extension("link");
     symlink(target, &link).unwrap();
     fs::rename(&link, path).unwrap();
 }
 
-/// Tells threads to end, also when the test fails before it comes to that.
+/// Tells threads to end, even if the test fails before.
 pub struct SetAtEnd<'a>(pub &'a AtomicBool);
 
 impl Drop for SetAtEnd<'_> {

@@ -13,18 +13,18 @@ use tempfile::TempDir;
 
 use super::{process, wait};
 
-/// How long a start may take, on a machine that compiles at the same time.
+/// How long a start may take on a machine that compiles at the same time.
 const START_DEADLINE: Duration = Duration::from_secs(60);
 
-/// What a node is started with. Starting it again means the same data directory.
+/// The configuration of a node. Each start uses the same data directory.
 #[derive(Clone)]
 pub struct Node {
-    /// Holds the configuration file, the data directory `data` and the logs.
+    /// Contains the configuration file, the data directory `data` and the logs.
     home: Arc<TempDir>,
     settings: BTreeMap<String, Value>,
     environment: Vec<(String, String)>,
     arguments: Vec<String>,
-    /// Nobody reads its log, and the pipe that it goes to takes no more.
+    /// Its log goes to a full pipe that is not read.
     log_is_unread: bool,
     /// Soft and hard limit of open files.
     open_files: Option<(u32, u32)>,
@@ -81,13 +81,13 @@ impl Node {
         self
     }
 
-    /// Gives it a standard error that takes nothing for as long as the test binary lives.
+    /// Gives it a standard error that is a full pipe until the test binary ends.
     pub fn unread_log(mut self) -> Self {
         self.log_is_unread = true;
         self
     }
 
-    /// The limits of open files that it is started with, which it may raise up to the hard one.
+    /// Sets its limits of open files at the start. It may raise the soft one up to the hard one.
     pub fn open_files(mut self, soft: u32, hard: u32) -> Self {
         self.open_files = Some((soft, hard));
         self
@@ -97,15 +97,15 @@ impl Node {
         self.home.path().join("data")
     }
 
-    /// Where the LDB is unless `ldb.path` is set.
+    /// The LDB's path if `ldb.path` is not set.
     pub fn ldb_path(&self) -> PathBuf {
         self.data_dir().join("ldb.db")
     }
 
-    /// Starts it and waits until it says that it is ready.
+    /// Starts it and waits until it is ready.
     ///
     /// # Panics
-    /// With the log, when it ends before, or is not ready within a minute.
+    /// If it ends before, or is not ready within a minute. The message has the log.
     #[track_caller]
     pub fn start(&self) -> NodeProcess {
         let mut node = self.spawn();
@@ -113,14 +113,14 @@ impl Node {
         node
     }
 
-    /// Starts it without waiting for anything, for starts that shall fail or hang.
+    /// Starts it without waiting, for starts that fail or hang.
     pub fn spawn(&self) -> NodeProcess {
         let config = self.home.path().join("config.toml");
-        // JSON's literals of strings, numbers, booleans and arrays are TOML's as well.
+        // JSON's literals of strings, numbers, booleans and arrays are valid TOML.
         let lines: Vec<String> = self.settings.iter().map(|(key, value)| format!("{key} = {value}\n")).collect();
         std::fs::write(&config, lines.concat()).expect("write the node's configuration");
         let arguments = ["node".as_ref(), "--config".as_ref(), config.as_os_str()];
-        let binary = crate::binary();
+        let binary = process::binary();
         let mut command = Command::new(self.open_files.map_or(binary, |_| "prlimit"));
         if let Some((soft, hard)) = self.open_files {
             command.arg(format!("--nofile={soft}:{hard}")).arg(binary);
@@ -134,7 +134,7 @@ impl Node {
     }
 }
 
-/// A started process of the binary. Killed on drop; its log is shown when the test is failing.
+/// A started process of the binary. Dropping it kills it, and prints its log if the test is failing.
 pub struct NodeProcess {
     child: Child,
     exit: Option<ExitStatus>,
@@ -144,7 +144,7 @@ pub struct NodeProcess {
 }
 
 impl NodeProcess {
-    /// Starts any command of the binary under the same care; `home` gets its log.
+    /// Starts any command of the binary in the same way; its log is in `home`.
     pub fn spawn(command: Command, home: Arc<TempDir>) -> Self {
         let stderr_path = home.path().join("stderr.log");
         let stderr = File::options().create(true).append(true).open(&stderr_path).expect("open the node's log");
@@ -156,7 +156,8 @@ impl NodeProcess {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
         let mut child = process::spawn(command);
         let stdout = Arc::new(Mutex::new(Vec::new()));
-        let (output, lines) = (child.stdout.take().expect("stdout is a pipe"), stdout.clone());
+        let output = child.stdout.take().expect("stdout is a pipe");
+        let lines = stdout.clone();
         std::thread::spawn(move || {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
                 lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
@@ -191,7 +192,7 @@ impl NodeProcess {
         self.url("ops")
     }
 
-    /// The address behind `listening NAME …` on stdout.
+    /// The address in the line `listening NAME …` on standard output.
     #[track_caller]
     pub fn url(&self, listener: &str) -> String {
         let prefix = format!("listening {listener} ");
@@ -217,7 +218,7 @@ impl NodeProcess {
         self.wait_exit(Duration::from_secs(30));
     }
 
-    /// Sends SIGTERM and waits for the end; the exit status is the caller's to judge.
+    /// Sends SIGTERM and waits for the end; returns the exit status.
     #[track_caller]
     pub fn stop(&mut self, deadline: Duration) -> ExitStatus {
         self.signal(libc::SIGTERM);
@@ -229,7 +230,7 @@ impl NodeProcess {
         wait::wait_for("the node ends", deadline, || self.exit_status())
     }
 
-    /// The exit status once it has ended.
+    /// Waits until it has ended; returns the exit status.
     pub fn exit_status(&mut self) -> Option<ExitStatus> {
         if self.exit.is_none() {
             self.exit = self.child.try_wait().expect("ask for the node's state");
@@ -242,7 +243,7 @@ impl NodeProcess {
         self.stdout.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Its standard error so far, with that of earlier starts of the same node before it.
+    /// Its standard error so far, after that of earlier starts of the same node.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.stderr_path).unwrap_or_default()).into_owned()
     }

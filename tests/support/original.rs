@@ -1,7 +1,7 @@
-//! A ctldb as the original makes it on a server: its columns and types, in a collation that is not binary. The
-//! statements are ours.
+//! A ctldb as the original makes it on a server, with its columns and types and a collation that is not binary. The
+//! statements are our own.
 
-/// In the order in which it is made.
+/// The statements in their order.
 pub const SCHEMA: [&str; 8] = [
     "CREATE TABLE families (id INTEGER AUTO_INCREMENT PRIMARY KEY, name VARCHAR(191) NOT NULL UNIQUE)
      DEFAULT CHARSET utf8mb4 COLLATE utf8mb4_unicode_ci",

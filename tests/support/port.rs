@@ -1,13 +1,13 @@
-//! Ports that stay known while nothing listens on them, for servers that are stopped and started again.
+//! Ports that stay reserved while no server listens on them, for servers that are stopped and started again.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 
-/// A port of 127.0.0.1, this process's own until dropped, also while nothing listens on it.
+/// A port of 127.0.0.1 that belongs to this process until it is dropped, even while no server listens on it.
 ///
-/// It is below the ephemeral range, so no outgoing connection takes it while the server is stopped, and claimed
-/// under an abstract socket name, so no other test binary takes it either; the kernel ends the claim.
+/// The port is below the ephemeral range, so no outgoing connection takes it while the server is stopped. An abstract
+/// socket name claims it, so no other test binary takes it either. The kernel ends the claim with the process.
 pub struct Port {
     pub number: u16,
     _claim: UnixListener,

@@ -1,5 +1,5 @@
-//! What the tests of pruning share: a ledger that an LDB can follow, snapshots that a real snapshotter publishes, and
-//! the command itself as a process.
+//! Support for tests of pruning: a ledger that an LDB can follow, snapshots that a real snapshotter publishes, and the
+//! command as a process.
 
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -12,12 +12,12 @@ use crate::{Node, TestDatabase, process, wait_until};
 
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
-/// A statement that an LDB takes once `fam___tab` is there.
+/// A statement that an LDB with `fam___tab` takes.
 pub fn upsert(id: usize) -> String {
     format!(r#"REPLACE INTO fam___tab ("k","v") VALUES('key {id}',{id})"#)
 }
 
-/// Has the rows up to `seq` be older than a day.
+/// Makes the rows up to `seq` older than a day.
 #[track_caller]
 pub fn age(database: &TestDatabase, seq: i64) {
     database.query(&format!("UPDATE ctlstore_dml_ledger SET leader_ts = '2020-01-01 00:00:00' WHERE seq <= {seq}"));
@@ -39,7 +39,7 @@ pub fn number(database: &TestDatabase, question: &str) -> i64 {
     database.value(question).unwrap_or_else(|| panic!("{question}: null")).parse().expect("a number")
 }
 
-/// The ledger's first row, its last one, and how many there are.
+/// The ledger's first row, its last row, and the number of rows.
 #[track_caller]
 pub fn ends(database: &TestDatabase) -> (i64, i64, i64) {
     let row = database.query("SELECT MIN(seq), MAX(seq), COUNT(*) FROM ctlstore_dml_ledger").remove(0);
@@ -47,7 +47,7 @@ pub fn ends(database: &TestDatabase) -> (i64, i64, i64) {
     (number(&row[0]), number(&row[1]), number(&row[2]))
 }
 
-/// Has a host follow the ledger to its end and publish a snapshot at `file`; gives its URL.
+/// Lets a host follow the ledger to its end and publish a snapshot at `file`; returns its URL.
 #[track_caller]
 pub fn publish(database: &TestDatabase, file: &Path) -> String {
     let url = format!("file://{}", file.display());
@@ -79,7 +79,7 @@ pub fn spawn(mut command: Command) -> Child {
     process::spawn(command)
 }
 
-/// What it printed, after a success.
+/// Its output after a success.
 #[track_caller]
 pub fn printed(output: Output) -> String {
     assert!(output.status.success(), "{}: {}", output.status, text(&output.stderr));
@@ -91,7 +91,7 @@ pub fn json(output: Output) -> Value {
     serde_json::from_str(&printed(output)).expect("json")
 }
 
-/// What it said when it failed with this code.
+/// Its message after a failure with this exit code.
 #[track_caller]
 pub fn complaint(output: &Output, code: i32) -> String {
     assert_eq!(output.status.code(), Some(code), "{}{}", text(&output.stdout), text(&output.stderr));

@@ -1,5 +1,5 @@
-//! The reader's server within the test process, on a real socket, and an LDB file
-//! as the original's reflector makes it: 4 KiB pages, no table of ours.
+//! The reader's server inside the test process, on a real socket. Its LDB is a file as the original's
+//! reflector makes it: 4 KiB pages, without our own tables.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -41,14 +41,14 @@ impl OriginalLdb {
     pub fn apply<S: AsRef<str>>(&self, statements: impl IntoIterator<Item = S>) {
         for statement in statements {
             let statement = statement.as_ref();
-            // The semicolon stands on a line of its own: transaction markers are comments to SQLite.
+            // The semicolon is on a line of its own, because transaction markers are comments to SQLite.
             let transaction = format!("BEGIN;\n{statement}\n;{TOUCH}COMMIT;");
             self.0.execute_batch(&transaction).unwrap_or_else(|error| panic!("{statement}: {error}"));
         }
     }
 }
 
-/// A running server; stopped in good order when dropped.
+/// A running server. Dropping it stops it in order.
 pub struct ReaderServer {
     pub url: String,
     handle: ServerHandle,
@@ -74,7 +74,8 @@ impl ReaderServer {
         let (started, handle) = mpsc::channel();
         let thread = thread::spawn(move || {
             actix_web::rt::System::new().block_on(async move {
-                let (metrics, feed) = (Metrics::new(), options.feed.clone());
+                let metrics = Metrics::new();
+                let feed = options.feed.clone();
                 let feed = Arc::new(Feed::start(&options.ldb_path, feed, metrics.clone()).expect("start the feed"));
                 let age = Arc::new(Freshness::new(&options.ldb_path));
                 let server =
@@ -96,7 +97,7 @@ impl ReaderServer {
 
     pub fn stop(&mut self) {
         if let Some(thread) = self.thread.take() {
-            // The order is given by the call itself; the server's own thread carries it out.
+            // The call itself starts the stop; the server's own thread does it.
             drop(self.handle.stop(true));
             thread.join().expect("the reader's thread");
         }

@@ -1,5 +1,5 @@
-//! A real S3-compatible server on loopback, one for each test binary, each test with a bucket of its own; and a
-//! front that can stand before it and misbehave.
+//! A real S3-compatible server on loopback, one for each test binary; each test has a bucket of its own. [`Front`] is a
+//! proxy in front of it that can misbehave.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -18,7 +18,7 @@ use super::port::Port;
 use super::{process, wait};
 
 const START_DEADLINE: Duration = Duration::from_secs(60);
-/// The server takes any signature; without one it takes the caller for a stranger.
+/// The server accepts any signature. A request without one counts as anonymous.
 const SIGNED: (&str, &str) = (
     "Authorization",
     "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0",
@@ -29,7 +29,7 @@ static BUCKETS: AtomicUsize = AtomicUsize::new(0);
 
 struct S3Server {
     port: Port,
-    /// The kernel ends it with this process.
+    /// The kernel kills it at the end of this process.
     _child: Child,
     _scratch: TempDir,
 }
@@ -80,12 +80,12 @@ impl Bucket {
         format!("s3://{}/{key}", self.name)
     }
 
-    /// Asks the server itself, without anything of ours.
+    /// Sends a request to the server directly, without code of ctlstore.
     pub fn ask(&self, method: &str, key_and_query: &str) -> Answer {
         http::request(method, &format!("{}/{}{key_and_query}", endpoint(), self.name), &[SIGNED], "")
     }
 
-    /// Puts an object that everyone may read.
+    /// Puts an object that everyone can read.
     pub fn put_public(&self, key: &str, bytes: &[u8]) {
         let url = format!("{}/{}{key}", endpoint(), self.name);
         http::request("PUT", &url, &[SIGNED, ("x-amz-acl", "public-read")], bytes).expect(200);
@@ -98,18 +98,18 @@ impl Bucket {
         keys.map(|rest| rest.split("</Key>").next().unwrap_or_default().to_owned()).collect()
     }
 
-    /// How many multipart uploads were begun and neither completed nor aborted.
+    /// The number of multipart uploads that were begun and neither completed nor aborted.
     pub fn unfinished_uploads(&self) -> usize {
         self.ask("GET", "?uploads").expect(200).text().matches("<Upload>").count()
     }
 }
 
-/// Where the server listens; starts it.
+/// The server's address. The first call starts it.
 pub fn endpoint() -> String {
     format!("http://127.0.0.1:{}", SERVER.port.number)
 }
 
-/// What a store needs to know to reach `endpoint`.
+/// The environment with which a store reaches `endpoint`.
 pub fn variables(endpoint: &str) -> Vec<(String, String)> {
     let pairs = [
         ("AWS_ACCESS_KEY_ID", "test"),
@@ -120,20 +120,20 @@ pub fn variables(endpoint: &str) -> Vec<(String, String)> {
     pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
 }
 
-/// How a [`Front`] treats who connects.
+/// How a [`Front`] treats its clients.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Manner {
-    /// As the server behind it.
+    /// It passes all requests on to the server.
     Pass,
-    /// As the server behind it, but for copies within the store and conditions on what is put: 501.
+    /// It passes requests on to the server, except for copies within the store and conditional puts, which are 501.
     Plain,
-    /// Takes the connection, reads, and says nothing.
+    /// It accepts connections, reads, and never answers.
     Silent,
-    /// Answers every request so.
+    /// It answers every request with this status.
     Answer { status: &'static str, body: &'static str },
 }
 
-/// A front before the S3 server, which can change its manner.
+/// A proxy in front of the S3 server, which can change its manner.
 pub struct Front {
     pub endpoint: String,
     state: Arc<Mutex<State>>,
@@ -150,7 +150,8 @@ impl Front {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind the front");
         let endpoint = format!("http://{}", listener.local_addr().expect("the front's address"));
         let state = Arc::new(Mutex::new(State { manner, connections: Vec::new() }));
-        let (shared, sent) = (Arc::clone(&state), Arc::new(AtomicU64::new(0)));
+        let shared = Arc::clone(&state);
+        let sent = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&sent);
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
@@ -164,7 +165,7 @@ impl Front {
         Self { endpoint, state, sent }
     }
 
-    /// From now on; open connections are closed.
+    /// Changes the manner and closes open connections.
     pub fn behave(&self, manner: Manner) {
         let mut state = self.state.lock().expect("the front's state");
         state.manner = manner;
@@ -173,12 +174,12 @@ impl Front {
         }
     }
 
-    /// Bytes of answers that it has passed on.
+    /// The bytes of answers that it has passed on.
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// How many have connected since its manner last changed.
+    /// The number of connections since its manner last changed.
     pub fn connections(&self) -> usize {
         self.state.lock().expect("the front's state").connections.len()
     }
@@ -188,8 +189,8 @@ fn serve(mut client: TcpStream, manner: Manner, sent: &Arc<AtomicU64>) {
     match manner {
         Manner::Pass => {
             let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, SERVER.port.number)).expect("reach the server");
-            let (mut from_server, mut to_client) =
-                (server.try_clone().expect("clone"), client.try_clone().expect("clone"));
+            let mut from_server = server.try_clone().expect("clone");
+            let mut to_client = client.try_clone().expect("clone");
             let sent = Arc::clone(sent);
             thread::spawn(move || {
                 let mut chunk = [0; 16 << 10];
@@ -212,7 +213,7 @@ fn serve(mut client: TcpStream, manner: Manner, sent: &Arc<AtomicU64>) {
                 answer(&mut client, "501 Not Implemented", "<Error><Code>NotImplemented</Code></Error>");
                 return;
             }
-            // One request a connection: its body, then the whole answer.
+            // Each connection has one request: its body, then the whole answer.
             let length = lower.split("content-length:").nth(1).and_then(|rest| rest.lines().next());
             let length = length.and_then(|text| text.trim().parse().ok()).unwrap_or(0);
             let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, SERVER.port.number)).expect("reach the server");
@@ -223,7 +224,7 @@ fn serve(mut client: TcpStream, manner: Manner, sent: &Arc<AtomicU64>) {
         }
         Manner::Silent => drop(std::io::copy(&mut client, &mut std::io::sink())),
         Manner::Answer { status, body } => {
-            // The head is enough: the connection ends with the answer.
+            // Only the head needs a change: the connection ends with the answer.
             read_head(&mut client);
             answer(&mut client, status, body);
         }

@@ -11,13 +11,13 @@ use tempfile::TempDir;
 use super::port::Port;
 use super::{process, sql, wait};
 
-/// Holds the directory into which `tools/fetch-mysql56` unpacked MySQL 5.6; absent where only MariaDB is tested.
+/// The variable with the directory into which `tools/fetch-mysql56` unpacked MySQL 5.6. Without it only MariaDB is tested.
 pub const MYSQL56_VARIABLE: &str = "CTLSTORE_TEST_MYSQL56";
 
 const START_DEADLINE: Duration = Duration::from_secs(60);
 const STOP_DEADLINE: Duration = Duration::from_secs(60);
 
-/// With flush=2 a commit costs no disk flush; a killed server loses nothing by it, only a killed machine would.
+/// With flush=2 a commit costs no disk flush. A killed server loses nothing then; only a machine that fails would.
 const OPTIONS: [&str; 5] = [
     "--innodb-flush-log-at-trx-commit=2",
     "--innodb-log-file-size=16M",
@@ -33,7 +33,7 @@ pub enum Flavour {
     MySql56,
 }
 
-/// A running (or stopped) server; killed and its directory removed on drop.
+/// A running or stopped server. Dropping it kills it and removes its directory.
 pub struct PrivateServer {
     flavour: Flavour,
     port: Port,
@@ -47,7 +47,7 @@ impl PrivateServer {
         Self::start_with(flavour, &[])
     }
 
-    /// Starts with further server options, such as `--auto-increment-increment=3`.
+    /// Starts one with further server options, such as `--auto-increment-increment=3`.
     pub fn start_with(flavour: Flavour, options: &[&str]) -> Self {
         let data = process::scratch_dir();
         initialise(flavour, data.path());
@@ -78,17 +78,17 @@ impl PrivateServer {
         });
     }
 
-    /// Stops it in good order. Does nothing when it is not running.
+    /// Stops it in order, if it is running.
     pub fn stop(&mut self) {
         self.end(libc::SIGTERM);
     }
 
-    /// Kills it. Does nothing when it is not running.
+    /// Kills it, if it is running.
     pub fn kill9(&mut self) {
         self.end(libc::SIGKILL);
     }
 
-    /// Stops it in good order and starts it on the same port and data.
+    /// Stops it in order and starts it again on the same port and data.
     pub fn restart(&mut self) {
         self.stop();
         self.start_again();
@@ -99,7 +99,7 @@ impl PrivateServer {
         process::signal(self.child.as_ref().expect("the server runs"), signal);
     }
 
-    /// Of the running server.
+    /// The process id of the running server.
     pub fn pid(&self) -> u32 {
         self.child.as_ref().expect("the server runs").id()
     }
@@ -159,13 +159,13 @@ fn server_command(flavour: Flavour, data: &Path) -> Command {
         let base = mysql56_base();
         command.arg(format!("--basedir={}", base.display()));
         command.arg(format!("--lc-messages-dir={}", base.join("share").display()));
-        // Its libaio lies beside it.
+        // Its libaio is beside it.
         command.env("LD_LIBRARY_PATH", base);
     }
     command
 }
 
-/// A server that starts removes whatever temporary tables it finds, so the directory for them must not be shared.
+/// A server that starts removes all temporary tables that it finds, so each one needs its own directory for them.
 fn directories(data: &Path) -> [String; 2] {
     [format!("--datadir={}", data.display()), format!("--tmpdir={}", data.display())]
 }
@@ -195,13 +195,13 @@ fn initialise(flavour: Flavour, data: &Path) {
     assert!(output.status.success(), "initialise {flavour:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// The servers refuse to run as root unless told so by name.
+/// The servers run as root only if the option names root.
 fn run_as() -> Option<&'static str> {
     // SAFETY: plain system call without arguments.
     (unsafe { libc::geteuid() } == 0).then_some("--user=root")
 }
 
-/// Looks in PATH and in the sbin directories, which an ordinary user's PATH lacks.
+/// Searches PATH and the sbin directories, which are not in an ordinary user's PATH.
 fn program(names: &[&str]) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let directories = std::env::split_paths(&path).chain(["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from));

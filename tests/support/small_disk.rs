@@ -1,4 +1,4 @@
-//! A filesystem of a few megabytes, in memory: what a full disk does. Mounting takes root.
+//! A file system of a few megabytes in memory, for tests of a full disk. Mounting it needs root.
 
 use std::fs::File;
 use std::io::Write;
@@ -9,13 +9,13 @@ use tempfile::TempDir;
 
 use super::process;
 
-/// Mounted until it is dropped.
+/// The mounted file system; dropping it unmounts it.
 pub struct SmallDisk {
     directory: TempDir,
 }
 
 impl SmallDisk {
-    /// `size` as mount takes it, such as `4m`.
+    /// `size` is in the form of mount(8), such as `4m`.
     #[track_caller]
     pub fn mount(size: &str) -> Self {
         let disk = Self { directory: process::scratch_dir() };
@@ -23,7 +23,7 @@ impl SmallDisk {
         disk
     }
 
-    /// Gives it another size.
+    /// Changes its size.
     #[track_caller]
     pub fn resize(&self, size: &str) {
         self.run_mount(&["-o", &format!("remount,size={size}")]);
@@ -43,7 +43,7 @@ impl SmallDisk {
         self.directory.path().join(name)
     }
 
-    /// Takes all the room that is left; gives the file to remove for it to be there again.
+    /// Uses all the space that is left. Removing the returned file frees it.
     pub fn fill(&self) -> PathBuf {
         let ballast = self.path("ballast");
         let mut file = File::create(&ballast).expect("make the ballast");

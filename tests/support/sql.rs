@@ -1,17 +1,17 @@
-//! Plain SQL against a database of either kind, for looking at what the node did and for breaking it.
-//! It uses its own connections, one per call, and none of the crate's code.
+//! Plain SQL on a database of either kind, to read what the node did, or to break it. It uses its own connections, one
+//! per call, and no code of the crates.
 
 use std::path::Path;
 
 use mysql_async::prelude::Queryable;
 use rusqlite::types::ValueRef;
 
-/// A result row; NULL is `None`, every other value is its text. Ask for `HEX(column)` where bytes matter.
+/// A result row. NULL is `None`, every other value is its text. Select `HEX(column)` if the exact bytes matter.
 pub type Row = Vec<Option<String>>;
 
 /// Runs one statement at `mysql://…` or `sqlite:PATH` and returns its rows.
 ///
-/// MySQL sessions read double quotes as the server does by default: as strings.
+/// MySQL sessions read double quotes as strings, which is the server's default.
 pub fn query(url: &str, statement: &str) -> Result<Vec<Row>, String> {
     match url.strip_prefix("sqlite:") {
         Some(path) => sqlite(Path::new(path), statement).map_err(|error| error.to_string()),
@@ -41,9 +41,10 @@ fn sqlite_text(value: ValueRef<'_>) -> Option<String> {
     }
 }
 
-/// On a thread and runtime of its own, so that it can be called from asynchronous tests as well.
+/// It has a thread and a runtime of its own, so that asynchronous tests can call it too.
 fn mysql(url: &str, statement: &str) -> Result<Vec<Row>, String> {
-    let (url, statement) = (url.to_owned(), statement.to_owned());
+    let url = url.to_owned();
+    let statement = statement.to_owned();
     let work = move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
         runtime.block_on(mysql_rows(&url, &statement)).map_err(|error| error.to_string())
@@ -62,7 +63,7 @@ fn mysql_text(value: mysql_async::Value) -> Option<String> {
     match value {
         mysql_async::Value::NULL => None,
         mysql_async::Value::Bytes(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
-        // The text protocol, which plain queries use, carries nothing but bytes.
+        // Plain queries use the text protocol, whose values are all bytes.
         other => Some(other.as_sql(true)),
     }
 }

@@ -1,5 +1,5 @@
-//! A web server for a handful of objects in memory, which can be told to behave badly: to fail, to break off, to
-//! hang, to know nothing of ranges. It counts what it sends.
+//! A web server for a few objects in memory, which can behave badly: it fails, closes connections early, hangs, or does
+//! not know ranges. It counts what it sends.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -7,10 +7,10 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Bytes that are sent at once, and so how finely a break can be placed.
+/// Bytes that are sent at once; a connection can be closed early between two such pieces.
 const CHUNK: usize = 16 * 1024;
 
-/// Running until the test's process ends.
+/// The server; it runs until the test's process ends.
 pub struct Web {
     /// `http://127.0.0.1:PORT`
     pub url: String,
@@ -25,41 +25,41 @@ struct State {
     requests: Vec<Request>,
 }
 
-/// How it answers for objects that are there.
+/// How it answers requests for objects that exist.
 #[derive(Debug, Clone, Default)]
 pub struct Manners {
-    /// Requests that are still answered by this status.
+    /// How many more requests get this status.
     pub fail: u64,
     pub status: u16,
-    /// Answers that are still broken off, after so many bytes of their body.
+    /// How many more answers end early, after so many bytes of their body.
     pub breaks: u64,
     pub break_after: usize,
     /// Sends the head of an answer and nothing more.
     pub hangs: bool,
-    /// Sends the whole object, whatever part was asked for.
+    /// Sends the whole object even if the request is for a part.
     pub ignores_ranges: bool,
-    /// Tells no etag, and looks at none.
+    /// Sends no etag, and ignores the request's.
     pub no_etags: bool,
-    /// Answers, but for manifests, that still have one bit of their body turned over on the way.
+    /// How many more answers, except for manifests, have one bit of their body flipped.
     pub flips: u64,
-    /// Bytes a second, where it is not as fast as it can be.
+    /// Bytes a second; `None` is as fast as possible.
     pub slow: Option<usize>,
-    /// How the length of a body is told.
+    /// How an answer tells its body's length.
     pub length: Length,
-    /// Sends whoever asks to the same path of this server, for good.
+    /// Redirects every request, permanently, to the same path of this server.
     pub redirect: Option<String>,
-    /// The `Authorization` without which it answers 401.
+    /// The `Authorization` that a request needs; 401 without it.
     pub authorization: Option<String>,
 }
 
-/// How a client learns where a body ends.
+/// How a client learns the end of a body.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Length {
     #[default]
     Told,
-    /// In chunks, of HTTP/1.1.
+    /// By chunks, as in HTTP/1.1.
     Chunked,
-    /// By the end of the connection, of HTTP/1.0.
+    /// By the end of the connection, as in HTTP/1.0.
     Closed,
 }
 
@@ -67,7 +67,7 @@ pub enum Length {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     pub path: String,
-    /// The first byte that was asked for.
+    /// The first byte of the requested part.
     pub offset: Option<usize>,
     /// Bytes of the body that were sent.
     pub sent: usize,
@@ -89,7 +89,7 @@ impl Web {
         Self { url, state }
     }
 
-    /// Puts an object at `/name`; gives its URL.
+    /// Puts an object at `/name`; returns its URL.
     pub fn put(&self, name: &str, bytes: Vec<u8>) -> String {
         let state = &mut *self.lock();
         state.versions += 1;
@@ -105,12 +105,12 @@ impl Web {
         self.lock().manners = manners;
     }
 
-    /// How it behaves now: what was to happen a number of times counts down.
+    /// Its behaviour now. Numbers of further times count down.
     pub fn manners(&self) -> Manners {
         self.lock().manners.clone()
     }
 
-    /// What was asked for the object at `/name` so far.
+    /// The requests for the object at `/name` so far.
     pub fn requests(&self, name: &str) -> Vec<Request> {
         let path = format!("/{name}");
         self.lock().requests.iter().filter(|request| request.path == path).cloned().collect()
@@ -122,8 +122,11 @@ impl Web {
 }
 
 fn answer(mut stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
-    let (mut method, mut path) = (String::new(), String::new());
-    let (mut offset, mut if_match, mut authorization) = (None::<usize>, None, None::<String>);
+    let mut method = String::new();
+    let mut path = String::new();
+    let mut offset = None::<usize>;
+    let mut if_match = None;
+    let mut authorization = None::<String>;
     for line in BufReader::new(stream.try_clone()?).lines() {
         let line = line?;
         if method.is_empty() {
@@ -196,10 +199,10 @@ fn answer(mut stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
     stream.shutdown(Shutdown::Both)
 }
 
-/// Sends as much as the manners allow and as is taken.
+/// Sends as much as its behaviour allows and the client takes.
 fn body(stream: &mut TcpStream, bytes: &[u8], manners: &Manners, state: &Mutex<State>) -> usize {
     if manners.hangs {
-        // Until the client has had enough.
+        // Until the client closes the connection.
         let _ = stream.set_read_timeout(None);
         let _ = std::io::Read::read(stream, &mut [0]);
         return 0;
@@ -222,7 +225,7 @@ fn body(stream: &mut TcpStream, bytes: &[u8], manners: &Manners, state: &Mutex<S
         }
         sent += chunk.len();
         if let Some(rate) = manners.slow {
-            // The pace of the link, not a wait for anything.
+            // The pace of the link; it waits for no event.
             std::thread::sleep(Duration::from_secs_f64(chunk.len() as f64 / rate as f64));
         }
     }

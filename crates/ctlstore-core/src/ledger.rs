@@ -10,7 +10,7 @@ mod row;
 mod source;
 
 pub use assemble::{AssembleError, Assembler, Batch};
-pub use follow::{CannotFollow, HistoryCheck, LastRow, LdbPosition, LedgerInfo, may_follow};
+pub use follow::{AllowEmpty, CannotFollow, HistoryCheck, LastRow, LdbPosition, LedgerInfo, may_follow};
 pub use lag::{CaughtUpAt, lag_of_rows};
 pub use prune::{Cutter, HeadRow, Limit, Marker, PruneBounds, VerifiedSnapshot};
 pub use row::{LedgerRow, Seq};

@@ -1,5 +1,5 @@
-//! Asks the sources for a snapshot, in order, and keeps the record of it: what the
-//! status shows and the metrics count. Blocking; runs on the writer thread.
+//! Asks the sources for a snapshot, in order. Entry point: [`Bootstrap::round`]. [`BootstrapRecord`]
+//! keeps what `/status` shows and counts the metrics. It blocks, so it runs on the writer thread.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -10,21 +10,13 @@ use crate::actors::download::{Download, Downloading};
 use crate::actors::failures::kind_of_fetch;
 use crate::metrics::{ErrorKind, Metrics};
 use ctlstore_core::Abort;
+use ctlstore_core::ledger::AllowEmpty;
 use ctlstore_core::schema::Timestamp;
 use ctlstore_ldb::ClaimedLdb;
 use ctlstore_ldb::snapshot::SnapshotUrl;
 use ctlstore_ldb::snapshot::fetch::{FetchError, Fetched, Limits, Sources, Wanted};
 
-/// Whether an LDB may begin empty where no source has a snapshot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AllowEmpty {
-    /// Where the ledger still begins at its start.
-    Auto,
-    Always,
-    Never,
-}
-
-/// Where snapshots come from.
+/// The sources of snapshots, and what may come from them.
 #[derive(Debug, Clone)]
 pub struct BootstrapOptions {
     /// Asked in this order.
@@ -39,24 +31,25 @@ pub struct BootstrapOptions {
 pub struct NoSnapshot {
     pub kind: ErrorKind,
     pub message: String,
-    /// Whether all that there is are snapshots of rows that a restored ctldb lost.
+    /// Whether the sources have only snapshots with rows that a restored ctldb lost.
     pub is_lost_history: bool,
 }
 
-/// What the bootstrap shows of itself.
+/// The bootstrap's part of `/status`.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct BootstrapDetails {
     /// Snapshots asked for, at each source.
     pub attempts: u64,
-    /// Snapshots that took the LDB's place, or were about to.
+    /// Snapshots that were fetched to replace the LDB.
     pub fetched: u64,
-    /// What is on its way.
+    /// The download that runs now.
     #[serde(flatten)]
     pub download: Download,
-    /// Why the last round brought nothing, until one brings something.
+    /// Why the last round fetched nothing; `None` after one that did.
     pub last_error: Option<String>,
-    /// The snapshot that the LDB was last replaced by, and when that was fetched.
+    /// The source of the snapshot that last replaced the LDB.
     pub last_source: Option<String>,
+    /// When that snapshot was fetched.
     pub last_at: Option<String>,
     pub last_seq: Option<i64>,
     pub last_bytes: Option<u64>,
@@ -86,7 +79,7 @@ impl BootstrapRecord {
     }
 
     fn lock(&self) -> MutexGuard<'_, BootstrapDetails> {
-        // Plain values, which no panic leaves half-written.
+        // A panic leaves no such plain value half-written.
         self.details.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -132,8 +125,8 @@ impl Bootstrap {
         self.allow_empty
     }
 
-    /// Asks every source until one gives a good snapshot, which is then where `home`
-    /// takes it from. False when all of them were reached and none has one.
+    /// Asks every source until one gives a good snapshot. The snapshot is then at `home.incoming()`.
+    /// False if all sources were reached and none has a snapshot.
     pub fn round(&mut self, home: &ClaimedLdb, wanted: &Wanted) -> Result<bool, NoSnapshot> {
         let outcome = self.ask_all(home, wanted);
         self.record.downloading.asks(None);
@@ -171,7 +164,7 @@ impl Bootstrap {
                 }
             }
         }
-        // What is only not there says less than what is wrong.
+        // A source without a snapshot tells less than a source with a bad one.
         match errors.iter().find(|error| !error.is_not_found()) {
             None => Ok(false),
             Some(first) => {
@@ -182,7 +175,7 @@ impl Bootstrap {
         }
     }
 
-    /// The error of a round in which every source was reached and had nothing.
+    /// The error of a round in which all sources were reached and none had a snapshot.
     pub fn nothing_there(&self) -> NoSnapshot {
         let urls: Vec<_> = (0..self.sources.len()).map(|index| self.sources.url(index).to_string()).collect();
         let error = NoSnapshot {

@@ -1,5 +1,5 @@
-//! What the applier does when someone says that the LDB is damaged: it looks for itself,
-//! and keeps in mind whether the LDB was given up.
+//! The applier's answer to a report that the LDB is damaged: it starts an integrity check, and
+//! records whether the LDB was given up. Entry point: the handler of [`InspectLdb`].
 
 use actix::prelude::*;
 
@@ -12,9 +12,9 @@ use super::thread::Job;
 use super::{Applier, Work};
 
 impl Applier {
-    /// The LDB is damaged, or could not be looked at.
+    /// Records that the LDB is damaged, or that it could not be checked.
     pub(super) fn record_corruption(&mut self, work: Work, error: &LdbError) -> ApplyFailed {
-        // As the thread does that holds it.
+        // The writer thread closes a damaged LDB in the same case.
         self.is_given_up |= error.is_corrupt() && self.record.is_some();
         self.record_failure(work, kind_of_ldb(error), error)
     }

@@ -1,5 +1,5 @@
-//! Checks the whole LDB, one at a time, on a thread of its own: what the ledger brings
-//! is applied meanwhile. What is to be done about a finding is the writer thread's to say.
+//! Checks the whole LDB on a thread of its own, one check at a time, while batches are applied. Entry
+//! point: [`IntegrityChecks::start`]. The writer thread decides what to do about a finding.
 
 use std::thread::JoinHandle;
 
@@ -8,20 +8,20 @@ use tokio::sync::oneshot;
 
 use ctlstore_ldb::{IntegrityCheck, IntegrityVerdict, LdbError};
 
-/// Asked now and then whether the look is to end early.
+/// The check calls it now and then. If it returns true, the check ends early.
 pub type IsEnded = Box<dyn FnMut() -> bool + Send>;
 
-/// Where to the outcome goes. Who asked may be gone by then.
+/// Where the outcome goes. Its receiver may be gone by then.
 pub type IntegrityAnswer = oneshot::Sender<Result<IntegrityVerdict, LdbError>>;
 
-/// What a look came to.
+/// The result of a check.
 pub struct Finding {
     pub look: IntegrityCheck,
     pub outcome: Result<(), LdbError>,
     pub answer: IntegrityAnswer,
 }
 
-/// The thread of the look that is under way, if one is.
+/// The thread of the check that runs, if one does.
 pub struct IntegrityChecks {
     found: Sender<Finding>,
     findings: Receiver<Finding>,
@@ -34,24 +34,24 @@ impl IntegrityChecks {
         Self { found, findings, thread: None }
     }
 
-    /// Where findings come out.
+    /// Gives the findings.
     pub fn findings(&self) -> &Receiver<Finding> {
         &self.findings
     }
 
-    /// Begins a look. Its finding must have come out before the next one begins.
+    /// Begins a check. The finding of the last one must have been taken before.
     pub fn start(&mut self, look: IntegrityCheck, is_ended: IsEnded, answer: IntegrityAnswer) {
         self.join();
         let path = look.file().to_owned();
         let found = self.found.clone();
         let work = move || {
             let outcome = look.run(is_ended);
-            // Nobody takes it when the writer thread has ended.
+            // If the writer thread has ended, no one takes it.
             let _ = found.try_send(Finding { look, outcome, answer });
         };
         match std::thread::Builder::new().name("ldb-look".to_owned()).spawn(work) {
             Ok(thread) => self.thread = Some(thread),
-            // The answer went with the thread that did not start: who asked is told that there is none.
+            // The answer was dropped with the thread that did not start, which tells its receiver.
             Err(error) => tracing::warn!(role = "applier", ldb = %path.display(), %error, "no thread to look at it"),
         }
     }

@@ -1,5 +1,6 @@
-//! When this host last knew that the LDB had all of the ledger: told by the poller, kept
-//! beside the LDB (`CaughtUpMark`) at most once a second, and taken from there at the start.
+//! When this host last knew that the LDB had all of the ledger. The poller tells it
+//! ([`KnownEnd::learn`]). The applier writes it beside the LDB (`CaughtUpMark`) about once a second,
+//! and reads it from there at the start.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -12,7 +13,7 @@ use ctlstore_core::ledger::{CaughtUpAt, Seq, lag_of_rows};
 use ctlstore_core::schema::Timestamp;
 use ctlstore_reader::read::{CaughtUpMark, written_at};
 
-/// Between two marks. With polls that come as often, one may be left out.
+/// The shortest time between two marks. A poll each second then writes one each time.
 const MARK_EVERY: Duration = Duration::from_millis(900);
 
 pub(super) struct KnownEnd {
@@ -33,7 +34,7 @@ impl KnownEnd {
         self.known = Some((seq, CaughtUpAt::new(at)));
     }
 
-    /// How far the LDB is behind that is at `seq`.
+    /// The lag of the LDB, which is at `seq`.
     pub(super) fn lag(&self, seq: Seq, leader_ts: Option<Timestamp>, now: Timestamp) -> Option<Duration> {
         match &self.known {
             Some((end, known)) if *end <= seq => Some(known.age(now)),
@@ -41,7 +42,7 @@ impl KnownEnd {
         }
     }
 
-    /// What writes the mark, where it is time for that; for a thread that may block.
+    /// A function that writes the mark, if that is due. It has to run on a thread that may block.
     pub(super) fn due(&mut self) -> Option<impl FnOnce() -> io::Result<()> + Send + 'static> {
         if self.marked.is_some_and(|marked| marked.elapsed() < MARK_EVERY) {
             return None;

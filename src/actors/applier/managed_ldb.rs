@@ -1,27 +1,28 @@
-//! What the writer thread has of an LDB: an open one, none yet, or one that can't be
-//! read, and how it comes by another. Blocking.
+//! The LDB as the writer thread has it: open, not there yet, or unreadable. Entry points:
+//! [`ManagedLdb::position`], `apply` and `replace`. It fetches, replaces and closes LDBs. It blocks,
+//! so only the writer thread uses it.
 
 use std::time::{Duration, Instant};
 
 use crate::backoff::Backoff;
 use crate::messages::ledger::FollowedLedger;
-use ctlstore_core::ledger::{Batch, LdbPosition};
+use ctlstore_core::ledger::{AllowEmpty, Batch, LdbPosition};
 use ctlstore_ldb::changelog::ChangelogCounts;
 use ctlstore_ldb::snapshot::fetch::Wanted;
 use ctlstore_ldb::{
     Applied, ApplyError, Checkpoint, ClaimedLdb, IntegrityCheck, IntegrityVerdict, Ldb, LdbError, LdbOptions, Replaced,
 };
 
-use super::bootstrap::{AllowEmpty, Bootstrap, NoSnapshot};
+use super::bootstrap::{Bootstrap, NoSnapshot};
 
-/// How long readers have to leave a file that was replaced before it is removed. They
-/// look every 50 ms; one that is just opening it needs its WAL a moment longer.
+/// How long a replaced file stays for its readers. They look for a new one every 50 ms; a reader
+/// that is just opening the old file needs its WAL a little longer.
 const READERS_LEAVE: Duration = Duration::from_secs(60);
 
-/// How long the whole LDB is not read again after it was found to be sound, however often
-/// someone says that it is damaged: at first, and where each look finds nothing.
+/// After a check found the LDB sound, no report of damage starts another check before this pause.
+/// The first pause, and the longest one if each check finds nothing.
 const BETWEEN_LOOKS: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(60));
-/// What to do with a damaged LDB where nobody is to be asked for another.
+/// What to do with a damaged LDB if no source is set.
 const ADVICE: &str = "set bootstrap.urls to have another one fetched, or stop the node and move the file away \
                       to have it made again from the ledger";
 
@@ -39,23 +40,23 @@ pub struct ManagedLdb {
     options: LdbOptions,
     bootstrap: Bootstrap,
     ldb: Option<Ldb>,
-    /// Why the LDB that is there can't be read. It is closed then.
+    /// Why the LDB at the path can't be read. If it is set, the LDB is closed.
     unreadable: Option<String>,
-    /// Whether whoever brings the ledger may begin with an LDB that is not made yet.
+    /// Whether an empty LDB may be made as soon as the ledger's id or its first batch comes.
     may_begin_empty: bool,
-    /// The ledger that was followed last.
+    /// The id of the ledger that was followed last.
     ledger_id: Option<String>,
     replaced_at: Option<Instant>,
-    /// Before this the whole LDB is not looked at again.
+    /// The whole LDB is not checked again before this time.
     next_look: Option<Instant>,
     looks: Backoff,
-    /// What those that are closed wrote to the changelog.
+    /// The lines that closed LDBs wrote to the changelog.
     written: ChangelogCounts,
 }
 
 impl ManagedLdb {
-    /// Opens what is there. Where nothing is, or nothing that can be read, and
-    /// snapshots can be asked for, that is left for [`position`](Self::position).
+    /// Opens the LDB at the path. If it is missing or unreadable and a source is set, nothing is
+    /// opened; [`position`](Self::position) then fetches a snapshot.
     pub fn open(home: ClaimedLdb, options: LdbOptions, bootstrap: Bootstrap) -> Result<Self, LdbError> {
         let mut ldb_slot = Self {
             home,
@@ -83,13 +84,13 @@ impl ManagedLdb {
         }
     }
 
-    /// Where the open LDB stands, `None` while none is open.
+    /// The position of the open LDB; `None` while none is open.
     pub fn open_position(&mut self) -> Result<Option<LdbPosition>, LdbError> {
         if self.ldb.is_none() { Ok(None) } else { self.with_ldb(|ldb| ldb.position()).map(Some) }
     }
 
-    /// Where the LDB stands. Has one fetched first where there is none to be read, and
-    /// only one that can follow `ledger`, if that is known.
+    /// The LDB's position. If there is no readable LDB, it fetches one first. If `ledger` is known,
+    /// the fetched one can follow it.
     pub fn position(&mut self, ledger: Option<FollowedLedger>) -> Result<LdbPosition, NoLdb> {
         if self.ldb.is_none() && !self.obtain(ledger)? {
             return Ok(LdbPosition::default());
@@ -119,7 +120,7 @@ impl ManagedLdb {
     pub fn replace(&mut self, FollowedLedger { info, history }: FollowedLedger) -> Result<LdbPosition, NoLdb> {
         let (ledger_id, history) = (info.ledger_id.clone(), Some(history));
         let wanted = Wanted { ledger_id, ledger: Some(info), history, from: None };
-        // Room is wanted now, and the readers of an earlier one have left it.
+        // The fetch needs space on the disk, and the readers of an earlier LDB have left it.
         self.home.tidy()?;
         match self.bootstrap.round(&self.home, &wanted)? {
             true => self.switch()?,
@@ -128,8 +129,8 @@ impl ManagedLdb {
         self.position(None)
     }
 
-    /// What finds out whether the LDB is sound, since someone who reads it found that it
-    /// is not; `None` where it was found to be sound a moment ago.
+    /// A check of the whole LDB, for a report that it is damaged; `None` if it was found sound a
+    /// moment ago.
     pub fn look(&mut self) -> Result<Option<IntegrityCheck>, LdbError> {
         if self.next_look.is_some_and(|next| Instant::now() < next) {
             return Ok(None);
@@ -138,8 +139,8 @@ impl ManagedLdb {
         look.map(Some).map_err(|error| self.advised(error))
     }
 
-    /// What a look has found. A damaged LDB is closed where another can be fetched, for
-    /// whoever next asks for its [`position`](Self::position).
+    /// Records the result of a check. A damaged LDB is closed if another one can be fetched; the next
+    /// call of [`position`](Self::position) fetches it.
     pub fn record_check(
         &mut self,
         look: &IntegrityCheck,
@@ -148,21 +149,21 @@ impl ManagedLdb {
         let looked = self.with_ldb(|ldb| ldb.record_check(look, outcome));
         let verdict = looked.map_err(|error| self.advised(error))?;
         if verdict == IntegrityVerdict::NotLooked {
-            // It says nothing of the file that is open now, which may be looked at at once.
+            // It says nothing about the file that is open now, which may be checked at once.
             return Ok(verdict);
         }
         let now = Instant::now();
         if self.next_look.is_some_and(|next| now > next + BETWEEN_LOOKS.1) {
-            // Nobody has complained for long.
+            // No damage was reported for a long time.
             self.looks.reset();
         }
         self.next_look = Some(now + self.looks.next_pause());
         Ok(verdict)
     }
 
-    /// What is to be done between jobs. Where the -wal is gone, what the applier still has
-    /// of it is written to a file of its own, which readers then change to: some have the
-    /// old WAL open, others would find a new one.
+    /// Maintains the LDB between jobs. If the -wal file is gone, some readers have the old WAL open and
+    /// others would find a new one. So the LDB is written to a new file, with the applier's part of
+    /// the old WAL, and readers change to that.
     pub fn maintain(&mut self) -> Result<Option<Checkpoint>, LdbError> {
         match self.with_ldb(Ldb::maintain) {
             Err(LdbError::WalRemoved { path }) => {
@@ -181,23 +182,23 @@ impl ManagedLdb {
         self.put_in_place()
     }
 
-    /// The open LDB, to look after.
+    /// The open LDB, to ask how it is.
     pub fn ldb(&self) -> Option<&Ldb> {
         self.ldb.as_ref()
     }
 
-    /// What was written to the changelog since the start.
+    /// The lines written to the changelog since the start.
     pub fn changelog_total(&self) -> ChangelogCounts {
         self.ldb.as_ref().map_or(self.written, |ldb| self.written + ldb.changelog_total())
     }
 
-    /// Runs `work` on the open LDB, and remembers when that finds it damaged.
+    /// Runs `work` on the open LDB. If `work` finds damage, the LDB may be given up.
     pub fn with_ldb<T>(&mut self, work: impl FnOnce(&mut Ldb) -> Result<T, LdbError>) -> Result<T, LdbError> {
         let Some(ldb) = &mut self.ldb else { return Err(self.closed()) };
         work(ldb).map_err(|error| self.noted(error))
     }
 
-    /// Removes the files that an LDB had which was replaced, once its readers have left.
+    /// Removes the files of a replaced LDB after its readers have left.
     pub fn tidy(&mut self) {
         if self.replaced_at.is_some_and(|at| at.elapsed() >= READERS_LEAVE) {
             self.replaced_at = None;
@@ -211,8 +212,8 @@ impl ManagedLdb {
         self.ldb.map_or(Ok(()), Ldb::close)
     }
 
-    /// Opens an LDB, a fetched one where there is none to be read. False where there
-    /// is nothing to fetch either and whoever brings the ledger may begin without.
+    /// Opens the LDB. If there is no readable one, it fetches one. False if no source has a snapshot
+    /// either, and an empty LDB may be made once the ledger is known.
     fn obtain(&mut self, ledger: Option<FollowedLedger>) -> Result<bool, NoLdb> {
         self.may_begin_empty = false;
         let is_missing = self.home.is_missing()?;
@@ -225,7 +226,7 @@ impl ManagedLdb {
         let wanted = Wanted { ledger_id, ledger, history, from: None };
         let may_replay = wanted.has_whole_ledger() && self.bootstrap.allow_empty() != AllowEmpty::Never;
         let is_fetched = match self.bootstrap.round(&self.home, &wanted) {
-            // As good as none, where the ledger still has all of its own rows.
+            // The ledger still has all of its own rows, so such a snapshot is not needed.
             Err(none) if none.is_lost_history && may_replay => {
                 tracing::warn!(role = "applier", error = %none, "passed over, beginning with the ledger's first row");
                 false
@@ -250,7 +251,7 @@ impl ManagedLdb {
         }
     }
 
-    /// Makes the empty LDB that was spoken of.
+    /// Makes an empty LDB, if none is open and it is allowed.
     fn begin_empty(&mut self) -> Result<(), LdbError> {
         if self.ldb.is_some() || !self.may_begin_empty {
             return Ok(());
@@ -258,12 +259,12 @@ impl ManagedLdb {
         self.home.start_empty()?;
         self.unreadable = None;
         self.open_ldb()?;
-        // Once: should this one be lost, whoever brings the ledger has to ask anew where to begin.
+        // Only once. If this LDB is lost, the poller has to ask again where to begin.
         self.may_begin_empty = false;
         Ok(())
     }
 
-    /// Puts what was fetched in the LDB's place and opens it.
+    /// Replaces the LDB by the fetched one and opens it.
     fn switch(&mut self) -> Result<(), LdbError> {
         if let Some(ldb) = &mut self.ldb
             && let Err(error) = ldb.bridge(&self.home.incoming())
@@ -289,7 +290,7 @@ impl ManagedLdb {
         self.open_ldb()
     }
 
-    /// The open LDB, to be closed.
+    /// Takes the open LDB away, to close it.
     fn take_ldb(&mut self) -> Option<Ldb> {
         self.written = self.changelog_total();
         self.ldb.take()
@@ -307,8 +308,8 @@ impl ManagedLdb {
         Ok(())
     }
 
-    /// A damaged LDB is closed where another one can be had. Where none can, the applier
-    /// goes on as far as it gets, and the status says what is wrong.
+    /// Closes a damaged LDB if another one can be fetched. If not, the applier goes on as far as it
+    /// can, and the status says what is wrong.
     fn noted(&mut self, error: LdbError) -> LdbError {
         if error.is_corrupt() && self.bootstrap.has_sources() {
             self.unreadable = Some(error.to_string());
@@ -317,7 +318,7 @@ impl ManagedLdb {
         error
     }
 
-    /// As [`advised`], where nobody is to be asked for another LDB.
+    /// As [`advised`], if no source is set.
     fn advised(&self, error: LdbError) -> LdbError {
         if self.bootstrap.has_sources() { error } else { advised(error) }
     }

@@ -1,5 +1,5 @@
-//! The thread that owns the LDB's write connection. It takes jobs from a bounded
-//! channel and, between them and when there are none, keeps the WAL small.
+//! The thread that owns the LDB's write connection. Entry point: [`LdbWriterThread::start`]. It takes
+//! jobs from a bounded channel. Between jobs, and while there are none, it keeps the WAL small.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -10,21 +10,21 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select};
 use tokio::sync::oneshot;
 
 use crate::messages::ledger::{ApplyFailed, FollowedLedger};
-use crate::metrics::{self, ErrorKind, Metrics};
+use crate::metrics::{ErrorKind, Metrics};
 use ctlstore_core::ledger::{Batch, LdbPosition};
 use ctlstore_ldb::changelog::ChangelogCounts;
-use ctlstore_ldb::{Applied, ApplyError, Checkpoint, CheckpointMode, IntegrityVerdict, Ldb, LdbError};
+use ctlstore_ldb::{Applied, ApplyError, Checkpoint, IntegrityVerdict, Ldb, LdbError};
 
 use super::integrity_check::{Finding, IntegrityAnswer, IntegrityChecks, IsEnded};
 use super::managed_ldb::{ManagedLdb, NoLdb};
 
-/// Jobs that may wait: the poller has one batch on its way at a time.
+/// Jobs that may wait. The poller sends one batch at a time.
 const QUEUE: usize = 4;
 
-/// How often an idle thread looks after the WAL and the file.
+/// How often an idle thread maintains the WAL and the file.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What the thread can be asked to do. Who asked may be gone when it is done.
+/// The jobs of the thread. The receiver of an answer may be gone by then.
 pub enum Job {
     Apply(Batch, oneshot::Sender<Result<Applied, ApplyError>>),
     Position(Option<FollowedLedger>, oneshot::Sender<Result<LdbPosition, NoLdb>>),
@@ -33,21 +33,21 @@ pub enum Job {
     Inspect(IsEnded, IntegrityAnswer),
 }
 
-/// To the applier, after the thread has looked after its files.
+/// Tells the applier how the maintenance of the files went.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Upkeep {
     pub wal_bytes: u64,
     pub outcome: Result<(), LdbError>,
-    /// What the changelog has got since the start.
+    /// The lines written to the changelog since the start.
     pub changelog: ChangelogCounts,
-    /// Why changelog entries, or the history of them, can't be written, where they can't.
+    /// Why changelog entries or the history can't be written; `None` while they can.
     pub changelog_error: Option<String>,
-    /// Why the seq file can't be touched, where it can't.
+    /// Why the seq file can't be touched; `None` while it can.
     pub seq_file_error: Option<String>,
 }
 
-/// The running thread. It ends, and closes the LDB, when this is dropped or joined.
+/// The running thread. Once this is dropped or joined, it closes the LDB and ends.
 pub struct LdbWriterThread {
     jobs: Sender<Job>,
     handle: JoinHandle<()>,
@@ -71,7 +71,7 @@ impl LdbWriterThread {
         })
     }
 
-    /// Lets the jobs that wait finish and waits for the thread's end.
+    /// Waits until the jobs in the queue are done and the thread has ended.
     pub async fn join(self) {
         drop(self.jobs);
         // A panic there has ended the process already.
@@ -83,7 +83,7 @@ struct Worker {
     ldb_slot: ManagedLdb,
     looks: IntegrityChecks,
     upkeep: Recipient<Upkeep>,
-    /// What the metrics have of the changelog.
+    /// The changelog's counts as the metrics have them.
     counted: ChangelogCounts,
     metrics: Arc<Metrics>,
 }
@@ -142,7 +142,7 @@ impl Worker {
         let changelog = self.ldb_slot.changelog_total();
         self.metrics.applier.wal_bytes.set(wal_bytes as i64);
         self.count_changelog(changelog);
-        // When the mailbox is full the next round says it again.
+        // If the mailbox is full, the next round tells it again.
         let _ = self.upkeep.try_send(Upkeep { wal_bytes, outcome, changelog, changelog_error, seq_file_error });
     }
 
@@ -155,12 +155,7 @@ impl Worker {
     }
 
     fn count(&self, checkpoint: Checkpoint) {
-        let mode = match checkpoint.mode {
-            CheckpointMode::Passive => metrics::CheckpointMode::Passive,
-            CheckpointMode::Restart => metrics::CheckpointMode::Restart,
-            CheckpointMode::Truncate => metrics::CheckpointMode::Truncate,
-        };
-        self.metrics.applier.checkpoint(mode, checkpoint.is_complete);
+        self.metrics.applier.checkpoint(checkpoint.mode, checkpoint.is_complete);
     }
 }
 
@@ -172,14 +167,14 @@ mod tests {
     use rusqlite::Connection;
     use tempfile::TempDir;
 
-    use super::super::bootstrap::{AllowEmpty, Bootstrap, BootstrapOptions, BootstrapRecord};
+    use super::super::bootstrap::{Bootstrap, BootstrapOptions, BootstrapRecord};
     use super::*;
     use ctlstore_core::Abort;
-    use ctlstore_core::ledger::{Assembler, LedgerRow, Seq};
+    use ctlstore_core::ledger::{AllowEmpty, Assembler, LedgerRow, Seq};
     use ctlstore_ldb::snapshot::fetch::Limits;
     use ctlstore_ldb::{ClaimedLdb, LdbOptions};
 
-    /// Enough rows for a look at them to ask whether it is to end.
+    /// Enough rows that a check of them asks whether it has to end.
     const TABLE: &str = "CREATE TABLE _ldb_seq (id INTEGER PRIMARY KEY NOT NULL, seq BIGINT NOT NULL);
         CREATE TABLE _ldb_last_update (name STRING PRIMARY KEY NOT NULL, timestamp DATETIME NOT NULL);
         CREATE TABLE fam___tab (id INTEGER PRIMARY KEY, v TEXT);
@@ -187,7 +182,7 @@ mod tests {
         INSERT INTO fam___tab SELECT id, 'value ' || id FROM n;";
     const DEADLINE: Duration = Duration::from_secs(30);
 
-    /// Whoever hears of the thread's upkeep.
+    /// Takes the messages of the thread's maintenance.
     struct Listener;
 
     impl Actor for Listener {
@@ -251,7 +246,7 @@ mod tests {
         drop(go_on);
         let found = tokio::time::timeout(DEADLINE, looking).await.expect("an answer in time").unwrap();
         assert_eq!(found.unwrap(), IntegrityVerdict::Sound);
-        // It was sound a moment ago, which says nothing of what someone has met since.
+        // It was sound a moment ago, so it is not checked again at once; a newer report may still be true.
         let looks_again = Arc::new(AtomicBool::new(false));
         let asked = Arc::clone(&looks_again);
         let again = inspect(

@@ -1,5 +1,5 @@
-//! One time that the sources are asked: what they have, whether it is newer than what is
-//! here, and if so the version that comes of it. Blocking.
+//! One round of the fetcher: asks the sources what they have. A snapshot that is newer than the newest
+//! version here becomes a version. Entry point: [`Fetching::round`]. It blocks.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use ctlstore_core::ledger::{LdbPosition, Seq};
 use ctlstore_ldb::snapshot::fetch::{BadSnapshot, FetchError, Fetched, Sources, Unwanted, Wanted};
 use ctlstore_ldb::{LdbError, Standing, Versions};
 
-/// Why a round brought no version, or what else went wrong in one that did.
+/// Why a round found no version, or what else failed in a round that did.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct NoVersion {
@@ -33,30 +33,30 @@ impl From<FetchError> for NoVersion {
     }
 }
 
-/// A round in which a source had what is wanted.
+/// A round in which a source had the wanted snapshot.
 pub struct FetchRound {
     pub outcome: FetchOutcome,
-    /// Of sources that were asked before it, and of versions that should have gone.
+    /// Failures of sources that were asked before, and of removing old versions.
     pub troubles: Vec<NoVersion>,
 }
 
 pub enum FetchOutcome {
     New(New),
-    /// What is published is the newest version.
+    /// The published snapshot is the newest version here.
     Unchanged {
         version: PathBuf,
         seq: Seq,
     },
 }
 
-/// A version that has appeared.
+/// A new version.
 pub struct New {
     pub version: PathBuf,
     pub position: LdbPosition,
-    /// Of the file.
+    /// The size of the file.
     pub bytes: u64,
     pub source: String,
-    /// From the question for it on.
+    /// From asking its source to the finished version.
     pub took: Duration,
 }
 
@@ -72,11 +72,11 @@ impl Fetching {
         Self { versions, sources, abort, downloading }
     }
 
-    /// Asks the sources in order, until one has a newer snapshot than there is here, or
-    /// the same one. Only what is newer is downloaded.
+    /// Asks the sources in order, until one has a newer snapshot than the newest version here, or the
+    /// same one. Only a newer one is downloaded.
     ///
     /// # Errors
-    /// Those of all sources together, where none had either.
+    /// If no source has either: the errors of all sources together.
     pub fn round(&mut self) -> Result<FetchRound, NoVersion> {
         let outcome = self.ask_all();
         self.downloading.asks(None);
@@ -114,22 +114,22 @@ impl Fetching {
     }
 }
 
-/// A later seq of the same ledger. Where the newest version can't be read, the snapshot
-/// of the one before it will do as well.
+/// A later seq of the same ledger. If the newest version can't be read, the seq of the version before
+/// it is enough.
 fn wanted(standing: &Standing) -> Wanted {
     let next = i64::from(standing.unreadable.is_none());
     let from = standing.seq().map(|seq| Seq(seq.0.saturating_add(next)));
     Wanted { ledger_id: standing.ledger_id.clone(), from, ..Wanted::default() }
 }
 
-/// Whether a sound snapshot at just this seq was passed over.
+/// Whether the source has a good snapshot at exactly this seq.
 fn is_at(error: &FetchError, seq: Seq) -> bool {
     let FetchError::Bad { reason, .. } = error else { return false };
     matches!(**reason, BadSnapshot::Unwanted { reason: Unwanted::Behind { found, .. }, .. } if found == seq)
 }
 
 fn together(troubles: Vec<NoVersion>, unreadable: Option<String>) -> NoVersion {
-    // What is only not there says less than what is wrong.
+    // A source without a snapshot tells less than a source with a bad one.
     let worst = troubles.iter().map(|trouble| trouble.kind).find(|kind| *kind != ErrorKind::Unavailable);
     let messages: Vec<_> = troubles.into_iter().map(|trouble| trouble.message).chain(unreadable).collect();
     NoVersion { kind: worst.unwrap_or(ErrorKind::Unavailable), message: messages.join("; ") }

@@ -1,4 +1,5 @@
-//! The poller's task: follow the ledger until something fails, wait, begin again.
+//! The poller's task: follows the ledger until something fails, waits, and begins again. Entry point:
+//! [`run`].
 
 use std::convert::Infallible;
 use std::rc::Rc;
@@ -21,8 +22,8 @@ use ctlstore_ctldb::{answer_while, questions};
 
 use super::Shared;
 
-/// The first and the longest pause after a failure. The longest is short enough that
-/// a ledger that comes back is followed again soon.
+/// The first and the longest pause after a failure. The longest one is short, so that a ledger that
+/// comes back is followed again soon.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +46,7 @@ enum Failure {
 }
 
 impl Failure {
-    /// Whether the ctldb could not be read, and so said nothing against what the LDB has.
+    /// Whether the ctldb could not be read. Such a failure says nothing about the LDB's data.
     fn is_of_the_ctldb(&self) -> bool {
         use SourceError::{Failed, NoLedger, Unavailable};
         matches!(self, Self::Tail(TailError::Source(Unavailable(_) | Failed(_) | NoLedger(_))))
@@ -69,28 +70,28 @@ impl Failure {
     }
 }
 
-/// The batch that is being applied, as an answer to come.
+/// The answer of the applier to the batch that is being applied.
 type InFlight = tokio::task::JoinHandle<Result<Seq, Failure>>;
 
-/// How long the ledger must have been shorter than the LDB before that is believed. A
-/// replica that lags behind another one looks like a ctldb that was restored.
+/// How long the ledger must have ended before the LDB's position until the LDB is given up. A replica
+/// that lags looks like a ctldb that was restored.
 const AHEAD_GRACE: Duration = Duration::from_secs(60);
 
-/// How long a ledger transaction may stand at the ledger's end without its end. Executives
-/// commit all of its rows together.
+/// How long the ledger may end within a ledger transaction. Executives commit all of its rows
+/// together.
 const OPEN_GRACE: Duration = Duration::from_secs(10);
 
-/// What was found of the LDB and the ledger again and again, and since when.
+/// Since when the LDB has been ahead of the ledger.
 #[derive(Debug, Default)]
 struct Patience {
     ahead_since: Option<Instant>,
-    /// The end of a ledger that ends before the LDB, and when it was last seen to grow.
+    /// The end of a ledger that ends before the LDB's position, and when it last grew.
     grew: Option<(Seq, Instant)>,
 }
 
 impl Patience {
-    /// Tells a replica that lags from a ctldb that was restored, by what the server says of itself. A server that
-    /// only says that it is read-only is believed for as long as its ledger grows.
+    /// Tells a replica that lags from a ctldb that was restored, by the state that the server reports.
+    /// A server that is only read-only counts as a replica for as long as its ledger grows.
     fn explain(&mut self, failure: Failure, replication: Option<Replication>, now: Instant) -> Failure {
         let Failure::Tail(TailError::CannotFollow(CannotFollow::AheadOfLedger { ldb, last })) = failure else {
             return failure;
@@ -108,13 +109,13 @@ impl Patience {
         TailError::from(CannotFollow::LaggingReplica { ldb, state }).into()
     }
 
-    /// Whether the LDB is to be given up because of `failure`, found at `now`.
+    /// Whether the LDB has to be given up because of `failure`, which happened at `now`.
     fn is_over(&mut self, failure: &Failure, now: Instant) -> bool {
         match failure {
             Failure::Tail(TailError::CannotFollow(CannotFollow::AheadOfLedger { .. })) => {
                 now.duration_since(*self.ahead_since.get_or_insert(now)) >= AHEAD_GRACE
             }
-            // The LDB is good, and newer than what another one could be made from here.
+            // The LDB is good, and newer than an LDB made from this replica would be.
             Failure::Tail(TailError::CannotFollow(CannotFollow::LaggingReplica { .. })) => {
                 self.ahead_since = None;
                 false
@@ -123,7 +124,7 @@ impl Patience {
                 self.ahead_since = None;
                 true
             }
-            // A ctldb that is away says nothing of what it holds.
+            // A ctldb that can't be reached says nothing about its ledger.
             _ => false,
         }
     }
@@ -194,10 +195,10 @@ impl Shared {
         let view = &mut *self.view.borrow_mut();
         let no_ledger = matches!(failure, Failure::Tail(TailError::Source(SourceError::NoLedger(_))));
         if matches!(failure, Failure::Apply(_) | Failure::LdbGone) {
-            // Logged and counted where it happened.
+            // The applier has logged and counted it.
             view.failures.show(failure.kind(), failure);
         } else if no_ledger && view.caught_up_at.is_none() {
-            // No trouble where everything starts at once.
+            // This is normal if all parts of a new fleet start at once.
             if view.failures.add(failure.kind(), failure.to_string()) {
                 tracing::info!(role = "poller", reason = %failure, "waiting for a ledger");
             }
@@ -212,7 +213,7 @@ impl Shared {
         view.state = RoleState::Retrying;
     }
 
-    /// Rows are applied, or there are none to apply.
+    /// Records a success: rows were applied, or there are none to apply.
     fn works(&self) {
         let view = &mut *self.view.borrow_mut();
         if view.state == RoleState::Retrying {
@@ -234,18 +235,18 @@ struct Follower<'a> {
 }
 
 impl Follower<'_> {
-    /// Has another LDB fetched where this one can't follow the ledger. Whether there
-    /// is one now; why there is none, the applier says.
+    /// Asks the applier to replace an LDB that can't follow the ledger. Returns whether it did; if
+    /// not, the applier reports why.
     async fn bootstrap<S: LedgerSource>(&mut self, source: &mut S) -> bool {
         let Some(applier) = &self.shared.peers.bootstrap else { return false };
-        // Asked again: it may have changed since.
+        // The ledger may have changed since it was last described.
         let Ok(info) = source.describe().await else { return false };
         let (history, questions) = questions();
         let answer = applier.send(Bootstrap(FollowedLedger { info, history }));
         matches!(answer_while(source, questions, answer).await, Ok(Ok(_)))
     }
 
-    /// Reads and hands on until something fails.
+    /// Reads the ledger and sends its batches until something fails.
     async fn follow<S: LedgerSource>(&mut self, source: &mut S) -> Failure {
         match self.try_follow(source).await {
             Ok(never) => match never {},
@@ -256,7 +257,7 @@ impl Follower<'_> {
     async fn try_follow<S: LedgerSource>(&mut self, source: &mut S) -> Result<Infallible, Failure> {
         let shared = self.shared;
         shared.view.borrow_mut().details.starts += 1;
-        // A host that starts while the control plane is away takes the snapshot that it is given.
+        // If a host starts while the ctldb can't be reached, any snapshot of the sources will do.
         let (history, questions) = questions();
         let ledger = source.describe().await.ok().map(|info| FollowedLedger { info, history });
         let answer = shared.peers.position.send(GetPosition(ledger));
@@ -283,17 +284,17 @@ impl Follower<'_> {
                 in_flight = Some(self.hand_over(batch));
             }
             if let Some(fault) = fault {
-                // What stands before it is good, and is applied all the same.
+                // The rows before it are good, so they are applied first.
                 self.settle(&mut in_flight).await?;
                 return Err(fault.into());
             }
             if at_end {
                 self.settle(&mut in_flight).await?;
                 if is_idle && !shared.peers.has_ldb.send(HasLdb).await.map_err(|_| Failure::ApplierGone)? {
-                    // Its place is given to another when somebody asks where that stands.
+                    // The next question for the position fetches another one.
                     return Err(Failure::LdbGone);
                 }
-                // While the end of a ledger transaction is still to come, the LDB lacks its beginning.
+                // Until a ledger transaction's end has come, the LDB does not have its beginning either.
                 if !assembler.in_transaction() {
                     open_since = None;
                     self.caught_up(assembler.last_seq(), read_at);
@@ -316,7 +317,7 @@ impl Follower<'_> {
         })
     }
 
-    /// Waits for the batch in flight, if there is one.
+    /// Waits until the batch in flight, if there is one, is applied.
     async fn settle(&self, in_flight: &mut Option<InFlight>) -> Result<(), Failure> {
         if let Some(answer) = in_flight.take() {
             let seq = answer.await.map_err(|_| Failure::ApplierGone)??;
@@ -331,7 +332,7 @@ impl Follower<'_> {
         self.shared.works();
         self.shared.view.borrow_mut().caught_up_at = Some(at);
         for peer in &self.shared.peers.caught_up {
-            // Lost when the mailbox is full; the next poll says it again.
+            // If the mailbox is full, the next poll tells it again.
             let _ = peer.try_send(CaughtUp { seq, at });
         }
     }

@@ -1,4 +1,4 @@
-//! How old data is: by this host's own clock, whatever the clock of the executive says.
+//! The age of data. It counts by this host's own clock, even if the executive's clock is wrong.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::{DEADLINE, Origin, read_with, ready};
 use support::client::{role_status, wait_for_value};
 use support::{Node, NodeProcess, http, wait_until};
 
-/// The executive's rows are of an hour to come.
+/// The executive's clock is an hour ahead.
 fn ahead(origin: &Origin) {
     let connection = rusqlite::Connection::open(origin.ctldb()).expect("open the ctldb");
     connection.busy_timeout(DEADLINE).expect("set a timeout");
@@ -34,7 +34,7 @@ fn a_host_that_is_cut_off_ages_although_the_executives_clock_is_an_hour_ahead() 
     wait_until("all are fresh", DEADLINE, || {
         is_fresh(&process) && is_fresh(&reading) && ready(&process, "").status == 200
     });
-    // A quiet ledger is no stale host, in other processes neither.
+    // A quiet ledger makes no host stale, and no other process on it either.
     assert!(library.ledger_latency().unwrap().unwrap() < Duration::from_secs(20));
 
     origin.hide();
@@ -50,7 +50,7 @@ fn a_host_that_is_cut_off_ages_although_the_executives_clock_is_an_hour_ahead() 
     let latency = http::get(&format!("{}/get-ledger-latency", process.reader_url())).expect(200).json();
     assert!(latency["value"].as_f64().expect("a number") >= 2.0, "{latency}");
 
-    // A restart knows no more than before.
+    // After a restart the host knows no more than before.
     let before = lag_of(&read_with(&process, &[]).expect(200));
     assert!(process.stop(DEADLINE).success());
     let process = host.start();

@@ -1,4 +1,4 @@
-//! Whether a host is ready: by what it needs itself.
+//! Readiness: a host is ready by what it needs itself.
 
 use std::process::Command;
 
@@ -33,7 +33,7 @@ fn a_host_with_data_is_ready_while_the_ctldb_is_away_and_says_that_it_is() {
     assert!(metrics.contains("ctlstore_errors_total{component=\"poller\",kind=\"unavailable\"}"), "{metrics}");
     assert_eq!(process.log().matches("can't follow the ledger").count(), 1, "{}", process.log());
 
-    // What restarts it finds it ready again, whichever way the ctldb is away.
+    // After a restart it is ready again, in whichever way the ctldb can't be reached.
     assert!(process.stop(DEADLINE).success());
     for away in [host.clone(), host.clone().ctldb("mysql://nobody@127.0.0.1:1/nothing")] {
         let mut again = away.start();

@@ -1,5 +1,5 @@
-//! A ctldb that was restored from a backup gives seqs again, to other rows: a seq of the
-//! time before is no place in the changes of the time after.
+//! A ctldb that was restored from a backup gives the same seqs to other rows. So a seq from before the
+//! restore is no position in the changes after it.
 
 use std::fs;
 use std::path::Path;
@@ -9,8 +9,8 @@ use support::Node;
 use support::client::wait_for_value;
 use support::feed::{Event, open};
 
-/// Removes the LDB at `ldb`, by hand as an operator would; what lies beside it that `keep`
-/// names stays.
+/// Removes the LDB at `ldb` and the files beside it, as an operator would. Files that `keep` names
+/// stay.
 fn remove_ldb(ldb: &Path, keep: &[&str]) {
     for entry in fs::read_dir(ldb.parent().unwrap()).unwrap() {
         let path = entry.unwrap().path();
@@ -28,7 +28,7 @@ fn copy(from: &Path, to: &Path) {
     connection.execute("VACUUM INTO ?", [to.to_str()]).expect("copy the ctldb");
 }
 
-/// The ctldb is that of the backup again.
+/// Puts the backup's ctldb back.
 fn restore(backup: &Path, ctldb: &Path) {
     for suffix in ["-wal", "-shm"] {
         let _ = fs::remove_file(format!("{}{suffix}", ctldb.display()));
@@ -74,7 +74,7 @@ fn a_seq_of_before_a_restore_is_a_resync_and_none_goes_on_in_silence() {
             let (start, resync) = first_two(&base, &query, last);
             assert_eq!((&*start.event, &*resync.event), ("start", "resync"), "{keep:?} {query} {last}");
         }
-        // From what only this ledger can have given on, there is nothing to miss.
+        // Only this ledger can have given this position, so no change is missed.
         let mut stream = open(&base, &format!("?since={at}"), "");
         assert_eq!(stream.expect().event, "start");
         let next = origin.client.upsert("fam", "tab", &[(6, "later")]);

@@ -1,4 +1,4 @@
-//! Requests without a body that answer as if they had one, and bodies that are compressed.
+//! HEAD, whose answers have the headers of GET and no body, and compressed bodies.
 
 use std::io::Write;
 
@@ -14,7 +14,7 @@ fn gzip(bytes: impl AsRef<[u8]>) -> Vec<u8> {
     packer.finish().expect("pack")
 }
 
-/// What differs between two answers to the same question.
+/// Headers that differ between two answers to the same request.
 const OF_THE_MOMENT: [&str; 3] = ["date", "ctlstore-lag-ms", "content-length"];
 
 #[test]
@@ -36,7 +36,7 @@ fn head_is_answered_as_get_without_the_body_on_every_route_that_has_get() {
                 connection.send(format!("{method} {path} HTTP/1.1\r\nHost: {}\r\n\r\n", address(&url)));
                 let head = connection.head();
                 if method == "HEAD" {
-                    // The next answer begins where this one ends.
+                    // The next answer follows directly, so this one had no body.
                     connection.send(format!("GET /nothing HTTP/1.1\r\nHost: {}\r\n\r\n", address(&url)));
                     assert_eq!(connection.answer().status, 404, "HEAD {path} has a body");
                 }
@@ -57,7 +57,8 @@ fn head_is_answered_as_get_without_the_body_on_every_route_that_has_get() {
 fn a_body_that_is_gzip_is_taken_by_every_route() {
     let node = Node::new().start();
     let client = Client::registered(node.executive_url());
-    let (executive, reader) = (node.executive_url(), node.reader_url());
+    let executive = node.executive_url();
+    let reader = node.reader_url();
     let coded = [("Content-Encoding", "gzip")];
     let post = |url: String, body: &str, headers: &[(&str, &str)]| {
         http::request("POST", &url, headers, gzip(body)).expect(200)
@@ -82,7 +83,8 @@ fn a_body_that_is_gzip_is_taken_by_every_route() {
 #[test]
 fn a_body_that_unpacks_to_too_much_or_is_coded_otherwise_is_refused() {
     let node = Node::new().start();
-    let (executive, reader) = (node.executive_url(), node.reader_url());
+    let executive = node.executive_url();
+    let reader = node.reader_url();
     for url in
         [format!("{executive}/tables"), format!("{reader}/get-row-by-key/fam/tab"), format!("{reader}/v1/rows:batch")]
     {

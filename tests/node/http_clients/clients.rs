@@ -1,5 +1,5 @@
-//! Clients that people have, as they are by default. One that is not installed fails its test:
-//! tools/install-http-clients has them.
+//! Common HTTP clients with their default settings. A client that is not installed fails its test;
+//! tools/install-http-clients installs them.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -24,7 +24,7 @@ fn run(program: &str, arguments: &[&str]) -> Output {
     command.args(arguments).output().unwrap_or_else(|error| panic!("{program}: {error}"))
 }
 
-/// What a program of ours prints, with which it has to end well.
+/// The output of a test program, which has to succeed.
 #[track_caller]
 fn printed(program: &str, source: &str, url: &str) -> String {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/node/http_clients/programs").join(source);
@@ -51,10 +51,11 @@ fn python_and_node_js_read_by_one_connection() {
 #[test]
 fn curl_asks_for_every_version_of_http() {
     let node = node();
-    let (executive, reader) = (node.executive_url(), node.reader_url());
+    let executive = node.executive_url();
+    let reader = node.reader_url();
     for version in ["--http1.0", "--http1.1", "--http2"] {
         let path = format!("{reader}/v1/rows/fam/tab/1");
-        // Three over one connection, which curl counts.
+        // Three requests over one connection; curl counts the connections.
         let output = run(
             "curl",
             &[

@@ -1,17 +1,17 @@
-//! One connection, byte by byte: what is sent is what the test says, and answers are read as they are framed.
+//! One connection, byte by byte: it sends exactly the test's bytes and reads answers by their framing.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-/// No answer takes longer, on a machine that compiles at the same time.
+/// An answer takes less, even on a machine that compiles at the same time.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
 pub struct Connection {
     stream: BufReader<TcpStream>,
 }
 
-/// An answer as it came, its head in lower case.
+/// An answer, with its head in lower case.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Answer {
     pub version: String,
@@ -47,7 +47,7 @@ impl Connection {
         self.stream.get_mut().write_all(text.as_ref()).expect("send");
     }
 
-    /// The next answer, of a request that has a body in its answer.
+    /// The next answer with its body. It is not for HEAD.
     pub fn answer(&mut self) -> Answer {
         let mut answer = self.head();
         let chunked = answer.header("transfer-encoding") == Some("chunked");
@@ -96,10 +96,10 @@ impl Connection {
         line
     }
 
-    /// Everything up to the end of the connection, which the server makes.
+    /// Everything until the server closes the connection.
     pub fn rest(mut self) -> String {
         let mut rest = Vec::new();
-        // A server that closes with something unread resets the connection.
+        // A server that closes a connection with unread bytes resets it.
         let _ = self.stream.read_to_end(&mut rest);
         String::from_utf8_lossy(&rest).into_owned()
     }

@@ -1,4 +1,4 @@
-//! Where requests end, which of them are answered, and how answers are framed: RFC 9110 and 9112.
+//! Framing by RFC 9110 and 9112: the end of each request, which requests are answered, and the form of answers.
 
 use super::exchange::{Connection, address};
 use support::{Client, Node, NodeProcess, client::wait_for_value, http};
@@ -20,7 +20,7 @@ fn node() -> NodeProcess {
     node
 }
 
-/// A request on the one connection of a server, with more headers.
+/// A request with further headers, for a server on this address.
 fn request(line: &str, url: &str, more: &str, body: &str) -> String {
     let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
     format!("{line}\r\nHost: {}\r\n{more}{length}\r\n{body}", address(url))
@@ -29,7 +29,9 @@ fn request(line: &str, url: &str, more: &str, body: &str) -> String {
 #[test]
 fn an_upgrade_is_ignored_on_every_kind_of_route_and_the_connection_stays() {
     let node = node();
-    let (executive, reader, ops) = (node.executive_url(), node.reader_url(), node.ops_url());
+    let executive = node.executive_url();
+    let reader = node.reader_url();
+    let ops = node.ops_url();
     let key = r#"{"Key":[{"Value":1}]}"#;
     let limit = r#"{"max-size":1000000,"warn-size":1000}"#;
     for more in UPGRADES {
@@ -43,7 +45,7 @@ fn an_upgrade_is_ignored_on_every_kind_of_route_and_the_connection_stays() {
         ] {
             let mut connection = Connection::to(url);
             for _ in 0..3 {
-                // In two pieces, the first of which ends within a word of the head.
+                // It comes in two pieces; the first one ends within a word of the head.
                 let text = request(line, url, more, body);
                 let (first, second) = text.split_at(text.to_lowercase().find("upgr").expect("an upgrade") + 3);
                 connection.send(first);
@@ -103,7 +105,9 @@ fn a_client_of_http_1_0_gets_no_chunks_and_may_keep_its_connection() {
 #[test]
 fn pipelined_requests_are_answered_in_order_and_each_by_its_own_method_and_version() {
     let node = node();
-    let (executive, reader, ops) = (node.executive_url(), node.reader_url(), node.ops_url());
+    let executive = node.executive_url();
+    let reader = node.reader_url();
+    let ops = node.ops_url();
     let key = r#"{"Key":[{"Value":1}]}"#;
     let chunked = format!("{:x}\r\n{key}\r\n0\r\n\r\n", key.len());
     let by_key = "POST /get-row-by-key/fam/tab HTTP/1.1";
@@ -129,7 +133,7 @@ fn pipelined_requests_are_answered_in_order_and_each_by_its_own_method_and_versi
     assert_eq!((last.status, last.header("connection")), (404, Some("close")));
     assert_eq!(connection.rest(), "", "what is behind the last request is not answered");
 
-    // These wait for actors, so that the library behind had time to read on.
+    // These wait for actors, so the HTTP library has time to read the next request.
     for (url, path) in [(&executive, "/limits/tables"), (&ops, "/status")] {
         let mut connection = Connection::to(url);
         let get = |method: &str, more: &str| request(&format!("{method} {path} HTTP/1.1"), url, more, "");

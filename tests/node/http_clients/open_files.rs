@@ -1,4 +1,4 @@
-//! What a node does with few open files, and with more clients than there are files.
+//! A node with few open files, and with more clients than it has files.
 
 use std::fs;
 use std::net::TcpStream;
@@ -7,10 +7,10 @@ use super::exchange::{DEADLINE, address};
 use support::client::{role_status, wait_for_value};
 use support::{Client, Node, NodeProcess, http, wait_until};
 
-/// The test itself needs more of them than many a shell has.
+/// Raises the test's own limit, because many shells have a lower one than the test needs.
 fn raise_own_limit() {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: both calls are given a struct of the type that they want, which lives on.
+    // SAFETY: both calls get a struct of the right type, which outlives them.
     let raised = unsafe {
         libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 && {
             limit.rlim_cur = limit.rlim_max;
@@ -62,12 +62,12 @@ fn what_needs_more_open_files_than_there_are_is_named_at_the_start() {
     assert!(process.log().contains("open files, the limit is 100"), "{}", process.log());
 }
 
-/// Clients by the hundred that ask for nothing, or for changes without end.
+/// Hundreds of clients that send nothing, or that follow changes.
 fn crowd(url: &str, count: usize, first: &str) -> Vec<TcpStream> {
     (0..count)
         .map(|_| {
             let mut stream = TcpStream::connect(address(url)).expect("connect");
-            // One that was closed already can't be written to.
+            // A write fails if the server has closed the connection already.
             let _ = std::io::Write::write_all(&mut stream, first.as_bytes());
             stream
         })
@@ -82,7 +82,9 @@ fn two_thousand_idle_clients_and_as_many_streams_take_no_file_that_the_node_need
         .set("snapshotter.interval", "200ms")
         .set("changes.max_clients", 2000)
         .start();
-    let (executive, reader, ops) = (node.executive_url(), node.reader_url(), node.ops_url());
+    let executive = node.executive_url();
+    let reader = node.reader_url();
+    let ops = node.ops_url();
     let client = Client::registered(executive.clone());
     client.create_simple_table("fam", "tab");
     let mut clients = Vec::new();
@@ -108,7 +110,9 @@ fn two_thousand_idle_clients_and_as_many_streams_take_no_file_that_the_node_need
 #[test]
 fn files_that_run_out_all_the_same_are_named_and_everything_goes_on_when_there_are_some_again() {
     let node = Node::new().set("snapshotter.interval", "100ms").start();
-    let (executive, reader, ops) = (node.executive_url(), node.reader_url(), node.ops_url());
+    let executive = node.executive_url();
+    let reader = node.reader_url();
+    let ops = node.ops_url();
     let client = Client::registered(executive);
     client.create_simple_table("fam", "tab");
     client.upsert("fam", "tab", &[(1, "one")]);
@@ -120,7 +124,7 @@ fn files_that_run_out_all_the_same_are_named_and_everything_goes_on_when_there_a
             .expect("prlimit");
         assert!(output.status.success(), "{output:?}");
     };
-    // No number of a file that is opened is below this.
+    // Files that are opened from now on have higher numbers.
     set(8);
     wait_until("the snapshotter says what it lacks", DEADLINE, || node.log().contains("oo many open files"));
     assert!(!node.log().contains("unable to open"), "{}", node.log());

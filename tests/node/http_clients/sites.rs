@@ -1,10 +1,10 @@
-//! Web pages of others: what their requests look like, and that they are refused on every server and every kind of
-//! route, while everything else goes on to work.
+//! Requests that a web page of another site sends. Every server refuses them on every kind of route, and other
+//! requests still work.
 
 use super::exchange::{Connection, address};
 use support::{Node, NodeProcess, http};
 
-/// One route of each server, and a direct one.
+/// One route of each server, and a fast path.
 fn routes(node: &NodeProcess) -> [(String, &'static str); 5] {
     [
         (node.executive_url(), "GET /limits/tables"),
@@ -44,7 +44,7 @@ fn a_request_for_another_name_than_loopbacks_is_refused_by_servers_on_loopback()
             assert_ne!(status, 421, "{line} {host}: {text}");
         }
     }
-    // Nothing was made by a request that was refused.
+    // The refused requests made nothing.
     let evil = status(&node.executive_url(), "POST /families/rebound", "evil.example", "");
     assert_eq!(evil.0, 421);
     http::post(&format!("{}/families/rebound", node.executive_url()), "").expect(200);

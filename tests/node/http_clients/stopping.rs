@@ -1,4 +1,4 @@
-//! A stop is not held up by what clients have begun and do not end, and finishes what is there as a whole.
+//! A stop answers complete requests, and does not wait for requests that clients began and do not end.
 
 use super::exchange::{Connection, DEADLINE, address};
 use support::{Client, Node, client, http};
@@ -23,13 +23,13 @@ fn half_sent_heads_and_bodies_do_not_hold_up_a_stop() {
             connection.send(text);
             begun.push(connection);
         }
-        // The next one behind a whole one, over one connection.
+        // A complete request, and the beginning of a second one on the same connection.
         let mut connection = Connection::to(&url);
         connection.send(format!("GET /openapi.json HTTP/1.1\r\nHost: {}\r\n\r\n{head}", address(&url)));
         assert_eq!(connection.answer().status, 200);
         begun.push(connection);
     }
-    // Everything that was sent has been seen.
+    // The servers have read all that was sent before.
     for url in [node.executive_url(), node.reader_url(), node.ops_url()] {
         http::get(&format!("{url}/openapi.json")).expect(200);
     }
@@ -52,7 +52,7 @@ fn a_client_that_takes_nothing_of_its_answer_does_not_hold_up_a_stop() {
         answer.expect(200);
     }
     client::wait_for_value(&node.reader_url(), "fam", "tab", 99, &value);
-    // More answers than all buffers on the way hold.
+    // The answers are larger than all buffers on the way.
     let get = format!("GET /v1/rows/fam/tab?limit=1000 HTTP/1.1\r\nHost: {}\r\n\r\n", address(&node.reader_url()));
     let mut connection = Connection::to(&node.reader_url());
     connection.send(get.repeat(400));

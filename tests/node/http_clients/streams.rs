@@ -1,4 +1,4 @@
-//! Many streams of changes with rows, all far behind, beside requests for one row: both go on.
+//! Many streams of changes with rows, which all catch up, beside requests for one row: both make progress.
 
 use super::exchange::{Connection, address};
 use support::{Client, Node, client, client::read_value};
@@ -24,7 +24,7 @@ fn every_stream_and_every_point_read_goes_on_beside_many_streams_that_catch_up()
             stream
         })
         .collect();
-    // Beside them.
+    // Requests beside them.
     for id in 0..ROWS {
         assert_eq!(read_value(&reader, "fam", "tab", id).as_deref(), Some("value"));
     }

@@ -1,4 +1,4 @@
-//! What a client of the change feed moves.
+//! Scenarios with a client of the change feed.
 
 use super::watch::{Moved, Watch};
 use support::feed::{node, open, with_table};

@@ -1,4 +1,4 @@
-//! What fetched snapshots move: those that a host starts from, and those that become versions of its LDB.
+//! Scenarios with fetched snapshots: a host starts from one, and they become versions of its LDB.
 
 use std::fs;
 use std::path::Path;

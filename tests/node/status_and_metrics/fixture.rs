@@ -1,5 +1,5 @@
-//! What the scenarios are played on: an executive and a host of their own, on one embedded ctldb that the tests
-//! can reach behind the executive's back.
+//! The nodes of the scenarios: an executive and a host on one embedded ctldb, which the tests can also change
+//! without the executive.
 
 use std::path::PathBuf;
 
@@ -43,7 +43,7 @@ impl Stage {
         self.client.upsert("fam", "tab", rows)
     }
 
-    /// Appends a ledger row that no executive would write, `skip` numbers behind the last one; gives its seq.
+    /// Appends a ledger row that no executive would write, `skip` numbers after the last one; returns its seq.
     pub fn append(&self, statement: &str, skip: i64) -> i64 {
         let last = self.ask("SELECT MAX(seq) FROM ctlstore_dml_ledger");
         let seq = last.parse::<i64>().expect("a seq") + 1 + skip;
@@ -51,7 +51,7 @@ impl Stage {
         seq
     }
 
-    /// Has a ledger row say something else.
+    /// Changes the statement of a ledger row.
     pub fn rewrite(&self, seq: i64, statement: &str) {
         self.run("UPDATE ctlstore_dml_ledger SET statement = ? WHERE seq = ?", (statement, seq));
     }
@@ -76,7 +76,7 @@ pub fn ready<'a>(node: &Node, moved: &'a Moved) -> (NodeProcess, Watch<'a>) {
     (process, watch)
 }
 
-/// The lines of a node's log that hold all of `words`.
+/// The lines of a node's log that contain all of `words`.
 pub fn lines(process: &NodeProcess, words: &[&str]) -> Vec<String> {
     let log = process.log();
     log.lines().filter(|line| words.iter().all(|word| line.contains(word))).map(str::to_owned).collect()

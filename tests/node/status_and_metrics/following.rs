@@ -1,4 +1,4 @@
-//! A host that follows a ledger which is away, has gaps, can't be applied, or is another one.
+//! Scenarios with a host whose ledger can't be reached, has gaps, can't be applied, or is another one.
 
 use std::fs;
 use std::time::Duration;
@@ -106,7 +106,7 @@ pub fn a_ledger_with_gaps_and_statements_that_fail(moved: &Moved) {
     assert!(message.contains("fam___tab") && message.contains("upsert"), "{message}");
     assert_eq!(error["kind"], "statement");
     until("it was tried again and again", || (watch.now("/applier/details/failures").as_u64()? >= 4).then_some(()));
-    // It stands right before the failing row, and skips nothing.
+    // It is right before the failing row, and skips nothing.
     assert_eq!(watch.now("/applier/last_seq"), seq - 1);
     assert_eq!(support::client::read_value(&reader, "fam", "tab", 3), None);
     assert_eq!(lines(&process, &["ERROR", &format!("ledger row {seq}")]).len(), 1, "{}", process.log());
@@ -145,15 +145,17 @@ pub fn a_statement_that_takes_long(moved: &Moved) {
 }
 
 pub fn a_ledger_that_is_another_one(moved: &Moved) {
-    let (mut stage, other) = (Stage::new(), Stage::new());
+    let mut stage = Stage::new();
+    let other = Stage::new();
     let (process, watch) = ready(&stage.host(), moved);
     stage.upsert(&[(1, "ours")]);
     wait_for_value(&process.reader_url(), "fam", "tab", 1, "ours");
     assert!(stage.executive.stop(Duration::from_secs(60)).success());
-    let (ours, theirs) = (stage.ctldb_path(), other.ctldb_path());
+    let ours = stage.ctldb_path();
+    let theirs = other.ctldb_path();
     let other_ledger = ["ctlstore_errors_total{component=\"poller\",kind=\"ledger\"}", "/poller/last_error"];
     watch.event("a ctldb that was exchanged", &other_ledger, || {
-        // A copy by SQLite is whole whatever its own executive is doing.
+        // SQLite's backup makes a consistent copy while the executive runs.
         let copy = ours.with_extension("copy");
         let connection = rusqlite::Connection::open(&theirs).expect("open the other ctldb");
         connection.execute("VACUUM INTO ?", [copy.to_str()]).expect("copy the other ctldb");
@@ -164,7 +166,7 @@ pub fn a_ledger_that_is_another_one(moved: &Moved) {
     });
     let message = || watch.now("/poller/last_error")["message"].to_string();
     until("both ledgers are named", || message().contains("the ldb follows ledger").then_some(()));
-    // What was there is still served.
+    // The old rows are still served.
     wait_for_value(&process.reader_url(), "fam", "tab", 1, "ours");
 
     let garbage = ["ctlstore_errors_total{component=\"poller\",kind=\"storage\"}"];

@@ -1,4 +1,4 @@
-//! A heartbeat whose executive comes, goes, refuses and hangs.
+//! Scenarios with a heartbeat whose executive starts, stops, refuses and hangs.
 
 use std::net::TcpListener;
 use std::time::Duration;
@@ -71,7 +71,7 @@ pub fn an_executive_that_hangs(moved: &Moved) {
     let (mut process, watch) = watched(&heartbeat(&url, "Wendeltreppe"), moved);
     let late = ["ctlstore_errors_total{component=\"heartbeat\",kind=\"timeout\"}"];
     watch.begins("an executive that hangs", &late);
-    // Nor does it hold up a stop.
+    // It does not delay a stop either.
     assert!(process.stop(Duration::from_secs(20)).success());
     wait_until("the log tells of the stop", DEADLINE, || !lines(&process, &["stopped", "heartbeat"]).is_empty());
 }

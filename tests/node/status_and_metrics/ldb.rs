@@ -1,4 +1,4 @@
-//! What can happen to the LDB's files under the applier.
+//! Scenarios that change the LDB's files while the applier has them open.
 
 use std::fs;
 use std::path::PathBuf;
@@ -70,7 +70,7 @@ pub fn a_wal_that_readers_keep_from_shrinking(moved: &Moved) {
     let (process, watch) = ready(&host, moved);
     stage.upsert(&[(1, "one")]);
     wait_for_value(&process.reader_url(), "fam", "tab", 1, "one");
-    // Commit by commit, so that the WAL passes each threshold and jumps over none.
+    // Commit by commit, so that the WAL reaches each threshold and skips none.
     let wide = "x".repeat(10_000);
     let mut id = 1;
     let mut grow_until_moved = |name: &str| {
@@ -107,7 +107,7 @@ pub fn a_file_that_is_deleted(moved: &Moved) {
     stage.upsert(&[(1, "one")]);
     wait_for_value(&process.reader_url(), "fam", "tab", 1, "one");
     let deleted = ["ctlstore_errors_total{component=\"applier\",kind=\"storage\"}", "/applier/last_error"];
-    // Without a word from the ledger: the applier looks by itself.
+    // The ledger has no new row: the applier notices without one.
     watch.event("an LDB that is deleted", &deleted, || {
         fs::remove_file(fs::canonicalize(host.ldb_path()).expect("follow the link")).expect("delete the ldb")
     });
@@ -120,7 +120,8 @@ pub fn a_file_that_is_deleted(moved: &Moved) {
 
 pub fn disks_that_are_full(moved: &Moved) {
     let stage = Stage::new();
-    let (of_ldb, of_snapshots) = (SmallDisk::mount("6m"), SmallDisk::mount("1m"));
+    let of_ldb = SmallDisk::mount("6m");
+    let of_snapshots = SmallDisk::mount("1m");
     let host = stage
         .host()
         .roles(&["reflector", "reader", "snapshotter"])

@@ -1,5 +1,5 @@
-//! A request whose handler panics. No request to a node can bring that about, so a route that does is put beside the
-//! real ones on a real server.
+//! A request whose handler panics. No request to a node can cause that, so a real server gets one more route, which
+//! panics.
 
 use std::net::TcpListener;
 use std::sync::Arc;

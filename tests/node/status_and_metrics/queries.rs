@@ -1,4 +1,4 @@
-//! What queries move.
+//! Scenarios with queries.
 
 use std::thread;
 
@@ -24,7 +24,7 @@ pub fn queries_that_run_and_that_wait(moved: &Moved) {
     watch.event("a query that is wrong", &series, || http::post(&url, r#"{"sql":"SELECT"}"#).expect(400));
     let ask = || {
         let url = url.clone();
-        // The node ends before the query does.
+        // The node stops before the query ends.
         thread::spawn(move || drop(http::exchange("POST", &url, &[], ENDLESS)));
     };
     watch.event("a query that runs", &["ctlstore_reader_queries_running"], ask);

@@ -1,4 +1,4 @@
-//! Reads that are answered and refused, and every route of every server.
+//! Scenarios with reads that are answered or refused, and every route of every server.
 
 use std::fs;
 
@@ -64,7 +64,8 @@ pub fn every_route_of_every_server(moved: &Moved) {
     let reader = |route: &str, method: &str, path: &str, body: &str, status: u16| {
         ask("reader", route, method, path, body, status)
     };
-    let (row, rows) = ("/get-row-by-key/{family}/{table}", "/get-rows-by-key-prefix/{family}/{table}");
+    let row = "/get-row-by-key/{family}/{table}";
+    let rows = "/get-rows-by-key-prefix/{family}/{table}";
     reader("/", "GET", "/", "", 200);
     reader(row, "POST", "/get-row-by-key/fam/tab", &key, 200);
     reader(row, "POST", "/get-row-by-key/fam/tab", "no json", 400);
@@ -130,6 +131,6 @@ pub fn an_ldb_that_is_empty_or_no_database(moved: &Moved) {
         http::post(&format!("{}/get-row-by-key/fam/tab", process.reader_url()), &body).expect(500);
     }
     watch.shows("a look at it again", "/reader/details/failures", |now| now.as_u64() > Some(failures));
-    // One of the role, one of the worker that answers.
+    // The role reports one, and the worker that answers reports one.
     assert_eq!(lines(&process, &["ERROR"]).len(), 2, "{}", process.log());
 }

@@ -1,4 +1,4 @@
-//! A ledger that an executive keeps short, and why it does not.
+//! Scenarios with an executive that prunes its ledger, or can't.
 
 use super::fixture::ready;
 use super::watch::Moved;

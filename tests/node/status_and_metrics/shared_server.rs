@@ -1,5 +1,5 @@
-//! What an executive meets on a server that it shares: connections that are cut, locks that others hold, schema
-//! changes that others have left half done, answers that are lost.
+//! Scenarios with an executive on a server that it shares with others: connections are cut, others hold locks or
+//! leave schema changes unfinished, answers are lost.
 
 use super::fixture::{lines, ready};
 use super::watch::{DEADLINE, Moved, Watch};
@@ -8,7 +8,7 @@ use support::ctldb::proxy::{Cut, Proxy};
 use support::wait::wait_for_async;
 use support::{Client, Flavour, Node, PrivateServer, wait_until};
 
-/// Statements of others that have been running for longer than any of theirs does unless it waits.
+/// Statements of other sessions that have run for so long that they must be waiting.
 const WAITING: &str = "SELECT COUNT(*) FROM information_schema.processlist WHERE db = 'ctldb' \
                        AND command = 'Query' AND id <> CONNECTION_ID() AND time_ms > 50";
 
@@ -39,7 +39,7 @@ pub fn troubles_that_are_put_right(moved: &Moved) {
     a_server_that_is_away(server, moved);
 }
 
-/// Another transaction holds the row and then wants the ledger's lock, which the executive has by then.
+/// Another transaction holds the row and then waits for the ledger lock, which the executive holds by then.
 fn a_deadlock(url: &str, client: &Client, watch: &Watch<'_>) {
     use mysql_async::prelude::Queryable;
     let retried = ["ctlstore_executive_retries_total{reason=\"contention\"}"];
@@ -47,7 +47,7 @@ fn a_deadlock(url: &str, client: &Client, watch: &Watch<'_>) {
     watch.event("a deadlock", &retried, || {
         let request = runtime.block_on(async {
             let mut stranger = mysql_async::Conn::from_url(url).await.expect("connect");
-            // More work than the executive's transaction, so that this one is the other's victim.
+            // It has done more than the executive's transaction, so the executive's is the deadlock's victim.
             stranger.query_drop("CREATE TABLE weight (id INTEGER PRIMARY KEY)").await.expect("make a table");
             stranger.query_drop("BEGIN").await.expect("begin");
             let many = (0..500).map(|id| format!("({id})")).collect::<Vec<_>>().join(",");
@@ -102,7 +102,7 @@ fn a_server_that_is_away(mut server: PrivateServer, moved: &Moved) {
     });
     assert!((1..=4).contains(&lines(&process, &["the ctldb failed"]).len()), "{}", process.log());
     server.start_again();
-    // Nobody sends it a request, and it is ready all the same.
+    // It is ready again without any request.
     watch.wait_ready();
     client.upsert("fam", "tab", &[(7, "seven")]);
 }

@@ -1,4 +1,4 @@
-//! Snapshots that are taken, and those that are not.
+//! Scenarios with snapshots that are published or refused.
 
 use std::fs;
 use std::time::Duration;
@@ -57,7 +57,7 @@ pub fn snapshots_and_why_there_are_none(moved: &Moved) {
         });
     }
 
-    // Somebody else's place.
+    // Another node publishes at this destination.
     let second = publisher(&stage, &url).start();
     let refused = Watch::new(second.ops_url(), moved);
     let held = [
@@ -69,7 +69,7 @@ pub fn snapshots_and_why_there_are_none(moved: &Moved) {
     assert!(refused.now("/snapshotter/last_error")["message"].to_string().contains("snapshot.db"));
     drop(second);
 
-    // Another ledger's snapshot is not to be replaced.
+    // A snapshot of another ledger is never replaced.
     assert!(first.stop(Duration::from_secs(60)).success());
     let other = Stage::new();
     let third = publisher(&other, &url).start();

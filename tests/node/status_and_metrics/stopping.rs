@@ -1,4 +1,4 @@
-//! What a node shows while it stops.
+//! Scenarios with a node that stops, and with a log that is not read.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,8 @@ use support::{Client, Node, http};
 const TWO_LOOKS: Duration = Duration::from_millis(2_500);
 
 pub fn a_node_that_stops(moved: &Moved) {
-    let node = Node::new().set("node.shutdown_timeout", "1m").set("heartbeat.interval", "100ms");
+    // The heartbeat writes once at the start, and not while the lock is held: that would make the node not ready.
+    let node = Node::new().set("node.shutdown_timeout", "1m").set("heartbeat.interval", "10m");
     let (mut process, watch) = ready(&node, moved);
     let ops = process.ops_url();
     let client = Client::registered(process.executive_url());
@@ -27,7 +28,7 @@ pub fn a_node_that_stops(moved: &Moved) {
     assert_eq!(http::get(&format!("{ops}/readyz/reader")).expect(503).text(), "the node is stopping\n");
     until("the heartbeat has ended", || (watch.now("/heartbeat/state") == "stopped").then_some(()));
     assert_eq!(http::get(&format!("{ops}/healthz")).expect(200).text(), "alive\n");
-    // That was not just the moment before its end: servers look once a second whether they have any left.
+    // Servers check once a second whether requests are left, so the node has not ended a moment later either.
     until("it has looked for its executive's end", || (stopping.elapsed() > TWO_LOOKS).then_some(()));
     assert_eq!(http::get(&format!("{ops}/healthz")).expect(200).text(), "alive\n");
     hold.release();

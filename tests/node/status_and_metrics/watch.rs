@@ -1,4 +1,4 @@
-//! What a node says of itself, as values by name, and which event has moved which of them.
+//! The values of a node's status and metrics by name, and which event has changed which of them.
 //!
 //! A metric's name is its series as `/metrics` has it, with its labels; a field's is `/role/field` or
 //! `/role/details/field` after its place in `/status`.
@@ -14,10 +14,10 @@ use support::wait::{wait_for, wait_until};
 
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Everything that a node says at one moment.
+/// All values of a node at one moment.
 pub type Sample = BTreeMap<String, Value>;
 
-/// What was moved, with the event that did it.
+/// The values that changed, each with its event.
 #[derive(Debug, Default)]
 pub struct Moved(Mutex<BTreeMap<String, String>>);
 
@@ -26,14 +26,14 @@ impl Moved {
         self.0.lock().unwrap().entry(what.to_owned()).or_insert_with(|| event.to_owned());
     }
 
-    /// Whether this was moved, or a series of it.
+    /// Whether this value changed, or a series of this metric.
     pub fn any(&self, name: &str) -> bool {
         let is_of =
             |what: &String| what.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('{'));
         self.0.lock().unwrap().keys().any(is_of)
     }
 
-    /// Whether a series with this label was moved.
+    /// Whether a series with this label changed.
     pub fn label(&self, name: &str, value: &str) -> bool {
         let label = format!("{name}=\"{value}\"");
         self.0.lock().unwrap().keys().any(|what| what.contains(&label))
@@ -44,7 +44,7 @@ impl Moved {
     }
 }
 
-/// One node, looked at before and after each event.
+/// One node; its values are read before and after each event.
 #[derive(Clone)]
 pub struct Watch<'a> {
     ops: String,
@@ -56,7 +56,7 @@ impl<'a> Watch<'a> {
         Self { ops, moved }
     }
 
-    /// Has `cause` bring the event about, and waits until each of `what` is another than before.
+    /// Runs `cause`, which causes the event, and waits until each of `what` differs from before.
     #[track_caller]
     pub fn event<T>(&self, event: &str, what: &[&str], cause: impl FnOnce() -> T) -> T {
         let before = self.sample();
@@ -65,7 +65,7 @@ impl<'a> Watch<'a> {
         for name in what {
             wait_until(&format!("{event} moves {name}"), DEADLINE, || {
                 if unmoved.contains(name) {
-                    // One look serves all names: what moves for a moment may be back before the others have moved.
+                    // Each name needs only one look: a value may change for a moment and return before others have changed.
                     let now = self.sample();
                     unmoved.retain(|name| value(&now, name) == value(&before, name));
                 }
@@ -76,7 +76,7 @@ impl<'a> Watch<'a> {
         result
     }
 
-    /// For a node that has met the event since its start: waits until none of `what` is as a fresh node has it.
+    /// For an event since the node's start: waits until each of `what` differs from a fresh node's value.
     #[track_caller]
     pub fn begins(&self, event: &str, what: &[&str]) {
         let fresh = [Value::Null, json!(0), json!("0"), json!("NaN"), json!("starting"), json!("is starting")];
@@ -86,14 +86,14 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// For what moves by itself as well: waits until `is` says that it shows the event.
+    /// For values that change without an event, too: waits until `is` says that the value shows the event.
     #[track_caller]
     pub fn shows(&self, event: &str, name: &str, is: impl Fn(&Value) -> bool) {
         wait_until(&format!("{event} shows in {name}"), DEADLINE, || is(&value(&self.sample(), name)));
         self.moved.note(name, event);
     }
 
-    /// One value now; null, or 0 for a metric, while it is not there.
+    /// One value now. A missing field is null, and a missing metric is 0.
     #[track_caller]
     pub fn now(&self, name: &str) -> Value {
         value(&self.sample(), name)
@@ -133,7 +133,7 @@ pub fn sample(ops: &str) -> Sample {
     for line in metrics.lines().filter(|line| !line.starts_with('#')) {
         let (name, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("no value: {line}"));
         let number: f64 = value.parse().unwrap_or_else(|_| panic!("no number: {line}"));
-        // As text, since JSON has no word for what is not a number.
+        // As text, because JSON has no NaN.
         sample.insert(name.to_owned(), json!(number.to_string()));
     }
     let status = http::get(&format!("{ops}/status")).expect(200).json();
@@ -157,7 +157,7 @@ pub fn sample(ops: &str) -> Sample {
     sample
 }
 
-/// The names of all metrics with what a series of theirs ends in, as the `# TYPE` lines say.
+/// The names of all metrics by their `# TYPE` lines, with the suffix of their series.
 #[track_caller]
 pub fn metric_names(ops: &str) -> Vec<String> {
     let metrics = http::get(&format!("{ops}/metrics")).expect(200).text();
@@ -172,7 +172,7 @@ pub fn metric_names(ops: &str) -> Vec<String> {
     metrics.lines().filter_map(name).collect()
 }
 
-/// Waits for an answer that a closure gives once it is right.
+/// Waits until the closure returns a value.
 #[track_caller]
 pub fn until<T>(what: &str, attempt: impl FnMut() -> Option<T>) -> T {
     wait_for(what, DEADLINE, attempt)

@@ -1,4 +1,4 @@
-//! Writes, and what becomes of them on the same node.
+//! Scenarios with writes that are committed, wait or fail.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use support::client::upserts;
 use support::in_process::hold::Hold;
 use support::{Client, Node, http};
 
-/// A poll interval that only the executive's word can shorten.
+/// A long poll interval; only the executive's message makes the poller look sooner.
 fn node() -> Node {
     Node::new()
         .roles(&["executive", "reflector", "reader"])
@@ -68,7 +68,7 @@ pub fn a_request_on_its_way_to_the_ldb(moved: &Moved) {
     let seen_by_the_reader = ["/reader/last_seq", "/reader/details/applied_at", "ctlstore_reader_seq"];
     let all = [&counted_by_the_executive[..], &counted_by_the_poller, &counted_by_the_applier, &seen_by_the_reader];
     watch.event("a request of two mutations", &all.concat(), || client.upsert("fam", "tab", &[(1, "one"), (2, "two")]));
-    // The figures agree with what was asked for: one transaction of two statements and its two markers.
+    // The counts match the request: one transaction of two statements, and its two markers.
     assert_eq!(watch.now("ctlstore_executive_mutations_total"), "2");
     assert_eq!(watch.now("ctlstore_executive_ledger_statements_total"), "4");
     assert_eq!(watch.now("ctlstore_applier_statements_total{path=\"bound\"}"), "2");
@@ -89,7 +89,7 @@ pub fn a_request_on_its_way_to_the_ldb(moved: &Moved) {
 }
 
 pub fn writes_that_wait_for_a_stranger(moved: &Moved) {
-    // Requests must still wait when a busy machine comes to look at them.
+    // On a busy machine the test looks late, and the requests must still wait then.
     let node = node().set("executive.request_timeout", "5s");
     let (process, watch) = ready(&node, moved);
     let client = Client::registered(process.executive_url());
@@ -113,7 +113,7 @@ pub fn writes_that_wait_for_a_stranger(moved: &Moved) {
             request.join().expect("the request ends").expect("an answer").expect(503);
         }
     });
-    // Every further one fails as well, and the log says so once.
+    // Further ones fail as well, and the log tells it once.
     let failures = watch.now("/executive/details/failures").as_u64().expect("a number");
     for id in 4..6 {
         client.try_mutate("fam", &upserts("tab", &[(id, "waits")])).expect("an answer").expect(503);
@@ -124,7 +124,7 @@ pub fn writes_that_wait_for_a_stranger(moved: &Moved) {
     hold.release();
     client.upsert("fam", "tab", &[(7, "written")]);
 
-    // The lock's row is what makes writing safe: without it nothing is written.
+    // Writing needs the lock's row, so without it nothing is written.
     let storage = ["ctlstore_errors_total{component=\"executive\",kind=\"storage\"}"];
     watch.event("the lock's row is gone", &storage, || {
         support::sql::query(&url, "DELETE FROM locks").expect("delete the row");

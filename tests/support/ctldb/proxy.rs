@@ -1,4 +1,5 @@
-//! A way to a server that can be cut at the moment of a commit, and that counts what is sent and answered.
+//! A proxy in front of a server. It can cut a connection at the moment of a commit, and counts what is sent and
+//! answered.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -8,13 +9,13 @@ use std::time::Duration;
 
 use crate::wait_until;
 
-/// No text is held back for longer.
+/// The longest time for which a text is held back.
 const HELD_FOR: Duration = Duration::from_secs(60);
 
-/// How a text ends that commits, the second where it is a block.
+/// The end of a text that commits; the second one is that of a block.
 const COMMITS: [&[u8]; 2] = [b"COMMIT", b"COMMIT;END"];
 
-/// What happens to the next text that commits.
+/// The fate of the next text that commits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Cut {
@@ -23,9 +24,9 @@ pub enum Cut {
     BeforeCommit,
     /// It reaches the server, and the answer is lost.
     AfterCommit,
-    /// It is held back, until another cut is asked for, and does not reach the server.
+    /// It is held back until another cut is requested, and does not reach the server.
     HeldBack,
-    /// One is held back now.
+    /// A text is held back now.
     Holding,
 }
 
@@ -46,8 +47,10 @@ impl Proxy {
             sent: Arc::default(),
             answered: Arc::default(),
         };
-        let (cut, sent, answered) = (this.cut.clone(), this.sent.clone(), this.answered.clone());
-        // Both end with the process.
+        let cut = this.cut.clone();
+        let sent = this.sent.clone();
+        let answered = this.answered.clone();
+        // Both threads end with the process.
         std::thread::spawn(move || {
             for client in listener.incoming() {
                 let client = client.expect("accept a connection");
@@ -58,7 +61,7 @@ impl Proxy {
         this
     }
 
-    /// The same database by way of the proxy.
+    /// The URL of the same database through the proxy.
     pub fn url(&self, url: &str) -> String {
         let (head, database) = url.rsplit_once('/').expect("a url with a database");
         let (head, _) = head.rsplit_once(':').expect("a url with a port");
@@ -70,13 +73,13 @@ impl Proxy {
         self.cut.store(cut as u8, Ordering::SeqCst);
     }
 
-    /// What clients have sent so far: texts below 64 KiB are one each, and a client that
-    /// waits for its answer makes a round trip of each.
+    /// The number of packets that clients have sent so far. A text below 64 KiB is one packet. If a
+    /// client waits for each answer, this is the number of round trips.
     pub fn sent(&self) -> usize {
         self.sent.load(Ordering::SeqCst)
     }
 
-    /// The packets that servers have answered: one for each statement that gives no rows.
+    /// The number of packets that the server has answered: one for each statement without rows.
     pub fn answered(&self) -> usize {
         self.answered.load(Ordering::SeqCst)
     }
@@ -92,8 +95,10 @@ impl Proxy {
 }
 
 fn pass(client: TcpStream, server: TcpStream, cut: Arc<AtomicU8>, sent: Arc<AtomicUsize>, answered: Arc<AtomicUsize>) {
-    let (mut from_client, mut to_server) = (client.try_clone().expect("clone"), server.try_clone().expect("clone"));
-    let (mut from_server, mut to_client) = (server, client);
+    let mut from_client = client.try_clone().expect("clone");
+    let mut to_server = server.try_clone().expect("clone");
+    let mut from_server = server;
+    let mut to_client = client;
     std::thread::spawn(move || {
         let mut buffer = vec![0; 65_536];
         while let Ok(count @ 1..) = from_client.read(&mut buffer) {
@@ -101,10 +106,10 @@ fn pass(client: TcpStream, server: TcpStream, cut: Arc<AtomicU8>, sent: Arc<Atom
             if COMMITS.iter().any(|end| buffer[..count].ends_with(end)) {
                 let held = cut.swap(Cut::Nothing as u8, Ordering::SeqCst);
                 if held == Cut::AfterCommit as u8 {
-                    // The client hears nothing from here on, but the server hears the commit.
+                    // From here on the client gets nothing, but the server gets the commit.
                     let _ = from_client.shutdown(Shutdown::Both);
                     to_server.write_all(&buffer[..count]).expect("pass the commit on");
-                    // The server closes when it has read that the client said goodbye: after the commit.
+                    // The server closes after it has read the client's goodbye, which is after the commit.
                     let _ = to_server.shutdown(Shutdown::Write);
                     return;
                 }
@@ -128,7 +133,7 @@ fn pass(client: TcpStream, server: TcpStream, cut: Arc<AtomicU8>, sent: Arc<Atom
         let _ = to_server.shutdown(Shutdown::Both);
     });
     std::thread::spawn(move || {
-        // Ends when either side does.
+        // It ends if either side does.
         while let Ok(packet) = packet(&mut from_server) {
             answered.fetch_add(1, Ordering::SeqCst);
             if to_client.write_all(&packet).is_err() {
@@ -139,7 +144,7 @@ fn pass(client: TcpStream, server: TcpStream, cut: Arc<AtomicU8>, sent: Arc<Atom
     });
 }
 
-/// The next packet: three bytes of length, a number, and so many bytes.
+/// The next packet: three bytes with its length, a number, and the content.
 fn packet(from: &mut TcpStream) -> std::io::Result<Vec<u8>> {
     let mut packet = vec![0; 4];
     from.read_exact(&mut packet)?;

@@ -1,5 +1,4 @@
-//! Holds the ledger lock from outside, as another executive's transaction does, so that a test decides when
-//! writes go on.
+//! Holds the ledger lock from outside, as another executive's transaction does. So a test decides when writes go on.
 
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -7,7 +6,7 @@ use std::time::Duration;
 
 use mysql_async::prelude::Queryable;
 
-/// The lock, held until this is released or dropped.
+/// Holds the lock until it is released or dropped.
 pub struct Hold {
     release: Option<mpsc::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -51,7 +50,7 @@ fn hold_sqlite(path: &str, held: &mpsc::Sender<()>, released: &mpsc::Receiver<()
     connection.busy_timeout(Duration::from_secs(30)).expect("set a timeout");
     connection.execute_batch("BEGIN IMMEDIATE").expect("take the lock");
     held.send(()).expect("the test waits");
-    // Ends with an error when the sender is dropped, which is the release.
+    // Dropping the sender is the release; it ends this with an error.
     let _ = released.recv();
     connection.execute_batch("ROLLBACK").expect("release the lock");
 }

@@ -1,13 +1,14 @@
-//! The ledger replayed, statement by statement, into an empty SQLite database: what every LDB must come to hold.
+//! Replays the ledger, statement by statement, into an empty SQLite database. Every LDB must have the same rows in the
+//! end.
 
 use rusqlite::Connection;
 use rusqlite::types::Value;
 
 use crate::{TestDatabase, sql};
 
-/// The statements behind seq `after`, with their seqs.
+/// The statements with a seq above `after`, with their seqs.
 pub fn ledger(database: &TestDatabase, after: i64) -> Vec<(i64, String)> {
-    // Hex, so that no client's idea of text comes between.
+    // Hex, so that no client changes the text.
     let sql = format!("SELECT seq, HEX(statement) FROM ctlstore_dml_ledger WHERE seq > {after} ORDER BY seq");
     let text = |row: sql::Row| {
         let statement = hex::decode(row[1].as_deref().unwrap()).unwrap();
@@ -16,7 +17,7 @@ pub fn ledger(database: &TestDatabase, after: i64) -> Vec<(i64, String)> {
     database.query(&sql).into_iter().map(text).collect()
 }
 
-/// Replays all of it. The statements run as text; markers are checked to pair up.
+/// Replays the whole ledger. The statements run as text. Markers must come in pairs.
 pub fn replay(ledger: &[(i64, String)]) -> Connection {
     let connection = Connection::open_in_memory().unwrap();
     let mut inside = false;
@@ -31,7 +32,7 @@ pub fn replay(ledger: &[(i64, String)]) -> Connection {
     connection
 }
 
-/// Fails where a number is missing: seqs are contiguous from 1 on.
+/// Fails if a number is missing: seqs are contiguous from 1 on.
 pub fn assert_contiguous(ledger: &[(i64, String)]) {
     let seqs: Vec<i64> = ledger.iter().map(|(seq, _)| *seq).collect();
     let want: Vec<i64> = (1..=seqs.len() as i64).collect();

@@ -1,5 +1,5 @@
-//! A program that caches every row of an LDB and follows the changelog, as a consumer
-//! of it would: an entry drops its row, a jump in the numbering drops everything.
+//! A consumer of the changelog: a program that caches every row of an LDB and follows the changelog. An
+//! entry drops its row from the cache; a jump in the numbers drops all rows.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -38,13 +38,13 @@ impl Entry {
     }
 }
 
-/// Reads entries as they come, through rotations.
+/// Reads entries, across rotations.
 pub struct Follower {
     path: PathBuf,
     file: Option<(File, u64)>,
-    /// The last entry's number, 0 before the first: to begin in the middle is a jump.
+    /// The last entry's number, 0 before the first one. To begin in the middle is a jump.
     last: u64,
-    /// Every row, as of the last [`Follower::load`].
+    /// Every row at the last [`Follower::load`].
     cache: BTreeMap<String, String>,
     dropped: BTreeSet<String>,
     pub resyncs: u64,
@@ -71,7 +71,7 @@ impl Follower {
         self.is_resynced = false;
     }
 
-    /// Takes what the changelog has to say.
+    /// Reads new entries of the changelog.
     pub fn follow(&mut self) -> Vec<Entry> {
         let entries = self.read();
         for entry in &entries {
@@ -97,16 +97,16 @@ impl Follower {
                 self.file = Some((file, inode));
             }
         }
-        // Of a line that is not ended yet nothing is taken.
+        // A line without its end is not read yet.
         let complete = text.rfind('\n').map_or(0, |end| end + 1);
         if let Some((file, _)) = &mut self.file {
             file.seek(SeekFrom::Current(-((text.len() - complete) as i64))).unwrap();
         }
-        // A torn line that a later start has ended is no entry.
+        // A torn line that a later start ended is no entry.
         text[..complete].lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
-    /// The cached rows that are no longer what the LDB holds, though nobody said so.
+    /// The cached rows that differ from the LDB's although no entry named them.
     pub fn stale(&self, ldb: &Connection) -> Vec<String> {
         if self.is_resynced {
             return Vec::new();

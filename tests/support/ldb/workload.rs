@@ -1,5 +1,5 @@
-//! A ledger that is the same for the same seed, a process that applies it, and the
-//! rows that it must come to, by running its statements as they are.
+//! A random ledger from a seed, a process that applies it, and the expected rows. The expected rows come
+//! from running the statements with plain SQLite.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -15,15 +15,15 @@ use crate::one_test;
 
 const TABLES: [&str; 3] = ["fam___left", "fam___right", "fam___other"];
 
-/// Enough for a whole workload, in segments of which it fills some.
+/// Large enough for a whole workload. The workload fills several segments.
 const HISTORY_BYTES: u64 = 4 << 20;
 
-/// The variables by which a test hands a workload to the process it starts.
+/// The variables by which a test passes a workload to the process that it starts.
 const DIRECTORY: &str = "LDB_WORKLOAD_DIRECTORY";
 const SEED: &str = "LDB_WORKLOAD_SEED";
 const CHUNK: &str = "LDB_WORKLOAD_CHUNK";
 
-/// Numbers that look random and are the same for the same seed.
+/// Pseudo-random numbers from a seed.
 pub struct Dice(u64);
 
 impl Dice {
@@ -31,7 +31,7 @@ impl Dice {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
-    /// Below `end`.
+    /// A number below `end`.
     pub fn roll(&mut self, end: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -60,8 +60,9 @@ impl Workload {
                     for _ in 0..1 + dice.roll(12) {
                         made.push(&mutation(&mut dice));
                     }
-                    // What a reader must find in both tables or in neither.
-                    let (id, value) = (1_000 + dice.roll(5), dice.roll(1 << 40));
+                    // A reader must find it in both tables or in neither.
+                    let id = 1_000 + dice.roll(5);
+                    let value = dice.roll(1 << 40);
                     made.push(&upsert("fam___left", id, value));
                     made.push(&upsert("fam___right", id, value));
                     made.push("--- COMMIT");
@@ -93,7 +94,7 @@ impl Workload {
         self.next() - 1
     }
 
-    /// Applies what `ldb` does not have yet, about `chunk` rows at a time.
+    /// Applies the rows that `ldb` does not have yet, about `chunk` at a time.
     pub fn apply(&self, ldb: &mut Ldb, mut chunk: impl FnMut() -> u64) {
         let position = ldb.position().unwrap().seq;
         let mut assembler = Assembler::after(position);
@@ -121,14 +122,15 @@ fn upsert(table: &str, id: u64, value: u64) -> String {
 }
 
 fn mutation(dice: &mut Dice) -> String {
-    let (table, id) = (TABLES[dice.roll(3) as usize], dice.roll(300));
+    let table = TABLES[dice.roll(3) as usize];
+    let id = dice.roll(300);
     match dice.roll(4) {
         0 => format!(r#"DELETE FROM {table} WHERE "id" = {id} AND "w" = 'key'"#),
         _ => upsert(table, id, dice.roll(1 << 40)),
     }
 }
 
-/// The rows of a ledger replayed up to some seq, without any code of ours.
+/// The rows of a ledger that plain SQLite replayed up to some seq.
 pub struct Replay<'w> {
     workload: &'w Workload,
     applied: usize,
@@ -140,7 +142,7 @@ impl<'w> Replay<'w> {
         Self { workload, applied: 0, connection: Connection::open_in_memory().unwrap() }
     }
 
-    /// What an LDB at `seq` must hold; never goes back.
+    /// The rows that an LDB at `seq` must have. `seq` never goes back.
     pub fn dump_at(&mut self, seq: i64) -> Vec<String> {
         while let Some(row) = self.workload.rows.get(self.applied).filter(|row| row.seq.0 <= seq) {
             if !row.statement.starts_with("---") {
@@ -151,7 +153,7 @@ impl<'w> Replay<'w> {
         dump(&self.connection)
     }
 
-    /// Whether `seq` stands behind a complete ledger transaction.
+    /// Whether a ledger transaction ends at `seq`.
     pub fn is_boundary(&self, seq: i64) -> bool {
         let before = self.workload.rows.iter().take_while(|row| row.seq.0 <= seq);
         let markers: Vec<_> = before.filter(|row| row.statement.starts_with("---")).collect();
@@ -159,7 +161,7 @@ impl<'w> Replay<'w> {
     }
 }
 
-/// What the process that applies a workload was told.
+/// The workload of the process that applies one.
 pub struct Task {
     pub directory: PathBuf,
     pub seed: u64,
@@ -174,7 +176,7 @@ impl Task {
         Some(Self { directory, seed: number(SEED).unwrap(), chunk: number(CHUNK) })
     }
 
-    /// Opens the LDB in the directory and applies all of `workload`.
+    /// Opens the LDB in the directory and applies the whole workload.
     pub fn run(&self, workload: &Workload) {
         let mut ldb = open(&self.directory, self.seed);
         let mut dice = Dice::new(std::process::id().into());

@@ -1,4 +1,4 @@
-//! What lies at a destination, read as a new host would read it.
+//! The content of a destination, read as a new host would read it.
 
 use std::fs;
 use std::io::Read;
@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use crate::s3;
 
-/// A destination on the S3 server at `endpoint`, given up after a second of silence.
+/// A destination on the S3 server at `endpoint`, which counts as failed after a second of silence.
 pub fn s3_target(url: &str, endpoint: &str) -> Target {
     let options = StoreOptions { silence: Duration::from_secs(1), variables: s3::variables(endpoint) };
     Target { options, ..Target::new(url.parse().expect("a URL")) }
@@ -27,12 +27,12 @@ pub fn file_target(path: &Path) -> Target {
 }
 
 pub fn store(target: &Target) -> Store {
-    // A busy machine is no silent server.
+    // A server on a busy machine is slow, not silent.
     let options = StoreOptions { silence: Duration::from_secs(30), ..target.options.clone() };
     Store::with_options(&target.url, &options).expect("open the store")
 }
 
-/// The manifest, `None` where there is none yet.
+/// The manifest; `None` if there is none yet.
 #[track_caller]
 pub fn manifest(store: &Store) -> Option<Manifest> {
     match store.read(&Manifest::name_of(store.name()), Manifest::MAX_BYTES, &Abort::default()) {
@@ -63,12 +63,12 @@ pub fn decompress(bytes: &[u8], compression: Compression) -> Vec<u8> {
     file
 }
 
-/// Whether these are the stored bytes that the manifest speaks of.
+/// Whether these are the stored bytes of the manifest.
 pub fn is_of(manifest: &Manifest, stored: &[u8]) -> bool {
     stored.len() as u64 == manifest.stored_bytes && hex::encode(Sha256::digest(stored)) == manifest.stored_sha256
 }
 
-/// Checks what the manifest and the plain key lead to, and gives its seq.
+/// Checks the object that the manifest and the plain key name, and returns its seq.
 #[track_caller]
 pub fn check_stored(store: &Store) -> i64 {
     let manifest = manifest(store).expect("there is a manifest");
@@ -78,7 +78,7 @@ pub fn check_stored(store: &Store) -> i64 {
     manifest.seq
 }
 
-/// Checks stored bytes against the manifest's hashes of the file and the ledger; gives their seq.
+/// Checks stored bytes against the manifest's hashes of the file and the ledger; returns their seq.
 #[track_caller]
 pub fn check_bytes(stored: &[u8], manifest: &Manifest) -> i64 {
     let file = decompress(stored, manifest.compression);
@@ -88,7 +88,7 @@ pub fn check_bytes(stored: &[u8], manifest: &Manifest) -> i64 {
     check_file(&file)
 }
 
-/// Checks an uncompressed snapshot alone.
+/// Checks an uncompressed snapshot without a manifest.
 #[track_caller]
 pub fn check_file(file: &[u8]) -> i64 {
     let directory = crate::scratch_dir();

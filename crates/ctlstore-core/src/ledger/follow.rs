@@ -124,6 +124,15 @@ impl fmt::Debug for HistoryCheck {
     }
 }
 
+/// Whether an LDB may begin empty, and so replay the ledger from its first row, if no source has a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AllowEmpty {
+    /// If the ledger still has its first row.
+    Auto,
+    Always,
+    Never,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

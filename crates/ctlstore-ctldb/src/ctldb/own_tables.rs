@@ -12,13 +12,40 @@ use super::error::CtldbError;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LedgerTable(String);
 
+/// The other tables of a ctldb that have no family.
+const OTHER_TABLES: [&str; 9] = [
+    "families",
+    "mutators",
+    "locks",
+    "max_table_sizes",
+    "max_writer_rates",
+    "writer_usage",
+    "ctlstore_meta",
+    "ctlstore_ddl_intent",
+    "ctlstore_table_definition",
+];
+
 impl LedgerTable {
     pub fn new(name: &str) -> Result<Self, CtldbError> {
+        let refused = |reason| CtldbError::Schema(format!("{name:?} can't be the ledger table's name: {reason}"));
+        Self::check(name).map(|()| Self(name.to_owned())).map_err(refused)
+    }
+
+    /// # Errors
+    /// Why the ledger's table can't have this name.
+    pub fn check(name: &str) -> Result<(), &'static str> {
         let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
         if name.is_empty() || name.len() > 64 || !name.bytes().all(word) || name.as_bytes()[0].is_ascii_digit() {
-            return Err(CtldbError::Schema(format!("{name:?} can't be the ledger table's name")));
+            return Err("not a letter followed by at most 63 letters, digits and underscores");
         }
-        Ok(Self(name.to_owned()))
+        let lower = name.to_ascii_lowercase();
+        if OTHER_TABLES.contains(&lower.as_str()) {
+            return Err("the name of another table of the ctldb");
+        }
+        if lower.starts_with("sqlite_") || lower.contains("___") {
+            return Err("begins with sqlite_, or has three underscores as a family's table has");
+        }
+        Ok(())
     }
 
     pub fn as_str(&self) -> &str {

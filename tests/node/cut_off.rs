@@ -1,5 +1,5 @@
-//! Hosts that are cut off from the ctldb, and hosts whose ctldb went back: what they say of
-//! themselves and of their data's age.
+//! Hosts that are cut off from the ctldb, and hosts whose ctldb was restored from a backup: their
+//! readiness, and the age that they report for their data.
 
 mod age;
 mod ready;
@@ -51,7 +51,7 @@ impl Origin {
         fs::rename(self.ctldb().with_extension("hidden"), self.ctldb()).expect("put the ctldb back");
     }
 
-    /// A host that has one row.
+    /// A host with one row.
     pub fn following(&self, host: &Node) -> NodeProcess {
         self.client.upsert("fam", "tab", &[(1, "one")]);
         let process = host.start();

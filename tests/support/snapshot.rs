@@ -1,5 +1,5 @@
-//! An LDB that the real applier writes from a generated ledger, and what a snapshot
-//! of it must be: one file that equals that ledger replayed to the snapshot's seq.
+//! An LDB that the real applier writes from a generated ledger, and the check of its snapshots: one
+//! file that equals the ledger replayed up to the snapshot's seq.
 
 pub mod stored;
 
@@ -20,13 +20,14 @@ const ROWS: i64 = 5;
 /// Ledger rows of each transaction: its rows, BEGIN and COMMIT.
 const STEP: i64 = ROWS + 2;
 
-/// The ledger: the first row creates a table, then each transaction gives all of its
-/// rows one new value and adds one row of its own.
+/// The ledger. Its first row creates a table. Then each transaction sets all rows to one new value and
+/// adds one row.
 pub fn ledger_row(seq: i64) -> String {
     if seq == 1 {
         return r#"CREATE TABLE fam___tab ("k" VARCHAR(191), "v" INTEGER, "t" TEXT, PRIMARY KEY("k"));"#.to_owned();
     }
-    let (transaction, place) = ((seq - 2) / STEP, (seq - 2) % STEP);
+    let transaction = (seq - 2) / STEP;
+    let place = (seq - 2) % STEP;
     let upsert = |key: &str| {
         let text = "x".repeat(100 + (transaction % 50) as usize);
         format!(r#"REPLACE INTO fam___tab ("k","v","t") VALUES('{key}',{transaction},'{text}')"#)
@@ -70,7 +71,7 @@ impl Applier {
         }
     }
 
-    /// Applies one statement of the test's own as the ledger's next row.
+    /// Applies one statement of the test as the ledger's next row.
     pub fn apply(&mut self, statement: String) {
         let seq = Seq(self.assembler.last_seq().0 + 1);
         self.assembler.push(LedgerRow { seq, leader_ts: Some(Timestamp::now()), statement }).expect("in order");
@@ -88,7 +89,7 @@ pub fn publisher(ldb: &Path, snapshots: &[&Path]) -> Publisher {
     Publisher::new(ldb, snapshots.iter().map(|path| Target::new(StoreUrl::File(path.to_path_buf()))))
 }
 
-/// What a round came to, all destinations together.
+/// The result of a round over all destinations.
 #[derive(Debug)]
 pub enum Outcome {
     NothingYet,
@@ -101,14 +102,15 @@ pub enum Outcome {
     },
 }
 
-/// A round that waits for all of its destinations; the first error when none got it.
+/// Runs a round and waits for all of its destinations; the first error if none got the snapshot.
 pub fn round(publisher: &mut Publisher, abort: &Abort) -> Result<Outcome, SnapshotError> {
     let round = publisher.round(Duration::MAX, abort)?;
     if round.position.is_none() {
         let refused = round.ended.into_iter().find_map(|ended| ended.outcome.err());
         return refused.map_or(Ok(Outcome::NothingYet), Err);
     }
-    let (mut delivered, mut failures) = (Vec::new(), Vec::new());
+    let mut delivered = Vec::new();
+    let mut failures = Vec::new();
     for ended in round.ended {
         match ended.outcome {
             Ok(got) => delivered.extend(got),
@@ -123,7 +125,7 @@ pub fn round(publisher: &mut Publisher, abort: &Abort) -> Result<Outcome, Snapsh
     }
 }
 
-/// Runs a round that every destination without news must have got; gives its seq.
+/// Runs a round after which every destination must have the snapshot; returns its seq.
 #[track_caller]
 pub fn take(publisher: &mut Publisher) -> i64 {
     match round(publisher, &Abort::default()) {
@@ -141,7 +143,7 @@ pub fn names_in(directory: &Path) -> Vec<String> {
     names
 }
 
-/// Checks the file as a new host would meet it and gives its seq.
+/// Checks the file as a new host would use it, and returns its seq.
 #[track_caller]
 pub fn check(snapshot: &Path) -> i64 {
     let header = fs::read(snapshot).expect("read the snapshot");

@@ -1,5 +1,5 @@
-//! What the tests of the LDB's writing half share: ledgers made from statements, and
-//! looks at what is in the files afterwards, through SQLite and not through our code.
+//! Support for tests of writing an LDB: ledgers made from statements, and functions that read the files
+//! afterwards with plain SQLite.
 
 pub mod follower;
 pub mod workload;
@@ -19,7 +19,7 @@ const EPOCH_MICROS: i64 = 1_767_225_600_000_000;
 
 pub const CREATE: &str = r#"CREATE TABLE fam___tab ("id" INTEGER, "v" VARCHAR(191), PRIMARY KEY("id"));"#;
 
-/// An LDB of its own, removed at the end.
+/// An LDB in a directory of its own, which is removed at the end.
 pub struct Scratch {
     pub directory: TempDir,
 }
@@ -54,7 +54,7 @@ impl Scratch {
         Ldb::open(&self.ldb(), &options(Some(changelog))).unwrap()
     }
 
-    /// A connection as any other program would open it.
+    /// A connection such as any other program would open.
     pub fn reader(&self) -> Connection {
         reader(&self.ldb())
     }
@@ -96,8 +96,8 @@ pub fn upsert(id: i64, value: &str) -> String {
     format!(r#"REPLACE INTO fam___tab ("id","v") VALUES({id},'{value}')"#)
 }
 
-/// All rows of all tables but the applier's own, with the storage class of every
-/// value; NaN-proof and exact, since floats are shown by their bits.
+/// All rows of all tables except the applier's own, with the storage class of every value. Floats are
+/// shown by their bits, so they are exact, even NaN.
 pub fn dump(connection: &Connection) -> Vec<String> {
     let tables = strings(
         connection,
@@ -121,7 +121,7 @@ pub fn dump(connection: &Connection) -> Vec<String> {
     dump
 }
 
-/// Fails with the rows that differ, and not with all of them.
+/// Fails with the rows that differ, not with all rows.
 #[track_caller]
 pub fn assert_same(found: &[String], expected: &[String], when: &str) {
     let missing: Vec<_> = expected.iter().filter(|row| !found.contains(row)).take(3).collect();

@@ -1,5 +1,5 @@
-//! An executive inside the test's own process: the real actor, the real server on a real socket, the real
-//! ctldb. For tests that want settings which no configuration has, or to look at the actor's status.
+//! An executive inside the test's own process: the real actor, the real server on a real socket, the real ctldb. It is
+//! for tests that need options which no setting has, or the actor's own status.
 
 pub mod hold;
 pub mod replay;
@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 
 use crate::{TestDatabase, http, wait_until};
 
-/// A running executive; stopped in order when it is dropped.
+/// A running executive. Dropping it stops it in order.
 pub struct Executive {
     /// `http://127.0.0.1:PORT`
     pub url: String,
@@ -38,7 +38,7 @@ pub fn row(id: i64, v: &str) -> Value {
     json!({"table": "tab", "delete": false, "values": {"id": id, "v": v}})
 }
 
-/// What the protocol's examples were recorded with.
+/// The credentials in the protocol's recorded examples.
 pub fn destructive() -> ExecutiveOptions {
     let mut settings = ExecutiveOptions::default();
     settings.rules.destructive_schema_changes = true;
@@ -46,7 +46,7 @@ pub fn destructive() -> ExecutiveOptions {
 }
 
 impl Executive {
-    /// On a ctldb by its URL. Returns when the socket is bound; the ctldb may still be away.
+    /// Starts one on the ctldb with this URL. Returns when the socket is bound; the ctldb may still be unreachable.
     pub fn start(url: &str, settings: ExecutiveOptions) -> Self {
         let location = Location::parse(url).expect("a ctldb's url");
         let open = move || AnyCtldb::open(&location, LedgerTable::default()).expect("open the ctldb");
@@ -115,13 +115,13 @@ impl Executive {
         format!("{}{path}", self.url)
     }
 
-    /// What the actor says of itself.
+    /// The actor's status.
     pub fn status(&self) -> RoleStatus {
         let asked = self.status.send(GetStatus);
         futures::executor::block_on(asked).expect("the executive answers")
     }
 
-    /// Waits until a commit of so many requests is on its way.
+    /// Waits until a commit of so many requests is running.
     pub fn wait_until_committing(&self, requests: usize) {
         wait_until("the commit is on its way", Duration::from_secs(60), || {
             self.status().details["committing"] == json!(requests)

@@ -1,5 +1,5 @@
-//! What the ctldb's tests share: an operation that is a list of steps, and short
-//! ways to make tables, rows and statements.
+//! Support for tests of the ctldb: an operation that is a list of steps, and short functions that make
+//! tables, rows and statements.
 
 pub mod proxy;
 
@@ -21,7 +21,7 @@ use crate::{TestDatabase, every_ctldb, mariadb, mysql56};
 /// One call on a session.
 #[derive(Debug, Clone)]
 pub enum Step {
-    /// Writers, the period of their usage, and tables that are asked about: read with the lock.
+    /// Reads writers, the usage of a period, and tables, together with the lock.
     Expect(Vec<WriterName>, i64, Vec<TableRef>),
     Now,
     LastSeq,
@@ -55,11 +55,11 @@ pub enum Step {
     RollbackToSavepoint,
     /// Fails the operation.
     Fail,
-    /// Has the test do something between two calls.
+    /// Lets the test do something between two calls.
     Hook(Hook),
 }
 
-/// What a test does in the middle of an operation.
+/// An action of the test in the middle of an operation.
 #[derive(Clone)]
 pub struct Hook(Arc<dyn Fn() + Send + Sync>);
 
@@ -68,7 +68,7 @@ impl Step {
         Self::Hook(Hook(Arc::new(hook)))
     }
 
-    /// Does it in the first run of the operation only.
+    /// The action runs in the first run of the operation only.
     pub fn hook_once(hook: impl Fn() + Send + Sync + 'static) -> Self {
         let done = AtomicBool::new(false);
         Self::hook(move || {
@@ -85,7 +85,7 @@ impl std::fmt::Debug for Hook {
     }
 }
 
-/// What a step answered.
+/// The answer of a step.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
     Done,
@@ -204,7 +204,7 @@ pub fn ledger_statement(change: &SchemaChange) -> String {
     }
 }
 
-/// Long enough for a slow machine; a test that waits for it has failed.
+/// Long enough for a slow machine. A test that waits for so long has failed.
 pub fn soon() -> Instant {
     Instant::now() + Duration::from_secs(30)
 }
@@ -252,7 +252,7 @@ pub fn text(value: &str) -> Value {
     Value::Text(value.to_owned())
 }
 
-/// Opens the ctldb that a node would, for a test's database.
+/// Opens a test's database as a node would.
 #[track_caller]
 pub fn open(database: &TestDatabase) -> AnyCtldb {
     open_at(&database.url)
@@ -324,7 +324,7 @@ pub async fn prepared_at(url: &str) -> AnyCtldb {
     ctldb
 }
 
-/// A connection of somebody else's, which keeps its transactions open.
+/// Another client's connection, which keeps its transactions open.
 pub async fn stranger(database: &TestDatabase) -> mysql_async::Conn {
     mysql_async::Conn::from_url(&database.url).await.expect("connect as somebody else")
 }
@@ -334,7 +334,7 @@ pub fn kill_connections(url: &str) {
     let own = "SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()";
     for row in query(url, own).expect("list the connections") {
         let id = row[0].as_deref().expect("an id");
-        // One that has just ended by itself is as good.
+        // A connection that has just ended is fine, too.
         let _ = query(url, &format!("KILL {id}"));
     }
 }
