@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use ctlstore_core::Abort;
 use ctlstore_core::ledger::{Assembler, LedgerRow, Seq};
 use ctlstore_core::schema::Timestamp;
-use ctlstore_ldb::snapshot::{Phase, Progress, take};
+use ctlstore_ldb::snapshot::{Phase, SnapshotProgress, take};
 use ctlstore_ldb::{Ldb, LdbOptions};
 use rusqlite::Connection;
 
@@ -71,7 +71,7 @@ impl Watch {
 }
 
 /// Tells the watch where a snapshot is.
-impl Progress for Watch {
+impl SnapshotProgress for Watch {
     fn at(&self, phase: Phase, done: u64, total: Option<u64>) {
         if phase == Phase::Copy && Some(done) == total {
             self.now(CHECKS);
@@ -97,7 +97,7 @@ fn main() {
         for _ in 0..rounds {
             thread::sleep(QUIET);
             watch.now(COPY);
-            let progress: Arc<dyn Progress> = Arc::clone(&watch) as _;
+            let progress: Arc<dyn SnapshotProgress> = Arc::clone(&watch) as _;
             let began = Instant::now();
             black_box(take(&ldb, &copy, &Abort::default(), &progress).expect("take a snapshot"));
             takes.push(began.elapsed().as_secs_f64());

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use prometheus_client::metrics::counter::Counter;
 use serde::Serialize;
 
-use ctlstore_ldb::snapshot::{Phase, Progress};
+use ctlstore_ldb::snapshot::{Phase, SnapshotProgress};
 
 /// A download as `/status` shows it.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -48,7 +48,7 @@ impl Downloading {
     }
 }
 
-impl Progress for Downloading {
+impl SnapshotProgress for Downloading {
     fn at(&self, phase: Phase, done: u64, total: Option<u64>) {
         let download = &mut *self.lock();
         download.is_checking = phase != Phase::Fetch;

@@ -98,6 +98,7 @@ pub fn kind_of_fetch(error: &FetchError) -> ErrorKind {
     match error {
         FetchError::NotFound(_) | FetchError::Unavailable(_) | FetchError::Changed(_) => ErrorKind::Unavailable,
         FetchError::Refused(_) => ErrorKind::Refused,
+        FetchError::LostHistory { published, .. } => kind_of_fetch(published),
         FetchError::Bad { reason, .. } => match **reason {
             BadSnapshot::Unwanted { .. } => ErrorKind::Ledger,
             BadSnapshot::Io(_) => ErrorKind::Storage,

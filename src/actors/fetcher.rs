@@ -22,7 +22,7 @@ use crate::metrics::{Component, ErrorKind, Metrics};
 use ctlstore_core::Abort;
 use ctlstore_core::schema::Timestamp;
 use ctlstore_ldb::snapshot::SnapshotUrl;
-use ctlstore_ldb::snapshot::fetch::{Limits, Sources};
+use ctlstore_ldb::snapshot::fetch::{ExpansionLimits, SnapshotSources};
 use ctlstore_ldb::{LdbError, Versions};
 
 use round::{FetchOutcome, FetchRound, Fetching, New, NoVersion};
@@ -43,7 +43,7 @@ pub struct FetcherOptions {
     pub interval: Duration,
     /// Asked in this order.
     pub urls: Vec<SnapshotUrl>,
-    pub limits: Limits,
+    pub limits: ExpansionLimits,
 }
 
 /// The fetcher's part of `/status`.
@@ -97,7 +97,7 @@ impl Fetcher {
         view.borrow_mut().last_seq = last_seq;
         let downloading = Arc::new(Downloading::new(metrics.fetcher.bytes.clone()));
         let abort = Abort::default();
-        let sources = Sources::new(options.urls, options.limits);
+        let sources = SnapshotSources::new(options.urls, options.limits);
         let fetching = Fetching::new(versions, sources, abort.clone(), Arc::clone(&downloading));
         let interval = options.interval;
         let role = FetcherRole { interval, metrics, downloading, abort, is_away: Cell::new(false), view };

@@ -10,7 +10,7 @@ use anyhow::Context;
 
 use crate::signals::{Ending, StopSignal};
 use ctlstore_core::Abort;
-use ctlstore_ldb::snapshot::Progress;
+use ctlstore_ldb::snapshot::SnapshotProgress;
 
 use super::failure::{Exit, Interrupted};
 use super::progress::PhaseProgress;
@@ -49,7 +49,7 @@ impl Interrupt {
 /// [`Interrupted`] if a signal came before the work was done.
 pub async fn abortable<T: Send + 'static, E: Send + 'static>(
     interrupt: &Interrupt,
-    work: impl FnOnce(&Abort, Arc<dyn Progress>) -> Result<T, E> + Send + 'static,
+    work: impl FnOnce(&Abort, Arc<dyn SnapshotProgress>) -> Result<T, E> + Send + 'static,
 ) -> anyhow::Result<Result<T, E>> {
     let abort = Abort::default();
     let in_thread = abort.clone();

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytesize::ByteSize;
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
-use ctlstore_ldb::snapshot::{Phase, Progress};
+use ctlstore_ldb::snapshot::{Phase, SnapshotProgress};
 
 use super::output::note;
 
@@ -162,7 +162,7 @@ impl PhaseProgress {
     }
 }
 
-impl Progress for PhaseProgress {
+impl SnapshotProgress for PhaseProgress {
     fn at(&self, phase: Phase, done: u64, total: Option<u64>) {
         let mut shown = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_new = shown.as_ref().is_none_or(|shown| shown.phase != phase);

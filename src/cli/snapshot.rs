@@ -15,7 +15,9 @@ use serde_json::json;
 use ctlstore_core::Abort;
 use ctlstore_core::disk::{self, TemporaryName};
 use ctlstore_ldb::snapshot::fetch::{self, FetchError, Fetched, Wanted};
-use ctlstore_ldb::snapshot::{Delivered, DestinationResult, Progress, Publisher, SnapshotError, SnapshotUrl, Target};
+use ctlstore_ldb::snapshot::{
+    Delivered, DestinationResult, Publisher, SnapshotError, SnapshotProgress, SnapshotUrl, Target,
+};
 
 use super::args::{JsonArg, LdbArg, UrlArg};
 use super::failure::{Failure, Interrupted};
@@ -156,7 +158,7 @@ fn publish(
     ldb: PathBuf,
     target: Target,
     abort: &Abort,
-    progress: Arc<dyn Progress>,
+    progress: Arc<dyn SnapshotProgress>,
 ) -> Result<Option<Delivered>, SnapshotError> {
     let mut publisher = Publisher::new(&ldb, [target]).reporting(progress);
     let round = publisher.round(Duration::MAX, abort)?;
@@ -171,14 +173,14 @@ impl InspectArgs {
         let url = self.url.read("URL")?;
         let shown = url.to_string();
         if self.manifest_only {
-            let looked = with_retries(interrupt, move |abort, _| fetch::look(&url, abort)).await?;
+            let looked = with_retries(interrupt, move |abort, _| fetch::published_manifest(&url, abort)).await?;
             let Some(manifest) = looked else {
                 return Err(Failure::absent(format!("no manifest at {shown}")).into());
             };
             return self.show(&shown, &SnapshotReport::of_manifest(&manifest));
         }
         let directory = self.temp_dir.clone().unwrap_or_else(std::env::temp_dir);
-        let verifying = move |abort: &Abort, progress: &dyn Progress| {
+        let verifying = move |abort: &Abort, progress: &dyn SnapshotProgress| {
             fetch::verify(&url, &directory, &Wanted::default(), abort, progress)
         };
         let fetched = with_retries(interrupt, verifying).await?;
@@ -202,7 +204,7 @@ impl FetchArgs {
         self.may_be_written()?;
         let url = self.url.read("URL")?;
         let to = self.to.clone();
-        let getting = move |abort: &Abort, progress: &dyn Progress| get(&url, &to, abort, progress);
+        let getting = move |abort: &Abort, progress: &dyn SnapshotProgress| get(&url, &to, abort, progress);
         let fetched = with_retries(interrupt, getting).await?;
         let seq = fetched.position.seq;
         let path = self.to.display();
@@ -235,7 +237,7 @@ impl FetchArgs {
 
 /// Fetches to a temporary name of this process, so that the file appears complete and other fetches to
 /// it do not disturb. Files that a killed fetch has left are removed.
-fn get(url: &SnapshotUrl, to: &Path, abort: &Abort, progress: &dyn Progress) -> Result<Fetched, FetchError> {
+fn get(url: &SnapshotUrl, to: &Path, abort: &Abort, progress: &dyn SnapshotProgress) -> Result<Fetched, FetchError> {
     let io = |doing| move |source| FetchError::Io { doing, path: to.to_owned(), source };
     let name = TemporaryName::claim(&disk::beside(to, ".fetched"), ".tmp").map_err(io("make a file beside"))?;
     let incoming = name.path();

@@ -25,7 +25,7 @@ use ctlstore_ctldb::executive::{RateLimit, WriteRules};
 use ctlstore_ctldb::{LedgerTable, Location, ServerAddress, TableLimit};
 use ctlstore_ldb::changelog::ChangelogOptions;
 use ctlstore_ldb::changelog::history::HistoryOptions;
-use ctlstore_ldb::snapshot::fetch::Limits;
+use ctlstore_ldb::snapshot::fetch::ExpansionLimits;
 use ctlstore_ldb::snapshot::store::StoreOptions;
 use ctlstore_ldb::snapshot::{SnapshotUrl, Target, Verifier};
 use ctlstore_ldb::{LdbOptions, StatementLimits};
@@ -192,8 +192,8 @@ fn fetcher(settings: &Settings) -> FetcherOptions {
     }
 }
 
-fn limits(settings: &Settings) -> Limits {
-    Limits { max_expansion: settings.bootstrap.max_expansion, ..Limits::default() }
+fn limits(settings: &Settings) -> ExpansionLimits {
+    ExpansionLimits { max_expansion: settings.bootstrap.max_expansion, ..ExpansionLimits::default() }
 }
 
 fn poller(settings: &Settings) -> PollerOptions {

@@ -1,5 +1,5 @@
 //! Which entries statements make: one for each row that really changed, numbered
-//! without a gap, and a jump wherever a row went unnamed.
+//! without a gap, and a jump wherever a row was not named.
 
 use std::fs;
 
@@ -108,10 +108,10 @@ fn what_takes_rows_along_unnamed_is_seen_as_a_jump_at_once() {
     follower.load(&scratch.reader());
     ldb.apply(&batch(5, &["DROP TABLE IF EXISTS fam___tab"])).unwrap();
     assert_eq!((follower.follow().len(), follower.resyncs), (1, 1));
-    // An empty table, or none, takes nothing along.
+    // An empty table, or none, takes no row with it.
     ldb.apply(&batch(6, &[CREATE, "DROP TABLE IF EXISTS fam___tab", "DROP TABLE IF EXISTS fam___tab"])).unwrap();
     assert_eq!((follower.follow().len(), follower.resyncs), (0, 1));
-    // In a form that is not the protocol's it is seen by what it did to the schema.
+    // In a form that is not the protocol's, it is noticed by the changed schema.
     ldb.apply(&batch(9, &["drop table fam___other"])).unwrap();
     assert_eq!((follower.follow().len(), follower.resyncs), (1, 2));
     assert_eq!(shown(&scratch)[2..], ["4 fam___tab 1 @5", "6 ___  @9"]);
@@ -125,7 +125,7 @@ fn a_table_made_again_in_the_same_batch_is_named_by_its_new_key() {
     let row = r#"REPLACE INTO fam___tab ("v","id") VALUES(1,'x')"#;
     ldb.apply(&batch(1, &[CREATE, "DROP TABLE IF EXISTS fam___tab", again, row])).unwrap();
     assert_eq!(shown(&scratch), ["1 fam___tab \"x\" @4"]);
-    // What a rolled back transaction made of the table is forgotten with it.
+    // The keys that were learned in a transaction are forgotten when it is rolled back.
     let statements = ["--- BEGIN", "DROP TABLE IF EXISTS fam___tab", CREATE, &upsert(1, "a"), "nonsense", "--- COMMIT"];
     ldb.apply(&batch(5, &statements)).unwrap_err();
     ldb.apply(&batch(5, &[row])).unwrap();

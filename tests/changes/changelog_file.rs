@@ -1,5 +1,5 @@
 //! The changelog's file through rotations, restarts, crashes and full disks: followers
-//! read every entry, or are told by a jump that they did not.
+//! read every entry, or learn from a jump that they did not.
 
 use std::fs;
 use std::io::Write;
@@ -46,7 +46,7 @@ fn a_full_file_is_replaced_and_followers_read_on() {
         assert!(file.len() <= MAX, "{} bytes", file.len());
         assert_eq!(file.permissions().mode() & 0o777, 0o640);
         inodes.insert(file.ino());
-        // Reads rarely, and still before more than one file has gone by.
+        // It reads rarely, and still before more than one new file has come.
         if seq % 8 == 0 {
             read += follower.follow().len();
         }
@@ -88,26 +88,26 @@ fn a_file_that_someone_deleted_comes_back() {
     ldb.apply(&batch(3, &[&upsert(2, "b")])).unwrap();
     assert_eq!(follower.follow().last().unwrap().seq, 2);
     drop(ldb);
-    // Nobody knows whether a file that was deleted while the applier was away was whole.
+    // Nothing tells whether a file that was deleted while the applier was away was whole.
     fs::remove_file(scratch.changelog()).unwrap();
     scratch.open_logged(LARGE);
     follower.follow();
     assert_eq!(follower.resyncs, 1);
 }
 
-/// What may have happened to an LDB and its changelog between two starts.
+/// Events that can happen to an LDB and its changelog between two starts.
 fn resyncs_after(what: impl FnOnce(&Scratch)) -> u64 {
     let scratch = Scratch::new();
     let (ldb, mut follower) = with_entry(&scratch);
     ldb.close().unwrap();
     what(&scratch);
-    // Followers are told at the start, not when something changes next.
+    // Followers learn it at the start, not at the next change.
     let mut ldb = scratch.open_logged(LARGE);
     let told = follower.follow();
     assert_eq!(told.len() as u64, follower.resyncs);
     ldb.apply(&batch(9, &[&upsert(9, "z")])).unwrap();
     follower.follow();
-    // And once is enough, also for later starts.
+    // Once is enough, also for later starts.
     drop(ldb);
     scratch.open_logged(LARGE);
     follower.follow();
@@ -150,7 +150,7 @@ fn followers_are_told_when_the_file_may_lack_entries() {
 fn a_changelog_that_cannot_be_written_stops_nothing_and_jumps_when_it_can() {
     let scratch = Scratch::new();
     let (mut ldb, mut follower) = with_entry(&scratch);
-    // A directory in the file's place can't be written by anyone, root neither.
+    // No user can write a directory in the file's place, not even root.
     fs::rename(scratch.changelog(), scratch.directory.path().join("kept.log")).unwrap();
     fs::create_dir(scratch.changelog()).unwrap();
     let applied = ldb.apply(&batch(3, &[&upsert(2, "b")])).unwrap();
@@ -159,7 +159,7 @@ fn a_changelog_that_cannot_be_written_stops_nothing_and_jumps_when_it_can() {
     ldb.maintain().unwrap();
     fs::remove_dir(scratch.changelog()).unwrap();
     fs::rename(scratch.directory.path().join("kept.log"), scratch.changelog()).unwrap();
-    // Without anything new to apply followers are told all the same.
+    // Without anything new to apply followers learn it too.
     ldb.maintain().unwrap();
     assert!(ldb.changelog_error().is_none());
     let total = ldb.changelog_total();

@@ -1,5 +1,5 @@
-//! The library's follower of the changelog: no entry is lost while files take each
-//! other's place, a kept position is found again, and what was missed is said.
+//! The library's follower of the changelog: no entry is lost while files replace each other, a
+//! kept position is found again, and missed entries are reported.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -39,7 +39,7 @@ impl Log {
         seqs.into_iter().for_each(|seq| self.append(&ours(seq)));
     }
 
-    /// A new file takes the path, as ours does it.
+    /// A new file takes the path, as ours does.
     fn rename(&self) {
         let new = self.directory.path().join("new");
         File::create(&new).unwrap();
@@ -62,8 +62,8 @@ fn ours(seq: u64) -> String {
     line(seq, seq, &format!(",\"ledgerSeq\":{}", seq + 100))
 }
 
-/// What the follower finds without waiting: numbers, and `Err` of the number that was
-/// found where entries were missed.
+/// The entries that the follower finds without waiting, as numbers. `Err` has the number that was
+/// found after missed entries.
 fn found(follower: &mut Follower) -> Vec<Result<u64, Option<u64>>> {
     let mut found = Vec::new();
     loop {
@@ -79,7 +79,7 @@ fn found(follower: &mut Follower) -> Vec<Result<u64, Option<u64>>> {
 #[test]
 fn followers_lose_nothing_while_an_applier_rotates_the_file_under_them() {
     const MAX_BYTES: u64 = 20_000;
-    // Fewer entries than a file holds, so that no file comes and goes unseen.
+    // Fewer entries than a file holds, so that no file comes and goes between two reads.
     const AHEAD: u64 = 60;
     const LAST: i64 = 1_500;
     let scratch = Scratch::new();
@@ -129,7 +129,7 @@ fn both_ways_of_taking_the_path_are_followed_and_the_old_file_is_read_to_its_end
         assert_eq!(found(&mut follower), [Ok(3), Ok(4)]);
         log.entries(5..7);
         assert_eq!(found(&mut follower), [Ok(5), Ok(6)]);
-        // Twice between two looks: the file in the middle was never seen.
+        // Twice between two reads: the file in the middle was never read.
         rotate(&log);
         log.entries(7..8);
         rotate(&log);
@@ -148,16 +148,16 @@ fn a_line_counts_once_it_is_whole() {
         log.append(std::str::from_utf8(piece).unwrap());
     }
     assert_eq!(found(&mut follower), [Ok(1)]);
-    // One that was torn by a crash and ended by the next start is an entry missed.
+    // A torn line that the next start ended is a missed entry.
     log.append("{\"seq\":2,\"fam\n");
     log.entries(4..5);
     assert_eq!(found(&mut follower), [Err(None), Ok(4)]);
-    // A torn one at the end of a file that was replaced shows in the numbers.
+    // A torn line at the end of a replaced file shows in the numbers.
     log.append("{\"seq\":5,\"fam");
     log.rename();
     log.entries(7..8);
     assert_eq!(found(&mut follower), [Err(Some(7)), Ok(7)]);
-    // A file that someone has cut short is read from its beginning.
+    // A file that another program has cut short is read from its beginning.
     OpenOptions::new().write(true).open(log.path()).unwrap().set_len(0).unwrap();
     assert_eq!(found(&mut follower), []);
     log.entries(8..9);
@@ -194,7 +194,7 @@ fn waiting_ends_with_an_entry_or_with_its_time() {
     assert_eq!(entry.key[0].value, 4);
 }
 
-/// The position behind entry `seq`, through JSON as a program would keep it.
+/// The position after entry `seq`, through JSON as a program would keep it.
 fn position(log: &Path, seq: u64) -> ChangelogPosition {
     let mut follower = Follower::at_start(log);
     while follower.try_next().unwrap().expect("the entry").seq != seq {}
@@ -216,14 +216,14 @@ fn a_kept_position_is_found_again_in_its_file_and_in_the_next_one() {
     fs::rename(log.directory.path().join("copy"), log.path()).unwrap();
     let mut follower = Follower::resume(log.path(), old.clone());
     assert_eq!(found(&mut follower), [Ok(6), Ok(7), Ok(8), Ok(9)]);
-    // The file was full, and the next one goes on where it ended.
+    // The file was full, and the next file goes on at its end.
     log.remove();
     let mut early = Follower::resume(log.path(), newest.clone());
     assert_eq!(found(&mut early), []);
     log.entries(10..12);
     assert_eq!(found(&mut early), [Ok(10), Ok(11)]);
     assert_eq!(found(&mut Follower::resume(log.path(), newest.clone())), [Ok(10), Ok(11)]);
-    // One that is older than the file is not to be found, nor one that is ahead.
+    // A position that is older than the file is not found, and neither is one that is ahead.
     assert_eq!(found(&mut Follower::resume(log.path(), old)), [Err(None), Ok(10), Ok(11)]);
     log.remove();
     log.entries(2..4);
@@ -239,10 +239,10 @@ fn a_changelog_of_the_original_is_followed_and_doubt_is_said() {
     [theirs(1, 7), theirs(2, 7), theirs(3, 8)].iter().for_each(|line| log.append(line));
     assert_eq!(found(&mut follower), [Ok(1), Ok(2), Ok(3)]);
     let kept = follower.position().unwrap().clone();
-    // Its numbers begin anew when it is started again.
+    // Its numbers begin anew with each start.
     [theirs(1, 7), theirs(2, 7), theirs(3, 8), theirs(4, 9)].iter().for_each(|line| log.append(line));
     assert_eq!(found(&mut follower), [Err(Some(1)), Ok(1), Ok(2), Ok(3), Ok(4)]);
-    // The same line stands there twice; the place tells them apart.
+    // The same line is there twice. The offset tells them apart.
     let resumed = found(&mut Follower::resume(log.path(), kept.clone()));
     assert_eq!(resumed, [Err(Some(1)), Ok(1), Ok(2), Ok(3), Ok(4)]);
     // In another file the same number may be another entry.

@@ -1,6 +1,6 @@
-//! An entry is taken from the statement where that names its row, and from SQLite's
-//! hook everywhere else. Both ways must write the same changelog, byte for byte: a
-//! statement in no known form, which a semicolon makes of any, always goes the second.
+//! An entry is made from the statement if that names its row, and from SQLite's hook otherwise. Both
+//! ways must write the same changelog, byte for byte. A semicolon turns any statement into one in no
+//! known form, which always goes the second way.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use support::ldb::{Scratch, batch_of, dump, row};
 
-/// Tables whose keys SQLite keeps as written, and such as make something else of them.
+/// Tables whose keys SQLite keeps as written, and tables whose keys it converts.
 const TABLES: [&str; 12] = [
     r#"("a" INTEGER, "b" VARCHAR(191), "c" REAL, PRIMARY KEY("a"))"#,
     r#"("a" INTEGER, "b" VARCHAR(191), "c" REAL, PRIMARY KEY("b"))"#,
@@ -24,7 +24,7 @@ const TABLES: [&str; 12] = [
     r#"("a" INTEGER, "b" TEXT, "c" INTEGER)"#,
 ];
 
-/// What changes tables on the way, so that what was learned of them is wrong.
+/// Statements that change tables on the way, so that what was learned of them is wrong.
 const CHANGES: [&str; 4] = [
     "UPDATE fam___tab SET \"c\" = 1",
     "ALTER TABLE fam___tab ADD COLUMN \"d\" TEXT",
@@ -32,7 +32,7 @@ const CHANGES: [&str; 4] = [
     "INSERT OR REPLACE INTO fam___tab (\"a\",\"b\",\"c\") VALUES(2,'a',1),(1,'b',2)",
 ];
 
-/// Few values, so that rows meet, of all kinds and close to each other.
+/// Few values of all kinds, close to each other, so that rows meet.
 fn literal() -> impl Strategy<Value = &'static str> {
     prop::sample::select(vec![
         "NULL",
@@ -87,8 +87,8 @@ fn statement() -> impl Strategy<Value = String> {
     ]
 }
 
-/// What each of `batches` leaves in the changelog and in the tables; a batch that SQLite
-/// refuses leaves nothing, since all of it is one ledger transaction.
+/// The changelog and the tables after each of `batches`. A batch that SQLite refuses leaves nothing,
+/// because all of it is one ledger transaction.
 fn outcome(batches: &[Vec<String>], spell: impl Fn(&String) -> String) -> Vec<(String, Vec<String>)> {
     let scratch = Scratch::new();
     let mut ldb = scratch.open_logged(1 << 30);
@@ -123,7 +123,7 @@ fn statements_and_the_hook_write_the_same_changelog() {
             let mut all = vec![vec![format!("CREATE TABLE fam___tab {table}")]];
             all.extend(batches.into_iter().map(flat));
             let direct = outcome(&all, String::clone);
-            // Rows only: what the other forms leave out of the changelog is their own affair.
+            // Rows only, because other forms leave out other entries.
             let hooked = outcome(&all, |statement| match statement.get(..7) {
                 Some("REPLACE") => format!("{statement};"),
                 Some("DELETE ") if statement.contains(" WHERE ") => format!("{statement};"),

@@ -1,4 +1,4 @@
-//! The change feed over HTTP, from real nodes: a client that goes on where it was gets
+//! The change feed over HTTP, from real nodes: a client that goes on at its position gets
 //! every change, and one that can't is told so.
 
 use serde_json::json;
@@ -48,11 +48,11 @@ fn changes_come_as_events_with_their_key_seq_op_and_row() {
     let event = with_rows.expect();
     assert_eq!((&event.data["op"], &event.data["row"]), (&json!("delete"), &json!(null)));
 
-    // A client that has read the table at a seq goes on behind that.
+    // A client that has read the table at a seq goes on after that seq.
     let mut behind = open(&base, &format!("?since={seq}"), "");
     assert_eq!(behind.expect().event, "start");
     assert_eq!(behind.expect().data["op"], "delete");
-    // The event's id, in the header or in the query, is the same place.
+    // The event's id, in the header or in the query, is the same position.
     for (query, last) in [("", event.id.as_str()), (&format!("?since={}", start.id), "")] {
         let mut again = open(&base, query, last);
         assert_eq!(again.expect().event, "start");
@@ -94,7 +94,7 @@ fn only_what_was_asked_for_comes_and_the_position_moves_all_the_same() {
     assert_eq!((event.data["table"].as_str(), id_of(&event)), (Some("other"), 3));
     client.upsert("fam", "tab", &[(4, "four")]);
     wait_for_value(&base, "fam", "tab", 4, "four");
-    // Nothing comes, but heartbeats, and with them the position.
+    // No event comes, only heartbeats, and the position with them.
     wait_until("heartbeats move the position", STOP, || {
         assert!(stream.next(SOON).is_err(), "an event that was not asked for");
         stream.heartbeats > 2 && stream.last_id != event.id
@@ -146,7 +146,7 @@ fn what_makes_no_sense_is_400_and_too_many_clients_are_503() {
     let refused = Stream::open(&base, "", "").unwrap().err().expect("a refusal");
     assert_eq!(refused.status, 503);
     assert!(refused.head.contains("retry-after: 5"), "{}", refused.head);
-    // A place is free again when its client is seen to be gone.
+    // A place is free again when the reader has noticed that its client is gone.
     drop(streams.pop());
     wait_until("a place is free", STOP, || {
         client.upsert("fam", "tab", &[(1, "one")]);
@@ -174,7 +174,7 @@ fn many_clients_get_the_same_and_end_in_good_order() {
         assert_eq!(stream.next(STOP).expect("an orderly end"), None);
     }
     assert!(node.wait_exit(STOP).success());
-    // Behind the whole history, after a restart, the same comes from the disk.
+    // Beyond the reader's memory, after a restart, the same events come from the disk.
     drop(node);
 }
 
@@ -198,7 +198,7 @@ fn a_client_that_is_too_far_behind_is_told_to_start_over() {
     delete(&client, "tab", 1);
     client.upsert("fam", "tab", &[(5000, "end")]);
     wait_for_value(&base, "fam", "tab", 5000, "end");
-    // What the reader has in memory goes further back than this little history.
+    // The reader's memory goes further back than this little history.
     assert!(node.stop(STOP).success());
     node = small.start();
     let base = node.reader_url();
@@ -222,7 +222,7 @@ fn a_client_that_is_too_far_behind_is_told_to_start_over() {
         .unwrap()
         .map(|entry| entry.unwrap().metadata().unwrap().len())
         .sum();
-    // And one transaction more.
+    // One transaction more is allowed.
     assert!(kept <= 65_536 + 10_000, "{kept} bytes are kept");
 }
 
@@ -261,7 +261,7 @@ fn a_slow_client_holds_nothing_up_and_is_told_what_it_missed() {
         match slow.next(SOON) {
             Ok(Some(event)) => cache.take(&base, TABLE, &event).unwrap(),
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            // One that takes nothing for too long is cut off, and goes on where it was.
+            // A client that reads nothing for too long is cut off, and goes on at its position.
             _ => slow = open(&base, "?rows=true", &cache.position),
         }
         cache.rows.contains_key(&9999) && cache.rows == rows(&base, TABLE).unwrap()

@@ -1,5 +1,5 @@
-//! A host whose LDB is replaced by a snapshot, because the ledger was pruned under it: who follows its changes
-//! gets those too that no ledger row has brought, and need not start over.
+//! A host whose LDB is replaced by a snapshot, because the ledger was pruned beyond it. A client of its feed also gets
+//! the changes that no ledger row has brought, and need not start over.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -63,7 +63,7 @@ fn a_host_that_bootstraps_again_tells_its_followers_what_has_changed() {
         wait_until_equal(&host, &origin);
         follow(&base, &mut cache);
         assert_eq!(cache.resyncs, 0, "{failpoint}");
-        // What has changed, and not every row.
+        // The rows that changed, and not every row.
         let told = cache.events - events;
         assert!((100..=130).contains(&told), "{told} changes were told");
     }

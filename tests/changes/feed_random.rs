@@ -1,5 +1,5 @@
-//! A consumer of the change feed that is killed and resumed at random, while writers run, the node is stopped
-//! and killed, and the changelog rotates: in the end its cache is the table, and it never had to start over.
+//! A consumer of the change feed that is killed and resumed at random, while writers run. The node is stopped and
+//! killed, and the changelog rotates. In the end its cache equals the table, and it never had to start over.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -20,7 +20,7 @@ impl Dice {
     }
 }
 
-/// Writes at random until told to stop; a node that is away is tried again.
+/// Writes at random until it is told to stop. If the node is away, it tries again.
 fn write_at_random(executive: &Mutex<String>, seed: u64, is_done: &AtomicBool) {
     let mut dice = Dice(seed);
     let headers = [("ctlstore-writer", WRITER), ("ctlstore-secret", SECRET)];
@@ -36,14 +36,14 @@ fn write_at_random(executive: &Mutex<String>, seed: u64, is_done: &AtomicBool) {
     }
 }
 
-/// Follows at random: connects, takes some events, and is gone again.
+/// Follows at random: connects, takes some events, and disconnects.
 fn consume_at_random(reader: &Mutex<String>, seed: u64, query: &str, is_done: &AtomicBool) -> Cache {
     let (mut dice, mut cache) = (Dice(seed), Cache::default());
     loop {
         let base = reader.lock().unwrap().clone();
         let Ok(Ok(mut stream)) = Stream::open(&base, query, &cache.position) else { continue };
         for _ in 0..dice.below(300) {
-            // What was not taken to its end is taken again from the position before.
+            // Events that were not taken to their end come again from the position before.
             let Ok(Some(event)) = stream.next(SOON) else { break };
             if cache.take(&base, TABLE, &event).is_err() {
                 break;
@@ -77,7 +77,7 @@ fn a_consumer_that_is_killed_and_resumed_has_the_table_in_the_end_and_never_star
         .collect();
     let mut seq = 0;
     for round in 0..8 {
-        // So much is to happen in each round.
+        // This much has to happen in each round.
         wait_until("writes go on", STOP, || {
             let status = role_status(&process.ops_url(), "applier");
             let now = status["last_seq"].as_i64().unwrap();

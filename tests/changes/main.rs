@@ -1,4 +1,5 @@
-//! What a program that caches rows is told of changes: the changelog beside the LDB, and the change feed over HTTP.
+//! The ways in which a program that caches rows learns of changes: the changelog beside the LDB, and the feed over
+//! HTTP.
 
 mod changelog_entries;
 mod changelog_file;

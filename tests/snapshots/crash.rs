@@ -1,5 +1,5 @@
-//! A snapshotter that is killed: whoever looks at the destination finds the snapshot
-//! of before or a whole new one, and the next start clears what was left.
+//! A snapshotter that is killed: the destination has the old snapshot or a whole new one, and
+//! the next start clears what was left.
 
 use std::env;
 use std::io::{BufRead, BufReader};
@@ -38,7 +38,7 @@ fn a_kill_at_any_moment_leaves_a_whole_snapshot() {
     }
     for round in 0..15 {
         let mut child = process::spawn(child(directory.path()));
-        // Killed a bit later each time, counted from when it is at work.
+        // Each kill comes a little later, counted from the time at which the work began.
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         assert!(lines.any(|line| line.unwrap().contains("taking snapshots")), "the child did not get to work");
         let (at_work, moment) = (Instant::now(), Duration::from_millis(7 * round));
@@ -70,7 +70,7 @@ fn publisher(directory: &Path) -> Publisher {
     support::snapshot::publisher(&directory.join("ldb.db"), &[&directory.join("snapshot.db")])
 }
 
-/// This test once more, as the process to be killed.
+/// Runs this test once more, as the process to be killed.
 fn child(directory: &Path) -> Command {
     let mut command = support::one_test(concat!(module_path!(), "::a_kill_at_any_moment_leaves_a_whole_snapshot"));
     command.arg("--nocapture");

@@ -1,4 +1,4 @@
-//! A table's digest: one for one content, whatever the way there, and another one
+//! A table's digest: the same for the same content, however it was written, and another one
 //! after any change.
 
 use ctlstore_ldb::snapshot::{TableHasher, digests};
@@ -47,7 +47,7 @@ fn digest(connection: &Connection) -> (u64, String) {
     (table.rows, table.digest)
 }
 
-/// The documented form once more, in another way: a sum of byte columns.
+/// The documented form, computed in another way: a sum of byte columns.
 fn by_the_book(rows: &[Row]) -> String {
     let value = |value: &Value| -> Vec<u8> {
         let long = |tag: u8, bytes: &[u8]| [&[tag], &(bytes.len() as u64).to_be_bytes()[..], bytes].concat();

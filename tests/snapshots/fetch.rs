@@ -1,22 +1,22 @@
-//! Fetching a snapshot as the commands and the pruning do: what it says of itself, and what is left of it.
+//! Fetching a snapshot as the commands and the pruning do: the result, and the files that stay.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use ctlstore_core::Abort;
-use ctlstore_ldb::snapshot::fetch::{FetchError, Wanted, fetch, look, verify};
-use ctlstore_ldb::snapshot::{Progress, StoreUrl, Verifier, take};
+use ctlstore_ldb::snapshot::fetch::{FetchError, Wanted, fetch, published_manifest, verify};
+use ctlstore_ldb::snapshot::{SnapshotProgress, SnapshotUrl, Verifier, take};
 use support::scratch_dir;
 use support::snapshot::{Applier, check, end_of, names_in, publisher};
 
 /// A snapshot at seq `end_of(3)`, as its own file.
-fn snapshot(directory: &Path) -> (StoreUrl, Vec<u8>) {
+fn snapshot(directory: &Path) -> (SnapshotUrl, Vec<u8>) {
     let ldb = directory.join("ldb.db");
     Applier::open(&ldb).apply_to(end_of(3));
     let path = directory.join("snapshot.db");
-    let nobody: Arc<dyn Progress> = Arc::new(());
+    let nobody: Arc<dyn SnapshotProgress> = Arc::new(());
     take(&ldb, &path, &Abort::default(), &nobody).expect("take a snapshot");
-    (StoreUrl::File(path.clone()), std::fs::read(path).expect("read the snapshot"))
+    (SnapshotUrl::File(path.clone()), std::fs::read(path).expect("read the snapshot"))
 }
 
 fn count(directory: &Path) -> usize {
@@ -27,16 +27,16 @@ fn count(directory: &Path) -> usize {
 fn a_fetched_snapshot_is_ready_for_every_reader() {
     let directory = scratch_dir();
     let (url, mut bytes) = snapshot(directory.path());
-    // As VACUUM INTO would leave it.
+    // The form in which VACUUM INTO would leave it.
     bytes[18..20].fill(1);
-    let StoreUrl::File(path) = &url else { panic!("a file") };
+    let SnapshotUrl::File(path) = &url else { panic!("a file") };
     std::fs::write(path, &bytes).expect("write");
     let to = directory.path().join("fetched.db");
     let fetched = fetch(&url, &to, &Wanted::default(), &Abort::default(), &()).expect("fetch it");
     assert_eq!((fetched.position.seq.0, fetched.bytes), (end_of(3), bytes.len() as u64));
     assert!(fetched.manifest.is_none());
     assert_eq!(check(&to), end_of(3));
-    assert!(look(&url, &Abort::default()).expect("look").is_none());
+    assert!(published_manifest(&url, &Abort::default()).expect("read the manifest").is_none());
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn what_is_at_the_path_already_stays() {
     std::fs::write(&to, "mine").expect("write");
     let error = fetch(&url, &to, &Wanted::default(), &Abort::default(), &()).expect_err("something is there");
     assert!(matches!(error, FetchError::Io { .. }), "{error}");
-    let missing = StoreUrl::File(directory.path().join("missing.db"));
+    let missing = SnapshotUrl::File(directory.path().join("missing.db"));
     let error = fetch(&missing, &to, &Wanted::default(), &Abort::default(), &()).expect_err("nothing is there");
     assert!(error.is_not_found(), "{error}");
     assert_eq!(std::fs::read(&to).expect("read"), b"mine");
@@ -62,7 +62,7 @@ fn a_snapshot_that_is_verified_leaves_nothing_but_what_is_known_of_it() {
     assert_eq!(verified.position.seq.0, end_of(3));
     let tables: Vec<_> = verified.tables.iter().map(|table| (table.name.as_str(), table.digest.len())).collect();
     assert_eq!(tables, [("fam___tab", 64)]);
-    let StoreUrl::File(path) = &url else { panic!("a file") };
+    let SnapshotUrl::File(path) = &url else { panic!("a file") };
     std::fs::write(path, &bytes[..bytes.len() - 1]).expect("cut it");
     assert!(matches!(verify(&Abort::default()), Err(FetchError::Bad { .. })));
     let aborted = Abort::default();
@@ -80,23 +80,23 @@ fn what_was_verified_is_trusted_only_while_it_is_there() {
     applier.apply_to(end_of(3));
     let mut publisher = publisher(&ldb, &[&snapshot]);
     support::snapshot::take(&mut publisher);
-    let mut verifier = Verifier::new(&[StoreUrl::File(snapshot.clone())], directory.path().join("verifying"));
+    let mut verifier = Verifier::new(&[SnapshotUrl::File(snapshot.clone())], directory.path().join("verifying"));
     let abort = Abort::default();
     assert!(!verifier.stands(&abort));
     assert_eq!(verifier.lowest(&abort, &()).expect("verify it").seq.0, end_of(3));
     assert!(verifier.stands(&abort));
-    // A later one of the same ledger is published, and the one before stays beside it at first.
+    // A later one of the same ledger is published. The one before stays beside it at first.
     let files = directory.path().join("files");
     let own = |seq: i64| names_in(&files).into_iter().find(|name| name.starts_with(&format!("snapshot.db.{seq}-")));
     applier.apply_to(end_of(4));
     support::snapshot::take(&mut publisher);
     assert!(verifier.stands(&abort));
-    // What nobody has verified is no word for what was verified and has gone.
+    // An unverified snapshot does not stand for a verified one that is gone.
     std::fs::remove_file(files.join(own(end_of(3)).expect("the one before"))).expect("remove it");
     assert!(!verifier.stands(&abort));
     assert_eq!(verifier.lowest(&abort, &()).expect("verify the later one").seq.0, end_of(4));
     assert!(verifier.stands(&abort));
-    // The manifest alone is nothing to start from.
+    // A host can't start from the manifest alone.
     for name in names_in(&files).iter().filter(|name| !name.ends_with(".json") && !name.ends_with(".lock")) {
         std::fs::remove_file(files.join(name)).expect("remove it");
     }
@@ -112,7 +112,7 @@ fn a_snapshot_without_a_manifest_is_trusted_only_while_it_is_the_same() {
     let abort = Abort::default();
     assert_eq!(verifier.lowest(&abort, &()).expect("verify it").seq.0, end_of(3));
     assert!(verifier.stands(&abort));
-    let StoreUrl::File(path) = &url else { panic!("a file") };
+    let SnapshotUrl::File(path) = &url else { panic!("a file") };
     std::fs::write(path, &bytes[..bytes.len() / 2]).expect("cut it");
     assert!(!verifier.stands(&abort));
     std::fs::remove_file(path).expect("remove it");

@@ -1,7 +1,7 @@
 //! Snapshots of an LDB that is being written all the time, by a whole node and in size.
-//! They print what they cost the applier; nothing here depends on how fast it is.
+//! They print the cost for the applier. No test depends on how fast it is.
 //!
-//! It writes for a minute, or for as long as `CTLSTORE_TEST_SECONDS` says, and until as many snapshots were checked.
+//! They write for a minute, or for as long as `CTLSTORE_TEST_SECONDS` says, and until enough snapshots were checked.
 
 use std::env;
 use std::fs::{self, File};
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use ctlstore_core::Abort;
 use ctlstore_core::ledger::{Assembler, LedgerRow, Seq};
 use ctlstore_core::schema::Timestamp;
-use ctlstore_ldb::snapshot::{Progress, digests, take};
+use ctlstore_ldb::snapshot::{SnapshotProgress, digests, take};
 use ctlstore_ldb::{Ldb, LdbOptions};
 use rusqlite::{Connection, OpenFlags};
 use serde_json::json;
@@ -34,7 +34,7 @@ fn row(seq: i64, statement: String) -> LedgerRow {
     LedgerRow { seq: Seq(seq), leader_ts: Some(Timestamp::now()), statement }
 }
 
-/// The ledger of a node's embedded ctldb, replayed as far as is asked.
+/// The ledger of a node's embedded ctldb, replayed as far as asked.
 struct Replay {
     ledger: Connection,
     ldb: Ldb,
@@ -63,7 +63,7 @@ impl Replay {
     }
 }
 
-/// Opens what is published now; whatever takes its place, this stays as it is.
+/// Opens the published snapshot. If another one replaces it, this one stays as it is.
 fn published(snapshot: &Path) -> Option<(Connection, Seq)> {
     let uri = format!("file:{}?immutable=1", snapshot.display());
     let connection =
@@ -111,7 +111,7 @@ fn every_snapshot_of_a_node_under_eight_writers_equals_the_ledger_replayed_to_it
         }
         let _ended = Ending(&stop);
         let began = Instant::now();
-        // Five rounds begin in a second; a busy machine has longer, and no fewer to check.
+        // Five rounds begin in a second. A busy machine has longer, and no fewer to check.
         while began.elapsed() < Duration::from_secs(seconds) || checked < seconds {
             let next = || published(&snapshot).filter(|(_, seq)| *seq > last);
             let (copy, seq) = wait::wait_for("another snapshot", DEADLINE, next);
@@ -128,7 +128,7 @@ fn every_snapshot_of_a_node_under_eight_writers_equals_the_ledger_replayed_to_it
     println!("{checked} snapshots up to seq {last}; slowest commit in the round of one: {stall:.1} ms");
 }
 
-/// Tells the writers to stop, also when a check has failed.
+/// Tells the writers to stop, also after a failed check.
 struct Ending<'s>(&'s AtomicBool);
 
 impl Drop for Ending<'_> {
@@ -180,7 +180,7 @@ fn apply(path: &Path, stop: &AtomicBool) -> Duration {
 
 fn copy_and_flush(from: &Path, to: &Path) -> Duration {
     let began = Instant::now();
-    // Not in this process: on closing the file it would lose SQLite's locks on it.
+    // Another process reads the file. Closing it in this one would lose SQLite's locks on it.
     assert!(Command::new("cp").arg(from).arg(to).status().unwrap().success());
     File::open(to).unwrap().sync_all().unwrap();
     let took = began.elapsed();
@@ -195,7 +195,7 @@ fn a_large_ldb_is_taken_while_rows_are_applied() {
     large(&ldb);
     assert!(fs::metadata(&ldb).unwrap().len() > 300 << 20);
     let plain = copy_and_flush(&ldb, &copy);
-    let progress: Arc<dyn Progress> = Arc::new(());
+    let progress: Arc<dyn SnapshotProgress> = Arc::new(());
     let stop = AtomicBool::new(false);
     let (slowest, taken) = thread::scope(|scope| {
         let applier = scope.spawn(|| apply(&ldb, &stop));

@@ -1,5 +1,5 @@
-//! Snapshots of an LDB that the real applier writes: consistent, whole, and never a
-//! step back for whoever starts from them.
+//! Snapshots of an LDB that the real applier writes: consistent and whole. No host that starts
+//! from them goes a step back.
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -46,7 +46,7 @@ fn each_snapshot_equals_the_ledger_replayed_to_its_seq_while_the_applier_works()
         writer.join().unwrap();
     });
     assert!(seen.windows(2).all(|pair| pair[0] < pair[1]), "seqs do not grow: {seen:?}");
-    // The snapshot, its lock, its manifest, its data and that of one to three before it.
+    // The snapshot, its lock, its manifest, its data and the data of one to three before it.
     let left = names_in(snapshot.parent().unwrap());
     assert!((5..=7).contains(&left.len()), "{left:?}");
     assert!(!left.iter().any(|name| name.ends_with(".tmp")), "{left:?}");
@@ -60,7 +60,7 @@ fn a_snapshot_that_others_have_open_is_replaced_without_a_trace_of_them() {
     applier.apply_to(end_of(3));
     let mut publisher = publisher(&ldb, &[&snapshot]);
     take(&mut publisher);
-    // Without `immutable`, as a careless program opens it: SQLite makes files beside it.
+    // Opened without `immutable`, as a careless program does, SQLite makes files beside it.
     let open = || Connection::open_with_flags(&snapshot, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
     let seq = |connection: &Connection| -> i64 {
         connection.query_row("SELECT seq FROM _ldb_seq", [], |row| row.get(0)).unwrap()
@@ -119,7 +119,7 @@ fn nothing_is_taken_before_the_first_statement_and_none_twice() {
     applier.apply_to(end_of(1));
     assert_eq!(take(&mut publisher), end_of(1));
     assert!(matches!(round(&mut publisher, &Abort::default()), Ok(Outcome::Unchanged)));
-    // Someone removes it: it is there again, of what is still there or else anew.
+    // If the object is removed, it comes back: from what is still there, or made anew.
     fs::remove_file(&snapshot).unwrap();
     assert!(matches!(round(&mut publisher, &Abort::default()), Ok(Outcome::Unchanged)));
     assert_eq!(check(&snapshot), end_of(1));
@@ -174,7 +174,7 @@ fn what_is_no_snapshot_stays_and_a_wal_beside_a_published_one_is_removed() {
     assert_eq!(fs::read(&snapshot).unwrap(), b"notes");
     fs::remove_file(&snapshot).unwrap();
     take(&mut publisher(&ldb, &[&snapshot]));
-    // Torn since, which its manifest makes good.
+    // The object was torn since. Its manifest repairs it.
     fs::remove_file(&snapshot).unwrap();
     fs::write(&snapshot, "torn").unwrap();
     fs::write(directory.path().join("snapshot.db-wal"), "of someone who opened it for writing").unwrap();
@@ -200,7 +200,7 @@ fn every_destination_gets_the_snapshot_whatever_becomes_of_the_others() {
         other => panic!("{other:?}"),
     }
     assert_eq!((check(&one), check(&two)), (end_of(4), end_of(4)));
-    // Nothing new, but one destination still lacks it: that is no success.
+    // There is nothing new, but one destination still lacks the snapshot: that is no success.
     assert!(round(&mut publisher, &Abort::default()).is_err());
     fs::remove_file(path("a file")).unwrap();
     assert_eq!(take(&mut publisher), end_of(4));

@@ -1,4 +1,4 @@
-//! Snapshots that a destination does not take, since they would take hosts back, elsewhere or to nothing.
+//! Snapshots that a destination refuses, because they would take hosts back, elsewhere or to no rows.
 
 use std::fs;
 use std::io::Write;
@@ -32,7 +32,7 @@ fn an_older_a_foreign_and_an_emptied_snapshot_are_refused() {
     assert!(matches!(foreign, SnapshotError::OtherLedger { .. }), "{foreign}");
     assert_eq!(bucket.keys(), before);
 
-    // The published one had rows, says its manifest; one with a table alone would empty every host.
+    // The manifest says that the published one had rows. One with only a table would empty every host.
     let (store, abort) = (store(&target), Abort::default());
     let mut full = manifest(&store).unwrap();
     full.seq = 1;
@@ -103,7 +103,7 @@ fn nothing_older_takes_the_place_of_what_the_original_has_published() {
     let emptied = ldb(directory.path(), "emptied.db", end_of(9));
     Applier::open(&emptied).apply("DELETE FROM fam___tab".to_owned());
     for target in &targets {
-        // As the original leaves it: the data alone.
+        // The original leaves only the data.
         let store = store(target);
         let stored = if store.name().ends_with(".gz") { gzip(&bytes) } else { bytes.clone() };
         store.put(store.name(), stored.clone(), &Condition::None, &abort).unwrap();
@@ -161,7 +161,7 @@ fn nothing_older_takes_the_place_of_what_a_broken_manifest_named() {
         store.put(&Manifest::name_of(store.name()), b"{torn".into(), &Condition::None, &abort).unwrap();
         let older = refused(&behind, &target);
         assert!(matches!(older, SnapshotError::Older { .. }), "{older}");
-        // Its immutable name tells, too.
+        // Its immutable name tells the seq too.
         store.delete(store.name(), &abort).unwrap();
         let older = refused(&behind, &target);
         assert!(matches!(older, SnapshotError::Older { published, .. } if published.0 == end_of(9)), "{older}");
@@ -177,7 +177,7 @@ fn an_ldb_that_begins_anew_is_refused_while_there_is_nothing_in_it() {
     let path = directory.path().join("anew.db");
     let mut applier = Applier::open(&path);
     let mut anew = Publisher::new(&path, [target.clone()]);
-    // No step back for a destination without anything.
+    // It is no step back for a destination without anything.
     assert!(matches!(round(&mut anew, &Abort::default()), Ok(Outcome::NothingYet)));
     drop(anew);
     take(&mut Publisher::new(ldb(directory.path(), "ldb.db", end_of(3)), [target.clone()]));

@@ -1,11 +1,11 @@
-//! The one copy that the destinations of a round share: where it is made, and what they are told when there is none.
+//! The one copy that the destinations of a round share: its place, and the errors that they get if there is none.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ctlstore_core::Abort;
-use ctlstore_ldb::snapshot::{Phase, Progress, Publisher, SnapshotError, StoreUrl, Target};
+use ctlstore_ldb::snapshot::{Phase, Publisher, SnapshotError, SnapshotProgress, SnapshotUrl, Target};
 use rusqlite::Connection;
 
 use support::SmallDisk;
@@ -17,7 +17,7 @@ struct Watch {
     seen: Mutex<Vec<PathBuf>>,
 }
 
-impl Progress for Watch {
+impl SnapshotProgress for Watch {
     fn at(&self, phase: Phase, _: u64, _: Option<u64>) {
         if phase == Phase::Copy {
             for directory in self.directories.iter().filter(|directory| directory.is_dir()) {
@@ -28,12 +28,12 @@ impl Progress for Watch {
     }
 }
 
-/// The directories in which the copy for `snapshot` was seen in the making.
+/// The directories in which an unfinished copy for `snapshot` was found.
 fn staged_in(ldb: &Path, snapshot: &Path) -> Vec<PathBuf> {
     let directories = [ldb, snapshot].map(|path| path.parent().unwrap().to_owned());
     let watch = Arc::new(Watch { directories: directories.into(), seen: Mutex::default() });
-    let progress: Arc<dyn Progress> = Arc::clone(&watch) as _;
-    let mut publisher = Publisher::new(ldb, [Target::new(StoreUrl::File(snapshot.to_owned()))]).reporting(progress);
+    let progress: Arc<dyn SnapshotProgress> = Arc::clone(&watch) as _;
+    let mut publisher = Publisher::new(ldb, [Target::new(SnapshotUrl::File(snapshot.to_owned()))]).reporting(progress);
     take(&mut publisher);
     let mut seen = watch.seen.lock().unwrap().clone();
     seen.dedup();
@@ -45,11 +45,11 @@ fn a_copy_that_others_wait_for_is_made_only_on_the_ldbs_own_filesystem() {
     let (directory, disk) = (support::scratch_dir(), SmallDisk::mount("16m"));
     let ldb = directory.path().join("ldb.db");
     Applier::open(&ldb).apply_to(end_of(100));
-    // A mount that hangs would hold back every other destination.
+    // A mount that hangs would hold up every other destination.
     let elsewhere = disk.path("snapshot.db");
     assert_eq!(staged_in(&ldb, &elsewhere), [directory.path()]);
     assert_eq!(check(&elsewhere), end_of(100));
-    // Here it need not be copied again.
+    // A copy made here need not be copied again.
     let near = directory.path().join("files/snapshot.db");
     assert_eq!(staged_in(&ldb, &near), [directory.path().join("files")]);
     assert_eq!(check(&near), end_of(100));
@@ -60,7 +60,7 @@ fn a_copy_that_fails_its_check_is_made_once_in_a_round_however_many_wait_for_it(
     let directory = support::scratch_dir();
     let ldb = directory.path().join("ldb.db");
     Applier::open(&ldb).apply_to(end_of(3));
-    // An index that says something else than its table.
+    // This index holds something else than its table.
     let damage = Connection::open(&ldb).unwrap();
     damage
         .execute_batch(

@@ -1,4 +1,4 @@
-//! The actor that takes snapshots at its interval: what it does, and what it says of it.
+//! The actor that takes snapshots at its interval: its work, its status and its metrics.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ use ctlstore::messages::stop::Stop;
 use ctlstore::metrics::Metrics;
 use ctlstore_core::ledger::Seq;
 use ctlstore_ldb::snapshot::store::StoreOptions;
-use ctlstore_ldb::snapshot::{StoreUrl, Target};
+use ctlstore_ldb::snapshot::{SnapshotUrl, Target};
 
 use support::s3::{self, Front, Manner};
 use support::snapshot::{Applier, check, end_of, names_in};
@@ -21,7 +21,7 @@ use support::wait::wait_for_async;
 const DEADLINE: Duration = Duration::from_secs(30);
 
 fn start(ldb: &Path, snapshot: &Path, metrics: &Arc<Metrics>) -> Addr<Snapshotter> {
-    start_to(ldb, vec![Target::new(StoreUrl::File(snapshot.to_owned()))], metrics)
+    start_to(ldb, vec![Target::new(SnapshotUrl::File(snapshot.to_owned()))], metrics)
 }
 
 fn start_to(ldb: &Path, targets: Vec<Target>, metrics: &Arc<Metrics>) -> Addr<Snapshotter> {
@@ -115,7 +115,7 @@ async fn a_stop_ends_a_copy_in_the_making_and_frees_the_destination() {
     snapshotter.send(Stop).await.unwrap();
     let left = names_in(directory.path());
     assert!(!left.iter().any(|name| name.contains(".tmp")), "{left:?}");
-    // The lock is free again: the next one takes it.
+    // The lock is free again, so the next one takes it.
     let next = start(&ldb, &snapshot, &metrics);
     status_until(&next, "the snapshot is there", |status| status.last_seq == Some(Seq(end_of(5_000)))).await;
     next.send(Stop).await.unwrap();
@@ -131,9 +131,9 @@ async fn each_destination_has_its_own_place_in_status_and_metrics() {
     let variables = s3::variables(&front.endpoint);
     let options = StoreOptions { silence: Duration::from_secs(1), variables };
     let targets = vec![
-        Target::new(StoreUrl::File(snapshot.clone())),
+        Target::new(SnapshotUrl::File(snapshot.clone())),
         Target { options, ..Target::new("s3://bucket/snapshot.db".parse().unwrap()) },
-        Target::new(StoreUrl::File(directory.path().join("a file/snapshot.db"))),
+        Target::new(SnapshotUrl::File(directory.path().join("a file/snapshot.db"))),
     ];
     let metrics = Metrics::new();
     let mut applier = Applier::open(&ldb);
@@ -143,7 +143,7 @@ async fn each_destination_has_its_own_place_in_status_and_metrics() {
     let states = |status: &RoleStatus| [0, 1, 2].map(|index| of(status, index)["state"].clone());
     let as_it_is = |status: &RoleStatus| states(status) == ["current", "busy", "retrying"];
     let status = status_until(&snapshotter, "one works, one is busy and one fails", as_it_is).await;
-    assert_eq!(of(&status, 0)["url"], StoreUrl::File(snapshot.clone()).to_string());
+    assert_eq!(of(&status, 0)["url"], SnapshotUrl::File(snapshot.clone()).to_string());
     assert_eq!(of(&status, 0)["last_seq"], end_of(1));
     assert!(of(&status, 2)["last_error"].as_str().unwrap().contains("a file"));
     assert_eq!(status.state, RoleState::Retrying);

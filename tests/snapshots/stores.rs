@@ -1,5 +1,5 @@
-//! Snapshots in files and in a real S3-compatible server: what lies there, and what a
-//! reader can meet while it changes.
+//! Snapshots in files and in a real S3-compatible server: the objects that are there, and the
+//! states that a reader can find while they change.
 
 use std::fs;
 use std::sync::Barrier;
@@ -46,7 +46,7 @@ fn every_kind_of_destination_gets_the_snapshot_with_a_manifest_that_matches() {
             assert_eq!(manifest.compression, Compression::of(store.name()));
             assert_eq!(manifest.ledger_id.as_deref(), Some("the ledger"));
             assert!(manifest.leader_ts.is_some() && manifest.taken_at().unwrap() <= Timestamp::now());
-            // What the original's programs read, and how they check it.
+            // The objects that the original's programs read, and the checks that they make.
             let plain = bytes_of(&store, store.name()).unwrap();
             assert!(is_of(&manifest, &plain), "{}", target.url);
             if store.path(store.name()).is_none() {
@@ -57,7 +57,7 @@ fn every_kind_of_destination_gets_the_snapshot_with_a_manifest_that_matches() {
             }
         }
     }
-    // Of each key: itself, its manifest, its data and what that replaced lately; a file has a lock besides.
+    // For each key: itself, its manifest, its data and the data replaced lately. A file has a lock too.
     assert!((3 * 4..=3 * 5).contains(&bucket.keys().len()), "{:?}", bucket.keys());
     let files = names_in(&directory.path().join("files"));
     assert!((3 * 5..=3 * 6).contains(&files.len()), "{files:?}");
@@ -195,7 +195,7 @@ fn two_publishers_of_one_key_never_take_it_back() {
                     assert!(published >= taken);
                     refused += 1;
                 }
-                // The object that was to be copied is the other's to remove once its own is newer.
+                // The other publisher removes the object that was to be copied when its own is newer.
                 Err(SnapshotError::Store(StoreError::NotFound { .. } | StoreError::Changed { .. })) => refused += 1,
                 Err(other) => panic!("{other}"),
             }
@@ -220,7 +220,7 @@ fn two_publishers_of_one_key_never_take_it_back() {
         done.store(true, Ordering::Relaxed);
         watcher.join().unwrap();
     });
-    // Whatever was refused at the end: the next round of who is ahead puts all in order.
+    // After any refusal, the next round of the publisher that is ahead repairs everything.
     let _ = round(&mut Publisher::new(directory.path().join("two.db"), [target.clone()]), &Abort::default());
     let store = store(&target);
     assert_eq!(check_stored(&store), end_of(25));
@@ -244,7 +244,7 @@ fn two_publishers_at_the_same_seq_agree() {
             together.wait();
             let outcome = round(&mut publisher, &Abort::default());
             together.wait();
-            // A panic before the barrier would leave the other one waiting.
+            // A panic before the barrier would leave the other thread waiting.
             assert!(matches!(outcome, Ok(Outcome::Taken { .. } | Outcome::Unchanged)), "{outcome:?}");
         }
     };
@@ -290,7 +290,7 @@ fn the_newest_are_kept_under_their_times() {
     ];
     let mut publisher = Publisher::new(&ldb, targets.clone());
     for transaction in 1..=4 {
-        // Names tell whole seconds.
+        // Names have whole seconds.
         let second = Timestamp::now().unix_micros() / 1_000_000;
         wait_until("the next second", Duration::from_secs(5), || Timestamp::now().unix_micros() / 1_000_000 > second);
         applier.apply_to(end_of(transaction));
@@ -357,8 +357,8 @@ fn web_servers_and_data_urls_are_read_and_nothing_else() {
     assert!(matches!(refused, StoreError::Unsupported { .. }), "{refused}");
 }
 
-/// A part of a key in characters of every kind, written as a URL has it: what must be is encoded, and of
-/// the rest so much as `encoded` says.
+/// A part of a key in characters of every kind, as a URL has it. The required characters are encoded, and
+/// as many of the others as `encoded` says.
 fn written(name: &str, encoded: &[bool]) -> String {
     let mut text = String::new();
     for (at, c) in name.chars().enumerate() {
@@ -392,18 +392,18 @@ proptest::proptest! {
             s3_target(&bucket.url(&path), &s3::endpoint()),
         ] {
             let seq = take(&mut Publisher::new(&ldb, [target.clone()]));
-            // As the URL reads when it is shown and read again, and with everything encoded.
-            let shown: ctlstore_ldb::snapshot::StoreUrl = target.url.to_string().parse().unwrap();
+            // Once as the URL is displayed and read again, and once with everything encoded.
+            let shown: ctlstore_ldb::snapshot::SnapshotUrl = target.url.to_string().parse().unwrap();
             assert_eq!(shown, target.url);
             assert_eq!(check_stored(&store(&target)), seq, "{}", target.url);
             let all = target.url.to_string().replace(&path, &format!("{}/{}", written(&directory, &[true]), written(&name, &[true])));
             assert_eq!(check_stored(&store(&Target { url: all.parse().unwrap(), ..target.clone() })), seq);
         }
         assert!(scratch.path().join(&directory).join(&name).is_file());
-        // The key is what the URL decodes to, and its relative form means the same name.
+        // The key is the decoded URL, and its relative form means the same name.
         let plain = bucket.ask("GET", &format!("/{}/{}", written(&directory, &[true]), written(&name, &[true])));
         assert_eq!(plain.status, 200, "{directory}/{name}");
-        let relative: ctlstore_ldb::snapshot::StoreUrl = format!("file:{path}").parse().unwrap();
-        assert_eq!(relative, ctlstore_ldb::snapshot::StoreUrl::File(std::path::Path::new(&directory).join(&name)));
+        let relative: ctlstore_ldb::snapshot::SnapshotUrl = format!("file:{path}").parse().unwrap();
+        assert_eq!(relative, ctlstore_ldb::snapshot::SnapshotUrl::File(std::path::Path::new(&directory).join(&name)));
     }
 }

@@ -1,5 +1,5 @@
-//! Taking a snapshot of LDBs of every kind: what is in the copy, and that nothing is
-//! left where there is none.
+//! Taking a snapshot of LDBs of every kind: the content of the copy. No file is left if there is
+//! no snapshot.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -10,7 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ctlstore_core::Abort;
 use ctlstore_core::ledger::Seq;
-use ctlstore_ldb::snapshot::{Phase, Progress, Snapshot, SnapshotError, digests, take};
+use ctlstore_ldb::snapshot::{Phase, Snapshot, SnapshotError, SnapshotProgress, digests, take};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags};
 use sha1::Sha1;
@@ -42,7 +42,7 @@ impl Scratch {
         self.0.path().join("a copy'\"?#%.db")
     }
 
-    /// An LDB of the original with these tables besides.
+    /// An LDB of the original with these tables too.
     fn make(&self, before: &str, sql: &str) -> Connection {
         let connection = Connection::open(self.ldb()).unwrap();
         connection.execute_batch(before).unwrap();
@@ -55,7 +55,7 @@ impl Scratch {
         self.take_with(&Abort::default(), Arc::new(()))
     }
 
-    fn take_with(&self, abort: &Abort, progress: Arc<dyn Progress>) -> Result<Snapshot, SnapshotError> {
+    fn take_with(&self, abort: &Abort, progress: Arc<dyn SnapshotProgress>) -> Result<Snapshot, SnapshotError> {
         let taken = take(&self.ldb(), &self.copy(), abort, &progress);
         let left: Vec<_> = fs::read_dir(self.0.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         let of_copy = left.iter().filter(|name| name.to_string_lossy().starts_with("a copy")).count();
@@ -70,7 +70,7 @@ fn immutable(path: &Path) -> Connection {
     Connection::open_with_flags(format!("file:{escaped}?immutable=1"), flags).unwrap()
 }
 
-/// All that a database holds, values with their storage class and floats by their bits.
+/// Everything that a database holds: values with their storage class, and floats by their bits.
 fn everything(connection: &Connection) -> Vec<String> {
     let mut all = Vec::new();
     for pragma in ["page_size", "encoding", "auto_vacuum", "user_version", "application_id"] {
@@ -203,7 +203,7 @@ fn an_ldb_without_tables_has_a_snapshot_and_one_without_statements_has_none() {
     assert!(!scratch.ldb().exists());
 }
 
-/// Every column is a part of the key, so that there is a second place for every value.
+/// Every column is a part of the key, so there is a second place for every value.
 const ALL_KEY: &str = r#"
 CREATE TABLE fam___tab ("k" VARCHAR(191), "i" INTEGER, "b" BLOB(255), PRIMARY KEY("k","i","b"));
 WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 400)
@@ -231,7 +231,7 @@ fn flipped_bits_in_a_table_or_its_index_end_in_no_snapshot_or_in_one_without_the
         flipped[byte] ^= 1 << bit;
         fs::write(scratch.ldb(), &flipped).unwrap();
         match scratch.take() {
-            // It was where nothing is.
+            // Its directory does not exist.
             Ok(snapshot) => {
                 assert_eq!(snapshot.tables, sound, "bit {bit} of byte {byte}");
                 fs::remove_file(&snapshot.path).unwrap();
@@ -262,7 +262,7 @@ fn a_truncated_ldb_or_another_kind_of_file_has_no_snapshot() {
 fn an_index_that_lacks_a_row_is_named() {
     let scratch = Scratch::new();
     let ldb = scratch.make("", ALL_KEY);
-    // Each has as many entries as the other has rows; only what they say of one differs.
+    // Each has as many entries as the other has rows. Only the content of one entry differs.
     ldb.execute_batch(
         "PRAGMA writable_schema = ON;
          CREATE TABLE loose (a, b);
@@ -291,20 +291,20 @@ fn a_full_disk_is_named_and_nothing_is_left_there() {
     let scratch = Scratch::new();
     let _ldb = scratch.make("", &format!("{ALL_KEY} CREATE TABLE fam___big AS SELECT zeroblob(3000000) AS b;"));
     let small = SmallDisk::mount("1m");
-    let progress: Arc<dyn Progress> = Arc::new(());
+    let progress: Arc<dyn SnapshotProgress> = Arc::new(());
     let full = take(&scratch.ldb(), &small.path("copy.db"), &Abort::default(), &progress).unwrap_err();
     assert!(matches!(full, SnapshotError::DiskFull(_)), "{full}");
     assert_eq!(fs::read_dir(small.directory()).unwrap().count(), 0);
 }
 
-/// Keeps what it is told, and aborts as soon as a phase is under way.
+/// Keeps the reports of progress, and aborts as soon as a phase has begun.
 struct Witness {
     seen: Mutex<Vec<(Phase, u64, Option<u64>)>>,
     abort_in: Option<Phase>,
     abort: Abort,
 }
 
-impl Progress for Witness {
+impl SnapshotProgress for Witness {
     fn at(&self, phase: Phase, done: u64, total: Option<u64>) {
         self.seen.lock().unwrap().push((phase, done, total));
         if self.abort_in == Some(phase) {

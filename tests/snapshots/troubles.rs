@@ -1,5 +1,5 @@
-//! Destinations in trouble: silent, failing for a while, refusing, missing; and
-//! publishers that are killed at any moment.
+//! Destinations in trouble: silent, failing for a while, refusing, missing; and publishers
+//! that are killed at any moment.
 
 use std::env;
 use std::io::{BufRead, BufReader};
@@ -52,7 +52,7 @@ fn a_silent_destination_holds_back_nobody_and_is_given_up() {
                     (1, Ok(Some(got))) => delivered = got.position.seq.0,
                     (1, Ok(None)) => {}
                     (0, Err(error)) => {
-                        // Its own time, however short the round in which it is heard of.
+                        // It has its own time, however short the round that reports it.
                         assert!(ended.took >= Duration::from_secs(1), "given up after {:?}", ended.took);
                         given_up.push(error);
                     }
@@ -66,7 +66,7 @@ fn a_silent_destination_holds_back_nobody_and_is_given_up() {
     let silent = &given_up[0];
     assert!(matches!(silent, SnapshotError::Store(StoreError::Temporary { .. })), "{silent:?}");
     assert_eq!(silent.to_string(), "s3://bucket/snapshot.db.json: no answer in time");
-    // What the busy one would have needed goes with it.
+    // The copy that the busy one would have needed goes with it.
     drop(publisher);
     let left = names_in(directory.path());
     assert!(!left.iter().any(|name| name.ends_with(".tmp")), "{left:?}");
@@ -78,7 +78,7 @@ fn an_abort_ends_the_wait_for_a_silent_destination() {
     let ldb = ldb(directory.path(), 1);
     let front = Front::new(Manner::Silent);
     let mut target = s3_target("s3://bucket/snapshot.db", &front.endpoint);
-    // Far beyond the test's own deadline.
+    // Far longer than the test's own deadline.
     target.options.silence = Duration::from_secs(3600);
     let mut publisher = Publisher::new(&ldb, [target]);
     let abort = Abort::default();
@@ -99,7 +99,7 @@ fn failing_again_and_again_fills_nothing_up() {
     let files = directory.path().join("files");
     let mut publisher = Publisher::new(&ldb, [file_target(&files.join("snapshot.db"))]);
     take(&mut publisher);
-    // From now on nothing can be put at the plain key, behind the data.
+    // From now on the data can be put, and then nothing can be put at the plain key.
     std::fs::remove_file(files.join("snapshot.db")).unwrap();
     std::fs::create_dir_all(files.join("snapshot.db/in the way")).unwrap();
     let before = names_in(&files);
@@ -140,7 +140,7 @@ fn a_destination_that_answers_500_for_a_while_gets_the_next_snapshot() {
     take(&mut publisher);
     assert_eq!(check_stored(&store(&target)), end_of(5));
 
-    // In the middle of its work, too.
+    // It ends in the middle of its work, too.
     Applier::open(&ldb).apply_to(end_of(6));
     front.behave(ANSWER_500);
     round(&mut publisher, &Abort::default()).unwrap_err();
@@ -172,7 +172,7 @@ fn a_store_that_knows_neither_copies_nor_conditions_gets_all_the_same() {
         assert!(is_of(&manifest, &bytes_of(&store, kept[0]).unwrap()));
         let head = bucket.ask("HEAD", "/snapshot.db.gz");
         assert_eq!(head.header("x-amz-meta-checksum"), Some(manifest.sha1.as_str()));
-        // What someone has overwritten is put right again.
+        // An overwritten object is repaired.
         store.put(store.name(), b"something else".into(), &Condition::None, &Abort::default()).unwrap();
         assert!(matches!(round(&mut publisher, &Abort::default()), Ok(Outcome::Unchanged)));
         assert!(is_of(&manifest, &bytes_of(&store, store.name()).unwrap()));
@@ -201,7 +201,7 @@ fn what_is_wrong_with_a_destination_is_said_in_a_line() {
     );
     let mut no_role = s3_target("s3://bucket/snapshot.db", &s3::endpoint());
     no_role.options.variables.retain(|(name, _)| !name.contains("KEY"));
-    // In place of the machine's own metadata service.
+    // It stands for the machine's own metadata service.
     let variable = ("AWS_METADATA_ENDPOINT".to_owned(), format!("http://127.0.0.1:{}", nobody.number));
     no_role.options.variables.push(variable);
     let no_credentials = said(no_role);
@@ -256,12 +256,12 @@ fn a_kill_at_any_moment_leaves_no_bad_snapshot_anywhere() {
     for moment in (0..15).map(|round| Duration::from_millis(23 * round)) {
         kill(&|at_work| at_work.elapsed() >= moment);
     }
-    // Where the machine is busy, none of them has got as far as a snapshot.
+    // On a busy machine none of them has got as far as a snapshot.
     let first = manifest(&stores[0]).unwrap().seq;
     let after = kill(&|_| manifest(&stores[0]).unwrap().seq > first);
     assert!(after > before, "it went back from {before} to {after}");
 
-    // The next publisher puts all in order.
+    // The next publisher repairs everything.
     Applier::open(&directory.path().join("ldb.db")).apply_to(end_of(9_000));
     take(&mut publisher(directory.path(), &url));
     for store in &stores {
@@ -270,15 +270,15 @@ fn a_kill_at_any_moment_leaves_no_bad_snapshot_anywhere() {
         let names: Vec<&str> =
             listed.iter().map(|info| info.name.as_str()).filter(|name| !name.ends_with(".lock")).collect();
         assert!(!names.iter().any(|name| name.contains(".tmp")), "{names:?}");
-        // Itself, its manifest, its data and that of one to three before it.
+        // The snapshot, its manifest, its data and the data of one to three before it.
         assert!((4..=6).contains(&names.len()), "{names:?}");
     }
     let left = names_in(directory.path());
     assert!(!left.iter().any(|name| name.ends_with(".tmp")), "{left:?}");
 }
 
-/// Takes what a new host takes, by the manifest, and what the original's programs
-/// take, the plain key, and checks both. Gives the manifest's seq.
+/// Takes the snapshot that a new host takes, by the manifest, and the one that the original's
+/// programs take, at the plain key, and checks both. Gives the manifest's seq.
 #[track_caller]
 fn whatever_a_host_takes(store: &Store) -> i64 {
     let manifest: Manifest = manifest(store).expect("there is a manifest");
@@ -291,7 +291,7 @@ fn whatever_a_host_takes(store: &Store) -> i64 {
 
 fn child_targets(directory: &Path, url: &str, endpoint: &str) -> [Target; 3] {
     let files = directory.join("files");
-    // The kill shall find publishers at work, and not given up on a busy machine.
+    // The kill has to find publishers at work, so they must not give up on a busy machine.
     let mut object = s3_target(url, endpoint);
     object.options.silence = Duration::from_secs(30);
     [file_target(&files.join("snapshot.db")), file_target(&files.join("other/snapshot.db.zst")), object]
@@ -301,7 +301,7 @@ fn publisher(directory: &Path, url: &str) -> Publisher {
     Publisher::new(directory.join("ldb.db"), child_targets(directory, url, &s3::endpoint()))
 }
 
-/// This test once more, as the process to be killed.
+/// Runs this test once more, as the process to be killed.
 fn child(directory: &Path, url: &str) -> Command {
     let mut command =
         support::one_test(concat!(module_path!(), "::a_kill_at_any_moment_leaves_no_bad_snapshot_anywhere"));

@@ -11,7 +11,7 @@ use std::time::Duration;
 use ctlstore_core::Abort;
 use ctlstore_core::ledger::{Assembler, LedgerRow, Seq};
 use ctlstore_core::schema::Timestamp;
-use ctlstore_ldb::snapshot::{Delivered, Publisher, SnapshotError, StoreUrl, Target};
+use ctlstore_ldb::snapshot::{Delivered, Publisher, SnapshotError, SnapshotUrl, Target};
 use ctlstore_ldb::{Ldb, LdbOptions};
 use rusqlite::{Connection, OpenFlags};
 
@@ -86,7 +86,7 @@ impl Applier {
 
 /// A publisher of the LDB to plain files.
 pub fn publisher(ldb: &Path, snapshots: &[&Path]) -> Publisher {
-    Publisher::new(ldb, snapshots.iter().map(|path| Target::new(StoreUrl::File(path.to_path_buf()))))
+    Publisher::new(ldb, snapshots.iter().map(|path| Target::new(SnapshotUrl::File(path.to_path_buf()))))
 }
 
 /// The result of a round over all destinations.

@@ -14,7 +14,7 @@ use ctlstore_core::ledger::AllowEmpty;
 use ctlstore_core::schema::Timestamp;
 use ctlstore_ldb::ClaimedLdb;
 use ctlstore_ldb::snapshot::SnapshotUrl;
-use ctlstore_ldb::snapshot::fetch::{FetchError, Fetched, Limits, Sources, Wanted};
+use ctlstore_ldb::snapshot::fetch::{ExpansionLimits, FetchError, Fetched, SnapshotSources, Wanted};
 
 /// The sources of snapshots, and what may come from them.
 #[derive(Debug, Clone)]
@@ -22,7 +22,7 @@ pub struct BootstrapOptions {
     /// Asked in this order.
     pub urls: Vec<SnapshotUrl>,
     pub allow_empty: AllowEmpty,
-    pub limits: Limits,
+    pub limits: ExpansionLimits,
 }
 
 /// Why no source gave a snapshot.
@@ -106,7 +106,7 @@ impl BootstrapRecord {
 }
 
 pub struct Bootstrap {
-    sources: Sources,
+    sources: SnapshotSources,
     allow_empty: AllowEmpty,
     abort: Abort,
     record: Arc<BootstrapRecord>,
@@ -114,7 +114,12 @@ pub struct Bootstrap {
 
 impl Bootstrap {
     pub fn new(options: BootstrapOptions, abort: Abort, record: Arc<BootstrapRecord>) -> Self {
-        Self { sources: Sources::new(options.urls, options.limits), allow_empty: options.allow_empty, abort, record }
+        Self {
+            sources: SnapshotSources::new(options.urls, options.limits),
+            allow_empty: options.allow_empty,
+            abort,
+            record,
+        }
     }
 
     pub fn has_sources(&self) -> bool {
@@ -154,7 +159,10 @@ impl Bootstrap {
                     for error in &errors {
                         tracing::warn!(role = "applier", %error, "a source had no good snapshot, a later one has");
                     }
-                    self.record.fetched(&url, &fetched, began);
+                    for error in &fetched.passed_over {
+                        tracing::warn!(role = "applier", error, "a snapshot was passed over, an older one serves");
+                    }
+                    self.record.fetched(&fetched.place, &fetched, began);
                     return Ok(true);
                 }
                 Err(FetchError::Aborted) => return Err(of(&FetchError::Aborted)),

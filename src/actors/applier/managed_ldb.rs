@@ -135,7 +135,7 @@ impl ManagedLdb {
         if self.next_look.is_some_and(|next| Instant::now() < next) {
             return Ok(None);
         }
-        let look = self.with_ldb(|ldb| ldb.look());
+        let look = self.with_ldb(|ldb| ldb.begin_integrity_check());
         look.map(Some).map_err(|error| self.advised(error))
     }
 
@@ -148,8 +148,8 @@ impl ManagedLdb {
     ) -> Result<IntegrityVerdict, LdbError> {
         let looked = self.with_ldb(|ldb| ldb.record_check(look, outcome));
         let verdict = looked.map_err(|error| self.advised(error))?;
-        if verdict == IntegrityVerdict::NotLooked {
-            // It says nothing about the file that is open now, which may be checked at once.
+        if verdict == IntegrityVerdict::NotChecked {
+            // It says nothing of the file that is open now, which may be looked at at once.
             return Ok(verdict);
         }
         let now = Instant::now();

@@ -115,7 +115,7 @@ impl Worker {
             Job::Replace(ledger, reply) => drop(reply.send(self.ldb_slot.replace(ledger))),
             Job::Inspect(is_ended, reply) => match self.ldb_slot.look() {
                 Ok(Some(look)) => self.looks.start(look, is_ended, reply),
-                none_now => drop(reply.send(none_now.map(|_| IntegrityVerdict::NotLooked))),
+                none_now => drop(reply.send(none_now.map(|_| IntegrityVerdict::NotChecked))),
             },
         }
     }
@@ -171,7 +171,7 @@ mod tests {
     use super::*;
     use ctlstore_core::Abort;
     use ctlstore_core::ledger::{AllowEmpty, Assembler, LedgerRow, Seq};
-    use ctlstore_ldb::snapshot::fetch::Limits;
+    use ctlstore_ldb::snapshot::fetch::ExpansionLimits;
     use ctlstore_ldb::{ClaimedLdb, LdbOptions};
 
     /// Enough rows that a check of them asks whether it has to end.
@@ -200,7 +200,8 @@ mod tests {
         let path = directory.path().join("ldb.db");
         Connection::open(&path).unwrap().execute_batch(TABLE).unwrap();
         let metrics = Metrics::new();
-        let options = BootstrapOptions { urls: Vec::new(), allow_empty: AllowEmpty::Auto, limits: Limits::default() };
+        let options =
+            BootstrapOptions { urls: Vec::new(), allow_empty: AllowEmpty::Auto, limits: ExpansionLimits::default() };
         let bootstrap = Bootstrap::new(options, Abort::default(), BootstrapRecord::new(Arc::clone(&metrics)));
         let ldb_options = LdbOptions { wal_checkpoint_bytes: 1 << 20, changelog: None, history: None };
         let ldb_slot = ManagedLdb::open(ClaimedLdb::claim(&path).unwrap(), ldb_options, bootstrap).unwrap();
@@ -257,7 +258,7 @@ mod tests {
             }),
         );
         let found = tokio::time::timeout(DEADLINE, again).await.expect("an answer in time").unwrap();
-        assert_eq!(found.unwrap(), IntegrityVerdict::NotLooked);
+        assert_eq!(found.unwrap(), IntegrityVerdict::NotChecked);
         thread.join().await;
         assert!(!looks_again.load(Ordering::Relaxed));
     }

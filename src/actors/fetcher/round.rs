@@ -10,7 +10,7 @@ use crate::actors::failures::{kind_of_fetch, kind_of_ldb};
 use crate::metrics::ErrorKind;
 use ctlstore_core::Abort;
 use ctlstore_core::ledger::{LdbPosition, Seq};
-use ctlstore_ldb::snapshot::fetch::{BadSnapshot, FetchError, Fetched, Sources, Unwanted, Wanted};
+use ctlstore_ldb::snapshot::fetch::{BadSnapshot, FetchError, Fetched, SnapshotSources, Unwanted, Wanted};
 use ctlstore_ldb::{LdbError, Standing, Versions};
 
 /// Why a round found no version, or what else failed in a round that did.
@@ -62,13 +62,13 @@ pub struct New {
 
 pub struct Fetching {
     versions: Versions,
-    sources: Sources,
+    sources: SnapshotSources,
     abort: Abort,
     downloading: Arc<Downloading>,
 }
 
 impl Fetching {
-    pub fn new(versions: Versions, sources: Sources, abort: Abort, downloading: Arc<Downloading>) -> Self {
+    pub fn new(versions: Versions, sources: SnapshotSources, abort: Abort, downloading: Arc<Downloading>) -> Self {
         Self { versions, sources, abort, downloading }
     }
 

@@ -34,7 +34,7 @@ async fn ask(url: &SnapshotUrl) -> Result<Option<Manifest>, FetchError> {
     let abort = Abort::default();
     let in_thread = abort.clone();
     let url = url.clone();
-    let mut asking = tokio::task::spawn_blocking(move || fetch::look(&url, &in_thread));
+    let mut asking = tokio::task::spawn_blocking(move || fetch::published_manifest(&url, &in_thread));
     let asked = match tokio::time::timeout(TIMEOUT, &mut asking).await {
         Ok(asked) => asked,
         Err(_) => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::backoff::Backoff;
 use ctlstore_core::Abort;
-use ctlstore_ldb::snapshot::Progress;
+use ctlstore_ldb::snapshot::SnapshotProgress;
 use ctlstore_ldb::snapshot::fetch::FetchError;
 
 use super::super::failure::Interrupted;
@@ -20,7 +20,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_sec
 /// Runs `work` on a thread and shows its progress, until it succeeds or fails for good.
 pub async fn with_retries<T: Send + 'static>(
     interrupt: &Interrupt,
-    work: impl Fn(&Abort, &dyn Progress) -> Result<T, FetchError> + Clone + Send + 'static,
+    work: impl Fn(&Abort, &dyn SnapshotProgress) -> Result<T, FetchError> + Clone + Send + 'static,
 ) -> anyhow::Result<T> {
     let mut backoff = Backoff::new(PAUSES.0, PAUSES.1);
     for _ in 1..MAX_TRIES {

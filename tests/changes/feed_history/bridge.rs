@@ -1,4 +1,4 @@
-//! An LDB that a snapshot takes the place of: what differs between the two is told.
+//! An LDB that a snapshot replaces: the differences between the two are sent.
 
 use std::fs;
 use std::path::Path;
@@ -19,7 +19,7 @@ fn applied(directory: &Path, workload: &Workload, until: i64) {
     ldb.close().unwrap();
 }
 
-/// Where a ledger transaction ends, not before `seq`.
+/// The first end of a ledger transaction that is not before `seq`.
 fn boundary(workload: &Workload, seq: i64) -> i64 {
     let replay = workload::Replay::new(workload);
     (seq..).find(|seq| replay.is_boundary(*seq)).unwrap()
@@ -36,7 +36,7 @@ fn a_snapshot_that_takes_the_place_of_an_ldb_is_no_gap() {
     fs::copy(fs::canonicalize(there.path().join("ldb.db")).unwrap(), &snapshot).unwrap();
     let mut client = Client::new(&path);
 
-    // One that did not take the place after all leaves no trace, in this process...
+    // A snapshot that did not replace the LDB after all leaves no trace, in this process...
     let mut ldb = workload::open(here.path(), 1);
     ldb.bridge(&snapshot).unwrap();
     let more = Workload { rows: workload.rows.iter().filter(|row| row.seq.0 <= 1_700).cloned().collect() };
@@ -50,7 +50,7 @@ fn a_snapshot_that_takes_the_place_of_an_ldb_is_no_gap() {
     assert_eq!(client.go_on().len(), 0);
     client.check(&path);
 
-    // Killed right behind the switch: the next start finds what it means.
+    // Killed right after the switch: the next start finds out what had happened.
     ldb.bridge(&snapshot).unwrap();
     drop(ldb);
     fs::rename(&snapshot, &path).unwrap();
@@ -90,7 +90,7 @@ fn of_tables_that_differ_as_a_whole_a_bridge_names_the_table() {
     fs::copy(&snapshot, &file).unwrap();
     drop(open(&old));
     let mut tail = HistoryTail::new(&client.directory);
-    tail.look().unwrap();
+    tail.poll().unwrap();
     let mut cursor = HistoryCursor::seek(&client.directory, next).unwrap().unwrap();
     let records = cursor.read(tail.next(), 1 << 20).unwrap().unwrap();
     let shown: Vec<_> = records

@@ -10,14 +10,14 @@ use ctlstore_ldb::changelog::history::{
 use support::ldb::follower::rows;
 use support::ldb::reader;
 
-/// A program that knows which rows there are from the history alone.
+/// A program that knows from the history alone which rows there are.
 pub struct Client {
     pub directory: PathBuf,
     tail: HistoryTail,
     pub history: Option<String>,
-    /// The number of the record that comes next.
+    /// The number of the next record.
     pub next: u64,
-    /// Each row, with its values where they were read since they changed.
+    /// Each row, with its values if they were read after the last change.
     rows: BTreeMap<String, Option<String>>,
     pub resyncs: Vec<String>,
 }
@@ -34,7 +34,7 @@ impl Client {
             rows: BTreeMap::new(),
             resyncs: Vec::new(),
         };
-        client.look();
+        client.read_up();
         client.next = client.tail.next();
         client.history = client.tail.history().map(str::to_owned);
         client.load(ldb);
@@ -45,14 +45,14 @@ impl Client {
         self.rows = rows(&reader(ldb)).into_iter().map(|(row, values)| (row, Some(values))).collect();
     }
 
-    fn look(&mut self) {
-        while !matches!(self.tail.look().unwrap(), Grown::By(records) if records.is_empty()) {}
+    fn read_up(&mut self) {
+        while !matches!(self.tail.poll().unwrap(), Grown::By(records) if records.is_empty()) {}
     }
 
-    /// Goes on where it was, as after a time of absence.
+    /// Goes on at its position, as after a time of absence.
     pub fn go_on(&mut self) -> Vec<Record> {
         self.tail = HistoryTail::new(&self.directory);
-        self.look();
+        self.read_up();
         assert_eq!(self.tail.history(), self.history.as_deref(), "another history");
         let mut cursor = HistoryCursor::seek(&self.directory, self.next).unwrap().expect("not too old");
         let mut all = Vec::new();
@@ -87,7 +87,7 @@ impl Client {
         }
     }
 
-    /// Compares with what is really there, and reads what has changed.
+    /// Compares with the rows of the LDB, and reads those that have changed.
     #[track_caller]
     pub fn check(&mut self, ldb: &Path) {
         let there = rows(&reader(ldb));

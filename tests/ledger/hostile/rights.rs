@@ -2,7 +2,7 @@
 //! stops the applier, with the row's number and form.
 
 use ctlstore_core::Abort;
-use ctlstore_ldb::snapshot::StoreUrl;
+use ctlstore_ldb::snapshot::SnapshotUrl;
 use ctlstore_ldb::snapshot::fetch::{Wanted, fetch};
 use ctlstore_ldb::{ApplyError, Ldb};
 use rusqlite::Connection;
@@ -197,7 +197,7 @@ fn a_snapshot_that_has_triggers_is_refused_by_name() {
         std::fs::copy(std::fs::canonicalize(scratch.ldb()).unwrap(), &snapshot).unwrap();
         Connection::open(&snapshot).unwrap().execute_batch(sql).unwrap();
         let to = scratch.directory.path().join(to);
-        fetch(&StoreUrl::File(snapshot.clone()), &to, &Wanted::default(), &Abort::default(), &())
+        fetch(&SnapshotUrl::File(snapshot.clone()), &to, &Wanted::default(), &Abort::default(), &())
     };
     assert_eq!(fetched("CREATE VIEW harmless AS SELECT 1", "one").unwrap().position.seq.0, 2);
     for (sql, named) in [

@@ -1,4 +1,4 @@
-//! Snapshots and places that are not what they should be: nothing of them becomes an LDB, and each is named.
+//! Bad snapshots and bad places: none of them becomes an LDB, and each is named.
 
 use rusqlite::Connection;
 use serde_json::json;
@@ -8,7 +8,7 @@ use support::client::role_status;
 use support::web::Manners;
 use support::{SmallDisk, Web, wait_until};
 
-/// A host that is offered this snapshot says `text`, has no LDB, and takes the good one that follows.
+/// A host that is offered this snapshot reports `text`, has no LDB, and takes the good one that follows.
 #[track_caller]
 fn refused(origin: &Origin, web: &Web, url: &str, text: &str, kind: &str) {
     let host = origin.host().set("bootstrap.urls", vec![url.to_owned()]);
@@ -32,7 +32,7 @@ fn what_is_no_sound_ldb_is_refused_by_name() {
     let file = origin.snapshot();
     let web = Web::start();
     let mut flipped = file.clone();
-    // In the middle of the pages, where the structure is.
+    // In the middle of the pages, which hold the structure.
     let at = file.len() / 16384 / 2 * 16384;
     flipped[at..at + 12].fill(0xff);
     let other_kind = {
@@ -65,7 +65,7 @@ fn what_is_no_sound_ldb_is_refused_by_name() {
     }
 }
 
-/// A manifest's tables, with a digest that no table has.
+/// The tables of a manifest, with a digest that no table has.
 fn table(name: &str, rows: i64) -> serde_json::Value {
     json!([{ "name": name, "rows": rows, "digest": "00".repeat(32) }])
 }
@@ -104,7 +104,7 @@ fn data_that_does_not_match_is_fine_once_the_manifest_that_came_later_says_so() 
     origin.write(0, 500, "second");
     let new = origin.snapshot();
     let web = Web::start();
-    // The immutable object that the manifest names is gone, and the plain key has moved on.
+    // The immutable object that the manifest names is gone, and the plain key holds a later one.
     let url = web.put("m.db", new.clone());
     web.put("m.db.json", manifest(&old, &old, "m.db.old").to_string().into_bytes());
     web.behave(Manners { slow: Some(new.len() * 2), ..Manners::default() });

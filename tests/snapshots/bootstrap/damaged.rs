@@ -1,5 +1,5 @@
-//! LDBs whose files someone damages while they are in use: who finds it, what becomes of it, and what is said where
-//! nothing can become of it.
+//! LDBs whose files are damaged while they are in use: how the damage is found, how the LDB is replaced, and what the
+//! status says if it can't be replaced.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -49,7 +49,7 @@ fn read_status(process: &NodeProcess) -> u16 {
     http::post(&format!("{}/get-row-by-key/fam/tab", process.reader_url()), r#"{"Key":[{"Value":5}]}"#).status
 }
 
-/// Waits until another LDB has the place of the damaged one, which is kept.
+/// Waits until another LDB has replaced the damaged one, which is kept.
 #[track_caller]
 fn wait_until_healed(host: &Node, damaged: &Path, process: &NodeProcess, origin: &Origin) {
     wait_until("another ldb has the place", DEADLINE, || generation(host) != damaged);
@@ -58,7 +58,7 @@ fn wait_until_healed(host: &Node, damaged: &Path, process: &NodeProcess, origin:
     wait_until_equal(host, origin);
     wait_until("the node is ready again", DEADLINE, || is_ready(process));
     assert!(!names(host, ".unreadable-").is_empty());
-    // And it goes on from there.
+    // It goes on from there.
     origin.write(5, 6, "afterwards");
     wait_until_equal(host, origin);
 }
@@ -71,7 +71,7 @@ fn rows_that_are_damaged_are_found_by_whoever_reads_them_and_the_ldb_is_replaced
     let process = caught_up(&host, &origin);
     let damaged = generation(&host);
     damage_rows(&host);
-    // Nothing comes from the ledger: only a read can meet it.
+    // The ledger brings no row, so only a read can find the damage.
     wait_until("a read meets it", DEADLINE, || read_status(&process) != 200);
     wait_until_healed(&host, &damaged, &process, &origin);
     assert_eq!(read_status(&process), 200);
@@ -81,7 +81,7 @@ fn rows_that_are_damaged_are_found_by_whoever_reads_them_and_the_ldb_is_replaced
 fn a_header_that_is_written_over_is_found_without_a_read_or_a_write() {
     let origin = Origin::with_rows(200);
     let snapshot = Published::new("snapshot.db", &origin.snapshot());
-    // No reader looks at this one.
+    // No reader reads this one.
     let host = origin.host().roles(&["reflector"]).set("bootstrap.urls", vec![snapshot.url.clone()]);
     let process = caught_up(&host, &origin);
     let damaged = generation(&host);
@@ -139,7 +139,7 @@ fn without_a_place_to_ask_damage_is_told_loudly_and_a_restart_says_what_to_do() 
     let mut process = host.spawn();
     assert_eq!(process.wait_exit(DEADLINE).code(), Some(1));
     assert!(process.log().contains("set bootstrap.urls to have another one fetched"), "{}", process.log());
-    // What it says helps.
+    // Its advice helps.
     fs::remove_file(host.ldb_path()).expect("move the link away");
     let _process = host.start();
     wait_until_equal(&host, &origin);

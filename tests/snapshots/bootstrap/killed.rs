@@ -1,5 +1,5 @@
-//! Hosts that are killed while they bootstrap. Whatever stands at the LDB's path afterwards is whole, the old one or
-//! the new one, and the next start succeeds.
+//! Hosts that are killed while they bootstrap. The file at the LDB's path is then whole, the old one or the new
+//! one, and the next start succeeds.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ const FAILPOINTS: [&str; 5] = [
     "bootstrap-after-link",
 ];
 
-/// What is at the path is a whole LDB of the ledger, or nothing.
+/// The file at the path is a whole LDB of the ledger, or there is none.
 #[track_caller]
 fn assert_not_half_there(host: &Node, seqs: &[i64]) -> Option<i64> {
     if !host.ldb_path().exists() {
@@ -102,7 +102,7 @@ fn killed_at_any_failpoint_a_replacement_leaves_the_old_ldb_or_the_new_one() {
     }
 }
 
-/// Nothing is left of what a crash interrupted: the link, one generation, and what belongs to them.
+/// No file is left of what a crash interrupted: only the link, one generation, and its companions.
 #[track_caller]
 fn assert_tidy(host: &Node) {
     let generation = std::fs::read_link(host.ldb_path()).expect("a link");
@@ -128,7 +128,7 @@ fn killed_at_random_while_it_downloads_the_next_start_succeeds() {
     let host = origin.host().set("bootstrap.urls", vec![url]);
     let mut unfinished = 0;
     for round in 0..20_usize {
-        // The pace decides how far it comes before the kill, from nothing to all of it.
+        // The pace decides how far the download is before the kill, from nothing to all of it.
         web.behave(Manners { slow: Some(stored.len() * (1 + round % 7)), ..Manners::default() });
         let mut process = host.spawn();
         let wanted = stored.len() * (round * 7 % 20) / 20;

@@ -1,7 +1,7 @@
-//! What comes from outside a host, from its environment and from stores, and what it can't end.
+//! Values from outside a host, from its environment and from stores. None of them ends the host.
 
 use ctlstore_core::Abort;
-use ctlstore_ldb::snapshot::fetch::{FetchError, Limits, Sources, Wanted};
+use ctlstore_ldb::snapshot::fetch::{ExpansionLimits, FetchError, SnapshotSources, Wanted};
 use serde_json::json;
 
 use support::bootstrap::*;
@@ -10,7 +10,7 @@ use support::s3::{Bucket, endpoint, variables};
 use support::web::Manners;
 use support::{SmallDisk, Web, scratch_dir, wait_until};
 
-/// Values that no client of a store can be made with.
+/// Values with which no client of a store can be made.
 const BAD_VARIABLES: [(&str, &str); 6] = [
     ("AWS_ENDPOINT_URL", ""),
     ("AWS_ENDPOINT_URL", "minio:9000"),
@@ -119,27 +119,27 @@ fn what_grows_beyond_all_measure_is_refused_and_remembered_and_a_manifest_may_sa
     let zeroes = vec![0; 8 << 20];
     let (abort, directory) = (Abort::default(), scratch_dir());
     let to = directory.path().join("to.db");
-    let limits = Limits { max_expansion: 20, always: 1 << 20 };
+    let limits = ExpansionLimits { max_expansion: 20, always: 1 << 20 };
     for (name, bytes, no_etags) in
         [("bomb.gz", gzip(&zeroes), false), ("bomb.zst", zstd(&zeroes), false), ("nameless.gz", gzip(&zeroes), true)]
     {
         web.behave(Manners { no_etags, ..Manners::default() });
         let url = web.put(name, bytes);
-        let mut sources = Sources::new(vec![url.parse().unwrap()], limits);
+        let mut sources = SnapshotSources::new(vec![url.parse().unwrap()], limits);
         for _ in 0..3 {
             let refused = sources.fetch(0, &to, &Wanted::default(), &abort, &()).unwrap_err();
             assert!(refused.to_string().contains("more than 20 times"), "{name}: {refused}");
             assert!(!to.exists());
         }
-        // Later questions are answered by what was found: their bodies are not read.
+        // Later requests are answered by the first result: the bodies are not read.
         let whole = web.requests(name).iter().filter(|request| request.sent > 0).count();
         assert!(whole >= 1);
     }
-    // The same ratio with a manifest, which says the size and its hash.
+    // The same ratio with a manifest, which has the size and the hash.
     let stored = gzip(&file);
-    let tight = Limits { max_expansion: 1, always: 1 };
+    let tight = ExpansionLimits { max_expansion: 1, always: 1 };
     let plain = web.put("told.db.gz", stored.clone());
-    let mut sources = Sources::new(vec![plain.parse().unwrap()], tight);
+    let mut sources = SnapshotSources::new(vec![plain.parse().unwrap()], tight);
     let refused = sources.fetch(0, &to, &Wanted::default(), &abort, &()).unwrap_err();
     assert!(matches!(refused, FetchError::Bad { .. }), "{refused}");
     web.put("told.db.gz.json", manifest(&file, &stored, "told.db.gz").to_string().into_bytes());

@@ -1,5 +1,5 @@
-//! Hosts whose LDB can't be gone on with: behind a pruned ledger, of another ledger, or damaged. They bootstrap
-//! again by themselves where they can, and say so loudly where they can't.
+//! Hosts whose LDB can't follow its ledger: the ledger was pruned beyond it, it is of another ledger, or it is damaged.
+//! They bootstrap again without help if they can, and report it loudly if they can't.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +10,7 @@ use support::client::{read_value, role_status, wait_for_value};
 use support::web::Manners;
 use support::{Node, Web, http, sql, wait_until};
 
-/// A host that has all of the ledger, stopped, and then left behind by pruning.
+/// A host that has all of the ledger, and was stopped while the ledger was pruned beyond its LDB.
 fn left_behind(origin: &Origin, urls: &[&str]) -> Node {
     let host = origin.host().set("bootstrap.urls", urls.to_vec());
     let mut process = host.start();
@@ -34,13 +34,13 @@ fn a_host_that_pruning_left_behind_bootstraps_again_by_itself() {
     origin.write(0, 10, "third");
     wait_until_equal(&host, &origin);
     wait_until("every role is ready", DEADLINE, || http::is_ok(&format!("{}/readyz", process.ops_url())));
-    // Who follows the changelog is told: the numbers go on, and never by one.
+    // Followers of the changelog notice it: the numbers go on, and never by one.
     let lines = std::fs::read_to_string(host.data_dir().join("change.log")).expect("read the changelog");
     let numbers: Vec<i64> = lines.lines().map(entry_number).collect();
     let jump = numbers.windows(2).find(|pair| pair[0] == number).expect("an entry behind the last one");
     assert!(jump[1] > number + 1, "{jump:?}");
     assert_eq!(numbers.windows(2).filter(|pair| pair[1] != pair[0] + 1).count(), 1, "{numbers:?}");
-    // Who waits at the seq file is woken.
+    // A program that waits at the seq file is woken.
     let seq = std::fs::read_to_string(host.data_dir().join("ldb.db.seq")).expect("read the seq file");
     assert_eq!(seq.trim().parse::<i64>().expect("a number"), origin.last_seq());
 }
@@ -63,7 +63,7 @@ fn a_host_that_pruning_left_behind_stops_loudly_where_it_knows_no_snapshot() {
         role_status(&process.ops_url(), "poller")["last_error"]["message"].to_string().contains("were pruned")
     });
     http::get(&format!("{}/readyz", process.ops_url())).expect(503);
-    // What it has it serves, and nothing of what it missed.
+    // It serves the rows that it has, and none of those that it missed.
     wait_for_value(&process.reader_url(), "fam", "tab", 1, &origin_value(&origin, 1));
     assert!(read_value(&process.reader_url(), "fam", "tab", 120).is_none());
 }
@@ -86,7 +86,7 @@ fn a_snapshot_that_is_behind_the_low_water_mark_too_is_refused() {
     let status = wait_for_failure(&process, "is of no use here");
     assert_eq!(status["last_error"]["kind"], "ledger", "{status}");
     wait_until_retrying(&process);
-    // It goes on asking, and does not download the same thing again and again.
+    // It goes on asking, and does not download the same object again and again.
     let downloaded = "ctlstore_bootstrap_downloaded_bytes_total";
     let attempts = metric(&process, "ctlstore_bootstrap_attempts_total");
     wait_until("it asks again", DEADLINE, || metric(&process, "ctlstore_bootstrap_attempts_total") >= attempts + 2.0);
@@ -108,7 +108,7 @@ fn readers_see_the_old_rows_until_they_see_the_new_ones_and_never_an_error() {
     let host = left_behind(&origin, &[&url]);
     let newer = origin.snapshot();
     web.put("snapshot.db", newer.clone());
-    // Slow enough for readers to come by often.
+    // Slow enough for readers to read often.
     web.behave(Manners { slow: Some(newer.len()), ..Manners::default() });
     let process = host.start();
     let reader = process.reader_url();
@@ -140,7 +140,7 @@ fn readers_see_the_old_rows_until_they_see_the_new_ones_and_never_an_error() {
     );
     assert_eq!(status["not_ready"], "is bootstrapping");
     wait_until("the new ldb has the path", DEADLINE, || std::fs::read_link(host.ldb_path()).ok() != generation);
-    // The promise, counted from when the new file is there for everyone.
+    // The promise holds from the moment at which every program can open the new file.
     let promise = Duration::from_secs(1);
     wait_until("readers have the new row", promise, || read_of(&reader, 60).as_deref() == Some(&new));
     done.store(true, Ordering::Relaxed);
@@ -150,7 +150,7 @@ fn readers_see_the_old_rows_until_they_see_the_new_ones_and_never_an_error() {
     wait_until_equal(&host, &origin);
 }
 
-/// A row's value; `None` only where the reader says that there is no such row.
+/// A row's value. `None` only if the reader answers that there is no such row.
 fn read_of(reader: &str, id: i64) -> Option<String> {
     let body = format!(r#"{{"Key":[{{"Value":{id}}}]}}"#);
     let answer = http::post(&format!("{reader}/get-row-by-key/fam/tab"), body);
@@ -172,7 +172,7 @@ fn an_ldb_that_is_no_database_is_kept_aside_and_replaced() {
     std::fs::write(host.data_dir().join("ldb.db.unreadable-1700000000000"), "an earlier one").expect("write");
     let mut process = host.start();
     wait_until_equal(&host, &origin);
-    // The newest alone, with its -wal; perhaps with a -shm, which opening it made.
+    // Only the newest, with its -wal, and perhaps with a -shm that opening it made.
     let mut kept = names(&host, ".unreadable-");
     kept.retain(|name| !name.ends_with("-shm"));
     assert_eq!(kept.len(), 2, "{kept:?}");
@@ -217,7 +217,7 @@ fn an_ldb_that_is_damaged_while_it_is_in_use_is_replaced() {
     let mut process = host.start();
     wait_until_equal(&host, &origin);
     assert!(process.stop(DEADLINE).success());
-    // The start finds its own tables, and the applier what is wrong with the others.
+    // The start reads its own tables. The applier finds what is wrong with the others.
     let file = std::fs::canonicalize(host.ldb_path()).expect("the generation");
     let root: usize = ldb(&file, "SELECT rootpage FROM sqlite_schema WHERE name = 'fam___tab'").expect("ask")[0][0]
         .as_deref()

@@ -1,4 +1,4 @@
-//! From an object store: what our snapshotter publishes there, and what the original's supervisor does.
+//! Hosts that start from an object store: from what our snapshotter published, and from what the original's did.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -7,13 +7,15 @@ use sha1::{Digest, Sha1};
 use support::bootstrap::*;
 use support::client::role_status;
 use support::s3::{Bucket, Front, Manner, endpoint, variables};
-use support::{Node, Web, http, wait_until};
+use support::{Node, Web, http, sql, wait_until};
+
+use super::restored::next_second;
 
 fn with_s3(node: Node, endpoint: &str) -> Node {
     variables(endpoint).iter().fold(node, |node, (name, value)| node.env(name, value))
 }
 
-/// Puts an object as the original does: its checksum in the metadata, nothing beside it.
+/// Puts an object as the original does: its checksum in the metadata, and no manifest.
 fn put(bucket: &Bucket, key: &str, bytes: &[u8], checksum: &str) {
     let authorization = "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request, \
                          SignedHeaders=host, Signature=0";
@@ -35,6 +37,39 @@ fn a_host_starts_from_what_a_snapshotter_published_to_s3() {
     wait_until_equal(&host, &origin);
     let bootstrap = &role_status(&process.ops_url(), "applier")["details"]["bootstrap"];
     assert_eq!((bootstrap["fetched"].as_i64(), bootstrap["last_source"].as_str()), (Some(1), Some(&*url)));
+}
+
+#[test]
+fn a_kept_snapshot_in_s3_serves_if_the_published_one_is_of_rows_that_the_ledger_lost() {
+    let origin = Origin::with_rows(300);
+    let bucket = Bucket::new();
+    let url = bucket.url("hosts/eu.db");
+    let publisher = origin.host().roles(&["reflector", "snapshotter"]).set("snapshotter.interval", "50ms");
+    let publisher = publisher.set("snapshotter.urls", vec![url.clone()]).set("snapshotter.keep", 100);
+    let publisher = with_s3(publisher, &endpoint()).start();
+    let kept = || {
+        let keys = bucket.keys().into_iter().filter(|key| key.starts_with("hosts/eu-") && key.ends_with(".json"));
+        keys.map(|key| {
+            let manifest = bucket.ask("GET", &format!("/{key}")).expect(200).json();
+            (key.trim_end_matches(".json").to_owned(), manifest["seq"].as_i64().expect("a seq"))
+        })
+    };
+    let safe = origin.last_seq();
+    wait_until("it is kept", DEADLINE, || kept().any(|(_, seq)| seq == safe));
+    next_second();
+    let lost = origin.write(300, 400, "lost");
+    wait_until("another one is kept", DEADLINE, || kept().any(|(_, seq)| seq == lost));
+    drop(publisher);
+    sql::query(&origin.ctldb(), &format!("DELETE FROM ctlstore_dml_ledger WHERE seq > {safe}")).expect("restore");
+    sql::query(&origin.ctldb(), "DELETE FROM fam___tab WHERE id >= 300").expect("restore the rows");
+    origin.write(300, 500, "written since");
+    let host = origin.host().set("bootstrap.urls", vec![url]).set("bootstrap.allow_empty", false);
+    let host = with_s3(host, &endpoint());
+    let process = host.start();
+    wait_until_equal(&host, &origin);
+    let newest = kept().filter(|(_, seq)| *seq <= safe).map(|(key, _)| key).max().expect("one that the ledger has");
+    let bootstrap = &role_status(&process.ops_url(), "applier")["details"]["bootstrap"];
+    assert_eq!(bootstrap["last_source"], bucket.url(&newest).as_str(), "{bootstrap}");
 }
 
 #[test]

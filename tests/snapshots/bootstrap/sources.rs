@@ -1,4 +1,4 @@
-//! Every kind of place, every kind of snapshot, and what stands in for one.
+//! Every kind of place and every kind of snapshot, and what a host does without one.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE;
@@ -13,7 +13,7 @@ fn a_host_starts_from_a_file_and_goes_on_from_there() {
     let origin = Origin::with_rows(500);
     let snapshot = Published::new("snapshot.db", &origin.snapshot());
     origin.write(100, 200, "second");
-    // What the snapshot covers is not read again.
+    // Rows that the snapshot covers are not read again.
     let covered = seq_of(&snapshot.path);
     let host = origin.host().set("bootstrap.urls", vec![snapshot.url.clone()]);
     let process = host.start();
@@ -87,7 +87,7 @@ fn a_manifest_leads_to_the_data_that_it_names() {
     let stored = gzip(&file);
     let web = Web::start();
     let key = "snapshot.db.gz.17-0a1b2c3d";
-    // Someone is just replacing what stands at the plain key.
+    // A publisher is just replacing the object at the plain key.
     let url = web.put("snapshot.db.gz", stored[..stored.len() / 2].to_vec());
     web.put(key, stored.clone());
     web.put("snapshot.db.gz.json", manifest(&file, &stored, key).to_string().into_bytes());
@@ -142,7 +142,7 @@ fn a_broken_connection_is_resumed_from_where_it_broke() {
     let requests = web.requests("snapshot.db");
     let offsets: Vec<_> = requests.iter().map(|request| request.offset.unwrap_or(0)).collect();
     assert!(offsets.len() >= 4 && offsets.is_sorted() && offsets[1] > 0, "{requests:?}");
-    // Each byte once, but for what was on its way when the connection broke.
+    // Each byte comes once, except those that were on their way when the connection broke.
     let sent: usize = requests.iter().map(|request| request.sent).sum();
     assert!(sent < file.len() + file.len() / 2, "{sent} bytes for {}", file.len());
     assert_eq!(metric(&process, "ctlstore_bootstrap_attempts_total"), 1.0);
@@ -156,7 +156,7 @@ fn without_etags_a_broken_connection_is_resumed_where_a_manifest_has_the_hash() 
     let url = web.put("snapshot.db", file.clone());
     let manners = Manners { breaks: 2, break_after: file.len() / 4, no_etags: true, ..Manners::default() };
     web.behave(manners.clone());
-    // Without a manifest the rest could be another snapshot's, so it begins again.
+    // Without a manifest the rest could be another snapshot's, so the download begins again.
     let host = origin.host().set("bootstrap.urls", vec![url.clone()]);
     let mut process = host.start();
     wait_until_equal(&host, &origin);
@@ -214,7 +214,7 @@ fn a_server_that_fails_is_asked_until_it_does_not() {
     let status = wait_for_failure(&process, "500");
     assert_eq!(status["last_error"]["kind"], "unavailable", "{status}");
     assert!(status["not_ready"].is_string(), "{status}");
-    // A place that fails may have a snapshot, so there is no beginning without it.
+    // A place that fails may have a snapshot, so the host does not begin without one.
     assert!(!host.ldb_path().exists());
     web.behave(Manners::default());
     wait_until_equal(&host, &origin);

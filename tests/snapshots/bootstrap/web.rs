@@ -1,4 +1,4 @@
-//! Plain web servers as they are: with passwords, without lengths, with redirects.
+//! Plain web servers of many kinds: with passwords, without lengths, with redirects.
 
 use ctlstore_core::Abort;
 use ctlstore_ldb::snapshot::fetch::{FetchError, Fetched, Wanted, fetch};
@@ -64,14 +64,14 @@ fn a_body_without_a_length_that_is_cut_off_is_never_taken_for_the_whole() {
         for (name, bytes) in [("plain.db", file.clone()), ("small.db.gz", gzip(&file)), ("small.db.zst", zstd(&file))] {
             let web = Web::start();
             let break_after = bytes.len() / 2 / 4096 * 4096;
-            // Without an etag nobody can tell that the rest is the rest of the same.
+            // Without an etag nothing tells that the rest belongs to the same object.
             web.behave(Manners { length, breaks: u64::MAX, break_after, no_etags: true, ..Manners::default() });
             let url = web.put(name, bytes);
             let host = origin.host().set("bootstrap.urls", vec![url]).set("bootstrap.allow_empty", false);
             let process = host.start();
             wait_until_retrying(&process);
             assert!(!host.ldb_path().exists(), "{name} {length:?}");
-            // It is not remembered as damaged: the next try gets it whole.
+            // It is not remembered as damaged: the next try gets the whole object.
             web.behave(Manners { length, no_etags: true, ..Manners::default() });
             wait_until_equal(&host, &origin);
         }
@@ -106,7 +106,7 @@ fn a_redirect_leads_to_no_other_server_and_takes_no_credentials_along() {
     assert!(refused.contains(&format!("redirected to {}, which is not followed", second.url)), "{refused}");
     assert!(!refused.contains("geheim") && !refused.contains("heimlich"), "{refused}");
     assert!(second.requests("snapshot.db").is_empty() && second.requests("snapshot.db.json").is_empty());
-    // Round and round on one server ends.
+    // A circle of redirects on one server ends.
     first.behave(Manners { redirect: Some(first.url.clone()), ..Manners::default() });
     let refused = get(&url).unwrap_err().to_string();
     assert!(refused.contains("too many in a row"), "{refused}");

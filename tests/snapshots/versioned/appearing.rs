@@ -1,4 +1,4 @@
-//! What appears in the directory of versions, and what goes.
+//! The versions that appear in the directory, and those that go.
 
 use super::fixture::*;
 use support::client::role_status;
@@ -7,7 +7,7 @@ use support::{Node, http, wait_until};
 #[test]
 fn each_new_snapshot_becomes_a_version_that_is_whole_when_it_appears() {
     let origin = Origin::with_rows(300);
-    // Nobody is to find nothing.
+    // No reader may find an empty directory.
     origin.snapshot();
     let host = host(&[&format!("file://{}", origin.published().display())]);
     let process = host.start();

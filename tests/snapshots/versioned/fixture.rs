@@ -1,4 +1,4 @@
-//! Hosts that fetch versions, and a watch on what anyone could see of these at any moment.
+//! Hosts that fetch versions, and a watcher of what any program could see of the versions at any moment.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -29,7 +29,7 @@ pub fn versions_of(host: &Node) -> PathBuf {
     host.data_dir().join("versioned")
 }
 
-/// The directories of versions, oldest first; whatever is there must be one.
+/// The directories of versions, oldest first. Everything that is there must be one.
 #[track_caller]
 pub fn versions(directory: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
@@ -42,14 +42,14 @@ pub fn versions(directory: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// What a version was found to be.
+/// The result of reading a version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
     pub seq: i64,
     pub rows: i64,
 }
 
-/// Looks at a version as the original's readers do. `None` when it went while it was looked at.
+/// Reads a version as the original's readers do. `None` if it was removed meanwhile.
 #[track_caller]
 pub fn look(version: &Path) -> Option<Seen> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
@@ -95,7 +95,7 @@ pub fn wait_for_fetcher(process: &NodeProcess, what: &str, condition: impl Fn(&V
     wait_for(what, DEADLINE, || Some(role_status(&process.ops_url(), "fetcher")).filter(|status| condition(status)))
 }
 
-/// Opens each version the moment that it appears, on a thread, until it is asked for what it saw.
+/// Opens each version at the moment that it appears, on a thread, until it is asked for what it saw.
 pub struct Watch {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<BTreeMap<PathBuf, Seen>>,
@@ -108,7 +108,7 @@ impl Watch {
         let thread = std::thread::spawn(move || {
             let mut seen = BTreeMap::new();
             while !stopped.load(Ordering::Relaxed) {
-                // Short waits only: longer ones would miss the moment.
+                // Only short waits, because longer ones would miss the moment.
                 let mut looks = 0;
                 wait_for("the next look", DEADLINE, || {
                     looks += 1;
@@ -135,7 +135,7 @@ impl Watch {
     }
 }
 
-/// Puts a file in the place of what is published, at once.
+/// Replaces the published file at once.
 pub fn replace(published: &Published, bytes: &[u8]) {
     let newer = published.path.with_extension("newer");
     std::fs::write(&newer, bytes).expect("write a snapshot");

@@ -1,4 +1,4 @@
-//! Hosts that are killed while they fetch versions: what can be seen afterwards is whole, and the next start goes on.
+//! Hosts that are killed while they fetch versions: every visible version is whole, and the next start goes on.
 
 use std::os::unix::process::ExitStatusExt;
 
@@ -15,7 +15,7 @@ const FAILPOINTS: [&str; 5] = [
     "versioned-before-removal",
 ];
 
-/// Every version is whole and one of those that were published; gives their seqs.
+/// Every version is whole and was published. Gives their seqs.
 #[track_caller]
 fn assert_all_whole(host: &Node, published: &[i64]) -> Vec<i64> {
     let there = versions(&versions_of(host));
@@ -24,7 +24,7 @@ fn assert_all_whole(host: &Node, published: &[i64]) -> Vec<i64> {
     seqs
 }
 
-/// Nothing is left of what a crash interrupted.
+/// No file is left of what a crash interrupted.
 #[track_caller]
 fn assert_tidy(host: &Node) {
     let entries = std::fs::read_dir(host.data_dir()).expect("list the data directory");
@@ -71,7 +71,7 @@ fn killed_at_random_twenty_five_times_no_part_of_a_version_is_ever_seen() {
         seqs.push(origin.write(0, 100, &format!("round{round}")));
         let file = origin.snapshot();
         web.put("snapshot.db", file.clone());
-        // The pace decides how far it comes before the kill, from nothing to all of it.
+        // The pace decides how far the download is before the kill, from nothing to all of it.
         web.behave(Manners { slow: Some(file.len() * (2 + round % 9)), ..Manners::default() });
         let mut process = host.spawn();
         let (wanted, incoming) =

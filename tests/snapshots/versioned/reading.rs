@@ -1,4 +1,4 @@
-//! Readers of every kind while versions come and go under them.
+//! Readers of every kind while versions come and go.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -10,18 +10,18 @@ use super::fixture::*;
 use support::client::wait_for_value;
 use support::{http, wait_until};
 
-/// Rows of the table: more than an HTTP worker reads by itself.
+/// Rows of the table: more than an HTTP worker reads without another thread.
 const ROWS: i64 = 400;
-/// Versions that each kind of reader is to come by.
+/// The versions that each kind of reader has to see.
 const SWITCHES: usize = 4;
 const KEY: &str = r#"{"Key":[{"Value":5}]}"#;
 
-/// The first word of a value, which says in which round it was written.
+/// The first word of a value, which tells the round in which it was written.
 fn round_of(value: &str) -> String {
     value.split(' ').next().unwrap_or_default().to_owned()
 }
 
-/// Reads again and again until it is told to stop; gives the rounds that it saw.
+/// Reads again and again until it is told to stop. Gives the rounds that it saw.
 fn read_on(stop: &AtomicBool, reads: &AtomicU64, read: impl Fn() -> String) -> BTreeSet<String> {
     let mut seen = BTreeSet::new();
     while !stop.load(Ordering::Relaxed) {
@@ -36,7 +36,7 @@ fn over_http(url: &str) -> String {
     round_of(answer["value"].as_str().expect("a text"))
 }
 
-/// All rows at once; those that are written together are of one round.
+/// Reads all rows at once. Rows that are written together are of one round.
 fn scanned_over_http(url: &str) -> String {
     let answer = http::post(&format!("{url}/get-rows-by-key-prefix/fam/tab"), "{}").expect(200).json();
     let rows = answer.as_array().expect("rows");
@@ -55,7 +55,7 @@ fn by_library(reader: &Reader) -> String {
 fn readers_go_from_version_to_version_without_an_error_to_any_request() {
     let origin = Origin::with_rows(ROWS);
     origin.write(0, 100, "first");
-    // No reader is to meet a version that has fewer rows.
+    // No reader may find a version that has fewer rows.
     origin.snapshot();
     let host = host(&[&format!("file://{}", origin.published().display())]).set("ldb.versioned_keep", 2);
     let process = host.start();
@@ -68,7 +68,7 @@ fn readers_go_from_version_to_version_without_an_error_to_any_request() {
         let scans = threads.spawn(|| read_on(&stop, &reads, || scanned_over_http(&url)));
         let local = threads.spawn(|| read_on(&stop, &reads, || by_library(&library)));
         for round in 0..SWITCHES {
-            // Each is seen by all before the next one comes; in between many more appear.
+            // Every reader sees each of these before the next one comes. In between many more appear.
             let word = format!("round{round}");
             for more in 0..3 {
                 let seq = origin.write(0, 100, &format!("{word}more{more}"));

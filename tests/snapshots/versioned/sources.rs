@@ -1,4 +1,4 @@
-//! What the sources offer: what is taken, what is refused, and that nothing is downloaded twice.
+//! The snapshots that sources offer: which are taken and which are refused. None is downloaded twice.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE;
@@ -8,7 +8,7 @@ use support::client::read_value;
 use support::web::Manners;
 use support::{NodeProcess, Web, wait_until};
 
-/// Waits until the sources were asked a few times more.
+/// Waits until the sources were asked a few more times.
 #[track_caller]
 fn wait_for_rounds(process: &NodeProcess) {
     for _ in 0..5 {

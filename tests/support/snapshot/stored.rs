@@ -10,7 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ctlstore_core::Abort;
 use ctlstore_ldb::snapshot::store::{Part, StoreOptions};
-use ctlstore_ldb::snapshot::{Compression, Manifest, Store, StoreUrl, Target};
+use ctlstore_ldb::snapshot::{Compression, Manifest, SnapshotUrl, Store, Target};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
@@ -23,7 +23,7 @@ pub fn s3_target(url: &str, endpoint: &str) -> Target {
 }
 
 pub fn file_target(path: &Path) -> Target {
-    Target::new(StoreUrl::File(path.to_owned()))
+    Target::new(SnapshotUrl::File(path.to_owned()))
 }
 
 pub fn store(target: &Target) -> Store {

@@ -1,7 +1,7 @@
-//! Which rows a statement really changed, from SQLite's pre-update hook. The hook
-//! is not in the bundled library unless it was compiled with
-//! SQLITE_ENABLE_PREUPDATE_HOOK, and rusqlite's own wrapper for it needs libclang
-//! to build; so this file, and no other, calls SQLite directly.
+//! Finds the rows that a statement really changed, through SQLite's pre-update hook. Entry
+//! point: [`Capture`]. The bundled library has the hook only if it was compiled with
+//! SQLITE_ENABLE_PREUPDATE_HOOK, and rusqlite's own wrapper for it needs libclang to build. So
+//! this file, and no other, calls SQLite directly.
 
 use std::collections::HashMap;
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -21,24 +21,24 @@ const TABLES: &str = "SELECT name FROM sqlite_schema WHERE type = 'table'";
 const SCHEMA_VERSION: &str = "PRAGMA main.schema_version";
 const TEMP_SCHEMA_VERSION: &str = "PRAGMA temp.schema_version";
 
-/// The applier's own tables, which no follower caches.
+/// How the names of the applier's own tables begin. No follower caches those.
 const OWN_TABLES: &[u8] = b"_ldb_";
 
-/// The name under which the connection owns what the hook writes to.
+/// The name under which the connection owns the data of the hook.
 const CLIENT_DATA: &CStr = c"ctlstore changelog";
 
-/// The keys of tables that statements were about.
+/// The keys of tables that statements named.
 #[derive(Debug, Default)]
-struct Tables {
+struct TableKeys {
     by_name: HashMap<String, usize>,
     /// By SQL name; `None` for tables whose rows can't be named.
     keys: Vec<(String, Option<TableKey>)>,
-    /// Where the last one was found: most statements are about the same table as the
-    /// one before.
+    /// The index of the one that was found last. Most statements name the same table as the
+    /// statement before.
     last: usize,
 }
 
-impl Tables {
+impl TableKeys {
     fn find(&mut self, name: &str) -> Option<&Option<TableKey>> {
         if self.keys.get(self.last).is_none_or(|(last, _)| last != name) {
             self.last = *self.by_name.get(name)?;
@@ -57,40 +57,42 @@ impl Tables {
     }
 }
 
-/// What the hook knows and what it has seen.
+/// The state of the hook: the tables that it knows, and the changes that it found.
 #[derive(Debug, Default)]
 struct Collector {
     is_armed: bool,
-    tables: Tables,
+    tables: TableKeys,
     changes: ChangedRows,
 }
 
-/// The hook of one connection. It is there only while it is needed: where the
-/// statement itself names its row, a call for each row is much of the row's cost.
+/// The hook of one connection. It is set only while it is needed, because calling it is much of
+/// the cost of a row. A statement that names its row needs no hook.
 #[derive(Debug)]
 pub struct Capture {
     collector: Arc<Mutex<Collector>>,
     is_hooked: bool,
     direct: StatementEntries,
-    /// Whether the statement at hand names its row.
+    /// Whether the current statement names its row.
     is_direct: bool,
-    /// What the last statement changed.
+    /// The changes of the last statement.
     changes: ChangedRows,
     /// As of which schema tables are known, and whether that was looked at in this transaction.
+    /// The schema as of which the tables are known.
     schema: Option<SchemaVersion>,
-    looked: bool,
-    /// The schema's version before a statement that is not in a known form.
+    /// Whether that was compared with the schema in this transaction.
+    is_schema_checked: bool,
+    /// The schema's version before a statement in no known form.
     schema_before: Option<SchemaVersion>,
 }
 
-/// Of the database and of what is temporary.
+/// The versions of the database's schema and of the temporary one.
 type SchemaVersion = (i64, i64);
 
 impl Capture {
     pub fn install(connection: &Connection) -> rusqlite::Result<Self> {
         let collector = Arc::new(Mutex::new(Collector::default()));
-        // SAFETY: the hook, which reads it as the type that it has here, is not set yet,
-        // and nobody else uses the name.
+        // SAFETY: the hook reads the data as the type that it has here, and is not set yet.
+        // No other code uses the name.
         unsafe { connection.set_clientdata(CLIENT_DATA, Some(Arc::clone(&collector)))? };
         let mut capture = Self {
             collector,
@@ -99,21 +101,21 @@ impl Capture {
             is_direct: false,
             changes: ChangedRows::default(),
             schema: None,
-            looked: false,
+            is_schema_checked: false,
             schema_before: None,
         };
         capture.hook(connection, true)?;
         Ok(capture)
     }
 
-    /// Sets the hook, or takes it off.
+    /// Sets the hook, or removes it.
     fn hook(&mut self, connection: &Connection, wanted: bool) -> rusqlite::Result<()> {
         if self.is_hooked == wanted {
             return Ok(());
         }
-        // SAFETY: the connection owns the data until it is closed, under a name that
-        // nobody else uses and with the type that it was set with, so the pointer to it
-        // is good for as long as the hook can be called.
+        // SAFETY: the connection owns the data until it is closed. No other code uses the name,
+        // and the type is the one that the data was set with. So the pointer to it is valid for
+        // as long as the hook can be called.
         unsafe {
             let owned: Option<&Arc<Mutex<Collector>>> = connection.get_clientdata(CLIENT_DATA)?;
             let context = owned.map_or(std::ptr::null_mut(), |owned| std::ptr::from_ref(owned).cast_mut().cast());
@@ -128,9 +130,9 @@ impl Capture {
         self.collector.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A transaction begins: others may have changed tables before it.
+    /// Begins a transaction. Other programs may have changed tables before it.
     pub fn begin(&mut self) {
-        self.looked = false;
+        self.is_schema_checked = false;
     }
 
     pub fn forget_tables(&mut self) {
@@ -138,20 +140,21 @@ impl Capture {
         self.direct.forget();
     }
 
-    /// Forgets what was learned of tables in an earlier schema.
-    fn look(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+    /// Forgets the tables, if the schema is another one than that as of which they are known.
+    fn check_schema(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         let schema = Some(schema_version(connection)?);
         if self.schema != schema {
             self.forget_tables();
         }
-        (self.schema, self.looked) = (schema, true);
+        self.schema = schema;
+        self.is_schema_checked = true;
         Ok(())
     }
 
-    /// Gets ready for one statement.
+    /// Prepares for one statement.
     pub fn before(&mut self, connection: &Connection, statement: &Statement<'_>) -> rusqlite::Result<()> {
-        if !self.looked {
-            self.look(connection)?;
+        if !self.is_schema_checked {
+            self.check_schema(connection)?;
         }
         self.changes.clear();
         self.is_direct = match statement {
@@ -163,8 +166,8 @@ impl Capture {
         if self.is_direct { Ok(()) } else { self.arm(connection, statement) }
     }
 
-    /// Gets the hook ready. It can't ask SQLite anything, so the keys of the tables to
-    /// come are looked up here.
+    /// Prepares the hook. The hook can't query SQLite, so the keys of the tables that the
+    /// statement may change are looked up here.
     fn arm(&mut self, connection: &Connection, statement: &Statement<'_>) -> rusqlite::Result<()> {
         self.schema_before = None;
         match statement {
@@ -172,10 +175,10 @@ impl Capture {
             Statement::Upsert(_) | Statement::Delete(_) | Statement::Clear { .. } => {
                 self.collector().tables.learn(connection, statement.table().unwrap_or_default())?;
             }
-            // All of them, since the same table may be spelled in another case.
+            // Forgets all tables, because the same table may be spelled in another case.
             Statement::CreateTable { .. } | Statement::AddColumn { .. } => self.forget_tables(),
             Statement::DropTable { table } => {
-                // SQLite does not report the rows that go with a table.
+                // SQLite does not report the rows that a dropped table had.
                 let entry = entry::of_one_row(connection, table)?;
                 self.forget_tables();
                 if let Some(entry) = entry {
@@ -199,10 +202,10 @@ impl Capture {
         Ok(())
     }
 
-    /// What the statement changed.
+    /// The changes of the statement.
     pub fn after(&mut self, connection: &Connection) -> rusqlite::Result<&ChangedRows> {
         if self.is_direct {
-            // A delete need not have found its row.
+            // A delete may have found no row.
             if connection.changes() == 0 {
                 self.changes.clear();
             }
@@ -219,7 +222,7 @@ impl Capture {
             if (main, temp) != before {
                 self.forget_tables();
             }
-            // Whatever it did to the tables, it may have taken rows along.
+            // A changed schema may have taken rows with it.
             self.changes.jump |= main != before.0;
         }
         if self.changes.jump && self.changes.is_empty() {
@@ -237,7 +240,7 @@ fn schema_version(connection: &Connection) -> rusqlite::Result<SchemaVersion> {
 
 type PreUpdate = unsafe extern "C" fn(*mut c_void, *mut ffi::sqlite3, c_int, *const c_char, *const c_char, i64, i64);
 
-/// Called by SQLite for each row, before it changes.
+/// Is called by SQLite for each row, before it changes.
 unsafe extern "C" fn on_change(
     context: *mut c_void,
     db: *mut ffi::sqlite3,
@@ -247,7 +250,7 @@ unsafe extern "C" fn on_change(
     _old_rowid: i64,
     _new_rowid: i64,
 ) {
-    // SAFETY: see `hook`; SQLite hands over a NUL-terminated name.
+    // SAFETY: `hook` sets the context; SQLite passes a NUL-terminated name.
     let (collector, table) = unsafe { (&*context.cast::<Arc<Mutex<Collector>>>(), CStr::from_ptr(table)) };
     let mut collector = collector.lock().unwrap_or_else(PoisonError::into_inner);
     let Collector { is_armed, tables, changes } = &mut *collector;
@@ -259,23 +262,23 @@ unsafe extern "C" fn on_change(
         return;
     };
     if operation != ffi::SQLITE_INSERT {
-        // SAFETY: `db` is the connection whose hook is running, with a row to give.
+        // SAFETY: `db` is the connection whose hook is running, and it has an old row.
         changes.push(|out| key.push(out, |column| unsafe { value(ffi::sqlite3_preupdate_old, db, column) }));
     }
     if operation != ffi::SQLITE_DELETE {
-        // SAFETY: as above.
+        // SAFETY: as above, with a new row.
         changes.push(|out| key.push(out, |column| unsafe { value(ffi::sqlite3_preupdate_new, db, column) }));
     }
 }
 
 type RowValue = unsafe extern "C" fn(*mut ffi::sqlite3, c_int, *mut *mut ffi::sqlite3_value) -> c_int;
 
-/// One value of the row that changes. It lives until the hook returns.
+/// One value of the row that changes. It is valid until the hook returns.
 unsafe fn value<'v>(get: RowValue, db: *mut ffi::sqlite3, column: c_int) -> ValueRef<'v> {
     let mut value = std::ptr::null_mut();
-    // SAFETY: called from within the hook, as the caller promises; SQLite owns what
-    // the pointers lead to, and asking for a value's type before its bytes, and for
-    // its bytes before their number, is the order that keeps them valid.
+    // SAFETY: the caller is the hook, as it promises. SQLite owns the memory that the
+    // pointers lead to. Asking for a value's type before its bytes, and for its bytes before their
+    // number, keeps them valid.
     unsafe {
         if get(db, column, &mut value) != ffi::SQLITE_OK || value.is_null() {
             return ValueRef::Null;

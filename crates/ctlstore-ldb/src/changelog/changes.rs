@@ -1,14 +1,15 @@
 //! The rows that one statement changed, as entries without their numbers. Bounded: a
-//! statement that changes more rows than it may name becomes a jump.
+//! statement that changes more rows than may be named becomes a jump.
 
 use std::collections::HashSet;
 
-use super::MAX_ROWS_PER_STATEMENT;
+/// The most rows of one statement that are named.
+const MAX_ROWS_PER_STATEMENT: usize = 10_000;
 
-/// What a statement changed.
+/// The changes of one statement.
 #[derive(Debug, Default)]
 pub struct ChangedRows {
-    /// Whether rows changed that are not among the entries.
+    /// Whether rows changed that have no entry here.
     pub jump: bool,
     overflowed: bool,
     bytes: Vec<u8>,
@@ -16,7 +17,7 @@ pub struct ChangedRows {
 }
 
 impl ChangedRows {
-    /// One entry per row, without its numbers.
+    /// One entry for each row, without its numbers.
     pub fn entries(&self) -> impl Iterator<Item = &[u8]> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         starts.zip(&self.ends).map(|(start, &end)| &self.bytes[start..end])
@@ -30,7 +31,7 @@ impl ChangedRows {
         self.ends.is_empty()
     }
 
-    /// Whether there were too many to name, so that the rest needs no look.
+    /// Whether there were too many rows to name. The hook can then ignore the rest.
     pub fn has_overflowed(&self) -> bool {
         self.overflowed
     }
@@ -45,11 +46,11 @@ impl ChangedRows {
     pub fn push(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let start = self.bytes.len();
         write(&mut self.bytes);
-        // A replaced row comes twice: deleted, then inserted.
+        // SQLite reports a replaced row twice: deleted, then inserted.
         if self.last() == Some(&self.bytes[start..]) {
             self.bytes.truncate(start);
         } else if self.ends.len() == MAX_ROWS_PER_STATEMENT {
-            // One of the rows is enough to make the jump seen.
+            // One entry is enough to show followers the jump.
             self.bytes.truncate(self.ends[0]);
             self.ends.truncate(1);
             self.overflowed = true;
@@ -59,7 +60,7 @@ impl ChangedRows {
         }
     }
 
-    /// Leaves one entry where a statement changed a row more than once.
+    /// Leaves one entry for each row, if a statement changed a row more than once.
     pub fn drop_repeats(&mut self) {
         if self.ends.len() < 3 {
             return;
@@ -73,7 +74,7 @@ impl ChangedRows {
         *self = unique;
     }
 
-    /// Empties it and keeps its memory, since the next statement is like the last.
+    /// Empties it and keeps its memory, because the next statement is usually like the last.
     pub fn clear(&mut self) {
         self.jump = false;
         self.overflowed = false;

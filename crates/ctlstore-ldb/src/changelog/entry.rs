@@ -1,4 +1,5 @@
-//! How an entry names a row: its table and its key, in the table's column order.
+//! Writes how an entry names a row: its table and its key, in the table's column order. Entry
+//! point: [`TableKey`].
 
 use std::io::Write;
 
@@ -10,17 +11,53 @@ use rusqlite::{Connection, OptionalExtension};
 use ctlstore_core::schema::FieldType;
 use ctlstore_core::sql::{Literal, quoted};
 
-use super::statement_entries::Affinity;
-
 const KEY_COLUMNS: &str = "SELECT cid, name, type FROM pragma_table_info(?) WHERE pk > 0 ORDER BY cid";
 const TABLES: &str =
     "SELECT name FROM sqlite_schema WHERE type = 'table' AND instr(name, '___') > 1 ORDER BY rowid DESC LIMIT 64";
-const TRIGGERS: &str = "SELECT 1 FROM sqlite_schema WHERE type = 'trigger'";
 
 /// Between family and table in a table's SQL name.
 pub const SEPARATOR: &str = "___";
 
-/// An entry for an LDB that has no row to name. What counts is its number.
+/// The type affinity of a column, as far as keys depend on it. SQLite converts values by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Affinity {
+    Integer,
+    Text,
+    Blob,
+    /// REAL or NUMERIC, which may store another value than the one that is written.
+    Other,
+}
+
+impl Affinity {
+    /// Follows SQLite's rules for the declared type.
+    pub fn of(declared: &str) -> Self {
+        let declared = declared.to_ascii_uppercase();
+        let says = |part| declared.contains(part);
+        if says("INT") {
+            Self::Integer
+        } else if says("CHAR") || says("CLOB") || says("TEXT") {
+            Self::Text
+        } else if says("BLOB") {
+            Self::Blob
+        } else {
+            Self::Other
+        }
+    }
+
+    /// Whether such a column stores `literal` as it is written, and no other value equals it there.
+    pub fn keeps(self, literal: &Literal<'_>) -> bool {
+        match literal {
+            // The float of the same value stays a float, and SQLite takes both as equal.
+            Literal::Integer(i64::MIN) => false,
+            Literal::Integer(_) | Literal::Boolean(_) => self == Self::Integer,
+            Literal::Text(_) => self == Self::Text,
+            Literal::Blob(_) => self == Self::Blob,
+            Literal::Null | Literal::Real(_) => false,
+        }
+    }
+}
+
+/// The entry of an LDB that has no row to name. Only its number matters.
 const NO_ROW: &[u8] = br#""family":"","table":"","key":[]"#;
 
 /// How the rows of one table are named.
@@ -43,8 +80,8 @@ struct KeyColumn {
 }
 
 impl TableKey {
-    /// `None` for a table whose rows can't be named: it has no key, or its name is
-    /// not made of a family and a table.
+    /// `None` for a table whose rows can't be named: it has no key, or its name does not
+    /// consist of a family and a table.
     pub fn load(connection: &Connection, table: &str) -> rusqlite::Result<Option<Self>> {
         let Some((family, name)) = table.split_once(SEPARATOR) else { return Ok(None) };
         let mut statement = connection.prepare_cached(KEY_COLUMNS)?;
@@ -55,18 +92,18 @@ impl TableKey {
         Ok((!columns.is_empty()).then(|| Self { start: start.into_bytes(), columns }))
     }
 
-    /// The key's columns in the table's order, with what they make of values.
+    /// The key's columns in the table's order, with their affinities.
     pub fn columns(&self) -> impl Iterator<Item = (&str, Affinity)> {
         self.columns.iter().map(|column| (column.name.as_str(), column.affinity))
     }
 
-    /// Appends the entry of the row whose values `value_at` gives by column position.
+    /// Appends the entry of a row. `value_at` gives its values by column position.
     pub fn push<'v>(&self, out: &mut Vec<u8>, value_at: impl Fn(i32) -> ValueRef<'v>) {
         self.push_each(out, |out, column| push_value(out, value_at(column.index), column.is_bytes));
     }
 
-    /// Appends the entry of the row whose key `values` are, by key column. The bytes of
-    /// blobs pass through `bytes`.
+    /// Appends the entry of the row with the key `values`, in the order of the key columns.
+    /// Blobs are decoded into `bytes`.
     pub fn push_literals<'v>(
         &self,
         out: &mut Vec<u8>,
@@ -103,7 +140,7 @@ impl TableKey {
         out.push(b']');
     }
 
-    /// The entry of one row of `table`, whose key this is; `None` when it is empty.
+    /// The entry of one row of `table`, whose key this is; `None` if the table is empty.
     fn of_one_row(&self, connection: &Connection, table: &str) -> rusqlite::Result<Option<Vec<u8>>> {
         let names: Vec<_> = self.columns.iter().map(|column| quoted(&column.name)).collect();
         let sql = format!("SELECT {} FROM {} LIMIT 1", names.join(","), quoted(table));
@@ -130,7 +167,7 @@ impl KeyColumn {
     }
 }
 
-/// The entry of one row of `table`; `None` when there is no such table, or no row.
+/// The entry of one row of `table`; `None` if there is no such table, or no row.
 pub fn of_one_row(connection: &Connection, table: &str) -> rusqlite::Result<Option<Vec<u8>>> {
     match TableKey::load(connection, table)? {
         Some(key) => key.of_one_row(connection, table),
@@ -138,12 +175,7 @@ pub fn of_one_row(connection: &Connection, table: &str) -> rusqlite::Result<Opti
     }
 }
 
-/// Whether a statement may change rows of tables that it does not name.
-pub fn has_triggers(connection: &Connection) -> rusqlite::Result<bool> {
-    connection.prepare_cached(TRIGGERS)?.exists([])
-}
-
-/// The entry of some row of the LDB.
+/// The entry of any row of the LDB.
 pub fn of_any_row(connection: &Connection) -> rusqlite::Result<Vec<u8>> {
     let mut statement = connection.prepare(TABLES)?;
     let tables = statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;
@@ -155,8 +187,8 @@ pub fn of_any_row(connection: &Connection) -> rusqlite::Result<Vec<u8>> {
     Ok(NO_ROW.to_vec())
 }
 
-/// The declared type decides, as it is what followers go by: byte columns are
-/// base64, and bytes in any other column are text where they can be.
+/// Writes a value as its column's declared type says, because followers go by that type. Byte
+/// columns are base64. Bytes in any other column are text if they can be.
 fn push_value(out: &mut Vec<u8>, value: ValueRef<'_>, is_bytes: bool) {
     match value {
         ValueRef::Null => out.extend_from_slice(b"null"),
@@ -171,9 +203,9 @@ fn push_value(out: &mut Vec<u8>, value: ValueRef<'_>, is_bytes: bool) {
 }
 
 fn push_text(out: &mut Vec<u8>, text: &str) {
-    // The usual key needs no escape, and is copied as it is.
+    // Most keys need no escape, and are copied as they are.
     let is_plain = |b: u8| (0x20..0x7f).contains(&b) & (b != b'"') & (b != b'\\');
-    // Without an early end, which would keep the compiler from taking many at a time.
+    // The loop has no early end, so that the compiler can check many bytes at a time.
     if text.bytes().fold(true, |all, b| all & is_plain(b)) {
         out.push(b'"');
         out.extend_from_slice(text.as_bytes());

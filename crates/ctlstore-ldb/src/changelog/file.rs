@@ -1,6 +1,6 @@
-//! The changelog's file: lines are appended whole, and when the next one would take
-//! it past its size, a new file takes the path. Never truncated in place, since
-//! followers would not notice.
+//! The changelog's file. Lines are appended whole. When the next one would make the file too
+//! large, a new file takes the path. The file is never truncated in place, because followers
+//! would not notice. Entry point: [`ChangelogFile`].
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -9,28 +9,44 @@ use std::path::{Path, PathBuf};
 
 use ctlstore_core::disk::{create_anew, open_own};
 
-use super::ChangelogError;
 use super::tail::FileTail;
 
-/// Its group may read it.
+/// The file's group may read it.
 const MODE: u32 = 0o640;
+
+/// Where the changelog goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangelogOptions {
+    pub path: PathBuf,
+    /// The largest size of the file, in bytes. 0 switches the changelog off.
+    pub max_bytes: u64,
+}
+
+/// Why entries could not be written. The rows that they name are committed all the same.
+#[derive(Debug, thiserror::Error)]
+#[error("changelog {path} failed while {action}: {source}")]
+pub struct ChangelogError {
+    pub path: PathBuf,
+    pub action: &'static str,
+    pub source: std::io::Error,
+}
 
 #[derive(Debug)]
 pub struct ChangelogFile {
     path: PathBuf,
     max_bytes: u64,
-    open: Option<Open>,
+    open: Option<OpenFile>,
 }
 
 #[derive(Debug)]
-struct Open {
+struct OpenFile {
     file: File,
     length: u64,
-    /// Device and inode, to see whether the path still leads here.
+    /// Device and inode, to tell whether the path still leads here.
     id: (u64, u64),
 }
 
-impl Open {
+impl OpenFile {
     fn new(file: File) -> io::Result<Self> {
         let metadata = file.metadata()?;
         Ok(Self { file, length: metadata.len(), id: (metadata.dev(), metadata.ino()) })
@@ -52,8 +68,8 @@ impl ChangelogFile {
         Self { path, max_bytes, open: None }
     }
 
-    /// Opens the file, or makes it, and tells how it ends. A torn last line gets its
-    /// line feed, so that the next one starts on its own.
+    /// Opens the file, or makes it, and tells how it ends. A torn last line gets its line feed,
+    /// so that the next entry begins on a line of its own.
     pub fn open(&mut self) -> Result<FileTail, ChangelogError> {
         self.open = None;
         let open = || {
@@ -62,7 +78,7 @@ impl ChangelogFile {
             }
             let mut options = OpenOptions::new();
             let file = open_own(options.read(true).append(true).create(true).mode(MODE), &self.path)?;
-            let mut open = Open::new(file)?;
+            let mut open = OpenFile::new(file)?;
             let tail = FileTail::read(&open.file, open.length)?;
             if tail.open_line {
                 open.write(b"\n")?;
@@ -74,8 +90,8 @@ impl ChangelogFile {
         Ok(tail)
     }
 
-    /// Appends complete lines, in one write as far as they fit in one file, and gives
-    /// how many new files that took. After an error the file may hold a part of them.
+    /// Appends complete lines, and gives the number of new files that this took. Lines that fit
+    /// into one file are one write. After an error the file may hold a part of the lines.
     pub fn append(&mut self, mut lines: &[u8]) -> Result<u64, ChangelogError> {
         let mut begun = 0;
         let is_open = self.open.as_ref().is_some_and(|open| open.is_at(&self.path));
@@ -91,7 +107,7 @@ impl ChangelogFile {
                     self.extend(open, &lines[..fit]).map_err(|error| self.failed("appending to it", error))?;
                     fit
                 }
-                // A line that is larger than any file has one for itself.
+                // A line that is larger than the largest file gets a file of its own.
                 _ => {
                     let fit = whole_lines(lines, self.max_bytes).max(first_line(lines));
                     self.replace(&lines[..fit]).map_err(|error| self.failed("starting a new file", error))?;
@@ -104,20 +120,20 @@ impl ChangelogFile {
         Ok(begun)
     }
 
-    /// Writes to the file that is there. After an error it stays closed: opened again
-    /// it is seen where its last complete line ends.
-    fn extend(&mut self, mut open: Open, lines: &[u8]) -> io::Result<()> {
+    /// Writes to the open file. After an error the file stays closed. Opening it again finds its
+    /// last complete line.
+    fn extend(&mut self, mut open: OpenFile, lines: &[u8]) -> io::Result<()> {
         open.write(lines)?;
         self.open = Some(open);
         Ok(())
     }
 
-    /// Puts a new file at the path. It has its first lines before it gets there, so
-    /// that nobody finds a changelog without a number to go on from.
+    /// Puts a new file at the path. It gets its first lines before that, so that no follower
+    /// finds a changelog without a number.
     fn replace(&mut self, lines: &[u8]) -> io::Result<()> {
         let mut new = self.path.as_os_str().to_owned();
         new.push(".new");
-        let mut open = Open::new(create_anew(Path::new(&new), MODE)?)?;
+        let mut open = OpenFile::new(create_anew(Path::new(&new), MODE)?)?;
         open.write(lines)?;
         fs::rename(&new, &self.path)?;
         self.open = Some(open);
@@ -129,7 +145,7 @@ impl ChangelogFile {
     }
 }
 
-/// How many bytes of `lines`, in whole lines, fit in `room`.
+/// How many bytes of `lines`, in whole lines, fit into `room`.
 fn whole_lines(lines: &[u8], room: u64) -> usize {
     let room = usize::try_from(room).unwrap_or(usize::MAX);
     if lines.len() <= room {

@@ -1,23 +1,23 @@
-//! The entries of a transaction that is not committed yet, as numbered lines.
+//! The entries of a transaction that is not committed yet, as numbered lines. Bounded.
 
 use ctlstore_core::ledger::Seq;
 
-/// Lines of one transaction that are kept, in bytes. Beyond, they give way to a jump:
-/// a file of the usual size would not have held them either.
+/// The most bytes of lines that one transaction keeps. Beyond that they give way to a jump; a
+/// file of the usual size would not have held them either.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
 
 /// Memory that is kept for the lines of the next transaction, in bytes.
 const KEPT_BYTES: usize = 2 * 1024 * 1024;
 
 #[derive(Debug)]
-pub struct Pending {
+pub struct PendingEntries {
     next: u64,
     lines: Vec<u8>,
     entries: u64,
     jumps: u64,
 }
 
-impl Pending {
+impl PendingEntries {
     /// `next` is the number of the first entry to come.
     pub fn new(next: u64) -> Self {
         Self { next, lines: Vec::new(), entries: 0, jumps: 0 }
@@ -31,7 +31,7 @@ impl Pending {
         *self = Self { lines, ..Self::new(next) };
     }
 
-    /// The number behind the last entry.
+    /// The number after the last entry.
     pub fn next(&self) -> u64 {
         self.next
     }
@@ -49,13 +49,13 @@ impl Pending {
         self.jumps
     }
 
-    /// Leaves one number out. An entry follows, in which the jump is seen.
+    /// Leaves one number out. The next entry shows the jump.
     pub fn jump(&mut self) {
         self.next += 1;
         self.jumps += 1;
     }
 
-    /// Adds one entry, given as its members but for the two numbers.
+    /// Adds one entry, given as its members without the two numbers.
     pub fn push(&mut self, entry: &[u8], ledger_seq: Seq) {
         if self.lines.len() + entry.len() > MAX_BYTES {
             self.lines.clear();
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn a_transaction_that_is_too_large_keeps_its_end_behind_a_jump() {
-        let mut pending = Pending::new(1);
+        let mut pending = PendingEntries::new(1);
         let entry = vec![b' '; MAX_BYTES / 3];
         for _ in 0..4 {
             pending.push(&entry, Seq(9));

@@ -1,18 +1,18 @@
-//! Entries from the statement itself. A canonical upsert or delete names the key of
-//! the one row that it changes; where SQLite stores and compares that key exactly as
-//! it is written, nobody needs to ask SQLite which row it was. Everything else is
-//! the hook's: see `capture`.
+//! Makes entries from the statement itself. A canonical upsert or delete names the key of the
+//! one row that it changes. If SQLite stores and compares that key exactly as it is written,
+//! nothing needs to ask SQLite which row it was. The hook does the rest: see `capture`. Entry
+//! point: [`StatementEntries::enter`].
 
 use rusqlite::Connection;
 
-use ctlstore_core::sql::{Literal, RowStatement};
+use ctlstore_core::sql::RowStatement;
 
 use super::changes::ChangedRows;
-use super::entry::TableKey;
+use super::entry::{Affinity, TableKey};
 
-/// Whether rows of a table are named by its statements: an ordinary table that has no
-/// other unique index, through which a row could replace a second one, no trigger and
-/// no collation but bytes. A temporary table could stand before any other.
+/// Whether the statements of a table name its rows. It must be an ordinary table, without a
+/// trigger and without a collation other than bytes. It must have no other unique index, because
+/// a row could replace a second one through it. A temporary table could hide any other table.
 const IS_ORDINARY: &str = "\
 SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1 AND sql NOT LIKE '%collate%')
    AND EXISTS (SELECT 1 FROM pragma_table_list(?1) WHERE schema = 'main' AND name = ?1 AND type = 'table'
@@ -21,84 +21,45 @@ SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1 AN
    AND NOT EXISTS (SELECT 1 FROM pragma_index_list(?1) WHERE \"unique\" AND origin <> 'pk')
    AND NOT EXISTS (SELECT 1 FROM temp.sqlite_schema)";
 
-/// Shapes of statements remembered, which are as many as are kept prepared.
+/// The most shapes of statements that are remembered, as many as are kept prepared.
 const SHAPES: usize = 256;
 
-/// What is known of statements by their shape.
+/// The shapes of statements that were seen, with the keys that they name.
 #[derive(Debug, Default)]
 pub struct StatementEntries {
-    /// The one used last comes first.
-    shapes: Vec<Shape>,
+    /// The shape that was used last comes first.
+    shapes: Vec<StatementShape>,
     /// The bytes of the value that is being written.
     bytes: Vec<u8>,
 }
 
 #[derive(Debug)]
-struct Shape {
+struct StatementShape {
     is_upsert: bool,
     table: String,
     columns: String,
-    /// `None` where the hook has to tell.
-    key: Option<Key>,
+    /// `None` if the hook has to find the row.
+    key: Option<StatementKey>,
 }
 
-/// The table's key, and where a statement has its values.
+/// The table's key, and the places of its values in the statement.
 #[derive(Debug)]
-struct Key {
+struct StatementKey {
     table: TableKey,
-    /// By key column.
-    values: Vec<KeyValue>,
+    /// In the order of the key columns.
+    values: Vec<KeyLocation>,
 }
 
 #[derive(Debug)]
-struct KeyValue {
-    /// Which of the statement's values it is.
+struct KeyLocation {
+    /// The index among the statement's values.
     index: usize,
     affinity: Affinity,
 }
 
-/// What a column turns values into, as far as it matters here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Affinity {
-    Integer,
-    Text,
-    Blob,
-    /// REAL or NUMERIC: what is stored may be another value than what is written.
-    Other,
-}
-
-impl Affinity {
-    /// By SQLite's rules for the declared type.
-    pub fn of(declared: &str) -> Self {
-        let declared = declared.to_ascii_uppercase();
-        let says = |part| declared.contains(part);
-        if says("INT") {
-            Self::Integer
-        } else if says("CHAR") || says("CLOB") || says("TEXT") {
-            Self::Text
-        } else if says("BLOB") {
-            Self::Blob
-        } else {
-            Self::Other
-        }
-    }
-
-    /// Whether `literal` is stored in such a column as it is, and equal to nothing else there.
-    fn keeps(self, literal: &Literal<'_>) -> bool {
-        match literal {
-            // The float of this value, which is no integer to SQLite, equals it.
-            Literal::Integer(i64::MIN) => false,
-            Literal::Integer(_) | Literal::Boolean(_) => self == Self::Integer,
-            Literal::Text(_) => self == Self::Text,
-            Literal::Blob(_) => self == Self::Blob,
-            Literal::Null | Literal::Real(_) => false,
-        }
-    }
-}
-
 impl StatementEntries {
-    /// Enters the row that `row` names into `changes`. False, and nothing entered, where
-    /// the hook has to tell.
+    /// Enters the row that `row` names into `changes`. False, with nothing entered, if the hook
+    /// has to find the row.
     pub fn enter(
         &mut self,
         connection: &Connection,
@@ -106,16 +67,18 @@ impl StatementEntries {
         row: &RowStatement<'_>,
         changes: &mut ChangedRows,
     ) -> rusqlite::Result<bool> {
-        let fits =
-            |shape: &Shape| shape.is_upsert == is_upsert && shape.table == row.table && shape.columns == row.columns;
+        let fits = |shape: &StatementShape| {
+            shape.is_upsert == is_upsert && shape.table == row.table && shape.columns == row.columns
+        };
         match self.shapes.iter().position(fits) {
             Some(0) => {}
             Some(at) => self.shapes[..=at].rotate_right(1),
             None => {
-                let key = Key::of(connection, is_upsert, row)?;
+                let key = StatementKey::of(connection, is_upsert, row)?;
                 self.shapes.truncate(SHAPES - 1);
-                let (table, columns) = (row.table.to_owned(), row.columns.clone().into_owned());
-                self.shapes.insert(0, Shape { is_upsert, table, columns, key });
+                let table = row.table.to_owned();
+                let columns = row.columns.clone().into_owned();
+                self.shapes.insert(0, StatementShape { is_upsert, table, columns, key });
             }
         }
         let Some(key) = &self.shapes[0].key else { return Ok(false) };
@@ -127,13 +90,13 @@ impl StatementEntries {
         Ok(is_kept)
     }
 
-    /// Tables may have changed.
+    /// Forgets all shapes, because tables may have changed.
     pub fn forget(&mut self) {
         self.shapes.clear();
     }
 }
 
-impl Key {
+impl StatementKey {
     fn of(connection: &Connection, is_upsert: bool, row: &RowStatement<'_>) -> rusqlite::Result<Option<Self>> {
         let is_ordinary = connection.prepare_cached(IS_ORDINARY)?.query_row([row.table], |row| row.get(0))?;
         let table = if is_ordinary { TableKey::load(connection, row.table)? } else { None };
@@ -142,11 +105,11 @@ impl Key {
         let value = |(name, affinity)| {
             let mut found = named.iter().enumerate().filter(|(_, column)| **column == name);
             let (index, _) = found.next()?;
-            // A column that is named twice has one of the two values.
-            found.next().is_none().then_some(KeyValue { index, affinity })
+            // Of a column that is named twice, nothing tells which value counts.
+            found.next().is_none().then_some(KeyLocation { index, affinity })
         };
         let values: Option<Vec<_>> = table.columns().map(value).collect();
-        // A delete by more or less than the key changes other rows, or not this one.
+        // A delete by more or fewer columns than the key changes other rows, or not this one.
         let is_whole = |values: &Vec<_>| named.len() == row.values.len() && (is_upsert || values.len() == named.len());
         Ok(values.filter(is_whole).map(|values| Self { table, values }))
     }

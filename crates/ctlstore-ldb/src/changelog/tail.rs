@@ -1,5 +1,5 @@
-//! Reads the end of a changelog that is there already: which entry is its last, and
-//! whether its last line was torn by a crash.
+//! Reads the end of an existing changelog: the number of its last entry, and whether a crash
+//! tore its last line. Entry point: [`FileTail::read`].
 
 use std::fs::File;
 use std::io;
@@ -8,24 +8,24 @@ use std::os::unix::fs::FileExt;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-/// How far back the last entry is looked for, in bytes. An entry names one key, and
-/// keys are far smaller.
+/// How far back the last entry is searched, in bytes. An entry names one key, and keys are far
+/// smaller.
 const MAX_BYTES: u64 = 1024 * 1024;
 
 /// How a changelog ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct FileTail {
-    /// The last complete entry's number, `None` where there is none.
+    /// The number of the last complete entry; `None` if there is none.
     pub last: Option<u64>,
-    /// Whether anything that is no entry stands behind it.
+    /// Whether anything that is no entry comes after it.
     pub torn: bool,
     /// Whether the file ends in the middle of a line.
     pub open_line: bool,
 }
 
-/// What tells an entry from a line of another program.
+/// The members that tell an entry from a line of another program.
 #[derive(Deserialize)]
-struct Entry {
+struct EntryMembers {
     seq: u64,
     #[serde(rename = "family")]
     _family: String,
@@ -33,14 +33,14 @@ struct Entry {
     _table: String,
 }
 
-/// How each entry begins, also one that was torn by a crash.
+/// How each entry begins, also one that a crash tore.
 const ENTRY_START: &[u8] = b"{\"seq\":";
 
 impl FileTail {
     /// Reads the end of `file`, which has `length` bytes.
     ///
     /// # Errors
-    /// Where it is another program's file; those of the filesystem.
+    /// If it is another program's file; and those of the filesystem.
     pub fn read(file: &File, length: u64) -> io::Result<Self> {
         let start = length.saturating_sub(MAX_BYTES);
         let end = read_at(file, start, length - start)?;
@@ -55,13 +55,13 @@ impl FileTail {
     fn of(bytes: &[u8]) -> Self {
         let open_line = bytes.last().is_some_and(|&byte| byte != b'\n');
         let mut tail = Self { last: None, torn: open_line, open_line };
-        // Without the line feed at the end, each piece is a line; an open one does not count.
+        // The last line is complete only if a line feed ends it.
         let complete = match bytes.iter().rposition(|&byte| byte == b'\n') {
             Some(end) => &bytes[..end],
             None => return tail,
         };
         for line in complete.rsplit(|&byte| byte == b'\n') {
-            if let Ok(entry) = serde_json::from_slice::<Entry>(line) {
+            if let Ok(entry) = serde_json::from_slice::<EntryMembers>(line) {
                 tail.last = Some(entry.seq);
                 break;
             }
@@ -77,11 +77,11 @@ fn read_at(file: &File, start: u64, length: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Whether the first line is an entry, or what a crash has left of one.
+/// Whether the first line is an entry, or what a crash left of one.
 fn begins_as_changelog(bytes: &[u8]) -> bool {
     let line = bytes.split(|&byte| byte == b'\n').next().unwrap_or_default();
     match serde_json::from_slice::<IgnoredAny>(line) {
-        Ok(_) => serde_json::from_slice::<Entry>(line).is_ok(),
+        Ok(_) => serde_json::from_slice::<EntryMembers>(line).is_ok(),
         Err(_) => line.starts_with(ENTRY_START) || (!line.is_empty() && ENTRY_START.starts_with(line)),
     }
 }
@@ -97,7 +97,8 @@ mod tests {
     #[test]
     fn the_last_complete_entry_counts() {
         let entry = |seq| format!("{{\"seq\":{seq},\"family\":\"fam\",\"table\":\"tab\",\"key\":[]}}");
-        let (seven, eight) = (entry(7), entry(8));
+        let seven = entry(7);
+        let eight = entry(8);
         let of = |text: String| FileTail::of(text.as_bytes());
         assert_eq!(FileTail::of(b""), tail(None, false, false));
         assert_eq!(of(format!("{seven}\n{eight}\n")), tail(Some(8), false, false));

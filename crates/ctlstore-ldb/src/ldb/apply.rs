@@ -1,20 +1,21 @@
-//! Applies ledger batches: one SQLite transaction per batch, which holds the rows,
-//! the seq that covers them and the changelog's numbering, all or nothing. A ledger
-//! transaction is never visible in part, since batches end where transactions end.
+//! Applies ledger batches. Each batch is one SQLite transaction with the rows, the seq that
+//! covers them and the changelog's numbering: all or nothing. Entry point: [`Ldb::apply`].
+//! Readers never see a part of a ledger transaction, because batches end where transactions end.
 
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use crate::changelog::ChangelogCounts;
 use ctlstore_core::failpoint;
 use ctlstore_core::ledger::{Batch, LedgerRow, Seq};
 use ctlstore_core::schema::Timestamp;
 use ctlstore_core::sql::{self, Statement};
 
+use crate::changelog::ChangelogCounts;
+
 use super::bookkeeping;
 use super::bound_statements::{NotRun, Runner};
-use super::error::{ApplyError, LdbError, is_statements_fault};
+use super::error::{LdbError, is_statements_fault};
 use super::statement_authorizer::Ended;
 use super::statement_reason::statement_reason;
 use super::writer::Ldb;
@@ -23,25 +24,25 @@ const BEGIN: &str = "BEGIN IMMEDIATE";
 const COMMIT: &str = "COMMIT";
 const ROLLBACK: &str = "ROLLBACK";
 
-/// What to do about a ledger row that no LDB takes.
+/// The advice about a ledger row that no LDB can apply.
 const ADVICE: &str = "correct or delete that row in the ctldb; every reflector waits at it";
 
-/// What a batch did to the LDB. All of it is committed.
+/// The result of a batch. All of it is committed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Applied {
-    /// The LDB's seq afterwards.
+    /// The LDB's seq after it.
     pub seq: Seq,
     /// When the last of the rows was written, by the ctldb's clock.
     pub leader_ts: Option<Timestamp>,
-    /// Ledger rows that were applied, markers among them.
+    /// Ledger rows that were applied, with the markers.
     pub ledger_rows: u64,
     /// Ledger rows that the LDB had already.
     pub skipped: u64,
-    /// Ledger rows that were applied and are no markers.
+    /// Ledger rows that were applied, without the markers.
     pub statements: u64,
-    /// Statements that ran with bound values, not as text.
+    /// Statements that ran with bound values, and not as text.
     pub bound: u64,
-    /// Ledger transactions; a statement outside of one is one.
+    /// Ledger transactions. A statement outside of one counts as one.
     pub transactions: u64,
     /// Rows that were inserted, replaced, changed or deleted.
     pub rows_changed: u64,
@@ -50,8 +51,31 @@ pub struct Applied {
     pub changelog: ChangelogCounts,
     /// How long the statements ran.
     pub execute: Duration,
-    /// How long the commit took, the disk's flush in it.
+    /// How long the commit took, with the disk's flush.
     pub commit: Duration,
+}
+
+/// Why a batch was not applied, or not to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// The ledger holds a statement that no LDB can apply. Everything before its ledger
+    /// transaction has been applied, as `applied` says.
+    #[error(
+        "ledger row {seq} ({form}{}) failed: {reason}{}",
+        .table.as_deref().map(|t| format!(" {t}")).unwrap_or_default(),
+        advice.map(|advice| format!("; {advice}")).unwrap_or_default(),
+    )]
+    Statement {
+        seq: Seq,
+        table: Option<String>,
+        form: &'static str,
+        reason: String,
+        /// Advice for the operator.
+        advice: Option<&'static str>,
+        applied: Option<Box<Applied>>,
+    },
+    #[error(transparent)]
+    Ldb(#[from] LdbError),
 }
 
 /// Why a transaction was rolled back.
@@ -62,7 +86,7 @@ enum Stop {
 
 /// A ledger row that can't be applied.
 struct Fault {
-    /// Where its ledger transaction begins, as an index into the rows.
+    /// The index of the row with which its ledger transaction begins.
     transaction: usize,
     seq: Seq,
     table: Option<String>,
@@ -72,11 +96,11 @@ struct Fault {
 }
 
 impl Ldb {
-    /// Applies `batch`, but for rows at or below the LDB's seq, and commits it.
+    /// Applies and commits `batch`, without the rows at or below the LDB's seq.
     ///
     /// # Errors
-    /// Nothing of the batch is applied, but in one case: before a ledger transaction
-    /// that can't be applied, [`ApplyError::Statement`], everything is.
+    /// No row of the batch is applied then, with one exception. With [`ApplyError::Statement`]
+    /// everything before the ledger transaction at fault is applied.
     pub fn apply(&mut self, batch: &Batch) -> Result<Applied, ApplyError> {
         let fault = match self.commit_rows(batch.follows(), batch.rows()) {
             Ok(applied) => return Ok(applied),
@@ -111,10 +135,10 @@ impl Ldb {
         }
     }
 
-    /// Writes `rows` and commits, or stops somewhere on the way.
+    /// Writes `rows` and commits, or stops at the first error.
     fn write_rows(&mut self, follows: Seq, rows: &[LedgerRow]) -> Result<Applied, Stop> {
         let started = Instant::now();
-        // Read within the transaction: whatever happened before, this is what is there.
+        // Read within the transaction, so it is the seq that the transaction changes.
         let stored = bookkeeping::seq(&self.connection).map_err(|error| self.stop("reading its seq", &error))?;
         if stored < follows {
             return Err(Stop::Ldb(LdbError::Behind { path: self.path.clone(), at: stored, follows }));
@@ -150,7 +174,8 @@ impl Ldb {
     fn execute(&mut self, rows: &[LedgerRow], first: usize, applied: &mut Applied) -> Result<(), Stop> {
         let Self { connection, guard, changelog, path, .. } = self;
         let changes_before = connection.total_changes();
-        let (mut parser, mut runner) = (sql::Parser::default(), Runner::new(connection, guard));
+        let mut parser = sql::Parser::default();
+        let mut runner = Runner::new(connection, guard);
         let mut begun = None;
         for (index, row) in rows.iter().enumerate().skip(first) {
             guard.watch().row_begins(row.seq);
@@ -166,10 +191,10 @@ impl Ldb {
                 return Err(Stop::Ldb(LdbError::Stopped { seq: row.seq }));
             }
             match &statement {
-                // A batch holds whole transactions, as whoever made it has checked.
+                // A batch holds whole transactions; that was checked when it was made.
                 Statement::Begin => begun = Some(index),
                 Statement::Commit => begun = None,
-                // SQLite would run what stands before it and forget the rest.
+                // SQLite would run the part before the NUL and ignore the rest.
                 _ if !statement.is_row() && row.statement.contains('\0') => {
                     return Err(fault("it holds a NUL character".to_owned()));
                 }
@@ -219,7 +244,7 @@ impl Ldb {
         }
     }
 
-    /// Tells the world of a commit.
+    /// Makes a commit known: to followers, and to processes that wait for a seq.
     fn committed(&mut self, mut applied: Applied) -> Result<Applied, Stop> {
         failpoint::hit("apply-after-commit");
         if let Some(changelog) = &mut self.changelog {
@@ -234,7 +259,7 @@ impl Ldb {
         if let Some(changelog) = &mut self.changelog {
             changelog.rolled_back();
         }
-        // SQLite has rolled back by itself where the error left it no choice.
+        // After some errors SQLite has rolled back already.
         if self.connection.is_autocommit() {
             return Ok(());
         }
@@ -247,7 +272,7 @@ impl Ldb {
 }
 
 impl Fault {
-    /// The stop that a fault in `row` makes.
+    /// The stop that a fault in `row` causes.
     fn stop(
         transaction: usize,
         row: &LedgerRow,

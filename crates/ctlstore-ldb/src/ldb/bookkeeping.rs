@@ -1,16 +1,18 @@
-//! The applier's own tables in the LDB: how far it has come, which ledger it
-//! follows, and what number the next changelog entry has.
+//! The applier's own tables in the LDB: how far the LDB is, which ledger it follows, and the
+//! number of the next changelog entry. Functions on an open connection; transactions are the
+//! caller's.
 
 use rusqlite::{Connection, OptionalExtension};
 
-use crate::changelog::Numbering;
 use ctlstore_core::ledger::{LdbPosition, Seq};
 use ctlstore_core::schema::Timestamp;
 
-/// The version of `_ldb_meta` and of what this program keeps there.
+use crate::changelog::Numbering;
+
+/// The version of `_ldb_meta`, and of what this program keeps there.
 pub const FORMAT_VERSION: u32 = 1;
 
-/// The first two are what any program that reads an LDB expects.
+/// Every program that reads an LDB expects the first two tables.
 const CREATE: &str = "\
 CREATE TABLE IF NOT EXISTS _ldb_seq (id INTEGER PRIMARY KEY NOT NULL, seq BIGINT NOT NULL);
 CREATE TABLE IF NOT EXISTS _ldb_last_update (name STRING PRIMARY KEY NOT NULL, timestamp DATETIME NOT NULL);
@@ -26,26 +28,26 @@ const SET_META: &str = "REPLACE INTO _ldb_meta (name, value) VALUES(?, ?)";
 
 const META_FORMAT_VERSION: &str = "format_version";
 const META_LEDGER_ID: &str = "ledger_id";
-/// The next changelog entry's number.
+/// The number of the next changelog entry.
 const META_CHANGELOG_NEXT: &str = "changelog_next_seq";
-/// The ledger seq at which that number was right. When the LDB is further on,
-/// something changed rows without counting them.
+/// The ledger seq at which that number was right. If the LDB is further on, a program changed
+/// rows without counting them.
 const META_CHANGELOG_AT: &str = "changelog_ledger_seq";
-/// The file that the number belongs to. A copy of an LDB carries its origin's number.
+/// The database file that the number belongs to. A copy of an LDB has the number of its original.
 const META_CHANGELOG_FILE: &str = "changelog_ldb_file";
 
-/// The format version that is there, if any.
+/// The stored format version; `None` if there is none.
 pub fn format_version(connection: &Connection) -> rusqlite::Result<Option<String>> {
     let has_meta: i64 = connection.query_row(HAS_META, [], |row| row.get(0))?;
     if has_meta == 0 { Ok(None) } else { get(connection, META_FORMAT_VERSION) }
 }
 
-/// Triggers that somebody else has put there. They are switched off.
+/// The names of triggers, which another program made. They are switched off.
 pub fn triggers(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     connection.prepare(TRIGGERS)?.query_map([], |row| row.get(0))?.collect()
 }
 
-/// Creates what is missing, in the transaction that is open.
+/// Creates the missing tables, in the open transaction.
 pub fn create(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(CREATE)?;
     if get(connection, META_FORMAT_VERSION)?.is_none() {
@@ -54,7 +56,7 @@ pub fn create(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// The last applied seq, 0 where nothing was applied yet.
+/// The last applied seq; 0 if nothing was applied yet.
 pub fn seq(connection: &Connection) -> rusqlite::Result<Seq> {
     let seq = connection.prepare_cached(GET_SEQ)?.query_row([], |row| row.get(0)).optional()?;
     Ok(seq.map_or(Seq::ZERO, Seq))
@@ -82,8 +84,8 @@ pub fn set_ledger_id(connection: &Connection, id: &str) -> rusqlite::Result<()> 
     set(connection, META_LEDGER_ID, id)
 }
 
-/// The changelog's numbering as it was left, `None` where none was kept or what was
-/// kept makes no sense.
+/// The stored numbering of the changelog; `None` if there is none, or if the stored values
+/// make no sense.
 pub fn numbering(connection: &Connection) -> rusqlite::Result<Option<Numbering>> {
     let next = get(connection, META_CHANGELOG_NEXT)?.and_then(|value| value.parse().ok());
     let ledger_seq = get(connection, META_CHANGELOG_AT)?.and_then(|value| value.parse().ok());
@@ -94,20 +96,20 @@ pub fn numbering(connection: &Connection) -> rusqlite::Result<Option<Numbering>>
     })
 }
 
-/// Keeps the next number, which is right as of `ledger_seq`.
+/// Stores the next number, which is right as of `ledger_seq`.
 pub fn set_next_number(connection: &Connection, next: u64, ledger_seq: Seq) -> rusqlite::Result<()> {
     set(connection, META_CHANGELOG_NEXT, &next.to_string())?;
     set(connection, META_CHANGELOG_AT, &ledger_seq.to_string())
 }
 
-/// Keeps a whole numbering, as is needed when an LDB is opened.
+/// Stores a whole numbering. Opening an LDB does that.
 pub fn set_numbering(connection: &Connection, numbering: &Numbering) -> rusqlite::Result<()> {
     set_next_number(connection, numbering.next, numbering.ledger_seq)?;
     set(connection, META_CHANGELOG_FILE, &numbering.ldb_file)
 }
 
-/// Gives the numbering to no file at all. It goes on behind the number that is kept
-/// and behind `at_least`, whichever is further.
+/// Stores a numbering that belongs to no file. It goes on after the stored number and after
+/// `at_least`, whichever is higher.
 pub fn disown_numbering(connection: &Connection, at_least: Option<u64>) -> rusqlite::Result<()> {
     let kept = get(connection, META_CHANGELOG_NEXT)?.and_then(|value| value.parse().ok());
     let next = kept.max(at_least).unwrap_or(1);

@@ -1,6 +1,6 @@
-//! Runs ledger statements: canonical upserts and deletes as prepared statements with
-//! bound values, everything else as text through SQLite. Both ways leave the same
-//! file; a property test compares them.
+//! Runs ledger statements: canonical upserts and deletes as prepared statements with bound
+//! values, and all others as text. Both ways leave the same file; a property test compares
+//! them. Entry point: [`Runner::run`]. The rights of a statement are in `statement_authorizer`.
 
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 use rusqlite::{CachedStatement, Connection};
@@ -10,7 +10,7 @@ use ctlstore_core::sql::{Literal, RowStatement, Statement};
 use super::statement_authorizer::StatementAuthorizer;
 use super::statement_class::{HIDDEN_ROWID, NotAllowed, StatementClass, is_rowid_name, refuse_hidden_rowid};
 
-/// Why a statement has not run, or not to its end.
+/// Why a statement did not run, or not to its end.
 pub enum NotRun {
     /// In words that complete "it".
     NotAllowed(NotAllowed),
@@ -23,8 +23,8 @@ impl From<rusqlite::Error> for NotRun {
     }
 }
 
-/// Shapes of row statements at hand at a time. What has no place here is still
-/// prepared, in the connection's own cache, and found there by its text.
+/// The most shapes of row statements that are at hand. Others are still prepared, in the
+/// connection's own cache, and are found there by their text.
 const MAX_PREPARED_FORMS: usize = 16;
 
 const HAS_COLUMN: &str = "SELECT 1 FROM pragma_table_info(?1) WHERE name = ?2 COLLATE NOCASE";
@@ -33,14 +33,14 @@ const HAS_COLUMN: &str = "SELECT 1 FROM pragma_table_info(?1) WHERE name = ?2 CO
 pub struct Runner<'c> {
     connection: &'c Connection,
     guard: &'c StatementAuthorizer,
-    /// The one used last comes first.
+    /// The shape that was used last comes first.
     shapes: Vec<PreparedForm<'c>>,
     sql: String,
     /// The bytes of the value that is being bound.
     bytes: Vec<u8>,
 }
 
-/// What row statements have in common, besides their values.
+/// The parts that row statements have in common, besides their values.
 struct PreparedForm<'c> {
     is_upsert: bool,
     table: String,
@@ -59,8 +59,8 @@ impl<'c> Runner<'c> {
         Self { connection, guard, shapes: Vec::new(), sql: String::new(), bytes: Vec::new() }
     }
 
-    /// Runs `statement`, which was read from `text` and is no marker, with the rights of
-    /// a ledger only. Tells whether its values were bound.
+    /// Runs `statement`, which was parsed from `text` and is no marker, with the rights of a
+    /// ledger only. Tells whether its values were bound.
     pub fn run(&mut self, text: &str, statement: &Statement<'_>) -> Result<bool, NotRun> {
         let guard = self.guard;
         match statement {
@@ -78,8 +78,8 @@ impl<'c> Runner<'c> {
         }
     }
 
-    /// Checks a form that is not prepared yet: a column whose name SQLite also has for its hidden
-    /// number must be a column of the table.
+    /// Checks a form that is not prepared yet. A column whose name SQLite also uses for its hidden
+    /// row number must be a column of the table.
     fn check_new_form(&self, is_upsert: bool, row: &RowStatement<'_>) -> Result<(), NotRun> {
         if self.shapes.iter().any(|shape| shape.fits(is_upsert, row)) {
             return Ok(());
@@ -93,7 +93,7 @@ impl<'c> Runner<'c> {
     }
 
     fn run_text(&self, text: &str, is_limited: bool) -> Result<(), NotRun> {
-        // Comments alone change nothing. Somebody may have filled a gap with them.
+        // Comments alone change nothing. A person may have filled a gap with them.
         let Some(class) = StatementClass::of(text).map_err(NotRun::NotAllowed)? else { return Ok(()) };
         if is_limited && class == StatementClass::Rows {
             refuse_hidden_rowid(text).map_err(NotRun::NotAllowed)?;
@@ -105,9 +105,10 @@ impl<'c> Runner<'c> {
             while rows.next()?.is_some() {}
             Ok(())
         };
-        match is_limited {
-            true => self.guard.restrict_and_limit(self.connection, class, text, run)?,
-            false => self.guard.restrict(class, run)?,
+        if is_limited {
+            self.guard.restrict_and_limit(self.connection, class, text, run)?;
+        } else {
+            self.guard.restrict(class, run)?;
         }
         Ok(())
     }
@@ -143,12 +144,12 @@ impl<'c> Runner<'c> {
     }
 }
 
-/// Digits beyond the range of a float are SQLite's to read.
+/// SQLite itself reads numbers beyond the range of a float, so those are not bound.
 fn can_be_bound(row: &RowStatement<'_>) -> bool {
     row.values.iter().all(|value| !matches!(value, Literal::Real(float) if !float.is_finite()))
 }
 
-/// A literal as a parameter. A blob's bytes are put into `bytes`.
+/// A literal as a parameter. A blob is decoded into `bytes`.
 fn parameter<'a>(literal: &'a Literal<'_>, bytes: &'a mut Vec<u8>) -> ToSqlOutput<'a> {
     match literal {
         Literal::Null => ToSqlOutput::Owned(Value::Null),

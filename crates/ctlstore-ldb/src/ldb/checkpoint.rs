@@ -1,5 +1,5 @@
-//! Keeps the WAL small. SQLite's own checkpoints are off: they would come in the
-//! middle of a batch, and give up without a word when a reader is in the way.
+//! Keeps the WAL small. Entry point: [`Checkpointer::run`]. SQLite's own checkpoints are off. They
+//! would come in the middle of a batch, and would give up without a word if a reader is in the way.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -14,39 +14,39 @@ const PASSIVE: &str = "PRAGMA wal_checkpoint(PASSIVE)";
 const RESTART: &str = "PRAGMA wal_checkpoint(RESTART)";
 const TRUNCATE: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
 
-/// What a WAL frame has besides its page, in bytes.
+/// The bytes of a WAL frame besides its page.
 const FRAME_HEADER: u64 = 24;
-/// The WAL in use, in thresholds, from which on readers are waited for.
+/// From this many thresholds of used WAL on, a checkpoint waits for readers.
 const RESTART_AT: u64 = 2;
-/// The WAL file's size, in thresholds, from which on it is cut.
+/// From this many thresholds of file size on, a checkpoint truncates the WAL.
 const TRUNCATE_AT: u64 = 4;
-/// How long readers are waited for, which holds up the next batch.
+/// How long a checkpoint waits for readers. The next batch waits as long.
 const WAIT_FOR_READERS: Duration = Duration::from_millis(20);
-/// How often that is tried.
+/// The shortest time between two checkpoints that wait.
 const WAIT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// So long without a batch, a small WAL is copied as well: from the database file readers
-/// take rows in place, from the WAL they copy each page that they look at.
+/// After this time without a batch, a small WAL is checkpointed too. Readers use rows of the
+/// database file in place; from the WAL they copy each page that they read.
 const IDLE: Duration = Duration::from_millis(900);
-/// What the WAL has in use by then to be worth it, in bytes.
+/// The bytes in use that make an idle checkpoint worth it.
 const IDLE_BYTES: u64 = 1024 * 1024;
 
-/// How hard a checkpoint tried.
+/// The aim of a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CheckpointMode {
-    /// Copied what no reader needs, waiting for nobody.
+    /// Copies the pages that no reader needs, and waits for no reader.
     Passive,
-    /// Waited for readers, so that the WAL is written from its start again.
+    /// Waits for readers, so that the WAL is written from its start again.
     Restart,
-    /// The same, and cut the file.
+    /// Waits for readers, and truncates the file.
     Truncate,
 }
 
-/// What a checkpoint did.
+/// The result of a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Checkpoint {
     pub mode: CheckpointMode,
-    /// Whether everything was copied, and readers let it do all that its mode is for.
+    /// Whether all pages were copied, and readers did not keep the mode from its aim.
     pub is_complete: bool,
     /// Bytes of the WAL that are in use and not in the database file yet.
     pub remaining_bytes: u64,
@@ -61,14 +61,14 @@ struct Frames {
     copied: u64,
 }
 
-/// Decides when to checkpoint, and how hard.
+/// Decides when to checkpoint, and in which mode.
 #[derive(Debug)]
 pub struct Checkpointer {
     /// Bytes.
     threshold: u64,
     frame_bytes: Option<u64>,
     waited: Option<Instant>,
-    /// When it was last asked, which is after each batch.
+    /// When [`run`](Self::run) was called last. It is called after each batch.
     asked: Option<Instant>,
 }
 
@@ -77,8 +77,8 @@ impl Checkpointer {
         Self { threshold, frame_bytes: None, waited: None, asked: None }
     }
 
-    /// Checkpoints when the WAL in use has passed the threshold, or nothing else was to be
-    /// done for a while; `None` when there was no need.
+    /// Checkpoints if the used WAL has passed the threshold, or if no batch came for a while.
+    /// `None` if there was no need.
     pub fn run(&mut self, connection: &Connection, wal: &Path) -> rusqlite::Result<Option<Checkpoint>> {
         let file_bytes = std::fs::metadata(wal).map_or(0, |metadata| metadata.len());
         let is_idle = self.asked.replace(Instant::now()).is_some_and(|asked| asked.elapsed() >= IDLE);
@@ -105,8 +105,8 @@ impl Checkpointer {
         Ok(last)
     }
 
-    /// The last checkpoint before the file is closed. Readers may keep it from copying
-    /// all; the rest then stays in the WAL, where nothing is lost.
+    /// Makes the last checkpoint before the file is closed. Readers may keep it from copying all
+    /// pages. The rest stays in the WAL, and nothing is lost.
     pub fn finish(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         self.checkpoint(connection, CheckpointMode::Truncate).map(drop)
     }
@@ -142,7 +142,7 @@ impl Checkpointer {
 
 fn frames(connection: &Connection, sql: &str) -> rusqlite::Result<Frames> {
     connection.query_row(sql, [], |row| {
-        // Both counts are -1 where SQLite could not find out.
+        // Both counts are -1 if SQLite could not find out.
         let count = |column| row.get::<_, i64>(column).map(|count| u64::try_from(count).unwrap_or(0));
         Ok(Frames { is_busy: row.get(0)?, in_wal: count(1)?, copied: count(2)? })
     })

@@ -1,6 +1,6 @@
-//! The place of an LDB: its path, claimed for one process. The claim outlives the
-//! files, so that an LDB can be replaced by a fetched one without anyone else getting
-//! in between. How the files are linked and kept stands in `generation`.
+//! Claims the path of an LDB for one process. Entry point: [`ClaimedLdb`]. The claim outlives
+//! the files, so a fetched LDB can replace the present one, and no other process gets in
+//! between. How the files are linked and kept is in `generation`.
 
 use std::cell::Cell;
 use std::fs;
@@ -13,47 +13,46 @@ use ctlstore_core::failpoint;
 use super::connection;
 use super::error::LdbError;
 use super::generation;
-use super::ownership::{There, refuse_foreign};
+use super::ownership::{FileAtPath, refuse_foreign};
 use super::statement_authorizer::StatementLimits;
 use super::statement_watch::StatementWatch;
 use super::writer::{Ldb, LdbOptions};
 
-/// A claimed path. The applier's lock is held as long as this, or an [`Ldb`] that it
-/// opened, lives.
+/// A claimed path. The applier's lock is held as long as this value lives, or an [`Ldb`] that
+/// it opened.
 #[derive(Debug)]
 pub struct ClaimedLdb {
     path: PathBuf,
     lock: Arc<ProcessLock>,
     limits: StatementLimits,
     watch: Arc<StatementWatch>,
-    /// The file at the path that is known to be an LDB, since it was looked into or put there.
+    /// The file at the path that is known to be an LDB, because it was examined or put there.
     known: Cell<Option<FileId>>,
 }
 
-/// What becomes of the LDB that a fetched one takes the place of.
+/// The fate of the LDB that a fetched one replaces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Replaced {
-    /// It is removed once its readers have had time to leave it.
+    /// It is removed after its readers had time to leave it.
     Discarded,
-    /// It is kept as `<path>.unreadable-<milliseconds>`, with its -wal; one of those
-    /// is kept, the newest.
+    /// It is kept as `<path>.unreadable-<milliseconds>`, with its -wal. Only the newest of such
+    /// files is kept.
     KeptAside,
 }
 
 impl ClaimedLdb {
-    /// Claims `path`, makes its directory, and removes what a crash has left there
-    /// unfinished.
+    /// Claims `path`, makes its directory, and removes what a crash left unfinished there.
     ///
     /// # Errors
-    /// When another applier has it, it lies on a network filesystem, somebody else's file is
-    /// there, or the filesystem fails. Somebody else's file is left as it is.
+    /// If another applier has claimed it, if it is on a network filesystem, if another program's
+    /// file is there, or if the filesystem fails. Another program's file stays as it is.
     pub fn claim(path: &Path) -> Result<Self, LdbError> {
         Self::claim_with(path, StatementLimits::default())
     }
 
-    /// The same. Statements that are applied to its LDBs take no more than `limits`.
+    /// The same, with `limits` for the statements that are applied to its LDBs.
     pub fn claim_with(path: &Path, limits: StatementLimits) -> Result<Self, LdbError> {
-        // Before anything is made beside it.
+        // Examined before anything is made beside it.
         let known = known(path)?;
         let directory = directory_of(path);
         disk::create_directory(directory).map_err(|error| LdbError::io(directory, "creating the directory", error))?;
@@ -77,27 +76,27 @@ impl ClaimedLdb {
         &self.path
     }
 
-    /// What the applier is at work on in this LDB, and in those that take its place.
+    /// Which ledger row the applier is working on, in this LDB and in those that replace it.
     pub fn watch(&self) -> Arc<StatementWatch> {
         Arc::clone(&self.watch)
     }
 
-    /// Whether there is no LDB; a link that leads nowhere is none.
+    /// Whether there is no LDB. A link that leads nowhere counts as none.
     pub fn is_missing(&self) -> Result<bool, LdbError> {
         Ok(generation::find(&self.path)?.is_none())
     }
 
-    /// Opens the LDB, or makes an empty one. Takes over an LDB of the original, and finds
-    /// what a crash left.
+    /// Opens the LDB, or makes an empty one. Takes over an LDB of the original, and repairs what
+    /// a crash left.
     ///
     /// # Errors
-    /// [`LdbError::Corrupt`] when the file is a damaged LDB, [`LdbError::NotAnLdb`] when it is
-    /// somebody else's.
+    /// [`LdbError::Corrupt`] if the file is a damaged LDB, [`LdbError::NotAnLdb`] if it is another
+    /// program's.
     pub fn open(&self, options: &LdbOptions) -> Result<Ldb, LdbError> {
         disk::check_database(&self.path).map_err(|error| LdbError::io(&self.path, "opening it", error))?;
         self.refuse_foreign()?;
         if fs::symlink_metadata(&self.path).is_ok_and(|metadata| metadata.is_file() && metadata.len() == 0) {
-            // SQLite would remove a -wal that belongs to no page.
+            // SQLite would remove a -wal without pages in the database.
             generation::set_companions_aside(&self.path)?;
         }
         let file = generation::locate(&self.path, connection::create)?;
@@ -106,17 +105,17 @@ impl ClaimedLdb {
         Ldb::at(&self.path, file, options, Arc::clone(&self.lock), guarding)
     }
 
-    /// Where a file is to be made that [`install`](Self::install) can take.
+    /// The path at which a file is made for [`install`](Self::install).
     pub fn incoming(&self) -> PathBuf {
         generation::incoming(&self.path)
     }
 
-    /// Puts a finished database file in the place of the LDB, at once for everyone who
-    /// opens the path. Readers go on with the file that they have until they look
-    /// again. Numbers of changelog entries go on behind `changelog_number`, and jump.
+    /// Replaces the LDB by a finished database file, at once for every program that opens the
+    /// path. Readers keep the file that they have until they check the link again. The numbering
+    /// of changelog entries goes on after `changelog_number`, and jumps.
     ///
-    /// Whatever fails, the path leads to the old file or to the new one, whole, and
-    /// `finished` is gone.
+    /// After any failure the path leads to the old file or to the new one, whole, and `finished`
+    /// is gone.
     pub fn install(&self, finished: &Path, replaced: Replaced, changelog_number: Option<u64>) -> Result<(), LdbError> {
         let install = || {
             self.may_be_replaced()?;
@@ -134,7 +133,7 @@ impl ClaimedLdb {
         Ok(())
     }
 
-    /// Fails where the path leads to somebody else's file.
+    /// Fails if another program's file is at the path.
     fn refuse_foreign(&self) -> Result<(), LdbError> {
         let id = id_of(&self.path)?;
         if id.is_none() || id != self.known.get() {
@@ -143,8 +142,8 @@ impl ClaimedLdb {
         Ok(())
     }
 
-    /// Fails where something would be lost that no applier has written. Of a link, only the
-    /// link is replaced.
+    /// Fails if the replacement would lose a file that no applier wrote. If the path is a link,
+    /// only the link is replaced.
     fn may_be_replaced(&self) -> Result<(), LdbError> {
         match fs::symlink_metadata(&self.path) {
             Ok(metadata) if metadata.is_symlink() => Ok(()),
@@ -159,22 +158,34 @@ impl ClaimedLdb {
         self.install(&self.incoming(), Replaced::KeptAside, None)
     }
 
-    /// Removes what may be left where a file is to be made.
+    /// Removes what is left at [`incoming`](Self::incoming).
     pub fn clear_incoming(&self) -> Result<(), LdbError> {
         generation::clear_incoming(&self.path)
     }
 
-    /// Removes files that nothing leads to any more.
+    /// Removes files that no link leads to any more.
     pub fn tidy(&self) -> Result<(), LdbError> {
         generation::tidy(&self.path)
     }
 }
 
-/// The file at `path`, if there is one and it is an LDB, or is to become one.
+impl Ldb {
+    /// Opens the LDB at `path`, or makes an empty one. Takes over a file of another program, and
+    /// repairs what a crash left. The claim is held as long as the LDB is open.
+    ///
+    /// # Errors
+    /// If another applier has claimed it, a newer program wrote it, it is on a network
+    /// filesystem, or the filesystem or SQLite fails.
+    pub fn open(path: &Path, options: &LdbOptions) -> Result<Self, LdbError> {
+        ClaimedLdb::claim(path)?.open(options)
+    }
+}
+
+/// The file at `path`, if it is an LDB or empty.
 fn known(path: &Path) -> Result<Option<FileId>, LdbError> {
     match refuse_foreign(path)? {
-        There::Nothing => Ok(None),
-        There::Empty | There::Ldb | There::Damaged => id_of(path),
+        FileAtPath::Nothing => Ok(None),
+        FileAtPath::Empty | FileAtPath::Ldb | FileAtPath::Damaged => id_of(path),
     }
 }
 
@@ -182,7 +193,7 @@ fn id_of(path: &Path) -> Result<Option<FileId>, LdbError> {
     FileId::of(path).map_err(|error| LdbError::io(path, "looking for it", error))
 }
 
-/// Fails where `directory` is on a network filesystem.
+/// Fails if `directory` is on a network filesystem.
 fn refuse_network(path: &Path, directory: &Path) -> Result<(), LdbError> {
     let found = disk::network_filesystem(directory);
     match found.map_err(|error| LdbError::io(directory, "asking for its filesystem", error))? {

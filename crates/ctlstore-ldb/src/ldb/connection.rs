@@ -1,9 +1,9 @@
-//! Makes and opens the database file for writing, with the settings that its
-//! durability and its other readers depend on.
+//! Makes and opens the database file for writing, with the settings that its durability and
+//! its other readers depend on. Entry points: [`create`], [`open`] and [`adopt`].
 
-use std::fs::{OpenOptions, Permissions};
-use std::io::ErrorKind;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::fs::{File, OpenOptions, Permissions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -16,13 +16,13 @@ use ctlstore_core::disk::{FILE_MODE, beside, directory_of, open_own};
 use super::bookkeeping;
 use super::error::LdbError;
 
-/// The first release whose WAL survives a reset that races with a crash.
+/// The first release without the fault that a crash during a WAL reset could cause.
 const MIN_SQLITE: (i32, &str) = (3_051_003, "3.51.3");
 
-/// Large pages: fewer levels and fewer WAL frames for the same rows.
+/// Large pages need fewer levels and fewer WAL frames for the same rows.
 const NEW_FILE: &str = "PRAGMA page_size = 16384;";
-/// The cache is an upper bound, filled only as pages are touched; 32 MiB keeps a
-/// loaded node within its memory and still holds the inner pages of millions of rows.
+/// The cache grows only with the pages that are used, up to 32 MiB. That keeps a loaded node
+/// within its memory, and holds the inner pages of millions of rows.
 const SETTINGS: &str = "\
 PRAGMA synchronous = FULL;
 PRAGMA wal_autocheckpoint = 0;
@@ -32,19 +32,23 @@ PRAGMA foreign_keys = OFF;";
 const WAL_MODE: &str = "PRAGMA journal_mode = WAL";
 const TRUNCATE_WAL: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
 
-/// Prepared statements that are kept: upserts and deletes of about a hundred tables.
+/// The most prepared statements that are kept: upserts and deletes of about a hundred tables.
 const STATEMENT_CACHE: usize = 256;
 
-/// How long a write waits for another program's write lock. None should have it.
+/// How long a write waits for another program's write lock. No program should have one.
 pub const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// The place in SQLite's header of the versions that may read and write the file, and their
+/// values in WAL mode. The original's readers refuse any other.
+const VERSIONS_OFFSET: u64 = 18;
+const WAL_VERSIONS: [u8; 2] = [2, 2];
 /// Makes an empty LDB at `file`, complete and closed.
 pub fn create(file: &Path) -> Result<(), LdbError> {
     let failed = |error: &rusqlite::Error| LdbError::sqlite(file, "creating it", error);
     let io_failed = |error| LdbError::io(file, "creating it", error);
-    // Made before SQLite does, for the mode; -wal and -shm take theirs from it.
+    // Made before SQLite makes it, for the mode. -wal and -shm get the same mode.
     let made = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(file).map_err(io_failed)?;
-    // The process's umask may not take the group's right to read.
+    // The process's umask must not take the group's right to read.
     made.set_permissions(Permissions::from_mode(FILE_MODE)).map_err(io_failed)?;
     let result = (|| {
         let connection = connect(file)?;
@@ -55,8 +59,8 @@ pub fn create(file: &Path) -> Result<(), LdbError> {
         connection.close().map_err(|(_, error)| error)
     })();
     result.map_err(|error| {
-        // A file without a link would be found and removed at the next start; on a
-        // full disk its room is wanted now.
+        // A file without a link would only be removed at the next start, and a full disk needs
+        // the space now.
         for leftover in ["", "-wal", "-shm"] {
             let _ = std::fs::remove_file(beside(file, leftover));
         }
@@ -64,10 +68,10 @@ pub fn create(file: &Path) -> Result<(), LdbError> {
     })
 }
 
-/// Makes a copied LDB ready to be this host's: our tables and settings, and a changelog
-/// numbering that is no file's, so that whoever opens it makes the numbering jump. An
-/// inode alone would not do: that of a file which is gone may come back. Closed again,
-/// with nothing beside it.
+/// Makes a copied LDB this host's. It gets our tables and settings, and a changelog numbering
+/// that belongs to no file, so opening it makes the numbering jump. The inode alone would not
+/// tell the files apart, because the inode of a removed file can come back. The file is closed
+/// again, with nothing beside it.
 pub fn adopt(file: &Path, changelog_number: Option<u64>) -> Result<(), LdbError> {
     let failed = |error: &rusqlite::Error| LdbError::sqlite(file, "making it this host's", error);
     let io_failed = |error| LdbError::io(file, "making it this host's", error);
@@ -75,10 +79,10 @@ pub fn adopt(file: &Path, changelog_number: Option<u64>) -> Result<(), LdbError>
     let adopt = || {
         in_transaction(&connection, |connection| bookkeeping::disown_numbering(connection, changelog_number))?;
         let is_busy: bool = connection.query_row(TRUNCATE_WAL, [], |row| row.get(0))?;
-        match is_busy {
-            true => Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), None)),
-            false => Ok(()),
+        if is_busy {
+            return Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), None));
         }
+        Ok(())
     };
     adopt().map_err(|error| failed(&error))?;
     connection.close().map_err(|(_, error)| failed(&error))?;
@@ -92,14 +96,14 @@ pub fn adopt(file: &Path, changelog_number: Option<u64>) -> Result<(), LdbError>
     made.set_permissions(Permissions::from_mode(FILE_MODE)).map_err(io_failed)
 }
 
-/// Opens the database at `file` and brings it to our settings and tables.
+/// Opens the database at `file`, and gives it our settings and tables.
 pub fn open(file: &Path) -> Result<Connection, LdbError> {
     let failed = |error: rusqlite::Error| LdbError::sqlite(file, "opening it", &error);
     if rusqlite::version_number() < MIN_SQLITE.0 {
         return Err(LdbError::SqliteTooOld { found: rusqlite::version(), wanted: MIN_SQLITE.1 });
     }
     let connection = connect(file).map_err(failed)?;
-    // Before anything is written: a newer program's file is left as it is.
+    // Checked before anything is written, so that a newer program's file stays as it is.
     if let Some(found) = bookkeeping::format_version(&connection).map_err(failed)?
         && found.parse().map_or(true, |version: u32| version > bookkeeping::FORMAT_VERSION)
     {
@@ -110,14 +114,14 @@ pub fn open(file: &Path) -> Result<Connection, LdbError> {
     Ok(connection)
 }
 
-/// `file` itself is no link, whatever its directories are.
+/// Opens `file`, which must not be a link itself. Its directories may be.
 fn connect(file: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let directory = std::fs::canonicalize(directory_of(file)).unwrap_or_else(|_| directory_of(file).to_owned());
     let connection = Connection::open_with_flags(directory.join(file.file_name().unwrap_or_default()), flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    // Readers without write access can't make -wal and -shm, so these stay; and those of
-    // a file that turns out to be no database are somebody's evidence.
+    // Readers without write access can't make -wal and -shm, so these stay. Those of a file that
+    // turns out to be no database stay as evidence.
     connection.file_control(Some("main"), FileControl::PersistWal(&mut 1))?;
     connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
     Ok(connection)
@@ -132,18 +136,18 @@ fn settle(connection: &Connection) -> rusqlite::Result<()> {
         ));
     }
     connection.execute_batch(SETTINGS)?;
-    // A misspelled column must be an error, not a text.
+    // With these, a misspelled column is an error and not a text.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, false)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DDL, false)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
-    // No ledger makes any. Those that somebody else has put there do nothing.
+    // No ledger makes triggers or views. Those of other programs do nothing.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false)?;
     connection.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 0).map(drop)
 }
 
-/// Runs `work` in a transaction of its own and commits it.
+/// Runs `work` in a transaction of its own, and commits it.
 pub fn in_transaction<T>(
     connection: &Connection,
     work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
@@ -151,8 +155,20 @@ pub fn in_transaction<T>(
     connection.execute_batch("BEGIN IMMEDIATE")?;
     let result = work(connection).and_then(|value| connection.execute_batch("COMMIT").map(|()| value));
     if result.is_err() && !connection.is_autocommit() {
-        // The first error tells more than one of the way back.
+        // The first error says more than one of the rollback.
         let _ = connection.execute_batch("ROLLBACK");
     }
     result
+}
+
+/// Marks a finished file, which SQLite has closed, as being in WAL mode. Tells whether that
+/// changed it. The caller flushes it.
+pub fn mark_for_wal(file: &File) -> io::Result<bool> {
+    let mut versions = [0; WAL_VERSIONS.len()];
+    file.read_exact_at(&mut versions, VERSIONS_OFFSET)?;
+    let is_new = versions != WAL_VERSIONS;
+    if is_new {
+        file.write_all_at(&WAL_VERSIONS, VERSIONS_OFFSET)?;
+    }
+    Ok(is_new)
 }

@@ -1,5 +1,5 @@
-//! What can go wrong with the LDB, told apart by what its owner can do about it.
-//! One place turns SQLite's codes into these; no text here carries a value.
+//! The failures of the LDB. The variants differ in what its owner can do about them. One
+//! place turns SQLite's codes into variants; no text carries a value.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,11 +9,8 @@ use rusqlite::ffi::{self, ErrorCode};
 use ctlstore_core::disk::too_many_open_files;
 use ctlstore_core::ledger::Seq;
 
-use super::apply::Applied;
-
-/// A failure of the LDB as a file or a database. The variants that can pass by
-/// themselves are [`DiskFull`](Self::DiskFull), [`Busy`](Self::Busy) and
-/// [`Io`](Self::Io); the others need someone to look.
+/// A failure of the LDB as a file or a database. [`DiskFull`](Self::DiskFull),
+/// [`Busy`](Self::Busy) and [`Io`](Self::Io) can end without help. The others need a person.
 #[derive(Debug, thiserror::Error)]
 pub enum LdbError {
     #[error("ldb {path} is held by another applier ({holder})")]
@@ -22,7 +19,7 @@ pub enum LdbError {
     VersionsClaimed { path: PathBuf, holder: String },
     #[error("ldb {path} is on a network filesystem ({kind}), where a write-ahead log is not safe")]
     NetworkFilesystem { path: PathBuf, kind: &'static str },
-    /// Somebody else's file, which is left as it is.
+    /// It is another program's file, which stays as it is.
     #[error("{path} is not an ldb but {what}; name another file in ldb.path, or move this one away")]
     NotAnLdb { path: PathBuf, what: String },
     #[error("ldb {path} has format version {found}, this program knows versions up to {known}")]
@@ -31,17 +28,17 @@ pub enum LdbError {
     SqliteTooOld { found: &'static str, wanted: &'static str },
     #[error("ldb {path} follows ledger {ldb}, not {other}")]
     OtherLedger { path: PathBuf, ldb: String, other: String },
-    /// Rows are missing between the two: another file has taken the LDB's place meanwhile.
+    /// Rows are missing between the two, because another file has replaced the LDB meanwhile.
     #[error("ldb {path} is at seq {at}, the batch follows {follows}")]
     Behind { path: PathBuf, at: Seq, follows: Seq },
-    /// Its batch is rolled back, and applied again after the next start.
+    /// The batch was rolled back, and is applied again after the next start.
     #[error("stopped at ledger row {seq}, which is applied again after the next start")]
     Stopped { seq: Seq },
     #[error("no space left for ldb {path} while {action}")]
     DiskFull { path: PathBuf, action: &'static str },
     #[error("{path} was deleted or replaced while the applier had it open")]
     Removed { path: PathBuf },
-    /// The applier still has what it held, and only the applier.
+    /// Only the applier still has what the WAL held.
     #[error("{path} was deleted or replaced while the applier had it open")]
     WalRemoved { path: PathBuf },
     #[error("ldb {path} is damaged: {reason}")]
@@ -55,7 +52,7 @@ pub enum LdbError {
 }
 
 impl LdbError {
-    /// An error of the filesystem; a full disk is told apart.
+    /// An error of the filesystem. A full disk has a variant of its own.
     pub(super) fn io(path: &Path, action: &'static str, source: io::Error) -> Self {
         let path = path.to_owned();
         match source.kind() {
@@ -73,7 +70,7 @@ impl LdbError {
             ErrorCode::DiskFull => Self::DiskFull { path, action },
             ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => Self::Busy { path, action },
             ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => Self::Corrupt { path, reason },
-            // What could not be mapped or extended was, most often, without room to grow.
+            // A failure to map or extend a file is most often a lack of space.
             ErrorCode::SystemIoFailure if has_no_room(code.extended_code) => Self::DiskFull { path, action },
             ErrorCode::CannotOpen if let Some(source) = too_many_open_files() => Self::Io { path, action, source },
             ErrorCode::SystemIoFailure | ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied => {
@@ -83,47 +80,24 @@ impl LdbError {
         }
     }
 
-    /// Whether the file is no database, or a damaged one: only another file helps.
+    /// Whether the file is no database, or a damaged one. Only another file helps.
     pub fn is_corrupt(&self) -> bool {
         matches!(self, Self::Corrupt { .. })
     }
 
-    /// Whether the same call may succeed later without anyone's help.
+    /// Whether the same call may succeed later without help.
     pub fn may_pass(&self) -> bool {
         matches!(self, Self::DiskFull { .. } | Self::Busy { .. } | Self::Io { .. })
     }
 }
 
-/// The memory-mapped index of the WAL is extended outside of SQLite's own check for
-/// a full disk, and reports these instead.
+/// Whether the code means a full disk. SQLite extends the memory-mapped index of the WAL
+/// without its usual check, and reports this code then.
 fn has_no_room(extended: i32) -> bool {
     extended == ffi::SQLITE_IOERR_SHMSIZE
 }
 
-/// Why a batch, or what follows a part of it, was not applied.
-#[derive(Debug, thiserror::Error)]
-pub enum ApplyError {
-    /// The ledger holds a statement that the LDB can't take. Everything before its
-    /// ledger transaction has been applied, as `applied` says.
-    #[error(
-        "ledger row {seq} ({form}{}) failed: {reason}{}",
-        .table.as_deref().map(|t| format!(" {t}")).unwrap_or_default(),
-        advice.map(|advice| format!("; {advice}")).unwrap_or_default(),
-    )]
-    Statement {
-        seq: Seq,
-        table: Option<String>,
-        form: &'static str,
-        reason: String,
-        /// What to do about it.
-        advice: Option<&'static str>,
-        applied: Option<Box<Applied>>,
-    },
-    #[error(transparent)]
-    Ldb(#[from] LdbError),
-}
-
-/// Whether `error` is the statement's own fault, so that it would fail on any host.
+/// Whether `error` is the statement's own fault, so that the statement would fail on any host.
 pub(super) fn is_statements_fault(error: &rusqlite::Error) -> bool {
     match error.sqlite_error_code() {
         Some(code) => matches!(
@@ -135,7 +109,7 @@ pub(super) fn is_statements_fault(error: &rusqlite::Error) -> bool {
                 | ErrorCode::AuthorizationForStatementDenied
                 | ErrorCode::ParameterOutOfRange
         ),
-        // rusqlite's own refusals: wrong number of parameters and the like.
+        // rusqlite's own refusals, such as a wrong number of parameters.
         None => true,
     }
 }

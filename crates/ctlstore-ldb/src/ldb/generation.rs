@@ -1,7 +1,7 @@
-//! An LDB's path is a symbolic link to a generation: a database file of its own,
-//! with its own -wal and -shm. A new generation is finished and flushed before the
-//! link is renamed over, so that no reader meets a new file under an old WAL. A
-//! plain file at the path (other programs make those) is used as it is.
+//! An LDB's path is a symbolic link to a generation: a database file of its own, with its own
+//! -wal and -shm. A new generation is finished and flushed before the link is renamed, so no
+//! reader ever reads a new file with an old WAL. A plain file at the path, as other programs make
+//! it, is used as it is. Entry points: [`locate`], [`install`], [`tidy`].
 
 use std::fs;
 use std::io;
@@ -14,15 +14,15 @@ use ctlstore_core::failpoint;
 
 use super::error::LdbError;
 
-/// Between an LDB's file name and the milliseconds that number its generations.
+/// Comes between an LDB's file name and the milliseconds that number its generations.
 const GENERATION: &str = ".gen-";
-/// The same where an LDB that could not be read is kept.
+/// Comes there in the name of an LDB that could not be read.
 const UNREADABLE: &str = ".unreadable-";
-/// The files that belong to a database file.
+/// The suffixes of the files that belong to a database file.
 const COMPANIONS: [&str; 2] = ["-wal", "-shm"];
 
-/// The database file that `path` leads to, `None` where there is none; a link whose
-/// file is gone counts as that.
+/// The database file that `path` leads to; `None` if there is none. A link to a missing file
+/// counts as none.
 pub fn find(path: &Path) -> Result<Option<PathBuf>, LdbError> {
     match fs::canonicalize(path) {
         Ok(file) => Ok(Some(file)),
@@ -31,7 +31,7 @@ pub fn find(path: &Path) -> Result<Option<PathBuf>, LdbError> {
     }
 }
 
-/// Whether `path` is a link as [`publish`] makes it: to a generation beside it.
+/// Whether `path` is a link as [`publish`] makes it, to a generation beside it.
 pub fn is_own_link(path: &Path) -> bool {
     let (Ok(target), Some(name)) = (fs::read_link(path), path.file_name().and_then(|name| name.to_str())) else {
         return false;
@@ -40,9 +40,8 @@ pub fn is_own_link(path: &Path) -> bool {
     number.is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
 }
 
-/// The database file that `path` leads to. Where there is none, `build` makes one:
-/// it is handed a name for the file, and the link is set when it has succeeded.
-/// The caller holds the applier's lock.
+/// The database file that `path` leads to. If there is none, `build` makes one under the name
+/// that it gets, and then the link is set. The caller holds the applier's lock.
 pub fn locate(path: &Path, build: impl FnOnce(&Path) -> Result<(), LdbError>) -> Result<PathBuf, LdbError> {
     if let Some(file) = find(path)? {
         return Ok(file);
@@ -53,29 +52,28 @@ pub fn locate(path: &Path, build: impl FnOnce(&Path) -> Result<(), LdbError>) ->
     find(path)?.ok_or_else(|| LdbError::Removed { path: path.to_owned() })
 }
 
-/// Makes `finished`, a database file without a -wal in the directory of `path`, the
-/// generation that `path` leads to. Where that fails `finished` is gone, and `path`
-/// leads where it led.
+/// Makes `finished` the generation that `path` leads to: a database file without a -wal, in the
+/// directory of `path`. After a failure `finished` is gone, and `path` leads to the same file as before.
 pub fn install(path: &Path, finished: &Path) -> Result<(), LdbError> {
     let generation = unused_name(path)?;
     fs::rename(finished, &generation).map_err(|error| LdbError::io(finished, "making it a generation", error))?;
     failpoint::hit("bootstrap-before-link");
     publish(path, &generation).inspect_err(|_| {
-        // Unless the link was set and only its flush failed, nothing leads here.
+        // If the link was set and only its flush failed, the generation is in use.
         if !fs::canonicalize(path).is_ok_and(|file| file.file_name() == generation.file_name()) {
             let _ = fs::remove_file(&generation);
         }
     })
 }
 
-/// Keeps the database that `path` leads to, and what belongs to it, under names that
-/// say that it could not be read. Its own names stay until something else has them.
-/// Older ones that were kept are removed.
+/// Keeps the database that `path` leads to, and its companions, under names which say that it
+/// could not be read. Its own names stay until another file takes them. Older kept files are
+/// removed.
 pub fn keep_unreadable(path: &Path) -> Result<(), LdbError> {
     let Some(file) = find(path)? else { return Ok(()) };
     let here = fs::canonicalize(directory_of(path)).map_err(|error| LdbError::io(path, "looking for it", error))?;
     if directory_of(&file) != here {
-        // A link of someone else's making: the file stays where it is.
+        // Another program made this link, so the file stays where it is.
         return Ok(());
     }
     let kept = beside(path, &format!("{UNREADABLE}{:013}", unix_millis()));
@@ -91,7 +89,7 @@ pub fn keep_unreadable(path: &Path) -> Result<(), LdbError> {
     older.iter().try_for_each(|(_, older)| fs::remove_file(older)).map_err(failed)
 }
 
-/// A generation's name that neither a file has nor the -wal of one.
+/// A generation's name that no file has, and no -wal or -shm of one.
 fn unused_name(path: &Path) -> Result<PathBuf, LdbError> {
     let mut number = unix_millis();
     loop {
@@ -104,16 +102,16 @@ fn unused_name(path: &Path) -> Result<PathBuf, LdbError> {
     }
 }
 
-/// Points `path` at `generation`, a finished database in the same directory. Atomic:
-/// whoever opens `path` finds the old file or the new one, complete.
+/// Points `path` at `generation`, a finished database in the same directory. Atomic: every
+/// program that opens `path` finds the old file or the new one, complete.
 fn publish(path: &Path, generation: &Path) -> Result<(), LdbError> {
     if find(path)?.is_none() {
-        // What a deleted database left is not to become part of this one.
+        // The companions of a deleted database must not become a part of this one.
         set_companions_aside(path)?;
     }
     flush(generation)?;
     let directory = directory_of(path);
-    // The file's own entry must be durable before a link can lead to it.
+    // The file's own entry must be durable before a link leads to it.
     flush(directory)?;
     let link = beside(path, ".link");
     let failed = |error| LdbError::io(path, "linking a new generation", error);
@@ -121,7 +119,7 @@ fn publish(path: &Path, generation: &Path) -> Result<(), LdbError> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
         _ => {}
     }
-    // Relative, so that the directory can be moved or mounted elsewhere as a whole.
+    // A relative link, so that the directory can be moved or mounted elsewhere as a whole.
     let target = generation.file_name().ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
     symlink(target, &link).and_then(|()| fs::rename(&link, path)).map_err(failed)?;
     flush(directory)
@@ -131,6 +129,7 @@ fn flush(path: &Path) -> Result<(), LdbError> {
     disk::flush(path).map_err(|error| LdbError::io(path, "flushing it", error))
 }
 
+/// Renames a -wal and a -shm at `path` whose database is gone.
 pub fn set_companions_aside(path: &Path) -> Result<(), LdbError> {
     for suffix in COMPANIONS {
         let left = beside(path, suffix);
@@ -145,10 +144,9 @@ pub fn set_companions_aside(path: &Path) -> Result<(), LdbError> {
     Ok(())
 }
 
-/// Removes what nothing leads to: a download or a generation that a crash left
-/// unfinished, a generation that was replaced, and the -wal of a plain file that was.
-/// Readers that have it open keep it until they close it. The caller holds the
-/// applier's lock.
+/// Removes what no link leads to: an unfinished download or generation of a crash, a replaced
+/// generation, and the -wal of a replaced plain file. Readers that have such a file open keep
+/// it until they close it. The caller holds the applier's lock.
 pub fn tidy(path: &Path) -> Result<(), LdbError> {
     let current = find(path)?;
     let failed = |error| LdbError::io(path, "tidying up around it", error);
@@ -157,9 +155,10 @@ pub fn tidy(path: &Path) -> Result<(), LdbError> {
     let mut is_generation = false;
     for (number, found) in names_behind(path, GENERATION).map_err(failed)? {
         let generation = beside(path, &format!("{GENERATION}{number}"));
-        match generation.file_name() == linked {
-            true => is_generation = true,
-            false => superfluous.push(found),
+        if generation.file_name() == linked {
+            is_generation = true;
+        } else {
+            superfluous.push(found);
         }
     }
     match current {
@@ -171,19 +170,19 @@ pub fn tidy(path: &Path) -> Result<(), LdbError> {
     clear_incoming(path)
 }
 
-/// Removes an unfinished file, and what SQLite may have left beside it.
+/// Removes an unfinished file, and what SQLite left beside it.
 pub fn clear_incoming(path: &Path) -> Result<(), LdbError> {
     let left = ["", "-wal", "-shm", "-journal"].map(|suffix| beside(&incoming(path), suffix));
     left.iter().try_for_each(|left| remove(left)).map_err(|error| LdbError::io(path, "tidying up beside it", error))
 }
 
-/// Where an LDB that is fetched for `path` is made.
+/// The path at which a fetched LDB for `path` is made.
 pub fn incoming(path: &Path) -> PathBuf {
     beside(path, ".incoming")
 }
 
-/// Files beside `path` that are numbered behind `middle`, as their number without a
-/// companion's suffix, and their path.
+/// Files beside `path` whose names have `middle` and a number after the LDB's name. Gives the
+/// number without a companion's suffix, and the path.
 fn names_behind(path: &Path, middle: &str) -> io::Result<Vec<(String, PathBuf)>> {
     let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return Ok(Vec::new()) };
     let prefix = format!("{name}{middle}");
@@ -207,7 +206,7 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// What numbers files, so that later ones come later.
+/// The time as a number, so that later files get higher numbers.
 pub fn unix_millis() -> u128 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()
 }

@@ -1,6 +1,6 @@
-//! Whether the LDB's file is what its readers need, found out through a connection that
-//! has nothing of it in its cache. The applier's own may know pages by heart that are
-//! damaged on the disk.
+//! Checks whether the LDB's file is sound, through a connection with an empty cache. The
+//! applier's own connection may have pages in its cache that are damaged on the disk. Entry
+//! points: [`IntegrityMonitor`] for quick checks, [`IntegrityCheck`] for a whole one.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -14,88 +14,88 @@ use super::bookkeeping;
 use super::connection::BUSY_TIMEOUT;
 use super::error::LdbError;
 
-/// Every page, and that the tables' trees hang together; one finding is enough.
+/// Reads every page, and checks the trees of the tables. One finding is enough.
 const CHECK: &str = "PRAGMA quick_check(1)";
 const PAGE_SIZE: &str = "PRAGMA page_size";
 
-/// How often the beginning of the file is read anew.
+/// How often the header and the bookkeeping are read anew.
 const HEADER_CHECK_INTERVAL: Duration = Duration::from_secs(10);
-/// SQLite's own instructions between two questions whether to go on: well below a millisecond.
+/// SQLite's own instructions between two calls that ask whether to end: well below a millisecond.
 const END_CHECK: i32 = 10_000;
 
-/// What is known of the file from the last looks at it.
+/// The findings of earlier checks of the file.
 #[derive(Debug)]
-pub struct Inspector {
-    /// The file's size. It never shrinks: an LDB is not vacuumed in place.
+pub struct IntegrityMonitor {
+    /// The file's size. It never shrinks, because an LDB is not vacuumed in place.
     bytes: u64,
-    glanced: Instant,
-    /// What was found. It stays, as only another file helps.
-    damage: Option<String>,
+    header_checked: Instant,
+    /// The corruption that was found. It stays, because only another file helps.
+    corruption: Option<String>,
 }
 
-impl Inspector {
+impl IntegrityMonitor {
     pub fn new(file: &Path) -> Self {
-        Self { bytes: size_of(file), glanced: Instant::now(), damage: None }
+        Self { bytes: size_of(file), header_checked: Instant::now(), corruption: None }
     }
 
-    /// Looks at what costs nothing to look at: the size each time, the header and the
-    /// bookkeeping now and then.
+    /// Makes the checks that cost next to nothing: the size each time, and the header and the
+    /// bookkeeping every ten seconds.
     ///
     /// # Errors
-    /// [`LdbError::Corrupt`], from then on always.
+    /// [`LdbError::Corrupt`], from the first finding on.
     pub fn check_header(&mut self, file: &Path) -> Result<(), LdbError> {
-        self.known(file)?;
+        self.refuse_corrupt(file)?;
         let before = std::mem::replace(&mut self.bytes, size_of(file));
         if self.bytes < before {
-            return self.keep(whole_pages(file).and_then(|()| read_all(file, || false)));
+            return self.record(whole_pages(file).and_then(|()| read_all(file, || false)));
         }
-        if self.glanced.elapsed() < HEADER_CHECK_INTERVAL {
+        if self.header_checked.elapsed() < HEADER_CHECK_INTERVAL {
             return Ok(());
         }
-        self.glanced = Instant::now();
+        self.header_checked = Instant::now();
         let position = open(file).and_then(|connection| bookkeeping::position(&connection));
-        self.keep(position.map(drop).map_err(|error| failed(file, &error)))
+        self.record(position.map(drop).map_err(|error| failed(file, &error)))
     }
 
-    /// Begins a look at all of the file. Only the thread that checkpoints may ask for its
-    /// size: any other sees the file half extended now and then.
+    /// Begins a check of the whole file. It reads the size, and only the thread that checkpoints
+    /// may do that: any other may find the file half extended.
     ///
     /// # Errors
-    /// [`LdbError::Corrupt`], from then on always.
-    pub(super) fn look(&mut self, file: &Path, id: FileId) -> Result<IntegrityCheck, LdbError> {
-        self.known(file)?;
-        self.keep(whole_pages(file))?;
+    /// [`LdbError::Corrupt`], from the first finding on.
+    pub(super) fn begin_check(&mut self, file: &Path, id: FileId) -> Result<IntegrityCheck, LdbError> {
+        self.refuse_corrupt(file)?;
+        self.record(whole_pages(file))?;
         Ok(IntegrityCheck { file: file.to_owned(), id })
     }
 
     /// # Errors
-    /// [`LdbError::Corrupt`] once damage was found.
-    pub fn known(&self, file: &Path) -> Result<(), LdbError> {
-        self.damage.as_deref().map_or(Ok(()), |damage| Err(corrupt(file, damage)))
+    /// [`LdbError::Corrupt`] once corruption was found.
+    pub fn refuse_corrupt(&self, file: &Path) -> Result<(), LdbError> {
+        self.corruption.as_deref().map_or(Ok(()), |reason| Err(corrupt(file, reason)))
     }
 
-    /// Keeps damage in mind.
-    pub fn keep(&mut self, outcome: Result<(), LdbError>) -> Result<(), LdbError> {
+    /// Remembers corruption.
+    pub fn record(&mut self, outcome: Result<(), LdbError>) -> Result<(), LdbError> {
         outcome.inspect_err(|error| {
             if let LdbError::Corrupt { reason, .. } = error {
-                self.damage = Some(reason.clone());
+                self.corruption = Some(reason.clone());
             }
         })
     }
 }
 
-/// What came of someone's word that the LDB is damaged.
+/// The answer to a report that the LDB is damaged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IntegrityVerdict {
-    /// All of it was read since, and is sound.
+    /// The whole file was read since, and is sound.
     Sound,
-    /// It was not looked at since: another look was too short a time ago, or at a file
-    /// that was replaced meanwhile.
-    NotLooked,
+    /// The file was not checked since: another check was too short a time ago, or the checked file
+    /// was replaced meanwhile.
+    NotChecked,
 }
 
-/// A look at all of the file, which takes as long as reading it: for another thread than
-/// the one that applies. It is one read transaction, so the WAL grows meanwhile.
+/// A check of the whole file. It takes as long as reading the file, so it is for another thread
+/// than the one that applies. It is one read transaction, so the WAL grows meanwhile.
 #[derive(Debug)]
 pub struct IntegrityCheck {
     file: PathBuf,
@@ -103,7 +103,7 @@ pub struct IntegrityCheck {
 }
 
 impl IntegrityCheck {
-    /// The file that is looked at.
+    /// The file that is checked.
     pub fn file(&self) -> &Path {
         &self.file
     }
@@ -112,10 +112,10 @@ impl IntegrityCheck {
         self.id == id
     }
 
-    /// Reads the file, unless `is_ended` says that it is to end.
+    /// Reads the file until its end, or until `is_ended` returns true.
     ///
     /// # Errors
-    /// [`LdbError::Corrupt`] where it is damaged; others where it can't be read, or was to end.
+    /// [`LdbError::Corrupt`] if it is damaged; others if it can't be read, or was ended.
     pub fn run(&self, is_ended: impl FnMut() -> bool + Send + 'static) -> Result<(), LdbError> {
         read_all(&self.file, is_ended)
     }
@@ -129,7 +129,7 @@ fn corrupt(file: &Path, reason: &str) -> LdbError {
     LdbError::Corrupt { path: file.to_owned(), reason: reason.to_owned() }
 }
 
-/// 0 where it is gone, which is found elsewhere.
+/// The size; 0 if the file is gone, which is noticed elsewhere.
 fn size_of(file: &Path) -> u64 {
     std::fs::metadata(file).map_or(0, |metadata| metadata.len())
 }
@@ -139,11 +139,11 @@ fn read_all(file: &Path, is_ended: impl FnMut() -> bool + Send + 'static) -> Res
     if report == "ok" {
         return Ok(());
     }
-    // Its first line only says which database.
+    // The first line only names the database.
     Err(corrupt(file, report.lines().last().unwrap_or(&report)))
 }
 
-/// SQLite would take what is missing from the last page for zeroes.
+/// Checks that the file ends with a whole page. SQLite would read zeroes for the missing part.
 fn whole_pages(file: &Path) -> Result<(), LdbError> {
     let asked = open(file).and_then(|connection| connection.query_row(PAGE_SIZE, [], |row| row.get(0)));
     let page_bytes: u32 = asked.map_err(|error| failed(file, &error))?;
@@ -160,8 +160,8 @@ fn check(file: &Path, is_ended: impl FnMut() -> bool + Send + 'static) -> rusqli
     connection.query_row(CHECK, [], |row| row.get(0))
 }
 
-/// Through SQLite alone: whoever closes a descriptor of the file loses the locks that
-/// this process has on it.
+/// Opens the file through SQLite. Closing a plain descriptor of the file would drop the locks
+/// that this process has on it.
 fn open(file: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(file, flags)?;
@@ -193,19 +193,19 @@ mod tests {
     }
 
     #[test]
-    fn a_checkpoint_that_extends_the_file_during_a_look_is_no_damage() {
+    fn a_checkpoint_that_extends_the_file_during_a_check_is_no_damage() {
         let (_directory, file, id) = made();
-        let look = Inspector::new(&file).look(&file, id).unwrap();
+        let check = IntegrityMonitor::new(&file).begin_check(&file, id).unwrap();
         extend(&file);
-        look.run(|| false).unwrap();
+        check.run(|| false).unwrap();
     }
 
     #[test]
-    fn no_whole_number_of_pages_is_damage_before_the_rest_is_looked_at() {
+    fn no_whole_number_of_pages_is_damage_before_the_rest_is_read() {
         let (_directory, file, id) = made();
         extend(&file);
-        let mut inspector = Inspector::new(&file);
-        assert!(inspector.look(&file, id).unwrap_err().is_corrupt());
-        assert!(inspector.known(&file).unwrap_err().is_corrupt());
+        let mut monitor = IntegrityMonitor::new(&file);
+        assert!(monitor.begin_check(&file, id).unwrap_err().is_corrupt());
+        assert!(monitor.refuse_corrupt(&file).unwrap_err().is_corrupt());
     }
 }

@@ -1,5 +1,5 @@
-//! `<ldb.path>.seq`: touched after each commit, so that other processes can wait for
-//! a change. They must not watch the WAL, which changes before its data is visible.
+//! `<ldb.path>.seq`: written after each commit, so that other processes can wait for a change.
+//! They must not watch the WAL, which changes before its data is visible.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use ctlstore_core::disk::{FILE_MODE, FileId, beside, open_own};
 use ctlstore_core::ledger::Seq;
 
-/// The open file. It holds the seq in 20 decimal digits and a line feed; the fixed
-/// width lets it be overwritten in place, so that no reader finds half of it.
+/// The open file. It holds the seq as 20 decimal digits and a line feed. The fixed width lets
+/// a write replace the old seq in place, so that no reader finds half of it.
 #[derive(Debug)]
 pub struct SeqFile {
     path: PathBuf,
@@ -26,7 +26,7 @@ impl SeqFile {
         &self.path
     }
 
-    /// Writes `seq`; waiters see the modification. Creates the file anew when it is gone.
+    /// Writes `seq`, and so wakes waiting processes. Creates the file again if it is gone.
     pub fn touch(&mut self, seq: Seq) -> io::Result<()> {
         let there = FileId::of(&self.path)?;
         if self.open.as_ref().map(|(_, id)| *id) != there || there.is_none() {

@@ -22,8 +22,8 @@ use ctlstore_reader::read::query::restriction::{
     LimitGuard, MAX_PATTERN_BYTES, PURE_FUNCTIONS, RefusedAction, has_name,
 };
 
-/// Steps of SQLite's machine between two calls of the progress handler. One step of a
-/// hostile statement can take milliseconds.
+/// Steps of SQLite's machine between two calls of the progress handler. One step of a hostile
+/// statement can take milliseconds.
 const STEPS: i32 = 100;
 /// Calls of the handler between two looks at the clock while a statement of the protocol's own forms
 /// runs. There are many of these, and each ends soon without help.

@@ -1,14 +1,14 @@
-//! What kind of statement a ledger row holds, by its first words: rows, or one of the
-//! protocol's three changes of a schema. Entry point: [`StatementClass::of`]. It reads
-//! words only; what the statement may touch is decided by the authorizer (`statement_authorizer`).
+//! Tells by its first words which kind of statement a ledger row holds: changes of rows, or one
+//! of the protocol's three changes of a schema. Entry point: [`StatementClass::of`]. The
+//! authorizer decides what the statement may touch (`statement_authorizer`).
 
-/// What a ledger statement does, and so what SQLite may do for it.
+/// The kind of a ledger statement. It decides what SQLite may do for the statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StatementClass {
     /// Inserts, updates, deletes or reads rows.
     Rows,
     CreateTable,
-    /// `ALTER TABLE`, of which only `ADD COLUMN` gets what it needs.
+    /// `ALTER TABLE`. Only `ADD COLUMN` gets the rights that it needs.
     AddColumn,
     DropTable,
 }
@@ -22,16 +22,16 @@ const NOT_PLAIN: NotAllowed = "has columns that are more than a name and a type,
 
 pub const HIDDEN_ROWID: NotAllowed = "names rows by SQLite's hidden number, which differs between hosts";
 
-/// The names of the hidden number of a row, where no column has that name.
+/// SQLite's names for the hidden number of a row. A column of such a name hides it.
 const ROWID_NAMES: [&str; 3] = ["rowid", "oid", "_rowid_"];
 
 /// Words that no plain column has: computed columns, conditions, and columns of other tables.
 const NOT_PLAIN_WORDS: [&str; 3] = ["as", "check", "references"];
-/// In a new table, a default can be computed, and would then differ between hosts.
+/// In a new table a default can be computed, and would then differ between hosts.
 const NOT_PLAIN_IN_TABLES: &str = "default";
 
 impl StatementClass {
-    /// The class of `text`; `None` where it holds nothing but comments.
+    /// The class of `text`; `None` if it holds only comments.
     pub fn of(text: &str) -> Result<Option<Self>, NotAllowed> {
         let mut words = Words { text: text.as_bytes(), at: 0 };
         let Some(first) = words.next() else { return Ok(None) };
@@ -72,7 +72,7 @@ impl StatementClass {
     }
 }
 
-/// Refuses a text that speaks of a row's hidden number. A column of such a name counts as one too.
+/// Refuses a text that names a row's hidden number. A column of such a name counts as one too.
 pub fn refuse_hidden_rowid(text: &str) -> Result<(), NotAllowed> {
     let is_name = |token: Token<'_>| match token {
         Token::Word(word) => is_rowid_name(word),
@@ -87,7 +87,7 @@ pub fn is_rowid_name(name: &[u8]) -> bool {
     ROWID_NAMES.iter().any(|rowid| name.eq_ignore_ascii_case(rowid.as_bytes()))
 }
 
-/// What `text` has in quotes of any kind, which may be values.
+/// The parts of `text` in quotes of any kind. They may be values.
 pub fn quoted_parts(text: &str) -> impl Iterator<Item = &[u8]> {
     let words = Words { text: text.as_bytes(), at: 0 };
     words.filter_map(|token| if let Token::Quoted(part) = token { Some(part) } else { None })
@@ -109,25 +109,25 @@ impl Token<'_> {
     }
 }
 
-/// The tokens of a statement, as far apart as is needed here.
+/// The tokens of a statement, as exact as this module needs them.
 struct Words<'a> {
     text: &'a [u8],
     at: usize,
 }
 
 impl<'a> Words<'a> {
-    /// Goes behind the next `end`, or to the end of the text.
+    /// Goes past the next `end`, or to the end of the text.
     fn skip_to(&mut self, end: &[u8]) {
         let rest = &self.text[self.at..];
         let found = rest.windows(end.len()).position(|window| window == end);
         self.at += found.map_or(rest.len(), |found| found + end.len());
     }
 
-    /// Goes behind the quote that ends what `quote` has begun.
+    /// Goes past the quote that ends the part that `quote` began.
     fn skip_quoted(&mut self, quote: u8) {
         loop {
             self.skip_to(&[quote]);
-            // A doubled one is part of what is quoted.
+            // A doubled quote is a part of the quoted text.
             if quote == b']' || self.text.get(self.at) != Some(&quote) {
                 return;
             }
@@ -172,7 +172,7 @@ impl<'a> Iterator for Words<'a> {
     }
 }
 
-/// As SQLite has it: bytes above 127 are letters.
+/// As in SQLite, bytes above 127 are letters.
 fn is_in_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$' || byte >= 0x80
 }

@@ -1,6 +1,6 @@
-//! Why SQLite refused a ledger statement, in SQLite's own words as far as these hold no
-//! value. Entry point: [`statement_reason`]. A message can repeat a piece of the
-//! statement, and a value that was quoted as a name is such a piece.
+//! Tells why SQLite refused a ledger statement, in SQLite's own words without values. Entry
+//! point: [`statement_reason`]. A message can repeat a piece of the statement, and a value that
+//! was quoted as a name can be such a piece.
 
 use rusqlite::ffi::{self, ErrorCode};
 
@@ -9,15 +9,15 @@ use ctlstore_core::sql::Statement;
 use super::statement_authorizer::is_table_of_a_family;
 use super::statement_class::quoted_parts;
 
-/// In place of what may be a value.
+/// Replaces a word that may be a value.
 const HIDDEN: &str = "…";
-/// Messages that go on with a piece of the statement, whatever its form.
+/// How messages begin that repeat a piece of the statement, whatever its form.
 const QUOTES_SOURCE: [&str; 2] = ["near ", "unrecognized token"];
 
-/// The reason of `error`, which running `statement`, read from `text`, gave.
+/// The reason of `error`, which running `statement` gave. `text` is what it was parsed from.
 pub fn statement_reason(text: &str, statement: &Statement<'_>, error: &rusqlite::Error) -> String {
     let (code, message) = match error {
-        // Found wrong before it ran; rusqlite's own text would repeat all of it.
+        // The statement was found wrong before it ran. rusqlite's own text would repeat all of it.
         rusqlite::Error::SqlInputError { error, msg, .. } => (*error, msg.clone()),
         rusqlite::Error::MultipleStatement => return "it holds more than one statement".to_owned(),
         _ => match error.sqlite_error() {
@@ -35,14 +35,14 @@ pub fn statement_reason(text: &str, statement: &Statement<'_>, error: &rusqlite:
                  reflector.statement_max_time)"
             )
         }
-        // What it names are its table and its columns.
+        // The message names only the statement's table and columns.
         _ if !matches!(statement, Statement::Other) => message,
         _ => without_values(text, &message),
     }
 }
 
-/// `message` with its own words and the names that can't be values. What stands behind
-/// a colon is a name; it stays where it is that of a family's table or of its columns.
+/// `message` with SQLite's own words, and only those names that can't be values. The part after
+/// a colon is a name; it stays if it is that of a family's table or of its columns.
 fn without_values(text: &str, message: &str) -> String {
     let (said, named) = message.split_once(": ").map_or((message, None), |(said, named)| (said, Some(named)));
     if said.contains(['"', '\'', '[', '`']) {
@@ -57,7 +57,7 @@ fn without_values(text: &str, message: &str) -> String {
     }
 }
 
-/// Whether the statement has `word` in quotes of any kind.
+/// Whether `word` is among the quoted parts of the statement.
 fn may_be_value(text: &str, word: &str) -> bool {
     let word = word.trim_matches(|c: char| !c.is_alphanumeric() && c != '_');
     if word.is_empty() || is_table_of_a_family(word) {

@@ -1,25 +1,25 @@
-//! What the applier is at work on, seen from other threads: which ledger row and for how
-//! long. It also takes the request to stop. Entry point: [`StatementWatch`]. It decides
-//! nothing; `guard` ends the statement.
+//! Tells other threads which ledger row the applier is working on, and for how long. It also
+//! takes the request to stop. Entry point: [`StatementWatch`]. It ends no statement;
+//! `statement_authorizer` does.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use ctlstore_core::ledger::Seq;
 
-/// How long a batch may go on after the request to stop. What takes longer is rolled
-/// back, and applied again after the next start.
+/// How long a batch may go on after the request to stop. A longer one is rolled back, and
+/// applied again after the next start.
 const STOP_GRACE: Duration = Duration::from_secs(1);
 
-/// Shared by the thread that applies batches and those that watch it.
+/// Shared by the thread that applies batches and the threads that watch it.
 #[derive(Debug)]
 pub struct StatementWatch {
-    /// What the times below count from.
+    /// The times below count from here.
     epoch: Instant,
     is_stopping: AtomicBool,
-    /// The ledger row that is being applied, 0 where none is.
+    /// The ledger row that is being applied; 0 if there is none.
     seq: AtomicI64,
-    /// The row that `row_began` is about.
+    /// The row that `row_began` belongs to.
     timed_seq: AtomicI64,
     /// In milliseconds.
     row_began: AtomicU64,
@@ -40,12 +40,12 @@ impl Default for StatementWatch {
 }
 
 impl StatementWatch {
-    /// Has the batch at work end soon, and those to come.
+    /// Makes the current batch end soon, and those to come.
     pub fn stop(&self) {
         self.is_stopping.store(true, Relaxed);
     }
 
-    /// The ledger row at work, and for how long it has been.
+    /// The ledger row that is being applied, and for how long.
     pub fn at_work(&self) -> Option<(Seq, Duration)> {
         let seq = self.seq.load(Relaxed);
         let is_timed = self.timed_seq.load(Relaxed) == seq;
@@ -67,9 +67,10 @@ impl StatementWatch {
         self.timed_seq.store(0, Relaxed);
     }
 
-    /// Reads the clock, and gives how long it has been at the row since it first did.
+    /// Reads the clock, and gives the time since it was first read for the current row.
     pub(super) fn time_row(&self) -> Duration {
-        let (now, seq) = (self.now(), self.seq.load(Relaxed));
+        let now = self.now();
+        let seq = self.seq.load(Relaxed);
         if self.timed_seq.load(Relaxed) != seq {
             self.row_began.store(now, Relaxed);
             self.timed_seq.store(seq, Relaxed);
@@ -77,7 +78,7 @@ impl StatementWatch {
         Duration::from_millis(now.saturating_sub(self.row_began.load(Relaxed)))
     }
 
-    /// Whether the batch is to be given up.
+    /// Whether the batch must be given up.
     pub(super) fn must_stop(&self) -> bool {
         self.is_stopping.load(Relaxed)
             && self.now().saturating_sub(self.batch_began.load(Relaxed)) >= STOP_GRACE.as_millis() as u64

@@ -1,9 +1,9 @@
-//! Versioned LDBs: a directory of whole LDBs that nobody writes, each in
-//! `<milliseconds, 13 digits>/ldb.db`. Here is how a new one gets there, complete at the
-//! moment that it appears, and how old ones go; readers look for the newest (`read`).
+//! Versioned LDBs: a directory of whole LDBs that no program writes, each in
+//! `<milliseconds, 13 digits>/ldb.db`. [`Versions`] puts a new one there, complete at the moment
+//! that it appears, and removes old ones. Readers find the newest with the reader crate's `read`.
 //!
-//! What is unfinished lies beside the directory, never in it: programs that look for
-//! versions take whatever they find there for one.
+//! Unfinished versions are beside the directory, never in it, because programs that look for
+//! versions use whatever they find there.
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, ErrorKind};
@@ -13,32 +13,32 @@ use std::path::{Path, PathBuf};
 use ctlstore_core::disk::{self, FILE_MODE, LockError, ProcessLock, beside, directory_of};
 use ctlstore_core::failpoint;
 use ctlstore_core::ledger::{LdbPosition, Seq};
-
-use super::error::LdbError;
-use super::generation::unix_millis;
-use super::wal_mark::mark_for_wal;
 use ctlstore_reader::read::{LdbReader, VERSION_DIGITS, VERSIONED_LDB, is_version};
 
-/// The largest number of a version.
+use super::connection::mark_for_wal;
+use super::error::LdbError;
+use super::generation::unix_millis;
+
+/// The highest number of a version.
 const LAST_NUMBER: u64 = 10_u64.pow(VERSION_DIGITS as u32) - 1;
 
-/// A claimed directory of versions. The claim is held as long as this lives.
+/// A claimed directory of versions. The claim is held as long as this value lives.
 #[derive(Debug)]
 pub struct Versions {
     directory: PathBuf,
-    /// Versions that stay.
+    /// The number of versions that stay.
     keep: usize,
     _lock: ProcessLock,
 }
 
-/// What is in the directory.
+/// The versions in the directory.
 #[derive(Debug, Clone, Default)]
 pub struct Standing {
-    /// The newest version that can be read: its directory, and where it stands.
+    /// The newest version that can be read: its directory and its position.
     pub newest: Option<(PathBuf, LdbPosition)>,
-    /// Why a newer one can't be read, where there is one.
+    /// Why a newer version can't be read, if there is one.
     pub unreadable: Option<String>,
-    /// The ledger of the versions; they may not all name it.
+    /// The ledger of the versions. Not all of them may name it.
     pub ledger_id: Option<String>,
 }
 
@@ -49,10 +49,10 @@ impl Standing {
 }
 
 impl Versions {
-    /// Claims `directory`, makes it, and removes what a crash has left unfinished.
+    /// Claims `directory`, makes it, and removes what a crash left unfinished.
     ///
     /// # Errors
-    /// When another process has it, or the filesystem fails.
+    /// If another process has claimed it, or the filesystem fails.
     pub fn claim(directory: &Path, keep: usize) -> Result<Self, LdbError> {
         let failed = |action| move |error| LdbError::io(directory, action, error);
         disk::create_own_directory(directory).map_err(failed("creating the directory"))?;
@@ -66,10 +66,10 @@ impl Versions {
         Ok(versions)
     }
 
-    /// Looks at every version until one can be read.
+    /// Reads the versions, newest first, until one can be read.
     ///
     /// # Errors
-    /// When the directory can't be listed.
+    /// If the directory can't be listed.
     pub fn standing(&self) -> Result<Standing, LdbError> {
         let mut standing = Standing::default();
         let there = self.directories().map_err(|error| LdbError::io(&self.directory, "looking for versions", error))?;
@@ -91,11 +91,10 @@ impl Versions {
         Ok(standing)
     }
 
-    /// Where the file is to be made that [`install`](Self::install) takes. Nothing is
-    /// there.
+    /// The path at which a file is made for [`install`](Self::install). No file is there.
     ///
     /// # Errors
-    /// When the filesystem fails.
+    /// If the filesystem fails.
     pub fn incoming(&self) -> Result<PathBuf, LdbError> {
         let incoming = self.unfinished();
         let make = || {
@@ -106,18 +105,17 @@ impl Versions {
         Ok(incoming.join(VERSIONED_LDB))
     }
 
-    /// Makes the finished file at [`incoming`](Self::incoming) the newest version, and
-    /// gives its directory.
+    /// Makes the finished file at [`incoming`](Self::incoming) the newest version, and gives its
+    /// directory.
     ///
     /// # Errors
-    /// When the filesystem fails. What readers see is then as it was, or has the new
-    /// version as a whole.
+    /// If the filesystem fails. Readers then find what was there before, or the whole new version.
     pub fn install(&self) -> Result<PathBuf, LdbError> {
         let incoming = self.unfinished();
         let install = || {
             finish(&incoming.join(VERSIONED_LDB))?;
             disk::flush(&incoming)?;
-            // Someone who wants to begin anew may have removed it.
+            // The operator may have removed it to begin anew.
             disk::create_directory(&self.directory)?;
             let version = self.directory.join(self.next_name()?);
             failpoint::hit("versioned-before-rename");
@@ -130,23 +128,23 @@ impl Versions {
         install().map_err(|error| LdbError::io(&self.directory, "putting a version there", error))
     }
 
-    /// Removes all but the newest versions. Readers that have one open keep it.
+    /// Removes all but the newest versions. Readers that have an old one open keep it.
     ///
     /// # Errors
-    /// When the filesystem fails; the next call tries again.
+    /// If the filesystem fails. The next call tries again.
     pub fn remove_old(&self) -> Result<(), LdbError> {
         let removing = beside(&self.directory, ".removing");
         let remove = || {
             remove_all(&removing)?;
             let there = self.directories()?;
             let kept = there.iter().filter(|version| has_ldb(version)).take(self.keep).last();
-            // Those without an LDB are nobody's: below the newest they go too.
+            // Directories without an LDB are not counted. They go too if they are older.
             for old in there.iter().filter(|version| kept.is_some_and(|kept| *version < kept)) {
                 if stranger_in(old)?.is_some() {
-                    // Somebody keeps more there than a version, and may go on to.
+                    // Another program keeps more there than a version, and may go on to.
                     continue;
                 }
-                // Out of sight first, so that no one meets a version of which a part is gone.
+                // Renamed first, so that no reader finds a version of which a part is gone.
                 fs::rename(old, &removing)?;
                 failpoint::hit("versioned-before-removal");
                 remove_all(&removing)?;
@@ -177,7 +175,7 @@ impl Versions {
         Ok(found)
     }
 
-    /// Above every number that is there, whatever has it and whatever the clock says.
+    /// A number above every number that is there, whatever has it and whatever the clock says.
     fn next_name(&self) -> io::Result<String> {
         let mut next = u64::try_from(unix_millis()).unwrap_or(LAST_NUMBER);
         for entry in entries(&self.directory)? {
@@ -185,17 +183,17 @@ impl Versions {
             let taken = name.to_str().filter(|_| is_version(&name)).and_then(|name| name.parse::<u64>().ok());
             next = next.max(taken.map_or(0, |taken| taken + 1));
         }
-        match next > LAST_NUMBER {
-            true => Err(io::Error::other("there is no higher number than that of the newest version")),
-            false => Ok(format!("{next:0width$}", width = VERSION_DIGITS)),
+        if next > LAST_NUMBER {
+            return Err(io::Error::other("there is no higher number than that of the newest version"));
         }
+        Ok(format!("{next:0width$}", width = VERSION_DIGITS))
     }
 }
 
-/// Makes a fetched file one that every reader takes, and flushes it.
+/// Finishes a fetched file so that every reader takes it, and flushes it.
 fn finish(file: &Path) -> io::Result<()> {
     let open = disk::open_own(OpenOptions::new().read(true).write(true), file)?;
-    // The process's umask may not take the group's right to read.
+    // The process's umask must not take the group's right to read.
     open.set_permissions(Permissions::from_mode(FILE_MODE))?;
     mark_for_wal(&open)?;
     open.sync_all()
@@ -205,7 +203,7 @@ fn has_ldb(version: &Path) -> bool {
     fs::metadata(version.join(VERSIONED_LDB)).is_ok_and(|metadata| metadata.is_file())
 }
 
-/// What is in `directory`; nothing where that is gone.
+/// The entries of `directory`; none if it is gone.
 fn entries(directory: &Path) -> io::Result<impl Iterator<Item = io::Result<fs::DirEntry>>> {
     match fs::read_dir(directory) {
         Ok(entries) => Ok(Some(entries).into_iter().flatten()),
@@ -214,8 +212,8 @@ fn entries(directory: &Path) -> io::Result<impl Iterator<Item = io::Result<fs::D
     }
 }
 
-/// Removes the directory of a version, which need not be there. One that has anything else
-/// in it is left as it is.
+/// Removes the directory of a version, which may be missing. A directory with anything else in
+/// it stays.
 ///
 /// # Errors
 /// For such a directory, and for a plain file of its name.
@@ -237,7 +235,8 @@ fn remove_all(directory: &Path) -> io::Result<()> {
 /// The name of anything in `directory` that is neither an LDB nor what SQLite puts beside one.
 fn stranger_in(directory: &Path) -> io::Result<Option<PathBuf>> {
     for entry in entries(directory)? {
-        let (entry, ours) = (entry?, ["", "-wal", "-shm", "-journal"]);
+        let entry = entry?;
+        let ours = ["", "-wal", "-shm", "-journal"];
         let name = PathBuf::from(entry.file_name());
         let is_ours = ours.iter().any(|suffix| name == beside(Path::new(VERSIONED_LDB), suffix));
         if !is_ours || entry.file_type()?.is_dir() {

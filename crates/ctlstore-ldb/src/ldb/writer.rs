@@ -1,5 +1,5 @@
-//! The applier's handle on the LDB: opened once, by one process, and used by one
-//! thread. How it applies batches stands in `apply`.
+//! The applier's handle on the open LDB: one process opens it, and one thread uses it. Entry
+//! point: [`Ldb`]. How it applies batches is in `apply`, how it is opened in `claim`.
 
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -8,17 +8,17 @@ use std::sync::Arc;
 use rusqlite::Connection;
 use rusqlite::limits::Limit;
 
-use crate::changelog::history::{DiffError, History, HistoryError, HistoryOptions};
-use crate::changelog::{Changelog, ChangelogCounts, ChangelogError, ChangelogOptions, Numbering};
 use ctlstore_core::disk::{FILE_MODE, FileId, ProcessLock, beside, create_anew};
 use ctlstore_core::ledger::{LdbPosition, Seq};
 
+use crate::changelog::history::{DiffError, History, HistoryError, HistoryOptions, enter_difference};
+use crate::changelog::{Changelog, ChangelogCounts, ChangelogError, ChangelogOptions, Numbering};
+
 use super::bookkeeping;
 use super::checkpoint::{Checkpoint, Checkpointer};
-use super::claim::ClaimedLdb;
 use super::connection::{self, in_transaction};
 use super::error::LdbError;
-use super::integrity::{Inspector, IntegrityCheck, IntegrityVerdict};
+use super::integrity::{IntegrityCheck, IntegrityMonitor, IntegrityVerdict};
 use super::seq_file::SeqFile;
 use super::statement_authorizer::{StatementAuthorizer, StatementLimits};
 use super::statement_watch::StatementWatch;
@@ -30,18 +30,18 @@ const COPY: &str = "VACUUM INTO ?";
 pub struct LdbOptions {
     /// The size of the WAL, in bytes, from which on it is checkpointed.
     pub wal_checkpoint_bytes: u64,
-    /// Where the changelog goes; `None`, or a maximum of 0 bytes, for nowhere.
+    /// Where the changelog goes. With `None`, or a maximum of 0 bytes, none is written.
     pub changelog: Option<ChangelogOptions>,
-    /// Where the history of changes is kept; `None`, or 0 bytes, for nowhere.
+    /// Where the history of changes is kept. With `None`, or 0 bytes, none is kept.
     pub history: Option<HistoryOptions>,
 }
 
-/// The LDB as its one writer has it open.
+/// The LDB, as its one writer has it open.
 #[derive(Debug)]
 pub struct Ldb {
     /// The path that was asked for, which may be a link.
     pub(super) path: PathBuf,
-    /// The database file that it led to, and its WAL.
+    /// The database file that the path led to, and its WAL.
     file: PathBuf,
     file_id: FileId,
     wal: PathBuf,
@@ -52,22 +52,12 @@ pub struct Ldb {
     seq_file: SeqFile,
     seq_file_error: Option<LdbError>,
     checkpointer: Checkpointer,
-    inspector: Inspector,
-    /// The applier's lock is held until this handle and the home that it came from are gone.
+    integrity: IntegrityMonitor,
+    /// The applier's lock is held until this value and the claim that opened it are gone.
     _lock: Arc<ProcessLock>,
 }
 
 impl Ldb {
-    /// Opens the LDB at `path`, or makes an empty one. Takes over a file of another
-    /// program, and finds what a crash left.
-    ///
-    /// # Errors
-    /// When another applier has it, it lies on a network filesystem, it was written
-    /// by a newer program, or the filesystem or SQLite fails.
-    pub fn open(path: &Path, options: &LdbOptions) -> Result<Self, LdbError> {
-        ClaimedLdb::claim(path)?.open(options)
-    }
-
     /// Opens the database at `file`, which `path` leads to.
     pub(super) fn at(
         path: &Path,
@@ -93,7 +83,7 @@ impl Ldb {
             seq_file: SeqFile::beside(path),
             seq_file_error: None,
             checkpointer: Checkpointer::new(options.wal_checkpoint_bytes),
-            inspector: Inspector::new(&file),
+            integrity: IntegrityMonitor::new(&file),
             file,
             _lock: lock,
         };
@@ -115,14 +105,15 @@ impl Ldb {
         let failed = |error: rusqlite::Error| LdbError::sqlite(&self.path, "opening its changelog", &error);
         let kept = bookkeeping::numbering(&self.connection).map_err(failed)?;
         let position = bookkeeping::position(&self.connection).map_err(failed)?;
-        let (seq, here) = (position.seq, self.numbering_id());
+        let seq = position.seq;
+        let here = self.numbering_id();
         let history = history.map(|options| History::open(options, seq, position.ledger_id.as_deref()));
         let changelog =
             Changelog::open(&self.connection, options, kept.as_ref(), (seq, &here), history).map_err(failed)?;
         let owes_jump = changelog.owes_jump();
         self.changelog = Some(changelog);
         match (owes_jump, kept) {
-            // A full disk is no reason to stay closed; `maintain` tries again.
+            // A full disk is no reason not to open the LDB. `maintain` tries again.
             (true, _) => match self.jump() {
                 Err(error) if error.may_pass() => Ok(()),
                 result => result,
@@ -157,27 +148,27 @@ impl Ldb {
             .map_err(|error| LdbError::sqlite(&self.path, "numbering its changelog", &error))
     }
 
-    /// Names the database file, in a way that a copy of it does not share.
+    /// Names the database file. A copy of the file has another name.
     fn numbering_id(&self) -> String {
         format!("{}:{}", self.file_id.device, self.file_id.inode)
     }
 
-    /// How far the LDB has come, and in which ledger.
+    /// How far the LDB is, and in which ledger.
     pub fn position(&self) -> Result<LdbPosition, LdbError> {
         bookkeeping::position(&self.connection)
             .map_err(|error| LdbError::sqlite(&self.path, "reading its position", &error))
     }
 
-    /// The names of triggers in it, a few of them. No ledger makes any, and they are off.
+    /// The names of a few triggers in it. No ledger makes any, and they are switched off.
     pub fn triggers(&self) -> Result<Vec<String>, LdbError> {
         bookkeeping::triggers(&self.connection)
             .map_err(|error| LdbError::sqlite(&self.path, "looking for triggers", &error))
     }
 
-    /// From now on the LDB follows the ledger `id` and no other.
+    /// Makes the LDB follow the ledger `id` and no other from now on.
     ///
     /// # Errors
-    /// [`LdbError::OtherLedger`] when it follows another one already.
+    /// [`LdbError::OtherLedger`] if it follows another one already.
     pub fn adopt_ledger_id(&mut self, id: &str) -> Result<(), LdbError> {
         match self.position()?.ledger_id {
             Some(ldb) if ldb == id => Ok(()),
@@ -193,46 +184,46 @@ impl Ldb {
         }
     }
 
-    /// Another LDB, at `fresh`, is about to take the place of this one: enters into the
-    /// history what it has in another way. Nothing is to be applied to this one any
-    /// more, unless it keeps its place.
+    /// Enters what differs in the LDB at `fresh`, which is about to replace this one, into the
+    /// history. No batch may be applied to this LDB after that, unless it keeps its place. Then the
+    /// entries are taken back.
     pub fn bridge(&mut self, fresh: &Path) -> Result<(), DiffError> {
         match self.changelog.as_mut().and_then(Changelog::history_mut) {
-            Some(history) => history.bridge(&self.file, fresh),
+            Some(history) => enter_difference(history, &self.file, fresh),
             None => Ok(()),
         }
     }
 
-    /// What reads the whole file, on whichever thread, through another connection: this one
-    /// may know by heart what is damaged on the disk.
+    /// Begins a check of the whole file, which any thread may run. It uses another connection,
+    /// because this one may have pages in its cache that are damaged on the disk.
     ///
     /// # Errors
-    /// [`LdbError::Corrupt`] where damage was found before; those of [`maintain`](Self::maintain).
-    pub fn look(&mut self) -> Result<IntegrityCheck, LdbError> {
+    /// [`LdbError::Corrupt`] if corruption was found before; those of [`maintain`](Self::maintain).
+    pub fn begin_integrity_check(&mut self) -> Result<IntegrityCheck, LdbError> {
         self.check_present()?;
-        self.inspector.look(&self.file, self.file_id)
+        self.integrity.begin_check(&self.file, self.file_id)
     }
 
-    /// What a look has found, which counts where it was at the file that is open.
+    /// Records the outcome of a check. It counts only if the check was of the file that is open.
     ///
     /// # Errors
-    /// Those that the look has found; [`LdbError::Corrupt`] stays.
+    /// Those of the check. [`LdbError::Corrupt`] stays.
     pub fn record_check(
         &mut self,
-        look: &IntegrityCheck,
+        check: &IntegrityCheck,
         outcome: Result<(), LdbError>,
     ) -> Result<IntegrityVerdict, LdbError> {
-        if !look.is_at(self.file_id) {
-            return Ok(IntegrityVerdict::NotLooked);
+        if !check.is_at(self.file_id) {
+            return Ok(IntegrityVerdict::NotChecked);
         }
-        self.inspector.keep(outcome).map(|()| IntegrityVerdict::Sound)
+        self.integrity.record(outcome).map(|()| IntegrityVerdict::Sound)
     }
 
-    /// Writes the LDB anew to `path`, from what this connection has of it. That is all of
-    /// it also where the -wal is gone, since the connection still has that open.
+    /// Writes the LDB anew to `path`, from what this connection has of it. If the -wal is gone, that
+    /// is still all of it, because the connection has the -wal open.
     pub fn copy_to(&self, path: &Path) -> Result<(), LdbError> {
         const ACTION: &str = "writing the ldb anew";
-        // SQL text can't hold any other, and what is nearly its name is another place.
+        // SQL text is UTF-8, and a name that is nearly the path is another place.
         let Some(name) = path.to_str() else {
             return Err(LdbError::io(
                 path,
@@ -241,10 +232,10 @@ impl Ldb {
             ));
         };
         let failed = |error: rusqlite::Error| LdbError::sqlite(path, ACTION, &error);
-        // SQLite takes a file without a byte, and would make one that everyone can read.
+        // SQLite takes an empty file. It would make one that everyone can read.
         create_anew(path, FILE_MODE).map_err(|error| LdbError::io(path, ACTION, error))?;
         let copy = || {
-            // It goes through an attached database, which statements of the ledger may not have.
+            // VACUUM INTO attaches a database, which statements of the ledger may not do.
             let limit = self.connection.limit(Limit::SQLITE_LIMIT_ATTACHED)?;
             self.connection.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 1)?;
             let copied = self.connection.execute(COPY, [name]);
@@ -253,12 +244,12 @@ impl Ldb {
         copy().map_err(failed)
     }
 
-    /// What is to be done between batches and while there are none: sees whether the
-    /// files are still there and whole, tells followers of the changelog what they are
-    /// owed, and checkpoints a WAL that has grown. `None` when there was nothing to checkpoint.
+    /// Does the work that is due between batches and while there are none. It checks whether the
+    /// files are there and whole, writes the jump or resync that followers are owed, and
+    /// checkpoints a WAL that has grown. `None` if there was nothing to checkpoint.
     pub fn maintain(&mut self) -> Result<Option<Checkpoint>, LdbError> {
         self.check_present()?;
-        self.inspector.check_header(&self.file)?;
+        self.integrity.check_header(&self.file)?;
         if self.changelog.as_ref().is_some_and(Changelog::owes_jump) {
             self.jump()?;
         }
@@ -274,7 +265,7 @@ impl Ldb {
         std::fs::metadata(&self.wal).map_or(0, |metadata| metadata.len())
     }
 
-    /// The number of the next changelog entry, `None` where no changelog is written.
+    /// The number of the next changelog entry; `None` if no changelog is written.
     pub fn next_changelog_number(&self) -> Option<u64> {
         self.changelog.as_ref().map(Changelog::next_number)
     }
@@ -289,35 +280,35 @@ impl Ldb {
         &self.file
     }
 
-    /// What keeps changelog entries from being written, as long as it does.
+    /// Why changelog entries can't be written at present.
     pub fn changelog_error(&self) -> Option<&ChangelogError> {
         self.changelog.as_ref().and_then(Changelog::error)
     }
 
-    /// What keeps the history of changes from being written, as long as it does.
+    /// Why the history of changes can't be written at present.
     pub fn history_error(&self) -> Option<&HistoryError> {
         self.changelog.as_ref().and_then(Changelog::history_error)
     }
 
-    /// What keeps the seq file from being touched, as long as it does.
+    /// Why the seq file can't be written at present.
     pub fn seq_file_error(&self) -> Option<&LdbError> {
         self.seq_file_error.as_ref()
     }
 
-    /// What was written to the changelog since the LDB was opened.
+    /// The counts of the changelog since the LDB was opened.
     pub fn changelog_total(&self) -> ChangelogCounts {
         self.changelog.as_ref().map(Changelog::total).unwrap_or_default()
     }
 
-    /// Checkpoints what can be, and closes the file. The lock is let go of.
+    /// Checkpoints what can be checkpointed, closes the file, and releases the lock.
     pub fn close(mut self) -> Result<(), LdbError> {
         let failed = |error: &rusqlite::Error| LdbError::sqlite(&self.path, "closing it", error);
         self.checkpointer.finish(&self.connection).map_err(|error| failed(&error))?;
         self.connection.close().map_err(|(_, error)| LdbError::sqlite(&self.path, "closing it", &error))
     }
 
-    /// Fails when the database or its WAL is no longer the file that is open: what is
-    /// committed then would never be seen by anyone, or be lost at the next start.
+    /// Fails if the database or its WAL is no longer the file that is open. Commits to it would
+    /// never be seen, or be lost at the next start.
     pub(super) fn check_present(&self) -> Result<(), LdbError> {
         if id_of(&self.path)? != Some(self.file_id) {
             return Err(LdbError::Removed { path: self.path.clone() });
@@ -328,8 +319,7 @@ impl Ldb {
         Ok(())
     }
 
-    /// Wakes those who wait for a commit. Where that fails they look by themselves,
-    /// only later.
+    /// Wakes processes that wait for a commit. If that fails, they find the commit later without it.
     pub(super) fn touch(&mut self, seq: Seq) {
         let touched = self.seq_file.touch(seq);
         let error = touched.map_err(|error| LdbError::io(self.seq_file.path(), "touching it", error));

@@ -1,6 +1,7 @@
-//! A place where snapshots go, of whatever kind. What stands there is at each moment
-//! whole: the data goes to a name of its own first, then to the plain key, then the
-//! manifest names it; only then older data is removed.
+//! Publishes snapshots at one destination, of any kind. Entry point: [`Destination::offer`]. The
+//! destination is whole at each moment: the data goes to a name of its own, then to the plain
+//! key, and then the manifest names it. Only then older data is removed. `publish_decision`
+//! decides whether a snapshot may be published.
 
 use std::path::{Path, PathBuf};
 
@@ -8,33 +9,35 @@ use ctlstore_core::disk::{self, LockError, ProcessLock, beside, directory_of};
 use ctlstore_core::ledger::{LdbPosition, Seq};
 use ctlstore_core::{Abort, failpoint};
 
-use super::encode::{self, Stored};
+use super::destination_state::{DestinationState, UnknownSnapshot};
+use super::encode::{self, StoredObject};
 use super::error::SnapshotError;
 use super::manifest::{Compression, Manifest};
-use super::progress::Progress;
-use super::publish_decision::{Published, UnknownSnapshot};
+use super::progress::SnapshotProgress;
+use super::publish_decision::{is_news, refuse_emptied, refuse_empty_ldb};
 use super::shared_copy::{SharedCopy, clear};
+use super::snapshot_url::SnapshotUrl;
 use super::store::{Condition, Store, StoreError, StoreOptions};
 use super::take::Snapshot;
-use super::{StoreUrl, copy_object, gc, names, priority};
+use super::{gc, names, priority};
 
-/// How often a manifest that others write at the same time is tried again.
+/// How often the manifest is written anew while other publishers write it too.
 const MANIFEST_TRIES: usize = 5;
-/// More than a lock file of ours has.
+/// More bytes than a lock file of ours has.
 const MAX_LOCK_BYTES: u64 = 64;
 
-/// What a destination is told.
+/// Where to publish, and how.
 #[derive(Debug, Clone)]
 pub struct Target {
-    pub url: StoreUrl,
-    /// How many snapshots stay under timestamped names beside the newest.
+    pub url: SnapshotUrl,
+    /// How many snapshots stay under timestamped names besides the newest.
     pub keep: usize,
     pub options: StoreOptions,
 }
 
 impl Target {
-    /// Keeps none besides the newest.
-    pub fn new(url: StoreUrl) -> Self {
+    /// Keeps no snapshots besides the newest.
+    pub fn new(url: SnapshotUrl) -> Self {
         Self { url, keep: 0, options: StoreOptions::default() }
     }
 }
@@ -45,98 +48,85 @@ pub struct Delivered {
     pub position: LdbPosition,
     /// Of the uncompressed file.
     pub bytes: u64,
-    /// It is published, but what comes after was not done.
+    /// Why the work after the publication failed. The snapshot is published.
     pub trouble: Option<SnapshotError>,
 }
 
-/// One destination; a file is held by this process as long as this value lives.
+/// One destination. While this value lives, no other process can publish to the file.
 #[derive(Debug)]
 pub(super) struct Destination {
     store: Store,
     compression: Compression,
     keep: usize,
-    /// What it had last besides snapshots of ours.
+    /// The object without a manifest that was there last.
     unknown: Option<UnknownSnapshot>,
-    /// One process at a time writes files, so that nobody else can publish between the
-    /// look at what is there and the rename. Object stores have conditions instead.
+    /// Files have no conditions, so a lock keeps other processes from publishing between the
+    /// reading of the state and the rename. Object stores have conditions.
     _lock: Option<ProcessLock>,
 }
 
 impl Destination {
-    /// Takes hold of the place: a file's directory is made and locked, and what a crash
-    /// has left unfinished is removed.
+    /// Claims the destination: makes and locks a file's directory, and removes what a crash
+    /// left unfinished.
     ///
     /// # Errors
-    /// [`SnapshotError::InUse`] while another process holds it.
+    /// [`SnapshotError::InUse`] while another process has claimed it.
     pub(super) fn open(target: &Target) -> Result<Self, SnapshotError> {
         let store = Store::with_options(&target.url, &target.options)?;
         if let Some(path) = store.path(store.name()) {
-            // Before anything is written beside it.
-            Published::look(&store, &Abort::default())?.refuse_foreign(&store)?;
+            // Checked before anything is written beside the file.
+            DestinationState::read(&store, &Abort::default())?.refuse_foreign(&store)?;
             refuse_foreign_lock(&store, &path)?;
         }
         let lock = store.path(store.name()).map(|path| hold(&path)).transpose()?;
         Ok(Self { compression: Compression::of(store.name()), store, keep: target.keep, unknown: None, _lock: lock })
     }
 
-    /// Whether someone has removed the directory that a file was to be in; it is made
-    /// where a destination is opened.
+    /// Whether the directory of a file was removed. Opening the destination again makes it.
     pub(super) fn is_gone(&self) -> bool {
         self.store.path(self.store.name()).is_some_and(|path| !directory_of(&path).is_dir())
     }
 
-    /// Publishes the round's snapshot if it is news here; `position` is the LDB's. At seq 0
-    /// there is none to publish, which is an error where there was one.
+    /// Publishes the round's snapshot if it is news here. `position` is the LDB's; at seq 0
+    /// there is nothing to publish, which is an error if the destination has rows.
     ///
     /// # Errors
-    /// What is there stays.
+    /// The destination keeps what it has.
     pub(super) fn offer(
         &mut self,
         position: &LdbPosition,
         copy: &SharedCopy,
         abort: &Abort,
     ) -> Result<Option<Delivered>, SnapshotError> {
-        let published = self.look(copy, abort)?;
+        let state = self.read_state(copy, abort)?;
         if position.seq == Seq::ZERO {
-            return self.refuse_nothing(&published);
+            return refuse_empty_ldb(&state, self.store.url()).map(|()| None);
         }
-        if !published.wants(&self.store, position)? {
-            self.repair(&published, abort)?;
+        if !is_news(&state, self.store.url(), position)? {
+            self.repair(&state, abort)?;
             return Ok(None);
         }
         let near = self.staging().filter(|path| copy.is_near(path));
         let staged = copy.get(near.as_deref(), abort)?;
-        // Compressing and sending may take their time.
+        // No applier and no reader waits for compressing and sending.
         priority::lower();
-        // Looked at again: the copy took its time, and is newer than the position.
-        let published = self.look(copy, abort)?;
-        if !published.wants(&self.store, &staged.snapshot.position)? {
+        // Read again, because the copy took time and is newer than the position.
+        let state = self.read_state(copy, abort)?;
+        if !is_news(&state, self.store.url(), &staged.snapshot.position)? {
             return Ok(None);
         }
-        self.publish(&staged.snapshot, published, abort, copy.progress())
+        self.publish(&staged.snapshot, state, abort, copy.progress())
     }
 
-    fn look(&mut self, copy: &SharedCopy, abort: &Abort) -> Result<Published, SnapshotError> {
-        let mut published = Published::look(&self.store, abort)?;
-        published.refuse_foreign(&self.store)?;
-        published.record_unknown(&self.store, &mut self.unknown, || copy.scratch(), abort)?;
-        published.refuse_foreign(&self.store)?;
-        Ok(published)
+    fn read_state(&mut self, copy: &SharedCopy, abort: &Abort) -> Result<DestinationState, SnapshotError> {
+        let mut state = DestinationState::read(&self.store, abort)?;
+        state.refuse_foreign(&self.store)?;
+        state.record_unknown(&self.store, &mut self.unknown, || copy.scratch(), abort)?;
+        state.refuse_foreign(&self.store)?;
+        Ok(state)
     }
 
-    /// An LDB with nothing in it has nothing to publish, which is no news where nothing was.
-    fn refuse_nothing(&self, published: &Published) -> Result<Option<Delivered>, SnapshotError> {
-        let Some(position) = published.position.as_ref().filter(|position| position.seq > Seq::ZERO) else {
-            return Ok(None);
-        };
-        let (destination, taken) = (self.store.url().to_string(), Seq::ZERO);
-        Err(match published.may_have_rows() {
-            true => SnapshotError::Emptied { destination, taken },
-            false => SnapshotError::Older { destination, published: position.seq, taken },
-        })
-    }
-
-    /// Where a copy can be made that is then taken without being copied again.
+    /// The file beside which a copy can be made so that publishing only links it.
     fn staging(&self) -> Option<PathBuf> {
         self.store.path(self.store.name()).filter(|_| self.compression == Compression::None)
     }
@@ -144,21 +134,17 @@ impl Destination {
     fn publish(
         &self,
         snapshot: &Snapshot,
-        published: Published,
+        state: DestinationState,
         abort: &Abort,
-        progress: &dyn Progress,
+        progress: &dyn SnapshotProgress,
     ) -> Result<Option<Delivered>, SnapshotError> {
-        let rows = |tables: &[super::TableDigest]| tables.iter().any(|table| table.rows > 0);
-        if published.may_have_rows() && !rows(&snapshot.tables) {
-            let destination = self.store.url().to_string();
-            return Err(SnapshotError::Emptied { destination, taken: snapshot.position.seq });
-        }
+        refuse_emptied(&state, self.store.url(), snapshot.position.seq, &snapshot.tables)?;
         let key = self.store.name();
         let name = names::immutable(key, snapshot.position.seq, &snapshot.sha256);
         let stored = self.put_data(snapshot, &name, abort, progress)?;
-        let manifest = Manifest::new(snapshot, name, self.compression, stored.bytes, stored.sha256);
-        let before = published.manifest.as_ref().map(|before| before.key.clone());
-        let named = self.name(snapshot, &manifest, published, abort);
+        let manifest = stored.manifest(snapshot, name, self.compression);
+        let before = state.manifest.as_ref().map(|before| before.key.clone());
+        let named = self.name(snapshot, &manifest, state, abort);
         if named.is_err() {
             self.take_back(&manifest.key, abort);
         }
@@ -166,33 +152,33 @@ impl Destination {
             return Ok(None);
         }
         failpoint::hit("snapshot-after-manifest");
-        let swept = gc::keep(&self.store, &manifest, snapshot.taken_at, self.keep, abort)
+        let cleaned_up = gc::keep(&self.store, &manifest, snapshot.taken_at, self.keep, abort)
             .and_then(|()| gc::remove_old(&self.store, &manifest, before.as_deref(), abort));
-        let trouble = swept.err().map(SnapshotError::from);
+        let trouble = cleaned_up.err().map(SnapshotError::from);
         Ok(Some(Delivered { position: snapshot.position.clone(), bytes: snapshot.bytes, trouble }))
     }
 
-    /// Makes data that is there already what the plain key and the manifest lead to.
-    /// `false` as for [`Self::put_manifest`].
+    /// Makes the plain key and the manifest lead to data that is there already. `false` as in
+    /// [`Self::put_manifest`].
     fn name(
         &self,
         snapshot: &Snapshot,
         manifest: &Manifest,
-        published: Published,
+        state: DestinationState,
         abort: &Abort,
     ) -> Result<bool, SnapshotError> {
         failpoint::hit("snapshot-before-rename");
         self.put_plain(snapshot, &manifest.key, abort)?;
         failpoint::hit("snapshot-after-rename");
-        self.put_manifest(manifest, published, abort)
+        self.put_manifest(manifest, state, abort)
     }
 
-    /// Removes data that no manifest came to name, so that failing again and again fills
-    /// nothing up. What can't be removed now goes with the next snapshot that succeeds.
+    /// Removes data that no manifest came to name, so that repeated failures fill nothing up. If
+    /// the removal fails, the next snapshot that succeeds removes the data.
     fn take_back(&self, key: &str, abort: &Abort) {
-        let is_named = |published: Published| published.manifest.is_some_and(|manifest| manifest.key == key);
-        // A manifest whose answer was lost may name it after all.
-        if Published::look(&self.store, abort).is_ok_and(|published| !is_named(published)) {
+        let is_named = |state: DestinationState| state.manifest.is_some_and(|manifest| manifest.key == key);
+        // The answer to our manifest may have been lost, and the manifest may be there.
+        if DestinationState::read(&self.store, abort).is_ok_and(|state| !is_named(state)) {
             let _ = self.store.delete(key, abort);
         }
     }
@@ -202,17 +188,17 @@ impl Destination {
         snapshot: &Snapshot,
         name: &str,
         abort: &Abort,
-        progress: &dyn Progress,
-    ) -> Result<Stored, SnapshotError> {
+        progress: &dyn SnapshotProgress,
+    ) -> Result<StoredObject, SnapshotError> {
         if let Some(path) = self.staging()
             && self.link(&snapshot.path, &path, name).is_ok()
         {
-            return Ok(Stored { bytes: snapshot.bytes, sha256: snapshot.sha256.clone() });
+            return Ok(StoredObject { bytes: snapshot.bytes, sha256: snapshot.sha256.clone() });
         }
         encode::store(snapshot, self.compression, &self.store, name, abort, progress)
     }
 
-    /// The staged file itself under another name, on the same filesystem.
+    /// Gives the staged file another name on the same filesystem.
     fn link(&self, staged: &Path, path: &Path, name: &str) -> Result<(), SnapshotError> {
         let link = beside(path, &format!(".link{}", names::UNFINISHED));
         std::fs::hard_link(staged, &link).map_err(SnapshotError::io("link", staged))?;
@@ -224,14 +210,14 @@ impl Destination {
         match self.store.copy(name, self.store.name(), abort) {
             Ok(()) => Ok(()),
             Err(error) if matches!(error, StoreError::Aborted | StoreError::DiskFull(_)) => Err(error.into()),
-            // Above some size, or without a right of its own, stores copy nothing; and a
-            // copy that takes them long says nothing until its end.
+            // Stores refuse to copy above some size, or without a right of its own. A store that
+            // copies for long says nothing until its end.
             Err(_) => encode::store(snapshot, self.compression, &self.store, self.store.name(), abort, &()).map(|_| ()),
         }
     }
 
-    /// What SQLite may have left beside the old file, opened by someone without
-    /// `immutable`, would be taken for a part of the new one.
+    /// Removes what SQLite may have left beside the old file, if a program opened it without
+    /// `immutable`. SQLite would read it as a part of the new file.
     fn clear_wal(&self) -> Result<(), SnapshotError> {
         for suffix in ["-wal", "-shm"] {
             if self.store.path(self.store.name()).is_some() {
@@ -241,15 +227,15 @@ impl Destination {
         Ok(())
     }
 
-    /// Makes the manifest name the new data. `false` where another publisher was faster
-    /// with a snapshot of the same seq, which is as good.
+    /// Makes the manifest name the new data. `false` if another publisher was faster with a
+    /// snapshot of the same seq, which is as good.
     ///
     /// # Errors
-    /// [`SnapshotError::Older`] where it was faster with a newer one.
+    /// [`SnapshotError::Older`] if another publisher was faster with a newer snapshot.
     fn put_manifest(
         &self,
         manifest: &Manifest,
-        mut published: Published,
+        mut state: DestinationState,
         abort: &Abort,
     ) -> Result<bool, SnapshotError> {
         let destination = || self.store.url().to_string();
@@ -257,7 +243,7 @@ impl Destination {
             manifest.to_json().map_err(|source| SnapshotError::Manifest { destination: destination(), source })?;
         let name = Manifest::name_of(self.store.name());
         for _ in 0..MANIFEST_TRIES {
-            match self.store.put(&name, json.clone(), &published.condition(), abort) {
+            match self.store.put(&name, json.clone(), &state.condition(), abort) {
                 Ok(()) => return Ok(true),
                 Err(StoreError::Unsupported { .. }) => {
                     self.store.put(&name, json, &Condition::None, abort)?;
@@ -266,15 +252,14 @@ impl Destination {
                 Err(StoreError::Changed { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
-            published = Published::look(&self.store, abort)?;
-            if published.manifest.as_ref().is_some_and(|theirs| theirs == manifest) {
-                // Our own, whose answer was lost.
+            state = DestinationState::read(&self.store, abort)?;
+            if state.manifest.as_ref().is_some_and(|theirs| theirs == manifest) {
+                // It is our own, whose answer was lost.
                 return Ok(true);
             }
-            let wanted = published.wants(&self.store, &manifest.position());
-            if let Some(theirs) =
-                published.manifest.as_ref().filter(|_| published.is_whole && !matches!(wanted, Ok(true)))
-            {
+            let wanted = is_news(&state, self.store.url(), &manifest.position());
+            let theirs = state.manifest.as_ref().filter(|_| state.is_whole && !matches!(wanted, Ok(true)));
+            if let Some(theirs) = theirs {
                 self.give_way(theirs, manifest, abort)?;
                 return wanted;
             }
@@ -282,40 +267,39 @@ impl Destination {
         Err(StoreError::Changed { place: self.store.place(&name) }.into())
     }
 
-    /// Undoes what lies over another publisher's snapshot.
+    /// Puts another publisher's snapshot back to the plain key, and removes ours.
     fn give_way(&self, theirs: &Manifest, ours: &Manifest, abort: &Abort) -> Result<(), SnapshotError> {
-        copy_object::copy(&self.store, theirs, self.store.name(), abort)?;
+        self.store.copy_by_any_way(&theirs.key, self.store.name(), &theirs.stored_object(), abort)?;
         if theirs.key != ours.key {
             self.store.delete(&ours.key, abort)?;
         }
         Ok(())
     }
 
-    /// Puts the plain key right where someone has removed or overwritten it.
-    fn repair(&self, published: &Published, abort: &Abort) -> Result<(), SnapshotError> {
-        match &published.manifest {
-            Some(manifest) if published.is_whole && !published.is_plain_right => {
+    /// Puts the published snapshot back to the plain key, if that was removed or overwritten.
+    fn repair(&self, state: &DestinationState, abort: &Abort) -> Result<(), SnapshotError> {
+        match &state.manifest {
+            Some(manifest) if state.is_whole && !state.is_plain_right => {
                 self.clear_wal()?;
-                Ok(copy_object::copy(&self.store, manifest, self.store.name(), abort)?)
+                let expected = manifest.stored_object();
+                Ok(self.store.copy_by_any_way(&manifest.key, self.store.name(), &expected, abort)?)
             }
             _ => Ok(()),
         }
     }
 }
 
-/// A lock file of ours holds a process's number; one of someone else would be written over.
+/// Fails if the lock file was not made by us, because taking the lock would overwrite it.
 fn refuse_foreign_lock(store: &Store, path: &Path) -> Result<(), SnapshotError> {
     let lock = beside(path, ".lock");
     let Ok(metadata) = lock.symlink_metadata() else { return Ok(()) };
     let is_ours = |text: &[u8]| text.is_empty() || text.starts_with(b"pid ");
     let is_short = metadata.is_file() && metadata.len() <= MAX_LOCK_BYTES;
-    match is_short && std::fs::read(&lock).is_ok_and(|text| is_ours(&text)) {
-        true => Ok(()),
-        false => {
-            let what = format!("{} is no lock of ours", lock.display());
-            Err(SnapshotError::Foreign { destination: store.url().to_string(), what })
-        }
+    if is_short && std::fs::read(&lock).is_ok_and(|text| is_ours(&text)) {
+        return Ok(());
     }
+    let what = format!("{} is no lock of ours", lock.display());
+    Err(SnapshotError::Foreign { destination: store.url().to_string(), what })
 }
 
 fn hold(path: &Path) -> Result<ProcessLock, SnapshotError> {

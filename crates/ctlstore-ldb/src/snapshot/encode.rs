@@ -1,5 +1,5 @@
-//! A finished snapshot on its way into a store: compressed as it goes, with the hashes
-//! of what was read and of what was stored.
+//! Sends a finished snapshot into a store. Entry point: [`store`]. It compresses the file on
+//! the way, and hashes the bytes that it reads and the bytes that are stored.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -12,44 +12,66 @@ use zstd::stream::write::Encoder as ZstdEncoder;
 use ctlstore_core::Abort;
 
 use super::error::SnapshotError;
-use super::manifest::Compression;
-use super::progress::{Phase, Progress};
+use super::manifest::{Compression, FORMAT_VERSION, Manifest};
+use super::progress::{Phase, SnapshotProgress};
 use super::store::{Store, StoreError, Upload};
 use super::take::Snapshot;
 
 const CHUNK: usize = 256 << 10;
-/// Levels beyond these cost more time than the bytes they save are worth.
+/// Higher levels cost more time than the bytes that they save are worth.
 const GZIP_LEVEL: u32 = 6;
 const ZSTD_LEVEL: i32 = 3;
 
-/// What was stored.
+/// The object that was stored for a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Stored {
+pub(super) struct StoredObject {
     pub(super) bytes: u64,
     /// Lower-case hex.
     pub(super) sha256: String,
 }
 
+impl StoredObject {
+    /// The manifest of the snapshot that was stored so under `key`.
+    pub(super) fn manifest(self, snapshot: &Snapshot, key: String, compression: Compression) -> Manifest {
+        let position = &snapshot.position;
+        Manifest {
+            format_version: FORMAT_VERSION,
+            ledger_id: position.ledger_id.clone(),
+            seq: position.seq.0,
+            leader_ts: position.leader_ts.map(|at| at.to_string()),
+            taken_at: snapshot.taken_at.to_string().replacen(' ', "T", 1),
+            key,
+            compression,
+            bytes: snapshot.bytes,
+            sha256: snapshot.sha256.clone(),
+            sha1: snapshot.sha1.clone(),
+            stored_bytes: self.bytes,
+            stored_sha256: self.sha256,
+            sqlite_version: rusqlite::version().to_owned(),
+            tables: snapshot.tables.clone(),
+        }
+    }
+}
+
 /// Stores the snapshot under `name`.
 ///
 /// # Errors
-/// Nothing is there then. [`SnapshotError::Damaged`] when the file is not what it was
-/// when it was checked.
+/// No object is stored then. [`SnapshotError::Damaged`] if the file changed after it was checked.
 pub(super) fn store(
     snapshot: &Snapshot,
     compression: Compression,
     store: &Store,
     name: &str,
     abort: &Abort,
-    progress: &dyn Progress,
-) -> Result<Stored, SnapshotError> {
+    progress: &dyn SnapshotProgress,
+) -> Result<StoredObject, SnapshotError> {
     let path = &snapshot.path;
     let file = File::open(path).map_err(SnapshotError::io("open", path))?;
-    let mut source = Source { file, path, bytes: snapshot.bytes, hash: Sha256::new(), abort, progress };
-    // Compression adds a little where it can't take away.
+    let mut source = SnapshotFile { file, path, bytes: snapshot.bytes, hash: Sha256::new(), abort, progress };
+    // A file that does not compress becomes a little larger.
     let most = snapshot.bytes + snapshot.bytes / 100 + (1 << 20);
     let upload = store.upload(name, Some(&snapshot.sha1), most, abort)?;
-    let sink = Sink { upload, hash: Sha256::new(), bytes: 0 };
+    let sink = HashingUpload { upload, hash: Sha256::new(), bytes: 0 };
     let sink = match compression {
         Compression::None => source.pump(sink)?,
         Compression::Gzip => {
@@ -68,22 +90,22 @@ pub(super) fn store(
         let report = "its bytes changed after they were checked".to_owned();
         return Err(SnapshotError::Damaged { path: path.clone(), report });
     }
-    let Sink { upload, hash, bytes } = sink;
+    let HashingUpload { upload, hash, bytes } = sink;
     upload.finish()?;
-    Ok(Stored { bytes, sha256: hex::encode(hash.finalize()) })
+    Ok(StoredObject { bytes, sha256: hex::encode(hash.finalize()) })
 }
 
-/// The file as it is read.
-struct Source<'a> {
+/// The snapshot's file, hashed while it is read.
+struct SnapshotFile<'a> {
     file: File,
     path: &'a Path,
     bytes: u64,
     hash: Sha256,
     abort: &'a Abort,
-    progress: &'a dyn Progress,
+    progress: &'a dyn SnapshotProgress,
 }
 
-impl Source<'_> {
+impl SnapshotFile<'_> {
     fn pump<W: Write>(&mut self, mut into: W) -> Result<W, SnapshotError> {
         let mut buffer = vec![0; CHUNK];
         let mut done = 0;
@@ -105,14 +127,14 @@ fn written(name: &str, error: io::Error) -> SnapshotError {
     StoreError::of_io("write", Path::new(name), error).into()
 }
 
-/// Counts and hashes what goes into the upload.
-struct Sink {
+/// Counts and hashes the bytes that are stored.
+struct HashingUpload {
     upload: Upload,
     hash: Sha256,
     bytes: u64,
 }
 
-impl Write for Sink {
+impl Write for HashingUpload {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.upload.write(bytes)?;
         self.hash.update(&bytes[..count]);

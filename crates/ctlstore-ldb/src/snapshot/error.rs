@@ -1,4 +1,4 @@
-//! Why there is no new snapshot. What was published before stands in every case.
+//! Why there is no new snapshot. The published one stays in every case.
 
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use super::store::StoreError;
 pub enum SnapshotError {
     #[error(transparent)]
     Ldb(ReadError),
-    /// Nothing has been applied yet.
+    /// No batch has been applied yet.
     #[error("ldb {} holds nothing yet", .0.display())]
     Empty(PathBuf),
     #[error("copy the ldb to {}: {source}", path.display())]
@@ -30,27 +30,27 @@ pub enum SnapshotError {
     DiskFull(PathBuf),
     #[error("{doing} {}: {source}", path.display())]
     Io { doing: &'static str, path: PathBuf, source: io::Error },
-    /// By whom, such as `pid 4711`.
+    /// `holder` is the process, such as `pid 4711`.
     #[error("snapshots at {} are published by {holder}", path.display())]
     InUse { path: PathBuf, holder: String },
-    /// A ctldb that was restored from a backup, or a host that has fallen behind another.
+    /// The ctldb was restored from a backup, or this host lags more than another publisher.
     #[error("the snapshot at {destination} is at seq {published}, which this one at seq {taken} would undo")]
     Older { destination: String, published: Seq, taken: Seq },
     #[error("the snapshot at {destination} is of ledger {published}, this one is of {taken}")]
     OtherLedger { destination: String, published: String, taken: String },
-    /// A ctldb that lost its data, or a bug; whoever means it removes what is there.
+    /// The ctldb lost its data, or there is a bug. To publish anyway, remove what is there.
     #[error("the snapshot at {destination} has rows, this one at seq {taken} has none at all")]
     Emptied { destination: String, taken: Seq },
-    /// Left by a newer version of this program.
+    /// A newer version of this program left the manifest.
     #[error("{destination}: {source}")]
     Manifest { destination: String, source: ManifestError },
-    /// What lies there without a good manifest may be worth more than ours.
+    /// The object without a good manifest may be worth more than our snapshot.
     #[error("what is at {destination} can't be told: {reason}")]
     Unknown { destination: String, reason: Box<BadSnapshot> },
-    /// Only what was published is ever replaced.
+    /// Only snapshots are ever replaced.
     #[error("{destination}: {what}, and is not written over; move it away or name another key")]
     Foreign { destination: String, what: String },
-    /// What another destination of the same round was told, in full.
+    /// The full error that another destination of the same round got.
     #[error("{0}")]
     NoCopy(String),
     #[error(transparent)]
@@ -60,8 +60,8 @@ pub enum SnapshotError {
 }
 
 impl SnapshotError {
-    /// Whether the snapshot itself was found bad, and so went nowhere. True once in a
-    /// round, however many destinations wait for it.
+    /// Whether the snapshot itself was found bad, and so went nowhere. True once in a round,
+    /// however many destinations wait for it.
     pub fn is_failed_check(&self) -> bool {
         match self {
             Self::Damaged { .. } => true,
@@ -72,7 +72,7 @@ impl SnapshotError {
         }
     }
 
-    /// Whether it may work elsewhere: it is the place that is at fault, and not the LDB.
+    /// Whether it may work elsewhere, because the place is at fault and not the LDB.
     pub(super) fn is_of_the_place(&self) -> bool {
         match self {
             Self::DiskFull(_) | Self::Io { .. } => true,
@@ -119,7 +119,7 @@ impl From<StoreError> for SnapshotError {
     }
 }
 
-/// Of looking at what a destination has.
+/// The errors of reading what a destination has.
 impl From<FetchError> for SnapshotError {
     fn from(error: FetchError) -> Self {
         match error {
@@ -128,6 +128,7 @@ impl From<FetchError> for SnapshotError {
             | FetchError::Unavailable(error)
             | FetchError::Changed(error)
             | FetchError::Refused(error) => error.into(),
+            FetchError::LostHistory { published, .. } => (*published).into(),
             FetchError::DiskFull { path, .. } | FetchError::NoRoom { path, .. } => Self::DiskFull(path),
             FetchError::Io { doing, path, source } => Self::Io { doing, path, source },
             FetchError::Aborted => Self::Aborted,

@@ -1,5 +1,5 @@
-//! What stands beside a snapshot, in `<key>.json`: whose state it is, which object
-//! holds it, and what its bytes must hash to. Pure: neither stores nor files.
+//! The manifest `<key>.json` beside a snapshot. It names the ledger and the seq, the object
+//! that holds the data, and the hashes of its bytes. Pure: it opens no store and no file.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 use ctlstore_core::ledger::{LdbPosition, Seq};
 use ctlstore_core::schema::Timestamp;
 
-use super::take::{Snapshot, TableDigest};
+use super::digest::TableDigest;
+use super::store::ExpectedObject;
 
-/// The newest form that we know.
+/// The newest form that this program knows.
 pub const FORMAT_VERSION: u32 = 1;
 
 /// How a snapshot's bytes are stored.
@@ -23,7 +24,7 @@ pub enum Compression {
 }
 
 impl Compression {
-    /// By the ending of its key.
+    /// Tells the compression by the ending of the key.
     pub fn of(key: &str) -> Self {
         match key.rsplit_once('.') {
             Some((_, "gz")) => Self::Gzip,
@@ -33,7 +34,7 @@ impl Compression {
     }
 }
 
-/// Members that it does not know are left alone.
+/// The content of a manifest. Members that it does not know are ignored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
     pub format_version: u32,
@@ -43,17 +44,17 @@ pub struct Manifest {
     pub leader_ts: Option<String>,
     /// RFC 3339, UTC.
     pub taken_at: String,
-    /// The name, beside the manifest, of the object that holds this very snapshot for
-    /// as long as the manifest names it.
+    /// The name of the object beside the manifest that holds this very snapshot, as long as the
+    /// manifest names it.
     pub key: String,
     pub compression: Compression,
-    /// Of the uncompressed file, as are the next two.
+    /// The size of the uncompressed file. The next two are its hashes.
     pub bytes: u64,
     /// Lower-case hex.
     pub sha256: String,
-    /// Standard base64, as the metadata `checksum` has it.
+    /// Standard base64, as in the metadata `checksum`.
     pub sha1: String,
-    /// Of what is stored under `key`, as is the next one.
+    /// The size of the object under `key`. The next one is its hash.
     pub stored_bytes: u64,
     pub stored_sha256: String,
     pub sqlite_version: String,
@@ -61,7 +62,7 @@ pub struct Manifest {
     pub tables: Vec<TableDigest>,
 }
 
-/// Why a file is no manifest.
+/// Why a text is no manifest.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
     #[error("manifest is not readable: {0}")]
@@ -73,7 +74,7 @@ pub enum ManifestError {
 }
 
 impl Manifest {
-    /// The most bytes of a manifest: tens of thousands of tables.
+    /// The most bytes of a manifest, enough for tens of thousands of tables.
     pub const MAX_BYTES: u64 = 16 << 20;
 
     /// The name of the manifest of the snapshot that is named `key`.
@@ -81,37 +82,15 @@ impl Manifest {
         format!("{key}.json")
     }
 
-    /// Of a snapshot stored under `key`, where it has `stored_bytes` and `stored_sha256`.
-    pub fn new(
-        snapshot: &Snapshot,
-        key: String,
-        compression: Compression,
-        stored_bytes: u64,
-        stored_sha256: String,
-    ) -> Self {
-        let position = &snapshot.position;
-        Self {
-            format_version: FORMAT_VERSION,
-            ledger_id: position.ledger_id.clone(),
-            seq: position.seq.0,
-            leader_ts: position.leader_ts.map(|at| at.to_string()),
-            taken_at: snapshot.taken_at.to_string().replacen(' ', "T", 1),
-            key,
-            compression,
-            bytes: snapshot.bytes,
-            sha256: snapshot.sha256.clone(),
-            sha1: snapshot.sha1.clone(),
-            stored_bytes,
-            stored_sha256,
-            sqlite_version: rusqlite::version().to_owned(),
-            tables: snapshot.tables.clone(),
-        }
+    /// The demands on the object under `key`.
+    pub(super) fn stored_object(&self) -> ExpectedObject<'_> {
+        ExpectedObject { bytes: self.stored_bytes, sha256: &self.stored_sha256, checksum: &self.sha1 }
     }
 
-    /// Reads a manifest, whoever wrote it.
+    /// Reads a manifest of any writer, and checks every member.
     ///
     /// # Errors
-    /// Everything that whoever uses it would stumble over.
+    /// For members that no reader of the manifest could use.
     pub fn parse(bytes: &[u8]) -> Result<Self, ManifestError> {
         #[derive(Deserialize)]
         struct Version {
@@ -127,14 +106,14 @@ impl Manifest {
     }
 
     /// # Errors
-    /// None that a value made by [`Manifest::new`] has.
+    /// None for a manifest that was parsed or made by this program.
     pub fn to_json(&self) -> Result<Vec<u8>, ManifestError> {
         let mut json = serde_json::to_vec_pretty(self)?;
         json.push(b'\n');
         Ok(json)
     }
 
-    /// Whose state the snapshot is.
+    /// The position of the LDB that the snapshot is a copy of.
     pub fn position(&self) -> LdbPosition {
         LdbPosition {
             seq: Seq(self.seq),
@@ -147,7 +126,7 @@ impl Manifest {
         Timestamp::parse(&self.taken_at)
     }
 
-    /// Whether there is any row in it.
+    /// Whether the snapshot has any row.
     pub fn has_rows(&self) -> bool {
         self.tables.iter().any(|table| table.rows > 0)
     }
@@ -159,7 +138,7 @@ impl Manifest {
             ("leader_ts", self.leader_ts.as_deref().is_none_or(|at| Timestamp::parse(at).is_some())),
             ("taken_at", self.taken_at().is_some()),
             ("key", is_sibling(&self.key)),
-            // Sizes of files and offsets in them have 63 bits.
+            // File sizes and file offsets have 63 bits.
             ("bytes", i64::try_from(self.bytes).is_ok()),
             ("sha256", is_sha256(&self.sha256)),
             ("sha1", self.sha1.is_empty() || is_sha1(&self.sha1)),
@@ -172,16 +151,16 @@ impl Manifest {
     }
 }
 
-/// The longest text of a member, in bytes, and so of an object's name: stores take keys of
-/// 1,024 bytes.
+/// The longest text of a member, in bytes, and so the longest name of an object. Stores take
+/// keys of 1,024 bytes.
 const MAX_TEXT: usize = 1000;
 
-/// A sibling of the manifest and nothing else, whatever it is opened with.
+/// Whether the key is a sibling of the manifest, and nothing else by any way of opening it.
 fn is_sibling(key: &str) -> bool {
     !key.is_empty() && is_short_text(key) && !key.contains(['/', '\\']) && key != "." && key != ".."
 }
 
-/// What can be shown in a line, and sent to a store.
+/// Whether the text fits into a line, and can be sent to a store.
 fn is_short_text(text: &str) -> bool {
     text.len() <= MAX_TEXT && !text.chars().any(char::is_control)
 }

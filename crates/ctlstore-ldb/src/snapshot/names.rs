@@ -1,16 +1,16 @@
-//! Names at a destination, all of them made from its key. Pure.
+//! Makes and recognises the names at a destination. All are made from its key. Pure.
 //!
-//! For the key `snapshot.db.gz`: `snapshot.db.gz.4711-0a1b2c3d` holds the snapshot at
-//! seq 4711 whose file's SHA-256 begins so, and never anything else;
-//! `snapshot-20261123T190737Z.db.gz` is one that is kept. The hash is the uncompressed
-//! file's, since a stream's own is known only when the stream has gone to its name.
+//! For the key `snapshot.db.gz`: `snapshot.db.gz.4711-0a1b2c3d` only ever holds the snapshot
+//! at seq 4711 whose file's SHA-256 begins with these digits; `snapshot-20261123T190737Z.db.gz`
+//! is a kept snapshot. The hash is that of the uncompressed file, because the hash of a
+//! stream is known only after the stream has gone to its name.
 
 use ctlstore_core::ledger::Seq;
 use ctlstore_core::schema::Timestamp;
 
-/// Hex digits of the hash that a name carries.
+/// Hex digits of the hash in a name.
 const HASH_DIGITS: usize = 8;
-/// Of `20261123T190737Z`.
+/// The length of `20261123T190737Z`.
 const TIME_CHARS: usize = 16;
 
 /// The immutable name of a snapshot.
@@ -22,19 +22,20 @@ pub fn immutable(key: &str, seq: Seq, sha256: &str) -> String {
 pub fn seq_of(key: &str, name: &str) -> Option<Seq> {
     let (seq, hash) = name.strip_prefix(key)?.strip_prefix('.')?.split_once('-')?;
     let is_hash = hash.len() == HASH_DIGITS && hash.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-    // As it is written, and in no other form: 007 and +7 are of someone else.
+    // The publisher writes only this form: 007 and +7 are another program's.
     let seq = seq.parse::<i64>().ok().filter(|number| *number >= 0 && number.to_string() == seq);
     seq.filter(|_| is_hash).map(Seq)
 }
 
-/// What names of unfinished objects end in.
+/// How names of unfinished objects end.
 pub const UNFINISHED: &str = ".ctlstore.tmp";
-/// What names of copies and of looks at other objects end in, behind numbers.
+/// How names of copies end, after numbers.
 pub const STAGED: &str = ".staged.tmp";
-pub const LOOK: &str = ".look.tmp";
+/// How names of downloads end that are only checked, after numbers.
+pub const SCRATCH: &str = ".look.tmp";
 
-/// Whether `name` is that of an unfinished file of ours beside `key`, also one that SQLite was
-/// killed over. Files of any other name are not ours to remove.
+/// Whether `name` is that of an unfinished file of ours beside `key`, or of the journal that
+/// SQLite left beside one. Files of any other name are not ours to remove.
 pub fn is_unfinished(key: &str, name: &str) -> bool {
     let Some(rest) = name.strip_prefix(key) else { return false };
     let rest = rest.strip_suffix("-journal").unwrap_or(rest);
@@ -42,8 +43,8 @@ pub fn is_unfinished(key: &str, name: &str) -> bool {
         return middle.is_empty() || middle.starts_with('.');
     }
     let is_numbers = |text: &str| text.strip_prefix('.').is_some_and(|text| text.split('.').all(is_number));
-    let numbered = rest.strip_suffix(STAGED).or_else(|| rest.strip_suffix(LOOK));
-    // Earlier versions ended in this alone.
+    let numbered = rest.strip_suffix(STAGED).or_else(|| rest.strip_suffix(SCRATCH));
+    // Earlier versions ended the name in `.tmp` alone.
     let earlier = name.strip_suffix(".tmp").is_some_and(|name| seq_of(key, name).is_some());
     numbered.is_some_and(is_numbers) || earlier
 }
@@ -52,9 +53,9 @@ fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// What the names of kept snapshots begin and end with.
+/// How the names of kept snapshots begin and end.
 pub fn around_time(key: &str) -> (String, &str) {
-    // A leading dot begins no ending.
+    // A leading dot belongs to the name, not to an ending.
     let dot = key.char_indices().skip(1).find(|(_, c)| *c == '.').map_or(key.len(), |(at, _)| at);
     (format!("{}-", &key[..dot]), &key[dot..])
 }
@@ -69,7 +70,7 @@ pub fn kept(key: &str, taken_at: Timestamp) -> String {
     format!("{before}{date}T{time}Z{after}")
 }
 
-/// Whether `name` is one that [`kept`] gives. Such names are in the order of time.
+/// Whether `name` is one that [`kept`] gives. The order of such names is the order of time.
 pub fn is_kept(key: &str, name: &str) -> bool {
     let (before, after) = around_time(key);
     let time = name.strip_prefix(&before).and_then(|rest| rest.strip_suffix(after));

@@ -1,6 +1,7 @@
-//! Round after round: is there something new, copy it once, put it everywhere it
-//! belongs. Each destination works on a thread of its own; one that is still busy with
-//! an earlier snapshot misses a round and holds back nobody.
+//! Publishes round after round: checks whether the LDB has news, copies it once, and offers
+//! the copy to every destination. Entry point: [`Publisher::round`]. Each destination has a
+//! thread of its own. One that is still busy with an earlier snapshot misses a round and
+//! holds up no other.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -15,49 +16,49 @@ use ctlstore_reader::read::{LdbReader, ReadError};
 
 use super::destination::{Delivered, Destination, Target};
 use super::error::SnapshotError;
-use super::progress::Progress;
-use super::shared_copy::{SharedCopy, Stage};
+use super::progress::SnapshotProgress;
+use super::shared_copy::{SharedCopy, Staging};
 use super::store::{StoreError, contained};
 
-/// What a round did, and what busy destinations have ended since the one before.
+/// The result of a round, with the results of destinations that were busy before.
 #[derive(Debug)]
 pub struct PublishRound {
-    /// The LDB's; `None` while there is none, or nothing in it.
+    /// The LDB's position; `None` while there is no LDB, or nothing in it.
     pub position: Option<LdbPosition>,
-    /// By each destination that is done, in that order.
+    /// The results of destinations, in the order in which they finished.
     pub ended: Vec<DestinationResult>,
-    /// Destinations that are still at work, by their place in the list of all.
+    /// Destinations that are still at work, as indexes of the list of all.
     pub busy: Vec<usize>,
-    /// Whether the LDB was being copied meanwhile, which the applier may have felt.
+    /// Whether the LDB was being copied during the round, which can slow the applier down.
     pub is_copied: bool,
 }
 
-/// How it went at one destination.
+/// The result of one destination.
 #[derive(Debug)]
 pub struct DestinationResult {
-    /// The destination's place in the list of all.
+    /// The destination's index in the list of all.
     pub destination: usize,
-    /// The LDB's, when it was asked; 0 while there is nothing in it.
+    /// The LDB's seq at the time of the offer; 0 while there is nothing in it.
     pub seq: Seq,
-    /// Since it was asked, however many rounds ago.
+    /// The time since the offer, which may be several rounds ago.
     pub took: Duration,
-    /// `None` where there was nothing new for it.
+    /// `None` if the destination needed nothing.
     pub outcome: Result<Option<Delivered>, SnapshotError>,
 }
 
 /// Publishes an LDB's snapshots to its destinations, round after round.
 pub struct Publisher {
     ldb: PathBuf,
-    stage: Arc<Stage>,
-    places: Vec<DestinationSlot>,
-    /// Those whose places are away, by index.
-    busy: HashMap<usize, Busy>,
-    back: (Sender<Back>, Receiver<Back>),
+    staging: Arc<Staging>,
+    slots: Vec<DestinationSlot>,
+    /// The destinations at work, by index. Their slots are empty.
+    busy: HashMap<usize, BusyDestination>,
+    finished: (Sender<Finished>, Receiver<Finished>),
     rounds: u64,
 }
 
 #[derive(Debug)]
-struct Busy {
+struct BusyDestination {
     thread: JoinHandle<()>,
     abort: Abort,
 }
@@ -65,77 +66,78 @@ struct Busy {
 #[derive(Debug)]
 struct DestinationSlot {
     target: Target,
-    /// Once it could be opened, and while it is not away.
+    /// Set after it was opened, and while its thread does not have it.
     destination: Option<Destination>,
-    /// Whether it has said that nothing is no step back for it.
+    /// Whether it accepts an LDB without anything in it.
     has_nothing: bool,
 }
 
-/// What a destination's thread gives back.
-type Back = (Option<Destination>, DestinationResult);
+/// The message that a destination's thread ends with.
+type Finished = (Option<Destination>, DestinationResult);
 
 impl Publisher {
-    /// Opens nothing yet.
+    /// Opens no destination yet.
     pub fn new(ldb: impl Into<PathBuf>, targets: impl IntoIterator<Item = Target>) -> Self {
-        let places = targets
+        let slots = targets
             .into_iter()
             .map(|target| DestinationSlot { target, destination: None, has_nothing: false })
             .collect();
         let ldb = ldb.into();
-        let stage = Arc::new(Stage::new(&ldb, Arc::new(())));
-        Self { ldb, stage, places, busy: HashMap::new(), back: channel(), rounds: 0 }
+        let staging = Arc::new(Staging::new(&ldb, Arc::new(())));
+        Self { ldb, staging, slots, busy: HashMap::new(), finished: channel(), rounds: 0 }
     }
 
-    /// Tells how far its rounds are.
-    pub fn reporting(mut self, progress: Arc<dyn Progress>) -> Self {
-        self.stage = Arc::new(Stage::new(&self.ldb, progress));
+    /// Reports the progress of its rounds to `progress`.
+    pub fn reporting(mut self, progress: Arc<dyn SnapshotProgress>) -> Self {
+        self.staging = Arc::new(Staging::new(&self.ldb, progress));
         self
     }
 
-    /// One round. It waits for its destinations at most `patience`; those that take
-    /// longer end in a later one. While there is nothing in the LDB, each destination is asked
-    /// once whether that is a step back, and again and again where it is.
+    /// Runs one round. It waits at most `patience` for its destinations; those that take longer
+    /// finish in a later round. While the LDB has nothing in it, each destination is asked once
+    /// whether it accepts that, and again in every round if it does not.
     ///
     /// # Errors
-    /// The LDB can't be read.
+    /// If the LDB can't be read.
     pub fn round(&mut self, patience: Duration, abort: &Abort) -> Result<PublishRound, SnapshotError> {
         let deadline = Instant::now().checked_add(patience);
         let mut ended: Vec<DestinationResult> = Vec::new();
-        while let Ok(back) = self.back.1.try_recv() {
-            ended.push(self.take_back(back));
+        while let Ok(finished) = self.finished.1.try_recv() {
+            ended.push(self.take_back(finished));
         }
         let position = ldb_position(&self.ldb)?;
-        let is_asked = |place: &DestinationSlot| match &position {
+        let is_asked = |slot: &DestinationSlot| match &position {
             None => false,
-            Some(position) => position.seq > Seq::ZERO || !place.has_nothing,
+            Some(position) => position.seq > Seq::ZERO || !slot.has_nothing,
         };
-        let asked = |index: &usize| !self.busy.contains_key(index) && is_asked(&self.places[*index]);
-        let asked: Vec<usize> = (0..self.places.len()).filter(asked).collect();
+        let asked = |index: &usize| !self.busy.contains_key(index) && is_asked(&self.slots[*index]);
+        let asked: Vec<usize> = (0..self.slots.len()).filter(asked).collect();
         if let Some(position) = &position
             && !asked.is_empty()
         {
-            ended.extend(self.ask(&asked, position, deadline, abort));
+            ended.extend(self.offer_to_all(&asked, position, deadline, abort));
         }
         let busy = self.busy.keys().copied().collect();
         let position = position.filter(|position| position.seq > Seq::ZERO);
-        Ok(PublishRound { position, ended, busy, is_copied: self.stage.was_copying() })
+        Ok(PublishRound { position, ended, busy, is_copied: self.staging.was_copying() })
     }
 
-    /// Offers a new copy to these destinations.
-    fn ask(
+    /// Offers one new copy to these destinations, and waits for them.
+    fn offer_to_all(
         &mut self,
-        places: &[usize],
+        destinations: &[usize],
         position: &LdbPosition,
         deadline: Option<Instant>,
         abort: &Abort,
     ) -> Vec<DestinationResult> {
         if self.rounds == 0 {
-            self.stage.clear();
+            self.staging.clear();
         }
         self.rounds += 1;
-        let copy = Arc::new(SharedCopy::new(&self.stage, self.rounds));
-        let (mut failed, mut offered) = (Vec::new(), 0);
-        for index in places.iter().copied() {
+        let copy = Arc::new(SharedCopy::new(&self.staging, self.rounds));
+        let mut failed = Vec::new();
+        let mut offered = 0;
+        for index in destinations.iter().copied() {
             match self.offer(index, position, &copy, abort) {
                 Ok(()) => offered += 1,
                 Err(error) => {
@@ -144,7 +146,7 @@ impl Publisher {
                 }
             }
         }
-        // Dropped, so that the copy goes when the last destination is done with it.
+        // The copy goes when the last destination drops it, so this one must not hold it.
         drop(copy);
         failed.extend(self.wait(offered, deadline));
         failed
@@ -157,25 +159,29 @@ impl Publisher {
         copy: &Arc<SharedCopy>,
         abort: &Abort,
     ) -> Result<(), SnapshotError> {
-        let place = &mut self.places[index];
-        let (target, mut destination) = (place.target.clone(), place.destination.take());
-        let (position, copy, back) = (position.clone(), Arc::clone(copy), self.back.0.clone());
-        let (in_thread, began) = (abort.clone(), Instant::now());
+        let slot = &mut self.slots[index];
+        let target = slot.target.clone();
+        let mut destination = slot.destination.take();
+        let position = position.clone();
+        let copy = Arc::clone(copy);
+        let sender = self.finished.0.clone();
+        let in_thread = abort.clone();
+        let began = Instant::now();
         let work = move || {
             let place = || target.url.to_string();
             let outcome = contained(place, || offer(&target, &mut destination, &position, &copy, &in_thread));
             drop(copy);
             if matches!(outcome, Err(SnapshotError::Store(StoreError::Panicked { .. }))) {
-                // Whatever it was in the middle of, it begins anew.
+                // Its state may be half changed, so it is opened anew.
                 destination = None;
             }
             let ended = DestinationResult { destination: index, seq: position.seq, took: began.elapsed(), outcome };
-            // The publisher is gone only when nobody wants to know any more.
-            let _ = back.send((destination, ended));
+            // Sending fails only if the publisher is gone, and then no thread needs the result.
+            let _ = sender.send((destination, ended));
         };
         let thread = thread::Builder::new().name(format!("snapshot-to-{index}")).spawn(work);
         let thread = thread.map_err(SnapshotError::io("start a thread for", &self.ldb))?;
-        self.busy.insert(index, Busy { thread, abort: abort.clone() });
+        self.busy.insert(index, BusyDestination { thread, abort: abort.clone() });
         Ok(())
     }
 
@@ -183,36 +189,35 @@ impl Publisher {
     fn wait(&mut self, count: usize, deadline: Option<Instant>) -> Vec<DestinationResult> {
         let mut ended = Vec::new();
         while ended.len() < count {
-            let back = match deadline {
+            let finished = match deadline {
                 Some(deadline) => {
-                    let Ok(back) = self.back.1.recv_timeout(deadline.saturating_duration_since(Instant::now())) else {
-                        break;
-                    };
-                    back
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    let Ok(finished) = self.finished.1.recv_timeout(left) else { break };
+                    finished
                 }
-                None => match self.back.1.recv() {
-                    Ok(back) => back,
+                None => match self.finished.1.recv() {
+                    Ok(finished) => finished,
                     Err(_) => break,
                 },
             };
-            ended.push(self.take_back(back));
+            ended.push(self.take_back(finished));
         }
         ended
     }
 
-    fn take_back(&mut self, (destination, ended): Back) -> DestinationResult {
-        let place = &mut self.places[ended.destination];
-        place.destination = destination;
-        place.has_nothing = ended.seq == Seq::ZERO && ended.outcome.is_ok();
+    fn take_back(&mut self, (destination, ended): Finished) -> DestinationResult {
+        let slot = &mut self.slots[ended.destination];
+        slot.destination = destination;
+        slot.has_nothing = ended.seq == Seq::ZERO && ended.outcome.is_ok();
         if let Some(busy) = self.busy.remove(&ended.destination) {
-            // It has sent its last word, also where its work panicked.
+            // The thread has sent its result and ends now, also if its work panicked.
             let _ = busy.thread.join();
         }
         ended
     }
 }
 
-/// Destinations that are at work are aborted and waited for, so that the places are free.
+/// Aborts the destinations that are at work and waits for them, so that the places are free.
 impl Drop for Publisher {
     fn drop(&mut self) {
         for busy in self.busy.values() {
@@ -238,7 +243,7 @@ fn offer(
     destination.offer(position, copy, abort)
 }
 
-/// `None` while there is no LDB.
+/// The LDB's position; `None` while there is no LDB.
 fn ldb_position(ldb: &Path) -> Result<Option<LdbPosition>, SnapshotError> {
     match LdbReader::new(ldb).position() {
         Ok(position) => Ok(Some(position)),

@@ -1,5 +1,5 @@
-//! The copy of the LDB that all destinations of a round share: made when the first one
-//! wants it, removed when the last one is done with it.
+//! The copy of the LDB that all destinations of a round share. The first destination that
+//! wants it makes it ([`SharedCopy::get`]); it is removed when the last one drops it.
 
 use std::fs;
 use std::mem;
@@ -12,14 +12,14 @@ use ctlstore_core::Abort;
 use ctlstore_core::disk::{LockError, ProcessLock, beside, directory_of};
 
 use super::error::SnapshotError;
-use super::names::{LOOK, STAGED, is_unfinished};
-use super::progress::Progress;
+use super::names::{SCRATCH, STAGED, is_unfinished};
+use super::progress::SnapshotProgress;
 use super::take::{Snapshot, take};
 
 /// Processes that may stage beside one LDB at the same time.
 const MAX_SLOTS: usize = 16;
 
-/// A finished copy; its file goes with it.
+/// A finished copy. Its file is removed when this value is dropped.
 #[derive(Debug)]
 pub(super) struct StagedCopy {
     pub(super) snapshot: Snapshot,
@@ -27,12 +27,12 @@ pub(super) struct StagedCopy {
 
 impl Drop for StagedCopy {
     fn drop(&mut self) {
-        // The next start removes what this can't.
+        // The next start removes a file that this can't remove.
         let _ = fs::remove_file(&self.snapshot.path);
     }
 }
 
-/// A place beside the LDB for copies, this process's own while this value lives.
+/// A name beside the LDB for copies, which this process has to itself while this value lives.
 #[derive(Debug)]
 pub(super) struct StagingSlot {
     path: PathBuf,
@@ -41,7 +41,7 @@ pub(super) struct StagingSlot {
 }
 
 impl StagingSlot {
-    /// Takes the first free one and clears what a crash has left there.
+    /// Takes the first free slot, and clears what a crash left there.
     fn take(ldb: &Path) -> Result<Self, SnapshotError> {
         for number in 0..MAX_SLOTS {
             let path = slot_path(ldb, number);
@@ -63,49 +63,49 @@ fn slot_path(ldb: &Path, number: usize) -> PathBuf {
     beside(ldb, &format!(".snapshot-{number}"))
 }
 
-/// What the copies of all rounds share.
-pub(super) struct Stage {
+/// The state that the copies of all rounds share.
+pub(super) struct Staging {
     ldb: PathBuf,
-    progress: Arc<dyn Progress>,
-    room: Mutex<Option<StagingSlot>>,
+    progress: Arc<dyn SnapshotProgress>,
+    slot: Mutex<Option<StagingSlot>>,
     copying: Mutex<Copying>,
 }
 
-/// Copies that are being made, which a round that waits no longer may leave behind.
+/// Counts the copies that are being made. A copy may outlast its round.
 #[derive(Debug, Default)]
 struct Copying {
     now: u32,
     lately: bool,
 }
 
-impl Stage {
-    pub(super) fn new(ldb: &Path, progress: Arc<dyn Progress>) -> Self {
-        Self { ldb: ldb.to_owned(), progress, room: Mutex::default(), copying: Mutex::default() }
+impl Staging {
+    pub(super) fn new(ldb: &Path, progress: Arc<dyn SnapshotProgress>) -> Self {
+        Self { ldb: ldb.to_owned(), progress, slot: Mutex::default(), copying: Mutex::default() }
     }
 
-    /// Removes what killed processes have left beside the LDB.
+    /// Removes what killed processes left beside the LDB.
     pub(super) fn clear(&self) {
         for path in (0..MAX_SLOTS).map(|number| slot_path(&self.ldb, number)) {
             if beside(&path, ".lock").exists()
                 && let Ok(_lock) = ProcessLock::take(&path)
             {
-                // What can't be removed is in nobody's way.
+                // A file that can't be removed only takes space.
                 let _ = clear(&path);
             }
         }
     }
 
-    /// A name beside the LDB that nobody else uses, such as for the copy of a round.
+    /// A name beside the LDB that no other process uses.
     fn path(&self, name: &str) -> Result<PathBuf, SnapshotError> {
-        let mut room = locked(&self.room);
-        let room = match &mut *room {
-            Some(room) => room,
+        let mut slot = locked(&self.slot);
+        let slot = match &mut *slot {
+            Some(slot) => slot,
             none => none.insert(StagingSlot::take(&self.ldb)?),
         };
-        Ok(beside(&room.path, &format!(".{name}")))
+        Ok(beside(&slot.path, &format!(".{name}")))
     }
 
-    /// Whether a copy was in the making since this was last asked.
+    /// Whether a copy was being made since the last call.
     pub(super) fn was_copying(&self) -> bool {
         let copying = &mut *locked(&self.copying);
         mem::replace(&mut copying.lately, copying.now > 0)
@@ -113,7 +113,10 @@ impl Stage {
 
     fn take(&self, path: &Path, abort: &Abort) -> Result<Snapshot, SnapshotError> {
         let count = |step: fn(&mut Copying)| step(&mut locked(&self.copying));
-        count(|copying| (copying.now, copying.lately) = (copying.now + 1, true));
+        count(|copying| {
+            copying.now += 1;
+            copying.lately = true;
+        });
         let taken = take(&self.ldb, path, abort, &self.progress);
         count(|copying| copying.now -= 1);
         taken
@@ -122,41 +125,42 @@ impl Stage {
 
 /// The one copy of a round.
 pub(super) struct SharedCopy {
-    stage: Arc<Stage>,
+    staging: Arc<Staging>,
     number: u64,
-    /// Once it was tried: the copy, or why there is none.
+    /// Set after the first try: the copy, or why there is none.
     made: Mutex<Option<Result<Arc<StagedCopy>, String>>>,
-    looks: AtomicU64,
+    scratch_files: AtomicU64,
 }
 
 impl SharedCopy {
-    pub(super) fn new(stage: &Arc<Stage>, number: u64) -> Self {
-        Self { stage: Arc::clone(stage), number, made: Mutex::new(None), looks: AtomicU64::new(0) }
+    pub(super) fn new(staging: &Arc<Staging>, number: u64) -> Self {
+        let scratch_files = AtomicU64::new(0);
+        Self { staging: Arc::clone(staging), number, made: Mutex::new(None), scratch_files }
     }
 
-    /// Who is told how far the round is.
-    pub(super) fn progress(&self) -> &dyn Progress {
-        self.stage.progress.as_ref()
+    /// Hears how far the round is.
+    pub(super) fn progress(&self) -> &dyn SnapshotProgress {
+        self.staging.progress.as_ref()
     }
 
-    /// Where a destination may put down what it looks at.
+    /// A new name for a download that a destination only checks.
     pub(super) fn scratch(&self) -> Result<PathBuf, SnapshotError> {
-        let look = self.looks.fetch_add(1, Ordering::Relaxed);
-        self.stage.path(&format!("{}.{look}{LOOK}", self.number))
+        let number = self.scratch_files.fetch_add(1, Ordering::Relaxed);
+        self.staging.path(&format!("{}.{number}{SCRATCH}", self.number))
     }
 
-    /// Whether `file` is on the LDB's own filesystem. Elsewhere no copy is made that
-    /// others wait for: a mount that hangs would hold them all back. May itself hang there.
+    /// Whether `file` is on the LDB's own filesystem. On another one no shared copy is made,
+    /// because a mount that hangs would hold up all destinations. This call may hang there too.
     pub(super) fn is_near(&self, file: &Path) -> bool {
         let device = |path: &Path| fs::metadata(directory_of(path)).map(|metadata| metadata.dev());
-        matches!((device(file), device(&self.stage.ldb)), (Ok(file), Ok(ldb)) if file == ldb)
+        matches!((device(file), device(&self.staging.ldb)), (Ok(file), Ok(ldb)) if file == ldb)
     }
 
-    /// The copy, made now if nobody has asked before. It is made beside `destination`, a
-    /// near file as which it need not be copied again, where that works.
+    /// The copy, which the first caller makes. It is made beside `destination` if that works:
+    /// a near file, which the destination can then link instead of copying it.
     ///
     /// # Errors
-    /// Whoever asks after it has failed is told [`SnapshotError::NoCopy`].
+    /// [`SnapshotError::NoCopy`] for every caller after the one that failed.
     pub(super) fn get(&self, destination: Option<&Path>, abort: &Abort) -> Result<Arc<StagedCopy>, SnapshotError> {
         let mut made = locked(&self.made);
         match &*made {
@@ -165,11 +169,13 @@ impl SharedCopy {
             None => {}
         }
         let there = destination.map(|path| beside(path, &format!(".{}{STAGED}", self.number)));
-        let taken = match there.map(|path| self.stage.take(&path, abort)) {
+        let taken = match there.map(|path| self.staging.take(&path, abort)) {
             Some(Ok(snapshot)) => Ok(snapshot),
-            // That destination will say so itself; the others need not suffer.
+            // That destination reports the failure itself; the others get a copy elsewhere.
             Some(Err(error)) if !error.is_of_the_place() => Err(error),
-            _ => self.stage.path(&format!("{}{STAGED}", self.number)).and_then(|path| self.stage.take(&path, abort)),
+            _ => {
+                self.staging.path(&format!("{}{STAGED}", self.number)).and_then(|path| self.staging.take(&path, abort))
+            }
         };
         let staged = taken.map(|snapshot| Arc::new(StagedCopy { snapshot }));
         *made = Some(staged.as_ref().map(Arc::clone).map_err(ToString::to_string));
@@ -177,7 +183,7 @@ impl SharedCopy {
     }
 }
 
-/// Removes what a killed process has left unfinished beside `path`.
+/// Removes what a killed process left unfinished beside `path`.
 pub(super) fn clear(path: &Path) -> Result<(), SnapshotError> {
     let directory = directory_of(path);
     let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return Ok(()) };
@@ -192,7 +198,7 @@ pub(super) fn clear(path: &Path) -> Result<(), SnapshotError> {
     Ok(())
 }
 
-/// What a destination that panicked has left is whole: each step is one assignment.
+/// Takes the lock, also after a panic: each change of the value is one assignment, so it is whole.
 pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

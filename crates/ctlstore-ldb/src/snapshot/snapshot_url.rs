@@ -1,6 +1,6 @@
-//! The address of a snapshot: where it goes, or where it comes from. [`SnapshotUrl`] is the
-//! one reading of such URLs for settings, command line and stores: what parses here means
-//! one object, and the same object everywhere. Only the form is checked; nothing is opened.
+//! The address of a snapshot, as destination or source. [`SnapshotUrl`] is the one way of
+//! reading such URLs, for settings, command line and stores. A URL that parses here means
+//! one object, the same one everywhere. Only the form is checked; nothing is opened.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -16,17 +16,17 @@ use ctlstore_core::MASK;
 
 /// The schemes of object stores, each with a bucket (container) and a key.
 const STORES: [&str; 8] = ["s3", "s3a", "gs", "az", "adl", "azure", "abfs", "abfss"];
-/// Those whose user part names the container.
+/// The schemes whose user part names the container.
 const NAMES_CONTAINER: [&str; 2] = ["abfs", "abfss"];
-/// What stands for itself in a path is all but these.
+/// The characters of a path that are escaped.
 const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'%').add(b'<').add(b'>').add(b'?').add(b'`');
 
-/// The longest name of an object, in bytes: data and unfinished files have up to 55 bytes more,
-/// and filesystems take 255.
+/// The longest name of an object, in bytes. The names of data and of unfinished files are up
+/// to 55 bytes longer, and filesystems take 255.
 const MAX_NAME: usize = 200;
 /// The longest key in a bucket, in bytes; stores take 1,024.
 const MAX_KEY: usize = 960;
-/// The longest address, in bytes: servers take about 8,000.
+/// The longest address, in bytes. Servers take about 8,000.
 const MAX_ADDRESS: usize = 4000;
 
 const KINDS: &str = "not a file:, s3:, gs:, az:, http(s): or data: URL";
@@ -42,11 +42,11 @@ const DOTS: &str = "has . or .. as a part of its key";
 const EMPTY_PART: &str = "has an empty part (//) in its key";
 const TOO_LONG: &str = "is too long";
 
-/// Where one snapshot, replaced by each newer one, is to be found.
+/// The place of one snapshot, which each newer one replaces.
 #[derive(Clone, PartialEq, Eq)]
 pub enum SnapshotUrl {
-    /// `file:///absolute/path`, or `file:relative/path` under the data
-    /// directory; absolute after loading.
+    /// `file:///absolute/path`, or `file:relative/path` under the data directory. Absolute after
+    /// the settings were loaded.
     File(PathBuf),
     /// `s3://bucket/key`, `gs://bucket/key`, `az://container/key` and their like.
     Store(Url),
@@ -57,13 +57,13 @@ pub enum SnapshotUrl {
 }
 
 impl SnapshotUrl {
-    /// Whether it can be a destination, and not only a source.
+    /// Whether it can be a destination too, and not only a source.
     pub fn is_writable(&self) -> bool {
         matches!(self, Self::File(_) | Self::Store(_))
     }
 
-    /// The last part of the path without its percent signs, which says how the snapshot is
-    /// compressed. As it is written where a web server's is no name when it is decoded.
+    /// The last part of the path, decoded. Its ending tells how the snapshot is compressed. The
+    /// last part of a web server's URL stays escaped if it is no name when it is decoded.
     pub fn name(&self) -> String {
         match self {
             Self::File(path) => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
@@ -104,7 +104,7 @@ impl FromStr for SnapshotUrl {
     }
 }
 
-/// Relative and absolute paths alike: percent-decoded, and otherwise as they are.
+/// Reads relative and absolute paths alike: percent-decoded, and otherwise as they are.
 fn file(rest: &str) -> Result<SnapshotUrl, &'static str> {
     let path = match rest.strip_prefix("//") {
         Some(rest) => {
@@ -166,14 +166,14 @@ fn store(scheme: &str, rest: &str) -> Result<SnapshotUrl, &'static str> {
     Url::parse(&format!("{scheme}://{authority}/{encoded}")).map(SnapshotUrl::Store).map_err(|_| "not a URL")
 }
 
-/// Only some schemes have a user part, which names the container.
+/// Refuses a user part, except in the schemes where it names the container.
 fn check_user(scheme: &str, authority: &str) -> Result<(), &'static str> {
     let Some((user, _)) = authority.rsplit_once('@') else { return Ok(()) };
     let is_container = user.bytes().all(|b| b.is_ascii_alphanumeric() || b"-$".contains(&b)) && !user.is_empty();
-    match NAMES_CONTAINER.contains(&scheme) && is_container {
-        true => Ok(()),
-        false => Err("credentials have no place in it, they come from the environment"),
+    if !NAMES_CONTAINER.contains(&scheme) || !is_container {
+        return Err("credentials have no place in it, they come from the environment");
     }
+    Ok(())
 }
 
 fn web(text: &str) -> Result<SnapshotUrl, &'static str> {
@@ -210,14 +210,13 @@ fn web(text: &str) -> Result<SnapshotUrl, &'static str> {
 }
 
 fn no_query_or_fragment(text: &str) -> Result<(), &'static str> {
-    match (text.contains('#'), text.contains('?')) {
-        (true, _) => Err(FRAGMENT),
-        (_, true) => Err(QUERY),
-        _ => Ok(()),
+    if text.contains('#') {
+        return Err(FRAGMENT);
     }
+    if text.contains('?') { Err(QUERY) } else { Ok(()) }
 }
 
-/// One part of a path, decoded.
+/// Decodes one part of a path.
 fn part(written: &str) -> Result<String, &'static str> {
     let part = decoded(written)?;
     if part.contains('/') {
@@ -233,13 +232,10 @@ fn decoded(written: &str) -> Result<String, &'static str> {
 
 fn check_escapes(written: &str) -> Result<(), &'static str> {
     let is_hex = |text: &str| text.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2;
-    match written.split('%').skip(1).all(is_hex) {
-        true => Ok(()),
-        false => Err(BAD_ESCAPE),
-    }
+    if written.split('%').skip(1).all(is_hex) { Ok(()) } else { Err(BAD_ESCAPE) }
 }
 
-/// The URL of a path, which reads as just that path again.
+/// The URL of a path. Parsed, it gives that path again.
 fn file_url(path: &Path) -> String {
     let authority = if path.is_absolute() { "//" } else { "" };
     match path.to_str() {
@@ -248,7 +244,7 @@ fn file_url(path: &Path) -> String {
     }
 }
 
-/// Never shows a password, nor what may be a signature.
+/// Shows neither the password nor the query, which may be a signature.
 impl fmt::Display for SnapshotUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -269,7 +265,7 @@ impl fmt::Display for SnapshotUrl {
     }
 }
 
-/// As it is displayed: a derived form would show the secrets.
+/// As displayed, because a derived form would show the secrets.
 impl fmt::Debug for SnapshotUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)

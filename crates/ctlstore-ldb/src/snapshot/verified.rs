@@ -1,23 +1,23 @@
-//! Snapshots that hosts can really start from: fetched from where they are published,
-//! and checked. A ledger is pruned on the word of these alone.
+//! Verifies published snapshots: fetches and checks them. A ledger is pruned only by what
+//! was verified here. Entry point: [`Verifier::lowest`].
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::snapshot::SnapshotUrl;
 use ctlstore_core::ledger::{LdbPosition, VerifiedSnapshot};
 use ctlstore_core::{Abort, disk};
 
-use super::Progress;
 use super::fetch::{Candidate, FetchError, Wanted, find, still_has, verify};
+use super::progress::SnapshotProgress;
+use super::snapshot_url::SnapshotUrl;
 
-/// What a killed process left of a fetch is removed when it was not written to for this
-/// long; a fetch that goes on is written to all the time.
-const LEFT_BEHIND: Duration = Duration::from_secs(60 * 60);
+/// A file that was not written to for this long was left by a killed process. A download
+/// that goes on writes all the time.
+const ABANDONED_AFTER: Duration = Duration::from_secs(60 * 60);
 
-/// The snapshots at some places. One that was verified is not fetched again while what
-/// is found there is the same.
+/// The snapshots at some places. A verified snapshot is not fetched again while the same one
+/// is published.
 #[derive(Debug, Clone)]
 pub struct Verifier {
     places: Vec<VerifiedSource>,
@@ -27,7 +27,7 @@ pub struct Verifier {
 #[derive(Debug, Clone)]
 struct VerifiedSource {
     url: SnapshotUrl,
-    /// What was verified there, as it was found.
+    /// The snapshot that was found there before the last verification, and the one that was verified.
     known: Option<(Candidate, VerifiedSnapshot)>,
 }
 
@@ -38,18 +38,18 @@ impl Verifier {
         Self { places, directory: directory.into() }
     }
 
-    /// Verifies the snapshot at each place. Gives the one with the lowest seq, so that a
-    /// host can start from any of them. Blocks.
+    /// Verifies the snapshot at each place, and gives the one with the lowest seq. While the
+    /// ledger has the rows after that seq, a host can start from any of them. Blocks.
     ///
     /// # Errors
-    /// The first place's that has no good one. [`FetchError::Aborted`] also without any place.
-    pub fn lowest(&mut self, abort: &Abort, progress: &dyn Progress) -> Result<VerifiedSnapshot, FetchError> {
+    /// The error of the first place without a good snapshot. [`FetchError::Aborted`] if there is no place.
+    pub fn lowest(&mut self, abort: &Abort, progress: &dyn SnapshotProgress) -> Result<VerifiedSnapshot, FetchError> {
         disk::create_own_directory(&self.directory).map_err(|source| FetchError::Io {
             doing: "make",
             path: self.directory.clone(),
             source,
         })?;
-        clear_away(&self.directory);
+        remove_abandoned(&self.directory);
         let mut lowest: Option<VerifiedSnapshot> = None;
         for place in &mut self.places {
             let verified = place.verify(&self.directory, abort, progress)?;
@@ -60,9 +60,9 @@ impl Verifier {
         lowest.ok_or(FetchError::Aborted)
     }
 
-    /// Whether at each place there is still what was verified, also where a later one of the
-    /// same ledger is published, as far as manifests and sizes tell. Blocks, and fetches
-    /// no snapshot.
+    /// Whether each place still has what was verified, as far as manifests and sizes tell. A
+    /// later snapshot of the same ledger may be published beside it. Blocks, and fetches no
+    /// snapshot.
     pub fn stands(&self, abort: &Abort) -> bool {
         self.places.iter().all(|place| place.stands(abort))
     }
@@ -73,9 +73,9 @@ impl VerifiedSource {
         &mut self,
         directory: &Path,
         abort: &Abort,
-        progress: &dyn Progress,
+        progress: &dyn SnapshotProgress,
     ) -> Result<VerifiedSnapshot, FetchError> {
-        // Before it is fetched: what takes its place later is found to be another one.
+        // Found before the fetch, so that a snapshot that replaces it later is found to be another one.
         let found = find(&self.url, abort)?;
         if let Some((known, snapshot)) = &self.known
             && found.as_ref() == Some(known)
@@ -86,7 +86,7 @@ impl VerifiedSource {
         let fetched = verify(&self.url, directory, &Wanted::default(), abort, progress)?;
         let LdbPosition { seq, leader_ts, ledger_id } = fetched.position;
         let snapshot = VerifiedSnapshot { seq, leader_ts, ledger_id, url: self.url.to_string() };
-        // Where someone published meanwhile, its manifest tells which one was fetched.
+        // If the snapshot was replaced meanwhile, the manifest tells which one was fetched.
         let fetched = fetched.manifest.map(|manifest| Candidate::Manifest(Box::new(manifest)));
         self.known = fetched.or(found).map(|found| (found, snapshot.clone()));
         Ok(snapshot)
@@ -98,13 +98,12 @@ impl VerifiedSource {
     }
 }
 
-/// Removes what processes that were killed have left. What can't be removed is in
-/// nobody's way but the disk's.
-fn clear_away(directory: &Path) {
+/// Removes what killed processes left. A file that can't be removed only takes space.
+fn remove_abandoned(directory: &Path) {
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         let is_ours = entry.file_name().to_str().is_some_and(|name| name.ends_with(".incoming"));
         let written = entry.metadata().and_then(|metadata| metadata.modified()).ok();
-        if is_ours && written.and_then(|at| at.elapsed().ok()).is_some_and(|age| age > LEFT_BEHIND) {
+        if is_ours && written.and_then(|at| at.elapsed().ok()).is_some_and(|age| age > ABANDONED_AFTER) {
             let _ = fs::remove_file(entry.path());
         }
     }

@@ -207,7 +207,7 @@ impl SharedFeed {
         let mut tail = HistoryTail::new(&self.directory);
         let mut pause = LOOK.0;
         while let Some(woken) = self.rest(pause) {
-            let looked = tail.look();
+            let looked = tail.poll();
             let has_grown = matches!(&looked, Ok(Grown::By(records)) if !records.is_empty());
             pause = if has_grown { LOOK.0 } else { (pause * 2).min(LOOK.1) };
             self.publish(&tail, looked, woken);

@@ -1,5 +1,5 @@
-//! Reads a history from a record on, for a client that is behind. What it may read up
-//! to is known from the [`Tail`](super::Tail): what stands behind is not committed.
+//! Reads a history from a given record on, for a client that lags. A cursor reads no further
+//! than its caller says; the [`HistoryTail`](super::HistoryTail) tells what is committed.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,27 +7,26 @@ use std::path::{Path, PathBuf};
 use ctlstore_core::disk::LineReader;
 use ctlstore_core::ledger::Seq;
 
-use super::HistoryError;
 use super::line::{Line, Record};
 use super::recovery::Recovered;
-use super::segment;
+use super::segment::{self, HistoryError};
 
 /// The records that were asked for are no longer kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooOld;
 
-/// A place in a history.
+/// A position in a history.
 #[derive(Debug)]
 pub struct HistoryCursor {
     directory: PathBuf,
     lines: LineReader,
-    /// The number of the record that is read next.
+    /// The number of the next record.
     next: u64,
 }
 
 impl HistoryCursor {
-    /// Stands before the record `number` of the history in `directory`, whose last
-    /// record is at least the one before.
+    /// A cursor before the record `number` of the history in `directory`. That record may still
+    /// have to be written, but no record before it.
     pub fn seek(directory: &Path, number: u64) -> Result<Result<Self, TooOld>, HistoryError> {
         let seek = || {
             let firsts = segment::list(directory)?;
@@ -44,16 +43,16 @@ impl HistoryCursor {
         seek().map_err(|error| HistoryError::new(directory, "looking for a position in it", error))
     }
 
-    /// The number of the record that is read next.
+    /// The number of the next record.
     pub fn number(&self) -> u64 {
         self.next
     }
 
-    /// Passes one record, without parsing it. False where the segment has no more.
+    /// Skips one record without parsing it. False if the segment has no more.
     fn skip(&mut self) -> io::Result<bool> {
         while let Some(line) = self.lines.read_line()? {
             if let Some(number) = Line::number(line) {
-                // Anything else is damage.
+                // A number that does not follow means damage.
                 let follows = number == self.next;
                 self.next += 1;
                 return Ok(follows);
@@ -62,18 +61,19 @@ impl HistoryCursor {
         Ok(false)
     }
 
-    /// Reads on, up to `until` and to about `max_bytes` of records. Too old where the
-    /// history has dropped what comes next in the meantime.
+    /// Reads on, up to `until` and about `max_bytes` of records. Too old if the history dropped
+    /// the next record in the meantime.
     pub fn read(&mut self, until: u64, max_bytes: usize) -> Result<Result<Vec<Record>, TooOld>, HistoryError> {
         let directory = self.directory.clone();
         self.try_read(until, max_bytes).map_err(|error| HistoryError::new(&directory, "reading it", error))
     }
 
     fn try_read(&mut self, until: u64, max_bytes: usize) -> io::Result<Result<Vec<Record>, TooOld>> {
-        let (mut records, mut bytes) = (Vec::new(), 0);
+        let mut records = Vec::new();
+        let mut bytes = 0;
         while self.next < until && bytes < max_bytes {
             let Some(line) = self.lines.read_line()? else {
-                // Committed records that are not here are in the segment behind.
+                // Committed records that are not in this segment are in the next one.
                 match open(&self.directory, self.next)? {
                     Some(lines) => self.lines = lines,
                     None => return Ok(Err(TooOld)),
@@ -93,7 +93,7 @@ impl HistoryCursor {
     }
 }
 
-/// The segment that begins with the record `first`, behind its header.
+/// Opens the segment that begins with the record `first`, after its header.
 fn open(directory: &Path, first: u64) -> io::Result<Option<LineReader>> {
     match segment::open(&segment::path_of(directory, first)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -105,9 +105,9 @@ fn open(directory: &Path, first: u64) -> io::Result<Option<LineReader>> {
     }
 }
 
-/// The highest ledger seq that the LDB had come to before it went back or began anew, 0
-/// where it never did. A ctldb that was restored from a backup gives seqs again: up to
-/// here, a seq alone does not say which row is meant.
+/// The highest ledger seq that the LDB had reached before it went back or began anew; 0 if it
+/// never did. A ctldb that was restored from a backup gives seqs again. So up to this one a
+/// seq alone does not tell which row is meant.
 pub fn given_again(directory: &Path) -> Result<Seq, HistoryError> {
     let find = || match segment::list(directory)?.pop() {
         Some(last) => Ok(Recovered::read(&segment::path_of(directory, last))?.seen),
@@ -116,16 +116,16 @@ pub fn given_again(directory: &Path) -> Result<Seq, HistoryError> {
     find().map_err(|error| HistoryError::new(directory, "looking for a seq in it", error))
 }
 
-/// The number of the first record that is younger than `seq`, so that a program that
-/// has read rows at `seq` goes on there. Before it may come records that it has.
-/// `until` is the number behind the last committed record.
+/// The number of the first record after ledger seq `seq`. A program that has read rows at
+/// `seq` goes on there, and may get records that it has already. `until` is the number after
+/// the last committed record.
 pub fn at_ledger_seq(directory: &Path, seq: Seq, until: u64) -> Result<Result<u64, TooOld>, HistoryError> {
     let find = || {
         let firsts = segment::list(directory)?;
         let mut start = None;
         for first in firsts {
             let header = match segment::read_header(&segment::path_of(directory, first)) {
-                // It was dropped since the list was made.
+                // It was dropped after the list was made.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 header => header?,
             };

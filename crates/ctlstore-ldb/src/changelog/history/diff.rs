@@ -16,8 +16,8 @@ use ctlstore_core::disk::{IMMUTABLE, file_uri};
 use ctlstore_core::ledger::Seq;
 use ctlstore_core::sql::quoted;
 
-use super::History;
 use super::line::{Op, TableChange};
+use super::writer::History;
 
 /// Rows of one table that are named; beyond, the table is to be read again.
 const MAX_ROWS_PER_TABLE: usize = 50_000;
@@ -49,7 +49,7 @@ type Column = (String, String, i64);
 /// clients are told to start over: it comes of a ledger that was restored from a backup, in
 /// which the seqs that follow may be those of other rows. Nothing is entered where `new` is
 /// of another ledger: what that means is found when it is opened.
-pub(super) fn enter(history: &mut History, old: &Path, new: &Path) -> Result<(), DiffError> {
+pub(crate) fn enter(history: &mut History, old: &Path, new: &Path) -> Result<(), DiffError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
     let connection = Connection::open_with_flags(old, flags)?;
     connection.execute(ATTACH, [file_uri(new, IMMUTABLE)])?;

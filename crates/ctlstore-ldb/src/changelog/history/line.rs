@@ -1,11 +1,12 @@
 //! The lines of a segment file: JSON objects, so that people can read them too.
 //!
-//! `{"n":7,"op":"upsert","family":"fam","table":"tab","key":[…],"ledgerSeq":4711}` is a
-//! row; `{"n":8,"change":"cleared","family":"fam","table":"tab","ledgerSeq":4712}` a
-//! whole table; `{"n":9,"resync":"…","ledgerSeq":4713}` changes that nobody knows. Of one
-//! transaction comes last `{"until":4713}`, its last ledger seq, and once it has
-//! committed `{"commit":4713}`, with `"ledger"` where that was learned. `"seen":4720` in it
-//! says that the LDB went back: seqs up to that one are given again, perhaps to other rows.
+//! - `{"n":7,"op":"upsert","family":"fam","table":"tab","key":[…],"ledgerSeq":4711}`: a row.
+//! - `{"n":8,"change":"cleared","family":"fam","table":"tab","ledgerSeq":4712}`: a whole table.
+//! - `{"n":9,"resync":"…","ledgerSeq":4713}`: changes that are not known.
+//! - `{"until":4713}`: the end of a transaction's group, with its last ledger seq.
+//! - `{"commit":4713}`: the transaction has committed. `"ledger"` is added when the LDB's ledger
+//!   became known. `"seen":4720` is added when the LDB went back: seqs up to that one are given
+//!   again, perhaps to other rows.
 
 use std::borrow::Cow;
 
@@ -14,47 +15,48 @@ use serde_json::value::RawValue;
 
 use ctlstore_core::ledger::Seq;
 
-/// What happened to a row.
+/// The kind of a row's change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Op {
-    /// It was inserted, or another one with its key took its place.
+    /// It was inserted, or it replaced another row of its key.
     Upsert,
     Delete,
 }
 
-/// What happened to a table as a whole.
+/// The kind of a change of a whole table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TableChange {
     /// All its rows are gone.
     Cleared,
-    /// It is gone, and its rows with it.
+    /// It is gone, with its rows.
     Dropped,
     /// It has another column, so all its rows look different.
     Altered,
-    /// More rows have changed than are named: it is to be read again.
+    /// More rows changed than are named. It has to be read again.
     Many,
 }
 
 /// One change.
 #[derive(Debug, Clone)]
 pub struct Record {
-    /// Counts the records of a history by one.
+    /// Counts the records of a history.
     pub number: u64,
-    /// The ledger row that made the change; in a bridge the snapshot's seq.
+    /// The ledger row that made the change, or the seq of the snapshot that replaced the LDB.
     pub ledger_seq: Seq,
     pub what: What,
 }
 
+/// The content of a record.
 #[derive(Debug, Clone)]
 pub enum What {
     Row {
-        /// `None` where the statement does not say.
+        /// `None` if the statement does not say.
         op: Option<Op>,
         family: String,
         table: String,
-        /// The key as in the changelog: an array of name, type and value.
+        /// The key as in the changelog: an array of objects with name, type and value.
         key: Box<RawValue>,
     },
     Table {
@@ -62,14 +64,43 @@ pub enum What {
         family: String,
         table: String,
     },
-    /// Changes before this are not known; everything is to be read again.
+    /// Changes before this record are not known. Everything has to be read again.
     Resync {
         reason: String,
     },
 }
 
+/// Why clients have to start over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ResyncReason {
+    /// The LDB's seq is not the one that its history ends with.
+    ChangedWithoutHistory,
+    /// The LDB that takes the place is not as far as the one before.
+    WentBack,
+    OtherLedger,
+    NotWritten,
+    /// One transaction had more changes than the history takes.
+    TooLarge,
+    /// A statement changed rows that can't be named.
+    UnknownRows,
+}
+
+impl ResyncReason {
+    /// The text that clients get.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::ChangedWithoutHistory => "the local database was changed without its history",
+            Self::WentBack => "an earlier local database took the place of this one",
+            Self::OtherLedger => "the local database follows another ledger",
+            Self::NotWritten => "changes could not be written to the history",
+            Self::TooLarge => "one transaction had more changes than are kept",
+            Self::UnknownRows => "a statement changed rows that it does not name",
+        }
+    }
+}
+
 impl Record {
-    /// The memory that it takes, in bytes, roughly.
+    /// The memory that it takes, in bytes, about.
     pub fn weight(&self) -> usize {
         size_of::<Self>()
             + match &self.what {
@@ -80,7 +111,7 @@ impl Record {
     }
 }
 
-/// A line that is read.
+/// A line that was read.
 #[derive(Debug)]
 pub(super) enum Line {
     Record(Record),
@@ -109,7 +140,7 @@ struct Members<'l> {
 }
 
 impl Line {
-    /// `None` for what is no line of a history.
+    /// `None` if this is no line of a history.
     pub(super) fn parse(line: &[u8]) -> Option<Self> {
         let members: Members<'_> = serde_json::from_slice(line).ok()?;
         if let Some(at) = members.commit {
@@ -118,11 +149,13 @@ impl Line {
         if let Some(until) = members.until {
             return Some(Self::Until(until));
         }
-        let (number, ledger_seq) = (members.n?, members.ledger_seq?);
+        let number = members.n?;
+        let ledger_seq = members.ledger_seq?;
         let what = match (members.resync, members.family, members.table) {
             (Some(reason), _, _) => What::Resync { reason },
             (None, Some(family), Some(table)) => {
-                let (family, table) = (family.into_owned(), table.into_owned());
+                let family = family.into_owned();
+                let table = table.into_owned();
                 match members.change {
                     Some(change) => What::Table { change, family, table },
                     None => What::Row { op: members.op, family, table, key: members.key?.to_owned() },
@@ -133,7 +166,7 @@ impl Line {
         Some(Self::Record(Record { number, ledger_seq, what }))
     }
 
-    /// The number of the record in `line`, without reading all of it.
+    /// The number of the record in `line`. Reads only the beginning of the line.
     pub(super) fn number(line: &[u8]) -> Option<u64> {
         let digits = line.strip_prefix(b"{\"n\":")?;
         let end = digits.iter().position(|byte| !byte.is_ascii_digit())?;
@@ -141,7 +174,7 @@ impl Line {
     }
 }
 
-/// Appends a row's record; `entry` is its changelog entry without the numbers.
+/// Appends the record of a row. `entry` is its changelog entry without the numbers.
 pub(super) fn push_row(out: &mut Vec<u8>, number: u64, op: Option<Op>, entry: &[u8], ledger_seq: Seq) {
     push_number(out, number);
     match op {
@@ -165,9 +198,9 @@ pub(super) fn push_table(out: &mut Vec<u8>, number: u64, change: TableChange, (f
     push_end(out, seq);
 }
 
-pub(super) fn push_resync(out: &mut Vec<u8>, number: u64, reason: &str, ledger_seq: Seq) {
+pub(super) fn push_resync(out: &mut Vec<u8>, number: u64, reason: ResyncReason, ledger_seq: Seq) {
     push_number(out, number);
-    out.extend_from_slice(format!("\"resync\":{}", serde_json::json!(reason)).as_bytes());
+    out.extend_from_slice(format!("\"resync\":{}", serde_json::json!(reason.as_str())).as_bytes());
     push_end(out, ledger_seq);
 }
 
@@ -180,7 +213,7 @@ pub(super) fn push_commit(out: &mut Vec<u8>, at: Seq, ledger: Option<&str>) {
     out.extend_from_slice(format!("{{\"commit\":{at}{ledger}}}\n").as_bytes());
 }
 
-/// The mark of an LDB that stands at `at` and had come to `seen` before.
+/// Appends the mark of an LDB that is at `at` and had reached `seen` before.
 pub(super) fn push_back(out: &mut Vec<u8>, at: Seq, seen: Seq) {
     out.extend_from_slice(format!("{{\"commit\":{at},\"seen\":{seen}}}\n").as_bytes());
 }
@@ -207,7 +240,7 @@ mod tests {
         let entry = br#""family":"fam","table":"tab","key":[{"name":"id","type":"INTEGER","value":1}]"#;
         push_row(&mut out, 7, Some(Op::Delete), entry, Seq(9));
         push_table(&mut out, 8, TableChange::Cleared, ("fam", "t\"b"), Seq(10));
-        push_resync(&mut out, 9, "why \"not\"", Seq(11));
+        push_resync(&mut out, 9, ResyncReason::TooLarge, Seq(11));
         push_until(&mut out, Seq(11));
         push_commit(&mut out, Seq(11), Some("id"));
         let lines: Vec<_> = out.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).collect();
@@ -215,7 +248,7 @@ mod tests {
         let shown: Vec<_> = lines.iter().map(|line| format!("{:?}", Line::parse(line).unwrap())).collect();
         assert!(shown[0].contains("op: Some(Delete)") && shown[0].contains("ledger_seq: Seq(9)"), "{shown:?}");
         assert!(shown[1].contains("Cleared") && shown[1].contains("t\\\"b"), "{shown:?}");
-        assert!(shown[2].contains("why \\\"not\\\""), "{shown:?}");
+        assert!(shown[2].contains("more changes than are kept"), "{shown:?}");
         assert!(shown[3].contains("Until(Seq(11))"), "{shown:?}");
         assert!(shown[4].contains("Commit { at: Seq(11), ledger: Some(\"id\"), seen: None }"), "{shown:?}");
     }

@@ -1,6 +1,6 @@
-//! Segment files: their names, their first line, and reading them line by line. A
-//! segment is named by the number of its first record, so the one behind a full one
-//! is found by name.
+//! Segment files: their place and number, their names and their first line. A
+//! segment is named by the number of its first record, so the next one after a full segment is
+//! found by name.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -8,18 +8,53 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use ctlstore_core::disk::{FILE_MODE, LineReader, create_anew, open_regular};
+use ctlstore_core::disk::{FILE_MODE, LineReader, beside, create_anew, open_regular};
 use ctlstore_core::ledger::Seq;
 
-/// The version of the lines below the header.
+/// Where a history is kept, and how much of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HistoryOptions {
+    pub directory: PathBuf,
+    /// The most bytes of all segments together, without the transaction that is being written.
+    pub retain_bytes: u64,
+}
+
+impl HistoryOptions {
+    /// The history of the LDB at `ldb`, at the place where every process that reads the LDB finds it.
+    pub fn beside(ldb: &Path, retain_bytes: u64) -> Self {
+        Self { directory: directory_of(ldb), retain_bytes }
+    }
+}
+
+/// The directory of the history of the LDB at `ldb`.
+pub fn directory_of(ldb: &Path) -> PathBuf {
+    beside(ldb, ".changes")
+}
+
+/// Why the history can't be written or read. The rows are committed all the same.
+#[derive(Debug, thiserror::Error)]
+#[error("history of changes {path} failed while {action}: {source}")]
+pub struct HistoryError {
+    pub path: PathBuf,
+    pub action: &'static str,
+    pub source: std::io::Error,
+}
+
+impl HistoryError {
+    pub(super) fn new(path: &Path, action: &'static str, source: std::io::Error) -> Self {
+        Self { path: path.to_owned(), action, source }
+    }
+}
+
+/// The version of the lines after the header.
 pub const VERSION: u32 = 1;
 
 const EXTENSION: &str = ".log";
 
 /// The first line of a segment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Header {
-    /// Tells this history from any other one; positions carry it.
+pub struct SegmentHeader {
+    /// Tells this history from any other. Positions of clients carry it.
     pub history: String,
     pub version: u32,
     /// The number of the first record.
@@ -28,8 +63,8 @@ pub struct Header {
     pub from: Seq,
     /// The ledger that the LDB followed then.
     pub ledger: Option<String>,
-    /// The highest ledger seq that the LDB had come to before it went back or began anew.
-    /// Up to there a seq alone does not say which row it is of.
+    /// The highest ledger seq that the LDB had reached before it went back or began anew. Up to
+    /// there a seq alone does not tell which row it is of.
     #[serde(default)]
     pub seen: Seq,
 }
@@ -38,7 +73,7 @@ pub fn path_of(directory: &Path, first: u64) -> PathBuf {
     directory.join(format!("{first:020}{EXTENSION}"))
 }
 
-/// The numbers that the segments begin with, in order.
+/// The numbers with which the segments begin, in order.
 pub fn list(directory: &Path) -> io::Result<Vec<u64>> {
     let entries = match fs::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -54,8 +89,8 @@ pub fn list(directory: &Path) -> io::Result<Vec<u64>> {
     Ok(firsts)
 }
 
-/// Makes a segment that holds its header only. It is never seen without.
-pub fn create(directory: &Path, header: &Header) -> io::Result<(File, u64)> {
+/// Makes a segment that holds only its header. No reader finds it without the header.
+pub fn create(directory: &Path, header: &SegmentHeader) -> io::Result<(File, u64)> {
     let path = path_of(directory, header.first);
     let new = path.with_extension("new");
     let mut line = serde_json::to_vec(header)?;
@@ -71,10 +106,10 @@ pub fn open(path: &Path) -> io::Result<File> {
     open_regular(OpenOptions::new().read(true), path)
 }
 
-pub fn read_header(path: &Path) -> io::Result<Header> {
+pub fn read_header(path: &Path) -> io::Result<SegmentHeader> {
     let mut lines = LineReader::new(open(path)?, 0);
     let header = lines.read_line()?.ok_or(io::ErrorKind::UnexpectedEof)?;
-    let header: Header = serde_json::from_slice(header)?;
+    let header: SegmentHeader = serde_json::from_slice(header)?;
     if header.version > VERSION {
         return Err(io::Error::other(format!("version {} is newer than {VERSION}", header.version)));
     }

@@ -1,6 +1,6 @@
-//! Writes the history: one group of lines for each transaction of the LDB. What can't
-//! be written holds nothing up; a record that tells clients to start over takes its
-//! place as soon as it can.
+//! Writes the history: one group of lines for each transaction of the LDB. Entry point:
+//! [`History`]. A failure to write holds nothing up. As soon as writing works again, a record
+//! replaces the lost changes and tells clients to start over.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -9,72 +9,64 @@ use std::path::Path;
 use ctlstore_core::disk;
 use ctlstore_core::ledger::Seq;
 
-use super::diff::{self, DiffError};
-use super::line::{self, Op, TableChange};
+use super::line::{self, Op, ResyncReason, TableChange};
 use super::recovery::{Recovered, belongs};
-use super::segment::{self, Header};
-use super::{HistoryError, HistoryOptions, MAX_PENDING_BYTES};
+use super::segment::{self, HistoryError, HistoryOptions, SegmentHeader};
 
-/// The history is this many segments, as a rule.
+/// The most bytes of lines of one LDB transaction. Beyond that clients start over.
+const MAX_PENDING_BYTES: usize = 16 * 1024 * 1024;
+/// About the number of segments of a full history.
 const SEGMENTS: u64 = 16;
-/// The most that the file which announces the seq may hold, in bytes.
+/// The most bytes of the file that announces the seq.
 const MAX_SEQ_BYTES: u64 = 64;
 const MIN_SEGMENT_BYTES: u64 = 4 * 1024;
-
-const LOST: &str = "the local database was changed without its history";
-const WENT_BACK: &str = "an earlier local database took the place of this one";
-const OTHER_LEDGER: &str = "the local database follows another ledger";
-const NOT_WRITTEN: &str = "changes could not be written to the history";
-const TOO_LARGE: &str = "one transaction had more changes than are kept";
-const UNKNOWN: &str = "a statement changed rows that it does not name";
 
 /// The history of one LDB, as its applier has it.
 #[derive(Debug)]
 pub struct History {
     options: HistoryOptions,
     segment_bytes: u64,
-    /// The segments before the current one: the number of the first record, bytes.
+    /// The segments before the current one: the number of the first record, and the bytes.
     full: Vec<(u64, u64)>,
-    current: Option<Current>,
-    /// The number behind the last committed record.
+    current: Option<CurrentSegment>,
+    /// The number after the last committed record.
     next: u64,
-    /// The LDB's seq behind the last committed group.
+    /// The LDB's seq after the last committed group.
     at: Seq,
     ledger: Option<String>,
-    /// The highest seq that the LDB had come to before it went back or began anew.
+    /// The highest seq that the LDB had reached before it went back or began anew.
     seen: Seq,
-    pending: Pending,
-    /// Why clients are to start over, as long as that is not written.
-    owes_resync: Option<&'static str>,
+    pending: PendingGroup,
+    /// Why clients have to start over, until that is written.
+    owes_resync: Option<ResyncReason>,
     error: Option<HistoryError>,
 }
 
 #[derive(Debug)]
-struct Current {
+struct CurrentSegment {
     first: u64,
     file: File,
-    header: Header,
-    /// How far it is committed, in bytes.
+    header: SegmentHeader,
+    /// The committed bytes.
     committed: u64,
-    /// How far it is written, in bytes; more than `committed` within a group.
+    /// The written bytes. They are more than the committed ones while a group is open.
     written: u64,
 }
 
-/// The lines of the transaction that is open.
+/// The lines of the open transaction.
 #[derive(Debug, Default)]
-struct Pending {
+struct PendingGroup {
     lines: Vec<u8>,
     next: u64,
-    /// Whether there were more of them than are kept.
+    /// Whether there were more changes than the history takes.
     overflowed: bool,
-    /// What is about to commit: the LDB's seq behind it, and whether its group is
-    /// written.
+    /// The LDB's seq after the commit that is about to happen, and whether the group was written.
     prepared: Option<(Seq, bool)>,
 }
 
 impl History {
-    /// Opens the history of an LDB that stands at `at` and follows `ledger`. Where there
-    /// is none, or one that lacks changes, another one begins.
+    /// Opens the history of an LDB that is at `at` and follows `ledger`. If there is none, or if
+    /// it lacks changes, another history begins.
     pub fn open(options: &HistoryOptions, at: Seq, ledger: Option<&str>) -> Self {
         let mut history = Self {
             segment_bytes: (options.retain_bytes / SEGMENTS).max(MIN_SEGMENT_BYTES),
@@ -85,7 +77,7 @@ impl History {
             at,
             ledger: ledger.map(str::to_owned),
             seen: Seq::ZERO,
-            pending: Pending::default(),
+            pending: PendingGroup::default(),
             owes_resync: None,
             error: None,
         };
@@ -94,12 +86,12 @@ impl History {
         history
     }
 
-    /// What keeps the history from being written, as long as it does.
+    /// Why the history can't be written at present.
     pub fn error(&self) -> Option<&HistoryError> {
         self.error.as_ref()
     }
 
-    /// A transaction begins.
+    /// Begins a transaction.
     pub fn begin(&mut self) {
         self.abort();
         self.start_over();
@@ -111,7 +103,7 @@ impl History {
         self.pending.overflowed = false;
     }
 
-    /// One row changed. `entry` is its changelog entry without the numbers.
+    /// Adds a changed row. `entry` is its changelog entry without the numbers.
     pub fn row(&mut self, op: Option<Op>, entry: &[u8], ledger_seq: Seq) {
         if self.has_room() {
             line::push_row(&mut self.pending.lines, self.pending.next, op, entry, ledger_seq);
@@ -119,7 +111,7 @@ impl History {
         }
     }
 
-    /// A table changed as a whole; given as family and table.
+    /// Adds a table that changed as a whole, given as family and table.
     pub fn table(&mut self, change: TableChange, table: (&str, &str), ledger_seq: Seq) {
         if self.has_room() {
             line::push_table(&mut self.pending.lines, self.pending.next, change, table, ledger_seq);
@@ -127,18 +119,18 @@ impl History {
         }
     }
 
-    /// Rows changed that nobody can name.
+    /// Adds that rows changed which can't be named.
     pub fn unknown(&mut self, ledger_seq: Seq) {
-        self.resync(UNKNOWN, ledger_seq);
+        self.resync(ResyncReason::UnknownRows, ledger_seq);
     }
 
-    /// The LDB that takes the place is not so far as the one before, or of another history
-    /// of the ledger.
+    /// Adds that the LDB that takes the place is not as far as the one before, or is of another
+    /// history of the ledger.
     pub(super) fn went_back(&mut self, to: Seq) {
-        self.resync(WENT_BACK, to);
+        self.resync(ResyncReason::WentBack, to);
     }
 
-    fn resync(&mut self, reason: &str, ledger_seq: Seq) {
+    fn resync(&mut self, reason: ResyncReason, ledger_seq: Seq) {
         line::push_resync(&mut self.pending.lines, self.pending.next, reason, ledger_seq);
         self.pending.next += 1;
     }
@@ -148,14 +140,14 @@ impl History {
         !self.pending.overflowed
     }
 
-    /// The transaction, which began at `from`, is about to commit at `to`: writes its
-    /// group, so that no crash can part the two.
+    /// Writes the group of the transaction, which began at `from` and is about to commit at
+    /// `to`. It is written before the commit, so that no crash leaves a commit without its group.
     pub fn prepare(&mut self, from: Seq, to: Seq) {
         if from != self.at && self.owes_resync.is_none() {
-            self.owes_resync = Some(LOST);
+            self.owes_resync = Some(ResyncReason::ChangedWithoutHistory);
         }
-        // What is owed by now takes the place of everything before it.
-        if let Some(reason) = self.owes_resync.or(self.pending.overflowed.then_some(TOO_LARGE)) {
+        // A resync replaces every change before it.
+        if let Some(reason) = self.owes_resync.or(self.pending.overflowed.then_some(ResyncReason::TooLarge)) {
             self.start_over();
             self.resync(reason, to);
         }
@@ -165,10 +157,10 @@ impl History {
         self.keep(written);
     }
 
-    /// The transaction has committed.
+    /// Marks the group: the transaction has committed.
     pub fn commit(&mut self) {
         let Some((to, is_written)) = self.pending.prepared.take() else { return };
-        // Whatever is missing here, what comes next is to be told from there on.
+        // Even if something is missing here, the next group begins at this seq.
         self.at = to;
         if !is_written {
             return;
@@ -182,7 +174,7 @@ impl History {
         self.keep(marked);
     }
 
-    /// The transaction was rolled back, or is known to have been.
+    /// Cuts off the group: the transaction was rolled back, or is known to have been.
     pub fn abort(&mut self) {
         if self.pending.prepared.take().is_some() {
             let cut = self.cut();
@@ -190,13 +182,13 @@ impl History {
         }
     }
 
-    /// The LDB follows this ledger from now on.
+    /// Notes that the LDB follows this ledger from now on.
     pub fn adopt(&mut self, ledger: &str) {
         if self.ledger.as_deref() == Some(ledger) {
             return;
         }
         if self.ledger.replace(ledger.to_owned()).is_some() {
-            self.owes_resync = Some(OTHER_LEDGER);
+            self.owes_resync = Some(ResyncReason::OtherLedger);
             return self.settle();
         }
         let mut mark = Vec::new();
@@ -205,14 +197,7 @@ impl History {
         self.keep(marked);
     }
 
-    /// The LDB at `new` is about to take the place of the one at `old`, which this is
-    /// the history of: writes what differs. Nothing is to be written after that but
-    /// where `new` does not take the place; then all of it is taken back.
-    pub fn bridge(&mut self, old: &Path, new: &Path) -> Result<(), DiffError> {
-        diff::enter(self, old, new)
-    }
-
-    /// Tells clients what they are owed, without waiting for the next change.
+    /// Writes the resync that clients are owed, without waiting for the next change.
     pub fn settle(&mut self) {
         let Some(reason) = self.owes_resync else { return };
         self.start_over();
@@ -234,13 +219,13 @@ impl History {
         self.start_over();
     }
 
-    /// Keeps an error, and that the changes it cost are owed to clients.
+    /// Keeps an error. Clients are then owed a resync for the lost changes.
     fn keep(&mut self, outcome: io::Result<()>) {
         match outcome {
             Ok(()) if self.owes_resync.is_none() => self.error = None,
             Ok(()) => {}
             Err(error) => {
-                self.owes_resync.get_or_insert(NOT_WRITTEN);
+                self.owes_resync.get_or_insert(ResyncReason::NotWritten);
                 self.error = Some(HistoryError::new(&self.options.directory, "writing it", error));
             }
         }
@@ -262,8 +247,8 @@ impl History {
         Ok(())
     }
 
-    /// Takes back what is written and not committed, by whomever. Nobody has read it:
-    /// readers take nothing that has no mark behind it.
+    /// Cuts off what any process wrote without a commit mark. No reader has taken it, because
+    /// readers take nothing without its mark.
     fn cut(&mut self) -> io::Result<()> {
         if let Some(current) = &mut self.current {
             if current.file.metadata()?.len() != current.committed {
@@ -274,8 +259,8 @@ impl History {
         Ok(())
     }
 
-    /// Begins another segment where there is none or the current one is full, and
-    /// removes the oldest ones beyond what is to be retained.
+    /// Begins another segment if there is none or the current one is full, and removes the
+    /// oldest segments beyond what is retained.
     fn rotate(&mut self) -> io::Result<()> {
         if let Some(current) = &self.current
             && (current.committed < self.segment_bytes || current.first == self.next)
@@ -289,10 +274,17 @@ impl History {
                 uuid::Uuid::new_v4().simple().to_string()
             }
         };
-        let (first, from, ledger) = (self.next, self.at, self.ledger.clone());
-        let header = Header { history, version: segment::VERSION, first, from, ledger, seen: self.seen };
+        let first = self.next;
+        let header = SegmentHeader {
+            history,
+            version: segment::VERSION,
+            first,
+            from: self.at,
+            ledger: self.ledger.clone(),
+            seen: self.seen,
+        };
         let (file, length) = segment::create(&self.options.directory, &header)?;
-        let new = Current { first, file, header, committed: length, written: length };
+        let new = CurrentSegment { first, file, header, committed: length, written: length };
         if let Some(full) = self.current.replace(new) {
             self.full.push((full.first, full.committed));
         }
@@ -305,38 +297,38 @@ impl History {
         while bytes + self.segment_bytes > self.options.retain_bytes && !self.full.is_empty() {
             let (first, length) = self.full.remove(0);
             bytes -= length;
-            // One that can't be removed now is found at the next start.
+            // A segment that can't be removed now is found at the next start.
             let _ = fs::remove_file(segment::path_of(&self.options.directory, first));
         }
     }
 
-    /// Fails where something has a segment's name and is no file. It is not this history's to remove.
-    fn check(&self, firsts: &[u64]) -> io::Result<()> {
+    /// Fails if anything with a segment's name is not a file. Such a thing is not ours to remove.
+    fn refuse_irregular(&self, firsts: &[u64]) -> io::Result<()> {
         firsts.iter().try_for_each(|first| disk::check_regular(&segment::path_of(&self.options.directory, *first)))
     }
 
-    /// Removes every segment: what follows is another history.
+    /// Removes every segment, because another history follows.
     fn clear(&mut self) -> io::Result<()> {
         disk::create_own_directory(&self.options.directory)?;
         self.full.clear();
         let firsts = segment::list(&self.options.directory)?;
-        self.check(&firsts)?;
+        self.refuse_irregular(&firsts)?;
         for first in firsts {
             fs::remove_file(segment::path_of(&self.options.directory, first))?;
         }
         Ok(())
     }
 
-    /// Goes on with the history that is there, where one is.
+    /// Goes on with the history that is there, if there is one.
     fn find(&mut self, at: Seq, ledger: Option<&str>) -> io::Result<()> {
         disk::create_own_directory(&self.options.directory)?;
         let mut firsts = segment::list(&self.options.directory)?;
-        self.check(&firsts)?;
+        self.refuse_irregular(&firsts)?;
         self.seen = announced(&self.options.directory).filter(|seen| *seen > at).unwrap_or_default();
         let Some(last) = firsts.pop() else { return self.rotate() };
         let path = segment::path_of(&self.options.directory, last);
         let Ok(found) = Recovered::read(&path) else {
-            // Damaged: positions in it mean nothing any more, and clients are told so.
+            // Damaged, so positions in it mean nothing any more. Another history tells clients that.
             return self.rotate();
         };
         let file = disk::open_own(OpenOptions::new().read(true).append(true), &path)?;
@@ -345,10 +337,11 @@ impl History {
             let bytes = fs::metadata(segment::path_of(&self.options.directory, first))?.len();
             self.full.push((first, bytes));
         }
-        let Recovered { header, committed, next, at: stood, ledger: followed, seen, tail } = found;
+        let Recovered { header, committed, next, at: recovered_at, ledger: followed, seen, tail } = found;
         self.seen = self.seen.max(seen);
-        self.current = Some(Current { first: last, file, header, committed, written: length });
-        (self.next, self.at) = (next, stood);
+        self.current = Some(CurrentSegment { first: last, file, header, committed, written: length });
+        self.next = next;
+        self.at = recovered_at;
         let is_bridged = tail.as_ref().is_some_and(|tail| tail.until == at);
         if let Some(tail) = tail.filter(|tail| tail.until == at) {
             let current = self.current.as_mut().ok_or(io::ErrorKind::NotFound)?;
@@ -363,18 +356,20 @@ impl History {
             self.cut()?;
         }
         if !belongs((self.at, followed.as_deref()), (at, ledger)) {
-            // Not a record that says so in this one: of what it has lost, clients may
-            // have seen records with the numbers that come next.
+            // A resync record in this history would not do: clients may have seen lost records
+            // with the numbers that come next.
             self.current = None;
             if at < self.at {
                 self.seen = self.seen.max(self.at);
             }
-            (self.next, self.at) = (1, at);
+            self.next = 1;
+            self.at = at;
             return self.rotate();
         }
-        (self.at, self.ledger) = (at, ledger.map(str::to_owned).or(followed));
-        if at < stood || is_bridged && at == stood {
-            self.seen = self.seen.max(stood);
+        self.at = at;
+        self.ledger = ledger.map(str::to_owned).or(followed);
+        if at < recovered_at || is_bridged && at == recovered_at {
+            self.seen = self.seen.max(recovered_at);
             let mut mark = Vec::new();
             line::push_back(&mut mark, at, self.seen);
             self.write(&mark)?;
@@ -384,8 +379,7 @@ impl History {
     }
 }
 
-/// The seq that the applier of this place has announced last, also where neither the LDB
-/// nor its history are there any more.
+/// The seq that the applier of this LDB announced last. Its file may outlive the LDB and the history.
 fn announced(directory: &Path) -> Option<Seq> {
     disk::read_regular_text(&directory.with_extension("seq"), MAX_SEQ_BYTES).ok()?.trim().parse().ok().map(Seq)
 }

@@ -1,48 +1,52 @@
-//! What stands at a place now, told by a manifest and by what a store says of an object
-//! without giving it.
+//! Finds what is published at a place without downloading it: by the manifest, and by what
+//! the store says of an object. Entry points: [`published_manifest`], [`find`], [`still_has`].
 
-use crate::snapshot::SnapshotUrl;
-use crate::snapshot::manifest::Manifest;
-use crate::snapshot::store::{ObjectInfo, Store, StoreError};
 use ctlstore_core::Abort;
 
-use super::error::FetchError;
-use super::read_manifest;
+use crate::snapshot::manifest::{FORMAT_VERSION, Manifest, ManifestError};
+use crate::snapshot::snapshot_url::SnapshotUrl;
+use crate::snapshot::store::{ObjectInfo, Store, StoreError};
 
-/// A snapshot that is there, as far as can be told without downloading it.
+use super::error::{BadSnapshot, FetchError};
+
+/// A snapshot that is there, as far as the store can say without sending it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Candidate {
-    /// The object that it names is there, in the size that it says.
+    /// The object that the manifest names is there, in the size that the manifest says.
     Manifest(Box<Manifest>),
-    /// One without a manifest, by what tells it from the one that will take its place.
+    /// An object without a manifest. The text is its etag, or its size and time.
     Object(String),
 }
 
-/// What is at `url`; `None` where that can't be told, since it is not there, not whole,
-/// or the store says nothing of it.
+/// The manifest that is published at `url`; `None` if there is none. Reads nothing else.
+///
+/// # Errors
+/// Those of the store, and a manifest that can't be read.
+pub fn published_manifest(url: &SnapshotUrl, abort: &Abort) -> Result<Option<Manifest>, FetchError> {
+    let store = Store::open(url)?;
+    read_manifest(&store, store.name(), abort)
+}
+
+/// The snapshot that is published at `url`. `None` if the store does not say, or if the object is missing
+/// or has another size than its manifest says.
 ///
 /// # Errors
 /// Those of the store, and a manifest that can't be read.
 pub fn find(url: &SnapshotUrl, abort: &Abort) -> Result<Option<Candidate>, FetchError> {
     let store = Store::open(url)?;
-    let manifest = match read_manifest(&store, abort) {
-        // Stores that hide what there is say so where nothing is.
-        Err(FetchError::Refused(StoreError::Denied { .. })) => None,
-        read => read?,
-    };
-    let Some(manifest) = manifest else {
+    let Some(manifest) = find_manifest(&store, store.name(), abort)? else {
         let info = head(&store, store.name(), abort)?;
         return Ok(info.and_then(|info| store.identity(&info)).map(Candidate::Object));
     };
     let named = head(&store, &manifest.key, abort)?;
-    // The plain key is what a host takes where the other one is not kept.
+    // A host takes the plain key if the object that the manifest names is gone.
     let object = named.map_or_else(|| head(&store, store.name(), abort), |info| Ok(Some(info)))?;
     let is_whole = object.is_some_and(|info| info.size == Some(manifest.stored_bytes));
     Ok(is_whole.then(|| Candidate::Manifest(Box::new(manifest))))
 }
 
-/// Whether what was found at `url` as `known` is there still: published, or beside a later
-/// one of its ledger under the name that is its own.
+/// Whether the snapshot that was found at `url` as `known` is still there. It is if it is still
+/// published, or if a later one of its ledger is and the object of `known` has stayed.
 ///
 /// # Errors
 /// Those of [`find`].
@@ -53,12 +57,39 @@ pub fn still_has(url: &SnapshotUrl, known: &Candidate, abort: &Abort) -> Result<
         return Ok(true);
     }
     let store = Store::open(url)?;
-    // Under the plain key there is always the one that was published last.
+    // The plain key always holds the snapshot that was published last.
     if now.ledger_id != known.ledger_id || now.seq < known.seq || known.key == store.name() {
         return Ok(false);
     }
     let object = head(&store, &known.key, abort)?;
     Ok(object.is_some_and(|info| info.size == Some(known.stored_bytes)))
+}
+
+/// As [`read_manifest`]. A store that denies the request counts as one without a manifest,
+/// because stores that hide their objects deny requests for missing ones too.
+pub(super) fn find_manifest(store: &Store, name: &str, abort: &Abort) -> Result<Option<Manifest>, FetchError> {
+    match read_manifest(store, name, abort) {
+        Err(FetchError::Refused(StoreError::Denied { .. })) => Ok(None),
+        read => read,
+    }
+}
+
+/// The manifest of the object `name`; `None` if there is none.
+fn read_manifest(store: &Store, name: &str, abort: &Abort) -> Result<Option<Manifest>, FetchError> {
+    let json = match store.read(&Manifest::name_of(name), Manifest::MAX_BYTES, abort) {
+        Ok((json, _)) => json,
+        Err(StoreError::NotFound { .. }) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let place = || if name == store.name() { store.url().to_string() } else { store.place(name) };
+    Manifest::parse(&json).map(Some).map_err(|error| {
+        FetchError::bad(&place())(match error {
+            ManifestError::Newer(found) => {
+                BadSnapshot::NewerFormat { what: "manifest", found: found.to_string(), known: FORMAT_VERSION }
+            }
+            other => BadSnapshot::Mismatch(other.to_string()),
+        })
+    })
 }
 
 fn head(store: &Store, name: &str, abort: &Abort) -> Result<Option<ObjectInfo>, FetchError> {

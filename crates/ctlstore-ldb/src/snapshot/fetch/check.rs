@@ -1,5 +1,6 @@
-//! Whether a file that was fetched is an LDB that this program can go on with. Reads
-//! it through SQLite alone, as a file that nobody writes.
+//! Checks whether a fetched file is an LDB that this program can write on. Entry points:
+//! [`check`] for the file, [`digests`] and [`compare`] for its tables. Reads the file through
+//! SQLite, as one that no program writes.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -8,20 +9,21 @@ use std::path::Path;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
 
-use crate::ldb;
-use ctlstore_core::disk::too_many_open_files;
+use ctlstore_core::Abort;
+use ctlstore_core::disk::{IMMUTABLE, file_uri, too_many_open_files};
 use ctlstore_core::ledger::LdbPosition;
 use ctlstore_reader::read::{LdbReader, ReadError};
 
+use crate::ldb;
+use crate::snapshot::digest::{TableDigest, table_digest};
+use crate::snapshot::progress::{Phase, SnapshotProgress};
+
 use super::error::BadSnapshot;
-use crate::snapshot::{Phase, Progress, TableDigest, table_digest};
-use ctlstore_core::Abort;
-use ctlstore_core::disk::{IMMUTABLE, file_uri};
 
 /// How every SQLite database begins.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
-/// The part of SQLite's header that is looked at, and where the size of a page is in it.
+/// The part of SQLite's header that is read, and the place of the page size in it.
 const HEADER_BYTES: u64 = 18;
 const PAGE_SIZE: std::ops::Range<usize> = 16..18;
 
@@ -29,17 +31,17 @@ const CHECK: &str = "PRAGMA quick_check(1)";
 const OURS: &str = "SELECT count(*) FROM sqlite_schema
 WHERE type = 'table' AND name IN ('_ldb_seq', '_ldb_last_update')";
 const HAS_META: &str = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = '_ldb_meta'";
-/// What acts when rows change or passes for a table. No ledger makes any.
+/// Triggers, and views that could be read instead of a table. No ledger makes any.
 const FOREIGN: &str = "SELECT type || ' ' || name FROM sqlite_schema WHERE type = 'trigger'
 OR type = 'view' AND (instr(name, '___') > 0 OR substr(name, 1, 5) = '_ldb_') LIMIT 1";
 const FORMAT_VERSION: &str = "SELECT value FROM _ldb_meta WHERE name = 'format_version'";
 const TABLES: &str = "SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage > 0
 AND substr(name, 1, 5) <> '_ldb_' AND substr(name, 1, 7) <> 'sqlite_' ORDER BY name";
 
-/// SQLite's own instructions between two looks at the abort flag: well below a millisecond.
+/// SQLite's own instructions between two checks of the abort flag: well below a millisecond.
 const ABORT_CHECK: i32 = 10_000;
 
-/// Checks the database at `path` and says where it stands.
+/// Checks the database at `path`, and gives its position.
 pub fn check(path: &Path, abort: &Abort) -> Result<LdbPosition, BadSnapshot> {
     check_header(path)?;
     let connection = open(path, abort)?;
@@ -60,8 +62,8 @@ pub fn check(path: &Path, abort: &Abort) -> Result<LdbPosition, BadSnapshot> {
     })
 }
 
-/// That it is SQLite's, and ends where a page does: SQLite itself would take what is
-/// missing from the last page for zeroes.
+/// Checks that the file is SQLite's and ends with a whole page. SQLite itself would read
+/// zeroes for the missing part of the last page.
 fn check_header(path: &Path) -> Result<(), BadSnapshot> {
     let file = File::open(path)?;
     let length = file.metadata()?.len();
@@ -71,18 +73,18 @@ fn check_header(path: &Path) -> Result<(), BadSnapshot> {
         return Err(BadSnapshot::NotADatabase);
     };
     let page_size = match u16::from_be_bytes([high, low]) {
-        // Too large for its place.
+        // 65,536 does not fit into two bytes.
         1 => 65_536,
         size => u64::from(size),
     };
-    match page_size.is_power_of_two() && length.is_multiple_of(page_size) {
-        true => Ok(()),
-        false => Err(BadSnapshot::Damaged(format!("{length} bytes are no whole number of pages"))),
+    if !page_size.is_power_of_two() || !length.is_multiple_of(page_size) {
+        return Err(BadSnapshot::Damaged(format!("{length} bytes are no whole number of pages")));
     }
+    Ok(())
 }
 
-/// Marks the file as one that is in WAL mode, as its readers expect it. Snapshots of
-/// other programs may lack that.
+/// Marks the file as one in WAL mode, because its readers expect that. Snapshots of other
+/// programs may lack the mark.
 pub fn mark_for_wal(path: &Path) -> Result<(), BadSnapshot> {
     let file = File::options().read(true).write(true).open(path)?;
     if ldb::mark_for_wal(&file)? {
@@ -91,8 +93,8 @@ pub fn mark_for_wal(path: &Path) -> Result<(), BadSnapshot> {
     Ok(())
 }
 
-/// What each table holds, by name.
-pub fn digests(path: &Path, abort: &Abort, progress: &dyn Progress) -> Result<Vec<TableDigest>, BadSnapshot> {
+/// The digest of each table, by name.
+pub fn digests(path: &Path, abort: &Abort, progress: &dyn SnapshotProgress) -> Result<Vec<TableDigest>, BadSnapshot> {
     let connection = open(path, abort)?;
     let mut tables = connection.prepare(TABLES)?;
     let names = tables.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;
@@ -105,7 +107,7 @@ pub fn digests(path: &Path, abort: &Abort, progress: &dyn Progress) -> Result<Ve
     names.into_iter().map(digest).collect()
 }
 
-/// Holds every table against `said`, which names all of them.
+/// Compares every table with `said`, which names all of them.
 pub fn compare(found: &[TableDigest], said: &[TableDigest]) -> Result<(), BadSnapshot> {
     let found: BTreeMap<_, _> = found.iter().map(|table| (table.name.as_str(), table)).collect();
     let said: BTreeMap<_, _> = said.iter().map(|table| (table.name.as_str(), table)).collect();
@@ -117,7 +119,8 @@ pub fn compare(found: &[TableDigest], said: &[TableDigest]) -> Result<(), BadSna
             return Err(BadSnapshot::Mismatch(format!("table {name} is missing")));
         };
         if found.rows != said.rows {
-            let (found, said) = (found.rows, said.rows);
+            let found = found.rows;
+            let said = said.rows;
             return Err(BadSnapshot::Mismatch(format!("table {name} has {found} rows, the manifest says {said}")));
         }
         if found.digest != said.digest {
@@ -129,7 +132,7 @@ pub fn compare(found: &[TableDigest], said: &[TableDigest]) -> Result<(), BadSna
 
 fn open(path: &Path, abort: &Abort) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
-    // It may be marked for WAL: opened in any other way it would get one beside it.
+    // The file may be marked for WAL. Opened in any other way it would get one beside it.
     let mut connection = Connection::open_with_flags(file_uri(path, IMMUTABLE), flags)?;
     let flag = abort.clone();
     connection.progress_handler(ABORT_CHECK, Some(move || flag.is_aborted()))?;
@@ -160,7 +163,7 @@ impl From<rusqlite::Error> for BadSnapshot {
             Some(ErrorCode::OperationInterrupted) => Self::Aborted,
             Some(ErrorCode::NotADatabase) => Self::NotADatabase,
             Some(ErrorCode::CannotOpen) if let Some(why) = too_many_open_files() => Self::Io(why.to_string()),
-            // A full disk or too few descriptors say nothing about the snapshot.
+            // A full disk or too few descriptors are not the snapshot's fault.
             Some(
                 ErrorCode::CannotOpen
                 | ErrorCode::SystemIoFailure

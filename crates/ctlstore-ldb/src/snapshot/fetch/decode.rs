@@ -1,5 +1,6 @@
-//! Compressed or not: told by the stream's own first bytes where nobody says it. A
-//! key's suffix would not do: the original writes plain files under names in .gz.
+//! Decompresses a stream. Entry point: [`decode`], which tells the compression by the first
+//! bytes of the stream. The key's ending would not do: the original writes plain files under
+//! names that end in .gz.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
@@ -13,8 +14,8 @@ const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// Bytes that are read from the stream at once.
 const BUFFER: usize = 128 * 1024;
 
-/// The largest window that a zstd stream may ask for, as a power of two: 128 MiB, what
-/// zstd itself takes without being told to.
+/// The largest window that a zstd stream may ask for, as a power of two: 128 MiB, which is
+/// zstd's own default.
 const MAX_ZSTD_WINDOW: u32 = 27;
 
 /// Whether the file begins as a compressed stream does.
@@ -24,11 +25,12 @@ pub(in crate::snapshot) fn is_compressed(path: &Path) -> bool {
     read.is_ok() && (start.starts_with(&GZIP_MAGIC) || start == ZSTD_MAGIC)
 }
 
-/// The stream as the file that it holds.
+/// Reads the file that the stream holds.
 pub fn decode<'r>(mut stream: impl Read + 'r) -> io::Result<Box<dyn Read + 'r>> {
     let mut start = Vec::with_capacity(ZSTD_MAGIC.len());
     stream.by_ref().take(ZSTD_MAGIC.len() as u64).read_to_end(&mut start)?;
-    let (is_gzip, is_zstd) = (start.starts_with(&GZIP_MAGIC), start == ZSTD_MAGIC);
+    let is_gzip = start.starts_with(&GZIP_MAGIC);
+    let is_zstd = start == ZSTD_MAGIC;
     let whole = BufReader::with_capacity(BUFFER, Cursor::new(start).chain(stream));
     Ok(if is_gzip {
         Box::new(MultiGzDecoder::new(whole))

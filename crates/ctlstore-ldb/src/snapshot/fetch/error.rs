@@ -1,30 +1,31 @@
-//! Why a snapshot could not be fetched, told apart by what the one who wants it can do.
+//! Why a snapshot could not be fetched. The variants differ in what the caller can do about them.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::snapshot::store::StoreError;
 use ctlstore_core::ledger::{CannotFollow, LdbPosition, Seq};
 use ctlstore_core::schema::Timestamp;
 
-/// What is wrong with a snapshot that was downloaded.
+use crate::snapshot::store::StoreError;
+
+/// The fault of a snapshot that was downloaded.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum BadSnapshot {
     #[error("is no sqlite database")]
     NotADatabase,
     #[error("is no ldb: it lacks the table _ldb_seq or _ldb_last_update")]
     NotAnLdb,
-    /// It holds what could change rows beside the ledger.
+    /// It has a trigger or a view that could change or replace rows without the ledger.
     #[error("has a {0}, which no ledger makes; drop it in the ldb that the snapshot was taken of")]
     Foreign(String),
     #[error("is damaged: {0}")]
     Damaged(String),
-    /// It is not what its manifest or its checksum says.
+    /// Its bytes or rows are not those that its manifest or checksum says.
     #[error("does not match: {0}")]
     Mismatch(String),
     #[error("has {what} format version {found}, this program knows versions up to {known}")]
     NewerFormat { what: &'static str, found: String, known: u32 },
-    /// More comes of it than of any snapshot that is worth its bytes.
+    /// It grows more than a snapshot without a manifest may.
     #[error(
         "is refused: {stored} bytes of it have become {bytes}, more than {max_expansion} times as many, and no \
          manifest says that this is right"
@@ -32,7 +33,7 @@ pub enum BadSnapshot {
     TooLarge { bytes: u64, stored: u64, max_expansion: u64 },
     #[error("is of no use here: {reason}")]
     Unwanted { position: LdbPosition, reason: Unwanted },
-    /// Not the snapshot's fault.
+    /// The disk failed, not the snapshot.
     #[error("can't be read back: {0}")]
     Io(String),
     #[error("is not had: the download was aborted")]
@@ -40,7 +41,7 @@ pub enum BadSnapshot {
 }
 
 impl BadSnapshot {
-    /// Whether nobody could start from it, with this program or another.
+    /// Whether no host could start from it, with this program or another.
     pub(in crate::snapshot) fn is_useless(&self) -> bool {
         matches!(
             self,
@@ -63,7 +64,7 @@ pub enum Unwanted {
     Behind { found: Seq, wanted: Seq },
     #[error("{0}; {REMOVE_IT}")]
     CannotFollow(#[from] CannotFollow),
-    /// A ctldb that was restored has given the seq again, or has left it out.
+    /// A restored ctldb has given the seq to another row, or has no such row.
     #[error(
         "its last row {seq} of {} is not the ledger's: the ctldb was restored from an older backup, or is another one; \
          {REMOVE_IT}",
@@ -72,13 +73,13 @@ pub enum Unwanted {
     OtherHistory { seq: Seq, at: Option<Timestamp> },
 }
 
-/// What to do about a snapshot that does not go with the ledger.
+/// The advice about a snapshot that does not belong to the ledger.
 const REMOVE_IT: &str = "remove that snapshot, and publish one of a host that follows this ledger";
 
-/// Why there is no fetched snapshot. Nothing is left at the path that it was for.
+/// Why no snapshot was fetched. No file is left at the path that it was for.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
-    /// The place was reached and has none.
+    /// The place answers, and has no snapshot.
     #[error("{0}")]
     NotFound(StoreError),
     /// The place can't be reached, or breaks off again and again.
@@ -87,14 +88,17 @@ pub enum FetchError {
     /// The place refuses, or can't do what is asked.
     #[error("{0}")]
     Refused(StoreError),
-    /// Someone publishes while it is read; the next try gets the new one.
+    /// A publisher replaced it while it was read. The next try gets the new one.
     #[error("{0}")]
     Changed(StoreError),
     #[error("the snapshot at {url} {reason}")]
     Bad { url: String, reason: Box<BadSnapshot> },
+    /// The published snapshot is of a history that the ledger lost, and no kept one serves either.
+    #[error("{published}; {}", kept.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    LostHistory { published: Box<FetchError>, kept: Vec<FetchError> },
     #[error("no room for the snapshot at {}: {}", path.display(), needed(*.wanted, *.free))]
     DiskFull { path: PathBuf, wanted: Option<u64>, free: Option<u64> },
-    /// Its size was not known beforehand.
+    /// The disk is full, and the snapshot's size was not known before.
     #[error("no room for the snapshot at {}: it has more than {more_than} bytes", path.display())]
     NoRoom { path: PathBuf, more_than: u64 },
     #[error("{doing} {}: {source}", path.display())]
@@ -120,18 +124,23 @@ impl FetchError {
         }
     }
 
-    /// Whether the place was reached and has no snapshot.
+    /// Whether the place answers, and has no snapshot.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::NotFound(_))
     }
 
-    /// Whether the snapshot has rows that the ledger has not, by their times.
+    /// Whether the published snapshot has rows that the ledger does not have, by their times.
     pub fn is_lost_history(&self) -> bool {
-        matches!(self, Self::Bad { reason, .. }
-            if matches!(**reason, BadSnapshot::Unwanted { reason: Unwanted::OtherHistory { .. }, .. }))
+        match self {
+            Self::LostHistory { .. } => true,
+            Self::Bad { reason, .. } => {
+                matches!(**reason, BadSnapshot::Unwanted { reason: Unwanted::OtherHistory { .. }, .. })
+            }
+            _ => false,
+        }
     }
 
-    /// Whether someone who publishes meanwhile could be the cause.
+    /// Whether a publisher that replaced the snapshot meanwhile could be the cause.
     pub(super) fn may_be_a_race(&self) -> bool {
         match self {
             Self::NotFound(_) | Self::Changed(_) => true,

@@ -1,8 +1,8 @@
-//! One pass over a stream: decompressed, hashed on both sides, and written to a file.
-//! Memory is bounded by a few buffers, whatever the snapshot's size.
+//! Writes a stream to a file in one pass: decompresses it, hashes both sides, and bounds its
+//! size. Entry point: [`receive`]. Its memory is a few buffers, whatever the snapshot's size.
 
 use std::cell::Cell;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -13,24 +13,25 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
-use crate::snapshot::{Phase, Progress};
 use ctlstore_core::Abort;
 use ctlstore_core::disk::{self, FILE_MODE, directory_of};
 
+use crate::snapshot::progress::{Phase, SnapshotProgress};
+
 use super::decode::decode;
 use super::error::{BadSnapshot, FetchError};
-use super::remove;
 
-/// Bytes that are written at once, and between two looks at the abort flag.
+/// Bytes that are written at once. The abort flag is checked once for each.
 const CHUNK: usize = 256 * 1024;
-/// Bytes that are written between two looks at the room that is left.
-const BETWEEN_LOOKS: u64 = 4 << 20;
+/// Bytes that are written between two checks of the free space.
+const SPACE_CHECK_BYTES: u64 = 4 << 20;
 
-/// What the stream turned out to be.
+/// The sizes and hashes of a stream and its file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Received {
-    /// Bytes as stored, and as the file has them.
+    /// Bytes as stored.
     pub stored_bytes: u64,
+    /// Bytes of the file.
     pub bytes: u64,
     /// Lower-case hex.
     pub stored_sha256: String,
@@ -39,50 +40,60 @@ pub struct Received {
     pub sha1: String,
 }
 
-/// Who waits, and what is known beforehand.
-pub struct Waiting<'a> {
+/// The facts that are known before the stream is read, and the receivers of abort and progress.
+pub struct ReceiveContext<'a> {
     pub abort: &'a Abort,
-    pub progress: &'a dyn Progress,
+    pub progress: &'a dyn SnapshotProgress,
     /// Bytes of the stream.
     pub stored_bytes: Option<u64>,
-    /// Bytes of the file; more are not taken.
+    /// Bytes of the file. A stream that holds more is refused.
     pub bytes: Option<u64>,
-    /// Where the file's size is not known.
-    pub limits: Limits,
+    /// Bounds a file whose size is not known.
+    pub limits: ExpansionLimits,
 }
 
-/// What bounds a file whose size no manifest tells.
+/// Bounds the size of an unpacked snapshot if no manifest tells it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// How many times what is stored it may have, in bytes.
+pub struct ExpansionLimits {
+    /// The file may have this many times the bytes of the stream.
     pub max_expansion: u64,
-    /// So many bytes may come of any stream, however small.
+    /// The file may have this many bytes in any case.
     pub always: u64,
 }
 
-impl Limits {
+impl ExpansionLimits {
     fn most(self, stored_bytes: u64) -> u64 {
         stored_bytes.saturating_mul(self.max_expansion).max(self.always)
     }
 }
 
-impl Default for Limits {
+impl Default for ExpansionLimits {
     fn default() -> Self {
         Self { max_expansion: 200, always: 1 << 30 }
     }
 }
 
-/// Writes what `stream` holds to a new file at `path`, and flushes it.
+/// Writes the file that `stream` holds to a new file at `path`, and flushes it.
 ///
 /// # Errors
-/// Of the stream: the [`FetchError`] inside of the reader's own error, or
-/// [`FetchError::Bad`] where it can't be decompressed. `url` names it there.
-pub fn receive(url: &str, stream: &mut dyn Read, path: &Path, waiting: &Waiting<'_>) -> Result<Received, FetchError> {
+/// [`FetchError::Bad`] for a stream that can't be decompressed; `url` names it there. Errors
+/// of reading are the [`FetchError`] within the reader's own error.
+pub fn receive(
+    url: &str,
+    stream: &mut dyn Read,
+    path: &Path,
+    context: &ReceiveContext<'_>,
+) -> Result<Received, FetchError> {
     // A file that is not compressed is as long as its stream; a compressed one longer.
-    refuse_without_room(path, waiting.bytes.or(waiting.stored_bytes).unwrap_or(1))?;
+    refuse_without_space(path, context.bytes.or(context.stored_bytes).unwrap_or(1))?;
     let create = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path);
     let file = create.map_err(FetchError::io("make", path))?;
-    write(url, stream, path, file, waiting).inspect_err(|_| remove(path))
+    write(url, stream, path, file, context).inspect_err(|_| remove(path))
+}
+
+/// Removes a downloaded file. An error here would say less than the one that led to it.
+pub fn remove(path: &Path) {
+    let _ = fs::remove_file(path);
 }
 
 fn write(
@@ -90,13 +101,22 @@ fn write(
     stream: &mut dyn Read,
     path: &Path,
     file: File,
-    waiting: &Waiting<'_>,
+    context: &ReceiveContext<'_>,
 ) -> Result<Received, FetchError> {
-    let mut stored = Stored { stream, waiting, hash: Sha256::new(), bytes: Rc::default() };
-    let read = stored.bytes.clone();
-    let mut out = Out { url, file, path, waiting, read, sha256: Sha256::new(), sha1: Sha1::new(), bytes: 0, looked: 0 };
+    let mut stored = StoredStream { stream, context, hash: Sha256::new(), bytes: Rc::default() };
+    let mut out = OutputFile {
+        url,
+        file,
+        path,
+        context,
+        read: Rc::clone(&stored.bytes),
+        sha256: Sha256::new(),
+        sha1: Sha1::new(),
+        bytes: 0,
+        space_checked_at: 0,
+    };
     out.take_all(&mut stored)?;
-    // Hashed to its end, though the decoder may have seen enough.
+    // The decoder may stop before the stream's end, and the hash is that of the whole stream.
     io::copy(&mut stored, &mut io::sink()).map_err(|error| reading(url, error))?;
     out.file.sync_all().map_err(FetchError::io("flush", path))?;
     Ok(Received {
@@ -109,22 +129,22 @@ fn write(
 }
 
 /// The file that is being written.
-struct Out<'a> {
+struct OutputFile<'a> {
     url: &'a str,
     file: File,
     path: &'a Path,
-    waiting: &'a Waiting<'a>,
+    context: &'a ReceiveContext<'a>,
     /// Bytes of the stream so far.
     read: Rc<Cell<u64>>,
     sha256: Sha256,
     sha1: Sha1,
     bytes: u64,
-    /// Bytes written when the room was last looked at.
-    looked: u64,
+    /// Bytes written when the free space was last checked.
+    space_checked_at: u64,
 }
 
-impl Out<'_> {
-    fn take_all(&mut self, stored: &mut Stored<'_>) -> Result<(), FetchError> {
+impl OutputFile<'_> {
+    fn take_all(&mut self, stored: &mut StoredStream<'_>) -> Result<(), FetchError> {
         let mut decoded = decode(stored).map_err(|error| reading(self.url, error))?;
         let mut chunk = vec![0; CHUNK];
         loop {
@@ -139,64 +159,65 @@ impl Out<'_> {
 
     fn take(&mut self, chunk: &[u8]) -> Result<(), FetchError> {
         self.bytes += chunk.len() as u64;
-        if let Some(most) = self.waiting.bytes.filter(|most| self.bytes > *most) {
+        if let Some(most) = self.context.bytes.filter(|most| self.bytes > *most) {
             let reason = BadSnapshot::Mismatch(format!("it has more than the {most} bytes that it should have"));
             return Err(FetchError::bad(self.url)(reason));
         }
-        let (stored, limits) = (self.read.get(), self.waiting.limits);
-        if self.waiting.bytes.is_none() && self.bytes > limits.most(stored) {
+        let stored = self.read.get();
+        let limits = self.context.limits;
+        if self.context.bytes.is_none() && self.bytes > limits.most(stored) {
             let max_expansion = limits.max_expansion;
             return Err(FetchError::bad(self.url)(BadSnapshot::TooLarge { bytes: self.bytes, stored, max_expansion }));
         }
-        if self.bytes - self.looked >= BETWEEN_LOOKS {
-            self.looked = self.bytes;
-            self.refuse_the_last_room()?;
+        if self.bytes - self.space_checked_at >= SPACE_CHECK_BYTES {
+            self.space_checked_at = self.bytes;
+            self.refuse_last_space()?;
         }
         self.sha256.update(chunk);
         self.sha1.update(chunk);
         self.file.write_all(chunk).map_err(|error| match FetchError::io("write", self.path)(error) {
-            FetchError::DiskFull { .. } => self.no_room(),
+            FetchError::DiskFull { .. } => self.no_space(),
             other => other,
         })
     }
 
-    /// What is left is for what else the host writes.
-    fn refuse_the_last_room(&self) -> Result<(), FetchError> {
+    /// The last free bytes of the disk are for everything else that the host writes.
+    fn refuse_last_space(&self) -> Result<(), FetchError> {
         let directory = directory_of(self.path);
         match disk::usable_bytes(directory).map_err(FetchError::io("ask for the room in", directory))? {
-            0 => Err(self.no_room()),
+            0 => Err(self.no_space()),
             _ => Ok(()),
         }
     }
 
-    fn no_room(&self) -> FetchError {
+    fn no_space(&self) -> FetchError {
         FetchError::NoRoom { path: self.path.to_owned(), more_than: self.bytes }
     }
 }
 
-/// The stream as it is stored, counted and hashed as it goes by.
-struct Stored<'a> {
+/// The compressed stream. Counts and hashes its bytes while they are read.
+struct StoredStream<'a> {
     stream: &'a mut dyn Read,
-    waiting: &'a Waiting<'a>,
+    context: &'a ReceiveContext<'a>,
     hash: Sha256,
     bytes: Rc<Cell<u64>>,
 }
 
-impl Read for Stored<'_> {
+impl Read for StoredStream<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.waiting.abort.is_aborted() {
+        if self.context.abort.is_aborted() {
             return Err(io::Error::other(FetchError::Aborted));
         }
         let length = self.stream.read(buffer)?;
         self.hash.update(&buffer[..length]);
         let bytes = self.bytes.get() + length as u64;
         self.bytes.set(bytes);
-        self.waiting.progress.at(Phase::Fetch, bytes, self.waiting.stored_bytes);
+        self.context.progress.at(Phase::Fetch, bytes, self.context.stored_bytes);
         Ok(length)
     }
 }
 
-/// An error of the stream is its own; any other is the decoder's.
+/// An error of the stream holds a [`FetchError`]; any other is the decoder's.
 fn reading(url: &str, error: io::Error) -> FetchError {
     match error.downcast::<FetchError>() {
         Ok(own) => own,
@@ -204,11 +225,11 @@ fn reading(url: &str, error: io::Error) -> FetchError {
     }
 }
 
-fn refuse_without_room(path: &Path, wanted: u64) -> Result<(), FetchError> {
+fn refuse_without_space(path: &Path, wanted: u64) -> Result<(), FetchError> {
     let directory = directory_of(path);
     let free = disk::usable_bytes(directory).map_err(FetchError::io("ask for the room in", directory))?;
-    match free < wanted {
-        true => Err(FetchError::DiskFull { path: path.to_owned(), wanted: Some(wanted), free: Some(free) }),
-        false => Ok(()),
+    if free < wanted {
+        return Err(FetchError::DiskFull { path: path.to_owned(), wanted: Some(wanted), free: Some(free) });
     }
+    Ok(())
 }

@@ -1,43 +1,44 @@
-//! An object as one unbroken stream: where the connection breaks, it is read on from
-//! there, as long as the object is still the same one.
+//! Reads an object as one unbroken stream. If the connection breaks, [`Resuming`] goes on at
+//! the same byte, as long as the store still has the same object.
 
 use std::io::{self, Read};
 use std::time::Duration;
 
-use crate::snapshot::store::{Object, ObjectInfo, Part, StoreError};
 use ctlstore_core::Abort;
+
+use crate::snapshot::store::{Object, ObjectInfo, Part, StoreError};
 
 use super::error::FetchError;
 
 /// Times that a connection may break without a byte in between.
 const MAX_TRIES: u32 = 5;
-/// The first pause before such a try, which doubles each time.
+/// The pause before the first new try. It doubles with each further one.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Bytes that are read at once where a server sends again what is known.
+/// Bytes that are read at once from a server that sends known bytes again.
 const SKIPPED_AT_ONCE: usize = 64 * 1024;
-/// How long an abort may go unnoticed meanwhile.
+/// How long an abort may go unnoticed during a pause.
 const ABORT_CHECK: Duration = Duration::from_millis(50);
 
 /// Opens a part of the object.
-pub type Open<'a> = dyn Fn(&Part) -> Result<Object, StoreError> + 'a;
+pub type OpenPart<'a> = dyn Fn(&Part) -> Result<Object, StoreError> + 'a;
 
-/// The object, from its first byte to its last. Its errors hold a [`FetchError`].
+/// The object from its first byte to its last. Its errors hold a [`FetchError`].
 pub struct Resuming<'a> {
-    open: &'a Open<'a>,
+    open: &'a OpenPart<'a>,
     object: Object,
     /// Bytes read.
     position: u64,
-    /// Tries since the last byte.
+    /// New tries since the last byte.
     tries: u32,
-    /// Whether someone holds the whole against a hash in the end.
+    /// Whether the caller compares the whole stream with a hash.
     is_hashed: bool,
     abort: &'a Abort,
 }
 
 impl<'a> Resuming<'a> {
-    /// Where `is_hashed`, size and time are enough to take the rest for the same object's:
-    /// should it be another's, the hash says so.
-    pub fn open(open: &'a Open<'a>, is_hashed: bool, abort: &'a Abort) -> Result<Self, StoreError> {
+    /// With `is_hashed`, the same size and time are enough to go on with the rest. If it is the
+    /// rest of another object, the caller's hash will differ.
+    pub fn open(open: &'a OpenPart<'a>, is_hashed: bool, abort: &'a Abort) -> Result<Self, StoreError> {
         Ok(Self { object: open(&Part::default())?, open, position: 0, tries: 0, is_hashed, abort })
     }
 
@@ -64,14 +65,14 @@ impl<'a> Resuming<'a> {
         }
     }
 
-    /// The object's size, where that is known and not all of it was read.
+    /// The object's size, if it is known and not all of it was read.
     fn missing_from(&self) -> Option<u64> {
         self.object.info.size.filter(|size| self.position < *size)
     }
 
-    /// Opens the rest of the object, or fails with what it broke with.
+    /// Opens the rest of the object, or gives the error that the connection broke with.
     fn resume(&mut self, broke: StoreError) -> Result<(), StoreError> {
-        // Without an etag or a hash nobody can say whether the rest belongs to what was read.
+        // Without an etag or a hash nothing tells whether the rest belongs to the first part.
         let is_known = strong(&self.object.info).is_some() || self.is_hashed;
         if !is_known || !(broke.is_temporary() || is_without_ranges(&broke)) {
             return Err(broke);
@@ -95,12 +96,12 @@ impl<'a> Resuming<'a> {
     fn open_rest(&self) -> Result<Object, StoreError> {
         let rest = Part { offset: self.position, if_match: strong(&self.object.info) };
         let (mut object, mut skip) = match (self.open)(&rest) {
-            // A server that can only begin at the start: what is known already goes by.
+            // This server can only begin at the start, so the known bytes are skipped.
             Err(error) if is_without_ranges(&error) => ((self.open)(&Part { offset: 0, ..rest })?, self.position),
             opened => (opened?, 0),
         };
         if !is_same(&object.info, &self.object.info) {
-            // A server that does not look at conditions, or was asked for none.
+            // The server ignored the condition, or was given none.
             return Err(StoreError::Changed { place: object.info.name });
         }
         let mut known = vec![0; SKIPPED_AT_ONCE];
@@ -129,21 +130,21 @@ impl<'a> Resuming<'a> {
     }
 }
 
-/// An etag that stands for the very bytes. A weak one may stay where they change, and a
-/// server that is asked for it must say that it is another.
+/// An etag that stands for the very bytes. A weak etag may stay the same when the bytes
+/// change. A server that is asked for a weak one must answer that it does not match.
 fn strong(info: &ObjectInfo) -> Option<String> {
     info.etag.clone().filter(|etag| !etag.starts_with("W/"))
 }
 
-/// Whether both are of one object, as far as the store can tell.
+/// Whether both describe one object, as far as the store can tell.
 fn is_same(one: &ObjectInfo, other: &ObjectInfo) -> bool {
-    // A server that sends without a length may tell it with a part.
+    // A server that sends the whole without a length may tell the length with a part.
     let is_size_same = one.size.zip(other.size).is_none_or(|(one, other)| one == other);
     is_size_same && (&one.etag, one.modified) == (&other.etag, other.modified)
 }
 
-/// Whether it may be the answer of a server that can't begin at an offset. It can also
-/// come while reading, from a store's client that tried to go on by itself.
+/// Whether the error may come from a server that can't begin at an offset. It can also come
+/// during reading, because a store's client resumes too.
 fn is_without_ranges(error: &StoreError) -> bool {
     matches!(error, StoreError::Unsupported { .. } | StoreError::Other { .. })
 }

@@ -1,7 +1,8 @@
-//! The HTTP clients of stores, with our rules: bounded times, redirects that take no
-//! credentials elsewhere, no `Referer`. [`Connector`] gives them to the object_store
-//! crate, [`web`] makes the one for plain web servers.
+//! The HTTP clients of stores, with our rules: bounded times, redirects that carry no
+//! credentials elsewhere, no `Referer`. [`Connector`] gives clients to the object_store
+//! crate; [`web`] makes the client for plain web servers.
 
+use std::fmt;
 use std::time::Duration;
 
 use object_store::client::{HttpClient, HttpConnector};
@@ -10,10 +11,32 @@ use reqwest::{Certificate, Client, ClientBuilder, NoProxy, Proxy};
 
 use super::redirects;
 
+/// How a store is talked to.
+#[derive(Clone)]
+pub struct StoreOptions {
+    /// The longest that the store may be silent while an answer is due.
+    pub silence: Duration,
+    /// Variables such as `AWS_ENDPOINT_URL`, which win over those of the environment. May hold secrets.
+    pub variables: Vec<(String, String)>,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self { silence: Duration::from_secs(30), variables: Vec::new() }
+    }
+}
+
+/// Shows the names of variables, not their values.
+impl fmt::Debug for StoreOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.variables.iter().map(|(name, _)| name.as_str()).collect();
+        f.debug_struct("StoreOptions").field("silence", &self.silence).field("variables", &names).finish()
+    }
+}
+
 /// The longest that connecting may take.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// In place of a limit for a whole request, which would end long transfers: what
-/// counts here is that bytes flow.
+/// The longest request. Long transfers must fit; a transfer that stops flowing ends by `silence`.
 pub(super) const WHOLE_REQUEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 const USER_AGENT: &str = concat!("ctlstore/", env!("CARGO_PKG_VERSION"));
@@ -31,18 +54,18 @@ impl HttpConnector for Connector {
     }
 }
 
-/// The client for plain web servers.
+/// Makes the client for plain web servers.
 pub(super) fn web(silence: Duration) -> reqwest::Result<Client> {
     let timed = common().connect_timeout(CONNECT_TIMEOUT).read_timeout(silence).timeout(WHOLE_REQUEST);
     timed.http1_only().redirect(redirects::of_web()).user_agent(USER_AGENT).build()
 }
 
 fn common() -> ClientBuilder {
-    // A store's bytes are hashed and measured as they are stored.
+    // The bytes of a store are hashed as they are stored, so no client may decode them.
     ClientBuilder::new().no_gzip().no_brotli().no_zstd().no_deflate().referer(false)
 }
 
-/// With what the crate was told, as far as a client can be told so.
+/// Takes over what object_store was configured with, as far as a client has such a setting.
 fn configured(options: &ClientOptions) -> reqwest::Result<ClientBuilder> {
     let value = |key| options.get_config_value(&key);
     let is_on = |key| value(key).is_some_and(|value| is_true(&value));

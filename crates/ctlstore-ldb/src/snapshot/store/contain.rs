@@ -1,7 +1,7 @@
 //! Keeps a panic in the work on a store from ending the node. [`contained`] runs such
-//! work and turns a panic into a [`StoreError`]; [`is_contained`] tells the process's
-//! panic hook that the panic stays here. Threads of the stores' runtime are marked as
-//! a whole: the runtime itself catches what panics in their tasks.
+//! work and turns a panic into a [`StoreError`]. [`is_contained`] tells the process's
+//! panic hook that the panic stays here. The threads of the stores' runtime are marked for
+//! their whole life, because the runtime catches panics in its tasks.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -9,7 +9,7 @@ use std::panic::{self, AssertUnwindSafe, catch_unwind};
 
 use super::error::StoreError;
 
-/// What an error shows of a panic's message, in characters.
+/// The characters of a panic's message that an error shows.
 const SHOWN_CHARS: usize = 160;
 
 thread_local! {
@@ -17,12 +17,12 @@ thread_local! {
     static DEPTH: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Whether a panic on this thread, now, is the failure of one store and not of the process.
+/// Whether a panic on this thread would now be the failure of one store, and not of the process.
 pub fn is_contained() -> bool {
     DEPTH.get() > 0
 }
 
-/// Has the standard panic hook say nothing of contained panics, of which an error tells.
+/// Makes the standard panic hook silent for contained panics. An error tells of them.
 pub fn quiet_contained_panics() {
     let standard = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
@@ -37,24 +37,24 @@ pub(super) fn contain_thread() {
     DEPTH.set(DEPTH.get() + 1);
 }
 
-/// Counts one level until it is dropped, also by a panic.
-struct Level;
+/// Counts one level until it is dropped; a panic drops it too.
+struct ContainmentLevel;
 
-impl Level {
+impl ContainmentLevel {
     fn enter() -> Self {
         DEPTH.set(DEPTH.get() + 1);
         Self
     }
 }
 
-impl Drop for Level {
+impl Drop for ContainmentLevel {
     fn drop(&mut self) {
         DEPTH.set(DEPTH.get() - 1);
     }
 }
 
-/// Runs work on a store. Values that the work had borrowed mutably are not used again
-/// by callers after a panic: they drop the store, the upload or the download.
+/// Runs work on a store. After a panic, callers drop the store, the upload or the download,
+/// so no value that the work changed half is used again.
 ///
 /// # Errors
 /// Those of the work, and [`StoreError::Panicked`].
@@ -62,7 +62,7 @@ pub fn contained<T, E: From<StoreError>>(
     place: impl FnOnce() -> String,
     work: impl FnOnce() -> Result<T, E>,
 ) -> Result<T, E> {
-    let level = Level::enter();
+    let level = ContainmentLevel::enter();
     let outcome = catch_unwind(AssertUnwindSafe(work));
     drop(level);
     outcome.unwrap_or_else(|panic| Err(StoreError::Panicked { place: place(), reason: message(&*panic) }.into()))

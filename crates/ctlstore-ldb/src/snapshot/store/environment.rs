@@ -1,6 +1,6 @@
-//! What the environment says to the clients of stores: which variables each kind of
-//! store knows, and whether their values can be used. [`read`] gives them checked;
-//! [`check_proxies`] looks at the variables that all clients share. Opens nothing.
+//! Reads and checks the environment's variables for the clients of stores. [`read`] gives
+//! the variables that a kind of store knows, checked; [`check_proxies`] checks those that
+//! all clients share. It makes no client.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -11,10 +11,10 @@ use url::Url;
 
 use super::error::StoreError;
 
-/// The longest value of one variable: a certificate or a service account's key fits.
+/// The longest value of one variable. A certificate and a service account's key fit.
 const MAX_BYTES: usize = 64 << 10;
 const MAX_REGION_BYTES: usize = 64;
-/// Far beyond any use.
+/// The longest time that a variable may set, far more than any store needs.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 const PROXIES: [&str; 6] = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
@@ -50,7 +50,7 @@ const PATHS: [&str; 4] = ["_file", "_path", "service_account", "application_cred
 /// The ends of names whose values are texts of several lines.
 const TEXTS: [&str; 2] = ["service_account_key", "ca_certificate"];
 
-/// A variable that can't be used, and why. The value is not shown: it may be a secret.
+/// A variable that can't be used, and why. Its value is not shown, because it may be a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct BadVariable {
     pub(super) name: String,
@@ -58,15 +58,15 @@ pub(super) struct BadVariable {
 }
 
 impl BadVariable {
-    /// The failure of the store that is shown so.
+    /// The failure of the store whose address is `place`.
     pub(super) fn at(self, place: &str) -> StoreError {
         let Self { name, reason } = self;
         StoreError::Misconfigured { place: place.to_owned(), variable: name, reason }
     }
 }
 
-/// The variables whose names begin with one of `prefixes` or are in `names`, those of
-/// `own` over those of the process. A variable that is empty counts as not set.
+/// The variables whose names begin with one of `prefixes` or are in `names`. Those of `own`
+/// win over those of the process. An empty variable counts as not set.
 pub(super) fn read(
     prefixes: &[&str],
     names: &[&str],
@@ -87,7 +87,7 @@ pub(super) fn read(
     Ok(checked)
 }
 
-/// Whether the proxies that the environment names can be used.
+/// Checks the proxies that the environment names.
 pub(super) fn check_proxies() -> Result<(), BadVariable> {
     for name in PROXIES.iter().chain(&NO_PROXIES) {
         let Some(value) = env::var_os(name) else { continue };
@@ -104,7 +104,7 @@ pub(super) fn check_proxies() -> Result<(), BadVariable> {
     Ok(())
 }
 
-/// Whether `value` is to be used; an empty one is not.
+/// Whether the client is to get `value`; it does not get an empty one.
 fn check(name: &str, value: &str) -> Result<bool, String> {
     let name = name.to_ascii_lowercase();
     let ends = |ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
@@ -113,7 +113,7 @@ fn check(name: &str, value: &str) -> Result<bool, String> {
     let is_address = !is_boolean
         && (name.contains("endpoint") || ends(&["_full_uri", "authority_host", "base_url"]) || name == "msi_endpoint");
     if value.trim().is_empty() {
-        // Without its endpoint a client would talk to the provider's own servers instead.
+        // Without its endpoint a client would talk to the provider's own servers.
         return if is_address { Err("is empty: unset it, or set it to http(s)://host".to_owned()) } else { Ok(false) };
     }
     if value.len() > MAX_BYTES {
@@ -143,7 +143,7 @@ fn check(name: &str, value: &str) -> Result<bool, String> {
     Ok(true)
 }
 
-/// That a header or an address can carry it.
+/// Whether a header or an address can carry the value.
 fn printable(value: &str) -> Result<(), String> {
     if value.chars().any(char::is_control) {
         return Err("has a line end or another control character in it".to_owned());
@@ -151,18 +151,18 @@ fn printable(value: &str) -> Result<(), String> {
     if !value.is_ascii() {
         return Err("has a character outside of ASCII, which no request can carry".to_owned());
     }
-    match value.trim() == value {
-        true => Ok(()),
-        false => Err("begins or ends with a space".to_owned()),
+    if value.trim() != value {
+        return Err("begins or ends with a space".to_owned());
     }
+    Ok(())
 }
 
 fn boolean(value: &str) -> Result<(), String> {
     let known = ["true", "false", "1", "0", "yes", "no", "on", "off", "y", "n"];
-    match known.contains(&value.to_ascii_lowercase().as_str()) {
-        true => Ok(()),
-        false => Err("is neither true nor false".to_owned()),
+    if !known.contains(&value.to_ascii_lowercase().as_str()) {
+        return Err("is neither true nor false".to_owned());
     }
+    Ok(())
 }
 
 fn duration(value: &str) -> Result<(), String> {
@@ -174,10 +174,10 @@ fn duration(value: &str) -> Result<(), String> {
 
 fn region(value: &str) -> Result<(), String> {
     let is_good = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
-    match value.len() <= MAX_REGION_BYTES && value.bytes().all(is_good) {
-        true => Ok(()),
-        false => Err("is no region, such as us-east-1".to_owned()),
+    if value.len() > MAX_REGION_BYTES || !value.bytes().all(is_good) {
+        return Err("is no region, such as us-east-1".to_owned());
     }
+    Ok(())
 }
 
 fn address(value: &str) -> Result<(), String> {

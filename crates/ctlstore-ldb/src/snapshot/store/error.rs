@@ -1,5 +1,5 @@
-//! What goes wrong between this process and a store, told apart as far as a caller
-//! can act on it. Texts are short and carry no query, no user part, no XML.
+//! Failures between this process and a store. The variants differ in what a caller can
+//! do about them. Texts are short, and carry no query, no user part and no XML.
 
 use std::error::Error;
 use std::io::{self, ErrorKind};
@@ -9,11 +9,11 @@ use object_store::client::{HttpError, HttpErrorKind};
 
 use super::redirects::RefusedRedirect;
 
-/// What an error shows of a server's own words, in characters.
+/// The characters of a server's own words that an error shows.
 const SHOWN_CHARS: usize = 160;
-/// How object_store's error for an answer begins; the type itself is private to it.
+/// How object_store's error for an answer begins. Its type is private to that crate.
 const STATUS: &str = "Server returned non-2xx status code: ";
-/// Where credentials are asked for when the environment has none.
+/// Places that a client asks for credentials when the environment has none.
 const METADATA_SERVICES: [&str; 4] =
     ["169.254.169.254", "169.254.170.2", "metadata.google.internal", "metadata/identity"];
 
@@ -22,26 +22,26 @@ pub enum StoreError {
     /// The store answers, and has no such object.
     #[error("{place}: not found")]
     NotFound { place: String },
-    /// Not reached, no answer in time, or one that says to come again (5xx, 429).
+    /// The store was not reached, did not answer in time, or asked to come again (5xx, 429).
     #[error("{place}: {reason}")]
     Temporary { place: String, reason: String },
-    /// Credentials or permissions are not good enough.
+    /// Credentials or permissions do not allow it.
     #[error("{place}: access denied: {reason}")]
     Denied { place: String, reason: String },
-    /// The object is another one than the condition said, or exists, or is gone.
+    /// The object is not the one that the condition names: it was replaced, exists, or is gone.
     #[error("{place}: changed by someone else meanwhile")]
     Changed { place: String },
-    /// The store, or this kind of it, can't do this at all.
+    /// This store, or this kind of store, can't do it.
     #[error("{place}: not possible here: {reason}")]
     Unsupported { place: String, reason: String },
     #[error("no room at {}", .0.display())]
     DiskFull(PathBuf),
     #[error("{doing} {}: {source}", path.display())]
     Io { doing: &'static str, path: PathBuf, source: io::Error },
-    /// A variable of the environment that no client can be made with.
+    /// No client can be made with this variable of the environment.
     #[error("{place}: the variable {variable} {reason}")]
     Misconfigured { place: String, variable: String, reason: String },
-    /// The client ended in a way that it should not; see [`contained`](super::contained).
+    /// The client panicked; see [`contained`](super::contained).
     #[error("{place}: the store's client panicked: {reason}")]
     Panicked { place: String, reason: String },
     #[error("{place}: {reason}")]
@@ -51,7 +51,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether the same may well succeed a while later.
+    /// Whether the same call may succeed a while later.
     pub fn is_temporary(&self) -> bool {
         matches!(self, Self::Temporary { .. })
     }
@@ -60,7 +60,7 @@ impl StoreError {
         matches!(self, Self::NotFound { .. })
     }
 
-    /// The store error in an error that reading or writing gave.
+    /// The store error within an error that reading or writing gave.
     pub fn of_io(doing: &'static str, path: &Path, error: io::Error) -> Self {
         match error.downcast::<Self>() {
             Ok(inner) => inner,
@@ -79,9 +79,9 @@ impl StoreError {
 
     pub(super) fn of_store(place: String, error: &object_store::Error) -> Self {
         use object_store::Error as E;
-        let found = Found::by(error);
+        let found = ErrorChain::of(error);
         match error {
-            // A missing bucket is a mistake somewhere, not an object that is not there yet.
+            // A missing bucket is a mistake in the settings; a missing object may still come.
             E::NotFound { .. } if found.code.as_deref() == Some("NoSuchBucket") => {
                 Self::Other { place, reason: "no such bucket".to_owned() }
             }
@@ -90,7 +90,7 @@ impl StoreError {
             E::AlreadyExists { .. } | E::Precondition { .. } | E::NotModified { .. } => Self::Changed { place },
             E::PermissionDenied { .. } | E::Unauthenticated { .. } => Self::Denied { place, reason: found.reason() },
             E::NotSupported { .. } | E::NotImplemented { .. } => Self::Unsupported { place, reason: found.reason() },
-            // Such as a copy, or a condition, that this kind of server does not know.
+            // For example a copy, or a condition, that this kind of server does not know.
             _ if found.status == Some(501) => Self::Unsupported { place, reason: found.reason() },
             _ if found.is_temporary() => Self::Temporary { place, reason: found.reason() },
             _ => Self::Other { place, reason: found.reason() },
@@ -98,21 +98,21 @@ impl StoreError {
     }
 }
 
-/// What the chain of an error's causes tells.
+/// The facts in an error and its causes.
 #[derive(Default)]
-struct Found {
+struct ErrorChain {
     status: Option<u16>,
-    /// The store's own word for it, such as `NoSuchBucket`.
+    /// The store's own code, such as `NoSuchBucket`.
     code: Option<String>,
     transport: Option<HttpErrorKind>,
     is_refused_redirect: bool,
-    /// Whether it was the question for credentials that failed.
+    /// Whether the request for credentials failed.
     asked_for_credentials: bool,
     innermost: String,
 }
 
-impl Found {
-    fn by(error: &(dyn Error + 'static)) -> Self {
+impl ErrorChain {
+    fn of(error: &(dyn Error + 'static)) -> Self {
         let mut found = Self::default();
         let mut next = Some(error);
         while let Some(error) = next {
@@ -155,7 +155,7 @@ fn between(text: &str, from: &str, to: &str) -> Option<String> {
     rest.split_once(to).map(|(inner, _)| inner.chars().take(SHOWN_CHARS).collect())
 }
 
-/// So that streams of a store can be used where plain readers and writers are.
+/// Lets streams of a store serve as plain readers and writers.
 impl From<StoreError> for io::Error {
     fn from(error: StoreError) -> Self {
         Self::other(error)

@@ -1,5 +1,5 @@
-//! Files as objects: what stands at a name was finished under another one, flushed,
-//! and renamed or linked into place.
+//! Files as objects. Each object is finished under another name, flushed, and renamed or
+//! linked into place.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
@@ -11,12 +11,11 @@ use ctlstore_core::disk::{FILE_MODE, beside, create_anew, directory_of, flush, o
 
 use crate::snapshot::names::UNFINISHED;
 
-use super::Condition;
 use super::error::StoreError;
-use super::object::{Object, ObjectBody, ObjectInfo, Part};
+use super::object::{Condition, Object, ObjectBody, ObjectInfo, Part};
 
-/// One directory. Conditions hold as long as one process at a time writes there,
-/// which the destination's lock sees to.
+/// One directory. Conditions hold only while one process writes there; the destination's
+/// lock ensures that.
 #[derive(Debug, Clone)]
 pub(super) struct Local {
     directory: PathBuf,
@@ -64,9 +63,10 @@ impl Local {
         upload.finish()
     }
 
-    /// As a link to the same bytes where the filesystem has such a thing.
+    /// Makes `to` a link to the same bytes, or a copy if the filesystem has no links.
     pub(super) fn copy(&self, from: &str, to: &str) -> Result<(), StoreError> {
-        let (from, to) = (self.path(from), self.path(to));
+        let from = self.path(from);
+        let to = self.path(to);
         let unfinished = beside(&to, UNFINISHED);
         remove(&unfinished)?;
         if fs::hard_link(&from, &unfinished).is_err() {
@@ -79,7 +79,7 @@ impl Local {
         put_in_place(&unfinished, &to)
     }
 
-    /// Takes a finished file of the same directory as the object, without copying it.
+    /// Makes a finished file of the same directory the object, without copying it.
     pub(super) fn adopt(&self, path: &Path, name: &str) -> Result<(), StoreError> {
         put_in_place(path, &self.path(name))
     }
@@ -105,7 +105,7 @@ impl Local {
     }
 }
 
-/// A file in the making; dropped unfinished it leaves nothing.
+/// A file that is being written. Dropped before its end, it leaves nothing.
 #[derive(Debug)]
 pub(super) struct LocalUpload {
     path: PathBuf,
@@ -136,7 +136,7 @@ impl LocalUpload {
 impl Drop for LocalUpload {
     fn drop(&mut self) {
         if let Some(unfinished) = &self.unfinished {
-            // The error that led here says more than one about the rest of it.
+            // The error that led here says more than an error of the removal.
             let _ = fs::remove_file(unfinished);
         }
     }
@@ -150,13 +150,13 @@ fn copy_to(from: &Path, to: &Path) -> io::Result<()> {
 
 fn put_in_place(unfinished: &Path, path: &Path) -> Result<(), StoreError> {
     fs::rename(unfinished, path).map_err(StoreError::io("put in place", path))?;
-    // Where both were the same file already, the rename did nothing and left both names.
+    // A rename between two names of one file does nothing, and leaves both.
     remove(unfinished)?;
     let directory = directory_of(path);
     flush(directory).map_err(StoreError::io("flush", directory))
 }
 
-/// Removes a file that need not be there.
+/// Removes a file. A missing one is no error.
 pub(super) fn remove(path: &Path) -> Result<(), StoreError> {
     match fs::remove_file(path).map_err(StoreError::io("remove", path)) {
         Err(StoreError::NotFound { .. }) => Ok(()),

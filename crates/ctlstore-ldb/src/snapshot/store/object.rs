@@ -1,4 +1,4 @@
-//! What is read from a store: an object's size, identity and bytes.
+//! The objects of stores: their size, identity and bytes, and the conditions of a put.
 
 use std::fmt;
 use std::fs::File;
@@ -14,31 +14,56 @@ use ctlstore_core::Abort;
 use super::error::StoreError;
 use super::runtime::wait;
 
-/// What is known of an object without its bytes.
+/// The metadata that the original's programs look for: base64 SHA-1 of the uncompressed file.
+pub(super) const CHECKSUM: &str = "checksum";
+
+/// The facts about an object that a store tells without sending it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectInfo {
     /// The last part of its key.
     pub name: String,
-    /// Of the whole object, in bytes, also where only a part of it was asked for; `None` where
-    /// a web server does not say.
+    /// Of the whole object, in bytes, also if only a part of it was asked for. `None` if a web
+    /// server does not say.
     pub size: Option<u64>,
-    /// Changes with the object's content, where the store has such a thing.
+    /// Changes with the object's content. Not every web server has one.
     pub etag: Option<String>,
-    /// The metadata `checksum`: base64 SHA-1 of the uncompressed file. Not in listings.
+    /// The metadata `checksum`: base64 SHA-1 of the uncompressed file. Listings do not have it.
     pub checksum: Option<String>,
     pub modified: SystemTime,
 }
 
-/// Which bytes of an object are wanted.
+/// Which bytes of an object to read.
 #[derive(Debug, Clone, Default)]
 pub struct Part {
     /// The first byte.
     pub offset: u64,
-    /// Only while the object still has this etag, so that a resumed read never mixes two objects.
+    /// If set, the read fails once the object has another etag, so that a resumed read never mixes two objects.
     pub if_match: Option<String>,
 }
 
-/// An object being read, from the asked offset to its end.
+/// The condition under which an object is put.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Condition {
+    /// No condition; an object that is there is replaced.
+    None,
+    /// There is no such object.
+    Missing,
+    /// It is there with this etag.
+    Is(String),
+}
+
+/// The demands on a copied object.
+#[derive(Debug, Clone, Copy)]
+pub struct ExpectedObject<'a> {
+    /// Bytes as stored.
+    pub bytes: u64,
+    /// Lower-case hex, of the stored bytes.
+    pub sha256: &'a str,
+    /// The metadata `checksum` of the copy.
+    pub checksum: &'a str,
+}
+
+/// An object that is read, from the asked offset to its end.
 pub struct Object {
     pub info: ObjectInfo,
     pub(super) body: ObjectBody,
@@ -58,7 +83,7 @@ pub(super) struct Stream {
     /// The bytes of the chunk that were read already.
     taken: usize,
     place: String,
-    /// The longest wait for a next byte.
+    /// The longest wait for the next byte.
     limit: Duration,
     abort: Abort,
 }
@@ -87,7 +112,10 @@ impl Stream {
             let chunks = &mut self.chunks;
             let next = async { chunks.next().await.transpose() };
             match wait(|| self.place.clone(), self.limit, &self.abort, next)? {
-                Some(chunk) => (self.chunk, self.taken) = (Some(chunk), 0),
+                Some(chunk) => {
+                    self.chunk = Some(chunk);
+                    self.taken = 0;
+                }
                 None => return Ok(0),
             }
         }
@@ -95,10 +123,10 @@ impl Stream {
 }
 
 impl Object {
-    /// Reads on; 0 is the end.
+    /// Reads on; 0 means the end.
     ///
     /// # Errors
-    /// [`StoreError::Temporary`] when the connection broke and a few tries did not mend it.
+    /// [`StoreError::Temporary`] when the connection broke and a few new ones did too.
     pub fn read_some(&mut self, buffer: &mut [u8]) -> Result<usize, StoreError> {
         match &mut self.body {
             ObjectBody::File { path, file } => file.read(buffer).map_err(StoreError::io("read", path)),
@@ -108,7 +136,7 @@ impl Object {
     }
 }
 
-/// Its errors hold a [`StoreError`], which [`StoreError::of_io`] gives back.
+/// Its errors hold a [`StoreError`], which [`StoreError::of_io`] takes out.
 impl Read for Object {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         Ok(self.read_some(buffer)?)

@@ -1,6 +1,6 @@
-//! Which redirects of a server are followed. A store's requests are signed and carry
-//! tokens, so its redirects stay at its own address. A plain web server may send a
-//! client on to another HTTPS server, without credentials. Pure.
+//! Decides which redirects of a server are followed. A store's requests are signed and carry
+//! tokens, so its redirects must stay at its own address. A plain web server may redirect a
+//! client to another HTTPS server, which gets no credentials. Pure.
 
 use reqwest::redirect::{Attempt, Policy};
 use url::Url;
@@ -8,7 +8,7 @@ use url::Url;
 /// The most redirects of one request.
 const MAX_REDIRECTS: usize = 5;
 
-/// A redirect that was not followed. Shows no path and no query, which may be secrets.
+/// A redirect that was not followed. It shows neither path nor query, which may be secrets.
 #[derive(Debug, thiserror::Error)]
 #[error("redirected to {to}, which is not followed: {why}")]
 pub(super) struct RefusedRedirect {
@@ -16,16 +16,18 @@ pub(super) struct RefusedRedirect {
     why: &'static str,
 }
 
-/// For object stores: within one origin.
+/// The policy for object stores: within one origin.
 pub(super) fn of_stores() -> Policy {
-    policy(|from, to| match is_same_origin(from, to) {
-        true => Ok(()),
-        false => Err("its requests are signed for one address; check the endpoint and the region"),
+    policy(|from, to| {
+        if is_same_origin(from, to) {
+            return Ok(());
+        }
+        Err("its requests are signed for one address; check the endpoint and the region")
     })
 }
 
-/// For plain web servers: within one origin, from http to https of the same host, and from
-/// https to any https. The client sends credentials to the origin of the first request only.
+/// The policy for plain web servers: within one origin, from http to https of the same host,
+/// and from https to any https. The client sends credentials to the first origin only.
 pub(super) fn of_web() -> Policy {
     policy(|from, to| {
         let is_upgrade = from.scheme() == "http" && to.scheme() == "https" && from.host_str() == to.host_str();

@@ -1,6 +1,6 @@
-//! Object stores, by the object_store crate: which client for which URL, how long it
-//! tries, and an object's key from its name. Every call of the crate is made within
-//! [`contained`], since it panics at some addresses, headers and answers.
+//! Object stores, through the object_store crate: which client serves which URL, how long it
+//! tries, and which key an object's name has. Every call of the crate runs within
+//! [`contained`], because the crate panics at some addresses, headers and answers.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -19,22 +19,21 @@ use url::Url;
 
 use ctlstore_core::Abort;
 
-use super::client::{CONNECT_TIMEOUT, Connector, WHOLE_REQUEST};
+use super::client::{CONNECT_TIMEOUT, Connector, StoreOptions, WHOLE_REQUEST};
 use super::contain::contained;
 use super::environment::{self, BadVariable};
 use super::error::StoreError;
-use super::object::{Chunk, Object, ObjectBody, ObjectInfo, Part, Stream};
+use super::object::{CHECKSUM, Chunk, Condition, Object, ObjectBody, ObjectInfo, Part, Stream};
 use super::runtime::wait;
-use super::{CHECKSUM, Condition, StoreOptions};
 
-/// Tries of one request after the first, all of them within [`RETRY_TIMEOUT`].
+/// New tries of one request, all of them within [`RETRY_TIMEOUT`].
 pub(super) const RETRIES: usize = 3;
 const RETRY_TIMEOUT: Duration = Duration::from_secs(10);
 const BACKOFF: BackoffConfig =
     BackoffConfig { init_backoff: Duration::from_millis(100), max_backoff: Duration::from_secs(3), base: 2.0 };
-/// How much longer than other requests a copy within the store may take.
+/// A copy within the store may take this many times as long as another request.
 const COPY_FACTOR: u32 = 20;
-/// What the crate knows besides the variables with its prefixes.
+/// Variables that the crate knows besides those with its prefixes.
 const SERVICE_ACCOUNT: &str = "SERVICE_ACCOUNT";
 const IDENTITY_ENDPOINT: &str = "IDENTITY_ENDPOINT";
 /// The most objects that one listing gives.
@@ -44,9 +43,9 @@ const MAX_LISTED: usize = 10_000;
 #[derive(Debug, Clone)]
 pub(super) struct Remote {
     pub(super) store: Arc<dyn ObjectStore>,
-    /// What stands before an object's name in its key, with a slash at its end if anything.
+    /// The part of the key before the name. It ends with a slash or is empty.
     parent: String,
-    /// The URL as it may be shown, up to the name.
+    /// The URL up to the name, without secrets.
     shown: String,
     /// The longest that the store may be silent.
     pub(super) silence: Duration,
@@ -61,7 +60,7 @@ impl Remote {
         let parent = key[..key.rfind('/').map_or(0, |slash| slash + 1)].to_owned();
         let variables = variables(&scheme, options).map_err(|bad| bad.at(shown))?;
         let store = contained(|| shown.to_owned(), || build(&scheme, url, &variables, options).map_err(refused))?;
-        // Everything up to the name, which is the same for every sibling.
+        // The part up to the name is the same for every sibling.
         let shown = shown[..shown.rfind('/').map_or(0, |slash| slash + 1)].to_owned();
         Ok(Self { store, parent, shown, silence: options.silence })
     }
@@ -75,7 +74,7 @@ impl Remote {
             .map_err(|error| StoreError::Other { place: self.place(name), reason: error.to_string() })
     }
 
-    /// Waits for one request with its retries.
+    /// Waits for one request and its new tries.
     pub(super) fn run<T>(
         &self,
         name: &str,
@@ -96,7 +95,7 @@ impl Remote {
         wait(|| self.place(name), limit, abort, work)
     }
 
-    /// For one request with its retries.
+    /// The longest wait for one request and its new tries.
     fn limit(&self) -> Duration {
         request_limit(self.silence)
     }
@@ -143,9 +142,10 @@ impl Remote {
         self.run(name, abort, self.store.put_opts(&key, bytes.into(), options)).map(|_| ())
     }
 
-    /// Within the store, metadata included.
+    /// Copies within the store, metadata included.
     pub(super) fn copy(&self, from: &str, to: &str, abort: &Abort) -> Result<(), StoreError> {
-        let (from, key) = (self.key(from)?, self.key(to)?);
+        let from = self.key(from)?;
+        let key = self.key(to)?;
         self.run_for(self.limit() * COPY_FACTOR, to, abort, self.store.copy(&from, &key))
     }
 
@@ -162,8 +162,8 @@ impl Remote {
         let start = self.key(prefix)?;
         let directory = (!self.parent.is_empty()).then(|| Key::from(self.parent.trim_end_matches('/')));
         let wanted = |meta: &ObjectMeta| meta.location.as_ref().starts_with(start.as_ref());
-        // Stores list in the order of keys, so nothing wanted comes after the first key
-        // that is not; without this a bucket full of other things would be listed whole.
+        // Stores list in the order of keys, so the listing can end at the first other key.
+        // Without that, a bucket full of other objects would be listed whole.
         let listed = self.store.list_with_offset(directory.as_ref(), &start);
         let listed = listed.try_take_while(|meta| std::future::ready(Ok(wanted(meta)))).take(MAX_LISTED);
         let metas: Vec<ObjectMeta> = self.run(prefix, abort, listed.try_collect())?;
@@ -195,7 +195,7 @@ fn retry() -> RetryConfig {
     RetryConfig { backoff: BACKOFF, max_retries: RETRIES, retry_timeout: RETRY_TIMEOUT }
 }
 
-/// The client's settings that are ours; the environment's others stay.
+/// The client's settings that we set. The environment sets the others.
 fn client(silence: Duration) -> [(ClientConfigKey, String); 3] {
     let text = |time: Duration| format!("{} ms", time.as_millis());
     [
@@ -210,17 +210,17 @@ fn configured<K: FromStr>(variables: &[(String, String)]) -> impl Iterator<Item 
     variables.iter().filter_map(|(name, value)| Some((name.to_ascii_lowercase().parse().ok()?, value.clone())))
 }
 
-/// Whoever names an `http:` endpoint means it.
+/// Whether the endpoint is an `http:` address. Naming one allows plain HTTP.
 fn is_plain(endpoint: Option<String>) -> bool {
     endpoint.is_some_and(|url| url.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http://")))
 }
 
-/// For one request with its retries, of a store that may be silent for so long.
+/// The longest wait for one request and its new tries, of a store that may be silent for `silence`.
 pub(super) fn request_limit(silence: Duration) -> Duration {
     CONNECT_TIMEOUT + silence + RETRY_TIMEOUT + silence
 }
 
-/// Before the next try, after so many.
+/// The pause before the next try, after so many tries.
 pub(super) fn retry_pause(tries: usize) -> Duration {
     let factor = BACKOFF.base.powi(i32::try_from(tries).unwrap_or(i32::MAX));
     BACKOFF.init_backoff.mul_f64(factor).min(BACKOFF.max_backoff)
@@ -261,7 +261,7 @@ fn s3(url: &Url, variables: &[(String, String)], options: &StoreOptions) -> obje
     if is_plain(endpoint.iter().find_map(|key| builder.get_config_value(key))) {
         builder = builder.with_allow_http(true);
     }
-    // Not every store of this kind knows bulk deletes, and we delete one at a time.
+    // Not every such store knows bulk deletes, and we delete one object at a time.
     builder.with_disable_bulk_delete(true).build()
 }
 

@@ -1,6 +1,5 @@
-//! The one place where blocking code waits for a store: on one small runtime that
-//! all stores of the process share, never longer than told, and no longer than a
-//! moment after an abort.
+//! Waits for stores. Entry point: [`wait`]. All stores of the process share one small runtime.
+//! A wait never takes longer than its limit, and ends within 50 ms of an abort.
 
 use std::future::Future;
 use std::sync::OnceLock;
@@ -18,12 +17,12 @@ const ABORT_CHECK: Duration = Duration::from_millis(50);
 
 static RUNTIME: OnceLock<Runtime> = OnceLock::new();
 
-/// Made at the first use: most nodes never talk to an object store.
+/// The shared runtime. It is made at the first use, because most nodes need no object store.
 pub(super) fn runtime() -> Result<&'static Runtime, StoreError> {
     if let Some(runtime) = RUNTIME.get() {
         return Ok(runtime);
     }
-    // What panics in a task of the stores' clients is told to whoever waits for the task.
+    // The runtime gives a panic in a task to the caller that waits for the task.
     let mut builder = Builder::new_multi_thread();
     builder.worker_threads(1).thread_name("stores").on_thread_start(contain_thread).enable_all();
     let made = builder.build();
@@ -31,15 +30,15 @@ pub(super) fn runtime() -> Result<&'static Runtime, StoreError> {
         place: "the runtime of the stores".to_owned(),
         reason: error.to_string(),
     })?;
-    // Another thread may have been first; then this one is dropped, idle.
+    // If another thread was first, this runtime is dropped while it is idle.
     Ok(RUNTIME.get_or_init(|| made))
 }
 
-/// Waits for `work`, at most `limit`. Whatever ends the wait drops the work. A panic in
-/// the work is its failure.
+/// Waits for `work`, at most `limit`. The work is dropped when the wait ends. A panic in the
+/// work is its failure.
 ///
 /// # Panics
-/// On a thread that runs asynchronous tasks itself.
+/// On a thread that runs asynchronous tasks.
 pub(super) fn wait<T>(
     place: impl Fn() -> String,
     limit: Duration,

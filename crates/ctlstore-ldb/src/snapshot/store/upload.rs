@@ -1,5 +1,5 @@
-//! A snapshot on its way into a store: written as a stream, with bounded memory, and
-//! there as a whole or not at all.
+//! Writes an object to a store as a stream, with bounded memory. Entry point: [`Upload`]. The
+//! object is there as a whole or not at all.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -13,29 +13,29 @@ use tokio::task::JoinSet;
 
 use ctlstore_core::Abort;
 
-use super::Condition;
 use super::contain::contained;
 use super::error::StoreError;
 use super::local::LocalUpload;
+use super::object::Condition;
 use super::remote::{Remote, attributes};
 use super::runtime::runtime;
 
-/// Size of a part, unless the object is so large that it would have too many. What is
-/// smaller goes up in one request.
+/// The size of a part. Objects that would have too many parts have larger ones; a smaller
+/// object goes up in one request.
 const PART_BYTES: usize = 8 << 20;
 /// The most parts of one object; stores take 10,000.
 const MAX_PARTS: u64 = 9_000;
-/// Parts on their way at a time, besides the one being filled.
+/// Parts that are sent at the same time, besides the one that is being filled.
 const IN_FLIGHT: usize = 2;
-/// For the last request of a failed upload, whether or not it was aborted.
+/// The longest last request of a failed upload, which removes its parts.
 const CLEAN_UP: Duration = Duration::from_secs(5);
 
-/// An object being written. Unless [`Upload::finish`] says so, there is none.
+/// An object that is being written. It exists only after [`Upload::finish`] succeeded.
 #[derive(Debug)]
-pub struct Upload(Kind);
+pub struct Upload(UploadKind);
 
 #[derive(Debug)]
-enum Kind {
+enum UploadKind {
     Local(LocalUpload, Abort),
     Remote(Box<RemoteUpload>),
 }
@@ -48,17 +48,17 @@ struct RemoteUpload {
     abort: Abort,
     part_bytes: usize,
     buffer: Vec<u8>,
-    /// Once there is more than one part.
+    /// Set once there is more than one part.
     parts: Option<Box<dyn MultipartUpload>>,
     in_flight: JoinSet<object_store::Result<()>>,
 }
 
 impl Upload {
     pub(super) fn local(upload: LocalUpload, abort: &Abort) -> Self {
-        Self(Kind::Local(upload, abort.clone()))
+        Self(UploadKind::Local(upload, abort.clone()))
     }
 
-    /// At most `bytes` will be written.
+    /// `bytes` is the most that will be written.
     pub(super) fn remote(
         remote: &Remote,
         name: &str,
@@ -67,7 +67,7 @@ impl Upload {
         abort: &Abort,
     ) -> Result<Self, StoreError> {
         let part_bytes = usize::try_from(bytes.div_ceil(MAX_PARTS)).unwrap_or(usize::MAX).max(PART_BYTES);
-        Ok(Self(Kind::Remote(Box::new(RemoteUpload {
+        Ok(Self(UploadKind::Remote(Box::new(RemoteUpload {
             key: remote.key(name)?,
             remote: remote.clone(),
             name: name.to_owned(),
@@ -80,14 +80,14 @@ impl Upload {
         }))))
     }
 
-    /// Puts the object there, whole and flushed.
+    /// Puts the object in place, whole and flushed.
     ///
     /// # Errors
-    /// Nothing is there then, or what was there before.
+    /// The place then holds what it held before.
     pub fn finish(self) -> Result<(), StoreError> {
         match self.0 {
-            Kind::Local(upload, _) => upload.finish(),
-            Kind::Remote(mut upload) => upload.finish(),
+            UploadKind::Local(upload, _) => upload.finish(),
+            UploadKind::Remote(mut upload) => upload.finish(),
         }
     }
 }
@@ -96,9 +96,9 @@ impl Upload {
 impl Write for Upload {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match &mut self.0 {
-            Kind::Local(_, abort) if abort.is_aborted() => return Err(StoreError::Aborted.into()),
-            Kind::Local(upload, _) => upload.write(bytes)?,
-            Kind::Remote(upload) => upload.write(bytes)?,
+            UploadKind::Local(_, abort) if abort.is_aborted() => return Err(StoreError::Aborted.into()),
+            UploadKind::Local(upload, _) => upload.write(bytes)?,
+            UploadKind::Remote(upload) => upload.write(bytes)?,
         }
         Ok(bytes.len())
     }
@@ -135,7 +135,8 @@ impl RemoteUpload {
                 none.insert(self.remote.run(&self.name, &self.abort, begun)?)
             }
         };
-        let (buffer, place) = (mem::take(&mut self.buffer), || self.remote.place(&self.name));
+        let buffer = mem::take(&mut self.buffer);
+        let place = || self.remote.place(&self.name);
         let part = contained::<_, StoreError>(place, || Ok(parts.put_part(buffer.into())))?;
         self.in_flight.spawn_on(part, runtime()?.handle());
         Ok(())
@@ -171,13 +172,13 @@ impl RemoteUpload {
     }
 }
 
-/// Parts that were sent cost money until someone ends their upload.
+/// Removes the parts that were sent, because a bucket charges for them until then.
 impl Drop for RemoteUpload {
     fn drop(&mut self) {
         self.in_flight.abort_all();
         let Some(parts) = &mut self.parts else { return };
         if let Ok(runtime) = runtime() {
-            // A lifecycle rule of the bucket catches what this can't.
+            // A lifecycle rule of the bucket removes parts that this could not remove.
             let _ = contained::<_, StoreError>(String::new, || {
                 Ok(runtime.block_on(async { tokio::time::timeout(CLEAN_UP, parts.abort()).await }))
             });

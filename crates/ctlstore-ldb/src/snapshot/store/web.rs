@@ -1,6 +1,6 @@
-//! Plain web servers, of which objects are read only: one URL and its siblings in the same
-//! directory. The user part of the URL goes to the server as a header and stands in no
-//! address, so that no log of a library shows it. Bodies without a length are taken too.
+//! Plain web servers, which are only read: one URL and its siblings in the same directory. The
+//! user part of the URL goes to the server as a header and is in no address, so no library
+//! logs it. Bodies without a length are taken too.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -26,7 +26,7 @@ use super::object::{Chunk, Object, ObjectBody, ObjectInfo, Part, Stream};
 use super::remote::{RETRIES, request_limit, retry_pause};
 use super::runtime::wait;
 
-/// What stands for itself in a part of a path.
+/// Characters that need no escape in a part of a path.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// A URL's object and its siblings.
@@ -37,9 +37,9 @@ pub(super) struct Web {
     url: Arc<Url>,
     /// Marked as sensitive.
     authorization: Option<HeaderValue>,
-    /// The object's name, as [`super::Store::name`] has it.
+    /// The object's name, as [`super::Store::name`] gives it.
     name: String,
-    /// The URL as it may be shown, up to the name.
+    /// The URL up to the name, without secrets.
     shown: String,
     silence: Duration,
 }
@@ -53,7 +53,7 @@ impl Web {
             contained(|| shown.to_owned(), || client::web(silence).map_err(|error| refused(innermost(&error))))?;
         let authorization = authorization(url).map_err(|()| refused("its user part can't be sent".to_owned()))?;
         let mut bare = url.clone();
-        // Only a URL without a host takes none, and there is one.
+        // This fails only for URLs without a host, and this URL has one.
         let _ = bare.set_username("").and_then(|()| bare.set_password(None));
         let shown = shown.split('?').next().unwrap_or_default();
         let shown = shown[..shown.rfind('/').map_or(0, |slash| slash + 1)].to_owned();
@@ -64,8 +64,8 @@ impl Web {
         format!("{}{name}", self.shown)
     }
 
-    /// The address of a sibling: that of the object itself with what the name has behind it,
-    /// or with another last part. The query stays.
+    /// The address of a sibling: the object's own address with the rest of the name added, or
+    /// with another last part. The query stays.
     fn address(&self, name: &str) -> Url {
         let mut url = Url::clone(&self.url);
         let path = match name.strip_prefix(&self.name) {
@@ -103,7 +103,7 @@ impl Web {
         Ok(Object { info, body: ObjectBody::Stream(stream) })
     }
 
-    /// One request, and a few more where it fails for a moment.
+    /// Sends one request, and a few more if it fails for a moment.
     fn ask(&self, method: Method, name: &str, part: &Part, abort: &Abort) -> Result<Response, StoreError> {
         let place = || self.place(name);
         wait(place, request_limit(self.silence), abort, async {
@@ -160,7 +160,7 @@ impl Web {
     }
 }
 
-/// What an answer's status means for whoever asked.
+/// Turns an answer's status into an error, or into none.
 fn judge(place: String, status: StatusCode, is_part: bool) -> Result<(), StoreError> {
     let reason = format!("answered {}", status.as_u16());
     Err(match status.as_u16() {
@@ -176,13 +176,13 @@ fn judge(place: String, status: StatusCode, is_part: bool) -> Result<(), StoreEr
     })
 }
 
-/// The first byte and, where it is told, the size of the whole, of `bytes 7-99/100`.
+/// The first byte and, if it is told, the size of the whole, of `bytes 7-99/100`.
 fn content_range(headers: &HeaderMap) -> Option<(u64, Option<u64>)> {
     let (range, size) = text(headers, &CONTENT_RANGE)?.trim().strip_prefix("bytes ")?.split_once('/')?;
     let (first, last) = range.split_once('-')?;
     let (first, last): (u64, u64) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
     let size: Option<u64> = if size.trim() == "*" { None } else { Some(size.trim().parse().ok()?) };
-    // An answer that stops before the end is read on from there.
+    // An answer may stop before the end; the reader then asks for the rest.
     let is_whole = first <= last && size.is_none_or(|size| last < size);
     is_whole.then_some((first, size))
 }
@@ -202,7 +202,7 @@ fn http_date(text: &str) -> Option<SystemTime> {
     UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
 }
 
-/// The header for the URL's user part, where it has one.
+/// The header for the URL's user part, if it has one.
 fn authorization(url: &Url) -> Result<Option<HeaderValue>, ()> {
     if url.username().is_empty() && url.password().is_none() {
         return Ok(None);
@@ -229,7 +229,7 @@ fn refused_redirect(error: &reqwest::Error) -> Option<String> {
     error.is_redirect().then(|| innermost(error))
 }
 
-/// The cause that says most. The outer ones show the address, query and all.
+/// The innermost cause, which says most. The outer ones show the whole address with its query.
 fn innermost(error: &dyn std::error::Error) -> String {
     let mut error = error;
     while let Some(source) = error.source() {

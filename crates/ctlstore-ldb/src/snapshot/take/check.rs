@@ -1,36 +1,37 @@
-//! Checks the copy, as the file that will be published: sound as a database, of the
-//! seq that was copied, with the rows that the LDB had in the same read transaction.
-//! On the way each table's digest is made.
+//! Checks the copy, as the file that will be published. It must be sound as a database, and have
+//! the copied seq and the rows that the LDB had in the same read transaction. The check also
+//! makes each table's digest. Entry point: [`check`].
 //!
-//! What no check can see is a value that was wrong in the LDB already, in a column
-//! that is in no index: SQLite keeps no checksums.
+//! No check finds a value that was wrong in the LDB already, in a column that is in no index:
+//! SQLite keeps no checksums.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use rusqlite::{Connection, OpenFlags};
 
-use crate::snapshot::error::SnapshotError;
-use crate::snapshot::progress::{Phase, Progress};
 use ctlstore_core::Abort;
 use ctlstore_core::disk::{IMMUTABLE, file_uri};
 use ctlstore_core::ledger::LdbPosition;
 use ctlstore_core::sql::quoted;
 use ctlstore_reader::read::LdbReader;
 
-use super::copy::{Copied, count};
-use super::digest::{TableDigest, table_digest, table_names};
+use crate::snapshot::digest::{TableDigest, table_digest, table_names};
+use crate::snapshot::error::SnapshotError;
+use crate::snapshot::progress::{Phase, SnapshotProgress};
+
+use super::copy::{CopiedState, count};
 use super::index;
 
-/// The file is read several times over, and is nobody's who could cut it short meanwhile.
+/// The file is read several times. Mapping is safe, because no other program can shorten it.
 const MAPPED: &str = "PRAGMA mmap_size = 1099511627776";
-/// SQLite's own instructions between two looks at the flag: well below a millisecond.
+/// SQLite's own instructions between two checks of the abort flag: well below a millisecond.
 const ABORT_CHECK: i32 = 10_000;
 const CHECK: &str = "PRAGMA quick_check(1)";
 
-/// What a sound copy holds.
+/// The content of a sound copy.
 #[derive(Debug)]
-pub(super) struct Checked {
+pub(super) struct CheckedCopy {
     pub(super) position: LdbPosition,
     pub(super) tables: Vec<TableDigest>,
 }
@@ -39,18 +40,18 @@ pub(super) struct Checked {
 /// [`SnapshotError::Damaged`], which names the first thing that is wrong.
 pub(super) fn check(
     path: &Path,
-    copied: &Copied,
+    copied: &CopiedState,
     abort: &Abort,
-    progress: &Arc<dyn Progress>,
-) -> Result<Checked, SnapshotError> {
+    progress: &Arc<dyn SnapshotProgress>,
+) -> Result<CheckedCopy, SnapshotError> {
     let damaged = |report: String| SnapshotError::Damaged { path: path.to_owned(), report };
     let failed = |error: rusqlite::Error| match SnapshotError::copy(path)(error) {
-        // SQLite met something in the copy that can't be.
+        // SQLite found something in the copy that can't be.
         SnapshotError::Copy { source, .. } => damaged(source.to_string()),
         other => other,
     };
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
-    // It is marked for WAL: opened in any other way it would get one beside it.
+    // The file is marked for WAL. Opened in any other way it would get one beside it.
     let mut connection = Connection::open_with_flags(file_uri(path, IMMUTABLE), flags).map_err(failed)?;
     let watched = abort.clone();
     connection.progress_handler(ABORT_CHECK, Some(move || watched.is_aborted())).map_err(failed)?;
@@ -70,13 +71,13 @@ pub(super) fn check(
             return Err(damaged(format!("index {index} does not have the keys of table {table}")));
         }
     }
-    Ok(Checked { position, tables })
+    Ok(CheckedCopy { position, tables })
 }
 
-/// The first table without a digest whose rows are not as many as in the LDB.
+/// Finds the first table without a digest that has another number of rows than the LDB.
 fn count_others(
     connection: &Connection,
-    copied: &Copied,
+    copied: &CopiedState,
     digested: &[TableDigest],
 ) -> rusqlite::Result<Option<String>> {
     let is_digested = |table: &str| digested.iter().any(|digest| digest.name == table);
@@ -89,20 +90,21 @@ fn count_others(
     Ok(None)
 }
 
-/// The digests, or which table does not have the rows that it should have.
+/// Makes the digests, or finds the first table with another number of rows than the LDB.
 fn digest_tables(
     connection: &Connection,
-    copied: &Copied,
-    progress: &Arc<dyn Progress>,
+    copied: &CopiedState,
+    progress: &Arc<dyn SnapshotProgress>,
 ) -> rusqlite::Result<Result<Vec<TableDigest>, String>> {
     let wanted = |table: &str| copied.rows.iter().find(|(name, _)| name == table).map(|(_, rows)| *rows);
     let names = table_names(connection)?;
     let total = names.iter().filter_map(|name| wanted(name)).sum();
-    let (mut tables, mut before) = (Vec::with_capacity(names.len()), 0);
+    let mut tables = Vec::with_capacity(names.len());
+    let mut before = 0;
     for name in names {
         let rows = wanted(&name);
         let table = table_digest(connection, name, &mut |rows| progress.at(Phase::Check, before + rows, Some(total)))?;
-        // Counted in the table itself, and not in the index that a count would take.
+        // These rows were counted in the table itself; a count may read an index instead.
         if rows != Some(table.rows) {
             return Ok(Err(format!("table {} has {} rows, {} in the ldb", table.name, table.rows, rows.unwrap_or(0))));
         }

@@ -1,9 +1,9 @@
-//! Makes the copy: a new database into which everything of the LDB is put within one
-//! read transaction of it. Pages come out full and in order.
+//! Copies the LDB into a new database within one read transaction. Pages come out full and
+//! in order. Entry point: [`copy`].
 //!
-//! The tables' contents go over by `INSERT … SELECT *` between tables of the same
-//! definition, for which SQLite moves whole records, of tables and of indexes, without
-//! looking into them: values keep their storage class, whatever the column says.
+//! The rows go over by `INSERT … SELECT *` between tables of the same definition. SQLite then
+//! moves whole records, of tables and of indexes, without reading their values. So values
+//! keep their storage class, whatever the column says.
 
 use std::fs::File;
 use std::path::Path;
@@ -13,18 +13,19 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
-use crate::snapshot::error::SnapshotError;
-use crate::snapshot::progress::{Phase, Progress};
 use ctlstore_core::Abort;
 use ctlstore_core::disk::file_uri;
 use ctlstore_core::ledger::Seq;
 use ctlstore_core::schema::Timestamp;
 use ctlstore_core::sql::quoted;
 
+use crate::snapshot::error::SnapshotError;
+use crate::snapshot::progress::{Phase, SnapshotProgress};
+
 use super::pace::Pace;
 
-/// The copy is nobody's before it is done, so it needs neither locks nor a journal, and
-/// it is flushed as a plain file.
+/// No other program has the copy before it is done, so it needs neither locks nor a journal.
+/// It is flushed as a plain file.
 const SETTINGS: &str = "\
 PRAGMA main.locking_mode = EXCLUSIVE;
 PRAGMA main.journal_mode = OFF;
@@ -35,11 +36,11 @@ PRAGMA main.cache_size = -16384;
 PRAGMA writable_schema = ON;";
 const ATTACH: &str = "ATTACH ?1 AS ldb";
 const SEQ: &str = "SELECT seq FROM ldb._ldb_seq WHERE id = 1";
-/// Tables that store rows. `sqlite_sequence` comes with the first table that counts in it.
+/// Tables that store rows. SQLite makes `sqlite_sequence` with the first table that needs it.
 const TABLES: &str = "SELECT name, sql FROM ldb.sqlite_schema \
 WHERE type = 'table' AND rootpage > 0 AND name <> 'sqlite_sequence' ORDER BY rowid";
 const INDEXES: &str = "SELECT sql FROM ldb.sqlite_schema WHERE type = 'index' AND sql IS NOT NULL ORDER BY rowid";
-/// What is only text: it is not run, so a trigger does not fire on what is copied.
+/// Copies views and triggers as text. They are not run, so a trigger does not fire on the copied rows.
 const TEXTS: &str = "INSERT INTO main.sqlite_schema SELECT * FROM ldb.sqlite_schema \
 WHERE type IN ('view', 'trigger') OR (type = 'table' AND rootpage = 0)";
 const HAS_SEQUENCE: &str = "SELECT 1 FROM main.sqlite_schema WHERE name = 'sqlite_sequence'";
@@ -47,29 +48,29 @@ const SEQUENCE: &str = "DELETE FROM main.sqlite_sequence;
 INSERT INTO main.sqlite_sequence SELECT * FROM ldb.sqlite_sequence;";
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// SQLite's own instructions between two looks at what else is to be done: few, since
+/// SQLite's own instructions between two calls of [`Pace::must_end`]. They are few, because
 /// one of them can move a row of half a megabyte.
 const PACE_CHECK: i32 = 200;
 
-/// What is known of the LDB's state that was copied.
+/// The state of the LDB that was copied.
 #[derive(Debug)]
-pub(super) struct Copied {
+pub(super) struct CopiedState {
     pub(super) seq: Seq,
     pub(super) taken_at: Timestamp,
     /// The rows of each table, counted in the LDB.
     pub(super) rows: Vec<(String, u64)>,
 }
 
-/// Copies into the empty file at `path`, which is `file`.
+/// Copies into the empty file at `path`, which is open as `file`.
 pub(super) fn copy(
     ldb: &Path,
     path: &Path,
     file: &File,
     abort: &Abort,
-    progress: &Arc<dyn Progress>,
-) -> Result<Copied, SnapshotError> {
+    progress: &Arc<dyn SnapshotProgress>,
+) -> Result<CopiedState, SnapshotError> {
     let failed = SnapshotError::copy;
-    let shape = Shape::of(ldb).map_err(failed(path))?;
+    let shape = FileShape::of(ldb).map_err(failed(path))?;
     let pace = Pace::new(file, shape.bytes, abort, progress).map_err(SnapshotError::io("open", path))?;
     let failure = pace.failure();
     let copied = run(ldb, path, &shape, pace).map_err(|error| match failure.take() {
@@ -80,11 +81,11 @@ pub(super) fn copy(
     Ok(copied)
 }
 
-fn run(ldb: &Path, path: &Path, shape: &Shape, mut pace: Pace) -> rusqlite::Result<Copied> {
+fn run(ldb: &Path, path: &Path, shape: &FileShape, mut pace: Pace) -> rusqlite::Result<CopiedState> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
     let mut connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    // The applier alone moves the WAL into the LDB.
+    // Only the applier moves the WAL into the LDB.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     // Definitions by other programs may hold text in double quotes.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DDL, true)?;
@@ -99,8 +100,8 @@ fn run(ldb: &Path, path: &Path, shape: &Shape, mut pace: Pace) -> rusqlite::Resu
     Ok(copied)
 }
 
-fn copy_all(connection: &Connection) -> rusqlite::Result<Copied> {
-    // The first look at the LDB: from here on it is the state of this moment.
+fn copy_all(connection: &Connection) -> rusqlite::Result<CopiedState> {
+    // This first read begins the read transaction of the LDB.
     let seq = connection.query_row(SEQ, [], |row| row.get(0)).optional()?.map_or(Seq::ZERO, Seq);
     let taken_at = Timestamp::now();
     let tables: Vec<(String, String)> = {
@@ -130,25 +131,25 @@ fn copy_all(connection: &Connection) -> rusqlite::Result<Copied> {
         let value: i64 = connection.query_row(&format!("PRAGMA ldb.{pragma}"), [], |row| row.get(0))?;
         connection.execute_batch(&format!("PRAGMA main.{pragma} = {value}"))?;
     }
-    Ok(Copied { seq, taken_at, rows })
+    Ok(CopiedState { seq, taken_at, rows })
 }
 
-/// The rows of a table, given as it is quoted.
+/// The number of rows of a table, whose name is quoted already.
 pub(super) fn count(connection: &Connection, table: &str) -> rusqlite::Result<u64> {
     let rows: i64 = connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))?;
     Ok(rows.cast_unsigned())
 }
 
-/// What a database file is from its first page on, and can't become later.
-struct Shape {
+/// The properties of a database file that are fixed by its first page.
+struct FileShape {
     page_size: u32,
     encoding: String,
     auto_vacuum: u32,
-    /// Of the pages in use.
+    /// The bytes of the pages in use.
     bytes: u64,
 }
 
-impl Shape {
+impl FileShape {
     fn of(ldb: &Path) -> rusqlite::Result<Self> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(ldb, flags)?;

@@ -1,5 +1,5 @@
-//! Hashes of a finished file: SHA-256, and the SHA-1 that the original's programs
-//! check, in one pass.
+//! Hashes a finished file in one pass: SHA-256, and the SHA-1 that the original's programs
+//! check. Entry point: [`hash_file`].
 
 use std::fs::File;
 use std::io::Read;
@@ -10,11 +10,12 @@ use base64::engine::general_purpose::STANDARD;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
-use crate::snapshot::error::SnapshotError;
-use crate::snapshot::progress::{Phase, Progress};
 use ctlstore_core::Abort;
 
-/// Bytes read at a time: what both hashes then find in the processor's cache.
+use crate::snapshot::error::SnapshotError;
+use crate::snapshot::progress::{Phase, SnapshotProgress};
+
+/// Bytes read at a time. They stay in the processor's cache for both hashes.
 const CHUNK: usize = 256 << 10;
 
 /// A file's size and hashes.
@@ -27,13 +28,15 @@ pub struct FileHashes {
     pub sha1: String,
 }
 
-/// Reads the whole file. It must be nobody's LDB: SQLite's locks on it, in this
-/// process, would be lost.
-pub fn hash_file(path: &Path, abort: &Abort, progress: &dyn Progress) -> Result<FileHashes, SnapshotError> {
+/// Hashes the whole file. It must not be an LDB that this process has open: closing it here
+/// would drop SQLite's locks on it.
+pub fn hash_file(path: &Path, abort: &Abort, progress: &dyn SnapshotProgress) -> Result<FileHashes, SnapshotError> {
     let failed = |doing| SnapshotError::io(doing, path);
     let mut file = File::open(path).map_err(failed("open"))?;
     let total = file.metadata().map_err(failed("look at"))?.len();
-    let (mut sha256, mut sha1, mut bytes) = (Sha256::new(), Sha1::new(), 0);
+    let mut sha256 = Sha256::new();
+    let mut sha1 = Sha1::new();
+    let mut bytes = 0;
     let mut chunk = vec![0; CHUNK];
     loop {
         abort.check()?;
@@ -46,6 +49,5 @@ pub fn hash_file(path: &Path, abort: &Abort, progress: &dyn Progress) -> Result<
         bytes += read as u64;
         progress.at(Phase::Hash, bytes, Some(total.max(bytes)));
     }
-    let (sha256, sha1) = (hex::encode(sha256.finalize()), STANDARD.encode(sha1.finalize()));
-    Ok(FileHashes { bytes, sha256, sha1 })
+    Ok(FileHashes { bytes, sha256: hex::encode(sha256.finalize()), sha1: STANDARD.encode(sha1.finalize()) })
 }

@@ -1,6 +1,6 @@
-//! Whether each index says what its table says. `PRAGMA integrity_check` looks up
-//! every row in every index, which takes ten times as long as all other checks; here
-//! both are read from end to end, and what they say is added up.
+//! Checks that each index holds the same keys as its table. Entry point: [`differing`].
+//! `PRAGMA integrity_check` looks up every row in every index, which takes ten times as long
+//! as all other checks. Here table and index are read from end to end, and their sums compared.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -10,18 +10,18 @@ use rusqlite::types::ValueRef;
 use ctlstore_core::sql::quoted;
 
 const WITHOUT_ROWID: &str = "SELECT wr FROM pragma_table_list WHERE schema = 'main' AND name = ?1";
-/// Partial indexes hold some of the rows only.
+/// A partial index holds only some rows, so it is not compared.
 const INDEXES: &str = "SELECT name FROM pragma_index_list(?1) WHERE partial = 0";
-/// The columns of an index; without a name where it holds an expression.
+/// The columns of an index. An expression has no name.
 const COLUMNS: &str = "SELECT name FROM pragma_index_info(?1) ORDER BY seqno";
 const IS_COLUMN: &str = "SELECT 1 FROM pragma_table_info(?1) WHERE name = ?2 COLLATE NOCASE";
 
-/// SQLite's names for the row's number, of which a column may have taken one.
+/// SQLite's names for the row's number. A column may have one of them.
 const ROWID: [&str; 3] = ["rowid", "_rowid_", "oid"];
 
-/// The first index of the table that holds other keys, or other rows, than the table.
+/// The first index of the table that holds other keys or rows than the table.
 pub(super) fn differing(connection: &Connection, table: &str) -> rusqlite::Result<Option<String>> {
-    // Without row numbers the table is its own first index.
+    // A table without row numbers is its own first index.
     if connection.query_row(WITHOUT_ROWID, [table], |row| row.get(0))? {
         return Ok(None);
     }
@@ -33,7 +33,8 @@ pub(super) fn differing(connection: &Connection, table: &str) -> rusqlite::Resul
             connection.prepare(COLUMNS)?.query_map([&index], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
         columns.push(rowid.map(str::to_owned));
         let list: Vec<String> = columns.iter().flatten().map(|name| quoted(name)).collect();
-        let (list, table) = (list.join(","), quoted(table));
+        let list = list.join(",");
+        let table = quoted(table);
         let in_table = sum(connection, &format!("SELECT {list} FROM {table} NOT INDEXED"))?;
         let in_index = sum(connection, &format!("SELECT {list} FROM {table} INDEXED BY {}", quoted(&index)))?;
         if in_table != in_index {
@@ -52,11 +53,12 @@ fn rowid(connection: &Connection, table: &str) -> rusqlite::Result<Option<&'stat
     Ok(None)
 }
 
-/// The rows' number and the sum of their hashes.
+/// The number of rows, and the sum of their hashes.
 fn sum(connection: &Connection, select: &str) -> rusqlite::Result<(u64, u64)> {
     let mut statement = connection.prepare(select)?;
     let columns = statement.column_count();
-    let (mut count, mut sum) = (0, 0_u64);
+    let mut count = 0;
+    let mut sum = 0_u64;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let mut hash = DefaultHasher::new();

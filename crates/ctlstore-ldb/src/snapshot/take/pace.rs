@@ -1,6 +1,6 @@
-//! Keeps a growing copy from holding up the disk. What is written is brought there
-//! every few megabytes: a file system that finds hundreds of them at once lets the
-//! applier's next commit wait until they are through.
+//! Keeps a growing copy from holding up the disk. It brings what was written to the disk
+//! every few megabytes. A file system that finds hundreds of megabytes at once would let the
+//! applier's next commit wait for all of them. Entry point: [`Pace::must_end`].
 
 use std::fs::File;
 use std::io;
@@ -8,67 +8,73 @@ use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::snapshot::progress::{Phase, Progress};
 use ctlstore_core::Abort;
 
-/// Bytes of which the writing is begun at once.
-const FLUSH_BYTES: u64 = 4 << 20;
-/// How often the file's size is looked at: rows are of any size, so a count of them
-/// says nothing.
-const LOOK_EVERY: Duration = Duration::from_millis(2);
+use crate::snapshot::progress::{Phase, SnapshotProgress};
 
-/// What is done while SQLite makes the copy.
+/// Bytes after which writing to the disk begins.
+const FLUSH_BYTES: u64 = 4 << 20;
+/// How often the file's size is read. A count of rows would say nothing, because rows have any size.
+const SIZE_CHECK_INTERVAL: Duration = Duration::from_millis(2);
+
+/// The work that is done while SQLite makes the copy.
 pub(super) struct Pace {
     file: File,
-    /// Up to where the file is on the disk, and up to where it is on its way there.
+    /// The file is on the disk up to here.
     flushed: u64,
+    /// The file is on its way to the disk up to here.
     begun: u64,
-    looked: Instant,
+    size_checked: Instant,
     total: u64,
     abort: Abort,
-    progress: Arc<dyn Progress>,
-    failure: Failure,
+    progress: Arc<dyn SnapshotProgress>,
+    failure: FlushFailure,
 }
 
-/// Why a flush failed, for whoever finds the copy interrupted.
+/// Why a flush failed. SQLite only reports an interrupted copy, so the error waits here.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Failure(Arc<Mutex<Option<io::Error>>>);
+pub(super) struct FlushFailure(Arc<Mutex<Option<io::Error>>>);
 
-impl Failure {
+impl FlushFailure {
     pub(super) fn take(&self) -> Option<io::Error> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
 impl Pace {
-    /// `total` is the most bytes that the copy can come to.
-    pub(super) fn new(file: &File, total: u64, abort: &Abort, progress: &Arc<dyn Progress>) -> io::Result<Self> {
+    /// `total` is the most bytes that the copy can have.
+    pub(super) fn new(
+        file: &File,
+        total: u64,
+        abort: &Abort,
+        progress: &Arc<dyn SnapshotProgress>,
+    ) -> io::Result<Self> {
         Ok(Self {
             file: file.try_clone()?,
             flushed: 0,
             begun: 0,
-            looked: Instant::now(),
+            size_checked: Instant::now(),
             total,
             abort: abort.clone(),
             progress: Arc::clone(progress),
-            failure: Failure::default(),
+            failure: FlushFailure::default(),
         })
     }
 
-    pub(super) fn failure(&self) -> Failure {
+    pub(super) fn failure(&self) -> FlushFailure {
         self.failure.clone()
     }
 
-    /// Comes by every few of SQLite's steps; true ends the copy.
+    /// Is called every few of SQLite's instructions. True ends the copy.
     pub(super) fn must_end(&mut self) -> bool {
         if self.abort.is_aborted() {
             return true;
         }
-        if self.looked.elapsed() < LOOK_EVERY {
+        if self.size_checked.elapsed() < SIZE_CHECK_INTERVAL {
             return false;
         }
-        let outcome = self.look();
-        self.looked = Instant::now();
+        let outcome = self.flush_and_report();
+        self.size_checked = Instant::now();
         match outcome {
             Ok(()) => false,
             Err(error) => {
@@ -78,26 +84,27 @@ impl Pace {
         }
     }
 
-    fn look(&mut self) -> io::Result<()> {
+    fn flush_and_report(&mut self) -> io::Result<()> {
         let written = self.file.metadata()?.len();
         if written >= self.begun + FLUSH_BYTES {
-            // What was begun before is waited for, so that no more than two stretches
-            // are ever on their way.
+            // Waiting for the stretch before keeps the number of stretches on their way at two.
             write_out(&self.file, self.flushed, self.begun, true)?;
             write_out(&self.file, self.begun, written, false)?;
-            (self.flushed, self.begun) = (self.begun, written);
+            self.flushed = self.begun;
+            self.begun = written;
         }
         self.progress.at(Phase::Copy, written.min(self.total), Some(self.total));
         Ok(())
     }
 }
 
-/// Begins to bring a stretch of the file to the disk, or waits until it is there.
-/// Without fsync's journal commit, which the applier's own would have to wait for.
+/// Begins to write a stretch of the file to the disk, or waits until it is there. This does
+/// without fsync's journal commit, for which the applier's own commits would have to wait.
 fn write_out(file: &File, from: u64, to: u64, wait: bool) -> io::Result<()> {
-    let flags = match wait {
-        true => libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER,
-        false => libc::SYNC_FILE_RANGE_WRITE,
+    let flags = if wait {
+        libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER
+    } else {
+        libc::SYNC_FILE_RANGE_WRITE
     };
     // Zero bytes would mean everything up to the file's end.
     if from == to {
@@ -108,7 +115,7 @@ fn write_out(file: &File, from: u64, to: u64, wait: bool) -> io::Result<()> {
     let error = io::Error::last_os_error();
     match error.raw_os_error() {
         _ if result == 0 => Ok(()),
-        // A kernel or file system that can't; the flush at the end does it all.
+        // This kernel or file system can't do it. The flush at the end then writes everything.
         Some(libc::ENOSYS | libc::EINVAL) => Ok(()),
         _ => Err(error),
     }

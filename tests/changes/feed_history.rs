@@ -1,5 +1,5 @@
-//! The history of changes: whoever goes on in it knows which rows there are, whatever
-//! has happened to the applier, its LDB or the files in between, or is told.
+//! The history of changes: a client that goes on in it knows every row, whatever happened to the
+//! applier, its LDB or the files in between. If it can't know every row, it is told so.
 
 mod bridge;
 mod client;
@@ -84,7 +84,7 @@ fn killed_at_any_failpoint_history_and_rows_agree() {
             let armed = format!("{failpoint}:{hit}");
             let mut applier = workload::start(APPLIER, directory.path(), seed, Some(40), Some(&armed));
             assert_eq!(applier.wait().unwrap().signal(), Some(SIGABRT), "{armed}");
-            // Before anyone opens it again, a reader takes what is surely committed.
+            // Before an applier opens it again, a reader takes what is surely committed.
             let early = client.go_on();
             drop(workload::open(directory.path(), seed));
             let late = client.go_on();
@@ -114,8 +114,8 @@ fn with_rows(scratch: &Scratch) -> (Ldb, Client) {
     (ldb, client)
 }
 
-/// Whether a client can go on after something has happened between two starts. Where
-/// it can't, its position is one of another history.
+/// Whether a client can go on after an event between two starts. If it can't, its position is
+/// one of another history.
 #[track_caller]
 fn goes_on_after(what: impl FnOnce(&Scratch)) -> bool {
     let scratch = Scratch::new();
@@ -124,12 +124,12 @@ fn goes_on_after(what: impl FnOnce(&Scratch)) -> bool {
     what(&scratch);
     drop(open(&scratch));
     let mut tail = HistoryTail::new(&client.directory);
-    tail.look().unwrap();
+    tail.poll().unwrap();
     let goes_on = tail.history() == client.history.as_deref();
     if !goes_on {
         client = Client::new(&scratch.ldb());
     }
-    // Once is enough: from then on it goes on.
+    // Once is enough: from then on the client goes on.
     let mut ldb = open(&scratch);
     let next = ldb.position().unwrap().seq.0 + 1;
     let statements = if next == 1 { vec![CREATE.to_owned()] } else { vec![upsert(9, "z")] };
@@ -159,7 +159,7 @@ fn execute(scratch: &Scratch, sql: &str) {
 #[test]
 fn clients_are_told_where_changes_are_not_known_and_else_not() {
     assert!(goes_on_after(|_| {}), "nothing happened");
-    // What was written last and never committed, in every shape that a crash leaves.
+    // The last group was written and never committed, in every shape that a crash leaves.
     let row = br#"{"n":3,"op":"delete","family":"fam","table":"tab","key":[{"name":"id","type":"INTEGER","value":1}],"ledgerSeq":4}"#;
     assert!(goes_on_after(|scratch| append(scratch, row)), "a torn line");
     let group = [row.as_slice(), b"\n{\"until\":4}\n"].concat();
@@ -187,7 +187,7 @@ fn clients_are_told_where_changes_are_not_known_and_else_not() {
     let removed = |scratch: &Scratch| fs::remove_dir_all(directory_of(&scratch.ldb())).unwrap();
     assert!(!goes_on_after(removed), "a history that was lost");
 
-    // An older copy of the same ledger catches up by itself: all that comes again is told again.
+    // An older copy of the same ledger catches up without help: every change that comes again is sent again.
     let older = "UPDATE _ldb_seq SET seq = 2; DELETE FROM fam___tab WHERE id = 2";
     let scratch = Scratch::new();
     let (ldb, mut client) = with_rows(&scratch);
@@ -220,17 +220,17 @@ fn no_more_than_asked_is_kept_and_what_is_kept_is_found_from_every_place() {
     ldb.apply(&batch(1, &[CREATE])).unwrap();
     let directory = directory_of(&scratch.ldb());
     let mut tail = HistoryTail::new(&directory);
-    tail.look().unwrap();
+    tail.poll().unwrap();
     let mut seen = Vec::new();
     for seq in 2..1500 {
         ldb.apply(&batch(seq, &[&upsert(seq, "a")])).unwrap();
         if seq % 7 == 0 {
-            let Grown::By(records) = tail.look().unwrap() else { panic!("it begins anew") };
+            let Grown::By(records) = tail.poll().unwrap() else { panic!("it begins anew") };
             seen.extend(records.iter().map(|record| record.ledger_seq.0));
         }
     }
     assert_eq!(seen, (2..2 + seen.len() as i64).collect::<Vec<_>>());
-    tail.look().unwrap();
+    tail.poll().unwrap();
     let bytes: u64 = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
     assert!((RETAIN / 2..=RETAIN).contains(&bytes), "{bytes} bytes");
     let (end, mut kept) = (tail.next(), 0);
@@ -255,7 +255,7 @@ fn no_more_than_asked_is_kept_and_what_is_kept_is_found_from_every_place() {
 fn a_history_that_cannot_be_written_stops_nothing_and_says_so_when_it_can() {
     let scratch = Scratch::new();
     let (mut ldb, mut client) = with_rows(&scratch);
-    // Full, so that the next commit wants a new segment, in a place where none can be made.
+    // The segment is full, so the next commit needs a new one, and none can be made there.
     let large = "x".repeat(180);
     for seq in 4..1000 {
         ldb.apply(&batch(seq, &[&upsert(seq, &large)])).unwrap();
@@ -272,7 +272,7 @@ fn a_history_that_cannot_be_written_stops_nothing_and_says_so_when_it_can() {
     }
     fs::remove_file(&directory).unwrap();
     fs::rename(&aside, &directory).unwrap();
-    // Without anything new to apply clients are told all the same.
+    // Without anything new to apply clients learn it too.
     ldb.maintain().unwrap();
     assert!(ldb.history_error().is_none());
     client.go_on();

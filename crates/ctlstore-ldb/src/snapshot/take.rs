@@ -1,16 +1,14 @@
-//! Taking a snapshot: a compact copy of the LDB at one seq, made while the applier
-//! goes on, then checked and hashed as the file that will be published.
+//! Takes a snapshot: a compact copy of the LDB at one seq, made while the applier goes on,
+//! then checked and hashed. Entry point: [`take`]. It publishes nothing.
 //!
-//! The copy is made in one read transaction of the LDB, table by table, and so are
-//! the row counts that it is checked against. `VACUUM INTO` makes the same file in half
-//! the time, but allows no statement beside it, so that nothing could be said about the
-//! state that it copied; SQLite's backup copies free and half-empty pages too, of which
-//! an LDB has many, since each upsert moves its row to the table's end.
-//! docs/lab-notes.md has the figures.
+//! The copy and the row counts that it is checked against come from one read transaction of
+//! the LDB. `VACUUM INTO` makes the same file in half the time. But no other statement can
+//! share its transaction, so the state that it copied could not be counted. SQLite's backup
+//! copies free and half-empty pages too. An LDB has many of them, because each upsert moves its
+//! row to the table's end. docs/lab-notes.md has the figures.
 
 mod check;
 mod copy;
-mod digest;
 mod hash;
 mod index;
 mod pace;
@@ -22,64 +20,73 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, ScopedJoinHandle};
 
-use crate::ldb::mark_for_wal;
 use ctlstore_core::disk::FILE_MODE;
 use ctlstore_core::ledger::{LdbPosition, Seq};
 use ctlstore_core::schema::Timestamp;
 use ctlstore_core::{Abort, failpoint};
 use ctlstore_reader::read::LdbReader;
 
+use crate::ldb::mark_for_wal;
+
+use super::digest::TableDigest;
 use super::error::SnapshotError;
 use super::priority;
-use super::progress::{Phase, Progress};
+use super::progress::{Phase, SnapshotProgress};
 
-use check::Checked;
-use copy::Copied;
-
-pub(super) use digest::any_rows;
-pub use digest::{TableDigest, TableHasher, digests, table_digest};
-pub(super) use hash::{FileHashes, hash_file};
+use check::CheckedCopy;
+use copy::CopiedState;
+use hash::{FileHashes, hash_file};
 
 /// A whole, checked and flushed copy of an LDB.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     pub path: PathBuf,
-    /// Whose state it is.
+    /// The position of the LDB whose state it is.
     pub position: LdbPosition,
     pub bytes: u64,
     /// Lower-case hex of the file's SHA-256.
     pub sha256: String,
     /// Standard base64 of the file's SHA-1, which the original's programs check.
     pub sha1: String,
-    /// When the state that it holds was read.
+    /// When the LDB's state was read.
     pub taken_at: Timestamp,
-    /// The tables with data, by name; the applier's own are not among them.
+    /// The tables with data, by name. The applier's own tables are not among them.
     pub tables: Vec<TableDigest>,
 }
 
-/// Takes a snapshot of the LDB to `path`; what may be left there of an earlier one is
-/// removed first. Whatever fails, nothing is left there.
+/// Takes a snapshot of the LDB to `path`. An older file there is removed first. After a
+/// failure, nothing is left there.
 ///
 /// # Errors
 /// [`SnapshotError::Empty`] before the LDB's first statement, [`SnapshotError::Damaged`]
 /// when the copy is not what the LDB held.
-pub fn take(ldb: &Path, path: &Path, abort: &Abort, progress: &Arc<dyn Progress>) -> Result<Snapshot, SnapshotError> {
+pub fn take(
+    ldb: &Path,
+    path: &Path,
+    abort: &Abort,
+    progress: &Arc<dyn SnapshotProgress>,
+) -> Result<Snapshot, SnapshotError> {
     let _ = fs::remove_file(path);
     let taken = make(ldb, path, abort, progress);
     if taken.is_err() {
-        // The error that led here says more than one about the rest of a copy.
+        // The first error says more than an error of the removal.
         let _ = fs::remove_file(path);
     }
     taken
 }
 
-fn make(ldb: &Path, path: &Path, abort: &Abort, progress: &Arc<dyn Progress>) -> Result<Snapshot, SnapshotError> {
-    // Asked first because it tells what is missing better than a copy that fails.
+fn make(
+    ldb: &Path,
+    path: &Path,
+    abort: &Abort,
+    progress: &Arc<dyn SnapshotProgress>,
+) -> Result<Snapshot, SnapshotError> {
+    // Read first, because its error names what is missing better than a copy that fails.
     if LdbReader::new(ldb).last_seq().map_err(SnapshotError::Ldb)? == Seq::ZERO {
         return Err(SnapshotError::Empty(ldb.to_owned()));
     }
     let io = |doing| SnapshotError::io(doing, path);
-    // Made here because SQLite would make it readable to everyone; an empty file it takes.
+    // Made here, because SQLite would make it readable for everyone. SQLite takes an empty file.
     let file = OpenOptions::new().read(true).write(true).create_new(true).mode(FILE_MODE).open(path);
     let file = file.map_err(io("make"))?;
     // The process's umask may not take the group's right to read.
@@ -88,7 +95,7 @@ fn make(ldb: &Path, path: &Path, abort: &Abort, progress: &Arc<dyn Progress>) ->
     failpoint::hit("snapshot-after-copy");
     finish(&file).map_err(io("flush"))?;
     failpoint::hit("snapshot-after-flush");
-    let (checked, hashes) = examine(path, &copied, abort, progress)?;
+    let (checked, hashes) = check_and_hash(path, &copied, abort, progress)?;
     Ok(Snapshot {
         path: path.to_owned(),
         position: checked.position,
@@ -101,18 +108,18 @@ fn make(ldb: &Path, path: &Path, abort: &Abort, progress: &Arc<dyn Progress>) ->
 }
 
 /// Checks and hashes the finished copy, both at the same time and below the applier's
-/// priority: nobody but the snapshot's destinations waits for either.
-fn examine(
+/// priority. Only the snapshot's destinations wait for them.
+fn check_and_hash(
     path: &Path,
-    copied: &Copied,
+    copied: &CopiedState,
     abort: &Abort,
-    progress: &Arc<dyn Progress>,
-) -> Result<(Checked, FileHashes), SnapshotError> {
+    progress: &Arc<dyn SnapshotProgress>,
+) -> Result<(CheckedCopy, FileHashes), SnapshotError> {
     let failed = || SnapshotError::io("start a thread for", path);
     let (checked, hashes) = thread::scope(|scope| {
         let hash = move || {
             priority::lower();
-            // What is shown meanwhile are the checks, which take longer.
+            // The check takes longer, so only its progress is shown.
             hash_file(path, abort, &())
         };
         let check = move || {
@@ -124,7 +131,8 @@ fn examine(
         let checked = checking.map_err(failed()).and_then(ended);
         (checked, hashing.map_err(failed()).and_then(ended))
     });
-    let (checked, hashes) = (checked?, hashes?);
+    let checked = checked?;
+    let hashes = hashes?;
     progress.at(Phase::Hash, hashes.bytes, Some(hashes.bytes));
     abort.check()?;
     Ok((checked, hashes))
@@ -134,8 +142,8 @@ fn ended<T>(thread: ScopedJoinHandle<'_, Result<T, SnapshotError>>) -> Result<T,
     thread.join().unwrap_or_else(|panic| resume_unwind(panic))
 }
 
-/// Marks the copy as the original's readers want it, and brings it to the disk. SQLite
-/// has closed it: from here on it is a plain file.
+/// Marks the copy as being in WAL mode, because the original's readers want that, and flushes
+/// it. SQLite has closed it and writes it no more.
 fn finish(file: &File) -> std::io::Result<()> {
     mark_for_wal(file)?;
     file.sync_all()

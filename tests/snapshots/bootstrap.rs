@@ -1,4 +1,4 @@
-//! Hosts that start from a snapshot, as real processes: where they get it, what they refuse, and that neither bad
+//! Hosts that start from a snapshot, as real processes: where they fetch it and what they refuse. Neither bad
 //! places nor crashes leave them with half an LDB.
 
 mod bad;

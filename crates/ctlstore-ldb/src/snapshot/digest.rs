@@ -1,5 +1,6 @@
-//! What a table holds, as 32 bytes: equal for equal rows, in whatever order they were
-//! written and in whichever database they are, different after any change.
+//! The digest of a table: 32 bytes that are equal for equal rows, in any order of writing and in
+//! any database, and differ after any change. Entry points: [`digests`] for a database and
+//! [`TableHasher`] for values from elsewhere.
 //!
 //! The normal form. A value is a tag byte and what follows:
 //!
@@ -11,16 +12,16 @@
 //! | text | 3 | length in bytes as 8 bytes big-endian, then UTF-8 |
 //! | bytes | 4 | length as 8 bytes big-endian, then the bytes |
 //!
-//! Which of them a value is, is what its column reads as: a decimal column's 10 is the
-//! real 10.0, although SQLite stores an integer. Bytes in a column that is declared
-//! other than BLOB or VARBINARY are text, since the ledger spells text with a NUL that
-//! way. Zero has one sign, since SQLite does not keep the other in every column.
+//! The kind of a value is the one that its column reads as: a decimal column's 10 is the real
+//! 10.0, although SQLite stores an integer. Bytes in a column that is not declared BLOB or
+//! VARBINARY are text, because the ledger writes text with a NUL that way. Zero has one sign,
+//! because SQLite does not keep the other in every column.
 //!
-//! A row is the SHA-256 of its values in the table's column order. The rows are added
-//! up as big-endian numbers modulo 2^256, which needs no order and so no collation.
-//! The digest is the SHA-256 of: `ctlstore table 1` and a NUL; the number of columns, 8
-//! bytes big-endian; each column's name as a text value; the number of rows, 8 bytes
-//! big-endian; the sum, 32 bytes big-endian. The table's own name is not in it.
+//! A row is the SHA-256 of its values in the table's column order. The rows are added up as
+//! big-endian numbers modulo 2^256, so no order and no collation matters. The digest is the
+//! SHA-256 of: `ctlstore table 1` and a NUL; the number of columns, 8 bytes big-endian; each
+//! column's name as a text value; the number of rows, 8 bytes big-endian; the sum, 32 bytes
+//! big-endian. The table's own name is not in it.
 
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
@@ -29,18 +30,18 @@ use sha2::{Digest, Sha256};
 
 use ctlstore_core::sql::quoted;
 
-/// The tables with data: the applier's own hold numbers of one host, and SQLite's none
-/// that the ledger knows.
+/// The tables with data. The applier's own tables hold numbers of one host, and SQLite's own
+/// tables hold nothing of the ledger.
 const TABLES: &str = "SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage > 0 \
 AND substr(name, 1, 5) <> '_ldb_' AND substr(name, 1, 7) <> 'sqlite_' ORDER BY name";
 const COLUMNS: &str = "SELECT name, type FROM pragma_table_info(?1) ORDER BY cid";
 
 const HEAD: &[u8] = b"ctlstore table 1\0";
 
-/// Rows between two reports of progress.
+/// Rows between two calls that report progress.
 const REPORT_EVERY: u64 = 4_096;
 
-/// A table's content.
+/// The content of a table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableDigest {
     /// As SQL names it: `family___table`.
@@ -54,19 +55,20 @@ pub struct TableDigest {
 #[derive(Debug)]
 pub struct TableHasher {
     head: Sha256,
-    /// Of each column, whether it is declared to hold bytes.
+    /// For each column, whether it is declared to hold bytes.
     holds_bytes: Vec<bool>,
     row: Sha256,
-    /// The next value's column.
+    /// The column of the next value.
     column: usize,
     sum: Sum,
     rows: u64,
 }
 
 impl TableHasher {
-    /// Columns in the table's order: the name, and the type that it is declared with.
+    /// `columns` are in the table's order: the name, and the declared type.
     pub fn new<'c>(columns: impl IntoIterator<Item = (&'c str, &'c str)>) -> Self {
-        let (mut names, mut holds_bytes) = (Sha256::new(), Vec::new());
+        let mut names = Sha256::new();
+        let mut holds_bytes = Vec::new();
         let columns: Vec<_> = columns.into_iter().collect();
         names.update(HEAD);
         names.update((columns.len() as u64).to_be_bytes());
@@ -78,7 +80,7 @@ impl TableHasher {
         Self { head: names, holds_bytes, row: Sha256::new(), column: 0, sum: Sum::default(), rows: 0 }
     }
 
-    /// The next value of the current row; the last column's ends the row.
+    /// Adds the next value of the current row. The last column's value ends the row.
     pub fn value(&mut self, value: ValueRef<'_>) {
         push(&mut self.row, value, self.holds_bytes[self.column]);
         self.column += 1;
@@ -112,7 +114,7 @@ fn push(hash: &mut Sha256, value: ValueRef<'_>, holds_bytes: bool) {
     match value {
         ValueRef::Null => hash.update([0]),
         ValueRef::Integer(integer) => fixed(1, integer.to_be_bytes()),
-        // Adding +0 turns -0 into it and leaves all others as they are.
+        // Adding +0 turns -0 into +0, and leaves all other numbers as they are.
         ValueRef::Real(real) => fixed(2, (real + 0.0).to_bits().to_be_bytes()),
         ValueRef::Blob(bytes) if holds_bytes => {
             fixed(4, (bytes.len() as u64).to_be_bytes());
@@ -152,8 +154,8 @@ pub(super) fn table_names(connection: &Connection) -> rusqlite::Result<Vec<Strin
     connection.prepare(TABLES)?.query_map([], |row| row.get(0))?.collect()
 }
 
-/// Whether a table with data has a row.
-pub(in crate::snapshot) fn any_rows(connection: &Connection) -> rusqlite::Result<bool> {
+/// Whether any table with data has a row.
+pub(super) fn any_rows(connection: &Connection) -> rusqlite::Result<bool> {
     for name in table_names(connection)? {
         if connection.prepare(&format!("SELECT 1 FROM {} LIMIT 1", quoted(&name)))?.exists([])? {
             return Ok(true);
@@ -162,7 +164,7 @@ pub(in crate::snapshot) fn any_rows(connection: &Connection) -> rusqlite::Result
     Ok(false)
 }
 
-/// One table's digest; `report` hears, now and then, how many rows were read.
+/// The digest of one table. `report` gets the number of rows read, every few thousand rows.
 pub fn table_digest(
     connection: &Connection,
     name: String,
@@ -174,7 +176,7 @@ pub fn table_digest(
     };
     let mut hasher = TableHasher::new(columns.iter().map(|(name, declared)| (name.as_str(), declared.as_str())));
     let list: Vec<String> = columns.iter().map(|(name, _)| quoted(name)).collect();
-    // The table itself, not an index that happens to have all of its columns.
+    // NOT INDEXED reads the table itself, and not an index that has all of its columns.
     let select = format!("SELECT {} FROM {} NOT INDEXED", list.join(","), quoted(&name));
     let mut statement = connection.prepare(&select)?;
     let mut rows = statement.query([])?;
