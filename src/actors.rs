@@ -6,6 +6,7 @@
 //! `task`, `failures` and `download` are what several actors share.
 
 pub mod applier;
+pub mod dogstatsd;
 pub mod download;
 pub mod executive;
 pub mod failures;

@@ -22,6 +22,7 @@ mod ledger;
 mod limits;
 mod mutate;
 mod node;
+pub mod original;
 mod output;
 mod progress;
 mod read;
@@ -38,6 +39,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use ctlstore_ldb::snapshot::store::quiet_contained_panics;
 
 use args::SettingsArgs;
+use original::{LdbReadKey, OriginalArgs, OriginalCommand};
 
 pub use failure::{Exit, Logged};
 
@@ -67,6 +69,8 @@ Examples:
   ctlstore writer register loader
   ctlstore rows -l data/ldb.db -f shop -t flags   the rows that this host has
   ctlstore watch -f shop                          the changes, as they come
+
+  ctlstore reflector -help                        the Go program's flags, and what they become here
 
 Environment:
   CTLSTORE_EXECUTIVE, CTLSTORE_READER, CTLSTORE_OPS, CTLSTORE_LDB, CTLSTORE_WRITER and
@@ -157,6 +161,20 @@ enum Command {
     Man(about::ManArgs),
     /// Print the version
     Version(about::VersionArgs),
+    /// As the Go program's: keep an LDB up to date
+    Reflector(OriginalArgs),
+    /// As the Go program's: keep several LDBs up to date
+    MultiReflector(OriginalArgs),
+    /// As the Go program's: serve an LDB over HTTP
+    Sidecar(OriginalArgs),
+    /// As the Go program's: take writes over HTTP
+    Executive(OriginalArgs),
+    /// As the Go program's: keep an LDB and publish snapshots of it
+    Supervisor(OriginalArgs),
+    /// As the Go program's: write a row at an interval
+    Heartbeat(OriginalArgs),
+    /// As the Go program's: print a row of an LDB by its key as JSON
+    LdbReadKey(LdbReadKey),
 }
 
 impl Cli {
@@ -198,6 +216,13 @@ impl Cli {
             Command::Completions(command) => command.run(Self::command()),
             Command::Man(command) => command.run(Self::command()),
             Command::Version(command) => command.run(),
+            Command::Reflector(args) => original::run(OriginalCommand::Reflector, &args),
+            Command::MultiReflector(args) => original::run(OriginalCommand::MultiReflector, &args),
+            Command::Sidecar(args) => original::run(OriginalCommand::Sidecar, &args),
+            Command::Executive(args) => original::run(OriginalCommand::Executive, &args),
+            Command::Supervisor(args) => original::run(OriginalCommand::Supervisor, &args),
+            Command::Heartbeat(args) => original::run(OriginalCommand::Heartbeat, &args),
+            Command::LdbReadKey(command) => command.run(),
         }
     }
 }

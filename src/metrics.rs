@@ -7,6 +7,7 @@
 
 mod applier;
 mod bootstrap;
+pub mod dogstatsd;
 mod executive;
 mod fetcher;
 mod http;

@@ -42,7 +42,12 @@ pub struct SettingsArgs {
 
 impl SettingsArgs {
     pub fn load(self) -> Result<Settings, Problems> {
-        load(&Sources { file: self.config, environment: std::env::vars_os().collect(), roles: self.roles })
+        load(&Sources {
+            file: self.config,
+            environment: std::env::vars_os().collect(),
+            roles: self.roles,
+            ..Sources::default()
+        })
     }
 }
 

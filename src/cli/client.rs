@@ -8,6 +8,7 @@ use anyhow::Context;
 use reqwest::redirect::Policy;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
 use url::Url;
 
 use crate::http::json_error::explain;
@@ -209,6 +210,15 @@ impl ServerAnswer {
             Failure::new(Exit::Failed, message)
         })
     }
+}
+
+/// A value, or the empty one for `null`: an executive of the original has that for a list without members.
+pub fn or_empty<'de, T, D>(input: D) -> Result<T, D::Error>
+where
+    T: serde::Deserialize<'de> + Default,
+    D: serde::Deserializer<'de>,
+{
+    Ok(Option::deserialize(input)?.unwrap_or_default())
 }
 
 /// The request with a writer's credentials.

@@ -172,10 +172,12 @@ impl ImportArgs {
 async fn make_tables(executive: &ServerClient, family: &FamilyName, tables: &[TableSchema]) -> anyhow::Result<()> {
     let there = table_json::family_of(executive, family).await?;
     let mut missing = Vec::new();
+    let key_order = table_json::tells_key_order(executive).await?;
     for wanted in tables {
         match there.iter().find(|schema| schema.table() == wanted.table()) {
             // An upsert names every field, so both tables must have the same fields.
-            Some(there) if table_json::covers(there, wanted) && table_json::covers(wanted, there) => {}
+            Some(there)
+                if table_json::covers(there, wanted, key_order) && table_json::covers(wanted, there, key_order) => {}
             Some(_) => return Err(differs(wanted.table()).into()),
             None => missing.push(wanted),
         }

@@ -68,7 +68,7 @@ impl CreateTableArgs {
                 return Ok(());
             }
             let there = table_json::table_of(&executive, schema.table()).await?;
-            if !table_json::covers(&there, &schema) {
+            if !table_json::covers_at(&executive, &there, &schema).await? {
                 let table = schema.table();
                 return Err(Failure::refused(format!("table {table} exists with other fields or another key")).into());
             }

@@ -116,7 +116,7 @@ struct Size {
 #[derive(Serialize, Deserialize)]
 struct Sizes {
     global: Size,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "client::or_empty")]
     tables: Vec<NamedSize>,
 }
 
@@ -145,7 +145,7 @@ struct NamedRate {
 #[derive(Serialize, Deserialize)]
 struct Rates {
     global: Rate,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "client::or_empty")]
     writers: Vec<NamedRate>,
 }
 

@@ -71,7 +71,7 @@ impl ReadKeysArgs {
     }
 }
 
-fn arity(schema: &TableSchema, got: usize) -> Failure {
+pub fn arity(schema: &TableSchema, got: usize) -> Failure {
     let key: Vec<&str> = schema.key_fields().map(|field| field.name.as_str()).collect();
     let values = if got == 1 { "value" } else { "values" };
     Failure::usage(format!("the key of table {} is ({}), not {got} {values}", schema.table(), key.join(", ")))

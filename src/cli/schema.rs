@@ -17,7 +17,7 @@ use super::args::{ExecutiveArg, JsonArg};
 use super::client::{self, ServerClient};
 use super::failure::{Exit, Failure};
 use super::output::{Out, OutputTable, Piped};
-use super::table_json::TableJson;
+use super::table_json::{self, TableJson};
 
 #[derive(Debug, Subcommand)]
 pub enum SchemaCommand {
@@ -110,6 +110,9 @@ impl SchemaCommand {
 impl ShowArgs {
     async fn run(&self) -> anyhow::Result<()> {
         let tables = self.from.tables(&self.families.families).await?;
+        if tables.iter().any(|schema| schema.key_fields().len() > 1) && !self.from.tells_key_order().await? {
+            warn_of_key_order()?;
+        }
         let mut out = Out::new();
         if self.json.json || !out.is_terminal() {
             out.json(&tables.iter().map(TableJson::from).collect::<Vec<_>>())?;
@@ -212,6 +215,26 @@ impl BetweenArgs {
             None => tables_at(&self.executive.client()?, &families).await?,
             Some(place) => place.tables(&families).await?,
         };
-        Ok(wanted.into_iter().flat_map(|wanted| changes(wanted, &there)).collect())
+        let has_wide_key = wanted.iter().any(|schema| schema.key_fields().len() > 1);
+        let key_order = !has_wide_key || self.is_key_order_known().await?;
+        Ok(wanted.into_iter().flat_map(|wanted| changes(wanted, &there, key_order)).collect())
     }
+
+    async fn is_key_order_known(&self) -> anyhow::Result<bool> {
+        let there = match &self.to {
+            Some(place) => place.tells_key_order().await?,
+            None => table_json::tells_key_order(&self.executive.client()?).await?,
+        };
+        let wanted = self.from.tells_key_order().await?;
+        if !wanted {
+            warn_of_key_order()?;
+        }
+        Ok(there && wanted)
+    }
+}
+
+/// On standard error, as what is printed or created may have another order than the tables.
+fn warn_of_key_order() -> anyhow::Result<()> {
+    let line = "ctlstore: the Go program's executive tells keys in column order: check the order of keys with several fields\n";
+    std::io::stderr().write_all(line.as_bytes()).context("standard error")
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use ctlstore_core::schema::{FamilyName, Field, FieldName, FieldType, TableRef, TableSchema};
 
-use super::client::ServerClient;
+use super::client::{self, ServerClient};
 use super::failure::{Exit, Failure};
 
 /// The form that `/schema` answers and `POST /tables` accepts.
@@ -17,7 +17,9 @@ use super::failure::{Exit, Failure};
 pub struct TableJson {
     pub family: String,
     pub name: String,
+    #[serde(deserialize_with = "client::or_empty")]
     pub fields: Vec<(String, String)>,
+    #[serde(deserialize_with = "client::or_empty")]
     pub key_fields: Vec<String>,
 }
 
@@ -57,7 +59,7 @@ impl TableJson {
 /// All tables of a family that an executive has; none for an unknown family.
 pub async fn family_of(executive: &ServerClient, family: &FamilyName) -> Result<Vec<TableSchema>, Failure> {
     let answer = executive.ask(executive.request(Method::GET, &["schema", "family", family.as_str()])).await?;
-    answer.json::<Vec<TableJson>>()?.iter().map(of_server).collect()
+    answer.json::<Option<Vec<TableJson>>>()?.unwrap_or_default().iter().map(of_server).collect()
 }
 
 /// One table that an executive has.
@@ -102,10 +104,36 @@ pub async fn add_fields(
     executive.ask(executive.request(Method::PUT, &path).json(&serde_json::json!({ "fields": pairs }))).await
 }
 
-/// Whether `there` has at least the fields of `wanted`, and the same key.
-pub fn covers(there: &TableSchema, wanted: &TableSchema) -> bool {
+/// Whether an executive tells a key's columns in the key's order. One of the original tells
+/// them in the table's order, and has no document of its routes.
+pub async fn tells_key_order(executive: &ServerClient) -> Result<bool, Failure> {
+    let answer = executive.send(executive.request(Method::GET, &["openapi.json"])).await?;
+    Ok(answer.status != reqwest::StatusCode::NOT_FOUND)
+}
+
+/// Whether the executive's table has at least the fields of `wanted`, and the same key.
+pub async fn covers_at(executive: &ServerClient, there: &TableSchema, wanted: &TableSchema) -> Result<bool, Failure> {
+    let is_covered = |ordered| covers(there, wanted, ordered);
+    Ok(is_covered(true) || (is_covered(false) && !tells_key_order(executive).await?))
+}
+
+/// Whether `there` has at least the fields of `wanted`, and the same key; in the same order
+/// only if the order of both keys is known.
+pub fn covers(there: &TableSchema, wanted: &TableSchema, key_order: bool) -> bool {
     let fields: BTreeSet<(&FieldName, &str)> =
         there.fields().iter().map(|f| (&f.name, f.field_type.api_name())).collect();
-    wanted.key_fields().eq(there.key_fields())
+    is_same_key(there, wanted, key_order)
         && wanted.fields().iter().all(|f| fields.contains(&(&f.name, f.field_type.api_name())))
+}
+
+/// Whether two tables have one key.
+pub fn is_same_key(one: &TableSchema, other: &TableSchema, key_order: bool) -> bool {
+    let names = |schema: &TableSchema| {
+        let mut names: Vec<String> = schema.key_fields().map(|field| field.name.to_string()).collect();
+        if !key_order {
+            names.sort();
+        }
+        names
+    };
+    names(one) == names(other)
 }

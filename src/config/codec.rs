@@ -45,7 +45,7 @@ pub fn ledger_table<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Er
 }
 
 /// A list of strings, or one string that separates them with commas.
-fn list<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<String>, D::Error> {
+pub fn list<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<String>, D::Error> {
     let not_a_list = || D::Error::custom("not a list of strings");
     match Value::deserialize(input)?.kind {
         ValueKind::String(text) => {
@@ -109,6 +109,14 @@ pub fn path<'de, D: Deserializer<'de>>(input: D) -> Result<PathBuf, D::Error> {
     match text(input)? {
         empty if empty.is_empty() => Err(D::Error::custom("an empty path")),
         path => Ok(PathBuf::from(path)),
+    }
+}
+
+pub fn paths<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<PathBuf>, D::Error> {
+    let paths = list(input)?;
+    match paths.iter().any(String::is_empty) {
+        true => Err(D::Error::custom("an empty path")),
+        false => Ok(paths.into_iter().map(PathBuf::from).collect()),
     }
 }
 
@@ -193,6 +201,14 @@ pub fn snapshot_destinations<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<
 
 fn refused_url(url: &str, why: &str) -> String {
     format!("{}: {why}", shown_url(url))
+}
+
+/// A region of a store, or nothing for the empty string.
+pub fn region<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Error> {
+    const LONGEST: usize = 64;
+    let region = text(input)?;
+    let is_region = region.len() <= LONGEST && region.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    if is_region { Ok(region) } else { Err(D::Error::custom("no region, such as us-east-1")) }
 }
 
 /// Auto, or a boolean.

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ctlstore_core::disk;
 use ctlstore_core::ledger::AllowEmpty;
 use ctlstore_core::schema::{FamilyName, TableName, WriterName};
 use ctlstore_ldb::snapshot::SnapshotUrl;
@@ -34,7 +35,18 @@ impl Default for LogSettings {
 
 impl Default for OpsSettings {
     fn default() -> Self {
-        Self { bind: loopback(9090) }
+        Self { bind: loopback(9090), bind_fallback: false }
+    }
+}
+
+impl Default for MetricsSettings {
+    fn default() -> Self {
+        Self {
+            dogstatsd: None,
+            dogstatsd_buffer_bytes: 1024,
+            dogstatsd_flush_interval: Duration::from_secs(5),
+            dogstatsd_tags: Vec::new(),
+        }
     }
 }
 
@@ -94,7 +106,11 @@ impl Default for LdbSettings {
     fn default() -> Self {
         Self {
             path: PathBuf::from("ldb.db"),
+            paths: Vec::new(),
+            rotation: Duration::from_secs(60),
             wal_checkpoint_bytes: 40 * MIB,
+            file_mode: disk::FILE_MODE,
+            directory_mode: disk::DIRECTORY_MODE,
             versioned: false,
             versioned_keep: 3,
             versioned_interval: Duration::from_secs(30),
@@ -104,7 +120,7 @@ impl Default for LdbSettings {
 
 impl Default for BootstrapSettings {
     fn default() -> Self {
-        Self { urls: Vec::new(), allow_empty: AllowEmpty::Auto, max_expansion: 200 }
+        Self { urls: Vec::new(), allow_empty: AllowEmpty::Auto, max_expansion: 200, s3_region: String::new() }
     }
 }
 

@@ -20,7 +20,8 @@ const DEFAULTS: &str = include_str!("../../config/default.toml");
 const MAX_FILE_BYTES: u64 = 4 << 20;
 const ENV_PREFIX: &str = "CTLSTORE";
 
-/// Where settings come from, beside the built-in defaults. Each source overrides the one before.
+/// Where settings come from, over the built-in defaults. Each source overrides the one before:
+/// `defaults`, `file`, `environment`, `roles`, `translated`.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
     /// A TOML file.
@@ -29,6 +30,33 @@ pub struct Sources {
     pub environment: Vec<(OsString, OsString)>,
     /// Roles from flags; none leaves the roles as they are.
     pub roles: Vec<String>,
+    /// Values that take the place of built-in defaults.
+    pub defaults: Vec<Given>,
+    /// Values of another program's command line and environment, over everything else.
+    pub translated: Vec<Given>,
+}
+
+/// One setting from a source that is neither TOML nor named by keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Given {
+    pub key: &'static str,
+    pub value: GivenValue,
+    pub origin: Origin,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GivenValue {
+    Text(String),
+    List(Vec<String>),
+}
+
+impl From<&GivenValue> for Value {
+    fn from(value: &GivenValue) -> Self {
+        match value {
+            GivenValue::Text(text) => Self::from(text.as_str()),
+            GivenValue::List(items) => Self::from(items.clone()),
+        }
+    }
 }
 
 /// The values of one source by dotted key; known keys only.
@@ -51,11 +79,13 @@ impl Source for Layer {
 /// All problems, one line each.
 pub fn load(sources: &Sources) -> Result<Settings, Problems> {
     let mut loader = Loader::new().map_err(|error| Problems(vec![built_in(&error)]))?;
+    loader.given(&sources.defaults);
     if let Some(path) = &sources.file {
         loader.file(path);
     }
     loader.environment(&sources.environment);
     loader.roles(&sources.roles);
+    loader.given(&sources.translated);
     loader.finish()
 }
 
@@ -152,8 +182,13 @@ impl Loader {
     fn roles(&mut self, roles: &[String]) {
         if !roles.is_empty() {
             let roles: Vec<Value> = roles.iter().map(|role| Value::from(role.as_str())).collect();
-            self.add_layer(vec![("node.roles".to_owned(), Value::from(roles), Origin::Flag("--role"))]);
+            self.add_layer(vec![("node.roles".to_owned(), Value::from(roles), Origin::Flag("--role".to_owned()))]);
         }
+    }
+
+    fn given(&mut self, given: &[Given]) {
+        let found = given.iter().map(|given| (given.key.to_owned(), Value::from(&given.value), given.origin.clone()));
+        self.add_layer(found.collect());
     }
 
     /// Collects the known keys of a file's tables and reports the unknown ones.
@@ -190,7 +225,9 @@ impl Loader {
                     reason: reason(error),
                 }),
             }
-            self.origins.insert(key, origin);
+            if origin != Origin::Default {
+                self.origins.insert(key, origin);
+            }
         }
         self.layers.push(Layer(layer));
     }

@@ -18,7 +18,8 @@ pub enum Origin {
     File(PathBuf),
     /// The variable's name, in the given spelling.
     Environment(String),
-    Flag(&'static str),
+    /// The flag as it is given, such as `--role`.
+    Flag(String),
 }
 
 impl fmt::Display for Origin {

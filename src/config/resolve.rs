@@ -30,6 +30,10 @@ fn paths(settings: &mut Settings, findings: &mut Findings) {
     let Settings { node, ctldb, ldb, bootstrap, executive, changelog, snapshotter, heartbeat, .. } = settings;
     let under = |path: &mut PathBuf| *path = node.data_dir.join(&path);
     under(&mut ldb.path);
+    ldb.paths.iter_mut().for_each(under);
+    if let Some(first) = ldb.paths.first() {
+        ldb.path.clone_from(first);
+    }
     under(&mut changelog.path);
     ctldb.password_file.as_mut().map(under);
     heartbeat.secret_file.as_mut().map(under);

@@ -17,8 +17,8 @@ use ctlstore_core::schema::{FamilyName, TableName, WriterName};
 use ctlstore_ldb::snapshot::SnapshotUrl;
 
 use super::choices::{LogFormat, Role};
-use super::codec;
 use super::ctldb_url::CtldbUrl;
+use super::{agent, codec, permissions};
 
 /// All settings of a node. After loading, all paths are absolute.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -27,6 +27,7 @@ pub struct Settings {
     pub node: NodeSettings,
     pub log: LogSettings,
     pub ops: OpsSettings,
+    pub metrics: MetricsSettings,
     pub http: HttpSettings,
     pub ctldb: CtldbSettings,
     pub executive: ExecutiveSettings,
@@ -62,6 +63,14 @@ impl Settings {
     /// If a path is not UTF-8.
     pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
         toml::to_string(self)
+    }
+
+    /// Whether any role of this node keeps something in its data directory or in the LDB's.
+    pub fn keeps_data(&self) -> bool {
+        let embedded = matches!(self.ctldb.url, CtldbUrl::Sqlite(_)) && self.plays(Role::Executive);
+        let own_secret = self.plays(Role::Heartbeat) && self.heartbeat.secret.is_none();
+        let verifies = self.plays(Role::Executive) && self.executive.ledger_retention.is_some();
+        self.plays(Role::Reflector) || self.plays(Role::Snapshotter) || embedded || own_secret || verifies
     }
 
     /// Whether any role of this node opens the ctldb.
@@ -100,6 +109,27 @@ pub struct OpsSettings {
     /// Serves `/metrics`, `/status`, `/healthz` and `/readyz`.
     #[serde(deserialize_with = "codec::address")]
     pub bind: SocketAddr,
+    /// Whether a free port of loopback does if `bind` can't be had.
+    #[serde(deserialize_with = "codec::boolean")]
+    pub bind_fallback: bool,
+}
+
+/// Where metrics are sent to, besides `/metrics`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MetricsSettings {
+    /// `host:port` of a Dogstatsd agent; `None` sends nothing.
+    #[serde(with = "agent::host_port")]
+    pub dogstatsd: Option<String>,
+    /// The most bytes of one datagram.
+    #[serde(with = "codec::bytes")]
+    pub dogstatsd_buffer_bytes: u64,
+    /// Between two times that metrics are sent.
+    #[serde(with = "codec::duration")]
+    pub dogstatsd_flush_interval: Duration,
+    /// `name:value`, on every metric that is sent.
+    #[serde(deserialize_with = "agent::tags")]
+    pub dogstatsd_tags: Vec<String>,
 }
 
 /// For all HTTP servers of the node.
@@ -216,9 +246,21 @@ pub struct ReflectorSettings {
 pub struct LdbSettings {
     #[serde(deserialize_with = "codec::path")]
     pub path: PathBuf,
+    /// Several LDBs in place of one. After loading, `path` is the first of them.
+    #[serde(deserialize_with = "codec::paths")]
+    pub paths: Vec<PathBuf>,
+    /// How long readers stay with one of `paths`.
+    #[serde(with = "codec::duration")]
+    pub rotation: Duration,
     /// The WAL's size at which it is checkpointed.
     #[serde(with = "codec::bytes")]
     pub wal_checkpoint_bytes: u64,
+    /// Permissions of the LDB's files, the changelog and snapshots when they are made.
+    #[serde(with = "permissions")]
+    pub file_mode: u32,
+    /// Permissions of directories when they are made.
+    #[serde(with = "permissions")]
+    pub directory_mode: u32,
     /// Whether this host fetches whole LDBs, each a version, instead of following the ledger.
     #[serde(deserialize_with = "codec::boolean")]
     pub versioned: bool,
@@ -231,6 +273,16 @@ pub struct LdbSettings {
 }
 
 impl LdbSettings {
+    /// The LDBs of this host: `paths`, or `path` alone.
+    pub fn all(&self) -> &[PathBuf] {
+        if self.paths.is_empty() { std::slice::from_ref(&self.path) } else { &self.paths }
+    }
+
+    /// The setting that names them.
+    pub fn key(&self) -> &'static str {
+        if self.paths.is_empty() { "ldb.path" } else { "ldb.paths" }
+    }
+
     /// The directory of versions, beside the LDB's path.
     pub fn versions(&self) -> PathBuf {
         self.path.with_file_name("versioned")
@@ -250,6 +302,9 @@ pub struct BootstrapSettings {
     /// The largest ratio of unpacked to stored size for a compressed snapshot without a manifest.
     #[serde(deserialize_with = "codec::whole")]
     pub max_expansion: u64,
+    /// The region of `s3:` URLs; empty leaves it to the environment.
+    #[serde(deserialize_with = "codec::region")]
+    pub s3_region: String,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -35,12 +35,20 @@ const MAX_QUERY_TIME: Duration = Duration::from_secs(60);
 const QUERY_BYTES: std::ops::RangeInclusive<u64> = 64 * 1024..=1 << 30;
 /// Less would not hold the changes of one commit.
 const MIN_RETAIN_BYTES: u64 = 64 * 1024;
+/// The longest line fits in the least; no UDP datagram of IPv4 holds more than the most.
+const DATAGRAM_BYTES: std::ops::RangeInclusive<u64> = 512..=65_507;
+/// The owner's right to open what is in a directory.
+const SEARCH: u32 = 0o100;
 /// A destination's listing can hold far more.
 const MAX_KEPT_SNAPSHOTS: usize = 1000;
 /// A reader may be about to open the version before the newest.
 const KEPT_VERSIONS: std::ops::RangeInclusive<usize> = 2..=1000;
 /// The compressions that we use reach less than the most.
 const EXPANSION: std::ops::RangeInclusive<u64> = 1..=100_000;
+/// Each LDB costs a thread and up to 32 MiB of cache.
+const MAX_LDBS: usize = 16;
+/// Shorter would leave an LDB no time at rest.
+const MIN_ROTATION: Duration = Duration::from_millis(100);
 
 /// The findings so far, and what their lines need to know.
 pub struct Findings {
@@ -74,6 +82,11 @@ impl Findings {
         });
     }
 
+    /// Whether a source other than the defaults has this key.
+    fn is_given(&self, key: &str) -> bool {
+        self.origins.contains_key(key)
+    }
+
     pub fn into_problems(self) -> Vec<Problem> {
         self.problems
     }
@@ -90,7 +103,11 @@ impl Findings {
 
 /// Checks keys that exclude each other, before secret files are read.
 pub fn exclusive(settings: &Settings, findings: &mut Findings) {
-    let Settings { ctldb, heartbeat, .. } = settings;
+    let Settings { ctldb, ldb, heartbeat, .. } = settings;
+    // The printed settings of a node have both, and can be loaded again.
+    if ldb.paths.first().is_some_and(|first| *first != ldb.path) && findings.is_given("ldb.path") {
+        findings.refuse(&["ldb.paths", "ldb.path"], "ldb.path is given as well: keep one of them");
+    }
     if ctldb.password_file.is_some() {
         let keys = ["ctldb.password_file", "ctldb.url"];
         match &ctldb.url {
@@ -111,6 +128,7 @@ pub fn validate(settings: &Settings, findings: &mut Findings) {
     servers(settings, findings);
     files(settings, findings);
     roles(settings, findings);
+    several_ldbs(settings, findings);
     versions(settings, findings);
     retention(settings, findings);
     heartbeat(settings, findings);
@@ -128,6 +146,7 @@ fn times(settings: &Settings, findings: &mut Findings) {
         ("snapshotter.store_timeout", settings.snapshotter.store_timeout),
         ("heartbeat.interval", settings.heartbeat.interval),
         ("changes.heartbeat", settings.changes.heartbeat),
+        ("metrics.dogstatsd_flush_interval", settings.metrics.dogstatsd_flush_interval),
     ] {
         if value.is_zero() {
             findings.refuse(&[key], "must be longer than nothing");
@@ -169,6 +188,14 @@ fn sizes(settings: &Settings, findings: &mut Findings) {
     }
     if reflector.statement_max_memory_bytes < MIN_STATEMENT_MEMORY_BYTES {
         findings.refuse(&["reflector.statement_max_memory_bytes"], "must be at least 16 MiB");
+    }
+    if !DATAGRAM_BYTES.contains(&settings.metrics.dogstatsd_buffer_bytes) {
+        let (least, most) = DATAGRAM_BYTES.into_inner();
+        findings.refuse(&["metrics.dogstatsd_buffer_bytes"], format!("must be {least} to {most}"));
+    }
+    if ldb.directory_mode & SEARCH != SEARCH {
+        findings
+            .refuse(&["ldb.directory_mode"], "the node itself must be able to search its directories, as with 0700");
     }
     if (1..MIN_RETAIN_BYTES).contains(&settings.changes.retain_bytes) {
         findings.refuse(&["changes.retain_bytes"], "must be 0 or at least 64 KiB");
@@ -239,11 +266,12 @@ fn overlap(a: &SocketAddr, b: &SocketAddr) -> bool {
 /// Refuses files that would overwrite each other.
 fn files(settings: &Settings, findings: &mut Findings) {
     // A host may start from a snapshot that it publishes, but not from its own LDB.
-    if settings.bootstrap.urls.iter().any(|url| matches!(url, SnapshotUrl::File(path) if *path == settings.ldb.path)) {
-        findings.refuse(&["bootstrap.urls", "ldb.path"], "bootstrap.urls and ldb.path are the same file");
+    let (ldb, ldbs) = (settings.ldb.key(), settings.ldb.all());
+    if settings.bootstrap.urls.iter().any(|url| matches!(url, SnapshotUrl::File(path) if ldbs.contains(path))) {
+        findings.refuse(&["bootstrap.urls", ldb], format!("bootstrap.urls and {ldb} are the same file"));
     }
-    let mut files: Vec<(&str, &Path)> =
-        vec![("ldb.path", &settings.ldb.path), ("changelog.path", &settings.changelog.path)];
+    let mut files: Vec<(&str, &Path)> = ldbs.iter().map(|path| (ldb, path.as_path())).collect();
+    files.push(("changelog.path", &settings.changelog.path));
     if let CtldbUrl::Sqlite(path) = &settings.ctldb.url {
         files.push(("ctldb.url", path));
     }
@@ -284,6 +312,19 @@ fn roles(settings: &Settings, findings: &mut Findings) {
             &["heartbeat.executive_url", "node.roles"],
             "the role heartbeat needs the role executive or heartbeat.executive_url",
         );
+    }
+}
+
+fn several_ldbs(settings: &Settings, findings: &mut Findings) {
+    let ldb = &settings.ldb;
+    if ldb.paths.len() > MAX_LDBS {
+        findings.refuse(&["ldb.paths"], format!("must be at most {MAX_LDBS} files"));
+    }
+    if ldb.rotation < MIN_ROTATION {
+        findings.refuse(&["ldb.rotation"], "must be at least 100 ms");
+    }
+    if ldb.versioned && !ldb.paths.is_empty() {
+        findings.refuse(&["ldb.paths", "ldb.versioned"], "a versioned ldb has ldb.path alone");
     }
 }
 

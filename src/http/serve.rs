@@ -12,7 +12,7 @@ use actix_rt::net::TcpStream;
 use actix_service::{ServiceFactory, ServiceFactoryExt, fn_service, map_config};
 use actix_web::dev::{AppConfig, Server};
 use actix_web::http::Method;
-use actix_web::http::header::ALLOW;
+use actix_web::http::header::{ALLOW, LOCATION};
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{App, HttpRequest, HttpResponse};
@@ -178,8 +178,14 @@ fn service(
     ServerService::new(application, fast_paths, observer, hosts)
 }
 
-/// Answers paths without a route, and `OPTIONS *`, which asks about the server as a whole.
+/// Answers paths without a route, and `OPTIONS *`, which asks about the server as a whole. If a client's base
+/// URL ends in a slash, as the original's may, its paths begin with two: it is sent to the path with one. So a
+/// proxy that guards paths sees the path that is answered.
 async fn no_route(request: HttpRequest) -> Result<HttpResponse, HttpError> {
+    if let Some(path) = request.uri().path_and_query().map(|path| path.as_str()).filter(|path| path.starts_with("//")) {
+        let path = format!("/{}", path.trim_start_matches(['/', '\\']));
+        return Ok(HttpResponse::PermanentRedirect().insert_header((LOCATION, path)).finish());
+    }
     if request.method() == Method::OPTIONS && request.path() == "*" {
         return Ok(HttpResponse::NoContent().insert_header((ALLOW, METHODS)).finish());
     }

@@ -49,6 +49,8 @@ labels!(
         Reader = "reader",
         Snapshotter = "snapshotter",
         Ops = "ops",
+        /// What sends metrics to an agent.
+        Dogstatsd = "dogstatsd",
     }
 );
 

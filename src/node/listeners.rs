@@ -2,9 +2,9 @@
 //! that is taken fails the start, with the setting's name.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
-use crate::config::{Role, Settings};
+use crate::config::{OpsSettings, Role, Settings};
 
 use super::error::NodeError;
 
@@ -37,6 +37,18 @@ impl Bound {
     }
 }
 
+/// The socket of the ops server, on a free port of loopback if that has to do.
+fn bind_ops(ops: &OpsSettings) -> Result<Bound, NodeError> {
+    match Bound::new("ops.bind", ops.bind) {
+        Err(error) if ops.bind_fallback => {
+            let bound = Bound::new("ops.bind", (Ipv4Addr::LOCALHOST, 0).into())?;
+            tracing::warn!(%error, instead = %bound.address, "status and metrics are served on another port");
+            Ok(bound)
+        }
+        bound => bound,
+    }
+}
+
 /// The sockets of this node's servers.
 #[derive(Debug)]
 pub struct Listeners {
@@ -49,11 +61,8 @@ impl Listeners {
     pub fn bind(settings: &Settings) -> Result<Self, NodeError> {
         let executive = settings.plays(Role::Executive).then(|| Bound::new("executive.bind", settings.executive.bind));
         let reader = settings.plays(Role::Reader).then(|| Bound::new("reader.bind", settings.reader.bind));
-        let listeners = Self {
-            executive: executive.transpose()?,
-            reader: reader.transpose()?,
-            ops: Bound::new("ops.bind", settings.ops.bind)?,
-        };
+        let listeners =
+            Self { executive: executive.transpose()?, reader: reader.transpose()?, ops: bind_ops(&settings.ops)? };
         listeners.warn_of_wide_binds();
         Ok(listeners)
     }

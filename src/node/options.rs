@@ -10,6 +10,7 @@ use secrecy::SecretString;
 use url::Url;
 
 use crate::actors::applier::BootstrapOptions;
+use crate::actors::dogstatsd::DogstatsdOptions;
 use crate::actors::executive::{ExecutiveOptions, RetentionSettings};
 use crate::actors::fetcher::FetcherOptions;
 use crate::actors::heartbeat::HeartbeatOptions;
@@ -19,6 +20,7 @@ use crate::config::{self, CtldbUrl, Role, Settings};
 use crate::http::reader::{FeedOptions, QueryOptions, ReaderOptions};
 use crate::http::same_origin::Hosts;
 use crate::http::serve::ServerOptions;
+use crate::metrics::dogstatsd::Identity;
 use ctlstore_core::ledger::BlockLimit;
 use ctlstore_core::schema::TableRef;
 use ctlstore_ctldb::executive::{RateLimit, WriteRules};
@@ -50,6 +52,7 @@ pub struct NodeOptions {
     pub poller: Option<PollerPart>,
     pub executive: Option<ExecutivePart>,
     pub heartbeat: Option<HeartbeatOptions>,
+    pub dogstatsd: Option<DogstatsdOptions>,
     pub ops: OpsPart,
 }
 
@@ -109,6 +112,7 @@ impl NodeOptions {
             poller: poller.transpose()?,
             executive: executive.transpose()?,
             heartbeat: heartbeat.transpose()?,
+            dogstatsd: dogstatsd(settings),
             ops: OpsPart { server: server(settings, ops.address, open_files.ops), listener: ops.listener, open_files },
         })
     }
@@ -276,6 +280,29 @@ fn snapshotter(settings: &Settings) -> SnapshotterOptions {
         interval: snapshotter.interval,
         targets: snapshotter.urls.iter().map(target).collect(),
     }
+}
+
+/// The agent that gets metrics; `None` if none is named.
+fn dogstatsd(settings: &Settings) -> Option<DogstatsdOptions> {
+    let metrics = &settings.metrics;
+    let reflector = if settings.plays(Role::Snapshotter) { "supervisor" } else { "reflector" };
+    let is_compressed = |url: &SnapshotUrl| [".gz", ".zst"].iter().any(|end| url.name().ends_with(end));
+    let identity = Identity {
+        reflector: settings.plays(Role::Reflector).then_some(reflector),
+        executive: settings.plays(Role::Executive),
+        sidecar: settings.plays(Role::Reader),
+        heartbeat: settings.plays(Role::Heartbeat),
+        ldb: settings.ldb.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
+        max_lag_seconds: settings.reader.ready_max_lag.as_secs_f64(),
+        compressed: !settings.snapshotter.urls.is_empty() && settings.snapshotter.urls.iter().all(is_compressed),
+        tags: metrics.dogstatsd_tags.clone(),
+    };
+    Some(DogstatsdOptions {
+        agent: metrics.dogstatsd.clone()?,
+        max_datagram_bytes: usize::try_from(metrics.dogstatsd_buffer_bytes).unwrap_or(usize::MAX),
+        interval: metrics.dogstatsd_flush_interval,
+        identity,
+    })
 }
 
 /// `own` is the URL of this node's executive. The heartbeat uses it if the settings name no other.

@@ -2,7 +2,6 @@
 //! the actors that it talks to. Entry points: [`Node::start`] and [`Node::stop`]. The order is that
 //! of the picture in ARCHITECTURE.md, from its end. The node owns every HTTP server.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -11,6 +10,7 @@ use actix::prelude::*;
 use actix_web::dev::{Server, ServerHandle};
 
 use crate::actors::applier::Applier;
+use crate::actors::dogstatsd::{Dogstatsd, DogstatsdOptions};
 use crate::actors::executive::ExecutiveActor;
 use crate::actors::fetcher::{Fetcher, FetcherOptions};
 use crate::actors::heartbeat::{Heartbeat, HeartbeatOptions};
@@ -30,6 +30,7 @@ use crate::metrics::{self, Metrics};
 use ctlstore_core::disk;
 use ctlstore_ctldb::{AnyCtldb, AnySource, Ctldb};
 use ctlstore_ldb::StatementWatch;
+use ctlstore_ldb::snapshot::store;
 use ctlstore_reader::read::query::memory;
 
 use super::error::NodeError;
@@ -63,13 +64,16 @@ pub struct Node {
     reader: Option<Recipient<Stop>>,
     reader_http: Option<ServerHandle>,
     ops: Option<ServerHandle>,
+    dogstatsd: Option<Recipient<Stop>>,
     /// The threads of the actors that have one of their own.
     arbiters: Vec<Arbiter>,
 }
 
 impl Node {
     pub async fn start(settings: &Settings, listeners: Listeners, open_files: OpenFiles) -> Result<Self, NodeError> {
-        make_data_directory(&settings.node.data_dir)?;
+        disk::set_modes(settings.ldb.file_mode, settings.ldb.directory_mode);
+        store::set_s3_region(&settings.bootstrap.s3_region);
+        make_data_directory(settings)?;
         let options = NodeOptions::of(settings, listeners, open_files)?;
         if options.runs_foreign_sql {
             // Before anything uses SQLite.
@@ -115,6 +119,7 @@ impl Node {
             node.start_heartbeat(options)?;
         }
         node.start_ops(options.ops)?;
+        node.start_dogstatsd(options.dogstatsd);
         Ok(node)
     }
 
@@ -134,6 +139,7 @@ impl Node {
             reader: None,
             reader_http: None,
             ops: None,
+            dogstatsd: None,
             arbiters: Vec::new(),
         }
     }
@@ -248,6 +254,14 @@ impl Node {
         Ok(())
     }
 
+    /// Starts the sender of metrics, after all actors whose status it asks for.
+    fn start_dogstatsd(&mut self, options: Option<DogstatsdOptions>) {
+        if let Some(options) = options {
+            let actors = self.statuses.iter().map(|(_, actor)| actor.clone()).collect();
+            self.dogstatsd = Some(Dogstatsd::new(options, self.metrics.clone(), actors).start().recipient());
+        }
+    }
+
     /// A thread for one actor.
     fn arbiter(&mut self) -> ArbiterHandle {
         let arbiter = Arbiter::new();
@@ -293,6 +307,8 @@ impl Node {
         steps.actor("snapshotter", self.snapshotter).await;
         steps.actor("reader", self.reader).await;
         steps.last_server("reader http", self.reader_http).await;
+        // Its last metrics tell of the stop of the others.
+        steps.actor("dogstatsd", self.dogstatsd).await;
         steps.last_server("ops", self.ops).await;
         for arbiter in self.arbiters {
             arbiter.stop();
@@ -302,8 +318,12 @@ impl Node {
     }
 }
 
-fn make_data_directory(path: &Path) -> Result<(), NodeError> {
-    disk::create_directory(path).map_err(|source| NodeError::DataDirectory { path: path.to_owned(), source })?;
+fn make_data_directory(settings: &Settings) -> Result<(), NodeError> {
+    let path = &settings.node.data_dir;
+    if !settings.keeps_data() {
+        return Ok(());
+    }
+    disk::create_directory(path).map_err(|source| NodeError::DataDirectory { path: path.clone(), source })?;
     if disk::is_open_to_all(path) {
         let path = path.display();
         tracing::warn!(%path, "every user may replace files of the data directory: take the right to write from others, or set its sticky bit");

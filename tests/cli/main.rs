@@ -10,6 +10,7 @@ mod many;
 mod mistakes;
 mod node;
 mod one_row;
+mod original;
 mod schema;
 mod signals;
 mod snapshot;

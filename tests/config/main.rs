@@ -1,5 +1,7 @@
 //! Settings as the real binary loads them: the defaults, which source overrides which, and which values are accepted.
 
+mod original;
+mod original_lines;
 mod refusals;
 mod secrets;
 
@@ -78,6 +80,17 @@ fn nothing_at_all_is_every_role_on_paths_under_data() {
     let all = [Role::Executive, Role::Reflector, Role::Reader, Role::Snapshotter, Role::Heartbeat];
     assert!(all.into_iter().all(|role| settings.plays(role)));
     assert_eq!(settings.ldb.path, std::env::current_dir().unwrap().join("data/ldb.db"));
+}
+
+#[test]
+fn the_first_of_several_ldbs_is_the_path_and_the_printed_settings_load_again() {
+    let dir = scratch_dir();
+    let printed =
+        effective(dir.path(), "ldb.paths = [\"a.db\", \"/elsewhere/b.db\"]\nldb.rotation = \"30s\"\n", &[], &[]);
+    let first = dir.path().canonicalize().unwrap().join("data/a.db").display().to_string();
+    assert_eq!(printed["ldb"]["path"].as_str(), Some(first.as_str()));
+    assert_eq!(printed["ldb"]["paths"].to_string(), format!("[\"{first}\", \"/elsewhere/b.db\"]"));
+    assert_eq!(effective(dir.path(), &printed.to_string(), &[], &[]), printed);
 }
 
 #[test]

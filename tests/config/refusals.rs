@@ -22,6 +22,15 @@ const WRONG_VALUES: &[(&str, &str, &str)] = &[
     ("log.level", r#""ctlstore=inof""#, "neither a level (off, error, warn, info, debug, trace) nor module=level"),
     ("log.format", r#""xml""#, "neither text nor json"),
     ("ops.bind", r#""localhost""#, "not an address and port such as 127.0.0.1:3000"),
+    ("ops.bind_fallback", r#""maybe""#, "neither true nor false"),
+    ("metrics.dogstatsd", r#""agent""#, "not a host and port such as localhost:8125"),
+    ("metrics.dogstatsd", r#""agent:0""#, "not a host and port such as localhost:8125"),
+    ("metrics.dogstatsd", r#""http://agent:8125""#, "not a host and port such as localhost:8125"),
+    ("metrics.dogstatsd_buffer_bytes", "511", "must be 512 to 65507"),
+    ("metrics.dogstatsd_buffer_bytes", "65508", "must be 512 to 65507"),
+    ("metrics.dogstatsd_flush_interval", r#""0s""#, "must be longer than nothing"),
+    ("metrics.dogstatsd_tags", r#"["billing"]"#, "\"billing\" is no tag such as team:billing"),
+    ("metrics.dogstatsd_tags", r#"["team:a|b"]"#, "\"team:a|b\" is no tag such as team:billing"),
     ("http.allowed_hosts", "[7]", "not a list of strings"),
     (
         "http.allowed_hosts",
@@ -78,7 +87,16 @@ const WRONG_VALUES: &[(&str, &str, &str)] = &[
     ("reflector.statement_max_bytes", r#""512 KiB""#, "must be 1 MiB to 900 MiB"),
     ("reflector.statement_max_memory_bytes", r#""1 MiB""#, "must be at least 16 MiB"),
     ("ldb.path", "5", "not a string"),
+    ("ldb.paths", "5", "not a list of strings"),
+    ("ldb.paths", r#"["a.db", ""]"#, "an empty path"),
+    ("ldb.rotation", r#""99ms""#, "must be at least 100 ms"),
     ("ldb.wal_checkpoint_bytes", "0", "must be more than 0"),
+    ("ldb.file_mode", "640", "not octal permissions in quotes, such as \"0640\""),
+    ("ldb.file_mode", r#""rw-r--r--""#, "not octal permissions such as \"0640\""),
+    ("ldb.file_mode", r#""4640""#, "not octal permissions such as \"0640\""),
+    ("ldb.file_mode", r#""0666""#, "every user could write"),
+    ("ldb.file_mode", r#""0440""#, "the node itself must be able to read and write"),
+    ("ldb.directory_mode", r#""0644""#, "the node itself must be able to search its directories, as with 0700"),
     ("ldb.versioned", r#""maybe""#, "neither true nor false"),
     ("ldb.versioned_keep", "1", "must be 2 to 1000"),
     ("ldb.versioned_interval", r#""0s""#, "must be longer than nothing"),
@@ -87,6 +105,7 @@ const WRONG_VALUES: &[(&str, &str, &str)] = &[
     ("bootstrap.allow_empty", r#""yes""#, "neither auto nor true nor false"),
     ("bootstrap.allow_empty", "1", "neither auto nor true nor false"),
     ("bootstrap.max_expansion", "0", "must be 1 to 100000"),
+    ("bootstrap.s3_region", r#""us east 1""#, "no region, such as us-east-1"),
     ("bootstrap.urls", r#"["s3://b//x.db"]"#, "\"s3://b//x.db\": has an empty part (//) in its key"),
     ("changelog.path", r#""""#, "an empty path"),
     ("changelog.max_bytes", "1.5", "not a size such as \"50 MiB\" or a number of bytes"),
@@ -200,7 +219,7 @@ fn a_variable_with_one_underscore_too_few_is_told_with_what_was_meant() {
 #[test]
 fn a_value_in_place_of_a_section_is_told() {
     let lines = refusal(scratch_dir().path(), "ops = 9090\n", &[], &[]);
-    assert_eq!(lines, ["ops = 9090 (file c.toml): a section, not a value: its keys are ops.bind"]);
+    assert_eq!(lines, ["ops = 9090 (file c.toml): a section, not a value: its keys are ops.bind, ops.bind_fallback"]);
 }
 
 #[test]
@@ -241,6 +260,18 @@ const COMBINATIONS: &[(&str, &str)] = &[
         "executive.table_limit.max_bytes = \"10 MiB\" (file c.toml): warn_bytes is above max_bytes, so writes would be refused without a warning",
     ),
     ("ldb.path = \"ctldb.db\"", "ldb.path = \"ctldb.db\" (file c.toml): ctldb.url and ldb.path are the same file"),
+    (
+        "ldb.path = \"a.db\"\nldb.paths = [\"b.db\", \"c.db\"]",
+        "ldb.paths = [\"b.db\", \"c.db\"] (file c.toml): ldb.path is given as well: keep one of them",
+    ),
+    (
+        "ldb.paths = [\"a.db\", \"a.db\"]",
+        "ldb.paths = [\"a.db\", \"a.db\"] (file c.toml): ldb.paths and ldb.paths are the same file",
+    ),
+    (
+        "ldb.paths = [\"a.db\", \"change.log\"]",
+        "ldb.paths = [\"a.db\", \"change.log\"] (file c.toml): changelog.path and ldb.paths are the same file",
+    ),
     (
         "snapshotter.urls = [\"file:ldb.db\"]",
         "snapshotter.urls = [\"file:ldb.db\"] (file c.toml): snapshotter.urls and ldb.path are the same file",

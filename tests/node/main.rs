@@ -2,6 +2,7 @@
 
 mod crash;
 mod cut_off;
+mod dogstatsd;
 mod http_clients;
 mod http_server;
 mod life;

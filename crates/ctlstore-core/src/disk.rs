@@ -14,7 +14,9 @@ mod temporary;
 
 pub use database::{IMMUTABLE, check_database, file_uri, is_too_many_open_files, too_many_open_files};
 pub use file_id::FileId;
-pub use files::{DIRECTORY_MODE, FILE_MODE, beside, create_directory, directory_of, flush};
+pub use files::{
+    DIRECTORY_MODE, FILE_MODE, beside, create_directory, directory_mode, directory_of, file_mode, flush, set_modes,
+};
 pub use filesystem::{free_bytes, network_filesystem, usable_bytes};
 pub use lines::LineReader;
 pub use lock::{LockError, ProcessLock};

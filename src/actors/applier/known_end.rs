@@ -8,7 +8,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use ctlstore_core::disk::{FILE_MODE, open_own};
+use ctlstore_core::disk::{file_mode, open_own};
 use ctlstore_core::ledger::{CaughtUpAt, Seq, lag_of_rows};
 use ctlstore_core::schema::Timestamp;
 use ctlstore_reader::read::{CaughtUpMark, written_at};
@@ -52,7 +52,7 @@ impl KnownEnd {
         let (path, line) = (CaughtUpMark::path(&self.ldb), CaughtUpMark { seq, at: known.at() }.line());
         Some(move || {
             let mut options = OpenOptions::new();
-            options.write(true).create(true).truncate(false).mode(FILE_MODE);
+            options.write(true).create(true).truncate(false).mode(file_mode());
             let file = open_own(&mut options, &path)?;
             file.write_all_at(line.as_bytes(), 0)
         })

@@ -17,15 +17,15 @@ pub enum Change {
     Conflict(TableRef, String),
 }
 
-/// The changes for one table.
-pub fn changes(wanted: TableSchema, there: &[TableSchema]) -> Vec<Change> {
+/// The changes for one table. Keys are compared with their order if it is known of both.
+pub fn changes(wanted: TableSchema, there: &[TableSchema], key_order: bool) -> Vec<Change> {
     let Some(there) = there.iter().find(|schema| schema.table() == wanted.table()) else {
         return vec![Change::CreateTable(wanted)];
     };
     let table = wanted.table();
     let key = |schema: &TableSchema| schema.key_fields().map(|f| f.name.to_string()).collect::<Vec<_>>().join(",");
     let mut changes = Vec::new();
-    if key(&wanted) != key(there) {
+    if !table_json::is_same_key(&wanted, there, key_order) {
         changes.push(Change::Conflict(table.clone(), format!("the key is {}, not {}", key(there), key(&wanted))));
     }
     for field in wanted.fields() {

@@ -53,6 +53,16 @@ impl TableSource {
     }
 }
 
+impl TableSource {
+    /// Whether it tells the order of a key.
+    pub async fn tells_key_order(&self) -> anyhow::Result<bool> {
+        match self {
+            Self::File(_) => Ok(true),
+            Self::Executive(url) => Ok(table_json::tells_key_order(&executive(url)?).await?),
+        }
+    }
+}
+
 pub async fn tables_at(executive: &ServerClient, families: &[FamilyName]) -> anyhow::Result<Vec<TableSchema>> {
     if families.is_empty() {
         return Err(Failure::usage("an executive must be told which families: give --family").into());

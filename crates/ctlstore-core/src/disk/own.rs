@@ -10,7 +10,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-use super::files::{DIRECTORY_MODE, create_directory, directory_of};
+use super::files::{create_directory, directory_mode, directory_of};
 use super::regular::open_with;
 
 /// How often a name is cleared for a new file while another process keeps taking it.
@@ -60,7 +60,7 @@ pub fn create_anew(path: &Path, mode: u32) -> io::Result<File> {
 /// If anything has that name, also a link.
 pub fn create_new_directory(path: &Path) -> io::Result<()> {
     // Not the recursive way, which accepts a link to a directory.
-    DirBuilder::new().mode(DIRECTORY_MODE).create(path)
+    DirBuilder::new().mode(directory_mode()).create(path)
 }
 
 /// Makes the directory at `path` if it is missing. Only this program may use that name.

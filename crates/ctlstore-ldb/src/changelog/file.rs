@@ -7,12 +7,9 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use ctlstore_core::disk::{create_anew, open_own};
+use ctlstore_core::disk::{create_anew, file_mode, open_own};
 
 use super::tail::FileTail;
-
-/// The file's group may read it.
-const MODE: u32 = 0o640;
 
 /// Where the changelog goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,7 +74,7 @@ impl ChangelogFile {
                 fs::create_dir_all(directory)?;
             }
             let mut options = OpenOptions::new();
-            let file = open_own(options.read(true).append(true).create(true).mode(MODE), &self.path)?;
+            let file = open_own(options.read(true).append(true).create(true).mode(file_mode()), &self.path)?;
             let mut open = OpenFile::new(file)?;
             let tail = FileTail::read(&open.file, open.length)?;
             if tail.open_line {
@@ -133,7 +130,7 @@ impl ChangelogFile {
     fn replace(&mut self, lines: &[u8]) -> io::Result<()> {
         let mut new = self.path.as_os_str().to_owned();
         new.push(".new");
-        let mut open = OpenFile::new(create_anew(Path::new(&new), MODE)?)?;
+        let mut open = OpenFile::new(create_anew(Path::new(&new), file_mode())?)?;
         open.write(lines)?;
         fs::rename(&new, &self.path)?;
         self.open = Some(open);

@@ -11,7 +11,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
 use rusqlite::{Connection, FileControl, OpenFlags, ffi};
 
-use ctlstore_core::disk::{FILE_MODE, beside, directory_of, open_own};
+use ctlstore_core::disk::{beside, directory_of, file_mode, open_own};
 
 use super::bookkeeping;
 use super::error::LdbError;
@@ -47,9 +47,9 @@ pub fn create(file: &Path) -> Result<(), LdbError> {
     let failed = |error: &rusqlite::Error| LdbError::sqlite(file, "creating it", error);
     let io_failed = |error| LdbError::io(file, "creating it", error);
     // Made before SQLite makes it, for the mode. -wal and -shm get the same mode.
-    let made = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(file).map_err(io_failed)?;
+    let made = OpenOptions::new().write(true).create_new(true).mode(file_mode()).open(file).map_err(io_failed)?;
     // The process's umask must not take the group's right to read.
-    made.set_permissions(Permissions::from_mode(FILE_MODE)).map_err(io_failed)?;
+    made.set_permissions(Permissions::from_mode(file_mode())).map_err(io_failed)?;
     let result = (|| {
         let connection = connect(file)?;
         connection.execute_batch(NEW_FILE)?;
@@ -93,7 +93,7 @@ pub fn adopt(file: &Path, changelog_number: Option<u64>) -> Result<(), LdbError>
         }
     }
     let made = open_own(OpenOptions::new().read(true), file).map_err(io_failed)?;
-    made.set_permissions(Permissions::from_mode(FILE_MODE)).map_err(io_failed)
+    made.set_permissions(Permissions::from_mode(file_mode())).map_err(io_failed)
 }
 
 /// Opens the database at `file`, and gives it our settings and tables.

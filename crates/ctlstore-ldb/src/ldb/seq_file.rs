@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use ctlstore_core::disk::{FILE_MODE, FileId, beside, open_own};
+use ctlstore_core::disk::{FileId, beside, file_mode, open_own};
 use ctlstore_core::ledger::Seq;
 
 /// The open file. It holds the seq as 20 decimal digits and a line feed. The fixed width lets
@@ -31,7 +31,7 @@ impl SeqFile {
         let there = FileId::of(&self.path)?;
         if self.open.as_ref().map(|(_, id)| *id) != there || there.is_none() {
             let mut options = OpenOptions::new();
-            options.write(true).create(true).truncate(false).mode(FILE_MODE);
+            options.write(true).create(true).truncate(false).mode(file_mode());
             let file = open_own(&mut options, &self.path)?;
             let id = FileId::of(&self.path)?.ok_or(io::ErrorKind::NotFound)?;
             self.open = Some((file, id));

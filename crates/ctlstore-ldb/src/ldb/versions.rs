@@ -10,7 +10,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use ctlstore_core::disk::{self, FILE_MODE, LockError, ProcessLock, beside, directory_of};
+use ctlstore_core::disk::{self, LockError, ProcessLock, beside, directory_of, file_mode};
 use ctlstore_core::failpoint;
 use ctlstore_core::ledger::{LdbPosition, Seq};
 use ctlstore_reader::read::{LdbReader, VERSION_DIGITS, VERSIONED_LDB, is_version};
@@ -194,7 +194,7 @@ impl Versions {
 fn finish(file: &Path) -> io::Result<()> {
     let open = disk::open_own(OpenOptions::new().read(true).write(true), file)?;
     // The process's umask must not take the group's right to read.
-    open.set_permissions(Permissions::from_mode(FILE_MODE))?;
+    open.set_permissions(Permissions::from_mode(file_mode()))?;
     mark_for_wal(&open)?;
     open.sync_all()
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rusqlite::Connection;
 use rusqlite::limits::Limit;
 
-use ctlstore_core::disk::{FILE_MODE, FileId, ProcessLock, beside, create_anew};
+use ctlstore_core::disk::{FileId, ProcessLock, beside, create_anew, file_mode};
 use ctlstore_core::ledger::{LdbPosition, Seq};
 
 use crate::changelog::history::{DiffError, History, HistoryError, HistoryOptions, enter_difference};
@@ -233,7 +233,7 @@ impl Ldb {
         };
         let failed = |error: rusqlite::Error| LdbError::sqlite(path, ACTION, &error);
         // SQLite takes an empty file. It would make one that everyone can read.
-        create_anew(path, FILE_MODE).map_err(|error| LdbError::io(path, ACTION, error))?;
+        create_anew(path, file_mode()).map_err(|error| LdbError::io(path, ACTION, error))?;
         let copy = || {
             // VACUUM INTO attaches a database, which statements of the ledger may not do.
             let limit = self.connection.limit(Limit::SQLITE_LIMIT_ATTACHED)?;

@@ -21,6 +21,7 @@ mod web;
 pub use client::StoreOptions;
 pub use contain::{contained, is_contained, quiet_contained_panics};
 pub use dispatch::Store;
+pub use environment::set_s3_region;
 pub use error::StoreError;
 pub use object::{Condition, ExpectedObject, Object, ObjectInfo, Part};
 pub use upload::Upload;

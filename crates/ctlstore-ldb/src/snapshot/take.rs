@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, ScopedJoinHandle};
 
-use ctlstore_core::disk::FILE_MODE;
+use ctlstore_core::disk::file_mode;
 use ctlstore_core::ledger::{LdbPosition, Seq};
 use ctlstore_core::schema::Timestamp;
 use ctlstore_core::{Abort, failpoint};
@@ -87,10 +87,10 @@ fn make(
     }
     let io = |doing| SnapshotError::io(doing, path);
     // Made here, because SQLite would make it readable for everyone. SQLite takes an empty file.
-    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(FILE_MODE).open(path);
+    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(file_mode()).open(path);
     let file = file.map_err(io("make"))?;
     // The process's umask may not take the group's right to read.
-    file.set_permissions(Permissions::from_mode(FILE_MODE)).map_err(io("set the mode of"))?;
+    file.set_permissions(Permissions::from_mode(file_mode())).map_err(io("set the mode of"))?;
     let copied = copy::copy(ldb, path, &file, abort, progress)?;
     failpoint::hit("snapshot-after-copy");
     finish(&file).map_err(io("flush"))?;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use ctlstore_core::disk::{FILE_MODE, LineReader, beside, create_anew, open_regular};
+use ctlstore_core::disk::{LineReader, beside, create_anew, file_mode, open_regular};
 use ctlstore_core::ledger::Seq;
 
 /// Where a history is kept, and how much of it.
@@ -95,7 +95,7 @@ pub fn create(directory: &Path, header: &SegmentHeader) -> io::Result<(File, u64
     let new = path.with_extension("new");
     let mut line = serde_json::to_vec(header)?;
     line.push(b'\n');
-    let mut file = create_anew(&new, FILE_MODE)?;
+    let mut file = create_anew(&new, file_mode())?;
     file.write_all(&line)?;
     fs::rename(&new, &path)?;
     Ok((file, line.len() as u64))

@@ -14,7 +14,7 @@ use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
 use ctlstore_core::Abort;
-use ctlstore_core::disk::{self, FILE_MODE, directory_of};
+use ctlstore_core::disk::{self, directory_of, file_mode};
 
 use crate::snapshot::progress::{Phase, SnapshotProgress};
 
@@ -86,7 +86,7 @@ pub fn receive(
 ) -> Result<Received, FetchError> {
     // A file that is not compressed is as long as its stream; a compressed one longer.
     refuse_without_space(path, context.bytes.or(context.stored_bytes).unwrap_or(1))?;
-    let create = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path);
+    let create = OpenOptions::new().write(true).create_new(true).mode(file_mode()).open(path);
     let file = create.map_err(FetchError::io("make", path))?;
     write(url, stream, path, file, context).inspect_err(|_| remove(path))
 }

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsString;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use url::Url;
@@ -49,6 +50,22 @@ const BOOLEANS: [&str; 22] = [
 const PATHS: [&str; 4] = ["_file", "_path", "service_account", "application_credentials"];
 /// The ends of names whose values are texts of several lines.
 const TEXTS: [&str; 2] = ["service_account_key", "ca_certificate"];
+
+/// The region of `s3:` URLs, if this process was told one.
+static S3_REGION: OnceLock<String> = OnceLock::new();
+
+/// Sets the region of the `s3:` URLs of this process, over `AWS_REGION`. An empty one, and
+/// every call after the first that sets one, does nothing.
+pub fn set_s3_region(region: &str) {
+    if !region.is_empty() {
+        let _ = S3_REGION.set(region.to_owned());
+    }
+}
+
+/// The region that was set, as the variable that it stands for.
+pub(super) fn s3_region() -> Option<(String, String)> {
+    S3_REGION.get().map(|region| ("AWS_REGION".to_owned(), region.clone()))
+}
 
 /// A variable that can't be used, and why. Its value is not shown, because it may be a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -238,6 +255,15 @@ mod tests {
             let refused = check(name, value).expect_err(name);
             assert!(refused.contains(why), "{name}={value:?}: {refused}");
         }
+    }
+
+    #[test]
+    fn the_region_of_this_process_is_set_once() {
+        set_s3_region("");
+        assert_eq!(s3_region(), None, "an empty one sets nothing");
+        set_s3_region("eu-central-1");
+        set_s3_region("us-east-1");
+        assert_eq!(s3_region(), Some(("AWS_REGION".to_owned(), "eu-central-1".to_owned())));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use ctlstore_core::disk::{FILE_MODE, beside, create_anew, directory_of, flush, open_regular};
+use ctlstore_core::disk::{beside, create_anew, directory_of, file_mode, flush, open_regular};
 
 use crate::snapshot::names::UNFINISHED;
 
@@ -116,7 +116,7 @@ pub(super) struct LocalUpload {
 impl LocalUpload {
     pub(super) fn begin(path: &Path) -> Result<Self, StoreError> {
         let unfinished = beside(path, UNFINISHED);
-        let file = create_anew(&unfinished, FILE_MODE).map_err(StoreError::io("make", &unfinished))?;
+        let file = create_anew(&unfinished, file_mode()).map_err(StoreError::io("make", &unfinished))?;
         Ok(Self { path: path.to_owned(), unfinished: Some(unfinished), file })
     }
 
@@ -144,7 +144,7 @@ impl Drop for LocalUpload {
 
 fn copy_to(from: &Path, to: &Path) -> io::Result<()> {
     let mut read = open_regular(OpenOptions::new().read(true), from)?;
-    io::copy(&mut read, &mut create_anew(to, FILE_MODE)?)?;
+    io::copy(&mut read, &mut create_anew(to, file_mode())?)?;
     Ok(())
 }
 

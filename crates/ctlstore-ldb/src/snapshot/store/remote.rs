@@ -233,7 +233,9 @@ fn variables(scheme: &ObjectStoreScheme, options: &StoreOptions) -> Result<Vec<(
         ObjectStoreScheme::MicrosoftAzure => ("AZURE_", &[IDENTITY_ENDPOINT]),
         _ => ("AWS_", &[]),
     };
-    environment::read(&[prefix], others, &options.variables)
+    let region = if prefix == "AWS_" { environment::s3_region() } else { None };
+    let own: Vec<_> = region.into_iter().chain(options.variables.iter().cloned()).collect();
+    environment::read(&[prefix], others, &own)
 }
 
 fn build(
