@@ -170,7 +170,7 @@ fn status_of(refusal: &Refusal) -> StatusCode {
         | Refusal::ChangedByHand { .. }
         | Refusal::MergedKeys { .. } => StatusCode::CONFLICT,
         Refusal::TooManyMutations(_) | Refusal::NeverWithinLimit { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-        Refusal::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
+        Refusal::RateLimited { .. } | Refusal::WriterStopped { .. } => StatusCode::TOO_MANY_REQUESTS,
         Refusal::TableFull { .. } => StatusCode::INSUFFICIENT_STORAGE,
     }
 }

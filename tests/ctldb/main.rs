@@ -5,5 +5,6 @@ mod contract;
 mod mysql;
 mod source;
 mod sqlite;
+mod sqlite_wal;
 mod support_works;
 mod trouble;

@@ -3,8 +3,10 @@
 
 mod crash;
 mod http;
+mod mixed_fleet;
 mod mysql;
 mod status;
+mod stopped_writer;
 mod two_executives;
 mod writer_secrets;
 mod writes;

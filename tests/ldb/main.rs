@@ -6,5 +6,6 @@ mod crash;
 mod disk_full;
 mod files;
 mod foreign_files;
+mod integer_keys;
 mod paths;
 mod readers;

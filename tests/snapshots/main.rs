@@ -5,6 +5,7 @@ mod crash;
 mod digest;
 mod fetch;
 mod load;
+mod mixed;
 mod publish;
 mod refusals;
 mod shared_copy;

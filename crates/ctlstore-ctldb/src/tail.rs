@@ -12,8 +12,9 @@ use ctlstore_core::ledger::{
 };
 use ctlstore_core::schema::Timestamp;
 
-/// The time in which a row may appear whose seq is below one that was read already. Writers that take the
-/// ledger lock commit in seq order; this is for others.
+/// The time in which a row may appear whose seq is below one that was read already, after the source has
+/// settled. Writers that take the ledger lock commit in seq order; the original's DROP TABLE writes its row
+/// without the lock.
 const GAP_GRACE: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Clone, thiserror::Error)]
@@ -66,6 +67,15 @@ impl<'a, S: LedgerSource> Tail<'a, S> {
     /// The seq of the last row that was returned, or that the LDB had at the start.
     pub fn last_seq(&self) -> Seq {
         self.last
+    }
+
+    /// The id that the ledger has now, if it had none when the tail was opened.
+    pub async fn look_for_id(&mut self) -> Result<Option<String>, TailError> {
+        let info = self.source.describe().await?;
+        let position = LdbPosition { seq: self.last, leader_ts: None, ledger_id: self.ledger_id.clone() };
+        may_follow(&info, &position)?;
+        self.ledger_id.clone_from(&info.ledger_id);
+        Ok(info.ledger_id)
     }
 
     /// The next rows. There may be none yet.
@@ -128,6 +138,7 @@ impl<'a, S: LedgerSource> Tail<'a, S> {
         let up_to = block.rows.last().map_or(self.last, |row| row.seq);
         let at_end = block.at_end;
         drop(block);
+        self.source.settle(self.last, up_to).await?;
         tokio::time::sleep(GAP_GRACE).await;
         let again = self.source.read(self.last, Some(up_to), limit).await?;
         self.check_jumps(&again.rows).await?;

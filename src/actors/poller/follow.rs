@@ -14,7 +14,7 @@ use crate::messages::ledger::{
 use crate::messages::status::RoleState;
 use crate::metrics::{ErrorKind, Queue};
 use ctlstore_core::ledger::{
-    AssembleError, Assembler, Batch, CannotFollow, LedgerSource, Replication, Seq, SourceError,
+    AssembleError, Assembler, Batch, CannotFollow, LedgerInfo, LedgerSource, Replication, Seq, SourceError,
 };
 use ctlstore_core::schema::Timestamp;
 use ctlstore_ctldb::tail::{NewRows, Tail, TailError};
@@ -127,6 +127,31 @@ impl Patience {
             // A ctldb that can't be reached says nothing about its ledger.
             _ => false,
         }
+    }
+}
+
+/// How often a ctldb without a ledger id is asked whether it has one by now.
+const ID_LOOK_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The search for the id of a ledger that has none. Only the original wrote it so far; the first executive of ours
+/// makes one, while this node runs.
+#[derive(Debug, Default)]
+struct IdSearch {
+    next: Option<Instant>,
+}
+
+impl IdSearch {
+    fn begin(info: &LedgerInfo) -> Self {
+        Self { next: info.ledger_id.is_none().then(|| Instant::now() + ID_LOOK_INTERVAL) }
+    }
+
+    fn is_due(&mut self) -> bool {
+        let now = Instant::now();
+        let is_due = self.next.is_some_and(|next| now >= next);
+        if is_due {
+            self.next = Some(now + ID_LOOK_INTERVAL);
+        }
+        is_due
     }
 }
 
@@ -266,8 +291,9 @@ impl Follower<'_> {
         let (mut tail, info) = Tail::open(source, &position).await?;
         self.has_followed = true;
         if let (None, Some(id)) = (&position.ledger_id, &info.ledger_id) {
-            shared.peers.adopt.send(AdoptLedger(id.clone())).await.map_err(|_| Failure::ApplierGone)??;
+            self.adopt(id).await?;
         }
+        let mut search = IdSearch::begin(&info);
         shared.saw_ledger(info.ledger_id, info.last.unwrap_or_default());
 
         let mut assembler = Assembler::after(position.seq);
@@ -290,6 +316,13 @@ impl Follower<'_> {
             }
             if at_end {
                 self.settle(&mut in_flight).await?;
+                if search.is_due()
+                    && let Some(id) = tail.look_for_id().await?
+                {
+                    self.adopt(&id).await?;
+                    shared.view.borrow_mut().details.ledger_id = Some(id);
+                    search = IdSearch::default();
+                }
                 if is_idle && !shared.peers.has_ldb.send(HasLdb).await.map_err(|_| Failure::ApplierGone)? {
                     // The next question for the position fetches another one.
                     return Err(Failure::LdbGone);
@@ -304,6 +337,12 @@ impl Follower<'_> {
                 self.wait_for_more().await;
             }
         }
+    }
+
+    /// Has the LDB remember whose ledger it follows. Snapshots of it tell so, and pruning wants to know.
+    async fn adopt(&self, id: &str) -> Result<(), Failure> {
+        let answer = self.shared.peers.adopt.send(AdoptLedger(id.to_owned()));
+        Ok(answer.await.map_err(|_| Failure::ApplierGone)??)
     }
 
     fn hand_over(&self, batch: Batch) -> InFlight {

@@ -111,6 +111,8 @@ pub fn set_aside(path: &Path) -> anyhow::Result<PathBuf> {
     }
     gone(fs::remove_file(disk::beside(path, "-wal")))?;
     gone(fs::remove_file(disk::beside(path, "-shm")))?;
+    // It tells of the file that was set aside.
+    gone(fs::remove_file(disk::beside(path, ".open")))?;
     Ok(kept)
 }
 

@@ -16,7 +16,7 @@ async fn what_was_changed_by_hand_is_noticed_before_anything_is_written() {
         ("UPDATE mutators SET secret = REPEAT('0', 64) WHERE writer = 'writer-0'", unauthorized),
         ("DELETE FROM mutators WHERE writer = 'writer-0'", unauthorized),
         ("UPDATE mutators SET cookie = 'x' WHERE writer = 'writer-0'", |r| matches!(r, Refusal::CookieMismatch)),
-        ("INSERT INTO max_writer_rates VALUES ('writer-0', 0)", |r| matches!(r, Refusal::RateLimited { .. })),
+        ("INSERT INTO max_writer_rates VALUES ('writer-0', 0)", |r| matches!(r, Refusal::WriterStopped { .. })),
         ("INSERT INTO max_table_sizes VALUES ('fam', 'tab', 0, 0)", |r| matches!(r, Refusal::TableFull { .. })),
     ];
     for (change, is_it) in cases {

@@ -152,7 +152,8 @@ async fn a_schema_change_whose_commit_was_lost_is_finished() {
             let (ctldb, proxy) = through_proxy(database).await;
             let before = ledger(database).len() as i64;
             let schema = table(name, &[("k", FieldType::Integer)], &["k"]);
-            proxy.cut(cut);
+            // The DDL is what commits.
+            proxy.cut_at(cut, "CREATE TABLE fam___");
             let change = SchemaChange::CreateTable(schema.clone());
             let answers = write(&ctldb, vec![Step::Alter(change)]).await;
             assert!(proxy.has_cut());
@@ -160,6 +161,25 @@ async fn a_schema_change_whose_commit_was_lost_is_finished() {
             assert_eq!(read(&ctldb, vec![Step::Table(schema.table().clone())]).await[0].table().schema, schema);
         }
         assert_eq!(contiguous_ledger(database).len(), 2);
+        assert_eq!(database.value("SELECT COUNT(*) FROM ctlstore_ddl_intent").unwrap(), "0");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_dropped_table_whose_commit_was_lost_is_dropped_once_and_its_seq_is_answered() {
+    on_every_server(async |database| {
+        for (name, cut) in [("fam___one", Cut::AfterCommit), ("fam___two", Cut::BeforeCommit)] {
+            let (ctldb, proxy) = through_proxy(database).await;
+            let schema = make_table(&ctldb, name).await;
+            let before = ledger(database).len() as i64;
+            proxy.cut(cut);
+            let answers = write(&ctldb, vec![Step::Alter(SchemaChange::DropTable(schema.table().clone()))]).await;
+            assert!(proxy.has_cut());
+            assert_eq!(answers[0].number(), before + 1);
+            assert_eq!(read(&ctldb, vec![Step::Table(schema.table().clone())]).await[0], Answer::Table(None));
+        }
+        assert_eq!(contiguous_ledger(database).len(), 4);
         assert_eq!(database.value("SELECT COUNT(*) FROM ctlstore_ddl_intent").unwrap(), "0");
     })
     .await;

@@ -3,8 +3,8 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::wait_until;
@@ -30,10 +30,15 @@ pub enum Cut {
     Holding,
 }
 
+/// A packet's header and the number of the command, in front of the text.
+const BEFORE_TEXT: usize = 5;
+
 /// Passes connections on to one server.
 pub struct Proxy {
     port: u16,
     cut: Arc<AtomicU8>,
+    /// The beginning of the text that is cut instead of one that commits.
+    begins: Arc<Mutex<Option<&'static str>>>,
     sent: Arc<AtomicUsize>,
     answered: Arc<AtomicUsize>,
 }
@@ -44,18 +49,20 @@ impl Proxy {
         let this = Self {
             port: listener.local_addr().expect("the proxy's address").port(),
             cut: Arc::new(AtomicU8::new(Cut::Nothing as u8)),
+            begins: Arc::default(),
             sent: Arc::default(),
             answered: Arc::default(),
         };
         let cut = this.cut.clone();
         let sent = this.sent.clone();
         let answered = this.answered.clone();
+        let begins = this.begins.clone();
         // Both threads end with the process.
         std::thread::spawn(move || {
             for client in listener.incoming() {
                 let client = client.expect("accept a connection");
                 let server = TcpStream::connect(("127.0.0.1", port)).expect("connect to the server");
-                pass(client, server, cut.clone(), sent.clone(), answered.clone());
+                pass(client, server, (cut.clone(), begins.clone()), sent.clone(), answered.clone());
             }
         });
         this
@@ -71,6 +78,12 @@ impl Proxy {
     /// Cuts the connection of the next commit.
     pub fn cut(&self, cut: Cut) {
         self.cut.store(cut as u8, Ordering::SeqCst);
+    }
+
+    /// Cuts the connection of the next text with this beginning, instead of one that commits.
+    pub fn cut_at(&self, cut: Cut, begins: &'static str) {
+        *self.begins.lock().expect("no panic holds it") = Some(begins);
+        self.cut(cut);
     }
 
     /// The number of packets that clients have sent so far. A text below 64 KiB is one packet. If a
@@ -94,7 +107,13 @@ impl Proxy {
     }
 }
 
-fn pass(client: TcpStream, server: TcpStream, cut: Arc<AtomicU8>, sent: Arc<AtomicUsize>, answered: Arc<AtomicUsize>) {
+fn pass(
+    client: TcpStream,
+    server: TcpStream,
+    (cut, begins): (Arc<AtomicU8>, Arc<Mutex<Option<&'static str>>>),
+    sent: Arc<AtomicUsize>,
+    answered: Arc<AtomicUsize>,
+) {
     let mut from_client = client.try_clone().expect("clone");
     let mut to_server = server.try_clone().expect("clone");
     let mut from_server = server;
@@ -103,7 +122,12 @@ fn pass(client: TcpStream, server: TcpStream, cut: Arc<AtomicU8>, sent: Arc<Atom
         let mut buffer = vec![0; 65_536];
         while let Ok(count @ 1..) = from_client.read(&mut buffer) {
             sent.fetch_add(1, Ordering::SeqCst);
-            if COMMITS.iter().any(|end| buffer[..count].ends_with(end)) {
+            let text = &buffer[..count];
+            let is_meant = match *begins.lock().expect("no panic holds it") {
+                Some(begins) => text.get(BEFORE_TEXT..).is_some_and(|text| text.starts_with(begins.as_bytes())),
+                None => COMMITS.iter().any(|end| text.ends_with(end)),
+            };
+            if is_meant {
                 let held = cut.swap(Cut::Nothing as u8, Ordering::SeqCst);
                 if held == Cut::AfterCommit as u8 {
                     // From here on the client gets nothing, but the server gets the commit.

@@ -53,6 +53,12 @@ pub trait LedgerSource {
     /// The rows after `after`; if `up_to` is given, up to and with that one.
     async fn read(&mut self, after: Seq, up_to: Option<Seq>, limit: BlockLimit) -> Result<Block, SourceError>;
 
+    /// Waits until no open transaction can commit a row between `after` and `up_to`, as far as the source can
+    /// tell. A row that was written without the ledger lock may become visible before an earlier one.
+    async fn settle(&mut self, _after: Seq, _up_to: Seq) -> Result<(), SourceError> {
+        Ok(())
+    }
+
     /// The source's state as a replica; `None` if it is no replica.
     async fn replication(&mut self) -> Option<Replication> {
         None

@@ -173,6 +173,13 @@ impl LedgerSource for AnySource {
         }
     }
 
+    async fn settle(&mut self, after: Seq, up_to: Seq) -> Result<(), SourceError> {
+        match self {
+            Self::Sqlite(source) => source.settle(after, up_to).await,
+            Self::Mysql(source) => source.settle(after, up_to).await,
+        }
+    }
+
     async fn replication(&mut self) -> Option<Replication> {
         match self {
             Self::Sqlite(source) => source.replication().await,

@@ -23,6 +23,9 @@ pub(super) const RECORD_MARK: &str = "(table_name, ledger_seq, statement) VALUES
 pub(super) const IS_SCHEMA_CHANGE: &str = "(statement LIKE 'CREATE TABLE %' OR statement LIKE 'ALTER TABLE %' \
                                            OR statement LIKE 'DROP TABLE %')";
 
+/// Why a table that is gone from the ctldb can't be written to.
+pub(super) const MISSING_IN_CTLDB: &str = "the ledger has it, the ctldb does not";
+
 /// The prefix of a recorded definition that is no statement but a reason.
 const UNREADABLE: &str = "-- ";
 
@@ -161,7 +164,7 @@ pub(super) fn compare(
         (Definition::Absent, None) => return Ok(None),
         (Definition::Absent, Some(_)) => return Err("the ledger has no such table: it was made by hand".to_owned()),
         (Definition::Unreadable(reason), _) => return Err(reason),
-        (Definition::Table(_), None) => return Err("the ledger has it, the ctldb does not".to_owned()),
+        (Definition::Table(_), None) => return Err(MISSING_IN_CTLDB.to_owned()),
         (Definition::Table(schema), Some(physical)) => (schema, physical),
     };
     if let Some(obstacle) = physical.obstacles.first() {

@@ -2,8 +2,8 @@
 //! points: `ctldb` implements the ctldb's interface, `source` reads the ledger.
 //!
 //! `transaction` runs a write: `begin` or `optimistic` begin it, `open_transaction` and `session` are one
-//! open transaction and its calls, `lost_commit` and `finish_ddl` clean up after failures. `ddl` changes
-//! the schema. All of it is used from one single-threaded runtime.
+//! open transaction and its calls, `lost_commit` and `finish_ddl` clean up after failures. `schema_change`
+//! changes the schema. All of it is used from one single-threaded runtime.
 
 mod address;
 mod attempts;
@@ -22,6 +22,7 @@ mod pooled_connection;
 mod prefetch;
 mod prepare;
 mod rows;
+mod schema_change;
 mod session;
 mod shared;
 mod source;

@@ -142,6 +142,10 @@ pub trait Session {
     async fn family_exists(&mut self, family: &FamilyName) -> Result<bool, CtldbError>;
     /// The table as the ledger defines it. If the ctldb has another one, [`CtldbError::ChangedByHand`].
     async fn table(&mut self, table: &TableRef) -> Result<Option<Arc<StoredTable>>, CtldbError>;
+    /// As [`Session::table`], but read again from the ctldb: an operator may have repaired it just now.
+    async fn table_again(&mut self, table: &TableRef) -> Result<Option<Arc<StoredTable>>, CtldbError> {
+        self.table(table).await
+    }
     /// All tables of exactly this family, by name, without those that can't be written to.
     async fn tables_of(&mut self, family: &FamilyName) -> Result<Vec<Arc<StoredTable>>, CtldbError>;
     /// The faults of the family's tables that can't be written to because of a change by hand, by name.
@@ -203,8 +207,14 @@ pub trait Session {
     /// Appends ledger rows with consecutive seqs, and returns the last one.
     async fn append(&mut self, statements: &[String]) -> Result<Seq, CtldbError>;
     /// Changes the schema and appends `statement` to the ledger, so that no crash leaves one without the
-    /// other. Returns the statement's seq.
+    /// other. Returns the statement's seq. It must be an operation's last write: on some servers it ends the
+    /// transaction.
     async fn alter(&mut self, change: &SchemaChange, statement: &str) -> Result<Seq, CtldbError>;
+    /// The seq of `statement`, a schema change that this operation has made already, when it ran before: the answer
+    /// was lost, and the operation runs again to give it.
+    fn finished(&self, _statement: &str) -> Option<Seq> {
+        None
+    }
 
     /// Deletes the ledger rows before `first`, and records `first` as the low-water mark. Returns the number
     /// of deleted rows.

@@ -8,6 +8,7 @@ mod error;
 mod file;
 mod ledger_head;
 mod measure;
+mod open_mark;
 mod ownership;
 mod physical;
 mod rows;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use self::file::OwnedFile;
+use self::open_mark::OpenMark;
 use self::thread::CtldbWriterThread;
 use self::writer::CtldbWriter;
 
@@ -59,6 +61,7 @@ impl SqliteCtldb {
             CtldbError::Failed(reason) => CtldbError::Failed(format!("{}: {reason}", path.display())),
             other => other,
         })?;
+        OpenMark::at(path).check(&connection)?;
         let writer = CtldbWriter::new(connection, OwnedFile::at(path)?, ledger, sizes.clone());
         Ok(Self { writer: Arc::new(CtldbWriterThread::start(path, writer, lock)?), sizes })
     }

@@ -162,8 +162,10 @@ impl<'a> Admission<'a> {
         }
         let own = writer.row.rows_per_minute.map(|rows| self.buckets.rows(rows));
         let limit = own.unwrap_or(self.rules.writer_limit.amount);
-        // A limit of 0 stops a writer. A smaller request would be refused as well.
-        if limit > 0 && rows > limit {
+        if limit <= 0 {
+            return Err(Refusal::WriterStopped { writer: credentials.writer.clone(), limit }.into());
+        }
+        if rows > limit {
             return Err(Refusal::NeverWithinLimit {
                 writer: credentials.writer.clone(),
                 rows,

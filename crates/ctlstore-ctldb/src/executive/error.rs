@@ -94,6 +94,9 @@ pub enum Refusal {
         .writer.as_str()
     )]
     NeverWithinLimit { writer: WriterName, rows: i64, limit: i64, period_seconds: i64 },
+    /// Waiting helps nothing: an operator stopped it.
+    #[error("writer {:?} is stopped: its limit is {limit} rows; raise it with POST /limits/writers", .writer.as_str())]
+    WriterStopped { writer: WriterName, limit: i64 },
     #[error("writer {:?} is over its limit of {limit} rows in {period_seconds} s", .writer.as_str())]
     RateLimited { writer: WriterName, limit: i64, period_seconds: i64, retry_after_seconds: u64 },
     #[error("table {table} has {bytes} bytes, its maximum is {max_bytes}")]

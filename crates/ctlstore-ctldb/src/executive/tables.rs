@@ -99,13 +99,17 @@ impl CtldbOperation for CreateTable {
 
     async fn run<S: Session>(&self, session: &mut S) -> Result<Self::Output, CtldbError> {
         let table = self.0.table();
+        let statement = sql::create_table(&self.0);
+        if let Some(seq) = session.finished(&statement) {
+            return Ok(Ok(Some(seq)));
+        }
         if !session.family_exists(&table.family).await? {
             return Ok(Err(Refusal::NoFamily(table.family.clone())));
         }
         if session.table(table).await?.is_some() {
             return Ok(Err(Refusal::TableExists(table.clone())));
         }
-        let seq = session.alter(&SchemaChange::CreateTable(self.0.clone()), &sql::create_table(&self.0)).await?;
+        let seq = session.alter(&SchemaChange::CreateTable(self.0.clone()), &statement).await?;
         Ok(Ok(Some(seq)))
     }
 }
@@ -156,7 +160,12 @@ impl CtldbOperation for AddField {
 
     async fn run<S: Session>(&self, session: &mut S) -> Result<Self::Output, CtldbError> {
         let Self { table, field } = self;
-        let Some(stored) = session.table(table).await? else {
+        let statement = sql::add_column(table, field);
+        if let Some(seq) = session.finished(&statement) {
+            return Ok(Ok(Some(seq)));
+        }
+        // The operator may just have repaired the table after a refusal.
+        let Some(stored) = session.table_again(table).await? else {
             return Ok(Err(missing(session, table).await?));
         };
         if stored.schema.position(&field.name).is_some() {
@@ -167,7 +176,7 @@ impl CtldbOperation for AddField {
             return Ok(Err(Refusal::ChangedByHand { table: table.clone(), reason }));
         }
         let change = SchemaChange::AddColumn(table.clone(), field.clone());
-        let seq = session.alter(&change, &sql::add_column(table, field)).await?;
+        let seq = session.alter(&change, &statement).await?;
         Ok(Ok(Some(seq)))
     }
 }
@@ -199,10 +208,14 @@ impl CtldbOperation for DropTable {
     type Output = Result<Option<Seq>, Refusal>;
 
     async fn run<S: Session>(&self, session: &mut S) -> Result<Self::Output, CtldbError> {
+        let statement = sql::drop_table(&self.0);
+        if let Some(seq) = session.finished(&statement) {
+            return Ok(Ok(Some(seq)));
+        }
         if session.table(&self.0).await?.is_none() {
             return Ok(Err(missing(session, &self.0).await?));
         }
-        let seq = session.alter(&SchemaChange::DropTable(self.0.clone()), &sql::drop_table(&self.0)).await?;
+        let seq = session.alter(&SchemaChange::DropTable(self.0.clone()), &statement).await?;
         Ok(Ok(Some(seq)))
     }
 }

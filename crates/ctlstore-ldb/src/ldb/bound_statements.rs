@@ -27,6 +27,11 @@ impl From<rusqlite::Error> for NotRun {
 /// connection's own cache, and are found there by their text.
 const MAX_PREPARED_FORMS: usize = 16;
 
+/// The columns of a table's key.
+const KEY: &str = "SELECT name, upper(type) = 'INTEGER' FROM pragma_table_info(?1) WHERE pk > 0";
+/// SQLite would choose the row's number: after the highest possible number a random one.
+const NO_KEY: NotAllowed = "gives a row no key, and hosts would choose different ones";
+
 const HAS_COLUMN: &str = "SELECT 1 FROM pragma_table_info(?1) WHERE name = ?2 COLLATE NOCASE";
 
 /// Runs the statements of one transaction.
@@ -45,6 +50,8 @@ struct PreparedForm<'c> {
     is_upsert: bool,
     table: String,
     columns: String,
+    /// The place of an upsert's value that is the whole key, if that is an integer.
+    integer_key: Option<usize>,
     statement: CachedStatement<'c>,
 }
 
@@ -65,31 +72,63 @@ impl<'c> Runner<'c> {
         let guard = self.guard;
         match statement {
             Statement::Upsert(row) if can_be_bound(row) => {
-                self.check_new_form(true, row)?;
-                guard.restrict(StatementClass::Rows, || self.run_row(true, row))?;
+                let key = self.check_upsert(row)?;
+                guard.restrict(StatementClass::Rows, || self.run_row(true, row, key))?;
                 Ok(true)
             }
             Statement::Delete(row) if can_be_bound(row) => {
-                self.check_new_form(false, row)?;
-                guard.restrict(StatementClass::Rows, || self.run_row(false, row))?;
+                if !self.is_prepared(false, row) {
+                    self.check_new_form(row)?;
+                }
+                guard.restrict(StatementClass::Rows, || self.run_row(false, row, None))?;
                 Ok(true)
+            }
+            Statement::Upsert(row) => {
+                self.check_upsert(row)?;
+                self.run_text(text, false).map(|()| false)
             }
             _ => self.run_text(text, matches!(statement, Statement::Other)).map(|()| false),
         }
     }
 
-    /// Checks a form that is not prepared yet. A column whose name SQLite also uses for its hidden
+    /// Checks the columns of a form that is not prepared yet. A column whose name SQLite also uses for its hidden
     /// row number must be a column of the table.
-    fn check_new_form(&self, is_upsert: bool, row: &RowStatement<'_>) -> Result<(), NotRun> {
-        if self.shapes.iter().any(|shape| shape.fits(is_upsert, row)) {
-            return Ok(());
-        }
+    fn check_new_form(&self, row: &RowStatement<'_>) -> Result<(), NotRun> {
         for name in row.columns().filter(|name| is_rowid_name(name.as_bytes())) {
             if !self.connection.prepare_cached(HAS_COLUMN)?.exists([row.table, name])? {
                 return Err(NotRun::NotAllowed(HIDDEN_ROWID));
             }
         }
         Ok(())
+    }
+
+    fn is_prepared(&self, is_upsert: bool, row: &RowStatement<'_>) -> bool {
+        self.shapes.iter().any(|shape| shape.fits(is_upsert, row))
+    }
+
+    /// Checks an upsert's form, unless it is prepared, and that the row has a key. Returns the place of an integer
+    /// that is the whole key.
+    fn check_upsert(&self, row: &RowStatement<'_>) -> Result<Option<usize>, NotRun> {
+        let key = match self.shapes.iter().find(|shape| shape.fits(true, row)) {
+            Some(shape) => shape.integer_key,
+            None => {
+                self.check_new_form(row)?;
+                self.find_integer_key(row)?
+            }
+        };
+        match key.and_then(|at| row.values.get(at)) {
+            Some(Literal::Null) => Err(NotRun::NotAllowed(NO_KEY)),
+            _ => Ok(key),
+        }
+    }
+
+    fn find_integer_key(&self, row: &RowStatement<'_>) -> Result<Option<usize>, NotRun> {
+        let mut statement = self.connection.prepare_cached(KEY)?;
+        let columns = statement.query_map([row.table], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let columns: Vec<(String, bool)> = columns.collect::<rusqlite::Result<_>>()?;
+        let [(name, true)] = columns.as_slice() else { return Ok(None) };
+        let at = row.columns().position(|column| column.eq_ignore_ascii_case(name));
+        at.map(Some).ok_or(NotRun::NotAllowed(NO_KEY))
     }
 
     fn run_text(&self, text: &str, is_limited: bool) -> Result<(), NotRun> {
@@ -113,12 +152,13 @@ impl<'c> Runner<'c> {
         Ok(())
     }
 
-    fn run_row(&mut self, is_upsert: bool, row: &RowStatement<'_>) -> rusqlite::Result<()> {
+    /// `integer_key` is the result of [`Self::check_upsert`].
+    fn run_row(&mut self, is_upsert: bool, row: &RowStatement<'_>, integer_key: Option<usize>) -> rusqlite::Result<()> {
         match self.shapes.iter().position(|shape| shape.fits(is_upsert, row)) {
             Some(at) => self.shapes[..=at].rotate_right(1),
             None => {
                 self.shapes.truncate(MAX_PREPARED_FORMS - 1);
-                let shape = self.prepare(is_upsert, row)?;
+                let shape = self.prepare(is_upsert, row, integer_key)?;
                 self.shapes.insert(0, shape);
             }
         }
@@ -129,7 +169,12 @@ impl<'c> Runner<'c> {
         statement.raw_execute().map(drop)
     }
 
-    fn prepare(&mut self, is_upsert: bool, row: &RowStatement<'_>) -> rusqlite::Result<PreparedForm<'c>> {
+    fn prepare(
+        &mut self,
+        is_upsert: bool,
+        row: &RowStatement<'_>,
+        integer_key: Option<usize>,
+    ) -> rusqlite::Result<PreparedForm<'c>> {
         if is_upsert {
             row.parameterized_upsert(&mut self.sql);
         } else {
@@ -139,6 +184,7 @@ impl<'c> Runner<'c> {
             is_upsert,
             table: row.table.to_owned(),
             columns: row.columns.clone().into_owned(),
+            integer_key,
             statement: self.connection.prepare_cached(&self.sql)?,
         })
     }

@@ -75,9 +75,15 @@ impl DestinationState {
             let size = |info: &ObjectInfo| info.size == Some(manifest.stored_bytes);
             // The size alone is no proof, so an object of any other name is not copied to the plain key.
             let is_ours = manifest.key == names::immutable(key, Seq(manifest.seq), &manifest.sha256);
-            this.is_whole = is_ours && if_there(store.head(&manifest.key, abort))?.is_some_and(|info| size(&info));
+            let named = if_there(store.head(&manifest.key, abort))?;
+            this.is_whole = is_ours && named.as_ref().is_some_and(size);
             let sum = |info: &ObjectInfo| info.checksum.as_ref().is_none_or(|sum| *sum == manifest.sha1);
-            this.is_plain_right = plain.as_ref().is_some_and(|info| size(info) && sum(info));
+            // Earlier versions made the plain key a second name of the same file, so a program that writes to one
+            // writes to both.
+            let is_same_file = |info: &ObjectInfo| {
+                store.path(key).is_some() && named.as_ref().is_some_and(|named| named.etag == info.etag)
+            };
+            this.is_plain_right = plain.as_ref().is_some_and(|info| size(info) && sum(info) && !is_same_file(info));
         }
         match &this.manifest {
             Some(manifest) => {

@@ -13,6 +13,7 @@ mod check;
 mod decode;
 mod download;
 mod error;
+mod overwritten;
 mod receive;
 mod resume;
 mod sources;

@@ -11,7 +11,7 @@ use super::error::SnapshotError;
 use super::snapshot_url::SnapshotUrl;
 
 /// Whether a snapshot at position `taken` is newer than what `state` has. An equal one
-/// counts as newer if the data at the destination is not whole.
+/// counts as newer if the data at the destination is not whole, or names no ledger id and `taken` does.
 ///
 /// # Errors
 /// [`SnapshotError::Older`] and [`SnapshotError::OtherLedger`] if it would take hosts back or elsewhere.
@@ -37,7 +37,9 @@ pub(super) fn is_news(
             taken: taken.seq,
         });
     }
-    Ok(published.seq < taken.seq || !state.is_whole)
+    // Pruning and hosts need to know which ledger the rows are from.
+    let names_ledger = published.ledger_id.is_none() && taken.ledger_id.is_some();
+    Ok(published.seq < taken.seq || names_ledger || !state.is_whole)
 }
 
 /// Refuses an LDB at seq 0, unless the destination has nothing either.

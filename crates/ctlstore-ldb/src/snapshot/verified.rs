@@ -88,7 +88,12 @@ impl VerifiedSource {
         let snapshot = VerifiedSnapshot { seq, leader_ts, ledger_id, url: self.url.to_string() };
         // If the snapshot was replaced meanwhile, the manifest tells which one was fetched.
         let fetched = fetched.manifest.map(|manifest| Candidate::Manifest(Box::new(manifest)));
-        self.known = fetched.or(found).map(|found| (found, snapshot.clone()));
+        let known = match found {
+            // The found candidate says more: it changes with the manifest and with the object at the plain key.
+            Some(Candidate::Object(_)) => found,
+            _ => fetched.or(found),
+        };
+        self.known = known.map(|found| (found, snapshot.clone()));
         Ok(snapshot)
     }
 

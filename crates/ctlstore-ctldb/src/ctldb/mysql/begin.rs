@@ -11,10 +11,11 @@ use ctlstore_core::ledger::Seq;
 
 use super::attempts::Attempts;
 use super::catalog::ROWS_LOOKED_THROUGH;
+use super::ddl;
 use super::error::SqlError;
 use super::finish_ddl::{FinishedChange, finish_intents};
 use super::open_transaction::{Locked, OpenTransaction};
-use super::pooled_connection::{ResultSets, read_row};
+use super::pooled_connection::{PooledConnection, ResultSets, read_row};
 use super::prefetch::{self, Prefetched};
 use super::shared::Shared;
 
@@ -106,6 +107,21 @@ pub(super) async fn begin_again(
             Err(error) => retry.after(error).await?,
         }
     }
+}
+
+/// Finishes the schema changes that executives have begun and abandoned, if there are any.
+pub(super) async fn finish_abandoned(
+    shared: &Shared,
+    mut connection: PooledConnection,
+    deadline: Instant,
+) -> Result<(), CtldbError> {
+    let has_abandoned = ddl::has_abandoned(&mut connection, deadline).await?;
+    connection.give_back();
+    if has_abandoned {
+        let (transaction, _) = begin(shared, &ReadSet::default(), deadline).await?;
+        transaction.abandon().await;
+    }
+    Ok(())
 }
 
 /// `known` is the ledger row up to which the definitions are known.

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::ctldb::definition::{
     Column, DEFINITIONS_SEQ, Definition, IS_SCHEMA_CHANGE, Physical, Recorded, changed_table, compare,
@@ -48,6 +48,9 @@ const MAX_TABLES: usize = 4_096;
 /// definitions again.
 pub(super) const ROWS_LOOKED_THROUGH: i64 = 2_000;
 
+/// The longest time of the original's DROP TABLE from the table's end to its ledger row, which is one round trip.
+const DROP_GRACE: Duration = Duration::from_secs(1);
+
 /// The known definitions. All sessions share them, and read and fill them only under the ledger lock.
 #[derive(Clone, Default)]
 pub(super) struct Catalog(Arc<Mutex<KnownTables>>);
@@ -57,6 +60,8 @@ struct KnownTables {
     /// The ledger row up to which the definitions are right.
     as_of: Option<Seq>,
     tables: HashMap<TableRef, Arc<StoredTable>>,
+    /// Tables that the ledger has and the server has not, and since when that is known.
+    missing: HashMap<TableRef, Instant>,
 }
 
 impl Catalog {
@@ -82,12 +87,24 @@ impl Catalog {
 
     /// Forgets everything. Called when the schema is about to change, or when the server contradicted a definition.
     pub fn forget(&self) {
-        *self.lock() = KnownTables::default();
+        let mut known = self.lock();
+        known.as_of = None;
+        known.tables.clear();
     }
 
     /// Has each definition read again. No ledger row shows a change by hand.
     pub fn read_again(&self) {
         self.lock().tables.clear();
+    }
+
+    /// Whether a table that the ledger has and the server has not may be one that the original is dropping: it was
+    /// found so for the first time, or a moment ago.
+    pub fn may_be_dropped(&self, table: &TableRef) -> bool {
+        let mut known = self.lock();
+        if known.missing.len() >= MAX_TABLES {
+            known.missing.clear();
+        }
+        known.missing.entry(table.clone()).or_insert_with(Instant::now).elapsed() < DROP_GRACE
     }
 
     pub fn get(&self, table: &TableRef) -> Option<Arc<StoredTable>> {
@@ -99,6 +116,7 @@ impl Catalog {
         if known.tables.len() >= MAX_TABLES {
             known.tables.clear();
         }
+        known.missing.remove(stored.schema.table());
         known.tables.insert(stored.schema.table().clone(), stored.clone());
     }
 }

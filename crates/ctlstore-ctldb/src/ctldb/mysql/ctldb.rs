@@ -11,9 +11,10 @@ use crate::ctldb::session::{Counters, Ctldb, CtldbOperation};
 
 use super::address::ServerAddress;
 use super::attempts::Attempts;
+use super::begin::finish_abandoned;
 use super::definitions;
 use super::open_transaction::OpenTransaction;
-use super::pooled_connection::{Connections, login};
+use super::pooled_connection::{Connections, PooledConnection, login};
 use super::prepare;
 use super::rows::quote;
 use super::shared::Shared;
@@ -49,6 +50,14 @@ impl MysqlCtldb {
         Ok(Self { shared: Arc::new(Shared::new(connections, ledger)) })
     }
 
+    /// Finishes the schema changes that a killed executive has left. Until then the original's executive sees tables
+    /// that differ from the ledger. If this fails, the next write tries again and reports the failure to its client.
+    async fn finish_abandoned(&self, connection: PooledConnection, deadline: Instant) {
+        if let Err(error) = finish_abandoned(&self.shared, connection, deadline).await {
+            tracing::warn!(role = "executive", reason = %error, "can't finish an abandoned schema change yet");
+        }
+    }
+
     async fn try_read<O: CtldbOperation>(&self, operation: &O, deadline: Instant) -> Result<O::Output, CtldbError> {
         let server = self.shared.server()?;
         let connection = self.shared.connections.get(deadline).await?;
@@ -67,8 +76,8 @@ impl Ctldb for MysqlCtldb {
         let server = prepare::prepare(&mut connection, &self.shared.ledger, deadline).await?;
         let database = self.shared.connections.database();
         definitions::record_all(&mut connection, database, &self.shared.ledger, true, deadline).await?;
-        connection.give_back();
         self.shared.set_server(server);
+        self.finish_abandoned(connection, deadline).await;
         Ok(())
     }
 
@@ -99,7 +108,7 @@ impl Ctldb for MysqlCtldb {
             connection.query(&TAKES_ROOM.replace("{bytes}", &ROOM.to_string()), deadline).await?;
             connection.query("ROLLBACK", deadline).await?;
         }
-        connection.give_back();
+        self.finish_abandoned(connection, deadline).await;
         Ok(())
     }
 

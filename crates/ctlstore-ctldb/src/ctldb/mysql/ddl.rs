@@ -1,19 +1,15 @@
-//! Changes the schema on a server that commits DDL by itself, so that a crash leaves no DDL
-//! without its ledger row. Entry points: [`ddl`] makes the text, [`carry_out`] runs it, and
-//! [`read_intents`] finds the changes that an executive began and did not finish. The module
-//! writes no ledger row.
+//! The parts of a schema change on a server that commits DDL by itself: the DDL's text, its rehearsal, and the intent
+//! that ties it to its ledger row. Entry points: [`ddl`], [`rehearse`], [`carry_out`] and [`read_intents`].
+//! `schema_change` has the order of the steps, `finish_ddl` finishes what was left.
 //!
-//! 1. The first connection holds the ledger lock.
-//! 2. A second connection takes a named lock, commits an intent and runs the DDL.
-//! 3. The first connection writes the ledger row, deletes the intent and commits.
-//!
-//! An executive that finds an intent takes the named lock first. So no DDL of a dead executive
-//! is still running when it looks at the schema.
+//! The connection that runs the DDL holds a named lock. An executive that finds an intent takes that lock first, so
+//! no DDL of a dead executive is still running when it looks at the schema.
 
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
+use crate::ctldb::definition::Definition;
 use crate::ctldb::error::CtldbError;
 use crate::ctldb::session::SchemaChange;
 use ctlstore_core::failpoint;
@@ -28,19 +24,27 @@ use super::rows::quote;
 
 /// The lock's name contains the database: other databases on the server have executives of their own.
 const TAKE_NAMED_LOCK: &str = "SELECT COALESCE(GET_LOCK(CONCAT('ctlstore.ddl.', SHA1(DATABASE())), {seconds}), 0)";
-const DROP_NAMED_LOCK: &str = "SELECT RELEASE_LOCK(CONCAT('ctlstore.ddl.', SHA1(DATABASE())))";
+pub(super) const DROP_NAMED_LOCK: &str = "SELECT RELEASE_LOCK(CONCAT('ctlstore.ddl.', SHA1(DATABASE())))";
 const ADD_INTENT: &str = "INSERT INTO ctlstore_ddl_intent (token, kind, table_name, column_name, ledger_seq, \
                           statement, ddl) VALUES ";
 const INTENTS: &str =
-    "SELECT token, kind, table_name, column_name, ledger_seq, statement FROM ctlstore_ddl_intent ORDER BY id";
+    "SELECT token, kind, table_name, column_name, ledger_seq, statement, ddl FROM ctlstore_ddl_intent ORDER BY id";
 const DELETE_INTENT: &str = "DELETE FROM ctlstore_ddl_intent WHERE token = ";
+/// Intents, and whether no connection has the named lock: if one has it, the schema change is still running.
+const ABANDONED: &str = "SELECT COUNT(*) > 0 AND COALESCE(IS_FREE_LOCK(CONCAT('ctlstore.ddl.', SHA1(DATABASE()))), 0) \
+                         FROM ctlstore_ddl_intent";
+const ANY_INTENT: &str = "SELECT COUNT(*) FROM ctlstore_ddl_intent";
+
+/// The table on which a DDL is rehearsed. No family's table has such a name. A killed executive may leave it, and the
+/// next rehearsal removes it.
+const REHEARSAL: &str = "ctlstore_ddl_rehearsal";
 
 /// The longest wait for the named lock. The executive that waits holds the ledger lock, so it gives up
 /// before other writers do.
 const NAMED_LOCK_SECONDS: u64 = 8;
 
 /// The least time for a schema change that was begun. It is above the session's lock_wait_timeout.
-const LEAST_TIME: Duration = Duration::from_secs(5);
+pub(super) const LEAST_TIME: Duration = Duration::from_secs(5);
 
 /// The trace that a schema change leaves in the server's schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,24 +60,27 @@ pub(super) struct Effect {
 pub(super) struct Intent {
     pub token: String,
     pub effect: Effect,
-    /// The seq that its ledger row was to get.
+    /// The seq of its ledger row; of a DROP TABLE, the one that the row was to get.
     pub seq: Seq,
     pub statement: String,
+    /// The DDL in the server's dialect.
+    pub ddl: String,
 }
 
 impl Intent {
-    pub fn new(change: &SchemaChange, statement: &str, seq: Seq) -> Self {
+    pub fn new(change: &SchemaChange, statement: &str, seq: Seq, ddl: String) -> Self {
         let (kind, column) = match change {
             SchemaChange::CreateTable(_) => ("create", String::new()),
             SchemaChange::AddColumn(_, field) => ("add", field.name.to_string()),
             SchemaChange::DropTable(_) => ("drop", String::new()),
         };
         let effect = Effect { kind: kind.to_owned(), table: change.table().sql_name(), column };
-        Self { token: Uuid::new_v4().to_string(), effect, seq, statement: statement.to_owned() }
+        Self { token: Uuid::new_v4().to_string(), effect, seq, statement: statement.to_owned(), ddl }
     }
 
-    fn insert(&self, ddl: &str) -> String {
-        let Self { token, effect, seq, statement } = self;
+    /// The statement that adds it.
+    pub fn insert(&self) -> String {
+        let Self { token, effect, seq, statement, ddl } = self;
         let texts = [token, &effect.kind, &effect.table, &effect.column].map(|t| quote(t)).join(",");
         format!("{ADD_INTENT}({texts},{seq},{},{})", quote(statement), quote(ddl))
     }
@@ -81,6 +88,17 @@ impl Intent {
     /// The SQL name of the table that it changes.
     pub fn table(&self) -> &str {
         &self.effect.table
+    }
+
+    /// Whether a table of this definition, the ledger's, has what the change makes.
+    pub fn is_in(&self, definition: &Definition) -> bool {
+        match (self.effect.kind.as_str(), definition) {
+            ("create", Definition::Table(_)) => true,
+            ("add", Definition::Table(schema)) => {
+                schema.fields().iter().any(|field| field.name.as_str() == self.effect.column)
+            }
+            _ => false,
+        }
     }
 
     /// The statement that deletes it.
@@ -91,17 +109,22 @@ impl Intent {
 
 /// The DDL of a change in this server's dialect.
 pub(super) fn ddl(change: &SchemaChange, server: &Server) -> String {
+    ddl_of(change, &change.table().sql_name(), server)
+}
+
+/// The same for another table.
+fn ddl_of(change: &SchemaChange, table: &str, server: &Server) -> String {
     match change {
-        SchemaChange::CreateTable(schema) => create_table(schema, server),
-        SchemaChange::AddColumn(table, field) => {
+        SchemaChange::CreateTable(schema) => create_table(schema, table, server),
+        SchemaChange::AddColumn(_, field) => {
             let declared = column_type(field.field_type, server);
             format!("ALTER TABLE {table} ADD COLUMN {} {declared}", quoted(field.name.as_str()))
         }
-        SchemaChange::DropTable(table) => format!("DROP TABLE {table}"),
+        SchemaChange::DropTable(_) => format!("DROP TABLE {table}"),
     }
 }
 
-fn create_table(schema: &TableSchema, server: &Server) -> String {
+fn create_table(schema: &TableSchema, table: &str, server: &Server) -> String {
     let declare = |index: usize| {
         let field = &schema.fields()[index];
         let not_null = if schema.is_key(index) { " NOT NULL" } else { "" };
@@ -109,7 +132,7 @@ fn create_table(schema: &TableSchema, server: &Server) -> String {
     };
     let columns: Vec<String> = (0..schema.fields().len()).map(declare).collect();
     let key: Vec<String> = schema.key_fields().map(|f| quoted(f.name.as_str())).collect();
-    format!("CREATE TABLE {} ({}, PRIMARY KEY({})) ENGINE = InnoDB", schema.table(), columns.join(", "), key.join(","))
+    format!("CREATE TABLE {table} ({}, PRIMARY KEY({})) ENGINE = InnoDB", columns.join(", "), key.join(","))
 }
 
 /// Text columns name their collation: the database's default is unknown.
@@ -136,6 +159,47 @@ pub(super) async fn drop_named_lock(connection: &mut PooledConnection, deadline:
     Ok(connection.query(DROP_NAMED_LOCK, deadline).await.map(drop)?)
 }
 
+/// Whether there are intents whose schema change no connection is running.
+pub(super) async fn has_abandoned(connection: &mut PooledConnection, deadline: Instant) -> Result<bool, CtldbError> {
+    Ok(connection.row::<bool>(ABANDONED, deadline).await?)
+}
+
+/// Whether some schema change is on its way, or was abandoned.
+pub(super) async fn is_changing(connection: &mut PooledConnection, deadline: Instant) -> Result<bool, CtldbError> {
+    Ok(connection.row::<i64>(ANY_INTENT, deadline).await? > 0)
+}
+
+/// Checks whether the server accepts a change whose ledger row can't be taken back, and leaves no trace. The schema must
+/// lack the change, no other transaction may use the table, and the server must be able to hold the definition.
+pub(super) async fn rehearse(
+    connection: &mut PooledConnection,
+    database: &str,
+    intent: &Intent,
+    change: &SchemaChange,
+    server: &Server,
+    deadline: Instant,
+) -> Result<(), CtldbError> {
+    if has_effect(connection, database, &intent.effect, deadline).await? {
+        return Err(CtldbError::Contention(format!("{} has just been changed", intent.table())));
+    }
+    // The server gives up waiting for the table within this time. Its answer tells more than a time-out here.
+    let deadline = deadline.max(Instant::now() + LEAST_TIME);
+    let remove = format!("DROP TABLE IF EXISTS {REHEARSAL}");
+    let mut steps = vec![remove.clone()];
+    if let SchemaChange::AddColumn(table, _) = change {
+        // InnoDB does nothing for it, but the server waits until no transaction uses the table.
+        steps.push(format!("ALTER TABLE {table} ENABLE KEYS"));
+        steps.push(format!("CREATE TABLE {REHEARSAL} LIKE {table}"));
+    }
+    steps.push(ddl_of(change, REHEARSAL, server));
+    let outcome = connection.query(&steps.join(";"), deadline).await;
+    if let Err(SqlError::Broken(reason)) = outcome {
+        return Err(CtldbError::Unavailable(reason));
+    }
+    connection.query(&remove, deadline).await?;
+    Ok(outcome.map(drop)?)
+}
+
 /// The outcome of [`carry_out`].
 pub(super) enum DdlOutcome {
     /// The schema is changed; the intent waits for its ledger row.
@@ -152,7 +216,6 @@ pub(super) async fn carry_out(
     connection: &mut PooledConnection,
     database: &str,
     intent: &Intent,
-    ddl: &str,
     deadline: Instant,
     still_locked: impl AsyncFnOnce() -> Result<(), CtldbError>,
 ) -> DdlOutcome {
@@ -168,7 +231,7 @@ pub(super) async fn carry_out(
     }
     // The server gives up waiting for the table within this time. A late answer is better than an unknown outcome.
     let deadline = deadline.max(Instant::now() + LEAST_TIME);
-    match connection.query(&intent.insert(ddl), deadline).await {
+    match connection.query(&intent.insert(), deadline).await {
         Ok(_) => failpoint::hit("ddl-after-intent"),
         Err(error @ SqlError::Server { .. }) => return DdlOutcome::NotDone(error.into()),
         Err(error @ SqlError::Broken(_)) => return DdlOutcome::Unknown(error.into()),
@@ -176,7 +239,7 @@ pub(super) async fn carry_out(
     // An executive that takes the ledger lock from now on finds the intent. If one took it before the
     // intent was committed, the schema must not change during its transaction.
     let done = match still_locked().await {
-        Ok(()) => connection.query_until(ddl, deadline).await,
+        Ok(()) => connection.query_until(&intent.ddl, deadline).await,
         Err(error) => return withdraw(connection, intent, error, deadline).await,
     };
     match done {
@@ -206,11 +269,11 @@ pub(super) async fn read_intents(
     connection: &mut PooledConnection,
     deadline: Instant,
 ) -> Result<Vec<Intent>, CtldbError> {
-    type IntentRow = (String, String, String, String, i64, String);
+    type IntentRow = (String, String, String, String, i64, String, String);
     let rows = connection.rows::<IntentRow>(INTENTS, deadline).await?;
-    let intent = |(token, kind, table, column, seq, statement)| {
+    let intent = |(token, kind, table, column, seq, statement, ddl)| {
         let effect = Effect { kind, table, column };
-        Intent { token, effect, seq: Seq(seq), statement }
+        Intent { token, effect, seq: Seq(seq), statement, ddl }
     };
     Ok(rows.into_iter().map(intent).collect())
 }

@@ -2,8 +2,9 @@
 //! connection. Entry point: [`finish_intents`], which the transaction calls that finds the intents.
 //! `ddl` begins schema changes.
 //!
-//! The server's schema shows whether the DDL took effect. If it did, the change gets its ledger row;
-//! if not, nothing is left of it. The intent is deleted in either case.
+//! The server's schema shows whether the DDL took effect, and the ledger whether the change has its row. The
+//! missing one of the two is added. If both are missing, nothing is left of the change. The intent is
+//! deleted in any case.
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -21,14 +22,25 @@ use super::pooled_connection::PooledConnection;
 use super::rows;
 use super::shared::Shared;
 
-/// Whether the ledger already has a schema change's row, written by an executive that had the lock before.
-const HAS_STATEMENT: &str = "SELECT COUNT(*) FROM {ledger} WHERE seq >= {from} AND statement = ";
+/// The ledger row of a schema change, if there is one: its executive wrote it first, or another one has finished the
+/// change.
+const ROW_OF: &str = "SELECT COALESCE(MIN(seq), 0) FROM {ledger} WHERE seq >= {from} AND statement = ";
 
 /// A schema change that was finished here.
 pub(super) struct FinishedChange {
     pub token: String,
-    /// Whether the schema had changed. If not, the intent was dropped.
-    pub effective: bool,
+    pub end: ChangeEnd,
+}
+
+/// How a schema change ended that was begun.
+#[derive(Clone, Copy)]
+pub(super) enum ChangeEnd {
+    /// The schema is changed, and the ledger row has this seq.
+    Done(Seq),
+    /// The schema is as it was, and the ledger has no row.
+    Undone,
+    /// The schema is changed, but no LDB could apply the ledger row.
+    WithoutRow,
 }
 
 /// Finishes all intents in a transaction of its own on `connection`, which has the ledger lock.
@@ -47,24 +59,40 @@ pub(super) async fn finish_intents(
     // The second connection reads them: the first one sees the state of its first read.
     for intent in ddl::read_intents(&mut second, deadline).await? {
         let effective = ddl::has_effect(&mut second, shared.connections.database(), &intent.effect, deadline).await?;
-        if effective && !has_statement(shared, &mut second, intent.seq, &intent.statement, deadline).await? {
-            match runs_on_ldbs(shared, &mut second, &definitions, &intent, deadline).await? {
+        let row = row_of(shared, &mut second, &intent, deadline).await?;
+        let end = match (effective, row) {
+            (true, Some(seq)) => ChangeEnd::Done(seq),
+            (true, None) => match runs_on_ldbs(shared, &mut second, &definitions, &intent, deadline).await? {
                 Ok((table, definition)) => {
                     last = last.next();
                     let statement = std::slice::from_ref(&intent.statement);
                     writes.extend(rows::ledger_rows(&shared.ledger, last, statement, 0));
                     writes.push(definitions::upsert(&table, last, &definition));
                     definitions.insert(table, definition);
+                    ChangeEnd::Done(last)
                 }
                 // Without its ledger row the table counts as changed by hand.
                 Err(reason) => {
                     let table = intent.table();
                     tracing::warn!(role = "executive", table, reason, "dropped a schema change that no ldb can apply");
+                    ChangeEnd::WithoutRow
                 }
+            },
+            (false, Some(seq)) if is_owed(shared, &mut second, &intent, deadline).await? => {
+                // The server lacks what the ledger has. The DDL may take long, and needs no ledger lock.
+                connection.query("ROLLBACK", deadline).await?;
+                connection.give_back();
+                change_late(&mut second, &intent, deadline).await?;
+                second.query(&intent.delete(), deadline).await?;
+                shared.counts.intents_finished.add(1);
+                ddl::drop_named_lock(&mut second, deadline).await?;
+                second.give_back();
+                return Ok(vec![FinishedChange { token: intent.token, end: ChangeEnd::Done(seq) }]);
             }
-        }
+            (false, _) => ChangeEnd::Undone,
+        };
         writes.push(intent.delete());
-        finished.push(FinishedChange { token: intent.token, effective });
+        finished.push(FinishedChange { token: intent.token, end });
     }
     writes.push("COMMIT".to_owned());
     for sql in writes {
@@ -75,6 +103,34 @@ pub(super) async fn finish_intents(
     ddl::drop_named_lock(&mut second, deadline).await?;
     second.give_back();
     Ok(finished)
+}
+
+/// Whether the ledger's definition of the table has the change. The table may have been dropped since.
+async fn is_owed(
+    shared: &Shared,
+    connection: &mut PooledConnection,
+    intent: &Intent,
+    deadline: Instant,
+) -> Result<bool, CtldbError> {
+    let Ok(table) = TableRef::from_sql_name(intent.table()) else { return Ok(false) };
+    let definition = catalog::read_definition(connection, &shared.ledger, &table, deadline).await?;
+    Ok(intent.is_in(&definition))
+}
+
+/// Runs the DDL of a change whose ledger row is there.
+async fn change_late(connection: &mut PooledConnection, intent: &Intent, deadline: Instant) -> Result<(), CtldbError> {
+    match connection.query_until(&intent.ddl, deadline.max(Instant::now() + ddl::LEAST_TIME)).await {
+        Ok(_) => Ok(()),
+        Err(error) => match CtldbError::from(error) {
+            // The table counts as changed by hand, and `doctor` tells what it lacks.
+            CtldbError::Refused(reason) => {
+                let table = intent.table();
+                tracing::error!(role = "executive", table, reason, "the ctldb can't hold what the ledger has");
+                Ok(())
+            }
+            error => Err(error),
+        },
+    }
 }
 
 /// The definition that an unfinished schema change gives its table in every LDB. `changed` has the definitions
@@ -103,14 +159,18 @@ async fn runs_on_ldbs(
     Ok(after.map(|schema| (table, schema.map_or(Definition::Absent, Definition::Table))))
 }
 
-async fn has_statement(
+async fn row_of(
     shared: &Shared,
     connection: &mut PooledConnection,
-    from: Seq,
-    statement: &str,
+    intent: &Intent,
     deadline: Instant,
-) -> Result<bool, CtldbError> {
-    let sql = shared.ledger.fill(HAS_STATEMENT).replace("{from}", &from.to_string());
+) -> Result<Option<Seq>, CtldbError> {
     // The column's collation may ignore case. No two schema statements differ only by case.
-    Ok(connection.row::<i64>(&(sql + &rows::quote(statement)), deadline).await? > 0)
+    let seq: i64 = connection.row(&row_of_sql(shared, intent), deadline).await?;
+    Ok((seq > 0).then_some(Seq(seq)))
+}
+
+/// The query for the seq of a change's ledger row. Its answer is 0 if there is none.
+pub(super) fn row_of_sql(shared: &Shared, intent: &Intent) -> String {
+    shared.ledger.fill(ROW_OF).replace("{from}", &intent.seq.to_string()) + &rows::quote(&intent.statement)
 }

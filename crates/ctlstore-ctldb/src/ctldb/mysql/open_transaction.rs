@@ -18,7 +18,7 @@ use ctlstore_core::failpoint;
 use ctlstore_core::ledger::Seq;
 use ctlstore_core::schema::WriterName;
 
-use super::ddl::Intent;
+use super::ddl::{self, Intent};
 use super::error::{PACKET_TOO_LARGE, SqlError};
 use super::optimistic::{CommittedState, PRECONDITION_FAILED};
 use super::pooled_connection::{PooledConnection, ResultSets, read_row};
@@ -46,6 +46,10 @@ pub(super) struct OpenTransaction<'a> {
     pub mistaken: bool,
     /// The error after which nothing of this transaction may be committed.
     doomed: Option<CtldbError>,
+    /// Schema changes that earlier tries of the operation made, by statement, with the seqs of their ledger rows.
+    pub done: Vec<(String, Seq)>,
+    /// Whether the connection has the named lock of schema changes.
+    pub has_named_lock: bool,
 }
 
 /// What is known of the ctldb's state after a transaction.
@@ -117,6 +121,8 @@ impl<'a> OpenTransaction<'a> {
             assumed: false,
             mistaken: false,
             doomed: None,
+            done: Vec::new(),
+            has_named_lock: false,
         }
     }
 
@@ -343,7 +349,12 @@ impl<'a> OpenTransaction<'a> {
 
     async fn roll_back(mut self) {
         // If that fails, the connection is closed, and the server rolls back.
-        if self.connection.query("ROLLBACK", self.deadline).await.is_ok() {
+        let mut sql = "ROLLBACK".to_owned();
+        if self.has_named_lock {
+            sql.push(';');
+            sql.push_str(ddl::DROP_NAMED_LOCK);
+        }
+        if self.connection.query(&sql, self.deadline).await.is_ok() {
             self.connection.give_back();
         }
     }

@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use crate::ctldb::definition::Definition;
-use crate::ctldb::dry_run;
+use crate::ctldb::definition::MISSING_IN_CTLDB;
 use crate::ctldb::error::CtldbError;
+use crate::ctldb::own_tables;
 use crate::ctldb::session::{
     LedgerIdentity, RowChange, SchemaChange, Session, StoredTable, TableFault, TableLimit, WriterMark, WriterRow,
 };
@@ -14,13 +14,12 @@ use ctlstore_core::schema::{FamilyName, TableRef, Value, WriterName};
 use ctlstore_core::{failpoint, sql};
 
 use super::catalog;
-use super::ddl::{self, DdlOutcome, Intent};
+use super::ddl;
 use super::definitions;
 use super::error::{DUPLICATE_KEY, SqlError};
 use super::ledger_head;
 use super::open_transaction::{OpenTransaction, StateAfter};
 use super::rows::{self, blob, quote};
-use crate::ctldb::own_tables;
 
 const NOW: &str = "SELECT UNIX_TIMESTAMP()";
 const SET_LOW_WATER: &str = "INSERT INTO ctlstore_meta (name, value) VALUES ('low_water_seq', '{first}') \
@@ -66,7 +65,20 @@ impl Session for OpenTransaction<'_> {
         self.flush_deferred().await?;
         let database = self.shared.connections.database();
         let ledger = &self.shared.ledger;
-        let stored = match catalog::read_table(&mut self.connection, database, ledger, table, self.deadline).await {
+        let mut stored = catalog::read_table(&mut self.connection, database, ledger, table, self.deadline).await;
+        if !may_use_known && is_changed_by_hand(&stored) {
+            self.refuse_while_changing().await?;
+            stored = catalog::read_table(&mut self.connection, database, ledger, table, self.deadline).await;
+        }
+        let stored = match stored {
+            // The original's DROP TABLE frees the lock before its ledger row is there.
+            Err(CtldbError::ChangedByHand { reason, .. })
+                if reason == MISSING_IN_CTLDB && self.shared.catalog.may_be_dropped(table) =>
+            {
+                let error = CtldbError::Contention(format!("table {table} is gone, its ledger row may come"));
+                self.doom(&error);
+                return Err(error);
+            }
             // The query has worked, and the connection is good.
             Err(error @ CtldbError::ChangedByHand { .. }) => return Err(error),
             stored => stored.inspect_err(|error| self.doom(error))?,
@@ -75,6 +87,11 @@ impl Session for OpenTransaction<'_> {
             self.shared.catalog.keep(stored);
         }
         Ok(stored)
+    }
+
+    async fn table_again(&mut self, table: &TableRef) -> Result<Option<Arc<StoredTable>>, CtldbError> {
+        self.shared.catalog.read_again();
+        self.table(table).await
     }
 
     async fn tables_of(&mut self, family: &FamilyName) -> Result<Vec<Arc<StoredTable>>, CtldbError> {
@@ -293,20 +310,11 @@ impl Session for OpenTransaction<'_> {
     }
 
     async fn alter(&mut self, change: &SchemaChange, statement: &str) -> Result<Seq, CtldbError> {
-        let before = self.table(change.table()).await?;
-        let after = dry_run::check(change, before.as_deref(), statement)?;
-        self.flush_deferred().await?;
-        self.after = StateAfter::Unknown;
-        let intent = Intent::new(change, statement, self.locked()?.last.next());
-        self.shared.catalog.forget();
-        self.carry_out(&intent, &ddl::ddl(change, &self.server)).await?;
-        let seq = self.append(&[statement.to_owned()]).await?;
-        self.flush().await?;
-        failpoint::hit("ddl-after-ledger");
-        let definition = after.map_or(Definition::Absent, Definition::Table);
-        self.hold_back(&definitions::upsert(change.table(), seq, &definition)).await?;
-        self.hold_back(&intent.delete()).await?;
-        Ok(seq)
+        self.change_schema(change, statement).await
+    }
+
+    fn finished(&self, statement: &str) -> Option<Seq> {
+        self.done.iter().find(|(done, _)| done == statement).map(|(_, seq)| *seq)
     }
 
     async fn prune_ledger(&mut self, first: Seq) -> Result<u64, CtldbError> {
@@ -349,42 +357,31 @@ impl OpenTransaction<'_> {
         self.flush_deferred().await?;
         let database = self.shared.connections.database();
         let ledger = &self.shared.ledger;
-        let tables = catalog::read_family(&mut self.connection, database, ledger, family, self.deadline).await;
+        let mut tables = catalog::read_family(&mut self.connection, database, ledger, family, self.deadline).await;
+        if self.locked.is_none() && tables.as_ref().is_ok_and(|(_, faulty)| !faulty.is_empty()) {
+            self.refuse_while_changing().await?;
+            tables = catalog::read_family(&mut self.connection, database, ledger, family, self.deadline).await;
+        }
         tables.inspect_err(|error| self.doom(error))
     }
 
-    /// Changes the schema on a second connection.
-    async fn carry_out(&mut self, intent: &Intent, ddl: &str) -> Result<(), CtldbError> {
-        let shared = self.shared;
-        let deadline = self.deadline;
-        let mut second = shared.connections.get(deadline).await?;
-        ddl::take_named_lock(&mut second, deadline).await?;
-        let database = shared.connections.database();
-        let still_locked = async || self.check_lock().await;
-        let result = match ddl::carry_out(&mut second, database, intent, ddl, deadline, still_locked).await {
-            DdlOutcome::Done => {
-                self.locked()?.begun.push(intent.clone());
-                Ok(())
-            }
-            DdlOutcome::NotDone(error) => Err(error),
-            DdlOutcome::Unknown(error) => {
-                self.locked()?.begun.push(intent.clone());
-                self.doom(&error);
-                return Err(error);
-            }
-        };
-        // If this fails, the connection is closed, which frees the named lock.
-        if ddl::drop_named_lock(&mut second, deadline).await.is_ok() {
-            second.give_back();
+    /// Without the lock a table may be seen between its ledger row and its DDL, as if it was changed by hand.
+    async fn refuse_while_changing(&mut self) -> Result<(), CtldbError> {
+        if ddl::is_changing(&mut self.connection, self.deadline).await? {
+            return Err(CtldbError::Contention("a schema change is running".to_owned()));
         }
-        result
+        Ok(())
     }
+}
+
+fn is_changed_by_hand<T>(stored: &Result<T, CtldbError>) -> bool {
+    matches!(stored, Err(CtldbError::ChangedByHand { .. }))
 }
 
 fn limit_key(table: &TableRef) -> String {
     format!("family_name = {} AND table_name = {}", quote(table.family.as_str()), quote(table.table.as_str()))
 }
 
-fn one<T>(mut rows: Vec<T>) -> Result<T, CtldbError> {
+pub(super) fn one<T>(mut rows: Vec<T>) -> Result<T, CtldbError> {
     rows.pop().ok_or_else(|| SqlError::no_row().into())
 }

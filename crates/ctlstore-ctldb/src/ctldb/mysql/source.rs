@@ -26,6 +26,9 @@ const ENDS: &str = "SELECT MIN(seq), MAX(seq), (SELECT statement LIKE 'CREATE TA
 const BLOCK: &str = "SELECT seq, leader_ts, statement FROM {ledger} WHERE seq > {after} AND seq <= {up_to} \
                      ORDER BY seq LIMIT {rows}";
 
+/// A read that locks waits for rows that are inserted and not yet committed. Its locks end with the statement.
+const SETTLED: &str = "SELECT COUNT(*) FROM {ledger} WHERE seq > {after} AND seq <= {up_to} LOCK IN SHARE MODE";
+
 /// The rows that the first query asks for, before their size is known.
 const FIRST_ROWS: usize = 1_000;
 
@@ -192,6 +195,15 @@ impl LedgerSource for MysqlSource {
             Ok((info, true))
         })
         .await
+    }
+
+    async fn settle(&mut self, after: Seq, up_to: Seq) -> Result<(), SourceError> {
+        let sql = self.ledger.fill(SETTLED).replace("{after}", &after.to_string());
+        match self.rows::<i64>(sql.replace("{up_to}", &up_to.to_string())).await {
+            // Older servers want more than the right to read. Then waiting for a while has to do.
+            Ok(_) | Err(SourceError::Failed(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     async fn replication(&mut self) -> Option<Replication> {

@@ -10,9 +10,11 @@ use std::time::{Duration, Instant};
 
 use crate::ctldb::error::CtldbError;
 use crate::ctldb::session::{CtldbOperation, ReadSet};
+use ctlstore_core::ledger::Seq;
 
 use super::attempts::Attempts;
 use super::begin::{begin, begin_again};
+use super::finish_ddl::{ChangeEnd, row_of_sql};
 use super::lost_commit::look_up;
 use super::open_transaction::{Commit, Locked, OpenTransaction};
 use super::optimistic::CommittedState;
@@ -34,17 +36,24 @@ pub(super) async fn write<O: CtldbOperation>(
         return Err(CtldbError::Unavailable("busy with earlier writes".to_owned()));
     };
     let mut retry = Attempts::until(deadline, &shared.counts);
+    let mut deadline = deadline;
+    let mut done = Vec::new();
     loop {
-        match attempt(shared, operation, deadline).await {
+        let known = done.len();
+        match attempt(shared, operation, &mut done, deadline).await {
             Ok(output) => return Ok(output),
+            // A schema change is done, and only the answer is missing.
+            Err(_) if done.len() > known => deadline = with_grace(deadline),
             Err(error) => retry.after(error).await?,
         }
     }
 }
 
+/// `done` has the schema changes that earlier attempts made. Those that this one has made are added.
 async fn attempt<O: CtldbOperation>(
     shared: &Shared,
     operation: &O,
+    done: &mut Vec<(String, Seq)>,
     deadline: Instant,
 ) -> Result<O::Output, CtldbError> {
     let read_set = operation.read_set();
@@ -52,7 +61,7 @@ async fn attempt<O: CtldbOperation>(
     if let Some(left) = left.as_ref().filter(|_| may_assume)
         && let Some(transaction) = assume(shared, left, &read_set, deadline).await?
     {
-        let output = run_and_commit(shared, operation, transaction, deadline).await?;
+        let output = run_and_commit(shared, operation, transaction, done, deadline).await?;
         shared.last_commit.assumed(output.is_some());
         if let Some(output) = output {
             return Ok(output);
@@ -60,7 +69,8 @@ async fn attempt<O: CtldbOperation>(
     }
     let (mut transaction, _) = begin(shared, &read_set, deadline).await?;
     transaction.follow(left);
-    let output = run_and_commit(shared, operation, transaction, deadline).await?;
+    transaction.done.clone_from(done);
+    let output = run_and_commit(shared, operation, transaction, done, deadline).await?;
     output.ok_or_else(|| CtldbError::Contention("the ctldb changed under the ledger lock".to_owned()))
 }
 
@@ -85,6 +95,7 @@ async fn run_and_commit<O: CtldbOperation>(
     shared: &Shared,
     operation: &O,
     mut transaction: OpenTransaction<'_>,
+    done: &mut Vec<(String, Seq)>,
     deadline: Instant,
 ) -> Result<Option<O::Output>, CtldbError> {
     let result = operation.run(&mut transaction).await;
@@ -92,7 +103,14 @@ async fn run_and_commit<O: CtldbOperation>(
         Ok(output) => match transaction.commit().await {
             Commit::Done => Ok(Some(output)),
             Commit::Mistaken => Ok(None),
-            Commit::Failed(error, locked) => Err(after_failure(shared, error, &locked, with_grace(deadline)).await),
+            Commit::Failed(error, locked) => {
+                Err(after_failure(shared, error, &locked, done, with_grace(deadline)).await)
+            }
+            Commit::Lost(reason, locked) if !locked.begun.is_empty() && !locked.wrote_rows => {
+                shared.counts.lost_commits.add(1);
+                let error = CtldbError::Contention(format!("the connection was lost at the commit: {reason}"));
+                Err(after_failure(shared, error, &locked, done, with_grace(deadline)).await)
+            }
             Commit::Lost(reason, locked) => {
                 look_up(shared, &reason, &locked, with_grace(deadline)).await.map(|()| Some(output))
             }
@@ -102,8 +120,10 @@ async fn run_and_commit<O: CtldbOperation>(
             Ok(None)
         }
         Err(error) => {
+            // If a held-back statement of another request has failed first, that is the cause.
+            let error = transaction.check().err().unwrap_or(error);
             let locked = transaction.abandon().await;
-            Err(after_failure(shared, error, &locked, with_grace(deadline)).await)
+            Err(after_failure(shared, error, &locked, done, with_grace(deadline)).await)
         }
     }
 }
@@ -113,8 +133,14 @@ fn with_grace(deadline: Instant) -> Instant {
 }
 
 /// Returns the error of a transaction that was rolled back. If the transaction had begun schema changes,
-/// they are finished first, and the outcome is unknown unless none of them took effect.
-async fn after_failure(shared: &Shared, error: CtldbError, locked: &Locked, deadline: Instant) -> CtldbError {
+/// they are finished first, and those that are done are added to `done`.
+async fn after_failure(
+    shared: &Shared,
+    error: CtldbError,
+    locked: &Locked,
+    done: &mut Vec<(String, Seq)>,
+    deadline: Instant,
+) -> CtldbError {
     if !matches!(error, CtldbError::Refused(_)) {
         // The known definitions may be wrong, and that may be the cause.
         shared.catalog.forget();
@@ -122,16 +148,29 @@ async fn after_failure(shared: &Shared, error: CtldbError, locked: &Locked, dead
     if locked.begun.is_empty() {
         return error;
     }
-    match begin_again(shared, deadline).await {
-        Ok((transaction, finished)) => {
-            transaction.abandon().await;
-            let undone = |token: &String| finished.iter().any(|f| &f.token == token && !f.effective);
-            if locked.begun.iter().all(|intent| undone(&intent.token)) {
-                error
-            } else {
-                CtldbError::OutcomeUnknown(format!("the schema was changed, but not all was answered: {error}"))
+    let unknown = |error| CtldbError::OutcomeUnknown(format!("a schema change was begun: {error}"));
+    let Ok((mut transaction, finished)) = begin_again(shared, deadline).await else { return unknown(error) };
+    let mut made = Vec::new();
+    for intent in &locked.begun {
+        let end = match finished.iter().find(|finished| finished.token == intent.token) {
+            Some(finished) => finished.end,
+            // Another executive has finished it, or nothing was committed.
+            None => match transaction.ask::<i64>(&row_of_sql(shared, intent)).await.map(|mut rows| rows.pop()) {
+                Ok(Some(seq)) if seq > 0 => ChangeEnd::Done(Seq(seq)),
+                Ok(_) => ChangeEnd::Undone,
+                Err(_) => ChangeEnd::WithoutRow,
+            },
+        };
+        match end {
+            ChangeEnd::Done(seq) if !locked.wrote_rows => made.push((intent.statement.clone(), seq)),
+            ChangeEnd::Undone => {}
+            _ => {
+                transaction.abandon().await;
+                return unknown(error);
             }
         }
-        Err(_) => CtldbError::OutcomeUnknown(format!("a schema change was begun: {error}")),
     }
+    transaction.abandon().await;
+    done.append(&mut made);
+    error
 }

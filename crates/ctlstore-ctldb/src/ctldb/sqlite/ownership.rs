@@ -10,7 +10,7 @@ use crate::ctldb::own_tables::LedgerTable;
 use ctlstore_core::disk::refuse_strangers_link;
 use ctlstore_sqlite::{Contents, ExamineError, Examined, examine_database};
 
-use super::error;
+use super::{error, open_mark};
 
 /// A table and the columns that it has at least.
 type Mark<'a> = (&'a str, &'a [&'a str]);
@@ -23,6 +23,8 @@ const ORIGINALS: &[Mark<'_>] = &[("families", &["id", "name"]), ("mutators", &["
 const FURTHER: &[Mark<'_>] =
     &[("locks", &["id", "clock"]), ("max_table_sizes", &[]), ("max_writer_rates", &[]), ("writer_usage", &[])];
 const LEDGER: &[&str] = &["seq", "leader_ts", "statement"];
+/// Tables that other programs' databases may have as well. A database with only these is no ctldb.
+const COMMON_NAMES: [&str; 2] = ["families", "locks"];
 /// The tables of an LDB.
 const LDB: [&str; 2] = ["_ldb_seq", "_ldb_last_update"];
 
@@ -34,9 +36,12 @@ pub fn refuse_foreign(path: &Path, ledger: &LedgerTable) -> Result<(), CtldbErro
     let shown = path.display();
     refuse_strangers_link(path).map_err(|error| CtldbError::Failed(error.to_string()))?;
     match examine(path, ledger) {
-        Ok(Examined::Missing | Examined::Empty) => Ok(()),
+        Ok(Examined::Missing | Examined::Empty) => open_mark::refuse_lost_wal(path, true),
         Ok(Examined::NotADatabase) => Err(CtldbError::Failed(format!("{shown}: file is not a database"))),
-        Ok(Examined::Database(contents)) => judge(path, &contents, ledger),
+        Ok(Examined::Database(contents)) => {
+            judge(path, &contents, ledger)?;
+            open_mark::refuse_lost_wal(path, !has_any(&contents, all_tables(ledger)))
+        }
         Err(ExamineError::Io(error)) => Err(CtldbError::Failed(format!("look into {shown}: {error}"))),
         Err(ExamineError::Sqlite(error)) => Err(CtldbError::Failed(format!("{shown}: {}", error::reason(&error)))),
     }
@@ -54,9 +59,18 @@ pub fn refuse_other_database(path: &Path, ledger: &LedgerTable) -> Result<(), Ct
 }
 
 fn examine(path: &Path, ledger: &LedgerTable) -> Result<Examined, ExamineError> {
-    let ours = OURS.iter().chain(ORIGINALS).chain(FURTHER).map(|(table, _)| *table);
-    let tables: Vec<&str> = ours.chain(LDB).chain([ledger.as_str()]).collect();
+    let tables: Vec<&str> = all_tables(ledger).chain(LDB).collect();
     examine_database(path, &tables)
+}
+
+/// The tables of a ctldb that count here.
+fn all_tables(ledger: &LedgerTable) -> impl Iterator<Item = &str> {
+    let marks = OURS.iter().chain(ORIGINALS).chain(FURTHER).map(|(table, _)| *table);
+    marks.chain([ledger.as_str()])
+}
+
+fn has_any<'a>(contents: &Contents, mut tables: impl Iterator<Item = &'a str>) -> bool {
+    tables.any(|table| contents.has(table))
 }
 
 fn judge(path: &Path, contents: &Contents, ledger: &LedgerTable) -> Result<(), CtldbError> {
@@ -65,9 +79,13 @@ fn judge(path: &Path, contents: &Contents, ledger: &LedgerTable) -> Result<(), C
     if !is_ldb && (has_all(OURS) || has_all(ORIGINALS)) {
         return Ok(());
     }
+    // A database without any table is none of another program's either.
+    let is_told = has_any(contents, all_tables(ledger).filter(|table| !COMMON_NAMES.contains(table)))
+        || !has_any(contents, COMMON_NAMES.into_iter());
     let ledger = [(ledger.as_str(), LEDGER)];
     let mut marks = OURS.iter().chain(ORIGINALS).chain(FURTHER).chain(&ledger);
-    let is_begun = marks.all(|(table, columns)| !contents.has(table) || contents.has_columns(table, columns));
+    let is_begun =
+        is_told && marks.all(|(table, columns)| !contents.has(table) || contents.has_columns(table, columns));
     if !is_ldb && is_begun && contents.has_nothing_else() {
         return Ok(());
     }

@@ -109,6 +109,6 @@ fn run(mut writer: CtldbWriter, jobs: &Receiver<Job>, lock: ProcessLock) {
         job(&mut writer);
     }
     // The connection is closed first, so that the next process which takes the lock finds the file closed.
-    drop(writer);
+    writer.close();
     drop(lock);
 }

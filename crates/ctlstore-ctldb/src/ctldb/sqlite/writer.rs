@@ -15,6 +15,7 @@ use crate::ctldb::sizes::TableSizes;
 use super::catalog::Catalog;
 use super::definitions;
 use super::file::{self, OwnedFile};
+use super::open_mark::OpenMark;
 use super::session::{LedgerSql, SqliteSession};
 
 const SCHEMA: &str = include_str!("schema.sql");
@@ -23,6 +24,11 @@ const TAKE_LOCK: &str = "UPDATE locks SET clock = clock + 1 WHERE id = 'ledger'"
 const LEAST_ROOM: u64 = 1024 * 1024;
 /// The ledger rows that may stay unrecorded. So few are searched quickly.
 const MAX_NOT_RECORDED: i64 = 10_000;
+/// What the last checkpoint waits for programs that read.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+const CHECKPOINT: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
+/// Leaves everything as it is, and writes a page.
+const REWRITE: &str = "UPDATE ctlstore_meta SET value = value WHERE name = 'format_version'";
 const READ_META: &str = "SELECT value FROM ctlstore_meta WHERE name = ?";
 const ADD_META: &str = "INSERT OR IGNORE INTO ctlstore_meta (name, value) VALUES (?, ?)";
 
@@ -49,6 +55,13 @@ impl CtldbWriter {
 
     /// Makes missing tables and checks the others.
     pub fn prepare(&mut self) -> Result<(), CtldbError> {
+        self.prepare_tables()?;
+        // A commit in any case, so that the WAL is not empty while the mark is there.
+        self.transaction(|writer| Ok(writer.connection.execute_batch(REWRITE)?))?;
+        OpenMark::at(self.file.path()).set(&self.connection)
+    }
+
+    fn prepare_tables(&mut self) -> Result<(), CtldbError> {
         self.transaction(|writer| {
             let db = &writer.connection;
             db.execute_batch(&writer.ledger.fill(SCHEMA))?;
@@ -106,6 +119,25 @@ impl CtldbWriter {
         let result = if commit { self.transaction(|writer| writer.take_lock()) } else { self.try_lock() };
         self.connection.busy_timeout(file::BUSY_TIMEOUT)?;
         result
+    }
+
+    /// Moves the WAL into the file and cuts it to nothing, so that the file is whole by itself. Closes it.
+    pub fn close(self) {
+        let mark = OpenMark::at(self.file.path());
+        let work = || -> Result<(), CtldbError> {
+            self.file.check()?;
+            // Before the WAL goes: with the mark an empty WAL is one that was lost.
+            let was_open = mark.clear();
+            self.connection.busy_timeout(CLOSE_TIMEOUT)?;
+            let busy: bool = self.connection.query_row(CHECKPOINT, [], |row| row.get(0))?;
+            if busy {
+                mark.set(&self.connection)?;
+            }
+            was_open.map_err(|error| CtldbError::Failed(error.to_string()))
+        };
+        if let Err(error) = work() {
+            tracing::warn!(role = "executive", reason = %error, "the ctldb's wal stays as it is");
+        }
     }
 
     fn try_lock(&self) -> Result<(), CtldbError> {

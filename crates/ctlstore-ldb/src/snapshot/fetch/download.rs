@@ -2,7 +2,7 @@
 //! [`Download`] for callers that decide by a snapshot's identity whether it is worth a
 //! download. A download leaves a checked file or none; it knows no other place than its own.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fs;
 use std::path::Path;
 
@@ -19,6 +19,7 @@ use crate::snapshot::store::{Object, ObjectInfo, Part, Store, StoreError, contai
 use super::candidate::find_manifest;
 use super::check;
 use super::error::{BadSnapshot, FetchError};
+use super::overwritten::{self, KnownPlain};
 use super::receive::{ExpansionLimits, ReceiveContext, Received, receive, remove};
 use super::resume::Resuming;
 use super::wanted::Wanted;
@@ -131,6 +132,8 @@ pub(super) struct Download<'a> {
     differed: Cell<bool>,
     /// Whether the bytes that came last were sent with their length. Only then is their end known to be the end.
     has_length: Cell<bool>,
+    /// What is known of the object at the plain key.
+    plain: RefCell<KnownPlain>,
 }
 
 impl<'a> Download<'a> {
@@ -142,7 +145,18 @@ impl<'a> Download<'a> {
     }
 
     pub fn new(store: Store, name: String, place: String, options: DownloadOptions<'a>) -> Self {
-        Self { store, name, place, options, differed: Cell::new(false), has_length: Cell::new(true) }
+        let (differed, has_length) = (Cell::new(false), Cell::new(true));
+        Self { store, name, place, options, differed, has_length, plain: RefCell::default() }
+    }
+
+    /// Gives the download what earlier ones found out about the plain key.
+    pub fn with_known_plain(self, plain: KnownPlain) -> Self {
+        Self { plain: RefCell::new(plain), ..self }
+    }
+
+    /// What is known of the plain key after the download, for the next one.
+    pub fn into_known_plain(self) -> KnownPlain {
+        self.plain.into_inner()
     }
 
     /// Whether the last download came with its length.
@@ -153,15 +167,53 @@ impl<'a> Download<'a> {
     /// Downloads and checks. A panic on the way is this place's failure.
     pub fn run(&self, refuse: &mut Refuse<'_>) -> Result<Fetched, FetchError> {
         let was_there = self.options.to.symlink_metadata().is_ok();
-        let outcome = contained(|| self.place.clone(), || self.run_with_races(refuse));
+        let outcome = contained(|| self.place.clone(), || self.run_newest(refuse));
         if !was_there && matches!(outcome, Err(FetchError::Refused(StoreError::Panicked { .. }))) {
             remove(self.options.to);
         }
         outcome
     }
 
-    fn run_with_races(&self, refuse: &mut Refuse<'_>) -> Result<Fetched, FetchError> {
-        let mut manifest = self.manifest()?;
+    /// Downloads the newer sound one of the two: the object at the plain key, and the one that the manifest names.
+    /// The original's programs write the plain key, and leave our manifest unchanged.
+    fn run_newest(&self, refuse: &mut Refuse<'_>) -> Result<Fetched, FetchError> {
+        let named = self.manifest()?;
+        // A kept snapshot has another name, and no other program writes it.
+        if self.name == self.store.name()
+            && let Some((manifest, written)) = &named
+            && self.plain.borrow_mut().is_due(manifest)
+            && let Some(plain) = overwritten::newer_plain(&self.store, manifest, written, self.options.abort)?
+            && let Some(newer) = self.get_plain(&plain, manifest, refuse)?
+        {
+            return Ok(newer);
+        }
+        self.run_with_races(named.map(|(manifest, _)| manifest), refuse)
+    }
+
+    /// Downloads the object at the plain key. `None` unless it is sound and newer than the one that the manifest names.
+    fn get_plain(
+        &self,
+        plain: &ObjectInfo,
+        manifest: &Manifest,
+        refuse: &mut Refuse<'_>,
+    ) -> Result<Option<Fetched>, FetchError> {
+        let identity = self.store.identity(plain);
+        if identity.is_some() && self.plain.borrow().passed_over == identity {
+            return Ok(None);
+        }
+        match self.get(None, refuse) {
+            Ok(fetched) if overwritten::is_news(&fetched.position, manifest) => return Ok(Some(fetched)),
+            Ok(_) => remove(self.options.to),
+            Err(FetchError::Bad { reason, .. }) if reason.is_useless() => {}
+            Err(FetchError::Aborted) => return Err(FetchError::Aborted),
+            // The next download may succeed, and another ledger may want the snapshot.
+            Err(_) => return Ok(None),
+        }
+        self.plain.borrow_mut().passed_over = identity;
+        Ok(None)
+    }
+
+    fn run_with_races(&self, mut manifest: Option<Manifest>, refuse: &mut Refuse<'_>) -> Result<Fetched, FetchError> {
         let mut races = 0;
         let mut has_read_again = false;
         loop {
@@ -172,7 +224,7 @@ impl<'a> Download<'a> {
                 return Err(error);
             }
             // Publishers write the data before the manifest, so a new manifest names data that is there.
-            let again = self.manifest()?;
+            let again = self.manifest()?.map(|(manifest, _)| manifest);
             if again == manifest && !matches!(error, FetchError::Changed(_)) {
                 // The network may have damaged the bytes: read them once more, and not twice.
                 if !self.differed.get() || std::mem::replace(&mut has_read_again, true) {
@@ -183,7 +235,7 @@ impl<'a> Download<'a> {
         }
     }
 
-    fn manifest(&self) -> Result<Option<Manifest>, FetchError> {
+    fn manifest(&self) -> Result<Option<(Manifest, ObjectInfo)>, FetchError> {
         find_manifest(&self.store, &self.name, self.options.abort)
     }
 
@@ -214,6 +266,9 @@ impl<'a> Download<'a> {
         let received = receive(&self.place, &mut stream, to, &context);
         let received = received.inspect_err(|_| self.differed.set(has_hash))?;
         failpoint::hit("bootstrap-after-download");
+        if manifest.is_none() {
+            self.refuse_changed(&info).inspect_err(|_| remove(to))?;
+        }
         let matched = match manifest {
             Some(manifest) => matches_manifest(&received, manifest),
             None => matches_checksum(&received, &info),
@@ -232,6 +287,17 @@ impl<'a> Download<'a> {
             has_checksum: manifest.is_none() && checksum_of(&info).is_some(),
             tables,
         })
+    }
+
+    /// Refuses a file that changed while it was read. The original's supervisor writes files in place, so the bytes
+    /// may be a part of each.
+    fn refuse_changed(&self, read: &ObjectInfo) -> Result<(), FetchError> {
+        match self.store.path(&self.name) {
+            Some(_) if self.store.head(&self.name, self.options.abort)?.etag != read.etag => {
+                Err(StoreError::Changed { place: self.store.place(&self.name) }.into())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Opens the object that the manifest names, or the one at the plain key if that is gone.

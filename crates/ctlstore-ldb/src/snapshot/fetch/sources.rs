@@ -21,6 +21,7 @@ use crate::snapshot::store::{Store, StoreError};
 
 use super::download::{Download, DownloadOptions, Fetched};
 use super::error::{BadSnapshot, FetchError};
+use super::overwritten::KnownPlain;
 use super::receive::ExpansionLimits;
 use super::wanted::Wanted;
 
@@ -41,6 +42,7 @@ pub struct SnapshotSources {
 struct Source {
     url: SnapshotUrl,
     published: ObjectMemory,
+    plain: KnownPlain,
     /// By name, of the kept snapshots that the last call tried.
     kept: BTreeMap<String, ObjectMemory>,
 }
@@ -80,7 +82,12 @@ enum RejectReason {
 
 impl SnapshotSources {
     pub fn new(urls: Vec<SnapshotUrl>, limits: ExpansionLimits) -> Self {
-        let source = |url| Source { url, published: ObjectMemory::default(), kept: BTreeMap::new() };
+        let source = |url| Source {
+            url,
+            published: ObjectMemory::default(),
+            plain: KnownPlain::default(),
+            kept: BTreeMap::new(),
+        };
         Self { sources: urls.into_iter().map(source).collect(), limits }
     }
 
@@ -113,8 +120,10 @@ impl SnapshotSources {
     ) -> Result<Fetched, FetchError> {
         let options = DownloadOptions { to, digests: false, limits: self.limits, wanted, abort, progress };
         let source = &mut self.sources[index];
-        let published = Download::of_url(&source.url, options)?;
-        match source.published.download(&published, &source.url.to_string(), options) {
+        let published = Download::of_url(&source.url, options)?.with_known_plain(std::mem::take(&mut source.plain));
+        let outcome = source.published.download(&published, &source.url.to_string(), options);
+        source.plain = published.into_known_plain();
+        match outcome {
             Err(lost) if lost.is_lost_history() => source.fetch_kept(lost, options),
             outcome => outcome,
         }

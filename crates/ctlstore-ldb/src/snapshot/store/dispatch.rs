@@ -150,13 +150,15 @@ impl Store {
         }
     }
 
-    /// Copies an object to a sibling within the store, its metadata included.
+    /// Copies an object to a sibling within the store, its metadata included. If objects are files, the plain key
+    /// becomes a file of its own, because the original's supervisor overwrites it in place.
     ///
     /// # Errors
     /// Object stores refuse objects above some size.
     pub fn copy(&self, from: &str, to: &str, abort: &Abort) -> Result<(), StoreError> {
         match &self.kind {
-            StoreKind::Local(local) => local.copy(from, to),
+            StoreKind::Local(local) if to == self.name => local.copy(from, to, abort),
+            StoreKind::Local(local) => local.link(from, to, abort),
             StoreKind::Remote(remote) => remote.copy(from, to, abort),
             StoreKind::Web(_) | StoreKind::Data(_) => Err(self.read_only()),
         }

@@ -2,17 +2,21 @@
 //! linked into place.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
+use ctlstore_core::Abort;
 use ctlstore_core::disk::{beside, create_anew, directory_of, file_mode, flush, open_regular};
 
 use crate::snapshot::names::UNFINISHED;
 
 use super::error::StoreError;
 use super::object::{Condition, Object, ObjectBody, ObjectInfo, Part};
+
+/// Bytes that are copied between two checks of the abort flag.
+const COPIED_AT_ONCE: u64 = 16 << 20;
 
 /// One directory. Conditions hold only while one process writes there; the destination's
 /// lock ensures that.
@@ -64,19 +68,33 @@ impl Local {
     }
 
     /// Makes `to` a link to the same bytes, or a copy if the filesystem has no links.
-    pub(super) fn copy(&self, from: &str, to: &str) -> Result<(), StoreError> {
-        let from = self.path(from);
-        let to = self.path(to);
-        let unfinished = beside(&to, UNFINISHED);
+    pub(super) fn link(&self, from: &str, to: &str, abort: &Abort) -> Result<(), StoreError> {
+        let from_path = self.path(from);
+        let to_path = self.path(to);
+        let unfinished = beside(&to_path, UNFINISHED);
         remove(&unfinished)?;
-        if fs::hard_link(&from, &unfinished).is_err() {
-            copy_to(&from, &unfinished).map_err(StoreError::io("copy a snapshot to", &unfinished)).inspect_err(
-                |_| {
-                    let _ = fs::remove_file(&unfinished);
-                },
-            )?;
+        match fs::hard_link(&from_path, &unfinished) {
+            Ok(()) => put_in_place(&unfinished, &to_path),
+            Err(_) => self.copy(from, to, abort),
         }
-        put_in_place(&unfinished, &to)
+    }
+
+    /// Makes `to` a file of its own, because another program may write into it in place. Some filesystems share
+    /// the blocks until then.
+    pub(super) fn copy(&self, from: &str, to: &str, abort: &Abort) -> Result<(), StoreError> {
+        let (from, to) = (self.path(from), self.path(to));
+        let mut upload = LocalUpload::begin(&to)?;
+        let mut options = OpenOptions::new();
+        let file = open_regular(options.read(true), &from).map_err(StoreError::io("open", &from))?;
+        let mut copied = 1;
+        while copied > 0 {
+            if abort.is_aborted() {
+                return Err(StoreError::Aborted);
+            }
+            let mut part = (&file).take(COPIED_AT_ONCE);
+            copied = io::copy(&mut part, &mut upload.file).map_err(StoreError::io("copy a snapshot to", &to))?;
+        }
+        upload.finish()
     }
 
     /// Makes a finished file of the same directory the object, without copying it.
@@ -140,12 +158,6 @@ impl Drop for LocalUpload {
             let _ = fs::remove_file(unfinished);
         }
     }
-}
-
-fn copy_to(from: &Path, to: &Path) -> io::Result<()> {
-    let mut read = open_regular(OpenOptions::new().read(true), from)?;
-    io::copy(&mut read, &mut create_anew(to, file_mode())?)?;
-    Ok(())
 }
 
 fn put_in_place(unfinished: &Path, path: &Path) -> Result<(), StoreError> {
