@@ -89,12 +89,22 @@ fn write_group(group: usize) -> Vec<u8> {
     mutations(group % WRITERS, "groups", (0..GROUP).map(row))
 }
 
-/// Both tables full.
+/// Fills both tables.
 pub async fn fill(executive: &str) {
-    let points = (0..ROWS).step_by(100).map(|i| write_points(i / 100 % WRITERS, i..i + 100));
-    let requests: Vec<Vec<u8>> = points.chain((0..ROWS / GROUP).map(write_group)).collect();
+    let requests: Vec<Vec<u8>> = all_points(ROWS).chain((0..ROWS / GROUP).map(write_group)).collect();
     client::send_all(executive, &schema(), 1).await;
     client::send_all(executive, &requests, WRITERS).await;
+}
+
+/// Writes the first `rows` rows of `points`, a multiple of 100.
+pub async fn fill_points(executive: &str, rows: usize) {
+    let requests: Vec<Vec<u8>> = all_points(rows).collect();
+    client::send_all(executive, &schema(), 1).await;
+    client::send_all(executive, &requests, WRITERS).await;
+}
+
+fn all_points(rows: usize) -> impl Iterator<Item = Vec<u8>> {
+    (0..rows).step_by(100).map(|i| write_points(i / 100 % WRITERS, i..i + 100))
 }
 
 fn key(i: usize) -> String {
@@ -102,7 +112,12 @@ fn key(i: usize) -> String {
 }
 
 pub fn point_reads() -> Vec<Vec<u8>> {
-    (0..VARIETY).map(|i| request("POST", POINT_READ, "", &key(i * 7_919 % ROWS))).collect()
+    point_reads_among(ROWS)
+}
+
+/// Reads among the first `rows` rows.
+pub fn point_reads_among(rows: usize) -> Vec<Vec<u8>> {
+    (0..VARIETY).map(|i| request("POST", POINT_READ, "", &key(i * 7_919 % rows))).collect()
 }
 
 /// What a point read gives.

@@ -22,6 +22,8 @@ use support::{Node, NodeProcess, http, wait_until};
 /// The first argument of the other clients' process; their kind and the reader's address follow.
 pub const ARGUMENT: &str = "strangers-process";
 
+/// Rows of the table: enough changes that no stream comes to their end within a round.
+const ROWS: usize = 20_000;
 const ROUNDS: usize = 3;
 /// Reads of one round over one connection.
 const KEPT_READS: usize = 2_000;
@@ -145,14 +147,13 @@ async fn pause(n: usize) {
 }
 
 pub async fn measure(report: &mut Report) {
-    // All changes stay in the history, so that every stream begins with the first one.
-    let node = data::roomy(Node::new()).set("reader.workers", 1).set("changes.retain_bytes", "1 GiB").start();
+    let node = data::roomy(Node::new()).set("reader.workers", 1).start();
     let executive_url = node.executive_url();
     let reader_url = node.reader_url();
     let reader = address(&reader_url);
-    data::fill(address(&executive_url)).await;
+    data::fill_points(address(&executive_url), ROWS).await;
     until_all_is_readable(address(&executive_url), reader).await;
-    let requests = data::point_reads();
+    let requests = data::point_reads_among(ROWS);
 
     let mut alone = Reads::default();
     let mut beside = Strangers::ALL.map(|kind| (kind, Reads::default()));
@@ -233,8 +234,10 @@ pub fn run() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let (ready, mut all_ready) = mpsc::channel(kind.count());
-        for _ in 0..kind.count() {
-            tokio::spawn(keep_open(kind, address.clone(), ready.clone()));
+        for n in 0..kind.count() {
+            // Spread over the pause, so that not all streams take bytes at the same moment.
+            let offset = TAKING_PAUSE.mul_f64(n as f64 / kind.count() as f64);
+            tokio::spawn(keep_open(kind, address.clone(), ready.clone(), offset));
         }
         for _ in 0..kind.count() {
             all_ready.recv().await.expect("the tasks run");
@@ -245,7 +248,8 @@ pub fn run() {
 }
 
 /// Opens the connection again each time that the server closes it.
-async fn keep_open(kind: Strangers, address: String, ready: mpsc::Sender<()>) {
+async fn keep_open(kind: Strangers, address: String, ready: mpsc::Sender<()>, offset: Duration) {
+    sleep(offset).await;
     let mut ready = Some(ready);
     loop {
         // An error ends a connection as the server's close does.

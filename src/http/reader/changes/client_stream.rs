@@ -30,7 +30,8 @@ const PIECE: usize = 16 * 1024;
 const READ_BYTES: usize = 64 * 1024;
 /// How long events of one client are made before it is another's turn.
 const TURN: Duration = Duration::from_micros(100);
-/// How many records are made into events between two looks at the clock.
+/// Records without rows between two looks at the clock of a turn. With rows each record is followed by
+/// one, because a row may have to come from the disk.
 const TURN_RECORDS: usize = 8;
 /// How many records are taken from the shared memory at a time.
 const BATCH: usize = 512;
@@ -162,13 +163,15 @@ impl FeedClient {
                 None => HistoryCursor::seek(&directory, next)?,
             };
             let Ok(mut cursor) = cursor else { return Ok(Err(TooOld)) };
-            Ok(cursor.read(until, READ_BYTES)?.map(|records| (cursor, records)))
+            let records = cursor.read(until, READ_BYTES)?;
+            // Hundreds of allocations, which this thread does instead of the worker's loop.
+            Ok(records.map(|records| (cursor, records.into_iter().map(Arc::new).collect::<Vec<_>>())))
         });
         // A panic there has ended the process already.
         match read.await.unwrap_or(Ok(Err(TooOld)))? {
             Ok((cursor, records)) => {
                 self.cursor = Some(cursor);
-                self.backlog.extend(records.into_iter().map(Arc::new));
+                self.backlog.extend(records);
                 Ok(Ok(()))
             }
             Err(TooOld) => Ok(Err(TooOld)),
@@ -220,6 +223,7 @@ impl EventMaker {
         let mut events = FeedEvents::new(&self.history);
         let metrics = &self.feed.metrics.reader;
         let began = Instant::now();
+        let look_every = if self.asked.with_rows { 1 } else { TURN_RECORDS };
         for count in 1.. {
             let Some(record) = self.backlog.pop_front() else { break };
             self.next = record.number + 1;
@@ -232,7 +236,7 @@ impl EventMaker {
                 What::Resync { .. } => metrics.changes_resyncs.inc(),
                 _ => metrics.changes_events.inc(),
             };
-            if events.out.len() >= PIECE || (count % TURN_RECORDS == 0 && began.elapsed() >= TURN) {
+            if events.out.len() >= PIECE || (count % look_every == 0 && began.elapsed() >= TURN) {
                 break;
             }
         }
