@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ctlstore_core::Abort;
-use ctlstore_ldb::snapshot::fetch::{FetchError, Fetched, Limits, Sources, Wanted, fetch};
-use ctlstore_ldb::snapshot::{Phase, Progress, Publisher, StoreUrl, Target, Verifier};
+use ctlstore_ldb::snapshot::fetch::{ExpansionLimits, FetchError, Fetched, SnapshotSources, Wanted, fetch};
+use ctlstore_ldb::snapshot::{Phase, Publisher, SnapshotProgress, SnapshotUrl, Target, Verifier};
 use sha1::{Digest, Sha1};
 
 use support::s3::{self, Bucket};
@@ -40,7 +40,7 @@ fn write_in_place(path: &Path, bytes: &[u8]) {
     file.write_all(bytes).expect("write it");
 }
 
-fn fetched(url: &StoreUrl, directory: &Path) -> Result<(Fetched, i64), FetchError> {
+fn fetched(url: &SnapshotUrl, directory: &Path) -> Result<(Fetched, i64), FetchError> {
     let to = directory.join("fetched.db");
     let _ = fs::remove_file(&to);
     let fetched = fetch(url, &to, &Wanted::default(), &Abort::default(), &())?;
@@ -53,7 +53,7 @@ fn a_file_that_the_original_overwrites_in_place_damages_nothing_of_ours_and_coun
     let directory = support::scratch_dir();
     let at = directory.path();
     let (ours, snapshot) = (ldb(at, "ours.db", end_of(5)), at.join("files/snapshot.db"));
-    let url = StoreUrl::File(snapshot.clone());
+    let url = SnapshotUrl::File(snapshot.clone());
     let mut publisher = publisher(&ours, &[&snapshot]);
     assert_eq!(take(&mut publisher), end_of(5));
     let named = at.join("files").join(manifest(&store(&file_target(&snapshot))).unwrap().key);
@@ -108,7 +108,7 @@ fn a_destination_whose_names_are_one_file_as_earlier_versions_made_them_is_put_r
     fs::remove_file(&snapshot).unwrap();
     fs::hard_link(&named, &snapshot).unwrap();
     write_in_place(&snapshot, &originals(at, end_of(7)));
-    assert_eq!(fetched(&StoreUrl::File(snapshot), at).unwrap().1, end_of(7));
+    assert_eq!(fetched(&SnapshotUrl::File(snapshot), at).unwrap().1, end_of(7));
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn what_was_found_to_be_older_than_the_manifest_is_not_downloaded_again() {
     take(&mut publisher(&ours, &[&snapshot]));
     // Not compressed, whatever the name says, as the original writes files.
     write_in_place(&snapshot, &originals(at, end_of(3)));
-    let mut sources = Sources::new(vec![StoreUrl::File(snapshot.clone())], Limits::default());
+    let mut sources = SnapshotSources::new(vec![SnapshotUrl::File(snapshot.clone())], ExpansionLimits::default());
     let checked = Checked::default();
     for checks in [2, 3] {
         let to = at.join("fetched.db");
@@ -134,7 +134,7 @@ fn what_was_found_to_be_older_than_the_manifest_is_not_downloaded_again() {
 #[derive(Default)]
 struct Checked(AtomicUsize);
 
-impl Progress for Checked {
+impl SnapshotProgress for Checked {
     fn at(&self, phase: Phase, done: u64, total: Option<u64>) {
         if phase == Phase::Check && (done, total) == (0, None) {
             self.0.fetch_add(1, Ordering::SeqCst);
