@@ -26,7 +26,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-pub use applier::{ApplierMetrics, ChangelogMetrics};
+pub use applier::{ApplierMetrics, ChangelogMetrics, LdbGauges};
 pub use bootstrap::BootstrapMetrics;
 pub use executive::{ExecutiveMetrics, HeartbeatMetrics};
 pub use fetcher::FetcherMetrics;

@@ -1,8 +1,10 @@
-//! The ledger poller: reads the ledger from the LDB's position on and sends it to the applier in
+//! The ledger poller: reads the ledger from the LDBs' position on and sends it to the appliers in
 //! batches. One batch is applied while the next one is read. Entry point: [`Poller::new`]; the task
-//! is in `follow`. `ctlstore_ctldb::tail::Tail` checks the rows that it reads. It skips no row; after
-//! any failure it begins again from the LDB's own seq.
+//! is in `follow`, and `appliers` has the LDBs that it feeds. `ctlstore_ctldb::tail::Tail` checks the rows that it reads. It skips no row; after
+//! any failure it begins again from the LDBs' own seqs.
 
+mod appliers;
+mod failure;
 mod follow;
 
 use std::cell::RefCell;
@@ -16,7 +18,7 @@ use tokio::sync::Notify;
 
 use crate::actors::task::Task;
 use crate::messages::executive::LedgerGrew;
-use crate::messages::ledger::{AdoptLedger, ApplyBatch, Bootstrap, CaughtUp, GetPosition, HasLdb};
+use crate::messages::ledger::CaughtUp;
 use crate::messages::status::{ActorKind, GetStatus, RoleState, RoleStatus};
 use crate::messages::stop::Stop;
 use crate::metrics::{Component, Metrics};
@@ -24,6 +26,8 @@ use ctlstore_core::ledger::{BlockLimit, LedgerSource, Seq};
 use ctlstore_core::schema::Timestamp;
 
 use super::failures::Failures;
+
+pub use appliers::ApplierPeer;
 
 /// How the poller reads.
 #[derive(Debug, Clone)]
@@ -37,13 +41,8 @@ pub struct PollerOptions {
 /// The actors that the poller sends messages to.
 #[derive(Clone)]
 pub struct PollerPeers {
-    pub apply: Recipient<ApplyBatch>,
-    pub position: Recipient<GetPosition>,
-    pub adopt: Recipient<AdoptLedger>,
-    /// Fetches another LDB; `None` if no source is set. Without it, the poller keeps trying a ledger
-    /// that the LDB can't follow.
-    pub bootstrap: Option<Recipient<Bootstrap>>,
-    pub has_ldb: Recipient<HasLdb>,
+    /// One for each LDB of this host.
+    pub appliers: Vec<ApplierPeer>,
     /// All actors that measure lag.
     pub caught_up: Vec<Recipient<CaughtUp>>,
 }
@@ -81,6 +80,8 @@ struct View {
     has_data: bool,
     /// Whether the failure is that the ctldb can't be read.
     is_ctldb_away: bool,
+    /// Which of several LDBs are left out, and why.
+    left_out: Option<String>,
     /// Whether the role was ready before: with the ledger's end reached, or with the LDB's data alone.
     was_ready: bool,
     details: Details,
@@ -101,6 +102,7 @@ impl<S: LedgerSource + 'static> Poller<S> {
             caught_up_at: None,
             has_data: false,
             is_ctldb_away: false,
+            left_out: None,
             was_ready: false,
             details: Details::default(),
         };
@@ -144,6 +146,7 @@ impl<S: LedgerSource + Unpin + 'static> Handler<GetStatus> for Poller<S> {
         if !view.was_ready && view.state == RoleState::Running {
             status.not_ready = Some("has not reached the ledger's end yet".to_owned());
         }
+        status.not_ready = status.not_ready.or_else(|| view.left_out.clone());
         status.last_seq = Some(view.details.ledger_seq);
         status
     }

@@ -85,19 +85,19 @@ pub struct ReaderActor {
     shared: Rc<Shared>,
     /// Until the actor is started.
     ldb: Option<LdbReader>,
-    /// The applier of the LDB, if it is in this node. It can do something about damage.
-    applier: Option<Recipient<InspectLdb>>,
+    /// The appliers of the LDBs, if they are in this node. They can do something about damage.
+    appliers: Vec<Recipient<InspectLdb>>,
     looking: Option<Task>,
     reporting: Option<Task>,
 }
 
 impl ReaderActor {
-    /// `applier` writes the LDB that is read, if it is in this node.
+    /// `appliers` write the LDBs that are read, if they are in this node.
     pub fn new(
         ldb: LdbReader,
         ready_max_lag: Duration,
         served: ReaderState,
-        applier: Option<Recipient<InspectLdb>>,
+        appliers: Vec<Recipient<InspectLdb>>,
         metrics: Arc<Metrics>,
     ) -> Self {
         let failures = Failures::new(Component::Reader, Arc::clone(&metrics));
@@ -105,7 +105,7 @@ impl ReaderActor {
         Self {
             shared: Rc::new(Shared { ready_max_lag, metrics, served, view }),
             ldb: Some(ldb),
-            applier,
+            appliers,
             looking: None,
             reporting: None,
         }
@@ -120,9 +120,10 @@ impl Actor for ReaderActor {
             let shared = Rc::clone(&self.shared);
             self.looking = Some(Task::spawn(|stopping| keep_looking(shared, ldb, stopping)));
         }
-        if let Some(applier) = self.applier.take() {
+        let appliers = std::mem::take(&mut self.appliers);
+        if !appliers.is_empty() {
             let corruption = Arc::clone(&self.shared.served.corruption);
-            self.reporting = Some(Task::spawn(|stopping| keep_reporting(corruption, applier, stopping)));
+            self.reporting = Some(Task::spawn(|stopping| keep_reporting(corruption, appliers, stopping)));
         }
     }
 }
@@ -131,7 +132,7 @@ impl Handler<CaughtUp> for ReaderActor {
     type Result = ();
 
     fn handle(&mut self, caught_up: CaughtUp, _: &mut Self::Context) {
-        self.shared.served.freshness.caught_up(caught_up.at);
+        self.shared.served.freshness.caught_up(caught_up.seq, caught_up.at);
     }
 }
 
@@ -189,13 +190,21 @@ async fn keep_looking(shared: Rc<Shared>, mut ldb: LdbReader, mut stopping: Stop
     }
 }
 
-async fn keep_reporting(corruption: Arc<CorruptionReports>, applier: Recipient<InspectLdb>, mut stopping: Stopping) {
+async fn keep_reporting(
+    corruption: Arc<CorruptionReports>,
+    appliers: Vec<Recipient<InspectLdb>>,
+    mut stopping: Stopping,
+) {
     let report = async {
         loop {
             corruption.met().await;
-            // The applier's own status says what it found. If it found no damage, this reader is
+            // The applier's own status says what it found. If no applier found damage, this reader is
             // as good as before.
-            if matches!(applier.send(InspectLdb).await, Ok(Ok(IntegrityVerdict::Sound))) {
+            let mut are_sound = true;
+            for applier in &appliers {
+                are_sound &= matches!(applier.send(InspectLdb).await, Ok(Ok(IntegrityVerdict::Sound)));
+            }
+            if are_sound {
                 corruption.clear();
             }
             tokio::time::sleep(REPORT_EVERY).await;

@@ -1,5 +1,6 @@
 //! The messages between the ledger poller and the LDB applier, and those that they send to other actors.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix::Message;
@@ -13,7 +14,7 @@ use ctlstore_ldb::IntegrityVerdict;
 /// seq. Only one batch may be on its way; a second one is refused.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Seq, ApplyFailed>")]
-pub struct ApplyBatch(pub Batch);
+pub struct ApplyBatch(pub Arc<Batch>);
 
 /// To the applier: at which position is the LDB? If there is no LDB, or none that can be read, the applier
 /// fetches one before it answers, which may take long. If the message names the ledger, the fetched LDB

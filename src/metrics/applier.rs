@@ -25,7 +25,43 @@ struct CheckpointLabels {
     complete: bool,
 }
 
-/// The LDB applier.
+/// One of several LDBs.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FileLabels {
+    file: String,
+}
+
+/// The gauges of one LDB. Of several LDBs, the first sets those of a node with one LDB as well.
+#[derive(Debug, Default)]
+pub struct LdbGauges {
+    seq: Vec<Gauge>,
+    lag_seconds: Vec<Gauge<f64, AtomicU64>>,
+    wal_bytes: Vec<Gauge>,
+}
+
+impl LdbGauges {
+    pub fn set_seq(&self, seq: i64) {
+        self.seq.iter().for_each(|gauge| {
+            gauge.set(seq);
+        });
+    }
+
+    /// Not a number while it can't be said.
+    pub fn set_lag_seconds(&self, lag: f64) {
+        self.lag_seconds.iter().for_each(|gauge| {
+            gauge.set(lag);
+        });
+    }
+
+    pub fn set_wal_bytes(&self, bytes: u64) {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.wal_bytes.iter().for_each(|gauge| {
+            gauge.set(bytes);
+        });
+    }
+}
+
+/// The LDB applier. What is counted is the sum of all LDBs of the node.
 #[derive(Debug)]
 pub struct ApplierMetrics {
     /// The last applied seq.
@@ -43,6 +79,9 @@ pub struct ApplierMetrics {
     pub commit_seconds: Histogram,
     /// Ledger statements in each commit.
     pub commit_statements: Histogram,
+    file_seq: Family<FileLabels, Gauge>,
+    file_lag_seconds: Family<FileLabels, Gauge<f64, AtomicU64>>,
+    file_wal_bytes: Family<FileLabels, Gauge>,
     statements: Family<PathLabels, Counter>,
     checkpoints: Family<CheckpointLabels, Counter>,
 }
@@ -57,6 +96,9 @@ impl ApplierMetrics {
             transactions: Counter::default(),
             commit_seconds: Histogram::new(exponential_buckets(0.0001, 2.0, 16)),
             commit_statements: Histogram::new(exponential_buckets(1.0, 4.0, 9)),
+            file_seq: Family::default(),
+            file_lag_seconds: Family::default(),
+            file_wal_bytes: Family::default(),
             statements: Family::default(),
             checkpoints: Family::default(),
         };
@@ -65,6 +107,11 @@ impl ApplierMetrics {
         ldb.register("seq", "Last applied seq", this.seq.clone());
         ldb.register_with_unit("lag", "How far the LDB is behind the ledger", Unit::Seconds, this.lag_seconds.clone());
         ldb.register_with_unit("wal", "Size of the LDB's WAL", Unit::Bytes, this.wal_bytes.clone());
+        ldb.register("file_seq", "Last applied seq of each of several LDBs", this.file_seq.clone());
+        let help = "How far each of several LDBs is behind the ledger";
+        ldb.register_with_unit("file_lag", help, Unit::Seconds, this.file_lag_seconds.clone());
+        let help = "Size of the WAL of each of several LDBs";
+        ldb.register_with_unit("file_wal", help, Unit::Bytes, this.file_wal_bytes.clone());
         ldb.register("checkpoints", "WAL checkpoints by mode and whether they were whole", this.checkpoints.clone());
 
         let applier = registry.sub_registry_with_prefix("applier");
@@ -75,6 +122,23 @@ impl ApplierMetrics {
         applier.register_with_unit("commit_duration", help, Unit::Seconds, this.commit_seconds.clone());
         applier.register("commit_statements", "Ledger statements in each commit", this.commit_statements.clone());
         this
+    }
+
+    /// The gauges of the first or only LDB, or of another one; `file` names one of several.
+    pub fn ldb(&self, is_first: bool, file: Option<&str>) -> LdbGauges {
+        let mut gauges = LdbGauges::default();
+        if is_first {
+            gauges.seq.push(self.seq.clone());
+            gauges.lag_seconds.push(self.lag_seconds.clone());
+            gauges.wal_bytes.push(self.wal_bytes.clone());
+        }
+        if let Some(file) = file {
+            let labels = FileLabels { file: file.to_owned() };
+            gauges.seq.push(self.file_seq.get_or_create_owned(&labels));
+            gauges.lag_seconds.push(self.file_lag_seconds.get_or_create_owned(&labels));
+            gauges.wal_bytes.push(self.file_wal_bytes.get_or_create_owned(&labels));
+        }
+        gauges
     }
 
     /// Counts statements that were applied in this way.

@@ -23,6 +23,8 @@ pub struct BootstrapMetrics {
     pub attempts: Counter,
     /// Bytes downloaded, as they are stored, including those of failed downloads.
     pub bytes: Counter,
+    /// LDBs that were brought forward in their own file.
+    pub in_place: Counter,
     /// From the first byte to the replaced LDB, for downloads that succeeded.
     pub duration_seconds: Histogram,
     /// Unix seconds of the last time that a snapshot was fetched to replace the LDB.
@@ -35,6 +37,7 @@ impl BootstrapMetrics {
         let this = Self {
             attempts: Counter::default(),
             bytes: Counter::default(),
+            in_place: Counter::default(),
             duration_seconds: Histogram::new(exponential_buckets(0.01, 3.0, 12)),
             last_success_seconds: Gauge::default(),
             failures: Family::default(),
@@ -43,6 +46,7 @@ impl BootstrapMetrics {
         registry.register("attempts", "Snapshots asked for, at each source", this.attempts.clone());
         registry.register("failures", "Snapshots that were not had, by cause", this.failures.clone());
         registry.register_with_unit("downloaded", "Bytes of snapshots downloaded", Unit::Bytes, this.bytes.clone());
+        registry.register("in_place", "LDBs brought forward in their own file", this.in_place.clone());
         let help = "Time from the first byte of a snapshot to the switch";
         registry.register_with_unit("duration", help, Unit::Seconds, this.duration_seconds.clone());
         let help = "When the LDB was last replaced by a snapshot";

@@ -9,7 +9,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use url::Url;
 
-use crate::actors::applier::BootstrapOptions;
+use crate::actors::applier::{ApplierOptions, BootstrapOptions};
 use crate::actors::dogstatsd::DogstatsdOptions;
 use crate::actors::executive::{ExecutiveOptions, RetentionSettings};
 use crate::actors::fetcher::FetcherOptions;
@@ -31,6 +31,7 @@ use ctlstore_ldb::snapshot::fetch::ExpansionLimits;
 use ctlstore_ldb::snapshot::store::StoreOptions;
 use ctlstore_ldb::snapshot::{SnapshotUrl, Target, Verifier};
 use ctlstore_ldb::{LdbOptions, StatementLimits};
+use ctlstore_reader::read::Rotation;
 use ctlstore_reader::read::query::QueryLimits;
 
 use super::error::NodeError;
@@ -46,7 +47,8 @@ pub struct NodeOptions {
     /// Whether the node runs statements or queries that others wrote.
     pub runs_foreign_sql: bool,
     pub reader: Option<ReaderPart>,
-    pub applier: Option<ApplierPart>,
+    /// One for each LDB of this host.
+    pub appliers: Vec<ApplierOptions>,
     pub fetcher: Option<FetcherOptions>,
     pub snapshotter: Option<SnapshotterOptions>,
     pub poller: Option<PollerPart>,
@@ -63,20 +65,13 @@ pub struct ReaderPart {
     pub ready_max_lag: Duration,
 }
 
-pub struct ApplierPart {
-    pub ldb_path: PathBuf,
-    pub ldb: LdbOptions,
-    pub statements: StatementLimits,
-    pub bootstrap: BootstrapOptions,
-}
-
 pub struct PollerPart {
     pub location: Location,
     pub ledger: LedgerTable,
     /// The longest time of one query.
     pub timeout: Duration,
     pub options: PollerOptions,
-    /// Whether the applier can fetch another LDB.
+    /// Whether the appliers can get another LDB: from a source, or as a copy of one of several.
     pub may_bootstrap: bool,
 }
 
@@ -106,7 +101,7 @@ impl NodeOptions {
         Ok(Self {
             runs_foreign_sql: runs_queries || settings.follows_ledger(),
             reader: reader_bound.map(|bound| reader_part(settings, bound, open_files.reader)),
-            applier: settings.follows_ledger().then(|| applier_part(settings)),
+            appliers: if settings.follows_ledger() { appliers(settings) } else { Vec::new() },
             fetcher: settings.fetches_versions().then(|| fetcher(settings)),
             snapshotter: settings.plays(Role::Snapshotter).then(|| snapshotter(settings)),
             poller: poller.transpose()?,
@@ -126,13 +121,22 @@ fn reader_part(settings: &Settings, bound: Bound, max_connections: usize) -> Rea
     }
 }
 
-fn applier_part(settings: &Settings) -> ApplierPart {
-    ApplierPart {
-        ldb_path: settings.ldb.path.clone(),
-        ldb: ldb(settings),
-        statements: statements(settings),
-        bootstrap: bootstrap(settings),
-    }
+/// One for each LDB of this host. Only the first has a changelog and a history of changes, and fetches snapshots.
+fn appliers(settings: &Settings) -> Vec<ApplierOptions> {
+    let paths = settings.ldb.all();
+    let applier = |(index, path): (usize, &PathBuf)| {
+        let is_first = index == 0;
+        let siblings = paths.iter().filter(|other| *other != path).cloned().collect();
+        ApplierOptions {
+            path: path.clone(),
+            is_first,
+            rotation: rotation(settings),
+            ldb: if is_first { ldb(settings) } else { LdbOptions { changelog: None, history: None, ..ldb(settings) } },
+            limits: statements(settings),
+            bootstrap: bootstrap(settings, is_first, siblings),
+        }
+    };
+    paths.iter().enumerate().map(applier).collect()
 }
 
 fn poller_part(settings: &Settings) -> Result<PollerPart, NodeError> {
@@ -141,7 +145,8 @@ fn poller_part(settings: &Settings) -> Result<PollerPart, NodeError> {
         ledger: LedgerTable::new(&settings.ctldb.ledger_table)?,
         timeout: settings.reflector.poll_timeout,
         options: poller(settings),
-        may_bootstrap: !settings.bootstrap.urls.is_empty(),
+        // Of several LDBs, one can be copied from another. A single one only has the sources.
+        may_bootstrap: settings.ldb.all().len() > 1 || !settings.bootstrap.urls.is_empty(),
     })
 }
 
@@ -172,6 +177,12 @@ fn ldb(settings: &Settings) -> LdbOptions {
     LdbOptions { wal_checkpoint_bytes, changelog: Some(changelog), history: Some(history) }
 }
 
+/// The turns of several LDBs; `None` if there is only one.
+fn rotation(settings: &Settings) -> Option<Rotation> {
+    let ldb = &settings.ldb;
+    (ldb.paths.len() > 1).then(|| Rotation::new(ldb.paths.clone(), ldb.rotation))
+}
+
 fn statements(settings: &Settings) -> StatementLimits {
     let reflector = &settings.reflector;
     StatementLimits {
@@ -181,9 +192,10 @@ fn statements(settings: &Settings) -> StatementLimits {
     }
 }
 
-fn bootstrap(settings: &Settings) -> BootstrapOptions {
+fn bootstrap(settings: &Settings, is_first: bool, siblings: Vec<PathBuf>) -> BootstrapOptions {
     let bootstrap = &settings.bootstrap;
-    BootstrapOptions { urls: bootstrap.urls.clone(), allow_empty: bootstrap.allow_empty, limits: limits(settings) }
+    let urls = if is_first { bootstrap.urls.clone() } else { Vec::new() };
+    BootstrapOptions { urls, siblings, is_first, allow_empty: bootstrap.allow_empty, limits: limits(settings) }
 }
 
 fn fetcher(settings: &Settings) -> FetcherOptions {
@@ -252,6 +264,7 @@ fn reader(settings: &Settings, address: SocketAddr, max_connections: usize) -> R
     ReaderOptions {
         ldb_path: if settings.ldb.versioned { settings.ldb.versions() } else { settings.ldb.path.clone() },
         versioned: settings.ldb.versioned,
+        rotation: rotation(settings),
         max_rows: reader.max_rows,
         max_response_bytes: in_memory(reader.max_response_bytes),
         feed: FeedOptions { max_clients, heartbeat: settings.changes.heartbeat },

@@ -9,12 +9,12 @@ use std::time::Duration;
 use actix::prelude::*;
 use actix_web::dev::{Server, ServerHandle};
 
-use crate::actors::applier::Applier;
+use crate::actors::applier::{Applier, ApplierOptions};
 use crate::actors::dogstatsd::{Dogstatsd, DogstatsdOptions};
 use crate::actors::executive::ExecutiveActor;
 use crate::actors::fetcher::{Fetcher, FetcherOptions};
 use crate::actors::heartbeat::{Heartbeat, HeartbeatOptions};
-use crate::actors::poller::{Poller, PollerPeers};
+use crate::actors::poller::{ApplierPeer, Poller, PollerPeers};
 use crate::actors::reader::{ReaderActor, ReaderState};
 use crate::actors::snapshotter::{Snapshotter, SnapshotterOptions};
 use crate::config::Settings;
@@ -36,7 +36,7 @@ use ctlstore_reader::read::query::memory;
 use super::error::NodeError;
 use super::listeners::Listeners;
 use super::open_files::OpenFiles;
-use super::options::{ApplierPart, ExecutivePart, NodeOptions, OpsPart, PollerPart, ReaderPart};
+use super::options::{ExecutivePart, NodeOptions, OpsPart, PollerPart, ReaderPart};
 use super::stop::Steps;
 
 /// The executive's server waits this much longer than the executive takes at most.
@@ -56,9 +56,10 @@ pub struct Node {
     executive_http: Option<ServerHandle>,
     executive: Option<Recipient<Stop>>,
     poller: Option<Recipient<Stop>>,
-    applier: Option<Recipient<Stop>>,
-    /// Tells the applier of a stop before its turn comes.
-    statement_watch: Option<Arc<StatementWatch>>,
+    /// One for each LDB of this host.
+    appliers: Vec<Recipient<Stop>>,
+    /// Tell the appliers of a stop before their turn comes.
+    statement_watches: Vec<Arc<StatementWatch>>,
     fetcher: Option<Recipient<Stop>>,
     snapshotter: Option<Recipient<Stop>>,
     reader: Option<Recipient<Stop>>,
@@ -87,30 +88,29 @@ impl Node {
         let mut node = Self::empty();
         let mut lag_watchers = Vec::new();
         let mut commit_watchers = Vec::new();
-        // The reader sends against the data flow when it finds damage, so it needs the applier's address first.
-        let applier_context = options.applier.is_some().then(Context::<Applier>::new);
+        // The reader sends against the data flow when it finds damage, so it needs the appliers' addresses first.
+        let contexts: Vec<_> = options.appliers.iter().map(|_| Context::<Applier>::new()).collect();
+        let ldb_paths: Vec<_> = options.appliers.iter().map(|applier| applier.path.display().to_string()).collect();
         if let Some(part) = options.reader {
-            let inspect = applier_context.as_ref().map(|context| context.address().recipient());
+            let inspect = contexts.iter().map(|context| context.address().recipient()).collect();
             let reader = node.start_reader(part, inspect)?;
             lag_watchers.push(reader.clone().recipient());
             commit_watchers.push(reader.recipient());
         }
-        let mut applier = None;
-        if let (Some(context), Some(part)) = (applier_context, options.applier) {
-            applier = Some(node.start_applier(part, context, commit_watchers)?);
-        }
+        let appliers = node.start_appliers(options.appliers, contexts, &commit_watchers)?;
         if let Some(options) = options.fetcher {
             node.start_fetcher(options)?;
         }
         if let Some(options) = options.snapshotter {
             // It asks the applier only for the time of its commits.
-            let slowest_commit = applier.as_ref().map(|applier| applier.clone().recipient());
+            let slowest_commit = appliers.first().map(|applier| applier.clone().recipient());
             node.start_snapshotter(options, slowest_commit);
         }
         let mut poller = None;
-        if let (Some(applier), Some(part)) = (applier, options.poller) {
-            lag_watchers.push(applier.clone().recipient());
-            poller = Some(node.start_poller(part, &applier, lag_watchers)?);
+        if let Some(part) = options.poller {
+            lag_watchers.extend(appliers.iter().map(|applier| applier.clone().recipient()));
+            let ldbs = ldb_paths.into_iter().zip(&appliers);
+            poller = Some(node.start_poller(part, ldbs, lag_watchers)?);
         }
         if let (Some(part), Some(ctldb)) = (options.executive, ctldb) {
             node.start_executive(part, ctldb, poller).await?;
@@ -132,8 +132,8 @@ impl Node {
             executive_http: None,
             executive: None,
             poller: None,
-            applier: None,
-            statement_watch: None,
+            appliers: Vec::new(),
+            statement_watches: Vec::new(),
             fetcher: None,
             snapshotter: None,
             reader: None,
@@ -147,7 +147,7 @@ impl Node {
     fn start_reader(
         &mut self,
         part: ReaderPart,
-        inspect: Option<Recipient<InspectLdb>>,
+        inspect: Vec<Recipient<InspectLdb>>,
     ) -> Result<Addr<ReaderActor>, NodeError> {
         let ReaderPart { listener, options, ready_max_lag } = part;
         let failed = |source| NodeError::Server { what: "reader", source };
@@ -175,36 +175,41 @@ impl Node {
         Ok(())
     }
 
-    fn start_applier(
+    fn start_appliers(
         &mut self,
-        part: ApplierPart,
-        context: Context<Applier>,
-        commit_watchers: Vec<Recipient<Committed>>,
-    ) -> Result<Addr<Applier>, NodeError> {
-        let ApplierPart { ldb_path, ldb, statements, bootstrap } = part;
-        let applier = Applier::open(&ldb_path, ldb, statements, bootstrap, self.metrics.clone())?;
-        self.statement_watch = Some(applier.watch());
-        let applier = context.run(applier.telling(commit_watchers));
-        self.statuses.push((ActorKind::Applier, applier.clone().recipient()));
-        self.applier = Some(applier.clone().recipient());
-        Ok(applier)
+        options: Vec<ApplierOptions>,
+        contexts: Vec<Context<Applier>>,
+        commit_watchers: &[Recipient<Committed>],
+    ) -> Result<Vec<Addr<Applier>>, NodeError> {
+        let mut started = Vec::with_capacity(contexts.len());
+        for (context, options) in contexts.into_iter().zip(options) {
+            let applier = Applier::open(options, self.metrics.clone())?;
+            self.statement_watches.push(applier.watch());
+            let applier = context.run(applier.telling(commit_watchers.to_vec()));
+            self.statuses.push((ActorKind::Applier, applier.clone().recipient()));
+            self.appliers.push(applier.clone().recipient());
+            started.push(applier);
+        }
+        Ok(started)
     }
 
-    fn start_poller(
+    /// `ldbs` has the path of each LDB and its applier.
+    fn start_poller<'a>(
         &mut self,
         part: PollerPart,
-        applier: &Addr<Applier>,
+        ldbs: impl Iterator<Item = (String, &'a Addr<Applier>)>,
         caught_up: Vec<Recipient<CaughtUp>>,
     ) -> Result<Recipient<LedgerGrew>, NodeError> {
         let PollerPart { location, ledger, timeout, options, may_bootstrap } = part;
-        let peers = PollerPeers {
+        let peer = |(ldb, applier): (String, &Addr<Applier>)| ApplierPeer {
+            ldb,
             apply: applier.clone().recipient(),
             position: applier.clone().recipient(),
             adopt: applier.clone().recipient(),
             has_ldb: applier.clone().recipient(),
             bootstrap: may_bootstrap.then(|| applier.clone().recipient()),
-            caught_up,
         };
+        let peers = PollerPeers { appliers: ldbs.map(peer).collect(), caught_up };
         let source = AnySource::new(&location, ledger, timeout)?;
         let metrics = self.metrics.clone();
         let poller = Poller::start_in_arbiter(&self.arbiter(), move |_| Poller::new(source, options, peers, metrics));
@@ -294,15 +299,15 @@ impl Node {
     pub async fn stop(self, timeout: Duration) -> bool {
         let steps = Steps::within(timeout);
         self.accepting.store(false, Ordering::Relaxed);
-        if let Some(watch) = &self.statement_watch {
-            // Otherwise the poller's step would wait for the batch that is being applied.
-            watch.stop();
-        }
+        // Otherwise the poller's step would wait for the batch that is being applied.
+        self.statement_watches.iter().for_each(|watch| watch.stop());
         steps.actor("heartbeat", self.heartbeat).await;
         steps.server("executive http", self.executive_http).await;
         steps.actor("executive", self.executive).await;
         steps.actor("poller", self.poller).await;
-        steps.actor("applier", self.applier).await;
+        for applier in self.appliers {
+            steps.actor("applier", Some(applier)).await;
+        }
         steps.actor("fetcher", self.fetcher).await;
         steps.actor("snapshotter", self.snapshotter).await;
         steps.actor("reader", self.reader).await;

@@ -1,5 +1,5 @@
-//! A host whose LDB is replaced by a snapshot, because the ledger was pruned beyond it. A client of its feed also gets
-//! the changes that no ledger row has brought, and need not start over.
+//! A host whose LDB is brought to a snapshot, because the ledger was pruned under it: a client that follows its changes
+//! gets those too that no ledger row has brought, and need not start over.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -36,7 +36,7 @@ fn a_host_that_bootstraps_again_tells_its_followers_what_has_changed() {
     follow(&process.reader_url(), &mut cache);
     assert_eq!(cache.rows.len(), 300);
 
-    for (round, failpoint) in ["", "bootstrap-before-link", "bootstrap-after-link"].into_iter().enumerate() {
+    for (round, failpoint) in ["", "catch-up-after-history", "catch-up-after-commit"].into_iter().enumerate() {
         assert!(process.stop(DEADLINE).success());
         let behind = origin.last_seq();
         let first = round as i64 * 50;

@@ -63,6 +63,10 @@ fn what_the_host_lacks_is_named() {
     let (code, findings) = doctor(&format!("ldb.path = {:?}", ldb.to_str().unwrap()), &["--role", "reader"]);
     assert_eq!(code, Some(0), "{findings:#?}");
     mend(&findings, "ok", "is readable, at seq 1");
+    let config = format!("ldb.paths = [{:?}, '/nowhere/two.db']", ldb.to_str().unwrap());
+    let (_, findings) = doctor(&config, &["--role", "reader"]);
+    mend(&findings, "ok", "is readable, at seq 1");
+    assert!(mend(&findings, "warn", "no ldb at /nowhere/two.db yet").starts_with("ldb.paths = "));
     let (code, findings) = doctor("reader.bind = '0.0.0.0:1331'", &["--role", "reader"]);
     assert_eq!(code, Some(0));
     assert!(mend(&findings, "warn", "may read every row").starts_with("reader.bind = \"127.0.0.1:1331\""));

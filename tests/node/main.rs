@@ -8,5 +8,6 @@ mod http_server;
 mod life;
 mod misbehaving_clients;
 mod mysql;
+mod several_ldbs;
 mod status_and_metrics;
 mod telemetry;

@@ -57,6 +57,7 @@ pub struct ReaderServer {
 
 pub fn options(ldb_path: impl Into<PathBuf>) -> ReaderOptions {
     ReaderOptions {
+        rotation: None,
         ldb_path: ldb_path.into(),
         versioned: false,
         max_rows: 0,

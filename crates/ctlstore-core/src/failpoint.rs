@@ -10,6 +10,7 @@
 //! | a schema change on MySQL | `ddl-after-intent`, `ddl-after-ddl`, `ddl-after-ledger`, `ddl-after-commit` |
 //! | the LDB's applier | `apply-after-begin`, `apply-after-statements`, `apply-after-seq`, `apply-after-history`, `apply-after-commit`, `apply-after-changelog` |
 //! | fetching an LDB | `bootstrap-after-download`, `bootstrap-after-check`, `bootstrap-after-adoption`, `bootstrap-before-link`, `bootstrap-after-link` |
+//! | bringing an LDB forward in its own file | `catch-up-after-begin`, `catch-up-amid-rows`, `catch-up-after-rows`, `catch-up-after-seq`, `catch-up-after-history`, `catch-up-after-commit`, `catch-up-after-changelog` |
 //! | making a snapshot | `snapshot-after-copy`, `snapshot-after-flush` |
 //! | putting a snapshot in place at a destination | `snapshot-before-rename`, `snapshot-after-rename`, `snapshot-after-manifest` |
 //! | adding and removing versions of the LDB | `versioned-before-rename`, `versioned-after-rename`, `versioned-before-removal` |

@@ -9,6 +9,7 @@
 mod apply;
 mod bookkeeping;
 mod bound_statements;
+mod catch_up;
 mod checkpoint;
 mod claim;
 mod connection;
@@ -26,6 +27,7 @@ mod writer;
 
 pub use apply::{Applied, ApplyError};
 pub use bookkeeping::FORMAT_VERSION;
+pub use catch_up::{CatchUp, CatchUpError, CatchUpProgress};
 pub use checkpoint::{Checkpoint, CheckpointMode};
 pub use claim::{ClaimedLdb, Replaced};
 pub(crate) use connection::mark_for_wal;

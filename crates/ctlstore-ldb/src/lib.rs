@@ -8,12 +8,13 @@
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
 pub mod changelog;
+mod difference;
 mod ldb;
 pub mod snapshot;
 
 #[doc(inline)]
 pub use ldb::{
-    Applied, ApplyError, Checkpoint, CheckpointMode, ClaimedLdb, FORMAT_VERSION, IntegrityCheck, IntegrityVerdict, Ldb,
-    LdbError, LdbOptions, Replaced, Standing, StatementLimits, StatementWatch, Versions, refuse_foreign,
-    refuse_other_database,
+    Applied, ApplyError, CatchUp, CatchUpError, CatchUpProgress, Checkpoint, CheckpointMode, ClaimedLdb,
+    FORMAT_VERSION, IntegrityCheck, IntegrityVerdict, Ldb, LdbError, LdbOptions, Replaced, Standing, StatementLimits,
+    StatementWatch, Versions, refuse_foreign, refuse_other_database,
 };

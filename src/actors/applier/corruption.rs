@@ -8,8 +8,9 @@ use crate::messages::ledger::{ApplyFailed, HasLdb, InspectLdb};
 use crate::metrics::ErrorKind;
 use ctlstore_ldb::{IntegrityVerdict, LdbError};
 
+use super::Applier;
+use super::outcome::Work;
 use super::thread::Job;
-use super::{Applier, Work};
 
 impl Applier {
     /// Records that the LDB is damaged, or that it could not be checked.

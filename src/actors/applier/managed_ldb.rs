@@ -1,6 +1,6 @@
 //! The LDB as the writer thread has it: open, not there yet, or unreadable. Entry points:
 //! [`ManagedLdb::position`], `apply` and `replace`. It fetches, replaces and closes LDBs. It blocks,
-//! so only the writer thread uses it.
+//! so only the writer thread uses it. `catch_up` brings an LDB forward in its own file.
 
 use std::time::{Duration, Instant};
 
@@ -12,8 +12,10 @@ use ctlstore_ldb::snapshot::fetch::Wanted;
 use ctlstore_ldb::{
     Applied, ApplyError, Checkpoint, ClaimedLdb, IntegrityCheck, IntegrityVerdict, Ldb, LdbError, LdbOptions, Replaced,
 };
+use ctlstore_reader::read::Rotation;
 
 use super::bootstrap::{Bootstrap, NoSnapshot};
+use super::catch_up::KeptSnapshot;
 
 /// How long a replaced file stays for its readers. They look for a new one every 50 ms; a reader
 /// that is just opening the old file needs its WAL a little longer.
@@ -22,6 +24,9 @@ const READERS_LEAVE: Duration = Duration::from_secs(60);
 /// After a check found the LDB sound, no report of damage starts another check before this pause.
 /// The first pause, and the longest one if each check finds nothing.
 const BETWEEN_LOOKS: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(60));
+/// What a new file means for programs that don't follow the path, such as the original's.
+const ANOTHER_FILE: &str = "another file takes its place; programs that have the old one open need a restart, unless \
+                            they look at the path again";
 /// What to do with a damaged LDB if no source is set.
 const ADVICE: &str = "set bootstrap.urls to have another one fetched, or stop the node and move the file away \
                       to have it made again from the ledger";
@@ -36,12 +41,16 @@ pub enum NoLdb {
 }
 
 pub struct ManagedLdb {
-    home: ClaimedLdb,
+    pub(super) home: ClaimedLdb,
     options: LdbOptions,
-    bootstrap: Bootstrap,
-    ldb: Option<Ldb>,
+    /// If readers read several LDBs in turn.
+    rotation: Option<Rotation>,
+    pub(super) bootstrap: Bootstrap,
+    pub(super) ldb: Option<Ldb>,
     /// Why the LDB at the path can't be read. If it is set, the LDB is closed.
     unreadable: Option<String>,
+    /// A snapshot that was fetched, and could not be used because the disk had no room.
+    pub(super) kept: Option<KeptSnapshot>,
     /// Whether an empty LDB may be made as soon as the ledger's id or its first batch comes.
     may_begin_empty: bool,
     /// The id of the ledger that was followed last.
@@ -55,15 +64,22 @@ pub struct ManagedLdb {
 }
 
 impl ManagedLdb {
-    /// Opens the LDB at the path. If it is missing or unreadable and a source is set, nothing is
+    /// Opens the LDB at the path. If it is missing or unreadable and there is a source, nothing is
     /// opened; [`position`](Self::position) then fetches a snapshot.
-    pub fn open(home: ClaimedLdb, options: LdbOptions, bootstrap: Bootstrap) -> Result<Self, LdbError> {
+    pub fn open(
+        home: ClaimedLdb,
+        options: LdbOptions,
+        rotation: Option<Rotation>,
+        bootstrap: Bootstrap,
+    ) -> Result<Self, LdbError> {
         let mut ldb_slot = Self {
             home,
             options,
+            rotation,
             bootstrap,
             ldb: None,
             unreadable: None,
+            kept: None,
             may_begin_empty: false,
             ledger_id: None,
             replaced_at: None,
@@ -72,7 +88,7 @@ impl ManagedLdb {
             written: ChangelogCounts::default(),
         };
         let may_fetch = ldb_slot.bootstrap.has_sources();
-        if may_fetch && ldb_slot.home.is_missing()? {
+        if ldb_slot.bootstrap.may_bring_the_first() && ldb_slot.home.is_missing()? {
             return Ok(ldb_slot);
         }
         match ldb_slot.open_ldb() {
@@ -116,15 +132,23 @@ impl ManagedLdb {
         }
     }
 
-    /// Replaces the LDB by a snapshot that can follow `ledger`.
+    /// Brings the LDB to a snapshot that can follow `ledger`, in its own file if it can be.
     pub fn replace(&mut self, FollowedLedger { info, history }: FollowedLedger) -> Result<LdbPosition, NoLdb> {
         let (ledger_id, history) = (info.ledger_id.clone(), Some(history));
         let wanted = Wanted { ledger_id, ledger: Some(info), history, from: None };
-        // The fetch needs space on the disk, and the readers of an earlier LDB have left it.
-        self.home.tidy()?;
-        match self.bootstrap.round(&self.home, &wanted)? {
-            true => self.switch()?,
-            false => return Err(self.bootstrap.nothing_there().into()),
+        let fetched = match self.take_kept(&wanted)? {
+            Some(position) => position,
+            None => {
+                // The fetch needs space on the disk, and the readers of an earlier LDB have left it.
+                self.home.tidy()?;
+                let fetched = self.bootstrap.round(&self.home, &wanted)?;
+                fetched.ok_or_else(|| self.bootstrap.nothing_there())?
+            }
+        };
+        if !self.catch_up(&fetched)? {
+            let path = self.home.path().display();
+            tracing::warn!(role = "applier", ldb = %path, seq = %fetched.seq, "{ANOTHER_FILE}");
+            self.switch()?;
         }
         self.position(None)
     }
@@ -225,15 +249,15 @@ impl ManagedLdb {
         let ledger_id = self.ledger_id.clone().or_else(|| ledger.as_ref()?.ledger_id.clone());
         let wanted = Wanted { ledger_id, ledger, history, from: None };
         let may_replay = wanted.has_whole_ledger() && self.bootstrap.allow_empty() != AllowEmpty::Never;
-        let is_fetched = match self.bootstrap.round(&self.home, &wanted) {
+        let fetched = match self.bootstrap.round(&self.home, &wanted) {
             // The ledger still has all of its own rows, so such a snapshot is not needed.
             Err(none) if none.is_lost_history && may_replay => {
                 tracing::warn!(role = "applier", error = %none, "passed over, beginning with the ledger's first row");
-                false
+                None
             }
             outcome => outcome?,
         };
-        if is_fetched {
+        if fetched.is_some() {
             self.switch()?;
             return Ok(true);
         }
@@ -264,7 +288,7 @@ impl ManagedLdb {
         Ok(())
     }
 
-    /// Replaces the LDB by the fetched one and opens it.
+    /// Replaces the LDB by the fetched one, as another file, and opens it.
     fn switch(&mut self) -> Result<(), LdbError> {
         if let Some(ldb) = &mut self.ldb
             && let Err(error) = ldb.bridge(&self.home.incoming())
@@ -279,8 +303,7 @@ impl ManagedLdb {
         let replaced = if self.unreadable.is_some() { Replaced::KeptAside } else { Replaced::Discarded };
         self.home.install(&self.home.incoming(), replaced, number)?;
         self.unreadable = None;
-        self.next_look = None;
-        self.looks.reset();
+        self.has_other_rows();
         self.replaced_at = Some(Instant::now());
         if let Some(old) = self.take_ldb()
             && let Err(error) = old.close()
@@ -290,6 +313,12 @@ impl ManagedLdb {
         self.open_ldb()
     }
 
+    /// Records that the rows were replaced, so earlier checks say nothing about the present ones.
+    pub(super) fn has_other_rows(&mut self) {
+        self.next_look = None;
+        self.looks.reset();
+    }
+
     /// Takes the open LDB away, to close it.
     fn take_ldb(&mut self) -> Option<Ldb> {
         self.written = self.changelog_total();
@@ -297,7 +326,10 @@ impl ManagedLdb {
     }
 
     fn open_ldb(&mut self) -> Result<(), LdbError> {
-        let ldb = self.home.open(&self.options)?;
+        let mut ldb = self.home.open(&self.options)?;
+        if let Some(rotation) = &self.rotation {
+            ldb.rest_by(rotation.clone());
+        }
         let triggers = ldb.triggers()?;
         if !triggers.is_empty() {
             let path = self.home.path().display();
@@ -310,7 +342,7 @@ impl ManagedLdb {
 
     /// Closes a damaged LDB if another one can be fetched. If not, the applier goes on as far as it
     /// can, and the status says what is wrong.
-    fn noted(&mut self, error: LdbError) -> LdbError {
+    pub(super) fn noted(&mut self, error: LdbError) -> LdbError {
         if error.is_corrupt() && self.bootstrap.has_sources() {
             self.unreadable = Some(error.to_string());
             drop(self.take_ldb());

@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select};
 use tokio::sync::oneshot;
 
 use crate::messages::ledger::{ApplyFailed, FollowedLedger};
-use crate::metrics::{ErrorKind, Metrics};
+use crate::metrics::{ErrorKind, LdbGauges, Metrics};
 use ctlstore_core::ledger::{Batch, LdbPosition};
 use ctlstore_ldb::changelog::ChangelogCounts;
 use ctlstore_ldb::{Applied, ApplyError, Checkpoint, IntegrityVerdict, Ldb, LdbError};
@@ -26,7 +26,7 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The jobs of the thread. The receiver of an answer may be gone by then.
 pub enum Job {
-    Apply(Batch, oneshot::Sender<Result<Applied, ApplyError>>),
+    Apply(Arc<Batch>, oneshot::Sender<Result<Applied, ApplyError>>),
     Position(Option<FollowedLedger>, oneshot::Sender<Result<LdbPosition, NoLdb>>),
     Adopt(String, oneshot::Sender<Result<(), LdbError>>),
     Replace(FollowedLedger, oneshot::Sender<Result<LdbPosition, NoLdb>>),
@@ -54,10 +54,15 @@ pub struct LdbWriterThread {
 }
 
 impl LdbWriterThread {
-    pub fn start(ldb_slot: ManagedLdb, upkeep: Recipient<Upkeep>, metrics: Arc<Metrics>) -> std::io::Result<Self> {
+    pub fn start(
+        ldb_slot: ManagedLdb,
+        upkeep: Recipient<Upkeep>,
+        metrics: Arc<Metrics>,
+        gauges: Arc<LdbGauges>,
+    ) -> std::io::Result<Self> {
         let (jobs, queue) = bounded(QUEUE);
-        let worker =
-            Worker { ldb_slot, looks: IntegrityChecks::new(), upkeep, counted: ChangelogCounts::default(), metrics };
+        let (looks, counted) = (IntegrityChecks::new(), ChangelogCounts::default());
+        let worker = Worker { ldb_slot, looks, upkeep, counted, metrics, gauges };
         let handle = std::thread::Builder::new().name("ldb-writer".to_owned()).spawn(move || worker.run(&queue))?;
         Ok(Self { jobs, handle })
     }
@@ -86,6 +91,7 @@ struct Worker {
     /// The changelog's counts as the metrics have them.
     counted: ChangelogCounts,
     metrics: Arc<Metrics>,
+    gauges: Arc<LdbGauges>,
 }
 
 impl Worker {
@@ -140,7 +146,7 @@ impl Worker {
         let changelog_error = ldb.and_then(Ldb::changelog_error).map(ToString::to_string).or_else(history_error);
         let seq_file_error = ldb.and_then(Ldb::seq_file_error).map(ToString::to_string);
         let changelog = self.ldb_slot.changelog_total();
-        self.metrics.applier.wal_bytes.set(wal_bytes as i64);
+        self.gauges.set_wal_bytes(wal_bytes);
         self.count_changelog(changelog);
         // If the mailbox is full, the next round tells it again.
         let _ = self.upkeep.try_send(Upkeep { wal_bytes, outcome, changelog, changelog_error, seq_file_error });
@@ -200,12 +206,14 @@ mod tests {
         let path = directory.path().join("ldb.db");
         Connection::open(&path).unwrap().execute_batch(TABLE).unwrap();
         let metrics = Metrics::new();
+        let (urls, limits) = (Vec::new(), ExpansionLimits::default());
         let options =
-            BootstrapOptions { urls: Vec::new(), allow_empty: AllowEmpty::Auto, limits: ExpansionLimits::default() };
+            BootstrapOptions { urls, siblings: Vec::new(), is_first: true, allow_empty: AllowEmpty::Auto, limits };
         let bootstrap = Bootstrap::new(options, Abort::default(), BootstrapRecord::new(Arc::clone(&metrics)));
         let ldb_options = LdbOptions { wal_checkpoint_bytes: 1 << 20, changelog: None, history: None };
-        let ldb_slot = ManagedLdb::open(ClaimedLdb::claim(&path).unwrap(), ldb_options, bootstrap).unwrap();
-        (directory, LdbWriterThread::start(ldb_slot, Listener.start().recipient(), metrics).unwrap())
+        let ldb_slot = ManagedLdb::open(ClaimedLdb::claim(&path).unwrap(), ldb_options, None, bootstrap).unwrap();
+        let gauges = Arc::new(metrics.applier.ldb(true, None));
+        (directory, LdbWriterThread::start(ldb_slot, Listener.start().recipient(), metrics, gauges).unwrap())
     }
 
     fn inspect(thread: &LdbWriterThread, is_ended: IsEnded) -> oneshot::Receiver<Result<IntegrityVerdict, LdbError>> {
@@ -216,7 +224,7 @@ mod tests {
 
     async fn apply(thread: &LdbWriterThread, batch: Batch) -> Result<Applied, ApplyError> {
         let (reply, answer) = oneshot::channel();
-        thread.send(Job::Apply(batch, reply)).unwrap();
+        thread.send(Job::Apply(Arc::new(batch), reply)).unwrap();
         tokio::time::timeout(DEADLINE, answer).await.expect("an answer in time").unwrap()
     }
 

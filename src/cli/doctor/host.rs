@@ -28,13 +28,14 @@ pub fn examine(settings: &Settings) -> Vec<Diagnosis> {
     for (what, directory, has_wal) in directories(settings) {
         findings.extend(examine_directory(what, &directory, has_wal));
     }
-    if settings.follows_ledger()
-        && let Err(error) = refuse_foreign(&settings.ldb.path)
-    {
-        findings.push(Diagnosis::fail(format!("ldb.path: {error}"), "ldb.path = a file of its own"));
+    let (key, ldbs) = (settings.ldb.key(), settings.ldb.all());
+    if settings.follows_ledger() {
+        for error in ldbs.iter().filter_map(|path| refuse_foreign(path).err()) {
+            findings.push(Diagnosis::fail(format!("{key}: {error}"), format!("{key} = a file of its own")));
+        }
     }
     if settings.plays(Role::Reader) && !settings.plays(Role::Reflector) {
-        findings.push(ldb_of_another(&settings.ldb.path));
+        findings.extend(ldbs.iter().map(|path| ldb_of_another(key, path)));
     }
     findings.push(open_files());
     findings
@@ -48,7 +49,11 @@ fn directories(settings: &Settings) -> Vec<(&'static str, PathBuf, bool)> {
         all.push(("ldb.path", of(&settings.ldb.path), false));
     }
     if settings.follows_ledger() {
-        all.push(("ldb.path", of(&settings.ldb.path), true));
+        for directory in settings.ldb.all().iter().map(|path| of(path)) {
+            if !all.iter().any(|(_, known, has_wal)| *has_wal && *known == directory) {
+                all.push((settings.ldb.key(), directory, true));
+            }
+        }
         all.push(("changelog.path", of(&settings.changelog.path), false));
     }
     if let (true, CtldbUrl::Sqlite(path)) = (settings.plays(Role::Executive), &settings.ctldb.url) {
@@ -119,17 +124,17 @@ fn free_bytes(directory: &Path) -> io::Result<u64> {
 }
 
 /// Examines the LDB of a reader whose reflector is another process.
-fn ldb_of_another(path: &Path) -> Diagnosis {
+fn ldb_of_another(key: &str, path: &Path) -> Diagnosis {
     let shown = path.display();
     if !path.exists() {
-        let mend = "ldb.path = the LDB of this host's reflector, or play the role reflector here";
-        return Diagnosis::warn(format!("ldb.path: no ldb at {shown} yet"), mend);
+        let mend = format!("{key} = the LDB of this host's reflector, or play the role reflector here");
+        return Diagnosis::warn(format!("{key}: no ldb at {shown} yet"), mend);
     }
     match ldb::read(path, |ldb| Ok(ldb.last_seq()?)) {
-        Ok(seq) => Diagnosis::ok(format!("ldb.path: {shown} is readable, at seq {seq}")),
+        Ok(seq) => Diagnosis::ok(format!("{key}: {shown} is readable, at seq {seq}")),
         Err(error) => {
             let mend = format!("chmod g+r {shown} {shown}-wal {shown}-shm, and join the group of its owner");
-            Diagnosis::fail(format!("ldb.path: {error}"), mend)
+            Diagnosis::fail(format!("{key}: {error}"), mend)
         }
     }
 }

@@ -87,7 +87,8 @@ struct FileMarks {
 struct News {
     /// The last commit that this process knows of.
     committed: Seq,
-    caught_up: Option<CaughtUpAt>,
+    /// The seq of the ledger's end, and when that was known.
+    caught_up: Option<(Seq, CaughtUpAt)>,
     is_stopping: bool,
 }
 
@@ -117,10 +118,10 @@ impl Freshness {
         }
     }
 
-    /// Records that the LDB of this node had all of the ledger at `at`.
-    pub fn caught_up(&self, at: Timestamp) {
+    /// Records that the ledger ended at `seq` at the time `at`. An LDB that is at `seq` has all of it.
+    pub fn caught_up(&self, seq: Seq, at: Timestamp) {
         self.news.send_if_modified(|news| {
-            news.caught_up = Some(CaughtUpAt::new(at));
+            news.caught_up = Some((seq, CaughtUpAt::new(at)));
             // Requests that wait for a commit need not wake.
             false
         });
@@ -144,7 +145,8 @@ impl Freshness {
     /// since this node last knew the ledger's end. If it never did, the LDB's files tell.
     pub fn lag(&self, seq: Seq, leader_ts: Option<Timestamp>, now: Timestamp) -> Option<Duration> {
         let caught_up = self.news.borrow().caught_up;
-        if let Some(caught_up) = caught_up {
+        // Of several LDBs one may lack what the others have.
+        if let Some((_, caught_up)) = caught_up.filter(|(end, _)| *end <= seq) {
             return Some(caught_up.age(now));
         }
         let files = self.file_marks(seq);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::http::serve::ServerOptions;
 use ctlstore_reader::read::query::QueryLimits;
-use ctlstore_reader::read::{LdbReader, Limits};
+use ctlstore_reader::read::{LdbReader, Limits, Rotation};
 
 /// The reader's server.
 #[derive(Debug, Clone)]
@@ -14,6 +14,8 @@ pub struct ReaderOptions {
     /// Where the LDB is, or will be. If it is versioned, the directory of its versions.
     pub ldb_path: PathBuf,
     pub versioned: bool,
+    /// Several LDBs that are read in turn; `ldb_path` is the first of them.
+    pub rotation: Option<Rotation>,
     /// The most rows that one answer holds; 0 is no limit.
     pub max_rows: u64,
     /// The most bytes that the rows of one answer have.
@@ -46,7 +48,11 @@ pub struct QueryOptions {
 impl ReaderOptions {
     /// A new reader of the LDB. Each thread has its own.
     pub fn ldb_reader(&self) -> LdbReader {
-        if self.versioned { LdbReader::versioned(&self.ldb_path) } else { LdbReader::new(&self.ldb_path) }
+        match &self.rotation {
+            Some(rotation) => LdbReader::rotating(rotation.clone()),
+            None if self.versioned => LdbReader::versioned(&self.ldb_path),
+            None => LdbReader::new(&self.ldb_path),
+        }
     }
 
     /// The bounds of one answer.

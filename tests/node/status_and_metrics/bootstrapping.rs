@@ -2,9 +2,10 @@
 
 use super::fixture::{Stage, ready};
 use super::watch::{DEADLINE, Moved, Watch};
-use support::Web;
+use support::bootstrap::seq_of;
 use support::wait::wait_for;
 use support::web::Manners;
+use support::{Web, sql};
 
 pub fn a_snapshot_that_is_away_then_bad_then_good(moved: &Moved) {
     let stage = Stage::new();
@@ -17,7 +18,7 @@ pub fn a_snapshot_that_is_away_then_bad_then_good(moved: &Moved) {
     let web = Web::start();
     let url = web.put("snapshot.db", b"no database".repeat(100));
     web.behave(Manners { fail: u64::MAX, status: 503, ..Manners::default() });
-    let process = stage.host().set("bootstrap.urls", vec![url]).start();
+    let mut process = stage.host().set("bootstrap.urls", vec![url]).start();
     let watch = Watch::new(process.ops_url(), moved);
     let asked = || wait_for("it asks", DEADLINE, || Some(web.manners().fail).filter(|left| *left < u64::MAX));
     watch.event(
@@ -48,5 +49,17 @@ pub fn a_snapshot_that_is_away_then_bad_then_good(moved: &Moved) {
         ],
         || web.put("snapshot.db", snapshot),
     );
+    watch.wait_ready();
+    let in_place = ["ctlstore_bootstrap_in_place_total", "/applier/details/bootstrap", "/applier/last_seq"];
+    watch.event("a ledger that is pruned while the host hears nothing", &in_place, || {
+        process.signal(libc::SIGSTOP);
+        let last = stage.upsert(&[(2, "two"), (3, "three")]);
+        let newer = || Some(seq_of(&path)).filter(|seq| *seq == last).and_then(|_| std::fs::read(&path).ok());
+        web.put("snapshot.db", wait_for("the rows are published", DEADLINE, newer));
+        stage.run("REPLACE INTO ctlstore_meta (name, value) VALUES ('low_water_seq', ?)", [last.to_string()]);
+        let pruned = format!("DELETE FROM ctlstore_dml_ledger WHERE seq < {last}");
+        sql::query(&stage.ctldb_url(), &pruned).expect("prune the ledger");
+        process.signal(libc::SIGCONT);
+    });
     watch.wait_ready();
 }

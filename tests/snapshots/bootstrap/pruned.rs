@@ -139,8 +139,11 @@ fn readers_see_the_old_rows_until_they_see_the_new_ones_and_never_an_error() {
         (Some(&*url), Some(newer.len() as i64))
     );
     assert_eq!(status["not_ready"], "is bootstrapping");
-    wait_until("the new ldb has the path", DEADLINE, || std::fs::read_link(host.ldb_path()).ok() != generation);
-    // The promise holds from the moment at which every program can open the new file.
+    let last = origin.last_seq().to_string();
+    wait_until("the ldb has the new rows", DEADLINE, || {
+        ldb(&host.ldb_path(), "SELECT seq FROM _ldb_seq").is_ok_and(|seq| seq[0][0].as_ref() == Some(&last))
+    });
+    // The promise holds from the moment at which every program can read the new rows.
     let promise = Duration::from_secs(1);
     wait_until("readers have the new row", promise, || read_of(&reader, 60).as_deref() == Some(&new));
     done.store(true, Ordering::Relaxed);
@@ -148,6 +151,7 @@ fn readers_see_the_old_rows_until_they_see_the_new_ones_and_never_an_error() {
         assert!(reader.join().expect("no reader met an error") > 10);
     }
     wait_until_equal(&host, &origin);
+    assert_eq!(std::fs::read_link(host.ldb_path()).ok(), generation, "another file took the path");
 }
 
 /// A row's value. `None` only if the reader answers that there is no such row.

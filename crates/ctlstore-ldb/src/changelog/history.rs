@@ -22,6 +22,7 @@ mod writer;
 pub use cursor::{HistoryCursor, TooOld, at_ledger_seq, given_again};
 pub use diff::DiffError;
 pub(crate) use diff::enter as enter_difference;
+pub(crate) use diff::{NamedRows, names_of};
 pub use line::{Op, Record, TableChange, What};
 pub use segment::{HistoryError, HistoryOptions, directory_of};
 pub use tail::{Grown, HistoryTail};

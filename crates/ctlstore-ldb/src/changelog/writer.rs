@@ -183,6 +183,16 @@ impl Changelog {
         Ok(())
     }
 
+    /// Enters a jump and one row after it in the transaction that is open, because many rows change at once that the
+    /// file does not name.
+    pub fn jump_over(&mut self, connection: &Connection, ledger_seq: Seq) -> rusqlite::Result<()> {
+        if self.has_file() {
+            self.pending.jump();
+            self.jump(connection, ledger_seq)?;
+        }
+        Ok(())
+    }
+
     /// Whether the file can be opened now. If not, a jump is not worth a transaction.
     pub fn can_open(&mut self) -> bool {
         let Some(file) = &mut self.file else { return false };

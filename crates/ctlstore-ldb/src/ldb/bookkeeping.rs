@@ -22,6 +22,7 @@ const TRIGGERS: &str = "SELECT name FROM sqlite_schema WHERE type = 'trigger' LI
 const GET_SEQ: &str = "SELECT seq FROM _ldb_seq WHERE id = 1";
 const SET_SEQ: &str = "REPLACE INTO _ldb_seq (id, seq) VALUES(1, ?)";
 const SET_LAST_UPDATE: &str = "REPLACE INTO _ldb_last_update (name, timestamp) VALUES('ledger', ?)";
+const CLEAR_LAST_UPDATE: &str = "DELETE FROM _ldb_last_update WHERE name = 'ledger'";
 const GET_LAST_UPDATE: &str = "SELECT CAST(timestamp AS TEXT) FROM _ldb_last_update WHERE name = 'ledger'";
 const GET_META: &str = "SELECT value FROM _ldb_meta WHERE name = ?";
 const SET_META: &str = "REPLACE INTO _ldb_meta (name, value) VALUES(?, ?)";
@@ -68,6 +69,15 @@ pub fn set_seq(connection: &Connection, seq: Seq) -> rusqlite::Result<()> {
 
 pub fn set_last_update(connection: &Connection, leader_ts: Timestamp) -> rusqlite::Result<()> {
     connection.prepare_cached(SET_LAST_UPDATE)?.execute([leader_ts.to_string()]).map(drop)
+}
+
+/// Sets the time of the last row to that of another LDB, as it is stored there.
+pub fn copy_last_update(connection: &Connection, timestamp: Option<&str>) -> rusqlite::Result<()> {
+    match timestamp {
+        Some(timestamp) => connection.execute(SET_LAST_UPDATE, [timestamp]),
+        None => connection.execute(CLEAR_LAST_UPDATE, []),
+    }
+    .map(drop)
 }
 
 pub fn position(connection: &Connection) -> rusqlite::Result<LdbPosition> {

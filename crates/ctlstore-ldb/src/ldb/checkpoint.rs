@@ -1,10 +1,12 @@
 //! Keeps the WAL small. Entry point: [`Checkpointer::run`]. SQLite's own checkpoints are off. They
 //! would come in the middle of a batch, and would give up without a word if a reader is in the way.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
+
+use ctlstore_reader::read::Rotation;
 
 use super::connection::BUSY_TIMEOUT;
 
@@ -30,6 +32,9 @@ const WAIT_INTERVAL: Duration = Duration::from_secs(1);
 const IDLE: Duration = Duration::from_millis(900);
 /// The bytes in use that make an idle checkpoint worth it.
 const IDLE_BYTES: u64 = 1024 * 1024;
+
+/// How long readers may take to leave an LDB when its turn has ended.
+const READERS_LEAVE: Duration = Duration::from_millis(250);
 
 /// The aim of a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,11 +75,18 @@ pub struct Checkpointer {
     waited: Option<Instant>,
     /// When [`run`](Self::run) was called last. It is called after each batch.
     asked: Option<Instant>,
+    /// The turns of several LDBs, and which of them this is.
+    turns: Option<(Rotation, PathBuf)>,
 }
 
 impl Checkpointer {
     pub fn new(threshold: u64) -> Self {
-        Self { threshold, frame_bytes: None, waited: None, asked: None }
+        Self { threshold, frame_bytes: None, waited: None, asked: None, turns: None }
+    }
+
+    /// From now on the whole WAL is emptied while readers read another LDB than the one at `path`.
+    pub fn rest_by(&mut self, rotation: Rotation, path: &Path) {
+        self.turns = Some((rotation, path.to_owned()));
     }
 
     /// Checkpoints if the used WAL has passed the threshold, or if no batch came for a while.
@@ -83,6 +95,10 @@ impl Checkpointer {
         let file_bytes = std::fs::metadata(wal).map_or(0, |metadata| metadata.len());
         let is_idle = self.asked.replace(Instant::now()).is_some_and(|asked| asked.elapsed() >= IDLE);
         let idle_bytes = IDLE_BYTES.min(self.threshold);
+        if file_bytes > 0 && self.is_at_rest() && self.may_wait() {
+            self.waited = Some(Instant::now());
+            return self.checkpoint(connection, CheckpointMode::Truncate).map(Some);
+        }
         if file_bytes < if is_idle { idle_bytes } else { self.threshold } {
             return Ok(None);
         }
@@ -96,13 +112,20 @@ impl Checkpointer {
         }
         let is_stuck = last.is_some_and(|passive| !passive.is_complete) && used_bytes >= self.threshold * RESTART_AT;
         let is_large = file_bytes >= self.threshold * TRUNCATE_AT;
-        let may_wait = self.waited.is_none_or(|waited| waited.elapsed() >= WAIT_INTERVAL);
-        if may_wait && (is_stuck || is_large) {
+        if self.may_wait() && (is_stuck || is_large) {
             self.waited = Some(Instant::now());
             let mode = if is_large { CheckpointMode::Truncate } else { CheckpointMode::Restart };
             last = Some(self.checkpoint(connection, mode)?);
         }
         Ok(last)
+    }
+
+    fn may_wait(&self) -> bool {
+        self.waited.is_none_or(|waited| waited.elapsed() >= WAIT_INTERVAL)
+    }
+
+    fn is_at_rest(&self) -> bool {
+        self.turns.as_ref().is_some_and(|(rotation, path)| rotation.is_at_rest(path, READERS_LEAVE))
     }
 
     /// Makes the last checkpoint before the file is closed. Readers may keep it from copying all

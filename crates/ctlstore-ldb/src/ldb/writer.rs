@@ -10,6 +10,7 @@ use rusqlite::limits::Limit;
 
 use ctlstore_core::disk::{FileId, ProcessLock, beside, create_anew, file_mode};
 use ctlstore_core::ledger::{LdbPosition, Seq};
+use ctlstore_reader::read::Rotation;
 
 use crate::changelog::history::{DiffError, History, HistoryError, HistoryOptions, enter_difference};
 use crate::changelog::{Changelog, ChangelogCounts, ChangelogError, ChangelogOptions, Numbering};
@@ -51,7 +52,7 @@ pub struct Ldb {
     pub(super) changelog: Option<Changelog>,
     seq_file: SeqFile,
     seq_file_error: Option<LdbError>,
-    checkpointer: Checkpointer,
+    pub(super) checkpointer: Checkpointer,
     integrity: IntegrityMonitor,
     /// The applier's lock is held until this value and the claim that opened it are gone.
     _lock: Arc<ProcessLock>,
@@ -242,6 +243,11 @@ impl Ldb {
             self.connection.set_limit(Limit::SQLITE_LIMIT_ATTACHED, limit).and(copied.map(drop))
         };
         copy().map_err(failed)
+    }
+
+    /// Tells the LDB that readers read several LDBs in turn. Its WAL is emptied during the turn of another one.
+    pub fn rest_by(&mut self, rotation: Rotation) {
+        self.checkpointer.rest_by(rotation, &self.path);
     }
 
     /// Does the work that is due between batches and while there are none. It checks whether the

@@ -136,6 +136,12 @@ impl LdbFile {
         self.id
     }
 
+    /// Whether this file has not come as far as `other`. One that can't be asked is taken to have.
+    pub(super) fn is_behind(&self, other: &Self) -> bool {
+        let seq = |file: &Self| file.transaction(|file| position::last_seq(file.connection()));
+        matches!((seq(self), seq(other)), (Ok(mine), Ok(others)) if mine < others)
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.path
     }

@@ -1,5 +1,5 @@
-//! Finds the file that a reader is to open: the one at a path, or the newest version in a directory
-//! of versions. Entry points: [`LdbLocation::find`] and [`Switches`].
+//! Finds the file that a reader is to open: the one at a path, the newest version in a directory of
+//! versions, or the one of several LDBs whose turn it is. Entry points: [`LdbLocation::find`] and [`Switches`].
 //!
 //! The readers of one location in this process tell each other when another file is there. So no
 //! read sees an older file than a read before it.
@@ -17,6 +17,7 @@ use ctlstore_core::disk::FileId;
 
 use super::error::ReadError;
 use super::file::{Access, LdbFile, id_of};
+use super::rotation::Rotation;
 
 /// How long a reader uses its file before it looks whether another one has replaced it.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -33,6 +34,7 @@ pub const VERSIONED_LDB: &str = "ldb.db";
 pub(super) enum LdbLocation {
     File { path: PathBuf, access: Access },
     Versions { directory: PathBuf },
+    Rotation(Rotation),
 }
 
 /// A file that was found at a location.
@@ -78,12 +80,13 @@ impl Switches {
             return Arc::default();
         }
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(switches) = shared.get(location.path()).and_then(Weak::upgrade) {
+        let key = location.key();
+        if let Some(switches) = shared.get(&key).and_then(Weak::upgrade) {
             return switches;
         }
         shared.retain(|_, switches| switches.strong_count() > 0);
         let switches = Arc::default();
-        shared.insert(location.path().to_owned(), Arc::downgrade(&switches));
+        shared.insert(key, Arc::downgrade(&switches));
         switches
     }
 
@@ -107,13 +110,26 @@ impl LdbLocation {
         match self {
             Self::File { path, .. } => path,
             Self::Versions { directory } => directory,
+            Self::Rotation(rotation) => rotation.paths().first().map_or(Path::new(""), PathBuf::as_path),
+        }
+    }
+
+    /// The name of the location among the locations of this process. Several paths are another location than the first
+    /// of them.
+    fn key(&self) -> PathBuf {
+        match self {
+            Self::Rotation(rotation) => {
+                let paths: Vec<_> = rotation.paths().iter().map(|path| path.as_os_str()).collect();
+                paths.join(OsStr::new("\n")).into()
+            }
+            _ => self.path().to_owned(),
         }
     }
 
     /// How long a reader uses its file before it looks here again.
     pub(super) fn look_every(&self) -> Duration {
         match self {
-            Self::File { .. } => LOOK_EVERY,
+            Self::File { .. } | Self::Rotation(_) => LOOK_EVERY,
             Self::Versions { .. } => LOOK_FOR_VERSIONS_EVERY,
         }
     }
@@ -126,6 +142,14 @@ impl LdbLocation {
                 Ok(id_of(path)?.map(candidate).into_iter().collect())
             }
             Self::Versions { directory } => versions(directory),
+            Self::Rotation(rotation) => {
+                let mut found = Vec::with_capacity(rotation.paths().len());
+                for path in rotation.in_order() {
+                    let candidate = |id| Candidate { path: path.clone(), id, access: Access::Shared };
+                    found.extend(id_of(path)?.map(candidate));
+                }
+                Ok(found)
+            }
         }
     }
 }

@@ -15,6 +15,7 @@ use super::json::{self, Limits};
 use super::key::Key;
 use super::position;
 use super::read_transaction::ReadTransaction;
+use super::rotation::Rotation;
 use super::row::Row;
 
 /// One read-only connection to the LDB at a path, with what it has learned about the tables. It
@@ -55,6 +56,12 @@ impl LdbReader {
     /// the older one is read.
     pub fn versioned(directory: impl Into<PathBuf>) -> Self {
         Self::at(LdbLocation::Versions { directory: directory.into() })
+    }
+
+    /// Makes a reader for several LDBs of one ledger, which are read in turn. An LDB that is missing, or that is not as
+    /// far as the one before, is passed over.
+    pub fn rotating(rotation: Rotation) -> Self {
+        Self::at(LdbLocation::Rotation(rotation))
     }
 
     fn at(location: LdbLocation) -> Self {
@@ -242,6 +249,8 @@ impl LdbReader {
         let Some(open) = &self.file else {
             return self.open_first(&found?);
         };
+        let is_left = matches!(self.location, LdbLocation::Rotation(_))
+            && found.as_ref().is_ok_and(|found| found.iter().any(|candidate| candidate.is(open)));
         let opened = match found.map(|found| found.into_iter().next()) {
             Ok(Some(newest)) if !newest.is(open) => newest.open().map(|file| (file, newest.bytes())),
             Ok(Some(same)) => {
@@ -257,6 +266,8 @@ impl LdbReader {
             Err(error) => Err(error),
         };
         match opened {
+            // It is the turn of an LDB that is not as far. Reads don't go back for it.
+            Ok((file, _)) if is_left && file.is_behind(open) => return Ok(()),
             Ok((file, bytes)) => {
                 self.use_file(file, bytes);
                 self.replacement_error = None;

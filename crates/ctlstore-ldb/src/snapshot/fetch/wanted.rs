@@ -48,6 +48,11 @@ impl Wanted {
         }
     }
 
+    /// Whether a snapshot at `position` is wanted.
+    pub fn accepts(&self, position: &LdbPosition) -> bool {
+        self.judge(position).is_ok()
+    }
+
     /// Whether the ledger is known to have all of its rows.
     pub fn has_whole_ledger(&self) -> bool {
         self.ledger.as_ref().is_some_and(|ledger| may_follow(ledger, &LdbPosition::default()).is_ok())
