@@ -4,17 +4,17 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use ctlstore_core::schema::Value;
+use ctlstore_core::schema::FieldValue;
 use ctlstore_core::sql::{parse, push_literal};
 
-fn values() -> Vec<(&'static str, Value)> {
+fn values() -> Vec<(&'static str, FieldValue)> {
     vec![
-        ("integer", Value::Integer(-1_234_567_890_123)),
-        ("real", Value::Real(12_345.678_901_234)),
-        ("text of 100 bytes", Value::Text("abcdefghij".repeat(10))),
-        ("text of 100 quotes", Value::Text("'".repeat(100))),
-        ("blob of 100 bytes", Value::Blob((0..100).collect())),
-        ("text of 100,000 bytes", Value::Text("abcdefghij".repeat(10_000))),
+        ("integer", FieldValue::Integer(-1_234_567_890_123)),
+        ("real", FieldValue::Real(12_345.678_901_234)),
+        ("text of 100 bytes", FieldValue::Text("abcdefghij".repeat(10))),
+        ("text of 100 quotes", FieldValue::Text("'".repeat(100))),
+        ("blob of 100 bytes", FieldValue::Blob((0..100).collect())),
+        ("text of 100,000 bytes", FieldValue::Text("abcdefghij".repeat(10_000))),
     ]
 }
 

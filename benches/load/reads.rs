@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ctlstore_core::schema::TableRef;
-use ctlstore_reader::read::{LdbReader, Limits};
+use ctlstore_reader::read::{AnswerLimits, LdbReader};
 
 use super::client::{Load, load, median};
 use super::constant::{self, Way};
@@ -114,7 +114,7 @@ pub async fn point_reads(reader: &str, time: Duration) -> Load {
 /// The same scans per second, on this thread.
 fn scan_in_process(ldb: &Path) -> f64 {
     let table = TableRef::parse("bench", "groups").expect("a table's name");
-    let limits = Limits { max_rows: None, max_bytes: 64 << 20 };
+    let limits = AnswerLimits { max_rows: None, max_bytes: 64 << 20 };
     let keys: Vec<String> = (0..data::ROWS / data::GROUP).map(data::id).collect();
     let (mut reader, mut scans, start) = (LdbReader::new(ldb), 0u32, Instant::now());
     while start.elapsed() < ROUND {

@@ -16,7 +16,7 @@ use super::progress::RowProgress;
 use crate::config::Settings;
 use crate::node;
 use ctlstore_core::disk::{LockError, ProcessLock};
-use ctlstore_core::ledger::{LedgerSource, Limit, VerifiedSnapshot};
+use ctlstore_core::ledger::{LedgerSource, PruneLimit, VerifiedSnapshot};
 use ctlstore_ctldb::executive::{PruneOrder, PruneOutcome, PrunePlan, may_be_pruned, plan, prune};
 use ctlstore_ctldb::{AnyCtldb, AnySource, Ctldb, LedgerTable, Location, refuse_other_database};
 use ctlstore_ldb::snapshot::SnapshotUrl;
@@ -130,7 +130,7 @@ async fn prune_ledger(args: &PruneArgs, snapshots: &[SnapshotUrl], settings: &Se
     };
     Report::new(args.keep, &snapshot, &planned, done.as_ref(), args.dry_run).print(args.json)?;
     match done {
-        Some(PruneOutcome { limit: Limit::Rows, .. }) if interrupt.came() => Err(Interrupted.into()),
+        Some(PruneOutcome { limit: PruneLimit::Rows, .. }) if interrupt.came() => Err(Interrupted.into()),
         _ => Ok(()),
     }
 }

@@ -1,7 +1,7 @@
 //! Canonical statements run with bound values, all others as text. Both ways must give the same file.
 //! Otherwise a host's data would depend on the program that wrote its LDB.
 
-use ctlstore_core::schema::{Field, FieldName, FieldType, TableRef, TableSchema, Value};
+use ctlstore_core::schema::{Field, FieldName, FieldType, FieldValue, TableRef, TableSchema};
 use ctlstore_core::sql;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -46,17 +46,17 @@ fn odd_number() -> impl Strategy<Value = String> {
 }
 
 /// Values of every kind for every column, since the Go program does not check a value's type.
-fn value() -> impl Strategy<Value = Value> {
+fn value() -> impl Strategy<Value = FieldValue> {
     prop_oneof![
-        Just(Value::Null),
-        any::<bool>().prop_map(Value::Boolean),
-        any::<i64>().prop_map(Value::Integer),
-        (-3i64..3).prop_map(Value::Integer),
-        float().prop_map(Value::Real),
-        any::<String>().prop_map(Value::Text),
-        "['\\\\\"\u{0}\n%_;-]{0,6}".prop_map(Value::Text),
-        "-?[0-9]{1,3}(\\.[0-9]{1,3})?(e[0-9])?".prop_map(Value::Text),
-        prop::collection::vec(any::<u8>(), 0..12).prop_map(Value::Blob),
+        Just(FieldValue::Null),
+        any::<bool>().prop_map(FieldValue::Boolean),
+        any::<i64>().prop_map(FieldValue::Integer),
+        (-3i64..3).prop_map(FieldValue::Integer),
+        float().prop_map(FieldValue::Real),
+        any::<String>().prop_map(FieldValue::Text),
+        "['\\\\\"\u{0}\n%_;-]{0,6}".prop_map(FieldValue::Text),
+        "-?[0-9]{1,3}(\\.[0-9]{1,3})?(e[0-9])?".prop_map(FieldValue::Text),
+        prop::collection::vec(any::<u8>(), 0..12).prop_map(FieldValue::Blob),
     ]
 }
 
@@ -116,7 +116,7 @@ fn sqlite_and_the_parser_read_every_float_alike() {
     runner
         .run(&float(), |float| {
             let mut literal = String::new();
-            sql::push_literal(&mut literal, &Value::Real(float));
+            sql::push_literal(&mut literal, &FieldValue::Real(float));
             let read: f64 =
                 connection.query_row(&format!("SELECT CAST({literal} AS REAL)"), [], |row| row.get(0)).unwrap();
             // SQLite has no negative zero.

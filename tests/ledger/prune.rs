@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use ctlstore_core::ledger::{BlockLimit, CannotFollow, LdbPosition, LedgerSource, Limit, Seq, VerifiedSnapshot};
+use ctlstore_core::ledger::{BlockLimit, CannotFollow, LdbPosition, LedgerSource, PruneLimit, Seq, VerifiedSnapshot};
 use ctlstore_core::schema::FieldType;
 use ctlstore_core::sql::{BEGIN, COMMIT};
 use ctlstore_ctldb::executive::{PruneError, PruneOrder, PruneOutcome, PruneRefusal, plan, prune};
@@ -77,19 +77,19 @@ async fn only_old_rows_of_a_snapshot_go_and_never_the_last() {
 
         age(database, 16);
         let outcome = pruned(ctldb, order(database, 12)).await;
-        assert_eq!((outcome.rows, outcome.limit, outcome.low_water), (12, Limit::Snapshot, Some(Seq(13))));
+        assert_eq!((outcome.rows, outcome.limit, outcome.low_water), (12, PruneLimit::Snapshot, Some(Seq(13))));
         assert_eq!((seqs(database)[0], mark(database)), (13, Some(13)));
 
         let outcome = pruned(ctldb, order(database, 20)).await;
-        assert_eq!((outcome.rows, outcome.limit), (4, Limit::Age));
+        assert_eq!((outcome.rows, outcome.limit), (4, PruneLimit::Age));
         assert_eq!((seqs(database)[0], mark(database)), (17, Some(17)));
 
         age(database, 20);
         let outcome = pruned(ctldb, order(database, 20)).await;
-        assert_eq!((outcome.rows, outcome.limit), (3, Limit::LastRow));
+        assert_eq!((outcome.rows, outcome.limit), (3, PruneLimit::LastRow));
         assert_eq!((seqs(database), mark(database)), (vec![20], Some(20)));
         let again = pruned(ctldb, order(database, 20)).await;
-        assert_eq!((again.rows, again.limit, again.low_water), (0, Limit::LastRow, Some(Seq(20))));
+        assert_eq!((again.rows, again.limit, again.low_water), (0, PruneLimit::LastRow, Some(Seq(20))));
     })
     .await;
 }
@@ -108,7 +108,7 @@ async fn no_ledger_transaction_is_cut_in_two() {
         // The one that is longer than a step goes as a whole or not at all.
         assert_eq!(pruned(ctldb, order(database, 2_007)).await.low_water, Some(Seq(7)));
         let outcome = pruned(ctldb, order(database, 2_011)).await;
-        assert_eq!((outcome.rows, outcome.limit, outcome.low_water), (2_002, Limit::LastRow, Some(Seq(2_009))));
+        assert_eq!((outcome.rows, outcome.limit, outcome.low_water), (2_002, PruneLimit::LastRow, Some(Seq(2_009))));
         assert_eq!(seqs(database), [2_009, 2_010, 2_011]);
     })
     .await;
@@ -138,7 +138,7 @@ async fn a_prune_that_is_stopped_leaves_a_ledger_that_is_right() {
         filled(ctldb, 3_000).await;
         age(database, 3_000);
         let outcome = prune(ctldb, order(database, 2_900), |so_far| so_far.transactions < 1).await.expect("pruned");
-        assert_eq!((outcome.transactions, outcome.limit), (1, Limit::Rows));
+        assert_eq!((outcome.transactions, outcome.limit), (1, PruneLimit::Rows));
         let first = outcome.low_water.expect("a mark").0;
         assert_eq!((seqs(database)[0], mark(database)), (first, Some(first)));
         assert_eq!(pruned(ctldb, order(database, 2_900)).await.low_water, Some(Seq(2_901)));
@@ -154,7 +154,7 @@ async fn a_plan_says_what_goes_and_changes_nothing() {
         let before = (ledger(database), mark(database));
         let planned = plan(&mut source(database), &order(database, 12)).await.expect("a plan");
         assert_eq!((planned.first, planned.last, planned.cut), (Some(Seq(1)), Some(Seq(20)), Some(Seq(12))));
-        assert_eq!((planned.rows, planned.limit), (12, Limit::Snapshot));
+        assert_eq!((planned.rows, planned.limit), (12, PruneLimit::Snapshot));
         let bytes: usize = before.0[..12].iter().map(|(_, statement)| statement.len()).sum();
         assert_eq!(planned.bytes, bytes as u64);
         assert_eq!(planned.oldest_left.expect("a time").to_string(), "2020-01-01 00:00:00+00:00");

@@ -139,7 +139,10 @@ async fn what_the_command_refuses_it_explains() {
     let said = complaint(&run(&nowhere, home.path(), &["--keep", "7d", "--snapshot", &url]), 5);
     assert!(said.contains("none.db"), "{said}");
     let help = text(&run(&database.url, home.path(), &["--help"]).stdout);
-    assert!(help.contains("Reflectors of the original do not") && help.contains("--no-original-reflectors"), "{help}");
+    assert!(
+        help.contains("Reflectors of the Go program do not") && help.contains("--no-original-reflectors"),
+        "{help}"
+    );
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use ctlstore_core::ledger::Seq;
 use ctlstore_core::schema::TableRef;
-use ctlstore_reader::read::{LdbReader, Limits, ReadError};
+use ctlstore_reader::read::{AnswerLimits, LdbReader, ReadError};
 use serde_json::{Value, json};
 
 use support::http::{self, post};
@@ -19,7 +19,7 @@ use support::reader_server::{OriginalLdb, ReaderServer, options};
 use support::wait_until;
 
 const DEADLINE: Duration = Duration::from_secs(20);
-const UNLIMITED: Limits = Limits { max_rows: None, max_bytes: usize::MAX };
+const UNLIMITED: AnswerLimits = AnswerLimits { max_rows: None, max_bytes: usize::MAX };
 const TABLE: &str = r#"CREATE TABLE fam___tab ("k" VARCHAR(191), "v" TEXT, PRIMARY KEY("k"));"#;
 
 fn row(k: &str, v: &str) -> String {

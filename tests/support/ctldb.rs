@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ctlstore_core::ledger::Seq;
-use ctlstore_core::schema::{FamilyName, Field, FieldName, FieldType, TableRef, TableSchema, Value, WriterName};
+use ctlstore_core::schema::{FamilyName, Field, FieldName, FieldType, FieldValue, TableRef, TableSchema, WriterName};
 use ctlstore_core::sql;
 use ctlstore_ctldb::{
     AnyCtldb, Ctldb, CtldbError, CtldbOperation, LedgerTable, Location, ReadSet, RowChange, SchemaChange, Session,
@@ -34,7 +34,7 @@ pub enum Step {
     TableLimit(TableRef),
     TableLimits,
     WriterLimits,
-    StoredKey(TableRef, Vec<Value>),
+    StoredKey(TableRef, Vec<FieldValue>),
     InsertFamily(&'static str),
     InsertWriter(&'static str, WriterRow),
     SetCookie(&'static str, Vec<u8>),
@@ -45,9 +45,9 @@ pub enum Step {
     SetWriterLimit(&'static str, i64),
     DeleteWriterLimit(&'static str),
     /// Upserts these rows of one table.
-    Upsert(TableRef, Vec<Vec<Value>>),
+    Upsert(TableRef, Vec<Vec<FieldValue>>),
     /// Deletes the rows with these keys.
-    Delete(TableRef, Vec<Vec<Value>>),
+    Delete(TableRef, Vec<Vec<FieldValue>>),
     Clear(TableRef),
     Append(Vec<String>),
     Alter(SchemaChange),
@@ -98,7 +98,7 @@ pub enum Answer {
     TableLimit(Option<TableLimit>),
     TableLimits(Vec<(String, String, TableLimit)>),
     WriterLimits(Vec<(String, i64)>),
-    Key(Option<Vec<Value>>),
+    Key(Option<Vec<FieldValue>>),
 }
 
 impl Answer {
@@ -175,12 +175,12 @@ async fn run<S: Session>(s: &mut S, step: &Step) -> Result<Answer, CtldbError> {
         Step::DeleteWriterLimit(name) => s.delete_writer_limit(&writer(name)).await.map(Answer::Flag),
         Step::Upsert(table, rows) => {
             let table = s.table(table).await?.expect("the table exists");
-            let upsert = |values: &Vec<Value>| RowChange::Upsert { table: table.clone(), values: values.clone() };
+            let upsert = |values: &Vec<FieldValue>| RowChange::Upsert { table: table.clone(), values: values.clone() };
             s.apply(&rows.iter().map(upsert).collect::<Vec<_>>()).await.map(done)
         }
         Step::Delete(table, keys) => {
             let table = s.table(table).await?.expect("the table exists");
-            let delete = |key: &Vec<Value>| RowChange::Delete { table: table.clone(), key: key.clone() };
+            let delete = |key: &Vec<FieldValue>| RowChange::Delete { table: table.clone(), key: key.clone() };
             s.apply(&keys.iter().map(delete).collect::<Vec<_>>()).await.map(done)
         }
         Step::Clear(table) => s.clear(table).await.map(done),
@@ -248,8 +248,8 @@ pub fn table(name: &str, fields: &[(&str, FieldType)], key: &[&str]) -> TableSch
     TableSchema::new(table_ref(name), fields, &key).expect("a good table")
 }
 
-pub fn text(value: &str) -> Value {
-    Value::Text(value.to_owned())
+pub fn text(value: &str) -> FieldValue {
+    FieldValue::Text(value.to_owned())
 }
 
 /// Opens a test's database as a node would.

@@ -12,6 +12,6 @@ mod source;
 pub use assemble::{AssembleError, Assembler, Batch};
 pub use follow::{AllowEmpty, CannotFollow, HistoryCheck, LastRow, LdbPosition, LedgerInfo, may_follow};
 pub use lag::{CaughtUpAt, lag_of_rows};
-pub use prune::{Cutter, HeadRow, Limit, Marker, PruneBounds, VerifiedSnapshot};
+pub use prune::{HeadRow, Marker, PruneBounds, PruneCutter, PruneLimit, VerifiedSnapshot};
 pub use row::{LedgerRow, Seq};
 pub use source::{Block, BlockLimit, LedgerSource, Replication, SourceError};

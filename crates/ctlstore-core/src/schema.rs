@@ -11,4 +11,4 @@ pub use header_text::{HeaderTextError, check_header_text};
 pub use name::{FamilyName, FieldName, NameError, TableName, TableRef, WriterName};
 pub use table::{Field, FieldType, TableError, TableSchema};
 pub use timestamp::Timestamp;
-pub use value::{MAX_VALUE_BYTES, Value, ValueError};
+pub use value::{FieldValue, MAX_VALUE_BYTES, ValueError};

@@ -8,5 +8,5 @@ mod statement_writer;
 
 pub use cursor::{Hex, Literal};
 pub use literal::{push_blob, push_literal, push_text};
-pub use statement_parser::{Parser, RowStatement, Statement, parse};
+pub use statement_parser::{RowStatement, Statement, StatementParser, parse};
 pub use statement_writer::{BEGIN, COMMIT, add_column, clear_table, create_table, delete, drop_table, quoted, upsert};

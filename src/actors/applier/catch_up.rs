@@ -10,7 +10,7 @@ use ctlstore_ldb::snapshot::fetch::Wanted;
 use ctlstore_ldb::{CatchUpError, LdbError};
 
 use super::bootstrap::NoSnapshot;
-use super::managed_ldb::{ManagedLdb, NoLdb};
+use super::managed_ldb::{ManagedLdb, ObtainLdbError};
 use crate::metrics::ErrorKind;
 
 /// A checked snapshot that lies beside the LDB and waits for room. Without it every try would fetch it again.
@@ -40,7 +40,7 @@ impl ManagedLdb {
 
     /// Brings the open LDB to the snapshot that was fetched, which stands at `fetched`. False if another file has to take
     /// its place: no LDB is open, it is damaged, it follows another ledger, or it is further on.
-    pub(super) fn catch_up(&mut self, fetched: &LdbPosition) -> Result<bool, NoLdb> {
+    pub(super) fn catch_up(&mut self, fetched: &LdbPosition) -> Result<bool, ObtainLdbError> {
         let Some(ldb) = &mut self.ldb else { return Ok(false) };
         let began = Instant::now();
         let record = self.bootstrap.record().clone();

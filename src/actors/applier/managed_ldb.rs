@@ -33,7 +33,7 @@ const ADVICE: &str = "set bootstrap.urls to have another one fetched, or stop th
 
 /// Why there is no LDB to work on.
 #[derive(Debug, thiserror::Error)]
-pub enum NoLdb {
+pub enum ObtainLdbError {
     #[error(transparent)]
     Ldb(#[from] LdbError),
     #[error(transparent)]
@@ -107,7 +107,7 @@ impl ManagedLdb {
 
     /// The LDB's position. If there is no readable LDB, it fetches one first. If `ledger` is known,
     /// the fetched one can follow it.
-    pub fn position(&mut self, ledger: Option<FollowedLedger>) -> Result<LdbPosition, NoLdb> {
+    pub fn position(&mut self, ledger: Option<FollowedLedger>) -> Result<LdbPosition, ObtainLdbError> {
         if self.ldb.is_none() && !self.obtain(ledger)? {
             return Ok(LdbPosition::default());
         }
@@ -133,7 +133,7 @@ impl ManagedLdb {
     }
 
     /// Brings the LDB to a snapshot that can follow `ledger`, in its own file if it can be.
-    pub fn replace(&mut self, FollowedLedger { info, history }: FollowedLedger) -> Result<LdbPosition, NoLdb> {
+    pub fn replace(&mut self, FollowedLedger { info, history }: FollowedLedger) -> Result<LdbPosition, ObtainLdbError> {
         let (ledger_id, history) = (info.ledger_id.clone(), Some(history));
         let wanted = Wanted { ledger_id, ledger: Some(info), history, from: None };
         let fetched = match self.take_kept(&wanted)? {
@@ -238,7 +238,7 @@ impl ManagedLdb {
 
     /// Opens the LDB. If there is no readable one, it fetches one. False if no source has a snapshot
     /// either, and an empty LDB may be made once the ledger is known.
-    fn obtain(&mut self, ledger: Option<FollowedLedger>) -> Result<bool, NoLdb> {
+    fn obtain(&mut self, ledger: Option<FollowedLedger>) -> Result<bool, ObtainLdbError> {
         self.may_begin_empty = false;
         let is_missing = self.home.is_missing()?;
         let may_fetch = self.bootstrap.has_sources() && (is_missing || self.unreadable.is_some());

@@ -11,7 +11,7 @@ use ctlstore_core::ledger::LdbPosition;
 use ctlstore_ldb::{Applied, ApplyError};
 
 use super::super::failures::{failed, kind_of_ldb};
-use super::managed_ldb::NoLdb;
+use super::managed_ldb::ObtainLdbError;
 use super::{Applier, thread};
 
 /// What a failure means, in the log's words.
@@ -64,12 +64,12 @@ impl Applier {
     pub(super) fn record_position(
         &mut self,
         work: Work,
-        found: Result<LdbPosition, NoLdb>,
+        found: Result<LdbPosition, ObtainLdbError>,
     ) -> Result<LdbPosition, ApplyFailed> {
         let position = found.map_err(|error| {
             let kind = match &error {
-                NoLdb::Ldb(error) => kind_of_ldb(error),
-                NoLdb::Snapshot(none) => none.kind,
+                ObtainLdbError::Ldb(error) => kind_of_ldb(error),
+                ObtainLdbError::Snapshot(none) => none.kind,
             };
             self.record_failure(work, kind, &error)
         })?;

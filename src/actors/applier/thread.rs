@@ -16,7 +16,7 @@ use ctlstore_ldb::changelog::ChangelogCounts;
 use ctlstore_ldb::{Applied, ApplyError, Checkpoint, IntegrityVerdict, Ldb, LdbError};
 
 use super::integrity_check::{Finding, IntegrityAnswer, IntegrityChecks, IsEnded};
-use super::managed_ldb::{ManagedLdb, NoLdb};
+use super::managed_ldb::{ManagedLdb, ObtainLdbError};
 
 /// Jobs that may wait. The poller sends one batch at a time.
 const QUEUE: usize = 4;
@@ -27,9 +27,9 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// The jobs of the thread. The receiver of an answer may be gone by then.
 pub enum Job {
     Apply(Arc<Batch>, oneshot::Sender<Result<Applied, ApplyError>>),
-    Position(Option<FollowedLedger>, oneshot::Sender<Result<LdbPosition, NoLdb>>),
+    Position(Option<FollowedLedger>, oneshot::Sender<Result<LdbPosition, ObtainLdbError>>),
     Adopt(String, oneshot::Sender<Result<(), LdbError>>),
-    Replace(FollowedLedger, oneshot::Sender<Result<LdbPosition, NoLdb>>),
+    Replace(FollowedLedger, oneshot::Sender<Result<LdbPosition, ObtainLdbError>>),
     Inspect(IsEnded, IntegrityAnswer),
 }
 

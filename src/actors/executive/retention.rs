@@ -19,7 +19,7 @@ use crate::backoff::{Backoff, jittered};
 use crate::messages::status::ErrorReport;
 use crate::metrics::{Component, ErrorKind, Metrics};
 use ctlstore_core::Abort;
-use ctlstore_core::ledger::{Limit, Seq, VerifiedSnapshot};
+use ctlstore_core::ledger::{PruneLimit, Seq, VerifiedSnapshot};
 use ctlstore_core::schema::Timestamp;
 use ctlstore_ctldb::executive::{HasOldRows, PruneError, PruneOrder, PruneOutcome, prune};
 use ctlstore_ctldb::{Ctldb, CtldbError};
@@ -198,7 +198,7 @@ impl<C: Ctldb> Keeper<C> {
         let order = PruneOrder { keep, snapshot, no_original_reflectors };
         let outcome = prune(&self.ctldb, order, |_| true).await?;
         if let Some(last) = &mut self.last {
-            last.is_used_up = outcome.limit == Limit::Snapshot;
+            last.is_used_up = outcome.limit == PruneLimit::Snapshot;
         }
         Ok(Round::Pruned(outcome, seq))
     }

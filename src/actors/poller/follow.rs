@@ -10,7 +10,9 @@ use crate::backoff::{Backoff, jittered};
 use crate::messages::ledger::{CaughtUp, FollowedLedger};
 use crate::messages::status::RoleState;
 use crate::metrics::Queue;
-use ctlstore_core::ledger::{Assembler, Batch, CannotFollow, LastRow, LedgerInfo, LedgerSource, Seq, SourceError, may_follow};
+use ctlstore_core::ledger::{
+    Assembler, Batch, CannotFollow, LastRow, LedgerInfo, LedgerSource, Seq, SourceError, may_follow,
+};
 use ctlstore_core::schema::Timestamp;
 use ctlstore_ctldb::tail::{NewRows, Tail, TailError};
 use ctlstore_ctldb::{answer_while, last_row, questions};

@@ -8,7 +8,7 @@ use anyhow::Context;
 use bytesize::ByteSize;
 use serde::Serialize;
 
-use ctlstore_core::ledger::{Limit, Seq, VerifiedSnapshot};
+use ctlstore_core::ledger::{PruneLimit, Seq, VerifiedSnapshot};
 use ctlstore_ctldb::executive::{PruneOutcome, PrunePlan};
 
 /// The members of the JSON. Sizes are bytes of statements.
@@ -103,11 +103,11 @@ impl Report {
     }
 }
 
-fn word(limit: Limit) -> &'static str {
+fn word(limit: PruneLimit) -> &'static str {
     match limit {
-        Limit::Age => "age",
-        Limit::Snapshot => "snapshot",
-        Limit::LastRow => "last_row",
-        Limit::Rows => "stopped",
+        PruneLimit::Age => "age",
+        PruneLimit::Snapshot => "snapshot",
+        PruneLimit::LastRow => "last_row",
+        PruneLimit::Rows => "stopped",
     }
 }

@@ -21,7 +21,7 @@ use crate::http::openapi::{Operation, shapes};
 use ctlstore_core::disk::{self, beside};
 use ctlstore_core::ledger::{CaughtUpAt, Seq, lag_of_rows};
 use ctlstore_core::schema::Timestamp;
-use ctlstore_reader::read::{CaughtUpMark, Progress, written_at};
+use ctlstore_reader::read::{CaughtUpMark, LastApplied, written_at};
 
 /// A bound on what is read of a seq file, in bytes; it holds less.
 const SEQ_FILE_BYTES: u64 = 64;
@@ -175,7 +175,7 @@ impl Freshness {
     }
 
     /// How old an answer is that was read from an LDB with this progress.
-    pub(super) fn age_of(&self, progress: Progress) -> AnswerAge {
+    pub(super) fn age_of(&self, progress: LastApplied) -> AnswerAge {
         let lag = self.lag(progress.seq, progress.last_update, Timestamp::now());
         AnswerAge { seq: progress.seq, lag }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::http::serve::ServerOptions;
 use ctlstore_reader::read::query::QueryLimits;
-use ctlstore_reader::read::{LdbReader, Limits, Rotation};
+use ctlstore_reader::read::{AnswerLimits, LdbReader, Rotation};
 
 /// The reader's server.
 #[derive(Debug, Clone)]
@@ -56,7 +56,7 @@ impl ReaderOptions {
     }
 
     /// The bounds of one answer.
-    pub(super) fn limits(&self) -> Limits {
-        Limits { max_rows: (self.max_rows > 0).then_some(self.max_rows), max_bytes: self.max_response_bytes }
+    pub(super) fn limits(&self) -> AnswerLimits {
+        AnswerLimits { max_rows: (self.max_rows > 0).then_some(self.max_rows), max_bytes: self.max_response_bytes }
     }
 }

@@ -15,7 +15,7 @@ use actix_web::web::Data;
 use crate::http::error::HttpError;
 use crate::metrics::{Component, ErrorKind, Metrics};
 use ctlstore_core::ledger::Seq;
-use ctlstore_reader::read::{LdbReader, Limits, ReadError, ReadTransaction};
+use ctlstore_reader::read::{AnswerLimits, LdbReader, ReadError, ReadTransaction};
 
 use super::corruption::CorruptionReports;
 use super::freshness::{AnswerAge, Freshness};
@@ -25,7 +25,7 @@ use super::read_pool::{CountedBody, Rejected};
 use super::scan_pool::ScanPool;
 
 /// A larger scan is handed over to another thread. This much takes less than a millisecond.
-const INLINE: Limits = Limits { max_rows: Some(256), max_bytes: 64 * 1024 };
+const INLINE: AnswerLimits = AnswerLimits { max_rows: Some(256), max_bytes: 64 * 1024 };
 
 /// When a worker ends the transaction that its reads share. A transaction may last 5 ms, and the
 /// clock of the worker's loop is late by up to a millisecond.
@@ -81,7 +81,7 @@ impl WorkerParts {
 pub struct Worker {
     pub(super) reader: RefCell<LdbReader>,
     /// The bounds of one answer.
-    pub(super) limits: Limits,
+    pub(super) limits: AnswerLimits,
     /// The bytes of the last rows by prefix. The next ones mostly have as many, and are then not
     /// moved while they grow.
     pub(super) last_prefix_bytes: Cell<usize>,
@@ -143,9 +143,9 @@ impl Worker {
     }
 
     /// The bounds of a read on this thread.
-    pub fn inline_limits(&self) -> Limits {
+    pub fn inline_limits(&self) -> AnswerLimits {
         let max_rows = INLINE.max_rows.into_iter().chain(self.limits.max_rows).min();
-        Limits { max_rows, max_bytes: INLINE.max_bytes.min(self.limits.max_bytes) }
+        AnswerLimits { max_rows, max_bytes: INLINE.max_bytes.min(self.limits.max_bytes) }
     }
 
     /// The answer to a read that no thread has run to its end.

@@ -3,7 +3,7 @@
 
 mod values;
 
-use ctlstore_core::schema::{FieldType, Value};
+use ctlstore_core::schema::{FieldType, FieldValue};
 use ctlstore_ctldb::{Ctldb, CtldbError, SchemaChange, TableLimit, WriterRow};
 use support::ctldb::*;
 
@@ -208,7 +208,7 @@ async fn an_error_undoes_everything_and_burns_no_seq() {
         let schema = make_table(ctldb, "fam___tab").await;
         let steps = vec![
             Step::InsertFamily("fam"),
-            Step::Upsert(schema.table().clone(), vec![vec![text("a"), Value::Integer(1)]]),
+            Step::Upsert(schema.table().clone(), vec![vec![text("a"), FieldValue::Integer(1)]]),
             Step::Append(vec!["one".into(), "two".into()]),
             Step::LastSeq,
             Step::Fail,
@@ -229,7 +229,7 @@ async fn an_error_undoes_everything_and_burns_no_seq() {
 async fn one_request_of_a_group_is_taken_back_alone() {
     on_every_ctldb(async |ctldb, database| {
         let schema = make_table(ctldb, "fam___tab").await;
-        let upsert = |key: &str| Step::Upsert(schema.table().clone(), vec![vec![text(key), Value::Integer(1)]]);
+        let upsert = |key: &str| Step::Upsert(schema.table().clone(), vec![vec![text(key), FieldValue::Integer(1)]]);
         let append = |statement: &str| Step::Append(vec![statement.to_owned()]);
         let steps = vec![
             Step::Savepoint,

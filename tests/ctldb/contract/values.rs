@@ -1,12 +1,12 @@
 //! Values and keys of every kind, few and many, are stored unchanged.
 
-use ctlstore_core::schema::{FieldType, TableRef, Value};
+use ctlstore_core::schema::{FieldType, FieldValue, TableRef};
 use ctlstore_ctldb::{ColumnCollation, Ctldb, SchemaChange};
 
 use support::ctldb::*;
 
 /// Values that must be stored unchanged, and how plain SQL shows them.
-fn extreme_rows() -> Vec<Vec<Value>> {
+fn extreme_rows() -> Vec<Vec<FieldValue>> {
     let floats = [
         0.1,
         -0.0,
@@ -27,11 +27,11 @@ fn extreme_rows() -> Vec<Vec<Value>> {
         .map(|i| {
             vec![
                 text(&format!("key{i:02}")),
-                Value::Integer(integers[i % integers.len()]),
-                Value::Real(floats[i]),
+                FieldValue::Integer(integers[i % integers.len()]),
+                FieldValue::Real(floats[i]),
                 text(texts[i]),
-                Value::Blob(texts[texts.len() - 1 - i].as_bytes().to_vec()),
-                Value::Blob((0..=(i as u8 * 20)).collect()),
+                FieldValue::Blob(texts[texts.len() - 1 - i].as_bytes().to_vec()),
+                FieldValue::Blob((0..=(i as u8 * 20)).collect()),
             ]
         })
         .collect()
@@ -56,12 +56,12 @@ async fn extreme_values_are_stored_exactly() {
         let stored = database.query("SELECT k, i, HEX(t), HEX(b), HEX(s) FROM fam___tab ORDER BY k");
         assert_eq!(stored.len(), rows.len());
         for (row, stored) in rows.iter().zip(&stored) {
-            let hex = |value: &Value| match value {
-                Value::Text(text) => hex::encode_upper(text),
-                Value::Blob(bytes) => hex::encode_upper(bytes),
+            let hex = |value: &FieldValue| match value {
+                FieldValue::Text(text) => hex::encode_upper(text),
+                FieldValue::Blob(bytes) => hex::encode_upper(bytes),
                 other => panic!("{other:?} has no bytes"),
             };
-            let Value::Integer(integer) = row[1] else { panic!("not an integer") };
+            let FieldValue::Integer(integer) = row[1] else { panic!("not an integer") };
             assert_eq!(stored[1], Some(integer.to_string()));
             assert_eq!(stored[2..], [&row[3], &row[4], &row[5]].map(|value| Some(hex(value))));
         }
@@ -71,8 +71,8 @@ async fn extreme_values_are_stored_exactly() {
 }
 
 /// A float's bits as an LDB has them: it stores 0 for -0.0.
-fn bits(value: &Value) -> u64 {
-    let Value::Real(float) = value else { panic!("{value:?} is not a float") };
+fn bits(value: &FieldValue) -> u64 {
+    let FieldValue::Real(float) = value else { panic!("{value:?} is not a float") };
     (float + 0.0).to_bits()
 }
 
@@ -103,8 +103,8 @@ async fn string_keys_differ_by_case_and_trailing_space() {
             // MySQL 5.6 has no better collation. The executive refuses such keys there.
             collation => assert_eq!(collation, ColumnCollation::Padded),
         }
-        let row = |(i, key): (usize, &&str)| vec![text(key), Value::Integer(i as i64)];
-        let rows: Vec<Vec<Value>> = keys.iter().enumerate().map(row).collect();
+        let row = |(i, key): (usize, &&str)| vec![text(key), FieldValue::Integer(i as i64)];
+        let rows: Vec<Vec<FieldValue>> = keys.iter().enumerate().map(row).collect();
         write(ctldb, vec![Step::Upsert(table.clone(), rows)]).await;
         let count = || database.value("SELECT COUNT(*) FROM fam___tab").unwrap();
         assert_eq!(count(), keys.len().to_string());
@@ -124,7 +124,7 @@ async fn keys_of_all_types_are_found_and_deleted() {
         let schema = table("fam___tab", &fields, &["s", "i", "b"]);
         let table = schema.table().clone();
         write(ctldb, vec![Step::Alter(SchemaChange::CreateTable(schema))]).await;
-        let key = |b: &[u8], i, s| vec![Value::Blob(b.to_vec()), Value::Integer(i), text(s)];
+        let key = |b: &[u8], i, s| vec![FieldValue::Blob(b.to_vec()), FieldValue::Integer(i), text(s)];
         let row = |b, i, s| [vec![text("v")], key(b, i, s)].concat();
         let rows = vec![row(b"\0'", i64::MIN, "x'"), row(b"\0' ", i64::MIN, "x'"), row(b"\0'\0", i64::MIN, "x'")];
         let answers = write(
@@ -152,13 +152,13 @@ async fn changes_are_applied_in_order_however_many_they_are() {
         write(ctldb, vec![Step::Alter(SchemaChange::CreateTable(schema))]).await;
         // Far more than one packet of any server, in small and large rows.
         let large = "x'\\".repeat(170_000);
-        let row = |k: i64, v: &str| vec![Value::Integer(k), text(v)];
+        let row = |k: i64, v: &str| vec![FieldValue::Integer(k), text(v)];
         let mut steps: Vec<Step> = (0..20).map(|i| Step::Upsert(table.clone(), vec![row(i, &large)])).collect();
         steps.push(Step::Upsert(table.clone(), (100..3_100).map(|k| row(k, "small")).collect()));
         steps.push(Step::Append((0..500).map(|i| format!("statement {i} {}", "y".repeat(10_000))).collect()));
-        steps.push(Step::Delete(table.clone(), (100..1_100).map(|k| vec![Value::Integer(k)]).collect()));
+        steps.push(Step::Delete(table.clone(), (100..1_100).map(|k| vec![FieldValue::Integer(k)]).collect()));
         steps.push(Step::Upsert(table.clone(), vec![row(1, "a"), row(1, "b"), row(2_000, "c")]));
-        steps.push(Step::Delete(table.clone(), vec![vec![Value::Integer(2_000)]]));
+        steps.push(Step::Delete(table.clone(), vec![vec![FieldValue::Integer(2_000)]]));
         write(ctldb, steps).await;
         assert_eq!(database.value("SELECT COUNT(*) FROM fam___tab").unwrap(), "2019");
         assert_eq!(database.value("SELECT v FROM fam___tab WHERE k = 1").unwrap(), "b");
@@ -185,7 +185,7 @@ async fn sizes_are_those_of_the_last_look() {
         assert_eq!(size().await, None);
         ctldb.refresh_table_sizes().await.unwrap();
         let empty = size().await.unwrap();
-        let row = |k| vec![Value::Integer(k), text(&"x".repeat(100_000))];
+        let row = |k| vec![FieldValue::Integer(k), text(&"x".repeat(100_000))];
         write(ctldb, vec![Step::Upsert(table.clone(), (0..50).map(row).collect())]).await;
         assert_eq!(size().await, Some(empty));
         if database.is_mysql() {

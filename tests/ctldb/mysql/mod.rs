@@ -6,7 +6,7 @@ mod lost;
 mod round_trips;
 mod single_round_trip;
 
-use ctlstore_core::schema::{FieldType, Value};
+use ctlstore_core::schema::{FieldType, FieldValue};
 use ctlstore_ctldb::{ColumnCollation, CtldbError, SchemaChange, WriterRow};
 use support::ctldb::*;
 use support::{Flavour, PrivateServer, TestDatabase};
@@ -23,7 +23,7 @@ fn schema_of_the_original(database: &TestDatabase) -> Vec<support::sql::Row> {
 }
 
 fn upsert(key: &str) -> Step {
-    Step::Upsert(table_ref("fam___tab"), vec![vec![text(key), Value::Integer(1)]])
+    Step::Upsert(table_ref("fam___tab"), vec![vec![text(key), FieldValue::Integer(1)]])
 }
 
 fn append(statement: &str) -> Step {
@@ -41,7 +41,7 @@ async fn a_schema_of_the_original_is_worked_with_unchanged() {
         let ctldb = prepared(database).await;
         let row = WriterRow { secret_hash: "aa".repeat(32), cookie: vec![1], rows_per_minute: Some(5) };
         let old = table_ref("fam___old");
-        let upsert = |key: &str| Step::Upsert(old.clone(), vec![vec![text(key), Value::Integer(1)]]);
+        let upsert = |key: &str| Step::Upsert(old.clone(), vec![vec![text(key), FieldValue::Integer(1)]]);
         let answers = write(
             &ctldb,
             vec![
@@ -78,7 +78,7 @@ async fn what_does_not_fit_is_refused_not_cut() {
         let fields = [("k", FieldType::String), ("i", FieldType::Integer), ("b", FieldType::ByteString)];
         let schema = table("fam___tab", &fields, &["k"]);
         write(&ctldb, vec![Step::Alter(SchemaChange::CreateTable(schema.clone()))]).await;
-        let row = |k: &str, bytes| vec![text(k), Value::Integer(1), Value::Blob(vec![7; bytes])];
+        let row = |k: &str, bytes| vec![text(k), FieldValue::Integer(1), FieldValue::Blob(vec![7; bytes])];
         for row in [row(&"x".repeat(192), 1), row("k", 256)] {
             let steps = vec![Step::Savepoint, Step::Upsert(schema.table().clone(), vec![row.clone()])];
             let error = try_write(&ctldb, steps).await.unwrap_err();

@@ -29,8 +29,9 @@ fn a_variable_that_no_store_can_use_is_named_and_another_source_serves() {
         let host = host.env(name, value);
         let process = host.start();
         wait_until_equal(&host, &origin);
+        let named = format!("the variable {name} ");
+        wait_until(&format!("the log names {name}={value:?}"), DEADLINE, || process.log().contains(&named));
         let log = process.log();
-        assert!(log.contains(&format!("the variable {name} ")), "{name}={value:?}: {log}");
         assert!(!log.contains("panic"), "{name}={value:?}: {log}");
     }
 }

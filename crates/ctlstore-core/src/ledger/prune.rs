@@ -1,4 +1,4 @@
-//! Decides how far a ledger may be pruned. Entry point: [`Cutter`]. Other modules read the
+//! Decides how far a ledger may be pruned. Entry point: [`PruneCutter`]. Other modules read the
 //! rows and delete them.
 //!
 //! A row may go if it is old enough and a verified snapshot has it. The last row stays, and no
@@ -66,7 +66,7 @@ pub struct PruneBounds {
 
 /// Why no further row may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Limit {
+pub enum PruneLimit {
     /// The next row is too young.
     Age,
     /// The next row is not in the snapshot.
@@ -79,7 +79,7 @@ pub enum Limit {
 
 /// Looks at the ledger's rows from the first one on, and says how many of them may go.
 #[derive(Debug)]
-pub struct Cutter {
+pub struct PruneCutter {
     bounds: PruneBounds,
     /// Whether the last row was inside a ledger transaction.
     open: bool,
@@ -90,7 +90,7 @@ pub struct Cutter {
     counted: (u64, u64),
 }
 
-impl Cutter {
+impl PruneCutter {
     pub fn new(bounds: PruneBounds) -> Self {
         Self { bounds, open: false, seen: (0, 0), cut: None, counted: (0, 0) }
     }
@@ -99,15 +99,15 @@ impl Cutter {
     ///
     /// # Errors
     /// The limit that keeps the row. After that no further row may be pushed.
-    pub fn push(&mut self, row: &HeadRow) -> Result<(), Limit> {
+    pub fn push(&mut self, row: &HeadRow) -> Result<(), PruneLimit> {
         if row.seq >= self.bounds.last {
-            return Err(Limit::LastRow);
+            return Err(PruneLimit::LastRow);
         }
         if row.seq > self.bounds.snapshot {
-            return Err(Limit::Snapshot);
+            return Err(PruneLimit::Snapshot);
         }
         if row.leader_ts.is_some_and(|at| at >= self.bounds.before) {
-            return Err(Limit::Age);
+            return Err(PruneLimit::Age);
         }
         self.seen = (self.seen.0 + 1, self.seen.1 + row.bytes);
         match row.marker {
@@ -124,8 +124,8 @@ impl Cutter {
     }
 
     /// Pushes rows until a limit keeps one.
-    pub fn push_all(&mut self, rows: &[HeadRow]) -> Limit {
-        rows.iter().find_map(|row| self.push(row).err()).unwrap_or(Limit::Rows)
+    pub fn push_all(&mut self, rows: &[HeadRow]) -> PruneLimit {
+        rows.iter().find_map(|row| self.push(row).err()).unwrap_or(PruneLimit::Rows)
     }
 
     /// The last row that may go; `None` if none may.
@@ -158,9 +158,9 @@ mod tests {
     }
 
     /// Each row was written at the time of its seq. Returns the cut within these bounds.
-    fn cut(rows: &[HeadRow], before: i64, snapshot: i64, last: i64) -> (Option<i64>, u64, Limit) {
+    fn cut(rows: &[HeadRow], before: i64, snapshot: i64, last: i64) -> (Option<i64>, u64, PruneLimit) {
         let before = Timestamp::from_unix_micros(before);
-        let mut cutter = Cutter::new(PruneBounds { before, snapshot: Seq(snapshot), last: Seq(last) });
+        let mut cutter = PruneCutter::new(PruneBounds { before, snapshot: Seq(snapshot), last: Seq(last) });
         let limit = cutter.push_all(rows);
         assert_eq!(cutter.bytes(), cutter.rows() * 10);
         (cutter.cut().map(|seq| seq.0), cutter.rows(), limit)
@@ -169,24 +169,24 @@ mod tests {
     #[test]
     fn each_limit_holds() {
         let rows = plain(1..=9);
-        assert_eq!(cut(&rows, 99, 99, 9), (Some(8), 8, Limit::LastRow));
-        assert_eq!(cut(&rows, 99, 5, 9), (Some(5), 5, Limit::Snapshot));
-        assert_eq!(cut(&rows, 4, 99, 9), (Some(3), 3, Limit::Age));
-        assert_eq!(cut(&rows, 99, 99, 99), (Some(9), 9, Limit::Rows));
-        assert_eq!(cut(&rows, 1, 99, 99), (None, 0, Limit::Age));
-        assert_eq!(cut(&[], 9, 9, 9), (None, 0, Limit::Rows));
-        assert_eq!(cut(&rows[..1], 99, 99, 1), (None, 0, Limit::LastRow));
+        assert_eq!(cut(&rows, 99, 99, 9), (Some(8), 8, PruneLimit::LastRow));
+        assert_eq!(cut(&rows, 99, 5, 9), (Some(5), 5, PruneLimit::Snapshot));
+        assert_eq!(cut(&rows, 4, 99, 9), (Some(3), 3, PruneLimit::Age));
+        assert_eq!(cut(&rows, 99, 99, 99), (Some(9), 9, PruneLimit::Rows));
+        assert_eq!(cut(&rows, 1, 99, 99), (None, 0, PruneLimit::Age));
+        assert_eq!(cut(&[], 9, 9, 9), (None, 0, PruneLimit::Rows));
+        assert_eq!(cut(&rows[..1], 99, 99, 1), (None, 0, PruneLimit::LastRow));
     }
 
     #[test]
     fn a_cut_stands_between_transactions() {
         let mut rows = plain(1..=9);
         (rows[2].marker, rows[6].marker) = (Some(Marker::Begin), Some(Marker::Commit));
-        assert_eq!(cut(&rows, 99, 5, 9), (Some(2), 2, Limit::Snapshot));
-        assert_eq!(cut(&rows, 99, 7, 9), (Some(7), 7, Limit::Snapshot));
-        assert_eq!(cut(&rows[..5], 99, 99, 99), (Some(2), 2, Limit::Rows));
+        assert_eq!(cut(&rows, 99, 5, 9), (Some(2), 2, PruneLimit::Snapshot));
+        assert_eq!(cut(&rows, 99, 7, 9), (Some(7), 7, PruneLimit::Snapshot));
+        assert_eq!(cut(&rows[..5], 99, 99, 99), (Some(2), 2, PruneLimit::Rows));
         // The rest of a transaction whose beginning somebody has deleted.
-        assert_eq!(cut(&rows[4..], 99, 99, 9), (Some(8), 4, Limit::LastRow));
+        assert_eq!(cut(&rows[4..], 99, 99, 9), (Some(8), 4, PruneLimit::LastRow));
     }
 
     #[test]
@@ -194,14 +194,14 @@ mod tests {
         let mut rows = plain(1..=5);
         rows[1].leader_ts = None;
         rows[3].leader_ts = None;
-        assert_eq!(cut(&rows, 99, 99, 9), (Some(5), 5, Limit::Rows));
-        assert_eq!(cut(&rows, 5, 99, 9), (Some(3), 3, Limit::Age));
+        assert_eq!(cut(&rows, 99, 99, 9), (Some(5), 5, PruneLimit::Rows));
+        assert_eq!(cut(&rows, 5, 99, 9), (Some(3), 3, PruneLimit::Age));
     }
 
     #[test]
     fn an_old_row_behind_a_young_one_stays() {
         let rows = [row(1, Some(1), "x"), row(2, Some(9), "x"), row(3, Some(1), "x")];
-        assert_eq!(cut(&rows, 5, 99, 99), (Some(1), 1, Limit::Age));
+        assert_eq!(cut(&rows, 5, 99, 99), (Some(1), 1, PruneLimit::Age));
     }
 
     #[test]

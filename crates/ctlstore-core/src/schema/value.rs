@@ -1,5 +1,5 @@
 //! Values of fields, and the check that each one passes before it is written anywhere. Entry
-//! point: [`Value::from_json`]. MySQL and SQLite would treat an unchecked value differently.
+//! point: [`FieldValue::from_json`]. MySQL and SQLite would treat an unchecked value differently.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -17,7 +17,7 @@ pub const MAX_VALUE_BYTES: usize = 512 * 1024;
 /// The value of one field. `Boolean` is a value of an integer field: the ledger spells it `true`
 /// or `false`, and both databases store 1 or 0.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Value {
+pub enum FieldValue {
     Null,
     Integer(i64),
     Boolean(bool),
@@ -52,7 +52,7 @@ pub enum ValueError {
     NotUnicode,
 }
 
-impl Value {
+impl FieldValue {
     /// Checks one JSON value against its field. The value comes as source text, so that no digit is
     /// lost.
     pub fn from_json(field: &Field, is_key: bool, json: &RawValue) -> Result<Self, ValueError> {
@@ -100,14 +100,14 @@ fn is_number(json: &str) -> bool {
     json.starts_with(|c: char| c == '-' || c.is_ascii_digit())
 }
 
-fn integer(json: &str) -> Result<Value, ValueError> {
+fn integer(json: &str) -> Result<FieldValue, ValueError> {
     match json {
-        "true" => return Ok(Value::Boolean(true)),
-        "false" => return Ok(Value::Boolean(false)),
+        "true" => return Ok(FieldValue::Boolean(true)),
+        "false" => return Ok(FieldValue::Boolean(false)),
         _ if is_number(json) => {}
         _ => return Err(ValueError::Kind { got: kind(json), wanted: "a whole number" }),
     }
-    whole_number(json).map(Value::Integer)
+    whole_number(json).map(FieldValue::Integer)
 }
 
 /// Reads a JSON number as an integer, without a float in between, so that all 64 bits are kept.
@@ -147,12 +147,12 @@ fn whole_number(json: &str) -> Result<i64, ValueError> {
     i64::try_from(if negative { -value } else { value }).map_err(|_| out_of_range())
 }
 
-fn decimal(json: &str) -> Result<Value, ValueError> {
+fn decimal(json: &str) -> Result<FieldValue, ValueError> {
     if !is_number(json) {
         return Err(ValueError::Kind { got: kind(json), wanted: "a number" });
     }
     match json.parse::<f64>() {
-        Ok(float) if float.is_finite() => Ok(Value::Real(float)),
+        Ok(float) if float.is_finite() => Ok(FieldValue::Real(float)),
         _ => Err(ValueError::NotFinite(json.chars().take(40).collect())),
     }
 }
@@ -178,22 +178,22 @@ mod tests {
     use super::*;
     use crate::schema::FieldName;
 
-    fn read(field_type: FieldType, is_key: bool, json: &str) -> Result<Value, ValueError> {
+    fn read(field_type: FieldType, is_key: bool, json: &str) -> Result<FieldValue, ValueError> {
         let field = Field { name: FieldName::new("f").unwrap(), field_type };
-        Value::from_json(&field, is_key, &RawValue::from_string(json.to_owned()).unwrap())
+        FieldValue::from_json(&field, is_key, &RawValue::from_string(json.to_owned()).unwrap())
     }
 
     #[test]
     fn integers_keep_every_digit() {
         let whole = |json| read(FieldType::Integer, false, json);
-        assert_eq!(whole("9223372036854775807"), Ok(Value::Integer(i64::MAX)));
-        assert_eq!(whole("-9223372036854775808"), Ok(Value::Integer(i64::MIN)));
-        assert_eq!(whole("9007199254740993.0"), Ok(Value::Integer(9_007_199_254_740_993)));
-        assert_eq!(whole("1e3"), Ok(Value::Integer(1000)));
-        assert_eq!(whole("12.50e1"), Ok(Value::Integer(125)));
-        assert_eq!(whole("-0.0"), Ok(Value::Integer(0)));
-        assert_eq!(whole("0e999999999999999999999"), Ok(Value::Integer(0)));
-        assert_eq!(whole("true"), Ok(Value::Boolean(true)));
+        assert_eq!(whole("9223372036854775807"), Ok(FieldValue::Integer(i64::MAX)));
+        assert_eq!(whole("-9223372036854775808"), Ok(FieldValue::Integer(i64::MIN)));
+        assert_eq!(whole("9007199254740993.0"), Ok(FieldValue::Integer(9_007_199_254_740_993)));
+        assert_eq!(whole("1e3"), Ok(FieldValue::Integer(1000)));
+        assert_eq!(whole("12.50e1"), Ok(FieldValue::Integer(125)));
+        assert_eq!(whole("-0.0"), Ok(FieldValue::Integer(0)));
+        assert_eq!(whole("0e999999999999999999999"), Ok(FieldValue::Integer(0)));
+        assert_eq!(whole("true"), Ok(FieldValue::Boolean(true)));
         for bad in ["9223372036854775808", "1e19", "1e999999999", "1.5", "1e-1", "\"1\"", "[1]", "{}"] {
             assert!(whole(bad).is_err(), "{bad} was taken");
         }
@@ -202,8 +202,8 @@ mod tests {
     #[test]
     fn decimals_are_finite_numbers() {
         let decimal = |json| read(FieldType::Decimal, false, json);
-        assert_eq!(decimal("1e-7"), Ok(Value::Real(1e-7)));
-        assert_eq!(decimal("10"), Ok(Value::Real(10.0)));
+        assert_eq!(decimal("1e-7"), Ok(FieldValue::Real(1e-7)));
+        assert_eq!(decimal("10"), Ok(FieldValue::Real(10.0)));
         for bad in ["1e400", "true", "\"1\"", "[]"] {
             assert!(decimal(bad).is_err(), "{bad} was taken");
         }
@@ -217,18 +217,18 @@ mod tests {
         assert_eq!(read(FieldType::String, true, &longer), Err(ValueError::StringTooLong));
         assert!(read(FieldType::Text, false, &longer).is_ok());
         assert_eq!(read(FieldType::String, true, r#""a\u0000b""#), Err(ValueError::NulInKey));
-        assert_eq!(read(FieldType::String, false, r#""a\u0000b""#), Ok(Value::Text("a\0b".into())));
+        assert_eq!(read(FieldType::String, false, r#""a\u0000b""#), Ok(FieldValue::Text("a\0b".into())));
         assert_eq!(read(FieldType::Text, false, r#""\ud800""#), Err(ValueError::NotUnicode));
         assert!(read(FieldType::String, false, "1").is_err());
         assert_eq!(read(FieldType::String, true, "null"), Err(ValueError::NullKey));
-        assert_eq!(read(FieldType::String, false, "null"), Ok(Value::Null));
+        assert_eq!(read(FieldType::String, false, "null"), Ok(FieldValue::Null));
         let large = format!("\"{}\"", "a".repeat(MAX_VALUE_BYTES + 1));
         assert!(matches!(read(FieldType::Text, false, &large), Err(ValueError::TooLarge { .. })));
     }
 
     #[test]
     fn bytes_are_padded_base64_within_their_limit() {
-        assert_eq!(read(FieldType::Binary, false, "\"AAH/\""), Ok(Value::Blob(vec![0, 1, 255])));
+        assert_eq!(read(FieldType::Binary, false, "\"AAH/\""), Ok(FieldValue::Blob(vec![0, 1, 255])));
         assert_eq!(read(FieldType::Binary, false, "\"AAH\""), Err(ValueError::NotBase64));
         let encoded = format!("\"{}\"", STANDARD.encode([7; 256]));
         assert!(matches!(read(FieldType::ByteString, false, &encoded), Err(ValueError::TooLarge { .. })));

@@ -3,20 +3,20 @@
 
 use std::fmt::Write;
 
-use crate::schema::Value;
+use crate::schema::FieldValue;
 
 /// Appends `value` as a literal. SQL text can't carry a NUL character, so text with one becomes
 /// the hex of its bytes.
-pub fn push_literal(out: &mut String, value: &Value) {
+pub fn push_literal(out: &mut String, value: &FieldValue) {
     match value {
-        Value::Null => out.push_str("NULL"),
-        Value::Integer(integer) => out.push_str(itoa::Buffer::new().format(*integer)),
-        Value::Boolean(boolean) => out.push_str(if *boolean { "true" } else { "false" }),
+        FieldValue::Null => out.push_str("NULL"),
+        FieldValue::Integer(integer) => out.push_str(itoa::Buffer::new().format(*integer)),
+        FieldValue::Boolean(boolean) => out.push_str(if *boolean { "true" } else { "false" }),
         // `Display` writes the fewest digits that read back as the same float, without an exponent.
-        Value::Real(float) => drop(write!(out, "{float}")),
-        Value::Text(text) if text.contains('\0') => push_blob(out, text.as_bytes()),
-        Value::Text(text) => push_text(out, text),
-        Value::Blob(bytes) => push_blob(out, bytes),
+        FieldValue::Real(float) => drop(write!(out, "{float}")),
+        FieldValue::Text(text) if text.contains('\0') => push_blob(out, text.as_bytes()),
+        FieldValue::Text(text) => push_text(out, text),
+        FieldValue::Blob(bytes) => push_blob(out, bytes),
     }
 }
 
@@ -44,7 +44,7 @@ pub fn push_blob(out: &mut String, bytes: &[u8]) {
 mod tests {
     use super::*;
 
-    fn literal(value: Value) -> String {
+    fn literal(value: FieldValue) -> String {
         let mut out = String::new();
         push_literal(&mut out, &value);
         out
@@ -52,17 +52,17 @@ mod tests {
 
     #[test]
     fn spelling_is_the_protocols() {
-        assert_eq!(literal(Value::Null), "NULL");
-        assert_eq!(literal(Value::Integer(i64::MIN)), "-9223372036854775808");
-        assert_eq!(literal(Value::Boolean(true)), "true");
-        assert_eq!(literal(Value::Real(10.0)), "10");
-        assert_eq!(literal(Value::Real(-0.0)), "-0");
-        assert_eq!(literal(Value::Real(1e-7)), "0.0000001");
-        assert_eq!(literal(Value::Real(1.5e20)), "150000000000000000000");
-        assert_eq!(literal(Value::Text("it's ''".into())), "'it''s '''''");
-        assert_eq!(literal(Value::Text("a\0b".into())), "x'610062'");
-        assert_eq!(literal(Value::Text("a\\n\u{1f600}".into())), "'a\\n\u{1f600}'");
-        assert_eq!(literal(Value::Blob(vec![0xde, 0xad])), "x'dead'");
-        assert_eq!(literal(Value::Blob(vec![])), "x''");
+        assert_eq!(literal(FieldValue::Null), "NULL");
+        assert_eq!(literal(FieldValue::Integer(i64::MIN)), "-9223372036854775808");
+        assert_eq!(literal(FieldValue::Boolean(true)), "true");
+        assert_eq!(literal(FieldValue::Real(10.0)), "10");
+        assert_eq!(literal(FieldValue::Real(-0.0)), "-0");
+        assert_eq!(literal(FieldValue::Real(1e-7)), "0.0000001");
+        assert_eq!(literal(FieldValue::Real(1.5e20)), "150000000000000000000");
+        assert_eq!(literal(FieldValue::Text("it's ''".into())), "'it''s '''''");
+        assert_eq!(literal(FieldValue::Text("a\0b".into())), "x'610062'");
+        assert_eq!(literal(FieldValue::Text("a\\n\u{1f600}".into())), "'a\\n\u{1f600}'");
+        assert_eq!(literal(FieldValue::Blob(vec![0xde, 0xad])), "x'dead'");
+        assert_eq!(literal(FieldValue::Blob(vec![])), "x''");
     }
 }

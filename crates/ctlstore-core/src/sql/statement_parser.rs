@@ -1,5 +1,5 @@
 //! Parses ledger statements: their form, their table, and the values of an upsert or delete, so
-//! that the applier can bind them to a prepared statement. Entry points: [`Parser`] for many
+//! that the applier can bind them to a prepared statement. Entry points: [`StatementParser`] for many
 //! statements, [`parse`] for one. A statement that is not exactly in one of the protocol's forms is
 //! [`Statement::Other`]; SQLite itself parses those.
 
@@ -106,13 +106,13 @@ impl RowStatement<'_> {
 
 /// Parses one ledger statement. A statement that is not canonical is [`Statement::Other`].
 pub fn parse(text: &str) -> Statement<'_> {
-    Parser::default().parse(text)
+    StatementParser::default().parse(text)
 }
 
 /// Parses many statements. An upsert mostly begins with the same text as the upsert before it;
 /// that text is not parsed again.
 #[derive(Debug, Default)]
-pub struct Parser<'a> {
+pub struct StatementParser<'a> {
     head: Option<Head<'a>>,
     /// A list that is reused for the values of the next statement.
     spare: Vec<Literal<'a>>,
@@ -128,7 +128,7 @@ struct Head<'a> {
     width: usize,
 }
 
-impl<'a> Parser<'a> {
+impl<'a> StatementParser<'a> {
     /// Does as [`parse`].
     pub fn parse(&mut self, text: &'a str) -> Statement<'a> {
         let cursor = StatementCursor { text };
@@ -329,7 +329,7 @@ mod tests {
         ];
         for first in texts {
             for second in texts {
-                let mut parser = Parser::default();
+                let mut parser = StatementParser::default();
                 assert_eq!(parser.parse(first), parse(first));
                 assert_eq!(parser.parse(second), parse(second), "{second:?} after {first:?}");
             }

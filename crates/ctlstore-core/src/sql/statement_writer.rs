@@ -1,7 +1,7 @@
 //! Writes the ledger's statements exactly as the protocol says. Entry points: one function for each
 //! form, such as [`upsert`].
 
-use crate::schema::{Field, TableRef, TableSchema, Value};
+use crate::schema::{Field, FieldValue, TableRef, TableSchema};
 
 use super::literal::push_literal;
 
@@ -35,7 +35,7 @@ pub fn clear_table(table: &TableRef) -> String {
 }
 
 /// An upsert of one row. `values` has one value for each field, in the table's column order.
-pub fn upsert(table: &TableSchema, values: &[Value]) -> String {
+pub fn upsert(table: &TableSchema, values: &[FieldValue]) -> String {
     debug_assert_eq!(values.len(), table.fields().len());
     let mut out = String::with_capacity(64 + values.len() * 16);
     out.push_str("REPLACE INTO ");
@@ -61,7 +61,7 @@ pub fn upsert(table: &TableSchema, values: &[Value]) -> String {
 }
 
 /// A delete of one row. `key` has the values of the key fields, in the table's column order.
-pub fn delete(table: &TableSchema, key: &[Value]) -> String {
+pub fn delete(table: &TableSchema, key: &[FieldValue]) -> String {
     let mut out = format!("DELETE FROM {} WHERE ", table.table());
     for (i, (index, value)) in table.key_in_column_order().into_iter().zip(key).enumerate() {
         if i > 0 {
@@ -101,7 +101,7 @@ mod tests {
         assert_eq!(add_column(table.table(), &field), r#"ALTER TABLE fam___tab ADD COLUMN "d" REAL"#);
         assert_eq!(drop_table(table.table()), "DROP TABLE IF EXISTS fam___tab");
         assert_eq!(clear_table(table.table()), "DELETE FROM fam___tab");
-        let row = [Value::Text("x".into()), Value::Integer(1), Value::Null];
+        let row = [FieldValue::Text("x".into()), FieldValue::Integer(1), FieldValue::Null];
         assert_eq!(upsert(&table, &row), r#"REPLACE INTO fam___tab ("a","b","c") VALUES('x',1,NULL)"#);
         assert_eq!(delete(&table, &row[..2]), r#"DELETE FROM fam___tab WHERE "a" = 'x' AND "b" = 1"#);
     }

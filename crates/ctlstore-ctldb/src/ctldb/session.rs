@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ctlstore_core::ledger::{HeadRow, Seq};
-use ctlstore_core::schema::{FamilyName, Field, TableRef, TableSchema, Value, WriterName};
+use ctlstore_core::schema::{FamilyName, Field, FieldValue, TableRef, TableSchema, WriterName};
 
 use super::error::CtldbError;
 
@@ -65,9 +65,9 @@ pub struct TableLimit {
 #[derive(Debug, Clone)]
 pub enum RowChange {
     /// Has all values, in column order.
-    Upsert { table: Arc<StoredTable>, values: Vec<Value> },
+    Upsert { table: Arc<StoredTable>, values: Vec<FieldValue> },
     /// Has the key's values, in column order.
-    Delete { table: Arc<StoredTable>, key: Vec<Value> },
+    Delete { table: Arc<StoredTable>, key: Vec<FieldValue> },
 }
 
 impl RowChange {
@@ -161,7 +161,11 @@ pub trait Session {
     async fn writer_limits(&mut self) -> Result<Vec<(String, i64)>, CtldbError>;
     /// The stored key that is equal to `key` by the ctldb's collation, if there is one. Both are in column
     /// order. For tables whose collation is `Merging`.
-    async fn stored_key(&mut self, table: &StoredTable, key: &[Value]) -> Result<Option<Vec<Value>>, CtldbError>;
+    async fn stored_key(
+        &mut self,
+        table: &StoredTable,
+        key: &[FieldValue],
+    ) -> Result<Option<Vec<FieldValue>>, CtldbError>;
     async fn ledger_identity(&mut self) -> Result<LedgerIdentity, CtldbError>;
     /// The first `rows` rows of the ledger, in seq order, without their statements.
     async fn ledger_head(&mut self, rows: usize) -> Result<Vec<HeadRow>, CtldbError>;

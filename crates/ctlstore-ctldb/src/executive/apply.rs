@@ -15,7 +15,7 @@ use crate::ctldb::{
     ColumnCollation, Ctldb, CtldbError, CtldbOperation, ReadSet, RowChange, Session, StoredTable, WriterMark,
 };
 use ctlstore_core::ledger::Seq;
-use ctlstore_core::schema::{Value, WriterName};
+use ctlstore_core::schema::{FieldValue, WriterName};
 use ctlstore_core::sql;
 
 use super::admission::{self, Admission, MutationPlan, OverWarnSize};
@@ -247,7 +247,7 @@ async fn write_comparing_keys<S: Session>(
 }
 
 /// The key's values, in the table's column order.
-fn key_of(change: &RowChange) -> Vec<Value> {
+fn key_of(change: &RowChange) -> Vec<FieldValue> {
     match change {
         RowChange::Upsert { table, values } => {
             table.schema.key_in_column_order().into_iter().map(|index| values[index].clone()).collect()
@@ -257,18 +257,18 @@ fn key_of(change: &RowChange) -> Vec<Value> {
 }
 
 /// Whether two keys are equal, bytewise. A boolean is stored as an integer.
-fn same_key(a: &[Value], b: &[Value]) -> bool {
-    fn stored(value: &Value) -> Value {
+fn same_key(a: &[FieldValue], b: &[FieldValue]) -> bool {
+    fn stored(value: &FieldValue) -> FieldValue {
         match value {
-            Value::Boolean(boolean) => Value::Integer(i64::from(*boolean)),
+            FieldValue::Boolean(boolean) => FieldValue::Integer(i64::from(*boolean)),
             other => other.clone(),
         }
     }
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| stored(a) == stored(b))
 }
 
-fn merged(table: &StoredTable, given: &[Value], stored: &[Value]) -> Refusal {
-    let shown = |key: &[Value]| {
+fn merged(table: &StoredTable, given: &[FieldValue], stored: &[FieldValue]) -> Refusal {
+    let shown = |key: &[FieldValue]| {
         let mut out = String::new();
         for (i, value) in key.iter().enumerate() {
             out.push_str(if i > 0 { "," } else { "(" });

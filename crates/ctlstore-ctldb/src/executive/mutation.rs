@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 
 use crate::ctldb::{ColumnCollation, RowChange, StoredTable};
-use ctlstore_core::schema::{FamilyName, Field, TableName, TableRef, Value};
+use ctlstore_core::schema::{FamilyName, Field, FieldValue, TableName, TableRef};
 use ctlstore_core::sql;
 
 use super::credentials::Credentials;
@@ -51,12 +51,12 @@ impl Mutation {
             return Err(Refusal::UnknownField { table: self.table.clone(), field: shown(unknown) });
         }
         let (change, statement) = if self.delete {
-            let key: Vec<Value> =
+            let key: Vec<FieldValue> =
                 schema.key_in_column_order().into_iter().map(|i| self.value(table, i)).collect::<Result<_, _>>()?;
             let statement = sql::delete(schema, &key);
             (RowChange::Delete { table: Arc::clone(table), key }, statement)
         } else {
-            let values: Vec<Value> =
+            let values: Vec<FieldValue> =
                 (0..schema.fields().len()).map(|i| self.value(table, i)).collect::<Result<_, _>>()?;
             let statement = sql::upsert(schema, &values);
             (RowChange::Upsert { table: Arc::clone(table), values }, statement)
@@ -67,15 +67,15 @@ impl Mutation {
         Ok((change, statement))
     }
 
-    fn value(&self, table: &StoredTable, index: usize) -> Result<Value, Refusal> {
+    fn value(&self, table: &StoredTable, index: usize) -> Result<FieldValue, Refusal> {
         let field: &Field = &table.schema.fields()[index];
         let is_key = table.schema.is_key(index);
         let refused = |reason| Refusal::BadValue { table: self.table.clone(), field: field.name.clone(), reason };
         let Some(json) = self.values.get(field.name.as_str()) else {
             return Err(Refusal::MissingField { table: self.table.clone(), field: field.name.clone() });
         };
-        let value = Value::from_json(field, is_key, json).map_err(refused)?;
-        let ends_in_space = matches!(&value, Value::Text(text) if text.ends_with(' '));
+        let value = FieldValue::from_json(field, is_key, json).map_err(refused)?;
+        let ends_in_space = matches!(&value, FieldValue::Text(text) if text.ends_with(' '));
         if is_key && ends_in_space && table.collation == ColumnCollation::Padded {
             return Err(Refusal::PaddedKey { table: self.table.clone(), field: field.name.clone() });
         }

@@ -174,7 +174,7 @@ impl Ldb {
     fn execute(&mut self, rows: &[LedgerRow], first: usize, applied: &mut Applied) -> Result<(), Stop> {
         let Self { connection, guard, changelog, path, .. } = self;
         let changes_before = connection.total_changes();
-        let mut parser = sql::Parser::default();
+        let mut parser = sql::StatementParser::default();
         let mut runner = Runner::new(connection, guard);
         let mut begun = None;
         for (index, row) in rows.iter().enumerate().skip(first) {

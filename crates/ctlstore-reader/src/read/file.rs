@@ -16,7 +16,7 @@ use ctlstore_core::disk::{self, FileId, IMMUTABLE, file_uri, too_many_open_files
 
 use super::error::ReadError;
 use super::key::Key;
-use super::position::{self, Progress};
+use super::position::{self, LastApplied};
 use super::query_clock::QueryClock;
 use super::row::Row;
 use super::table::{Table, Tables};
@@ -72,7 +72,7 @@ pub(super) struct LdbFile {
     /// within one.
     tables_checked: Cell<bool>,
     /// How far the LDB had come when this was last read.
-    progress: Cell<Option<Progress>>,
+    progress: Cell<Option<LastApplied>>,
     /// Whether it was read in this transaction.
     progress_checked: Cell<bool>,
     /// The transaction that was left open for the reads that follow.
@@ -184,7 +184,7 @@ impl LdbFile {
     }
 
     /// How far the LDB has come in the current transaction.
-    pub(super) fn progress(&self) -> Result<Progress, ReadError> {
+    pub(super) fn progress(&self) -> Result<LastApplied, ReadError> {
         let known = self.progress.get();
         if let Some(known) = known.filter(|_| self.progress_checked.get()) {
             return Ok(known);
@@ -193,7 +193,7 @@ impl LdbFile {
         // A commit changes both or neither, and the seq is the quicker one to read.
         let progress = match known {
             Some(known) if known.seq == seq => known,
-            _ => Progress { seq, last_update: position::last_update(&self.connection)? },
+            _ => LastApplied { seq, last_update: position::last_update(&self.connection)? },
         };
         self.progress.set(Some(progress));
         self.progress_checked.set(true);

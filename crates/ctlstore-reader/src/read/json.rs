@@ -15,7 +15,7 @@ const PLAIN_PIECE: usize = 64;
 
 /// The bounds of one answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct AnswerLimits {
     /// The most rows; `None` stands for no limit.
     pub max_rows: Option<u64>,
     /// The most bytes of JSON.

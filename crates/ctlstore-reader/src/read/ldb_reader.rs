@@ -11,7 +11,7 @@ use ctlstore_core::schema::{TableRef, Timestamp};
 use super::error::ReadError;
 use super::file::{Access, LdbFile};
 use super::follow::{Candidate, LdbLocation, Switches};
-use super::json::{self, Limits};
+use super::json::{self, AnswerLimits};
 use super::key::Key;
 use super::position;
 use super::read_transaction::ReadTransaction;
@@ -165,7 +165,7 @@ impl LdbReader {
         &mut self,
         table: &TableRef,
         prefix: &(impl Key + ?Sized),
-        limits: Limits,
+        limits: AnswerLimits,
         out: &mut Vec<u8>,
     ) -> Result<u64, ReadError> {
         self.read_transaction(|transaction| transaction.scan_json(table, prefix, limits, out))

@@ -27,12 +27,12 @@ pub struct PageLimits {
 pub struct Page {
     pub rows: u64,
     /// The place of the last row, after which the next page begins; `None` if no further row matches.
-    pub next: Option<After>,
+    pub next: Option<PagePlace>,
 }
 
 /// The place of a row among those with its prefix: its values in the key columns after the prefix,
 /// as SQLite has stored them.
-pub type After = Vec<Value>;
+pub type PagePlace = Vec<Value>;
 
 impl ReadTransaction<'_> {
     /// Appends the rows whose key begins with `prefix` and comes after `after`, as a JSON array in
@@ -47,7 +47,7 @@ impl ReadTransaction<'_> {
         &self,
         table: &TableRef,
         prefix: &[Value],
-        after: Option<&After>,
+        after: Option<&PagePlace>,
         limits: PageLimits,
         out: &mut Vec<u8>,
     ) -> Result<Page, ReadError> {
@@ -111,7 +111,7 @@ fn fill(
 
 /// The row's place; `None` if its key has a value of another program that compares with nothing:
 /// NULL, or a text that is not UTF-8.
-fn place(row: Row<'_>, prefix: usize) -> Option<After> {
+fn place(row: Row<'_>, prefix: usize) -> Option<PagePlace> {
     let value = |index: &usize| match row.stored(*index) {
         Stored::Null => None,
         Stored::Integer(integer) => Some(Value::Integer(integer)),

@@ -18,7 +18,7 @@ const LEDGER_ID: &str = "SELECT value FROM _ldb_meta WHERE name = 'ledger_id'";
 
 /// The last applied statement. A commit changes both fields together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Progress {
+pub struct LastApplied {
     /// The last applied seq; 0 before the first.
     pub seq: Seq,
     /// When the last applied statement was written to the ledger, by the ctldb's clock; `None`

@@ -15,9 +15,9 @@ use ctlstore_core::schema::{TableRef, TableSchema, Timestamp};
 use super::caught_up;
 use super::error::ReadError;
 use super::file::LdbFile;
-use super::json::{self, Limits};
+use super::json::{self, AnswerLimits};
 use super::key::Key;
-use super::position::{self, Progress};
+use super::position::{self, LastApplied};
 use super::row::Row;
 use super::scan::{BufferedScan, ScanCursor};
 use super::table::Table;
@@ -113,7 +113,7 @@ impl<'f> ReadTransaction<'f> {
         &self,
         table: &TableRef,
         prefix: &(impl Key + ?Sized),
-        limits: Limits,
+        limits: AnswerLimits,
         out: &mut Vec<u8>,
     ) -> Result<u64, ReadError> {
         let table = self.table(table)?;
@@ -126,7 +126,7 @@ impl<'f> ReadTransaction<'f> {
     }
 
     /// The last applied statement: its seq, and when it was written.
-    pub fn progress(&self) -> Result<Progress, ReadError> {
+    pub fn progress(&self) -> Result<LastApplied, ReadError> {
         self.file.progress()
     }
 
@@ -171,7 +171,7 @@ impl<'f> ReadTransaction<'f> {
     }
 }
 
-fn push_rows(out: &mut Vec<u8>, table: &Table, mut rows: Rows<'_>, limits: Limits) -> Result<u64, ReadError> {
+fn push_rows(out: &mut Vec<u8>, table: &Table, mut rows: Rows<'_>, limits: AnswerLimits) -> Result<u64, ReadError> {
     let start = out.len();
     let mut count = 0;
     out.push(b'[');

@@ -11,7 +11,7 @@ use crate::http::error::HttpError;
 use crate::http::json::APPLICATION_JSON;
 use crate::http::openapi::Operation;
 use ctlstore_core::ledger::Seq;
-use ctlstore_reader::read::{LdbReader, Limits, ReadError, ReadTransaction};
+use ctlstore_reader::read::{AnswerLimits, LdbReader, ReadError, ReadTransaction};
 
 use super::super::freshness::{self, AnswerAge};
 use super::super::worker::Worker;
@@ -92,7 +92,7 @@ pub async fn read<T: Send + 'static>(
 }
 
 impl ReadBounds {
-    fn of(limits: Limits, is_short: bool) -> Self {
+    fn of(limits: AnswerLimits, is_short: bool) -> Self {
         Self { rows: limits.max_rows.unwrap_or(u64::MAX), bytes: limits.max_bytes, is_short }
     }
 

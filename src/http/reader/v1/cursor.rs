@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 use sha2::{Digest, Sha256};
 
 use ctlstore_core::schema::TableRef;
-use ctlstore_reader::read::{After, Value};
+use ctlstore_reader::read::{PagePlace, Value};
 
 const SCOPE_BYTES: usize = 8;
 
@@ -30,7 +30,7 @@ impl Scope {
         Self { digest, open: key.len().saturating_sub(prefix.len()) }
     }
 
-    pub fn write(&self, after: &After) -> String {
+    pub fn write(&self, after: &PagePlace) -> String {
         let values: Vec<Json> = after.iter().map(to_json).collect();
         let mut bytes = self.digest.to_vec();
         bytes.extend_from_slice(Json::from(values).to_string().as_bytes());
@@ -38,11 +38,11 @@ impl Scope {
     }
 
     /// `None` for a text that was not written in this scope.
-    pub fn read(&self, text: &str) -> Option<After> {
+    pub fn read(&self, text: &str) -> Option<PagePlace> {
         let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
         let values = bytes.strip_prefix(&self.digest)?;
         let values: Vec<Json> = serde_json::from_slice(values).ok()?;
-        let after: After = values.iter().map(from_json).collect::<Option<_>>()?;
+        let after: PagePlace = values.iter().map(from_json).collect::<Option<_>>()?;
         (after.len() == self.open).then_some(after)
     }
 }

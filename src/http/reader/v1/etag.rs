@@ -8,7 +8,7 @@ use actix_web::http::header::{ETag, EntityTag, Header, IF_NONE_MATCH, IfNoneMatc
 use sha2::{Digest, Sha256};
 
 use ctlstore_core::ledger::Seq;
-use ctlstore_reader::read::{Limits, ReadError, ReadTransaction};
+use ctlstore_reader::read::{AnswerLimits, ReadError, ReadTransaction};
 
 /// Count this up when the form of an answer changes: tags outlive the process.
 const FORM: u8 = 2;
@@ -16,7 +16,7 @@ const FORM: u8 = 2;
 /// The resource that a request asks for, and the tags of answers that its client has.
 pub struct Conditions {
     resource: String,
-    limits: Limits,
+    limits: AnswerLimits,
     known: Option<IfNoneMatch>,
 }
 
@@ -31,7 +31,7 @@ pub struct PointInTime {
 
 impl Conditions {
     /// An `If-None-Match` that can't be read matches nothing.
-    pub fn of(request: &HttpRequest, limits: Limits) -> Self {
+    pub fn of(request: &HttpRequest, limits: AnswerLimits) -> Self {
         let is_given = request.headers().contains_key(IF_NONE_MATCH);
         let known = is_given.then(|| IfNoneMatch::parse(request).ok()).flatten();
         Self { resource: request.uri().to_string(), limits, known }

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use crate::http::error::HttpError;
 use crate::http::openapi::{Operation, get};
 use ctlstore_core::schema::TableRef;
-use ctlstore_reader::read::{Limits, PageLimits, ReadError, ReadTransaction};
+use ctlstore_reader::read::{AnswerLimits, PageLimits, ReadError, ReadTransaction};
 
 use super::super::rows::RowSchema;
 use super::super::worker::Worker;
@@ -117,7 +117,7 @@ struct PageRequest {
 }
 
 impl PageRequest {
-    fn of(request: &HttpRequest, limits: Limits) -> Result<Self, HttpError> {
+    fn of(request: &HttpRequest, limits: AnswerLimits) -> Result<Self, HttpError> {
         let (table, _) = address::of_row(request)?;
         let max = limits.max_rows.unwrap_or(MAX_ROWS);
         let mut page = Self {

@@ -13,7 +13,7 @@ use crate::ctldb::error::CtldbError;
 use crate::ctldb::own_tables::LedgerTable;
 use crate::ctldb::session::{RowChange, StoredTable, WriterMark};
 use ctlstore_core::ledger::Seq;
-use ctlstore_core::schema::{Field, FieldType, TableSchema, Value};
+use ctlstore_core::schema::{Field, FieldType, FieldValue, TableSchema};
 use ctlstore_core::sql::{push_blob, push_literal, push_text, quoted};
 
 /// `text` as a literal.
@@ -30,11 +30,11 @@ pub(super) fn blob(bytes: &[u8]) -> String {
     out
 }
 
-fn push_value(out: &mut String, value: &Value) {
+fn push_value(out: &mut String, value: &FieldValue) {
     match value {
         // For the ledger's `-0` an LDB stores 0. Adding 0 does the same here, and changes no other number.
         // Writing to a string can't fail.
-        Value::Real(float) => drop(write!(out, "{:e}", *float + 0.0)),
+        FieldValue::Real(float) => drop(write!(out, "{:e}", *float + 0.0)),
         other => push_literal(out, other),
     }
 }
@@ -72,7 +72,7 @@ fn upsert_head(table: &TableSchema) -> String {
     format!("REPLACE INTO {} ({}) VALUES", table.table(), columns.join(","))
 }
 
-fn row(values: &[Value]) -> String {
+fn row(values: &[FieldValue]) -> String {
     let mut out = String::from("(");
     for (i, value) in values.iter().enumerate() {
         if i > 0 {
@@ -130,7 +130,7 @@ fn key_columns(table: &TableSchema) -> impl Iterator<Item = &Field> {
 }
 
 /// `table WHERE …`; `key` in column order.
-fn where_key(table: &TableSchema, key: &[Value]) -> String {
+fn where_key(table: &TableSchema, key: &[FieldValue]) -> String {
     let mut sql = table.table().sql_name();
     for (i, (field, value)) in key_columns(table).zip(key).enumerate() {
         sql.push_str(if i == 0 { " WHERE " } else { " AND " });
@@ -142,30 +142,30 @@ fn where_key(table: &TableSchema, key: &[Value]) -> String {
 }
 
 /// Selects the stored key that is equal to `key` by the server's collation.
-pub(super) fn select_key(table: &StoredTable, key: &[Value]) -> String {
+pub(super) fn select_key(table: &StoredTable, key: &[FieldValue]) -> String {
     let columns: Vec<String> = key_columns(&table.schema).map(|f| quoted(f.name.as_str())).collect();
     format!("SELECT {} FROM {} LIMIT 1", columns.join(","), where_key(&table.schema, key))
 }
 
 /// A stored key, in column order.
-pub(super) fn read_key(table: &StoredTable, row: mysql_async::Row) -> Result<Vec<Value>, CtldbError> {
+pub(super) fn read_key(table: &StoredTable, row: mysql_async::Row) -> Result<Vec<FieldValue>, CtldbError> {
     key_columns(&table.schema).zip(row.unwrap()).map(|(field, stored)| read_key_value(field, stored)).collect()
 }
 
-fn read_key_value(field: &Field, stored: Stored) -> Result<Value, CtldbError> {
+fn read_key_value(field: &Field, stored: Stored) -> Result<FieldValue, CtldbError> {
     let bad = || CtldbError::Failed(format!("key field {} holds what it can't", field.name));
     let bytes = match stored {
         Stored::Bytes(bytes) => bytes,
-        Stored::Int(integer) => return Ok(Value::Integer(integer)),
-        Stored::UInt(integer) => return i64::try_from(integer).map(Value::Integer).map_err(|_| bad()),
+        Stored::Int(integer) => return Ok(FieldValue::Integer(integer)),
+        Stored::UInt(integer) => return i64::try_from(integer).map(FieldValue::Integer).map_err(|_| bad()),
         _ => return Err(bad()),
     };
     if field.field_type == FieldType::ByteString {
-        return Ok(Value::Blob(bytes));
+        return Ok(FieldValue::Blob(bytes));
     }
     let text = String::from_utf8(bytes).map_err(|_| bad())?;
     match field.field_type {
-        FieldType::Integer => text.parse().map(Value::Integer).map_err(|_| bad()),
-        _ => Ok(Value::Text(text)),
+        FieldType::Integer => text.parse().map(FieldValue::Integer).map_err(|_| bad()),
+        _ => Ok(FieldValue::Text(text)),
     }
 }

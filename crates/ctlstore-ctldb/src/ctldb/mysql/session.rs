@@ -10,7 +10,7 @@ use crate::ctldb::session::{
     LedgerIdentity, RowChange, SchemaChange, Session, StoredTable, TableFault, TableLimit, WriterMark, WriterRow,
 };
 use ctlstore_core::ledger::{HeadRow, Seq};
-use ctlstore_core::schema::{FamilyName, TableRef, Value, WriterName};
+use ctlstore_core::schema::{FamilyName, FieldValue, TableRef, WriterName};
 use ctlstore_core::{failpoint, sql};
 
 use super::catalog;
@@ -153,7 +153,11 @@ impl Session for OpenTransaction<'_> {
         Ok(self.ask(WRITER_LIMITS).await?)
     }
 
-    async fn stored_key(&mut self, table: &StoredTable, key: &[Value]) -> Result<Option<Vec<Value>>, CtldbError> {
+    async fn stored_key(
+        &mut self,
+        table: &StoredTable,
+        key: &[FieldValue],
+    ) -> Result<Option<Vec<FieldValue>>, CtldbError> {
         let found: Option<mysql_async::Row> = self.ask(&rows::select_key(table, key)).await?.pop();
         found.map(|row| rows::read_key(table, row)).transpose()
     }

@@ -8,7 +8,7 @@ use rusqlite::{Connection, params_from_iter};
 
 use crate::ctldb::error::CtldbError;
 use crate::ctldb::session::RowChange;
-use ctlstore_core::schema::{Field, TableSchema, Value};
+use ctlstore_core::schema::{Field, FieldValue, TableSchema};
 use ctlstore_core::sql::quoted;
 
 pub(super) fn apply(db: &Connection, changes: &[RowChange]) -> Result<(), CtldbError> {
@@ -26,8 +26,8 @@ pub(super) fn apply(db: &Connection, changes: &[RowChange]) -> Result<(), CtldbE
 pub(super) fn stored_key(
     db: &Connection,
     table: &TableSchema,
-    key: &[Value],
-) -> Result<Option<Vec<Value>>, CtldbError> {
+    key: &[FieldValue],
+) -> Result<Option<Vec<FieldValue>>, CtldbError> {
     let columns: Vec<String> = key_columns(table).map(|f| quoted(f.name.as_str())).collect();
     let mut statement = db.prepare_cached(&format!("SELECT {} FROM {}", columns.join(","), where_key(table)))?;
     let mut rows = statement.query(params_from_iter(key.iter().map(Bound)))?;
@@ -57,33 +57,33 @@ fn where_key(table: &TableSchema) -> String {
 }
 
 /// A value to bind.
-struct Bound<'a>(&'a Value);
+struct Bound<'a>(&'a FieldValue);
 
 impl ToSql for Bound<'_> {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         Ok(ToSqlOutput::Borrowed(match self.0 {
-            Value::Null => ValueRef::Null,
-            Value::Integer(integer) => ValueRef::Integer(*integer),
-            Value::Boolean(boolean) => ValueRef::Integer(i64::from(*boolean)),
+            FieldValue::Null => ValueRef::Null,
+            FieldValue::Integer(integer) => ValueRef::Integer(*integer),
+            FieldValue::Boolean(boolean) => ValueRef::Integer(i64::from(*boolean)),
             // The literal `-0` is the integer 0; adding 0 turns -0.0 into it and changes nothing else.
-            Value::Real(float) => ValueRef::Real(*float + 0.0),
+            FieldValue::Real(float) => ValueRef::Real(*float + 0.0),
             // The ledger spells text with a NUL as the hex of its bytes.
-            Value::Text(text) if text.contains('\0') => ValueRef::Blob(text.as_bytes()),
-            Value::Text(text) => ValueRef::Text(text.as_bytes()),
-            Value::Blob(bytes) => ValueRef::Blob(bytes),
+            FieldValue::Text(text) if text.contains('\0') => ValueRef::Blob(text.as_bytes()),
+            FieldValue::Text(text) => ValueRef::Text(text.as_bytes()),
+            FieldValue::Blob(bytes) => ValueRef::Blob(bytes),
         }))
     }
 }
 
 /// A stored value.
-fn read_value(stored: ValueRef<'_>) -> Result<Value, CtldbError> {
+fn read_value(stored: ValueRef<'_>) -> Result<FieldValue, CtldbError> {
     Ok(match stored {
-        ValueRef::Null => Value::Null,
-        ValueRef::Integer(integer) => Value::Integer(integer),
-        ValueRef::Real(float) => Value::Real(float),
-        ValueRef::Text(text) => Value::Text(
+        ValueRef::Null => FieldValue::Null,
+        ValueRef::Integer(integer) => FieldValue::Integer(integer),
+        ValueRef::Real(float) => FieldValue::Real(float),
+        ValueRef::Text(text) => FieldValue::Text(
             String::from_utf8(text.to_vec()).map_err(|_| CtldbError::Failed("stored text is not utf-8".to_owned()))?,
         ),
-        ValueRef::Blob(bytes) => Value::Blob(bytes.to_vec()),
+        ValueRef::Blob(bytes) => FieldValue::Blob(bytes.to_vec()),
     })
 }

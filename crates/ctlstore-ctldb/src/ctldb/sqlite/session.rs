@@ -14,7 +14,7 @@ use crate::ctldb::session::{
 };
 use crate::ctldb::sizes::TableSizes;
 use ctlstore_core::ledger::{HeadRow, Seq};
-use ctlstore_core::schema::{FamilyName, TableRef, Value, WriterName};
+use ctlstore_core::schema::{FamilyName, FieldValue, TableRef, WriterName};
 use ctlstore_core::{failpoint, sql};
 
 use super::catalog::{self, Catalog};
@@ -157,7 +157,11 @@ impl Session for SqliteSession<'_> {
         Ok(limits.collect::<Result<_, _>>()?)
     }
 
-    async fn stored_key(&mut self, table: &StoredTable, key: &[Value]) -> Result<Option<Vec<Value>>, CtldbError> {
+    async fn stored_key(
+        &mut self,
+        table: &StoredTable,
+        key: &[FieldValue],
+    ) -> Result<Option<Vec<FieldValue>>, CtldbError> {
         rows::stored_key(self.db, &table.schema, key)
     }
 

@@ -2,7 +2,7 @@
 //! takes no lock and writes nothing.
 
 use crate::ctldb::AnySource;
-use ctlstore_core::ledger::{Cutter, LedgerSource, Limit, Seq};
+use ctlstore_core::ledger::{LedgerSource, PruneCutter, PruneLimit, Seq};
 use ctlstore_core::schema::Timestamp;
 
 use super::order::{PruneError, PruneOrder};
@@ -22,7 +22,7 @@ pub struct PrunePlan {
     /// The bytes of the statements that may go.
     pub bytes: u64,
     /// Why no more rows may go.
-    pub limit: Limit,
+    pub limit: PruneLimit,
     /// When the first row that stays was written.
     pub oldest_left: Option<Timestamp>,
     pub low_water: Option<Seq>,
@@ -37,9 +37,9 @@ pub async fn plan(source: &mut AnySource, order: &PruneOrder) -> Result<PrunePla
     order.check(&identity, last)?;
     let after = Seq(order.snapshot.seq.0.saturating_sub(1));
     order.check_last_row(source.heads(Some(after), 1).await?.first())?;
-    let mut cutter = Cutter::new(order.bounds(now, last));
+    let mut cutter = PruneCutter::new(order.bounds(now, last));
     let mut after = None;
-    let mut limit = Limit::Rows;
+    let mut limit = PruneLimit::Rows;
     // The time of the first row after the cut. It starts anew each time the cut moves.
     let mut oldest_left = None;
     loop {
@@ -57,13 +57,13 @@ pub async fn plan(source: &mut AnySource, order: &PruneOrder) -> Result<PrunePla
             }
         }
         match rows.last() {
-            Some(row) if limit == Limit::Rows => after = Some(row.seq),
+            Some(row) if limit == PruneLimit::Rows => after = Some(row.seq),
             _ => break,
         }
     }
-    if limit == Limit::Rows {
+    if limit == PruneLimit::Rows {
         // Only an empty ledger has no last row.
-        limit = Limit::LastRow;
+        limit = PruneLimit::LastRow;
     }
     Ok(PrunePlan {
         first: info.first,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::ctldb::{Ctldb, CtldbError, CtldbOperation, Session};
 use ctlstore_core::failpoint;
-use ctlstore_core::ledger::{Cutter, Limit, PruneBounds, Seq};
+use ctlstore_core::ledger::{PruneBounds, PruneCutter, PruneLimit, Seq};
 use ctlstore_core::schema::Timestamp;
 
 use super::order::{MAX_ROWS_READ, PruneError, PruneOrder, PruneRefusal, before};
@@ -65,8 +65,8 @@ pub struct Pruned {
     pub bytes: u64,
     /// The ledger's low-water mark after it.
     pub low_water: Option<Seq>,
-    /// Why it deleted no more: [`Limit::Rows`] if the next transaction may go on.
-    pub limit: Limit,
+    /// Why it deleted no more: [`PruneLimit::Rows`] if the next transaction may go on.
+    pub limit: PruneLimit,
     /// How long the ledger lock was held, without the commit.
     held: Duration,
 }
@@ -104,12 +104,12 @@ async fn find_cut<S: Session>(
     session: &mut S,
     bounds: PruneBounds,
     mut rows: usize,
-) -> Result<Result<(Cutter, Limit), PruneRefusal>, CtldbError> {
+) -> Result<Result<(PruneCutter, PruneLimit), PruneRefusal>, CtldbError> {
     loop {
         let head = session.ledger_head(rows).await?;
-        let mut cutter = Cutter::new(bounds);
+        let mut cutter = PruneCutter::new(bounds);
         let limit = cutter.push_all(&head);
-        if cutter.cut().is_some() || limit != Limit::Rows || head.len() < rows {
+        if cutter.cut().is_some() || limit != PruneLimit::Rows || head.len() < rows {
             return Ok(Ok((cutter, limit)));
         }
         if rows >= MAX_ROWS_READ {
@@ -126,8 +126,8 @@ pub struct PruneOutcome {
     pub bytes: u64,
     pub transactions: u64,
     pub low_water: Option<Seq>,
-    /// Why it ended. [`Limit::Rows`] if the caller stopped it.
-    pub limit: Limit,
+    /// Why it ended. [`PruneLimit::Rows`] if the caller stopped it.
+    pub limit: PruneLimit,
 }
 
 /// Deletes the rows that `order` allows, transaction by transaction. Before each transaction it calls `go_on`
@@ -139,7 +139,7 @@ pub async fn prune<C: Ctldb>(
     mut go_on: impl FnMut(&PruneOutcome) -> bool,
 ) -> Result<PruneOutcome, PruneError> {
     let order = Arc::new(order);
-    let mut outcome = PruneOutcome { rows: 0, bytes: 0, transactions: 0, low_water: None, limit: Limit::Rows };
+    let mut outcome = PruneOutcome { rows: 0, bytes: 0, transactions: 0, low_water: None, limit: PruneLimit::Rows };
     let mut rows = FIRST_ROWS;
     let mut failures = 0;
     while go_on(&outcome) {
@@ -163,9 +163,9 @@ pub async fn prune<C: Ctldb>(
             outcome.bytes += pruned.bytes;
             outcome.transactions += 1;
         }
-        if pruned.limit != Limit::Rows || pruned.rows == 0 {
-            if outcome.limit == Limit::Rows {
-                outcome.limit = Limit::LastRow;
+        if pruned.limit != PruneLimit::Rows || pruned.rows == 0 {
+            if outcome.limit == PruneLimit::Rows {
+                outcome.limit = PruneLimit::LastRow;
             }
             go_on(&outcome);
             break;
