@@ -2,7 +2,8 @@
 //! connection. While that thread works, it answers other messages. Entry point: [`Applier::open`].
 //!
 //! `thread` has the thread, `managed_ldb` the LDB as the thread sees it. `outcome` records the result of each piece of
-//! work, and `status` answers for the actor. If a host has several LDBs, each has its own applier; the poller feeds them all.
+//! work, and `status` answers for the actor. If a host has several LDBs, each has its own applier. The poller feeds them
+//! all.
 
 mod bootstrap;
 mod catch_up;
@@ -94,8 +95,8 @@ pub struct Applier {
 }
 
 impl Applier {
-    /// Claims and opens the LDB. If it is missing or unreadable and there is a source, a snapshot will replace it; without
-    /// a source a missing one is made.
+    /// Claims and opens the LDB. If it is missing or unreadable and there is a source, a snapshot will
+    /// replace it; without a source a missing one is made.
     ///
     /// # Errors
     /// If the path can't be claimed or the LDB can't be opened.

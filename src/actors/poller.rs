@@ -1,7 +1,9 @@
-//! The ledger poller: reads the ledger from the LDBs' position on and sends it to the appliers in
+//! The ledger poller: reads the ledger from the lowest position of the LDBs on and sends it to the appliers in
 //! batches. One batch is applied while the next one is read. Entry point: [`Poller::new`]; the task
-//! is in `follow`, and `appliers` has the LDBs that it feeds. `ctlstore_ctldb::tail::Tail` checks the rows that it reads. It skips no row; after
-//! any failure it begins again from the LDBs' own seqs.
+//! is in `follow`, and `appliers` has the LDBs that it feeds.
+//!
+//! `ctlstore_ctldb::tail::Tail` checks the rows that it reads. It skips no row; after any failure it
+//! begins again from the LDBs' own seqs.
 
 mod appliers;
 mod failure;

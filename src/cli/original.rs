@@ -56,7 +56,7 @@ pub fn run(command: OriginalCommand, arguments: &OriginalArgs) -> anyhow::Result
 /// environment; `None` if they ask for help.
 ///
 /// # Errors
-/// [`Failure`] for flags that are unknown or missing, and
+/// A line for flags that are unknown or missing, and
 /// [`Problems`](crate::config::Problems) for values that no setting can have.
 pub fn settings_of(command: OriginalCommand, arguments: &[OsString]) -> anyhow::Result<Option<OriginalSettings>> {
     let of_command = |error: Failure| Failure::usage(format!("{}: {error}", command.name()));

@@ -97,7 +97,7 @@ pub fn shown_text(text: &str) -> String {
     }
 }
 
-/// A URL, or a list of URLs, as [`shown_text`] shows it. A part that has no scheme and looks like a part
+/// A URL, or a list of URLs, as `shown_text` shows it. A part that has no scheme and looks like a part
 /// of a query is masked: it may belong to a signed URL with a comma in it.
 pub fn shown_url(text: &str) -> String {
     // The text after ? or # of any URL may be a signature. A comma or an @ in it separates nothing.

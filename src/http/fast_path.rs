@@ -89,7 +89,7 @@ impl FastPath {
 }
 
 /// Answers every request of a server: by a fast path or by the application, and as
-/// [`PendingAnswer`] says.
+/// `PendingAnswer` says.
 pub struct ServerService<A> {
     application: A,
     fast_paths: FastPaths,

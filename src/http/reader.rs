@@ -1,5 +1,5 @@
 //! The reader's HTTP API: rows of the LDB, its change feed, and how old the LDB is. Entry point:
-//! [`serve`]. Each worker thread reads through a connection of its own (`worker`); a read that may
+//! [`serve()`]. Each worker thread reads through a connection of its own (`worker`); a read that may
 //! take long goes to the threads of `scan_pool` or `queries`. The actor `actors::reader` owns the
 //! server's life.
 

@@ -78,7 +78,7 @@ fn an_ldb_that_is_brought_forward_is_what_the_fetched_one_is() {
 /// The records of the history from number `next` on.
 fn records(ldb: &Path, next: u64) -> (Vec<String>, u64) {
     let mut tail = HistoryTail::new(&directory_of(ldb));
-    tail.look().unwrap();
+    tail.poll().unwrap();
     let mut cursor = HistoryCursor::seek(&directory_of(ldb), next).unwrap().unwrap();
     let records = cursor.read(tail.next(), 1 << 20).unwrap().unwrap();
     let shown = records.iter().map(|record| match &record.what {

@@ -3,6 +3,7 @@
 //! The scenarios cause the events on real nodes, all at the same time. Each one names the values that an event must
 //! change, and waits for that. A value that a node shows and no scenario has changed fails the test.
 
+mod agents;
 mod bootstrapping;
 mod connecting;
 mod feeding;
@@ -29,7 +30,8 @@ use watch::{Moved, Watch, metric_names};
 
 type Scenario = (&'static str, fn(&Moved));
 
-const SCENARIOS: [Scenario; 31] = [
+const SCENARIOS: [Scenario; 32] = [
+    ("an agent without an address", agents::an_agent_without_an_address),
     ("a request on its way to the ldb", writing::a_request_on_its_way_to_the_ldb),
     ("writes that wait for a stranger", writing::writes_that_wait_for_a_stranger),
     ("a table over its warning size", writing::a_table_over_its_warning_size),

@@ -47,7 +47,7 @@ fn start(ldb_path: &Path, ready_max_lag: Duration) -> Reader {
     let server = serve(listener, &options, feed, freshness, corruption, &metrics).unwrap();
     let handle = server.handle();
     actix::spawn(async { server.await.unwrap() });
-    let actor = ReaderActor::new(options.ldb_reader(), ready_max_lag, state, None, metrics).start();
+    let actor = ReaderActor::new(options.ldb_reader(), ready_max_lag, state, Vec::new(), metrics).start();
     Reader { actor, server: handle, address }
 }
 

@@ -1,6 +1,6 @@
 //! How fresh an HTTP read must be, and what its answer says about its age. Entry points:
-//! [`Freshness::enforce`] waits for the seq of `ctlstore-min-seq` and refuses data that is older than
-//! `ctlstore-max-lag`; [`AnswerAge::on`] writes an answer's headers. The seq is read in the
+//! `Freshness::enforce` waits for the seq of `ctlstore-min-seq` and refuses data that is older than
+//! `ctlstore-max-lag`; `AnswerAge::on` writes an answer's headers. The seq is read in the
 //! transaction that reads the rows, so an answer holds everything up to that seq. Only a large scan,
 //! which another thread reads, may hold more. The library's counterpart is `reader/freshness.rs` of
 //! `ctlstore-reader`.
