@@ -23,7 +23,7 @@ fn die_at(database: &TestDatabase, failpoint: &str, method: &str, path: &str, bo
     let status = format!("{}/status", dying.executive_url());
     wait_until("the executive serves", DEADLINE, || http::is_ok(&status));
     let url = format!("{}{path}", dying.executive_url());
-    let answer = exchange(method, &url, &[], body.to_owned());
+    let answer = exchange(method, &url, &[], body);
     assert!(answer.is_err(), "{method} {path} at {failpoint}: answered {answer:?}");
     dying.wait_exit(DEADLINE);
     assert!(dying.log().contains(failpoint), "{method} {path}: died of something else than {failpoint}");
