@@ -21,8 +21,8 @@ fn unknown_paths_are_404_and_wrong_methods_405_with_the_allowed_ones() {
     for path in ["/", "/families", "/families/", "/nothing", "/families/fam/tables"] {
         assert_eq!(get(&executive.at(path)).status, 404, "{path}");
     }
-    // A client whose base URL ends in a slash is sent to the path that it means.
-    assert_eq!(get(&executive.at("//families/fam")).status, 308);
+    // A client whose base URL ends in a slash is sent to the path that it means, which takes POST.
+    assert_eq!(get(&executive.at("//families/fam")).status, 405);
     let cases = [
         ("GET", "/families/fam", "POST"),
         ("GET", "/families/fam/tables/tab", "DELETE, POST, PUT"),

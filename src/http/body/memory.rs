@@ -58,6 +58,8 @@ struct Arrival {
     received: AtomicU64,
     /// When the last bytes arrived, in milliseconds from `began`; [`COMPLETE`] if all have.
     grew: AtomicU64,
+    /// How long the body has waited for memory, in milliseconds. The server reads none of it meanwhile.
+    waited: AtomicU64,
     revoked: Notify,
 }
 
@@ -87,9 +89,10 @@ impl BodyMemory {
         }
         let too_many = || HttpError::unavailable("too many large requests at one time");
         let _waiting = WAITING.try_acquire().map_err(|_| too_many())?;
+        let began = Instant::now();
         loop {
             let freed = MEMORY.freed.notified();
-            if let Some(held) = MEMORY.take(bytes, &arrival) {
+            if let Some(held) = MEMORY.take_after(began.elapsed(), bytes, &arrival) {
                 return Ok(held);
             }
             let _ = tokio::time::timeout(LOOK_AGAIN, freed).await;
@@ -130,8 +133,16 @@ impl Arrival {
             began: Instant::now(),
             received: AtomicU64::new(0),
             grew: AtomicU64::new(0),
+            waited: AtomicU64::new(0),
             revoked: Notify::new(),
         })
+    }
+
+    /// Records that the body has waited for memory, and that its client may send again.
+    fn resume(&self, waited: Duration) {
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(COMPLETE - 1);
+        self.waited.fetch_add(millis(waited), Ordering::Relaxed);
+        self.grew.store(millis(self.began.elapsed()), Ordering::Relaxed);
     }
 
     /// How many bytes a second have arrived, if another body may have this one's memory.
@@ -142,6 +153,8 @@ impl Arrival {
         }
         let age = self.began.elapsed();
         let is_stalled = age.saturating_sub(Duration::from_millis(grew)) >= STALLED;
+        // The client can't send while the body waits for memory.
+        let age = age.saturating_sub(Duration::from_millis(self.waited.load(Ordering::Relaxed)));
         let millis = u64::try_from(age.as_millis()).unwrap_or(u64::MAX).max(1);
         let rate = self.received.load(Ordering::Relaxed).saturating_mul(1000) / millis;
         (is_stalled || (age >= SLOW_AFTER && rate < SLOW_BYTES_PER_SECOND)).then_some(rate)
@@ -151,6 +164,11 @@ impl Arrival {
 impl Memory {
     /// Takes `bytes`; if too few are free, from the slowest of the other bodies.
     fn take(&self, bytes: usize, arrival: &Arc<Arrival>) -> Option<BodyMemory> {
+        self.take_after(Duration::ZERO, bytes, arrival)
+    }
+
+    /// The same for a body that has `waited` for them.
+    fn take_after(&self, waited: Duration, bytes: usize, arrival: &Arc<Arrival>) -> Option<BodyMemory> {
         let mut state = self.state();
         let missing = (state.used + bytes).saturating_sub(MAX_BYTES);
         if missing > 0 {
@@ -158,6 +176,10 @@ impl Memory {
         }
         if state.used + bytes > MAX_BYTES {
             return None;
+        }
+        if waited > Duration::ZERO {
+            // Under the lock, so that no other body takes this one for a stalled one first.
+            arrival.resume(waited);
         }
         state.used += bytes;
         let id = state.next;
@@ -205,5 +227,25 @@ impl State {
                 left = left.saturating_sub(bytes);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_that_waited_for_memory_does_not_count_as_stalled_or_slow() {
+        let waited = Duration::from_secs(10);
+        let arrival = Arrival {
+            began: Instant::now().checked_sub(waited).expect("the machine has run for longer"),
+            received: AtomicU64::new(1),
+            grew: AtomicU64::new(0),
+            waited: AtomicU64::new(0),
+            revoked: Notify::new(),
+        };
+        assert!(arrival.spare().is_some(), "nothing has arrived for long");
+        arrival.resume(waited);
+        assert_eq!(arrival.spare(), None, "the server has read nothing meanwhile");
     }
 }
