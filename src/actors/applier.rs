@@ -14,6 +14,7 @@ mod managed_ldb;
 mod outcome;
 mod status;
 mod thread;
+mod work;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -40,9 +41,9 @@ pub use self::bootstrap::BootstrapOptions;
 use self::bootstrap::BootstrapRecord;
 use self::known_end::KnownEnd;
 use self::managed_ldb::ManagedLdb;
-use self::outcome::{Work, kind_of};
 use self::status::Details;
 use self::thread::{Job, LdbWriterThread};
+use self::work::{Work, kind_of};
 use super::failures::{Failures, failed, kind_of_ldb};
 
 /// What a failure means for the work, in the log's words.

@@ -10,16 +10,8 @@ use ctlstore_ldb::snapshot::fetch::Wanted;
 use ctlstore_ldb::{CatchUpError, LdbError};
 
 use super::bootstrap::NoSnapshot;
-use super::managed_ldb::{ManagedLdb, ObtainLdbError};
+use super::managed_ldb::{KeptSnapshot, ManagedLdb, ObtainLdbError};
 use crate::metrics::ErrorKind;
-
-/// A checked snapshot that lies beside the LDB and waits for room. Without it every try would fetch it again.
-#[derive(Debug)]
-pub struct KeptSnapshot {
-    position: LdbPosition,
-    /// So many free bytes were too few.
-    more_than: u64,
-}
 
 impl ManagedLdb {
     /// The snapshot that was kept, if it is still wanted.

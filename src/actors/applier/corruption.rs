@@ -9,8 +9,8 @@ use crate::metrics::ErrorKind;
 use ctlstore_ldb::{IntegrityVerdict, LdbError};
 
 use super::Applier;
-use super::outcome::Work;
 use super::thread::Job;
+use super::work::Work;
 
 impl Applier {
     /// Records that the LDB is damaged, or that it could not be checked.

@@ -15,7 +15,14 @@ use ctlstore_ldb::{
 use ctlstore_reader::read::Rotation;
 
 use super::bootstrap::{Bootstrap, NoSnapshot};
-use super::catch_up::KeptSnapshot;
+
+/// A checked snapshot that lies beside the LDB and waits for room. Without it every try would fetch it again.
+#[derive(Debug)]
+pub struct KeptSnapshot {
+    pub(super) position: LdbPosition,
+    /// So many free bytes were too few.
+    pub(super) more_than: u64,
+}
 
 /// How long a replaced file stays for its readers. They look for a new one every 50 ms; a reader
 /// that is just opening the old file needs its WAL a little longer.

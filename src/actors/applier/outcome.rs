@@ -1,34 +1,26 @@
 //! Records the result of each piece of the applier's work: its state, its failures and its counts. Tells other actors of
-//! commits. Entry points: [`Applier::applied`] and the other methods that record a result.
+//! commits, and answers for `/status`. Entry points: [`Applier::applied`] and the other methods that record a result.
 //! It decides nothing about the LDB.
 
 use actix::prelude::*;
 
+use crate::actors::failures::{failed, kind_of_ldb};
 use crate::messages::ledger::{ApplyFailed, Committed};
-use crate::messages::status::RoleState;
+use crate::messages::status::{ActorKind, GetStatus, RoleState, RoleStatus};
 use crate::metrics::{ErrorKind, ExecutionPath};
 use ctlstore_core::ledger::LdbPosition;
-use ctlstore_ldb::{Applied, ApplyError};
+use ctlstore_core::schema::Timestamp;
+use ctlstore_ldb::Applied;
 
-use super::super::failures::{failed, kind_of_ldb};
 use super::managed_ldb::ObtainLdbError;
+use super::status::Applying;
+use super::work::Work;
 use super::{Applier, thread};
 
 /// What a failure means, in the log's words.
 const NO_CHANGELOG: &str = "can't write the changelog; followers will be told to start over";
 const NO_MARK: &str = "can't say beside the ldb how old it is; readers of other processes take it for older";
 const NO_SEQ_FILE: &str = "can't touch the seq file; who waits for it learns of commits later";
-
-/// The kinds of the applier's work. Each fails and succeeds on its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Work {
-    Position,
-    Bootstrap,
-    Adopt,
-    Apply,
-    Inspect,
-    Upkeep,
-}
 
 impl Applier {
     pub(super) fn applied(&mut self, applied: &Applied) {
@@ -150,9 +142,27 @@ impl Handler<thread::Upkeep> for Applier {
     }
 }
 
-pub(super) fn kind_of(error: &ApplyError) -> ErrorKind {
-    match error {
-        ApplyError::Statement { .. } => ErrorKind::Statement,
-        ApplyError::Ldb(error) => kind_of_ldb(error),
+impl Handler<GetStatus> for Applier {
+    type Result = RoleStatus;
+
+    fn handle(&mut self, _: GetStatus, _: &mut Self::Context) -> RoleStatus {
+        let at_work = self.watch.at_work();
+        self.details.applying = at_work.map(|(seq, time)| Applying { seq, seconds: time.as_secs_f64() });
+        self.details.failures = self.failures.count();
+        self.details.applied_at = self.leader_ts.as_ref().map(ToString::to_string);
+        self.details.bootstrap = self.record.as_ref().map(|record| record.details());
+        let is_fetching = self.record.as_ref().is_some_and(|record| record.is_active());
+        let state =
+            if is_fetching && self.state != RoleState::Stopping { RoleState::Bootstrapping } else { self.state };
+        let status = RoleStatus::new(ActorKind::Applier, state).with_error(self.failures.last());
+        let mut status = status.with_details(&self.details);
+        if let (Some(ldb), Some(reason)) = (&self.details.ldb, &mut status.not_ready) {
+            *reason = format!("{ldb} {reason}");
+        }
+        status.last_seq = Some(self.seq);
+        let lag = self.caught_up.lag(self.seq, self.leader_ts, Timestamp::now());
+        status.lag_seconds = lag.map(|lag| lag.as_secs_f64());
+        self.gauges.set_lag_seconds(status.lag_seconds.unwrap_or(f64::NAN));
+        status
     }
 }

@@ -1,14 +1,9 @@
-//! Answers for the applier's part of `/status`. Entry point: the handler of [`GetStatus`]. It only shows what the actor
-//! has recorded.
+//! The applier's part of `/status`. Entry point: [`Details`]. The actor fills it in.
 
-use actix::prelude::*;
 use serde::Serialize;
 
-use crate::messages::status::{ActorKind, GetStatus, RoleState, RoleStatus};
 use ctlstore_core::ledger::Seq;
-use ctlstore_core::schema::Timestamp;
 
-use super::Applier;
 use super::bootstrap::BootstrapDetails;
 
 /// The applier's part of `/status`.
@@ -47,32 +42,7 @@ impl Details {
 /// The ledger row that is being applied.
 #[derive(Debug, Serialize)]
 pub(super) struct Applying {
-    seq: Seq,
+    pub seq: Seq,
     /// For how long.
-    seconds: f64,
-}
-
-impl Handler<GetStatus> for Applier {
-    type Result = RoleStatus;
-
-    fn handle(&mut self, _: GetStatus, _: &mut Self::Context) -> RoleStatus {
-        let at_work = self.watch.at_work();
-        self.details.applying = at_work.map(|(seq, time)| Applying { seq, seconds: time.as_secs_f64() });
-        self.details.failures = self.failures.count();
-        self.details.applied_at = self.leader_ts.as_ref().map(ToString::to_string);
-        self.details.bootstrap = self.record.as_ref().map(|record| record.details());
-        let is_fetching = self.record.as_ref().is_some_and(|record| record.is_active());
-        let state =
-            if is_fetching && self.state != RoleState::Stopping { RoleState::Bootstrapping } else { self.state };
-        let status = RoleStatus::new(ActorKind::Applier, state).with_error(self.failures.last());
-        let mut status = status.with_details(&self.details);
-        if let (Some(ldb), Some(reason)) = (&self.details.ldb, &mut status.not_ready) {
-            *reason = format!("{ldb} {reason}");
-        }
-        status.last_seq = Some(self.seq);
-        let lag = self.caught_up.lag(self.seq, self.leader_ts, Timestamp::now());
-        status.lag_seconds = lag.map(|lag| lag.as_secs_f64());
-        self.gauges.set_lag_seconds(status.lag_seconds.unwrap_or(f64::NAN));
-        status
-    }
+    pub seconds: f64,
 }

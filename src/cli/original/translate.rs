@@ -1,7 +1,7 @@
 //! Turns a command line of the original into settings of a node. Entry point:
 //! [`translate`]. It opens nothing; `config` checks the settings when it loads them.
 
-use std::path::{Path, absolute};
+use std::path::Path;
 
 use ctlstore_core::MASK;
 
@@ -312,10 +312,4 @@ impl Translator<'_> {
 
 fn text(value: impl ToString) -> GivenValue {
     GivenValue::Text(value.to_string())
-}
-
-/// `path` from the current directory on, as text.
-pub fn absolute_text(path: &str) -> Result<String, String> {
-    let path = absolute(path).map_err(|error| error.to_string())?;
-    path.into_os_string().into_string().map_err(|_| "the current directory is not UTF-8".to_owned())
 }

@@ -2,12 +2,12 @@
 //! have them. Each function takes one value's text and says what is wrong with it.
 
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::path::absolute;
 use std::time::Duration;
 
 use ctlstore_ctldb::executive::parse_go_duration;
 
 use super::flags::Takes;
-use super::translate::absolute_text;
 
 /// The value as a setting of its kind has it.
 pub fn plain(takes: Takes, value: &str) -> Result<String, String> {
@@ -94,6 +94,12 @@ fn everywhere(port: u16) -> SocketAddr {
 pub fn agent(value: &str) -> String {
     let value = value.strip_prefix("udp://").unwrap_or(value);
     if value.starts_with(':') { format!("localhost{value}") } else { value.to_owned() }
+}
+
+/// `path` from the current directory on, as text.
+pub fn absolute_text(path: &str) -> Result<String, String> {
+    let path = absolute(path).map_err(|error| error.to_string())?;
+    path.into_os_string().into_string().map_err(|_| "the current directory is not UTF-8".to_owned())
 }
 
 #[cfg(test)]
