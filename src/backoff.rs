@@ -41,7 +41,8 @@ mod tests {
 
     #[test]
     fn pauses_grow_to_the_longest_and_start_over_after_a_success() {
-        let (first, longest) = (Duration::from_millis(100), Duration::from_secs(1));
+        let first = Duration::from_millis(100);
+        let longest = Duration::from_secs(1);
         let mut backoff = Backoff::new(first, longest);
         for full in [100, 200, 400, 800, 1000, 1000].map(Duration::from_millis) {
             let pause = backoff.next_pause();

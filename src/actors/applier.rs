@@ -105,7 +105,7 @@ impl Applier {
         let ApplierOptions { path, is_first, rotation, ldb, limits, bootstrap } = options;
         let abort = Abort::default();
         let record = BootstrapRecord::new(Arc::clone(&metrics));
-        let bootstrap = bootstrap::Bootstrap::new(bootstrap, abort.clone(), Arc::clone(&record));
+        let bootstrap = bootstrap::LdbFetch::new(bootstrap, abort.clone(), Arc::clone(&record));
         let shown = bootstrap.has_sources().then_some(record);
         let home = ClaimedLdb::claim_with(&path, limits)?;
         let watch = home.watch();
@@ -179,7 +179,8 @@ impl Actor for Applier {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         let Some(ldb_slot) = self.ldb_slot.take() else { return };
-        let (upkeep, gauges) = (ctx.address().recipient(), Arc::clone(&self.gauges));
+        let upkeep = ctx.address().recipient();
+        let gauges = Arc::clone(&self.gauges);
         match LdbWriterThread::start(ldb_slot, upkeep, self.metrics.clone(), gauges) {
             Ok(thread) => {
                 self.thread = Some(thread);

@@ -46,9 +46,10 @@ pub mod host_port {
             None => !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)),
         };
         let is_port = port.parse::<u16>().is_ok_and(|port| port > 0);
-        match is_host && is_port {
-            true => Ok(Some(text)),
-            false => Err(D::Error::custom("not a host and port such as localhost:8125")),
+        if is_host && is_port {
+            Ok(Some(text))
+        } else {
+            Err(D::Error::custom("not a host and port such as localhost:8125"))
         }
     }
 

@@ -114,9 +114,10 @@ pub fn path<'de, D: Deserializer<'de>>(input: D) -> Result<PathBuf, D::Error> {
 
 pub fn paths<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<PathBuf>, D::Error> {
     let paths = list(input)?;
-    match paths.iter().any(String::is_empty) {
-        true => Err(D::Error::custom("an empty path")),
-        false => Ok(paths.into_iter().map(PathBuf::from).collect()),
+    if paths.iter().any(String::is_empty) {
+        Err(D::Error::custom("an empty path"))
+    } else {
+        Ok(paths.into_iter().map(PathBuf::from).collect())
     }
 }
 

@@ -266,7 +266,8 @@ fn overlap(a: &SocketAddr, b: &SocketAddr) -> bool {
 /// Refuses files that would overwrite each other.
 fn files(settings: &Settings, findings: &mut Findings) {
     // A host may start from a snapshot that it publishes, but not from its own LDB.
-    let (ldb, ldbs) = (settings.ldb.key(), settings.ldb.all());
+    let ldb = settings.ldb.key();
+    let ldbs = settings.ldb.all();
     if settings.bootstrap.urls.iter().any(|url| matches!(url, SnapshotUrl::File(path) if ldbs.contains(path))) {
         findings.refuse(&["bootstrap.urls", ldb], format!("bootstrap.urls and {ldb} are the same file"));
     }

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 
 pub use names::listed;
 
-use self::names::{Kind, Part, RULES, Rule, SPECIAL_LATENCY, Tag};
+use self::names::{Kind, ProgramPart, RULES, Rule, SPECIAL_LATENCY, Tag};
 use self::samples::{Sample, samples};
 
 /// The facts of a node that its names and tags depend on.
@@ -61,10 +61,10 @@ impl Exporter {
                 lines.rule(rule, sample, *grown);
             }
         }
-        if lines.has(Part::Executive) {
+        if lines.has(ProgramPart::Executive) {
             api_latency(&mut lines, &samples, &grown);
         }
-        if lines.has(Part::Reflector) {
+        if lines.has(ProgramPart::Reflector) {
             health(&mut lines, &samples);
         }
         let lines = lines.lines;
@@ -110,29 +110,29 @@ struct Lines<'i> {
 type Tags = Vec<(String, String)>;
 
 impl Lines<'_> {
-    fn has(&self, part: Part) -> bool {
+    fn has(&self, part: ProgramPart) -> bool {
         self.prefix(part).is_some()
     }
 
-    fn prefix(&self, part: Part) -> Option<&'static str> {
+    fn prefix(&self, part: ProgramPart) -> Option<&'static str> {
         let identity = self.identity;
         match part {
-            Part::Reflector => identity.reflector,
-            Part::Supervisor => identity.reflector.filter(|name| *name == "supervisor"),
-            Part::Executive => identity.executive.then_some("executive"),
-            Part::Sidecar => identity.sidecar.then_some("sidecar"),
-            Part::Global => identity.sidecar.then_some("global"),
-            Part::Heartbeat => identity.heartbeat.then_some("heartbeat"),
+            ProgramPart::Reflector => identity.reflector,
+            ProgramPart::Supervisor => identity.reflector.filter(|name| *name == "supervisor"),
+            ProgramPart::Executive => identity.executive.then_some("executive"),
+            ProgramPart::Sidecar => identity.sidecar.then_some("sidecar"),
+            ProgramPart::Global => identity.sidecar.then_some("global"),
+            ProgramPart::Heartbeat => identity.heartbeat.then_some("heartbeat"),
         }
     }
 
     /// The metrics of a start.
     fn begin(&mut self) {
-        if self.has(Part::Reflector) {
-            self.push(Part::Reflector, "reflector.shovel_start", "1", "c", Vec::new());
+        if self.has(ProgramPart::Reflector) {
+            self.push(ProgramPart::Reflector, "reflector.shovel_start", "1", "c", Vec::new());
         }
-        if self.has(Part::Supervisor) {
-            self.push(Part::Supervisor, "snapshot-errors", "0", "c", Vec::new());
+        if self.has(ProgramPart::Supervisor) {
+            self.push(ProgramPart::Supervisor, "snapshot-errors", "0", "c", Vec::new());
         }
     }
 
@@ -158,7 +158,7 @@ impl Lines<'_> {
     }
 
     /// `count` times `value`, as one sample that stands for so many.
-    fn observed(&mut self, part: Part, name: &str, value: f64, count: f64, tags: Tags) {
+    fn observed(&mut self, part: ProgramPart, name: &str, value: f64, count: f64, tags: Tags) {
         if count >= 1.0 {
             let kind = if count > 1.0 { format!("h|@{}", number(1.0 / count)) } else { "h".to_owned() };
             self.push(part, name, &number(value), &kind, tags);
@@ -182,10 +182,10 @@ impl Lines<'_> {
         rule.tags.iter().map(tag).collect()
     }
 
-    fn push(&mut self, part: Part, name: &str, value: &str, kind: &str, mut tags: Tags) {
+    fn push(&mut self, part: ProgramPart, name: &str, value: &str, kind: &str, mut tags: Tags) {
         let Some(prefix) = self.prefix(part) else { return };
         tags.push(("version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()));
-        if part != Part::Global {
+        if part != ProgramPart::Global {
             let given = self.identity.tags.iter().filter_map(|tag| tag.split_once(':'));
             tags.extend(given.map(|(name, value)| (name.to_owned(), value.to_owned())));
         }
@@ -222,7 +222,7 @@ fn api_latency(lines: &mut Lines<'_>, samples: &[Sample<'_>], grown: &[f64]) {
         if let [(ending, _)] = endings.as_slice() {
             for (bucket, count) in named("http_request_duration_seconds_bucket", route) {
                 if let Some(value) = bucket.bucket_value() {
-                    lines.observed(Part::Executive, SPECIAL_LATENCY, value, count, tags(ending));
+                    lines.observed(ProgramPart::Executive, SPECIAL_LATENCY, value, count, tags(ending));
                 }
             }
             continue;
@@ -230,7 +230,7 @@ fn api_latency(lines: &mut Lines<'_>, samples: &[Sample<'_>], grown: &[f64]) {
         let total = |name| named(name, route).iter().map(|(_, grown)| grown).sum::<f64>();
         let mean = total("http_request_duration_seconds_sum") / total("http_request_duration_seconds_count").max(1.0);
         for (ending, count) in &endings {
-            lines.observed(Part::Executive, SPECIAL_LATENCY, mean, *count, tags(ending));
+            lines.observed(ProgramPart::Executive, SPECIAL_LATENCY, mean, *count, tags(ending));
         }
     }
 }
@@ -246,7 +246,7 @@ fn health(lines: &mut Lines<'_>, samples: &[Sample<'_>]) {
             _ => "unhealthy",
         };
         let tags = vec![("status".to_owned(), status.to_owned())];
-        lines.push(Part::Reflector, "ledger-health", "1", "g", tags);
+        lines.push(ProgramPart::Reflector, "ledger-health", "1", "g", tags);
     }
 }
 

@@ -1,5 +1,5 @@
 //! Gets a snapshot for the LDB: from the sources, in order, or as a copy of another LDB of this host. Entry point:
-//! [`Bootstrap::round`]. [`BootstrapRecord`] keeps what `/status` shows and counts the metrics.
+//! [`LdbFetch::round`]. [`BootstrapRecord`] keeps what `/status` shows and counts the metrics.
 //!
 //! It blocks, so it runs on the writer thread. `managed_ldb` and `catch_up` decide how the snapshot is used.
 
@@ -151,7 +151,7 @@ impl BootstrapRecord {
     }
 }
 
-pub struct Bootstrap {
+pub struct LdbFetch {
     sources: SnapshotSources,
     siblings: Vec<PathBuf>,
     is_first: bool,
@@ -160,7 +160,7 @@ pub struct Bootstrap {
     record: Arc<BootstrapRecord>,
 }
 
-impl Bootstrap {
+impl LdbFetch {
     pub fn new(options: BootstrapOptions, abort: Abort, record: Arc<BootstrapRecord>) -> Self {
         let BootstrapOptions { urls, siblings, is_first, allow_empty, limits } = options;
         Self { sources: SnapshotSources::new(urls, limits), siblings, is_first, allow_empty, abort, record }
@@ -260,7 +260,8 @@ impl Bootstrap {
 
     /// Copies another LDB of this host.
     fn copy(&self, sibling: &Path, home: &ClaimedLdb) -> Result<LdbPosition, NoSnapshot> {
-        let (began, shown) = (Instant::now(), sibling.display().to_string());
+        let began = Instant::now();
+        let shown = sibling.display().to_string();
         self.record.asks(&shown);
         home.clear_incoming().map_err(|error| NoSnapshot::new(ErrorKind::Storage, error))?;
         let silent: Arc<dyn SnapshotProgress> = Arc::new(());

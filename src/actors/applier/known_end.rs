@@ -49,7 +49,8 @@ impl KnownEnd {
         }
         let (seq, known) = self.known?;
         self.marked = Some(Instant::now());
-        let (path, line) = (CaughtUpMark::path(&self.ldb), CaughtUpMark { seq, at: known.at() }.line());
+        let path = CaughtUpMark::path(&self.ldb);
+        let line = CaughtUpMark { seq, at: known.at() }.line();
         Some(move || {
             let mut options = OpenOptions::new();
             options.write(true).create(true).truncate(false).mode(file_mode());

@@ -14,7 +14,7 @@ use ctlstore_ldb::{
 };
 use ctlstore_reader::read::Rotation;
 
-use super::bootstrap::{Bootstrap, NoSnapshot};
+use super::bootstrap::{LdbFetch, NoSnapshot};
 
 /// A checked snapshot that lies beside the LDB and waits for room. Without it every try would fetch it again.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ pub struct ManagedLdb {
     options: LdbOptions,
     /// If readers read several LDBs in turn.
     rotation: Option<Rotation>,
-    pub(super) bootstrap: Bootstrap,
+    pub(super) bootstrap: LdbFetch,
     pub(super) ldb: Option<Ldb>,
     /// Why the LDB at the path can't be read. If it is set, the LDB is closed.
     unreadable: Option<String>,
@@ -77,7 +77,7 @@ impl ManagedLdb {
         home: ClaimedLdb,
         options: LdbOptions,
         rotation: Option<Rotation>,
-        bootstrap: Bootstrap,
+        bootstrap: LdbFetch,
     ) -> Result<Self, LdbError> {
         let mut ldb_slot = Self {
             home,
@@ -141,7 +141,8 @@ impl ManagedLdb {
 
     /// Brings the LDB to a snapshot that can follow `ledger`, in its own file if it can be.
     pub fn replace(&mut self, FollowedLedger { info, history }: FollowedLedger) -> Result<LdbPosition, ObtainLdbError> {
-        let (ledger_id, history) = (info.ledger_id.clone(), Some(history));
+        let ledger_id = info.ledger_id.clone();
+        let history = Some(history);
         let wanted = Wanted { ledger_id, ledger: Some(info), history, from: None };
         let fetched = match self.take_kept(&wanted)? {
             Some(position) => position,

@@ -61,7 +61,8 @@ impl LdbWriterThread {
         gauges: Arc<LdbGauges>,
     ) -> std::io::Result<Self> {
         let (jobs, queue) = bounded(QUEUE);
-        let (looks, counted) = (IntegrityChecks::new(), ChangelogCounts::default());
+        let looks = IntegrityChecks::new();
+        let counted = ChangelogCounts::default();
         let worker = Worker { ldb_slot, looks, upkeep, counted, metrics, gauges };
         let handle = std::thread::Builder::new().name("ldb-writer".to_owned()).spawn(move || worker.run(&queue))?;
         Ok(Self { jobs, handle })
@@ -173,7 +174,7 @@ mod tests {
     use rusqlite::Connection;
     use tempfile::TempDir;
 
-    use super::super::bootstrap::{Bootstrap, BootstrapOptions, BootstrapRecord};
+    use super::super::bootstrap::{BootstrapOptions, BootstrapRecord, LdbFetch};
     use super::*;
     use ctlstore_core::Abort;
     use ctlstore_core::ledger::{AllowEmpty, Assembler, LedgerRow, Seq};
@@ -206,10 +207,11 @@ mod tests {
         let path = directory.path().join("ldb.db");
         Connection::open(&path).unwrap().execute_batch(TABLE).unwrap();
         let metrics = Metrics::new();
-        let (urls, limits) = (Vec::new(), ExpansionLimits::default());
+        let urls = Vec::new();
+        let limits = ExpansionLimits::default();
         let options =
             BootstrapOptions { urls, siblings: Vec::new(), is_first: true, allow_empty: AllowEmpty::Auto, limits };
-        let bootstrap = Bootstrap::new(options, Abort::default(), BootstrapRecord::new(Arc::clone(&metrics)));
+        let bootstrap = LdbFetch::new(options, Abort::default(), BootstrapRecord::new(Arc::clone(&metrics)));
         let ldb_options = LdbOptions { wal_checkpoint_bytes: 1 << 20, changelog: None, history: None };
         let ldb_slot = ManagedLdb::open(ClaimedLdb::claim(&path).unwrap(), ldb_options, None, bootstrap).unwrap();
         let gauges = Arc::new(metrics.applier.ldb(true, None));

@@ -88,7 +88,8 @@ impl Fetching {
         let wanted = wanted(&standing);
         let mut troubles = Vec::new();
         for index in 0..self.sources.len() {
-            let (began, source) = (Instant::now(), self.sources.url(index).to_string());
+            let began = Instant::now();
+            let source = self.sources.url(index).to_string();
             self.downloading.asks(Some(source.clone()));
             let incoming = self.versions.incoming()?;
             let error = match self.sources.fetch(index, &incoming, &wanted, &self.abort, &*self.downloading) {

@@ -190,7 +190,8 @@ impl Appliers {
     /// Stops feeding an LDB that can't follow the ledger, and has it brought to a snapshot if waiting is of no use.
     pub(super) fn give_up(&mut self, index: usize, failure: &Failure, info: &LedgerInfo) {
         let member = &mut self.members[index];
-        let (ldb, reason) = (&member.peer.ldb, failure.to_string());
+        let ldb = &member.peer.ldb;
+        let reason = failure.to_string();
         tracing::warn!(role = "poller", ldb, reason, "left out, the other ldbs are fed");
         member.leave_out(failure);
         if member.patience.is_over(failure, Instant::now()) {

@@ -206,7 +206,8 @@ impl Follower<'_> {
             let read_at = Timestamp::now();
             let found = tail.next(self.shared.options.block).await?;
             self.shared.count(&found);
-            let (at_end, is_idle) = (found.at_end, found.rows.is_empty());
+            let at_end = found.at_end;
+            let is_idle = found.rows.is_empty();
             let fault = found.rows.into_iter().find_map(|row| assembler.push(row).err());
             if let Some(batch) = assembler.take_complete() {
                 if self.settle(&mut handed).await? {

@@ -28,7 +28,8 @@ pub fn examine(settings: &Settings) -> Vec<Diagnosis> {
     for (what, directory, has_wal) in directories(settings) {
         findings.extend(examine_directory(what, &directory, has_wal));
     }
-    let (key, ldbs) = (settings.ldb.key(), settings.ldb.all());
+    let key = settings.ldb.key();
+    let ldbs = settings.ldb.all();
     if settings.follows_ledger() {
         for error in ldbs.iter().filter_map(|path| refuse_foreign(path).err()) {
             findings.push(Diagnosis::fail(format!("{key}: {error}"), format!("{key} = a file of its own")));

@@ -115,7 +115,8 @@ fn place(address: &str) -> Result<Place, String> {
         "" | "tcp" | "tcp4" | "tcp6" => tcp(inside),
         "unix" => {
             let path = if inside.is_empty() { DEFAULT_SOCKET } else { inside };
-            let (host, port) = ("localhost".to_owned(), DEFAULT_PORT.to_owned());
+            let host = "localhost".to_owned();
+            let port = DEFAULT_PORT.to_owned();
             Ok(Place { host, port, socket: Some(path.to_owned()) })
         }
         // The password may be there, so the text is not repeated.

@@ -222,9 +222,10 @@ use Takes::{Address, Duration, Number, Path, Paths, Switch, Text, Whole};
 fn reflector(prefix: &str, command: OriginalCommand) -> Vec<Flag> {
     let flag = |name: &str, takes, becomes| flag(format!("{prefix}{name}"), takes, becomes);
     let is_multi = command == OriginalCommand::MultiReflector;
-    let ldb = match is_multi {
-        true => flag("ldb-path", Path, Nothing("multi-reflector keeps the LDBs of -multi-reflector.ldb-paths")),
-        false => flag("ldb-path", Path, Setting("ldb.path", Form::Ldb)).required(),
+    let ldb = if is_multi {
+        flag("ldb-path", Path, Nothing("multi-reflector keeps the LDBs of -multi-reflector.ldb-paths"))
+    } else {
+        flag("ldb-path", Path, Setting("ldb.path", Form::Ldb)).required()
     };
     let mut flags = vec![
         ldb,
@@ -246,9 +247,10 @@ fn reflector(prefix: &str, command: OriginalCommand) -> Vec<Flag> {
         OriginalCommand::Supervisor => unread_dogstatsd(prefix),
         _ => dogstatsd(),
     });
-    let paths = match is_multi {
-        true => flag("multi-reflector.ldb-paths", Paths, Setting("ldb.paths", Form::Ldbs)).required(),
-        false => flag("multi-reflector.ldb-paths", Paths, Nothing("only multi-reflector keeps several LDBs")),
+    let paths = if is_multi {
+        flag("multi-reflector.ldb-paths", Paths, Setting("ldb.paths", Form::Ldbs)).required()
+    } else {
+        flag("multi-reflector.ldb-paths", Paths, Nothing("only multi-reflector keeps several LDBs"))
     };
     flags.extend([
         flag("metrics-bind", Address, Setting("ops.bind", Form::Value)),
@@ -266,9 +268,10 @@ fn reflector(prefix: &str, command: OriginalCommand) -> Vec<Flag> {
 fn ledger_latency(prefix: &str, command: OriginalCommand) -> Vec<Flag> {
     let is_of_supervisor = prefix == "ledger-latency-health.";
     let nothing = if is_of_supervisor { SUPERVISOR_LATENCY } else { ECS };
-    let latency = match is_of_supervisor || command == OriginalCommand::Supervisor {
-        true => Nothing(nothing),
-        false => Setting("reader.ready_max_lag", Form::Value),
+    let latency = if is_of_supervisor || command == OriginalCommand::Supervisor {
+        Nothing(nothing)
+    } else {
+        Setting("reader.ready_max_lag", Form::Value)
     };
     let default = |default: &'static str| if is_of_supervisor { "" } else { default };
     let flag = |name: &str, takes, becomes| flag(format!("{prefix}{name}"), takes, becomes);

@@ -54,17 +54,15 @@ pub fn translate(
         translator.flag(flag);
     }
     translator.notes_of_the_command();
-    match translator.problems.is_empty() {
-        true => Ok(translator.into),
-        false => Err(Problems(translator.problems).into()),
-    }
+    if translator.problems.is_empty() { Ok(translator.into) } else { Err(Problems(translator.problems).into()) }
 }
 
 fn refuse_missing(flags: &[Flag], line: &CommandLine) -> Result<(), Failure> {
     let is_missing = |flag: &&Flag| flag.is_required && line.get(&flag.name).is_none_or(|text| text.text.is_empty());
     let missing: Vec<String> = flags.iter().filter(is_missing).map(|flag| format!("-{}", flag.name)).collect();
     let [first, ..] = missing.as_slice() else { return Ok(()) };
-    let (missing, variable) = (is_or_are(&missing), variable_of(&first[1..]));
+    let missing = is_or_are(&missing);
+    let variable = variable_of(&first[1..]);
     // A word that is no flag may have kept it from being read.
     let unread = match line.unread.first() {
         Some(word) => format!("; nothing is read from {word:?} on, which is no flag"),

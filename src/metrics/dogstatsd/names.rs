@@ -5,7 +5,7 @@ use super::samples::Sample;
 
 /// A program of the original, by which its metrics are named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
+pub enum ProgramPart {
     /// `ctlstore.reflector`, or `ctlstore.supervisor` of a node that publishes snapshots too.
     Reflector,
     /// Of a supervisor alone.
@@ -17,7 +17,7 @@ pub enum Part {
     Heartbeat,
 }
 
-impl Part {
+impl ProgramPart {
     /// The prefix as the documentation shows it.
     const fn shown(self) -> &'static str {
         match self {
@@ -87,7 +87,7 @@ impl Tag {
 /// One metric of the original.
 #[derive(Debug)]
 pub struct Rule {
-    pub part: Part,
+    pub part: ProgramPart,
     pub name: &'static str,
     pub kind: Kind,
     /// Our metric, without the prefix of all names.
@@ -107,7 +107,7 @@ impl Rule {
     }
 }
 
-const fn rule(part: Part, name: &'static str, kind: Kind, ours: &'static str) -> Rule {
+const fn rule(part: ProgramPart, name: &'static str, kind: Kind, ours: &'static str) -> Rule {
     Rule { part, name, kind, ours, when: &[], tags: &[] }
 }
 
@@ -122,7 +122,7 @@ impl Rule {
 }
 
 use Kind::{Count, Error, Gauge, Histogram, Seen};
-use Part::{Executive, Global, Heartbeat, Reflector, Sidecar, Supervisor};
+use ProgramPart::{Executive, Global, Heartbeat, Reflector, Sidecar, Supervisor};
 use Tag::{Class, Compressed, Fixed, Id, Label, Temporary, Wal};
 
 /// The latency of the executive's API comes from two metrics of ours.
@@ -224,7 +224,10 @@ pub fn listed() -> String {
         tags.dedup();
         let when: Vec<String> = rule.when.iter().map(|(label, value)| condition(label, value)).collect();
         let when = if when.is_empty() { String::new() } else { format!(" of {}", when.join(", ")) };
-        let (part, name, kind, tags) = (rule.part.shown(), rule.name, rule.kind.shown(), tags.join(" "));
+        let part = rule.part.shown();
+        let name = rule.name;
+        let kind = rule.kind.shown();
+        let tags = tags.join(" ");
         format!("| `ctlstore.{part}.{name}` | {kind} | {tags} | `{}`{when} |\n", rule.ours)
     });
     let head = "| metric | type | tags | from `ctlstore_…` |\n| --- | --- | --- | --- |\n".to_owned();

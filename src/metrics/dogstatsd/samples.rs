@@ -64,9 +64,10 @@ fn labels(mut text: &str) -> Vec<(&str, Cow<'_, str>)> {
         });
         let Some(end) = end else { return labels };
         let value = &rest[..end];
-        let plain = match value.contains('\\') {
-            true => Cow::Owned(value.replace("\\n", " ").replace('\\', "")),
-            false => Cow::Borrowed(value),
+        let plain = if value.contains('\\') {
+            Cow::Owned(value.replace("\\n", " ").replace('\\', ""))
+        } else {
+            Cow::Borrowed(value)
         };
         labels.push((name, plain));
         text = rest[end + 1..].trim_start_matches(',');

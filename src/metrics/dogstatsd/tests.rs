@@ -104,7 +104,8 @@ fn latencies_are_the_middles_of_buckets_with_a_rate() {
 #[test]
 fn a_route_with_several_endings_has_its_mean_for_each() {
     let (metrics, mut exporter) = (Metrics::new(), Exporter::new(identity()));
-    let (route, post) = (Route::of(Some("/families/{family}")), Method::of("POST"));
+    let route = Route::of(Some("/families/{family}"));
+    let post = Method::of("POST");
     metrics.http.answered(Server::Executive, route, post, 200, Duration::from_millis(250));
     metrics.http.answered(Server::Executive, route, post, 409, Duration::from_millis(750));
     let lines = exporter.lines(&metrics.encode().unwrap());

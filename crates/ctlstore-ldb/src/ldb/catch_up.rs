@@ -138,11 +138,13 @@ impl Ldb {
     ) -> Result<(CatchUp, Option<String>), Stop> {
         // It begins after the write lock was taken: both connections have the same state.
         let compared = Comparison::open(self.file(), fetched, abort)?;
-        let (from, to) = (compared.seq(Side::Present)?, compared.seq(Side::Fetched)?);
+        let from = compared.seq(Side::Present)?;
+        let to = compared.seq(Side::Fetched)?;
         if let Some(changelog) = &mut self.changelog {
             changelog.begin();
         }
-        let (directory, path) = (directory_of(self.file()).to_owned(), self.path.clone());
+        let directory = directory_of(self.file()).to_owned();
+        let path = self.path.clone();
         let check_room = || match usable_bytes(&directory) {
             Ok(0) => Err(Stop::Ldb(LdbError::DiskFull { path: path.clone(), action: ACTION })),
             _ => Ok(()),

@@ -137,8 +137,11 @@ impl<'a> OpenTransaction<'a> {
         begin: StatementBatch,
         ahead: Prefetched,
     ) -> Self {
-        let (last, low_water, clock) = (left.last, left.low_water, left.clock.saturating_add(1));
-        let (now, read_at) = (left.now(), Some(left.read_at));
+        let last = left.last;
+        let low_water = left.low_water;
+        let clock = left.clock.saturating_add(1);
+        let now = left.now();
+        let read_at = Some(left.read_at);
         let locked = Locked { clock, now, read_at, last, found: last, low_water, assumed: true, ..Locked::default() };
         let transaction = Self::new(shared, server, connection, deadline, Some(locked));
         Self { ahead, after: StateAfter::Unwritten(left.ahead.clone()), pending: begin, assumed: true, ..transaction }

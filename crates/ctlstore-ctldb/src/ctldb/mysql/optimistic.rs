@@ -90,7 +90,8 @@ impl CommittedState {
         all.push(BUCKET.replace("{period}", &period.to_string()).replace("{bucket}", &bucket.to_string()));
         all.extend(same_writers(&known));
         all.extend(same_limits(&known));
-        let (all, lock) = (all.join(" AND "), LOCK.replace("{clock}", &self.clock.to_string()));
+        let all = all.join(" AND ");
+        let lock = LOCK.replace("{clock}", &self.clock.to_string());
         let begin = if blocks {
             let [question, stop] = IN_BLOCK;
             let stop = stop.replace("{mistaken}", &PRECONDITION_FAILED.to_string());
@@ -108,7 +109,8 @@ fn same_writers(known: &Prefetched) -> Vec<String> {
         let name = quote(name.as_str());
         let Some(row) = row else { continue };
         // A hash of the hash: the server shows its statements to every user who may list its processes.
-        let (secret, cookie) = (hex::encode(Sha1::digest(&row.secret_hash)), blob(&row.cookie));
+        let secret = hex::encode(Sha1::digest(&row.secret_hash));
+        let cookie = blob(&row.cookie);
         writers.push(format!("(writer = {name} AND SHA1(secret) = '{secret}' AND cookie = {cookie})"));
         rates
             .extend(row.rows_per_minute.map(|rows| format!("(writer_name = {name} AND max_rows_per_minute = {rows})")));
@@ -123,7 +125,8 @@ fn same_writers(known: &Prefetched) -> Vec<String> {
 fn same_limits(known: &Prefetched) -> Vec<String> {
     let (mut keys, mut limits) = (Vec::new(), Vec::new());
     for (table, limit) in &known.limits {
-        let (family, name) = (quote(table.family.as_str()), quote(table.table.as_str()));
+        let family = quote(table.family.as_str());
+        let name = quote(table.table.as_str());
         let key = format!("family_name = {family} AND table_name = {name}");
         if let Some(TableLimit { warn_bytes, max_bytes }) = limit {
             limits.push(format!("({key} AND warn_size_bytes = {warn_bytes} AND max_size_bytes = {max_bytes})"));
@@ -197,7 +200,9 @@ mod tests {
         let soon = Instant::now() + 4 * TIME_TO_WAIT;
         let left = || {
             let now = Instant::now();
-            let (last, low_water, ahead) = (Seq(1), None, Prefetched::default());
+            let last = Seq(1);
+            let low_water = None;
+            let ahead = Prefetched::default();
             CommittedState { clock: 1, last, low_water, read_at: (0, now), at: now, ahead }
         };
         let mut asked = Vec::new();

@@ -47,7 +47,8 @@ pub(super) fn questions(read_set: &ReadSet<'_>) -> Vec<String> {
     }
     if !read_set.tables.is_empty() {
         let key = |table: &&TableRef| {
-            let (family, name) = (quote(table.family.as_str()), quote(table.table.as_str()));
+            let family = quote(table.family.as_str());
+            let name = quote(table.table.as_str());
             format!("(family_name = {family} AND table_name = {name})")
         };
         questions.push(format!("{LIMITS}{}", read_set.tables.iter().map(key).collect::<Vec<_>>().join(" OR ")));

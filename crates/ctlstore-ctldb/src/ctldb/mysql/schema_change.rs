@@ -60,7 +60,8 @@ impl OpenTransaction<'_> {
         mut intent: Intent,
         definition: &Definition,
     ) -> Result<Seq, CtldbError> {
-        let (shared, deadline) = (self.shared, self.deadline);
+        let shared = self.shared;
+        let deadline = self.deadline;
         let mut second = shared.connections.get(deadline).await?;
         ddl::take_named_lock(&mut self.connection, deadline).await?;
         self.has_named_lock = true;
@@ -109,7 +110,8 @@ impl OpenTransaction<'_> {
     }
 
     async fn drop_beside(&mut self, intent: &Intent) -> Result<(), CtldbError> {
-        let (shared, deadline) = (self.shared, self.deadline);
+        let shared = self.shared;
+        let deadline = self.deadline;
         let mut second = shared.connections.get(deadline).await?;
         ddl::take_named_lock(&mut second, deadline).await?;
         let database = shared.connections.database();

@@ -34,7 +34,8 @@ pub(super) fn refuse_lost_wal(path: &Path, is_empty: bool) -> Result<(), CtldbEr
     }
     let shown = path.display();
     if OpenMark::at(path).clock()?.is_some() {
-        let (wal, mark) = (wal.display(), OpenMark::at(path).path.display().to_string());
+        let wal = wal.display();
+        let mark = OpenMark::at(path).path.display().to_string();
         return Err(CtldbError::Failed(format!(
             "{shown} was not closed, and {wal} with its newest commits is gone; put that file back, or remove {mark} to \
              go on without them"
@@ -79,7 +80,8 @@ impl OpenMark {
         if found.is_some_and(|found| found >= marked) {
             return Ok(());
         }
-        let (shown, mark) = (self.database.display(), self.path.display());
+        let shown = self.database.display();
+        let mark = self.path.display();
         Err(CtldbError::Failed(format!(
             "{shown} was not closed, and its newest commits are gone: its -wal is another one, or the file is; put the \
              right ones back, or remove {mark} to go on with what is there"

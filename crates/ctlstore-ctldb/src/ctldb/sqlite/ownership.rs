@@ -89,7 +89,8 @@ fn judge(path: &Path, contents: &Contents, ledger: &LedgerTable) -> Result<(), C
     if !is_ldb && is_begun && contents.has_nothing_else() {
         return Ok(());
     }
-    let (shown, what) = (path.display(), if is_ldb { "an ldb".to_owned() } else { contents.to_string() });
+    let shown = path.display();
+    let what = if is_ldb { "an ldb".to_owned() } else { contents.to_string() };
     Err(CtldbError::Failed(format!(
         "{shown} is not a ctldb but {what}; name another file in ctldb.url, or move this one away"
     )))

@@ -38,8 +38,10 @@ pub enum DiffError {
 /// found when it is opened.
 pub(crate) fn enter(history: &mut History, old: &Path, new: &Path) -> Result<(), DiffError> {
     let compared = Comparison::open(old, new, &Abort::default())?;
-    let (from, to) = (compared.seq(Side::Present)?, compared.seq(Side::Fetched)?);
-    let (follows, other) = (compared.ledger_id(Side::Present), compared.ledger_id(Side::Fetched));
+    let from = compared.seq(Side::Present)?;
+    let to = compared.seq(Side::Fetched)?;
+    let follows = compared.ledger_id(Side::Present);
+    let other = compared.ledger_id(Side::Fetched);
     if follows.is_none() || follows != other {
         return Ok(());
     }

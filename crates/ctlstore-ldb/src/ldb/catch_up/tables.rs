@@ -126,7 +126,8 @@ impl<'a> TableWriter<'a> {
         let added = table.added_columns().unwrap_or_default();
         if found != wanted && !added.is_empty() {
             for column in added {
-                let (table, name) = (quoted(table.name), quoted(&column.name));
+                let table = quoted(table.name);
+                let name = quoted(&column.name);
                 self.writer.execute(&format!("ALTER TABLE main.{table} ADD COLUMN {name} {}", column.declared), [])?;
             }
             found = difference::definition(self.writer, "main", table.name)?;
@@ -159,7 +160,8 @@ impl<'a> TableWriter<'a> {
         }
         self.writer.execute(&self.compared.definition(Side::Fetched, table.name)?, [])?;
         let mut rows = RowWriter::new(self.writer, table.name, &table.columns)?;
-        let (compared, is_new) = (self.compared, table.presence == Presence::OnlyFetched);
+        let compared = self.compared;
+        let is_new = table.presence == Presence::OnlyFetched;
         compared.all_rows(table.name, &table.columns, |row| {
             if is_new {
                 named.add(row)?;
@@ -195,9 +197,10 @@ impl<'a> TableWriter<'a> {
     fn check_count(&self, name: &str) -> Result<(), Stop> {
         let found = difference::count(self.writer, &format!("main.{}", quoted(name)))?;
         let wanted = self.compared.count(Side::Fetched, name)?;
-        match found == wanted {
-            true => Ok(()),
-            false => Err(Stop::Mismatch(format!("table {name} came to {found} rows and not to {wanted}"))),
+        if found == wanted {
+            Ok(())
+        } else {
+            Err(Stop::Mismatch(format!("table {name} came to {found} rows and not to {wanted}")))
         }
     }
 }
@@ -224,7 +227,8 @@ impl<'w> RowWriter<'w> {
             let columns = columns.iter().enumerate().filter(move |(_, column)| (column.key > 0) == is_key);
             columns.map(|(index, _)| index).collect::<Vec<_>>()
         };
-        let (keys, others) = (part(true), part(false));
+        let keys = part(true);
+        let others = part(false);
         // `IS` also finds what has no value.
         let is_row = keys.iter().map(|at| format!("{} IS ?", names[*at])).collect::<Vec<_>>().join(" AND ");
         let set = others.iter().map(|at| format!("{} = ?", names[*at])).collect::<Vec<_>>().join(",");

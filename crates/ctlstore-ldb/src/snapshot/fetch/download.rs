@@ -145,7 +145,8 @@ impl<'a> Download<'a> {
     }
 
     pub fn new(store: Store, name: String, place: String, options: DownloadOptions<'a>) -> Self {
-        let (differed, has_length) = (Cell::new(false), Cell::new(true));
+        let differed = Cell::new(false);
+        let has_length = Cell::new(true);
         Self { store, name, place, options, differed, has_length, plain: RefCell::default() }
     }
 

@@ -82,7 +82,8 @@ impl Local {
     /// Makes `to` a file of its own, because another program may write into it in place. Some filesystems share
     /// the blocks until then.
     pub(super) fn copy(&self, from: &str, to: &str, abort: &Abort) -> Result<(), StoreError> {
-        let (from, to) = (self.path(from), self.path(to));
+        let from = self.path(from);
+        let to = self.path(to);
         let mut upload = LocalUpload::begin(&to)?;
         let mut options = OpenOptions::new();
         let file = open_regular(options.read(true), &from).map_err(StoreError::io("open", &from))?;
