@@ -182,7 +182,7 @@ pub async fn measure(report: &mut Report) {
     }
 }
 
-/// What the node does for the other clients in one round.
+/// The events that the node sends to the other clients in one round, and its CPU time.
 struct Watched<'a> {
     node: &'a NodeProcess,
     kind: Strangers,

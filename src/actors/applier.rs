@@ -46,7 +46,7 @@ use self::thread::{Job, LdbWriterThread};
 use self::work::{Work, kind_of};
 use super::failures::{Failures, failed, kind_of_ldb};
 
-/// What a failure means for the work, in the log's words.
+/// The meaning of a failure for the work, in the log's words.
 const CANT_APPLY: &str = "can't apply, retrying";
 
 /// One LDB, and what is written beside it.

@@ -49,7 +49,7 @@ labels!(
         Reader = "reader",
         Snapshotter = "snapshotter",
         Ops = "ops",
-        /// What sends metrics to an agent.
+        /// The actor that sends metrics to an agent.
         Dogstatsd = "dogstatsd",
     }
 );

@@ -157,12 +157,14 @@ fn errors_tell_what_was_wrong_and_where() {
     };
     let column = |column: &str, found: &str, wanted: &str| (column.into(), found.into(), wanted.into());
     #[derive(Debug, Deserialize)]
-    #[allow(dead_code)]
     struct Strict<D = f64, I = u8> {
         s: String,
         d: D,
         i: I,
     }
+    let strict = reader.get::<Strict<f64, i64>>("fam", "all", "full").unwrap().expect("the row");
+    assert_eq!((strict.s.as_str(), strict.i), ("full", -7));
+    assert!(strict.d.is_finite());
     let null = reader.get::<Strict>("fam", "all", "empty").unwrap_err();
     assert_eq!(wrong_type(null), column("i", "null", "u8"));
     let range = reader.get::<Strict>("fam", "all", "full").unwrap_err();

@@ -40,6 +40,7 @@ pub use position::LastApplied;
 pub use read_transaction::{ReadTransaction, ReadTransactionScan};
 pub use request_key::KeyValue;
 pub use rotation::Rotation;
+pub(crate) use rotation::{millis, now_millis};
 pub use row::Row;
 pub(crate) use scan::BufferedScan;
 pub use value::{Value, ValueRef};

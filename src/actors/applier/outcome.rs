@@ -17,7 +17,7 @@ use super::status::Applying;
 use super::work::Work;
 use super::{Applier, thread};
 
-/// What a failure means, in the log's words.
+/// The meaning of a failure, in the log's words.
 const NO_CHANGELOG: &str = "can't write the changelog; followers will be told to start over";
 const NO_MARK: &str = "can't say beside the ldb how old it is; readers of other processes take it for older";
 const NO_SEQ_FILE: &str = "can't touch the seq file; who waits for it learns of commits later";

@@ -40,11 +40,12 @@ impl Rotation {
     }
 }
 
-fn now_millis() -> u64 {
+/// The milliseconds since 1970 by which turns are told.
+pub(crate) fn now_millis() -> u64 {
     millis(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -4,9 +4,9 @@
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use crate::read::ReadError;
+use crate::read::{ReadError, millis, now_millis};
 use ctlstore_core::disk::FileId;
 
 use super::handle::Reader;
@@ -56,15 +56,13 @@ impl RotatingReader {
         if readers.is_empty() || readers.len() > MAX_LDBS {
             return Err(ReadError::NothingToRotate { got: readers.len(), max: MAX_LDBS });
         }
-        let period_millis = u64::try_from(period.as_millis()).unwrap_or(u64::MAX).max(1);
-        Ok(Self { readers, period_millis, turn: AtomicU64::new(UNDECIDED) })
+        Ok(Self { readers, period_millis: millis(period).max(1), turn: AtomicU64::new(UNDECIDED) })
     }
 
     /// The reader whose turn it is. If its LDB is missing when the turn begins, the next LDB that exists
     /// has the turn.
     pub fn current(&self) -> &Reader {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.at(u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
+        self.at(now_millis())
     }
 
     fn at(&self, millis: u64) -> &Reader {

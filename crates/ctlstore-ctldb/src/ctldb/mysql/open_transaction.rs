@@ -36,7 +36,7 @@ pub(super) struct OpenTransaction<'a> {
     pub locked: Option<Locked>,
     /// The answers that were read with the lock. Empty after the first write.
     pub ahead: Prefetched,
-    /// What the next transaction may know after this one's commit.
+    /// The state of the ctldb after this transaction's commit, for the next one.
     pub after: StateAfter,
     /// Statements not yet sent.
     pending: StatementBatch,
@@ -52,7 +52,7 @@ pub(super) struct OpenTransaction<'a> {
     pub has_named_lock: bool,
 }
 
-/// What is known of the ctldb's state after a transaction.
+/// The ctldb's state after a transaction, as far as this executive knows it.
 #[derive(Debug, Default)]
 pub(super) enum StateAfter {
     /// The transaction has not written yet. Holds older answers that it did not ask for again.
@@ -62,7 +62,7 @@ pub(super) enum StateAfter {
     Unknown,
 }
 
-/// What a transaction has done. If the answer to its commit is lost, this tells how to find it.
+/// The writes of a transaction. If the answer to its commit is lost, the look-up searches for these.
 #[derive(Debug, Default)]
 pub(super) struct Locked {
     /// The lock row's clock as this transaction has set it.

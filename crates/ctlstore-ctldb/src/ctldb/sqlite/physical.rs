@@ -25,8 +25,11 @@ pub(super) fn read_physical(db: &Connection, name: &str) -> Result<Option<Physic
     let mut statement = db.prepare_cached(COLUMNS)?;
     let mut rows = statement.query([name])?;
     while let Some(row) = rows.next()? {
-        let (name, declared, part): (String, String, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        let (is_optional, hidden): (bool, i64) = (row.get(3)?, row.get(4)?);
+        let name: String = row.get(0)?;
+        let declared: String = row.get(1)?;
+        let part: i64 = row.get(2)?;
+        let is_optional: bool = row.get(3)?;
+        let hidden: i64 = row.get(4)?;
         // 1 is hidden, 2 and 3 are generated.
         let is_generated = hidden > 1;
         if part > 0 {
